@@ -1,0 +1,74 @@
+"""The errors that Maskwatch raises on purpose.
+
+Every message shows the offending value and ends with the next step, so that the command line can print it
+as it is. Anything that is not a `MaskwatchError` is a defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class MaskwatchError(Exception):
+    """Base of all errors that a caller may want to catch."""
+
+
+class MissingExtraError(MaskwatchError, ImportError):
+    """A feature needs an optional dependency that is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the '{extra}' extra; run: pip install 'maskwatch[{extra}]'")
+        self.extra = extra
+
+
+class ImageError(MaskwatchError):
+    """A picture that cannot be read: broken, empty, too large or of an unknown kind."""
+
+
+class SourceError(MaskwatchError):
+    """A source (path, folder, glob, video, URL) that does not exist or gives nothing."""
+
+
+class ModelFileError(MaskwatchError):
+    """A file that is no model of ours, or one that this version cannot run."""
+
+
+class OutputError(MaskwatchError):
+    """A result that cannot be written: the target exists, or is not writable."""
+
+
+class LabelError(MaskwatchError):
+    """A class name that is not known."""
+
+
+class RecipeError(MaskwatchError):
+    """A training recipe with an unknown key or a value that cannot be used."""
+
+
+class CheckpointError(MaskwatchError):
+    """A checkpoint that cannot be read, or that does not fit the network."""
+
+
+class TrainingError(MaskwatchError):
+    """A training that cannot go on; the message says what to change."""
+
+
+class ExportError(MaskwatchError):
+    """An exported model that does not give the answers of the network it came from."""
+
+
+class DataError(MaskwatchError):
+    """One or more faults in a data set, all of them at once.
+
+    `problems` holds one line a fault: file, object and reason.
+    """
+
+    shown = 50
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        head = "\n".join(f"  {line}" for line in self.problems[: self.shown])
+        more = len(self.problems) - self.shown
+        tail = f"\n  … and {more} more" if more > 0 else ""
+        noun = "fault" if len(self.problems) == 1 else "faults"
+        super().__init__(f"{len(self.problems)} {noun} in the data set:\n{head}{tail}\nMend or remove these files, then run again.")
