@@ -30,7 +30,7 @@ MAX_PIXELS = 200_000_000
 PAD_VALUE = 128  # the network sees x * 2 / 255 - 1, so that the padding is as good as zero
 
 # Named, so that no file can reach Pillow's rarer decoders (EPS, for one, starts Ghostscript).
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
 _READABLE = "JPEG, PNG, WebP, BMP, TIFF, GIF or PPM"
 
 # EXIF tag 0x0112, values as in the Exif 2.32 standard, section 4.6.4.
@@ -67,8 +67,8 @@ class Placement:
     def to_original(self, boxes_xyxy: npt.ArrayLike) -> FloatArray:
         """Boxes (..., 4) in canvas pixels → picture pixels, clipped to the picture."""
         limits = np.array([self.width, self.height] * 2, np.float32)
-        boxes = np.asarray(boxes_xyxy, np.float32) / self._scales()
-        return np.clip(boxes, np.float32(0), limits)
+        boxes: FloatArray = np.asarray(boxes_xyxy, np.float32) / self._scales()
+        return boxes.clip(np.float32(0), limits)
 
     def _scales(self) -> FloatArray:
         return np.array([self.scale_x, self.scale_y] * 2, np.float32)
