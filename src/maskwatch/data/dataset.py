@@ -1,0 +1,114 @@
+"""A data set for detection: pictures, and the boxes that people drew on them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from maskwatch.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One picture and its ground truth.
+
+    Attributes:
+        image_path: the picture; its pixels are not loaded.
+        annotation_path: the file that the boxes were read from; None where the format has one file for all.
+        size_hw: height and width of the picture as shown (EXIF orientation applied), pixels.
+        boxes_xyxy: (G, 4) float32, pixels of the picture as shown, continuous corners counted from 0.
+        class_ids: (G,) int64, index into `DetectionSet.class_names`.
+        difficult: (G,) bool, what the annotator marked as hard to recognise.
+    """
+
+    image_path: Path
+    annotation_path: Path | None
+    size_hw: tuple[int, int]
+    boxes_xyxy: npt.NDArray[np.float32]
+    class_ids: npt.NDArray[np.int64]
+    difficult: npt.NDArray[np.bool_]
+
+    @property
+    def stem(self) -> str:
+        """Name that lists of stems use: that of the annotation, or of the picture where there is none."""
+        return (self.annotation_path or self.image_path).stem
+
+    def __len__(self) -> int:
+        return len(self.class_ids)
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionSet:
+    """Samples that share one list of classes.
+
+    Raises:
+        DataError: the arrays of a sample do not belong together, or a class id has no name.
+    """
+
+    class_names: tuple[str, ...]
+    samples: tuple[Sample, ...]
+
+    def __post_init__(self) -> None:
+        problems = [] if self.class_names else ["the data set has no class; give it at least one name"]
+        for sample in self.samples:
+            problems += _faults(sample, len(self.class_names))
+        if problems:
+            raise DataError(problems)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def class_counts(self) -> dict[str, int]:
+        """Number of boxes of each class, every class named, in the order of the ids."""
+        ids = np.concatenate([np.empty(0, np.int64), *(sample.class_ids for sample in self.samples)])
+        counts = np.bincount(ids, minlength=len(self.class_names))
+        return {name: int(count) for name, count in zip(self.class_names, counts, strict=True)}
+
+    def subset(self, chosen: Collection[int] | Collection[str]) -> DetectionSet:
+        """The samples of the given indices (in the order given) or stems (in the order of the set).
+
+        Raises:
+            DataError: a stem is not in the set.
+            IndexError: an index is beyond the end.
+        """
+        stems = {item for item in chosen if isinstance(item, str)}
+        if not stems:
+            return DetectionSet(self.class_names, tuple(self.samples[int(index)] for index in chosen))
+        missing = stems - {sample.stem for sample in self.samples}
+        if missing:
+            raise DataError(
+                [f"no picture named {stem!r} in this set; check the list" for stem in sorted(missing)]
+            )
+        return DetectionSet(self.class_names, tuple(s for s in self.samples if s.stem in stems))
+
+
+def merge(sets: Sequence[DetectionSet]) -> DetectionSet:
+    """One set of all samples, in the order given.
+
+    Raises:
+        DataError: there is no set, or their classes differ.
+    """
+    names = {a_set.class_names for a_set in sets}
+    if len(names) != 1:
+        raise DataError(
+            [f"sets with different classes {sorted(names)} cannot be merged; read them with one class map"]
+        )
+    return DetectionSet(names.pop(), tuple(sample for a_set in sets for sample in a_set.samples))
+
+
+def _faults(sample: Sample, num_classes: int) -> list[str]:
+    count = len(sample.class_ids)
+    shapes = (sample.boxes_xyxy.shape, sample.class_ids.shape, sample.difficult.shape)
+    if shapes != ((count, 4), (count,), (count,)):
+        return [
+            f"{sample.image_path}: array shapes {shapes}; give boxes (G, 4), class ids (G,), difficult (G,)"
+        ]
+    if count and not 0 <= sample.class_ids.min() <= sample.class_ids.max() < num_classes:
+        return [
+            f"{sample.image_path}: class ids {sample.class_ids.tolist()}; keep them in 0…{num_classes - 1}"
+        ]
+    return []
