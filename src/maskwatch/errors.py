@@ -21,6 +21,10 @@ class MissingExtraError(MaskwatchError, ImportError):
         self.extra = extra
 
 
+class OptionError(MaskwatchError, ValueError):
+    """An option or argument with a value that cannot be used."""
+
+
 class ImageError(MaskwatchError):
     """A picture that cannot be read: broken, empty, too large or of an unknown kind."""
 

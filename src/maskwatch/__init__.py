@@ -1,0 +1,54 @@
+"""Finds every face in a photograph or a video and says whether it wears a mask.
+
+>>> from maskwatch import Detector
+>>> detections = Detector()("photo.jpg")
+
+The public names load on first use, so that `import maskwatch` itself costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from maskwatch._version import __version__
+from maskwatch.errors import MaskwatchError
+
+if TYPE_CHECKING:
+    from maskwatch.detector import Detector
+    from maskwatch.images import read_image
+    from maskwatch.models import embedded_models, load_model_file
+    from maskwatch.records import to_records
+    from maskwatch.render import draw
+
+__all__ = [
+    "Detector",
+    "MaskwatchError",
+    "__version__",
+    "draw",
+    "embedded_models",
+    "load_model_file",
+    "read_image",
+    "to_records",
+]
+
+_HOMES = {
+    "Detector": "maskwatch.detector",
+    "draw": "maskwatch.render",
+    "embedded_models": "maskwatch.models",
+    "load_model_file": "maskwatch.models",
+    "read_image": "maskwatch.images",
+    "to_records": "maskwatch.records",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

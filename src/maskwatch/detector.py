@@ -1,0 +1,168 @@
+"""Pictures in, `supervision.Detections` out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, overload
+
+import numpy as np
+import supervision as sv
+
+from maskwatch.errors import LabelError, OptionError
+from maskwatch.images import FloatArray, ImageInput, Placement, UInt8Array, as_rgb, fit
+from maskwatch.models import DEFAULT_MODEL, load_model_file
+from maskwatch.runtimes import RawDetections, open_runtime
+
+Threshold: TypeAlias = "float | Mapping[str, float]"
+_Image = TypeVar("_Image", bound=ImageInput)
+
+BATCH_SIZE = 8
+"""Pictures that go through the network at once; a longer list is cut into such parts to save memory."""
+
+
+class Detector:
+    """Finds the faces in pictures and says of each which class it is.
+
+    >>> detections = Detector()("photo.jpg")
+
+    Args:
+        model: name of an embedded model, or path of a model file.
+        threshold: scores above it count: one for all classes, or class name → score for some of them.
+            None takes the file's own, one for each class, as do the classes that a mapping leaves out.
+        iou_threshold: of two boxes that overlap more than this (0..1), only the better one stays.
+        class_agnostic: True lets boxes of all classes compete (one face, one box), False only those of the
+            same class. None, here and above, takes the file's own.
+        runtime: "onnxruntime".
+        threads: threads for one call; None takes one for each core.
+
+    One detector may be called from several threads at once.
+
+    Raises:
+        ModelFileError: no such model, or the file is no model of ours.
+        OptionError, LabelError: a value out of range, a class that the model does not have.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        threshold: Threshold | None = None,
+        iou_threshold: float | None = None,
+        class_agnostic: bool | None = None,
+        runtime: str = "onnxruntime",
+        threads: int | None = None,
+    ) -> None:
+        file = load_model_file(model)
+        self._metadata = file.metadata
+        self._thresholds = self._resolve(threshold, file.metadata.thresholds)
+        self._iou_threshold = None if iou_threshold is None else _unit("iou_threshold", iou_threshold)
+        self._class_agnostic = class_agnostic
+        self._class_names = np.array(file.metadata.classes)
+        self._runtime = open_runtime(runtime, file.path, threads)
+
+    @property
+    def name(self) -> str:
+        """Name of the model, as its file says."""
+        return self._metadata.name
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names in the order of their ids."""
+        return self._metadata.classes
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Size (H, W) in pixels to which every picture is brought."""
+        return self._metadata.input_size
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Class name → score above which a detection counts."""
+        return dict(zip(self.class_names, self._thresholds, strict=True))
+
+    @overload
+    def __call__(self, images: ImageInput, *, threshold: Threshold | None = None) -> sv.Detections: ...
+
+    @overload
+    def __call__(
+        self, images: list[_Image] | tuple[_Image, ...], *, threshold: Threshold | None = None
+    ) -> list[sv.Detections]: ...
+
+    def __call__(
+        self, images: ImageInput | list[Any] | tuple[Any, ...], *, threshold: Threshold | None = None
+    ) -> sv.Detections | list[sv.Detections]:
+        """Finds the faces in one picture, or in each of a list (or tuple) of pictures.
+
+        Args:
+            images: a path, the bytes of a picture file, a PIL image, an array uint8 (H, W, 3) RGB (see
+                `images.as_rgb` for the other kinds), or a list of these.
+            threshold: as in the constructor, for this call only.
+
+        Returns:
+            Detections, best first: `xyxy` in pixels of the picture as it is shown (EXIF orientation
+            applied), `confidence`, `class_id` and `data["class_name"]`; of length 0 when there is nothing.
+            For a list, a list of them in the same order.
+
+        Raises:
+            ImageError: a picture cannot be read.
+        """
+        thresholds = self._resolve(threshold, self._thresholds)
+        if not isinstance(images, (list, tuple)):
+            return next(self._detect([images], thresholds))
+        return list(self._detect(images, thresholds))
+
+    def prepare(self, images: Sequence[ImageInput]) -> tuple[UInt8Array, list[Placement]]:
+        """Reads pictures and brings them to network size: uint8 (N, H, W, 3) and where each one went."""
+        fitted = [fit(as_rgb(image), self.input_size, self._metadata.resize) for image in images]
+        return np.stack([canvas for canvas, _ in fitted]), [placement for _, placement in fitted]
+
+    def run(self, batch_nhwc: UInt8Array, *, threshold: Threshold | None = None) -> RawDetections:
+        """Runs the model on a prepared batch (N, H, W, 3)."""
+        return self._run(batch_nhwc, self._resolve(threshold, self._thresholds))
+
+    def collect(self, raw: RawDetections, placements: Sequence[Placement]) -> list[sv.Detections]:
+        """Turns the model's padded output into one `Detections` a picture, in the picture's own pixels."""
+        return [self._collect_one(raw, row, placement) for row, placement in enumerate(placements)]
+
+    def _detect(self, images: Sequence[ImageInput], thresholds: tuple[float, ...]) -> Iterator[sv.Detections]:
+        for start in range(0, len(images), BATCH_SIZE):
+            batch, placements = self.prepare(images[start : start + BATCH_SIZE])
+            yield from self.collect(self._run(batch, thresholds), placements)
+
+    def _run(self, batch_nhwc: UInt8Array, thresholds: tuple[float, ...]) -> RawDetections:
+        scores: FloatArray = np.array(thresholds, np.float32)
+        return self._runtime(batch_nhwc, scores, self._iou_threshold, self._class_agnostic)
+
+    def _collect_one(self, raw: RawDetections, row: int, placement: Placement) -> sv.Detections:
+        used = slice(int(raw.num_detections[row]))
+        boxes_xyxy = placement.to_original(raw.boxes[row, used])
+        # A box that lies in the letterbox's padding alone has no area left.
+        real = (boxes_xyxy[:, 2] > boxes_xyxy[:, 0]) & (boxes_xyxy[:, 3] > boxes_xyxy[:, 1])
+        class_ids = raw.classes[row, used][real].astype(np.int64)
+        return sv.Detections(
+            xyxy=boxes_xyxy[real],
+            confidence=raw.scores[row, used][real].astype(np.float32),
+            class_id=class_ids,
+            data={"class_name": self._class_names[class_ids]},
+        )
+
+    def _resolve(self, threshold: Threshold | None, defaults: Sequence[float]) -> tuple[float, ...]:
+        if threshold is None:
+            return tuple(defaults)
+        if not isinstance(threshold, Mapping):
+            return (_unit("threshold", threshold),) * len(self.class_names)
+        if unknown := [name for name in threshold if name not in self.class_names]:
+            raise LabelError(
+                f"threshold names class {unknown[0]!r}, which {self.name} does not have; "
+                f"use {', '.join(self.class_names)}"
+            )
+        named = {name: _unit(f"threshold of {name}", value) for name, value in threshold.items()}
+        return tuple(named.get(name, old) for name, old in zip(self.class_names, defaults, strict=True))
+
+
+def _unit(name: str, value: float) -> float:
+    if isinstance(value, (str, bytes)) or not math.isfinite(value) or not 0 <= value <= 1:
+        raise OptionError(f"{name} is {value!r}; pass a number from 0 to 1")
+    return float(value)

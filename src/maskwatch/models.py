@@ -1,0 +1,254 @@
+"""Model files: the embedded ones, and what a file says about itself."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from maskwatch.errors import ModelFileError, OptionError
+from maskwatch.images import ResizeRule
+
+DEFAULT_MODEL = "maskwatch-640"
+
+FORMAT = "1"
+"""Version of the contract between file and program; a file of another version is refused."""
+
+_PREFIX = "maskwatch."
+_WEIGHTS = Path(__file__).parent / "weights"
+_CHECKPOINT_SUFFIXES = (".ckpt", ".safetensors", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What a model file says about itself; stored in the ONNX `metadata_props`, each as a string.
+
+    `input_size` is (H, W) in pixels; `thresholds` holds one score for each class.
+    """
+
+    name: str
+    version: str
+    classes: tuple[str, ...]
+    input_size: tuple[int, int]
+    resize: ResizeRule
+    thresholds: tuple[float, ...]
+    trained_on: str = ""
+    created: str = ""
+    recipe: str = ""
+
+    def to_props(self) -> dict[str, str]:
+        """The `metadata_props` of a model file; `from_props` reads them back."""
+        props = {
+            "format": FORMAT,
+            "name": self.name,
+            "version": self.version,
+            "classes": json.dumps(self.classes),
+            "input_size": json.dumps(self.input_size),
+            "resize": self.resize,
+            "thresholds": json.dumps(self.thresholds),
+            "trained_on": self.trained_on,
+            "created": self.created,
+            "recipe": self.recipe,
+        }
+        return {_PREFIX + key: value for key, value in props.items()}
+
+    @classmethod
+    def from_props(cls, props: Mapping[str, str]) -> ModelMetadata:
+        """Reads and checks `metadata_props`; entries of others are ignored.
+
+        Raises:
+            ModelFileError: an entry is missing or has no sensible value, or the format is another one.
+        """
+        ours = {key.removeprefix(_PREFIX): value for key, value in props.items() if key.startswith(_PREFIX)}
+        if "format" not in ours:
+            raise ModelFileError("it has no Maskwatch metadata; write it with: maskwatch export")
+        if ours["format"] != FORMAT:
+            raise ModelFileError(
+                f"it has model format {ours['format']!r}, this version reads {FORMAT!r}; upgrade maskwatch"
+            )
+        texts = {key: ours.get(key, "") for key in ("trained_on", "created", "recipe")}
+        return cls(
+            name=_text(ours, "name"),
+            version=_text(ours, "version"),
+            classes=_classes(ours),
+            input_size=_input_size(ours),
+            resize=_resize(ours),
+            thresholds=_thresholds(ours),
+            **texts,
+        )
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file on disk and its metadata."""
+
+    path: Path
+    metadata: ModelMetadata
+
+
+def embedded_models() -> tuple[str, ...]:
+    """Names of the models inside the package, the default one first."""
+    names = (path.stem for path in _WEIGHTS.glob("*.onnx"))
+    return tuple(sorted(names, key=lambda name: (name != DEFAULT_MODEL, name)))
+
+
+def embedded_of_size(size: int) -> str:
+    """Name of the embedded model whose network takes pictures of `size` pixels a side.
+
+    Raises:
+        OptionError: there is none; the message names the sizes there are.
+    """
+    sizes = {load_model_file(name).metadata.input_size: name for name in embedded_models()}
+    if (size, size) not in sizes:
+        known = ", ".join(str(height) for height, _ in sorted(sizes)) or "none"
+        raise OptionError(
+            f"no embedded model has size {size}; the sizes there are: {known}. Choose one of them"
+        )
+    return sizes[size, size]
+
+
+def load_model_file(name_or_path: str | Path) -> ModelFile:
+    """Finds a model by the name of an embedded one or by path, and reads its metadata.
+
+    Raises:
+        ModelFileError: there is no such model, or the file is no model of ours.
+    """
+    path = _find(name_or_path)
+    try:
+        props = _onnx_props(path.read_bytes())
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    except (ValueError, IndexError):
+        raise ModelFileError(f"{path}: this is no ONNX file; pass one that maskwatch export wrote") from None
+    try:
+        return ModelFile(path, ModelMetadata.from_props(props))
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: this is no model of Maskwatch: {error}") from None
+
+
+def _find(name_or_path: str | Path) -> Path:
+    if name_or_path in embedded_models():
+        return _WEIGHTS / f"{name_or_path}.onnx"
+    path = Path(name_or_path)
+    if path.is_dir():
+        raise ModelFileError(f"{path}: this is a folder; pass the .onnx file in it")
+    if not path.exists():
+        known = ", ".join(embedded_models()) or "none"
+        raise ModelFileError(
+            f"no model {str(name_or_path)!r}: neither a file nor an embedded model (there are: {known}); "
+            "pass one of these or the path of an .onnx file"
+        )
+    if path.suffix in _CHECKPOINT_SUFFIXES:
+        raise ModelFileError(
+            f"{path}: this is a training checkpoint; export it first: maskwatch export {path} -o model.onnx"
+        )
+    return path
+
+
+def _text(props: Mapping[str, str], key: str) -> str:
+    if not props.get(key):
+        raise ModelFileError(f"its metadata lacks {_PREFIX}{key}; export it again with: maskwatch export")
+    return props[key]
+
+
+def _wrong(key: str, value: object, wanted: str) -> ModelFileError:
+    return ModelFileError(
+        f"its {_PREFIX}{key} is {value!r}, not {wanted}; export it again with: maskwatch export"
+    )
+
+
+def _json_list(props: Mapping[str, str], key: str) -> list[Any]:
+    text = _text(props, key)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, list):
+        raise _wrong(key, text, "a JSON list")
+    return value
+
+
+def _classes(props: Mapping[str, str]) -> tuple[str, ...]:
+    names = _json_list(props, "classes")
+    if not names or not all(isinstance(name, str) and name for name in names) or len({*names}) < len(names):
+        raise _wrong("classes", names, "a list of different names")
+    return tuple(names)
+
+
+def _input_size(props: Mapping[str, str]) -> tuple[int, int]:
+    size = _json_list(props, "input_size")
+    if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+        raise _wrong("input_size", size, "[height, width] in pixels")
+    return size[0], size[1]
+
+
+def _resize(props: Mapping[str, str]) -> ResizeRule:
+    rule = _text(props, "resize")
+    if rule not in ("letterbox", "squash"):
+        raise _wrong("resize", rule, "'letterbox' or 'squash'")
+    return cast("ResizeRule", rule)
+
+
+def _thresholds(props: Mapping[str, str]) -> tuple[float, ...]:
+    values = _json_list(props, "thresholds")
+    wanted = len(_classes(props))
+    numbers = [float(value) for value in values if type(value) in (int, float)]
+    if len(numbers) != wanted or len(values) != wanted or not all(math.isfinite(value) for value in numbers):
+        raise _wrong("thresholds", values, f"{wanted} numbers, one for each class")
+    return tuple(numbers)
+
+
+def _onnx_props(data: bytes) -> dict[str, str]:
+    """`metadata_props` of an ONNX file, without loading its graph.
+
+    Field numbers as in onnx.proto: ModelProto.ir_version = 1, graph = 7, metadata_props = 14;
+    StringStringEntryProto.key = 1, value = 2.
+
+    Raises:
+        ValueError or IndexError: the bytes are no ModelProto.
+    """
+    fields = list(_protobuf_fields(memoryview(data)))
+    if not {1, 7} <= {number for number, _ in fields}:
+        raise ValueError("no ONNX model")
+    entries = [dict(_protobuf_fields(value)) for number, value in fields if number == 14]
+    return {str(entry[1], "utf-8"): str(entry.get(2, b""), "utf-8") for entry in entries if 1 in entry}
+
+
+def _protobuf_fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Fields of a protobuf message as (number, content); numbers come without content.
+
+    Wire format: https://protobuf.dev/programming-guides/encoding/
+    """
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, wire_type = key >> 3, key & 7
+        if wire_type == 0:
+            _, end = _varint(data, at)
+            at = end
+        elif wire_type == 2:
+            length, at = _varint(data, at)
+            end = at + length
+        elif wire_type in (1, 5):
+            end = at + (8 if wire_type == 1 else 4)
+        else:
+            raise ValueError(f"wire type {wire_type} is unknown")
+        if number == 0 or end > len(data):
+            raise ValueError("not a protobuf message, or cut short")
+        yield number, data[at:end]
+        at = end
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+        if shift > 63:
+            raise ValueError("number too long")
