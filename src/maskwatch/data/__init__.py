@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from maskwatch.data.dataset import DetectionSet, Sample, merge
-from maskwatch.data.voc import read_voc, stems_in
+from maskwatch.data.voc import read_voc
+from maskwatch.data.voc_files import stems_in
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 

@@ -11,18 +11,17 @@ import os
 import warnings
 import xml.etree.ElementTree as ET
 from collections import defaultdict
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from maskwatch.data.dataset import DetectionSet, Sample
+from maskwatch.data.voc_files import Pair, pair_files, split_stems
 from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap
-
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 # Drawing by hand ends a pixel or two beyond the border, and tools round, so a box may stick out by this much
 # (whichever is more) and is clipped. Beyond it, the box was likely drawn on another picture or another size.
@@ -31,8 +30,8 @@ BORDER_FRACTION = 0.01
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height
-_PICTURE_FOLDERS = ("jpegimages", "images")
-_ANNOTATION_FOLDERS = ("annotations",)
+# Where a PNG may say how it is turned; without one of these Pillow need not decode all of it to find out.
+_PNG_MARKS = (b"eXIf", b"Raw profile type exif", b"com.adobe.xmp")
 
 
 def read_voc(
@@ -62,165 +61,19 @@ def read_voc(
         raise DataError([f"{root}: {reason}; give the folder that holds the pictures and the XML files"])
     wanted = None if stems is None else set(stems)
     if split is not None:
-        listed = _split_stems(root, split)
+        listed = split_stems(root, split)
         wanted = listed if wanted is None else wanted & listed
-    reader = _Reader(classes or ClassMap())
-    pairs = _pair(root, wanted, reader.problems)
+    reader = _Reader(ClassMap() if classes is None else classes)
+    pairs = pair_files(root, wanted, reader.problems)
     with warnings.catch_warnings():  # Pillow warns of large pictures, but only their header is read here
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        samples = [reader.sample(*pair) for pair in pairs]
+        samples = [reader.sample(pair) for pair in pairs]
     if reader.problems:
         raise DataError(reader.problems)
     return DetectionSet(reader.classes.names, tuple(sample for sample in samples if sample is not None))
 
 
-def stems_in(path: str | os.PathLike[str]) -> set[str]:
-    """Stems of the annotations and pictures that `read_voc` would look at."""
-    root = Path(path)
-    if not root.is_dir():
-        return set()
-    files = [*_files(root, _ANNOTATION_FOLDERS, (".xml",)), *_files(root, _PICTURE_FOLDERS, PICTURE_SUFFIXES)]
-    return {file.stem for file in files}
-
-
-def _files(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...]) -> list[Path]:
-    """Files of a kind in the folder itself or else in the first of its sub-folders of these names."""
-    entries = sorted(root.iterdir())
-    named = [entry for name in folders for entry in entries if entry.name.lower() == name and entry.is_dir()]
-    for folder in (root, *named):
-        # Names that start with a dot are not pictures: macOS leaves "._photo.jpg" beside "photo.jpg".
-        inside = entries if folder is root else sorted(folder.iterdir())
-        found = [
-            f for f in inside if f.suffix.lower() in suffixes and not f.name.startswith(".") and f.is_file()
-        ]
-        if found:
-            return found
-    return []
-
-
-def _split_stems(root: Path, split: str) -> set[str]:
-    folder = root / "ImageSets" / "Main"
-    known = sorted(file.stem for file in folder.glob("*.txt"))
-    if split not in known:
-        raise DataError(
-            [f"{folder}: no split {split!r}; it has {', '.join(known) or 'none'}: name one of them"]
-        )
-    lines = (folder / f"{split}.txt").read_text(encoding="utf-8").splitlines()
-    return {line.split()[0] for line in lines if line.strip()}  # a second column tells presence of a class
-
-
-def _pair(root: Path, wanted: set[str] | None, problems: list[str]) -> list[tuple[Path, ET.Element, Path]]:
-    """Finds the picture of every annotation: by stem first, then by <filename> among those left over."""
-    xmls = _files(root, _ANNOTATION_FOLDERS, (".xml",))
-    pictures = _files(root, _PICTURE_FOLDERS, PICTURE_SUFFIXES)
-    if not pictures:
-        problems.append(_no_pictures(root))
-        return []
-    if wanted is not None:
-        here = {file.stem for file in (*xmls, *pictures)}
-        problems += [f"{root}: no picture named {stem!r}; check the list" for stem in sorted(wanted - here)]
-        xmls = [xml for xml in xmls if xml.stem in wanted]
-        if not wanted:
-            problems.append(f"{root}: the list of stems is empty; name at least one picture")
-    shelf = _Shelf(pictures)
-    roots = [(xml, parsed) for xml in xmls if (parsed := _parse(xml, problems)) is not None]
-    unparsed = {xml.stem for xml in xmls} - {xml.stem for xml, _ in roots}
-    pairs = shelf.match(roots, problems)
-    taken = {picture for _, _, picture in pairs}
-    problems += [
-        f"{picture}: no XML file beside it; annotate it, or if it shows nothing to find, "
-        f"write {picture.stem}.xml holding <annotation></annotation>"
-        for picture in pictures
-        if picture not in taken
-        and picture.stem not in shelf.disputed | unparsed
-        and (wanted is None or picture.stem in wanted)
-    ]
-    return pairs
-
-
-def _no_pictures(root: Path) -> str:
-    folders = [
-        entry.name for entry in sorted(root.iterdir()) if entry.is_dir() and not entry.name.startswith(".")
-    ]
-    if folders:
-        return f"{root}: no pictures in it; it holds the folders {', '.join(folders[:8])}: give one of these"
-    kinds = " ".join(suffix[1:] for suffix in PICTURE_SUFFIXES)
-    return f"{root}: no pictures in it ({kinds}); give the folder that holds them"
-
-
-class _Shelf:
-    """The pictures of a data set, found by stem or by name."""
-
-    def __init__(self, pictures: Iterable[Path]) -> None:
-        self.by_stem: dict[str, list[Path]] = defaultdict(list)
-        self.by_name: dict[str, Path] = {}
-        self.disputed: set[str] = set()  # stems already reported
-        for picture in pictures:
-            self.by_stem[picture.stem].append(picture)
-            self.by_name[picture.name] = picture
-
-    def match(
-        self, roots: Iterable[tuple[Path, ET.Element]], problems: list[str]
-    ) -> list[tuple[Path, ET.Element, Path]]:
-        owner: dict[Path, Path] = {}
-        pairs = []
-        # Those with a picture of their own stem come first, so that a wrong <filename> cannot take it away.
-        for xml, root in sorted(roots, key=lambda item: item[0].stem not in self.by_stem):
-            picture = self._picture_of(xml, root, problems)
-            if picture is None:
-                continue
-            if picture in owner:
-                problems.append(
-                    f"{xml}: {picture.name} is annotated by {owner[picture].name} already; remove one"
-                )
-                continue
-            owner[picture] = xml
-            pairs.append((xml, root, picture))
-        return sorted(pairs, key=lambda pair: pair[0].stem)
-
-    def _picture_of(self, xml: Path, root: ET.Element, problems: list[str]) -> Path | None:
-        name = PureWindowsPath((root.findtext("filename") or "").strip()).name  # knows both kinds of slashes
-        named = self.by_name.get(name)
-        candidates = self.by_stem.get(xml.stem, [])
-        if len(candidates) == 1:
-            return candidates[0]
-        if len(candidates) > 1:
-            if named in candidates:
-                self.disputed.add(xml.stem)  # the others of this stem are copies, which <filename> leaves out
-                return named
-            self.disputed.add(xml.stem)
-            names = ", ".join(picture.name for picture in candidates)
-            problems.append(f"{xml}: several pictures fit, {names}; keep one, or name it in <filename>")
-        elif named is not None:
-            return named
-        else:
-            problems.append(
-                f"{xml}: no picture {xml.stem}.* nor {name or '<filename>'!r}; add it, or remove the XML"
-            )
-        return None
-
-
-def _parse(xml: Path, problems: list[str]) -> ET.Element | None:
-    """The root element; refuses DOCTYPE, which can make a small file expand without end."""
-    try:
-        raw = xml.read_bytes()
-        # Without its zero bytes UTF-16 looks like ASCII too, and expat reads no other encoding that does not.
-        if b"<!DOCTYPE" in raw.replace(b"\0", b""):
-            problems.append(f"{xml}: has a DOCTYPE, which annotations do not need; remove it")
-            return None
-        root = ET.fromstring(raw)
-    except (OSError, ET.ParseError, ValueError, LookupError) as error:
-        reason = "it is empty" if xml.is_file() and xml.stat().st_size == 0 else error
-        problems.append(f"{xml}: not readable as XML: {reason}; write it again or remove it")
-        return None
-    if root.tag != "annotation":
-        problems.append(f"{xml}: holds <{root.tag}>, not <annotation>; it is no Pascal VOC file, remove it")
-        return None
-    return root
-
-
-@dataclass
-class _Picture:
+class _Picture(NamedTuple):
     size_hw: tuple[int, int]  # as shown
     orientation: int
 
@@ -232,8 +85,9 @@ class _Reader:
         self.classes = classes
         self.problems: list[str] = []
 
-    def sample(self, xml: Path, root: ET.Element, image_path: Path) -> Sample | None:
-        """The sample; None, with the problems noted, where the picture cannot be read."""
+    def sample(self, pair: Pair) -> Sample | None:
+        """The sample; None, with the problems noted, where the picture or a box cannot be used."""
+        xml, root, image_path = pair
         picture = self._open(image_path)
         if picture is None:
             return None
@@ -267,7 +121,7 @@ class _Reader:
     def _open(self, path: Path) -> _Picture | None:
         try:
             with Image.open(path) as image:
-                orientation = int(image.getexif().get(_ORIENTATION, 1) or 1)
+                orientation = _orientation(image, path)
                 width, height = image.size
         except Exception as error:  # Pillow's plugins raise many kinds (OSError, SyntaxError, struct.error …)
             reason = "it is empty" if path.is_file() and path.stat().st_size == 0 else error
@@ -330,6 +184,16 @@ class _Reader:
             return None
         height, width = size_hw
         return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+
+
+def _orientation(image: Image.Image, path: Path) -> int:
+    """EXIF orientation, 1 to 8; damaged EXIF counts as none, as it does in `images.read_image`."""
+    if image.format == "PNG" and not any(mark in path.read_bytes() for mark in _PNG_MARKS):
+        return 1
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # whatever the parser stumbles over
+        return 1
 
 
 def _border_fault(box_xyxy: tuple[float, float, float, float], size_hw: tuple[int, int]) -> str | None:

@@ -1,0 +1,164 @@
+"""The files of a Pascal VOC folder: where they lie, and which picture belongs to which XML."""
+
+from __future__ import annotations
+
+import os
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
+
+from maskwatch.errors import DataError
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+_PICTURE_FOLDERS = ("jpegimages", "images")
+_ANNOTATION_FOLDERS = ("annotations",)
+
+
+class Pair(NamedTuple):
+    """An annotation and its picture."""
+
+    xml: Path
+    root: ET.Element
+    picture: Path
+
+
+def stems_in(path: str | os.PathLike[str]) -> set[str]:
+    """Stems of the annotations and pictures that `read_voc` would look at; empty where there is no folder."""
+    root = Path(path)
+    return {file.stem for file in (*_annotations(root), *_pictures(root))} if root.is_dir() else set()
+
+
+def split_stems(root: Path, split: str) -> set[str]:
+    """Stems that `ImageSets/Main/<split>.txt` lists.
+
+    Raises:
+        DataError: there is no such list.
+    """
+    folder = root / "ImageSets" / "Main"
+    known = sorted(file.stem for file in folder.glob("*.txt"))
+    if split not in known:
+        raise DataError(
+            [f"{folder}: no split {split!r}; it has {', '.join(known) or 'none'}: name one of them"]
+        )
+    lines = (folder / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+    return {line.split()[0] for line in lines if line.strip()}  # a second column tells presence of a class
+
+
+def pair_files(root: Path, wanted: set[str] | None, problems: list[str]) -> list[Pair]:
+    """Finds the picture of every annotation, sorted by stem; what does not fit goes to `problems`.
+
+    Args:
+        root: an existing folder.
+        wanted: stems to look at; None means all.
+        problems: is added to.
+    """
+    xmls, pictures = _annotations(root), _pictures(root)
+    if not pictures:
+        problems.append(_no_pictures(root))
+        return []
+    if wanted is not None:
+        here = {file.stem for file in (*xmls, *pictures)}
+        problems += [f"{root}: no picture named {stem!r}; check the list" for stem in sorted(wanted - here)]
+        problems += [] if wanted else [f"{root}: the list of stems is empty; name at least one picture"]
+        xmls = [xml for xml in xmls if xml.stem in wanted]
+    parsed = [(xml, tree) for xml in xmls if (tree := _parse(xml, problems)) is not None]
+    pairs = _match(parsed, pictures, problems)
+    # A picture whose XML was just reported, for whatever reason, is not one without XML.
+    settled = {pair.picture for pair in pairs}
+    reported = {xml.stem for xml in xmls}
+    for picture in pictures:
+        if (
+            picture not in settled
+            and picture.stem not in reported
+            and (wanted is None or picture.stem in wanted)
+        ):
+            problems.append(
+                f"{picture}: no XML file belongs to it; annotate it, or if it shows nothing to find, "
+                f"write {picture.stem}.xml holding <annotation></annotation>"
+            )
+    return pairs
+
+
+def _annotations(root: Path) -> list[Path]:
+    return _files(root, _ANNOTATION_FOLDERS, (".xml",))
+
+
+def _pictures(root: Path) -> list[Path]:
+    return _files(root, _PICTURE_FOLDERS, PICTURE_SUFFIXES)
+
+
+def _files(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...]) -> list[Path]:
+    """Files of a kind in the folder itself, or else in the first of its sub-folders of these names."""
+    entries = sorted(root.iterdir())
+    named = [entry for name in folders for entry in entries if entry.name.lower() == name and entry.is_dir()]
+    for folder in (root, *named):
+        # Names that start with a dot are not pictures: macOS leaves "._photo.jpg" beside "photo.jpg".
+        found = [
+            file
+            for file in (entries if folder is root else sorted(folder.iterdir()))
+            if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
+        ]
+        if found:
+            return found
+    return []
+
+
+def _no_pictures(root: Path) -> str:
+    folders = [e.name for e in sorted(root.iterdir()) if e.is_dir() and not e.name.startswith(".")]
+    if folders:
+        return f"{root}: no pictures in it; it holds the folders {', '.join(folders[:8])}: give one of these"
+    kinds = " ".join(suffix[1:] for suffix in PICTURE_SUFFIXES)
+    return f"{root}: no pictures in it ({kinds}); give the folder that holds them"
+
+
+def _parse(xml: Path, problems: list[str]) -> ET.Element | None:
+    """The root element; refuses DOCTYPE, which can make a small file expand without end."""
+    try:
+        raw = xml.read_bytes()
+        # Without its zero bytes UTF-16 looks like ASCII too, and expat reads no other encoding that does not.
+        if b"<!DOCTYPE" in raw.replace(b"\0", b""):
+            problems.append(f"{xml}: has a DOCTYPE, which annotations do not need; remove it")
+            return None
+        root = ET.fromstring(raw)
+    except (OSError, ET.ParseError, ValueError, LookupError) as error:
+        reason = "it is empty" if xml.is_file() and xml.stat().st_size == 0 else error
+        problems.append(f"{xml}: not readable as XML: {reason}; write it again or remove it")
+        return None
+    if root.tag != "annotation":
+        problems.append(f"{xml}: holds <{root.tag}>, not <annotation>; it is no Pascal VOC file, remove it")
+        return None
+    return root
+
+
+def _match(
+    parsed: Iterable[tuple[Path, ET.Element]], pictures: Iterable[Path], problems: list[str]
+) -> list[Pair]:
+    """By stem first, then by <filename>."""
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for picture in pictures:
+        by_stem[picture.stem].append(picture)
+    by_name = {picture.name: picture for picture in pictures}
+    pairs: dict[Path, Pair] = {}
+    # Those with a picture of their own stem come first, so that a wrong <filename> cannot take it away.
+    for xml, root in sorted(parsed, key=lambda item: item[0].stem not in by_stem):
+        name = PureWindowsPath(
+            (root.findtext("filename") or "").strip()
+        ).name  # splits at both kinds of slash
+        found = by_stem.get(xml.stem) or ([by_name[name]] if name in by_name else [])
+        if not found:
+            problems.append(
+                f"{xml}: no picture {xml.stem}.*, nor {name or '<filename>'}; add it or remove the XML"
+            )
+        elif len(found) > 1:
+            names = ", ".join(picture.name for picture in found)
+            problems.append(f"{xml}: several pictures have its name: {names}; keep one of them")
+        elif found[0] in pairs:
+            problems.append(
+                f"{xml}: {found[0].name} is annotated by {pairs[found[0]].xml.name} already; remove one"
+            )
+        else:
+            pairs[found[0]] = Pair(xml, root, found[0])
+    return sorted(pairs.values(), key=lambda pair: pair.xml.stem)
