@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from maskwatch.data.dataset import DetectionSet, Sample
 from maskwatch.data.voc_files import Pair, pair_files, split_stems
@@ -122,7 +122,7 @@ class _Reader:
         try:
             with Image.open(path) as image:
                 orientation = _orientation(image, path)
-                width, height = image.size
+                width, height = _stored_size_wh(image)
         except Exception as error:  # Pillow's plugins raise many kinds (OSError, SyntaxError, struct.error …)
             reason = "it is empty" if path.is_file() and path.stat().st_size == 0 else error
             self.problems.append(f"{path}: not readable as a picture: {reason}; replace it or remove it")
@@ -194,6 +194,12 @@ def _orientation(image: Image.Image, path: Path) -> int:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # whatever the parser stumbles over
         return 1
+
+
+def _stored_size_wh(image: Image.Image) -> tuple[int, int]:
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # of these alone newer Pillow turns `size` by itself
+        return image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
+    return image.size
 
 
 def _border_fault(box_xyxy: tuple[float, float, float, float], size_hw: tuple[int, int]) -> str | None:
