@@ -1,0 +1,16 @@
+"""SSD MobileNetV2 FPNLite: the network, its anchors, matching and losses, and checkpoints of the TF2 zoo.
+
+Needs the `train` extra.
+"""
+
+try:
+    import torch  # noqa: F401
+except ModuleNotFoundError as error:  # pragma: no cover - the test suite runs with torch
+    from maskwatch.errors import MissingExtraError
+
+    raise MissingExtraError("The network in torch", "train") from error
+
+from maskwatch.network.anchors import AnchorSpec
+from maskwatch.network.ssd import SSD, preprocess
+
+__all__ = ["SSD", "AnchorSpec", "preprocess"]

@@ -1,0 +1,166 @@
+"""Losses on matched anchors.
+
+`SSDLoss` is the TF Object Detection API's (smooth L1 on encodings, sigmoid focal); `QualityLoss` is GIoU on
+boxes with quality focal. Both take the same arguments and give the same two numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import generalized_box_iou_loss
+
+from maskwatch.network.boxes import decode, encode
+from maskwatch.network.layers import SeparableConv2d
+from maskwatch.network.ssd import SSD
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a picture's anchors should say.
+
+    matches (A,): ground truth of each anchor or −1; boxes_xyxy (G, 4) pixels; class_ids (G,) from 0.
+    """
+
+    matches: Tensor
+    boxes_xyxy: Tensor
+    class_ids: Tensor
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalars, already normalised."""
+
+    localization: Tensor
+    classification: Tensor
+
+
+class DetectionLoss(Protocol):
+    """encodings (N, A, 4), logits (N, A, C + 1), anchors_xyxy (A, 4), N targets → losses of the batch."""
+
+    def __call__(
+        self, encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]
+    ) -> Losses: ...
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """The matched anchors of a batch, end to end (M of them)."""
+
+    image_ids: Tensor  # (M,)
+    anchor_ids: Tensor  # (M,)
+    boxes_xyxy: Tensor  # (M, 4)
+    columns: Tensor  # (M,) logit column of the class
+
+    @classmethod
+    def of(cls, targets: list[Targets]) -> _Matched:
+        images, anchors, boxes, columns = [], [], [], []
+        for image_id, target in enumerate(targets):
+            anchor_ids = (target.matches >= 0).nonzero().squeeze(1)
+            truths = target.matches[anchor_ids]
+            images.append(torch.full_like(anchor_ids, image_id))
+            anchors.append(anchor_ids)
+            boxes.append(target.boxes_xyxy[truths])
+            columns.append(target.class_ids[truths] + 1)
+        return cls(torch.cat(images), torch.cat(anchors), torch.cat(boxes), torch.cat(columns))
+
+
+class SSDLoss:
+    """Losses as the TF Object Detection API computes them.
+
+    Localization: Huber (delta 1) on the four codes, summed over matched anchors, divided by their number and
+    by four (normalize_loc_loss_by_codesize). Classification: sigmoid focal loss (Lin et al. 2017b) over all
+    anchors and columns, the background column with target zero (encode_background_as_zeros), divided by the
+    number of matched anchors.
+    """
+
+    def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
+        self.alpha, self.gamma = alpha, gamma
+
+    def __call__(self, encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]) -> Losses:
+        matched = _Matched.of(targets)
+        count = max(len(matched.anchor_ids), 1)
+        codes = encode(matched.boxes_xyxy, anchors_xyxy[matched.anchor_ids])
+        predicted = encodings[matched.image_ids, matched.anchor_ids].float()
+        localization = F.huber_loss(predicted, codes, reduction="sum", delta=1.0) / (4 * count)
+        wanted = torch.zeros_like(logits, dtype=torch.float32)
+        wanted[matched.image_ids, matched.anchor_ids, matched.columns] = 1.0
+        return Losses(localization, self._focal(logits.float(), wanted) / count)
+
+    def _focal(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        probability = logits.sigmoid()
+        missed = wanted * (1 - probability) + (1 - wanted) * probability
+        weight = (wanted * self.alpha + (1 - wanted) * (1 - self.alpha)) * missed**self.gamma
+        return (weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")).sum()
+
+
+class QualityLoss:
+    """GIoU on the decoded boxes and quality focal loss on the scores.
+
+    The score of the true class is taught to be the IoU of its box, so that NMS keeps the best-placed one
+    (Li et al. 2020, equation 5); boxes are weighted by that same score (section 4, "implementation").
+    Localization uses Rezatofighi et al. 2019.
+
+    Args:
+        beta: exponent of the distance to the quality.
+        giou_weight: weight of localization against classification.
+        class_weights: (C,) weight of each class's matched anchors in both losses, mean about 1.
+    """
+
+    def __init__(self, beta: float = 2.0, giou_weight: float = 2.0, class_weights: Iterable[float] | None = None) -> None:
+        self.beta, self.giou_weight = beta, giou_weight
+        self.class_weights = None if class_weights is None else torch.tensor(list(class_weights))
+
+    def __call__(self, encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]) -> Losses:
+        matched = _Matched.of(targets)
+        predicted = encodings[matched.image_ids, matched.anchor_ids].float()
+        boxes_xyxy = decode(predicted, anchors_xyxy[matched.anchor_ids])  # (M, 4)
+        quality = _paired_iou(boxes_xyxy.detach(), matched.boxes_xyxy)  # (M,)
+        scores = logits[matched.image_ids, matched.anchor_ids].detach().float().sigmoid()
+        # The most confident column, so that a box that is on the way to being found is moved first.
+        weight = scores[:, 1:].amax(1) if len(scores) else quality
+        if self.class_weights is not None:
+            weight = weight * self.class_weights.to(weight)[matched.columns - 1]
+        giou = generalized_box_iou_loss(boxes_xyxy, matched.boxes_xyxy)  # (M,)
+        localization = (giou * weight).sum() / weight.sum().clamp(min=1.0) * self.giou_weight
+        classification = self._quality_focal(logits.float(), matched, quality) / max(len(quality), 1)
+        return Losses(localization, classification)
+
+    def _quality_focal(self, logits: Tensor, matched: _Matched, quality: Tensor) -> Tensor:
+        wanted = torch.zeros_like(logits)
+        wanted[matched.image_ids, matched.anchor_ids, matched.columns] = quality
+        weight = (wanted - logits.sigmoid()).abs() ** self.beta
+        if self.class_weights is not None:
+            rows = weight[matched.image_ids, matched.anchor_ids]
+            rows = rows * self.class_weights.to(weight)[matched.columns - 1, None]
+            weight = weight.index_put((matched.image_ids, matched.anchor_ids), rows)
+        return (weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")).sum()
+
+
+def _paired_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
+    """(M, 4), (M, 4) → (M,) IoU of each pair."""
+    top_left = torch.maximum(a_xyxy[:, :2], b_xyxy[:, :2])
+    bottom_right = torch.minimum(a_xyxy[:, 2:], b_xyxy[:, 2:])
+    intersection = (bottom_right - top_left).clamp(min=0).prod(1)
+    area_a = (a_xyxy[:, 2:] - a_xyxy[:, :2]).clamp(min=0).prod(1)
+    area_b = (b_xyxy[:, 2:] - b_xyxy[:, :2]).prod(1)
+    return intersection / (area_a + area_b - intersection).clamp(min=1e-9)
+
+
+def l2_regularization(network: SSD, weight: float) -> Tensor:
+    """`weight`/2 times the squared norm of the regularised kernels.
+
+    Which kernels count is the API's: all of the backbone, the 1×1 laterals, and of each separable
+    convolution in pyramid and tower only the depthwise kernel (Keras' SeparableConv2D knows its pointwise
+    regulariser by another name than the API sets). The two predictor layers, biases and BatchNorms are free.
+    """
+    regularized = [*network.backbone.modules(), *network.fpn.children()]
+    parts = [*network.fpn.modules(), *network.head.tower.modules()]
+    regularized += [m.depthwise for m in parts if isinstance(m, SeparableConv2d)]
+    kernels = [m.weight for m in regularized if isinstance(m, nn.Conv2d)]
+    return torch.stack([kernel.float().square().sum() for kernel in kernels]).sum() * (weight / 2)

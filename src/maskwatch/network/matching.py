@@ -1,0 +1,106 @@
+"""Which anchor owns which ground truth. The losses only score the answer.
+
+Every matcher gives, for each anchor of one picture, the index of its ground truth, or `UNMATCHED`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+UNMATCHED = -1
+
+
+def match_iou(
+    anchors_xyxy: Tensor, boxes_xyxy: Tensor, size_hw: tuple[int, int], threshold: float = 0.5
+) -> Tensor:
+    """Each anchor takes its best ground truth from `threshold` up; each ground truth gets its best anchor.
+
+    Source: `ArgMaxMatcher` of the TF Object Detection API with force_match_for_each_row.
+
+    Args:
+        anchors_xyxy: (A, 4) pixels.
+        boxes_xyxy: (G, 4) pixels.
+        size_hw: the network's input. Overlaps are compared in shares of it, as in the API: symmetric
+            anchors tie but for the rounding, and the same rounding breaks the ties alike.
+        threshold: least IoU of a match that is not forced.
+
+    Returns:
+        (A,) int64, the ground truth of each anchor or −1.
+    """
+    if not len(boxes_xyxy):
+        return torch.full((len(anchors_xyxy),), UNMATCHED, device=anchors_xyxy.device)
+    height, width = size_hw
+    share = torch.tensor([1 / width, 1 / height] * 2, device=anchors_xyxy.device)
+    iou = box_iou(boxes_xyxy * share, anchors_xyxy * share)  # (G, A)
+    best_iou, matches = iou.max(0)  # (A,)
+    matches = torch.where(best_iou >= threshold, matches, UNMATCHED)
+    # Forced in the order of the ground truths, and where two want one anchor the first keeps it: the API
+    # takes the argmax over a one-hot column.
+    for truth in range(len(boxes_xyxy) - 1, -1, -1):
+        matches[iou[truth].argmax()] = truth
+    return matches
+
+
+def match_atss(
+    anchors_xyxy: Tensor, boxes_xyxy: Tensor, level_counts: Sequence[int], candidates: int = 9
+) -> Tensor:
+    """Adaptive Training Sample Selection: an IoU threshold for each ground truth, from its own candidates.
+
+    On every level the `candidates` anchors whose centres lie nearest to the ground truth's are candidates;
+    those with an IoU of at least mean + deviation of them, and with their centre inside the box, match.
+    Small faces, which no anchor overlaps by half, so get anchors too; a ground truth that would get none
+    (smaller than a cell) gets its best one.
+
+    Source: Zhang et al. 2020, algorithm 1.
+
+    Args:
+        anchors_xyxy: (A, 4) pixels, level by level.
+        boxes_xyxy: (G, 4) pixels.
+        level_counts: anchors of each level, A in all.
+        candidates: candidates of a ground truth at each level, for each anchor shape alike.
+
+    Returns:
+        (A,) int64, the ground truth of each anchor or −1.
+    """
+    anchors, truths = len(anchors_xyxy), len(boxes_xyxy)
+    if not truths:
+        return torch.full((anchors,), UNMATCHED, device=anchors_xyxy.device)
+    iou = box_iou(boxes_xyxy, anchors_xyxy)  # (G, A)
+    chosen = _nearest(anchors_xyxy, boxes_xyxy, level_counts, candidates)  # (G, K)
+    candidate_iou = iou.gather(1, chosen)
+    threshold = candidate_iou.mean(1, keepdim=True) + candidate_iou.std(1, correction=0, keepdim=True)
+    centre_x, centre_y = _centres(anchors_xyxy)
+    x, y = centre_x[chosen], centre_y[chosen]  # (G, K)
+    x0, y0, x1, y1 = boxes_xyxy[:, :, None].unbind(1)  # each (G, 1)
+    inside = (x > x0) & (x < x1) & (y > y0) & (y < y1)
+    positive = inside & (candidate_iou >= threshold)
+    claims = torch.full_like(iou, -1.0).scatter(1, chosen, torch.where(positive, candidate_iou, -1.0))
+    # An anchor that several ground truths claim goes to the one it overlaps most.
+    best, matches = claims.max(0)
+    matches = torch.where(best >= 0, matches, UNMATCHED)
+    for truth in range(truths):
+        if not (matches == truth).any():
+            free = torch.where(matches == UNMATCHED, iou[truth], -1.0)
+            matches[free.argmax()] = truth
+    return matches
+
+
+def _centres(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
+    return (boxes_xyxy[:, 0] + boxes_xyxy[:, 2]) / 2, (boxes_xyxy[:, 1] + boxes_xyxy[:, 3]) / 2
+
+
+def _nearest(anchors_xyxy: Tensor, boxes_xyxy: Tensor, level_counts: Sequence[int], candidates: int) -> Tensor:
+    """(G, K) indices of the anchors of each level whose centres are nearest to each box's."""
+    ax, ay = _centres(anchors_xyxy)
+    bx, by = _centres(boxes_xyxy)
+    distance = (ax[None] - bx[:, None]).square() + (ay[None] - by[:, None]).square()  # (G, A)
+    chosen, start = [], 0
+    for count in level_counts:
+        level = distance[:, start : start + count]
+        chosen.append(level.topk(min(candidates, count), largest=False).indices + start)
+        start += count
+    return torch.cat(chosen, 1)
