@@ -1,0 +1,8 @@
+"""How good a detector is: COCO numbers, measured with pycocotools."""
+
+from __future__ import annotations
+
+from maskwatch.evaluation.coco import ClassScore, CocoResult, coco_evaluate
+from maskwatch.evaluation.predictor import DetectorLike, predict
+
+__all__ = ["ClassScore", "CocoResult", "DetectorLike", "coco_evaluate", "predict"]

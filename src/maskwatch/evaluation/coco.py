@@ -1,0 +1,180 @@
+"""COCO's numbers (https://cocodataset.org/#detection-eval), computed and printed by pycocotools itself."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maskwatch.data.dataset import DetectionSet
+from maskwatch.errors import LabelError, MissingExtraError
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+STAT_NAMES = (
+    "AP",
+    "AP50",
+    "AP75",
+    "AP_small",
+    "AP_medium",
+    "AP_large",
+    "AR1",
+    "AR10",
+    "AR100",
+    "AR_small",
+    "AR_medium",
+    "AR_large",
+)
+"""Names of the twelve numbers, in the order in which pycocotools prints them."""
+
+MAX_DETECTIONS = 100
+"""Detections that count for one picture and class; the limit of COCO's own numbers."""
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Scores of one class; None where the data set has no box of it."""
+
+    name: str
+    boxes: int
+    ap: float | None
+    ap50: float | None
+
+
+@dataclass(frozen=True)
+class CocoResult:
+    """What pycocotools measured.
+
+    Attributes:
+        stats: the twelve numbers by `STAT_NAMES`, −1 where there is no box to measure them on.
+        per_class: one for each class, in the order of the ids.
+        pictures, boxes: how many of them it was measured on.
+    """
+
+    stats: Mapping[str, float]
+    per_class: tuple[ClassScore, ...]
+    pictures: int
+    boxes: int
+    printed: tuple[str, ...]
+
+    def lines(self) -> tuple[str, ...]:
+        """The twelve lines, as pycocotools printed them."""
+        return self.printed
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: `pictures`, `boxes`, `stats` and `classes`, with None for what cannot be measured."""
+        return {
+            "pictures": self.pictures,
+            "boxes": self.boxes,
+            "stats": {name: None if value < 0 else value for name, value in self.stats.items()},
+            "classes": {
+                score.name: {"boxes": score.boxes, "AP": score.ap, "AP50": score.ap50}
+                for score in self.per_class
+            },
+        }
+
+
+def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -> CocoResult:
+    """Measures predictions against the ground truth of a data set.
+
+    Areas are those of the boxes, in pixels of the original pictures. Boxes marked difficult count like all
+    others, as they do in the COCO metrics of the TF Object Detection API.
+
+    Args:
+        detection_set: the ground truth.
+        predictions: one for each sample, in the same order; `xyxy` in pixels of the picture, `confidence`,
+            and `class_id` by the order of `detection_set.class_names`. Give all detections, with scores
+            down to 0: a threshold cuts the curve that AP is the area of.
+
+    Raises:
+        ValueError: the number of predictions is not that of the samples.
+        LabelError: a prediction has a class id that the data set has no name for.
+        MissingExtraError: pycocotools is not installed.
+    """
+    if len(predictions) != len(detection_set):
+        raise ValueError(
+            f"{len(predictions)} predictions for {len(detection_set)} samples; give one for each"
+        )
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError:
+        raise MissingExtraError("evaluating", "train") from None
+    truth, found = COCO(), COCO()
+    truth.dataset = _dataset(detection_set, _truth_rows(detection_set))
+    found.dataset = _dataset(detection_set, _found_rows(predictions, len(detection_set.class_names)))
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        found.createIndex()
+        evaluation = COCOeval(truth, found, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        evaluation.summarize()
+    return CocoResult(
+        MappingProxyType(dict(zip(STAT_NAMES, map(float, evaluation.stats), strict=True))),
+        tuple(_class_scores(detection_set, evaluation.eval["precision"], evaluation.params.iouThrs)),
+        pictures=len(detection_set),
+        boxes=sum(detection_set.class_counts().values()),
+        printed=tuple(printed.getvalue().splitlines()),
+    )
+
+
+def _dataset(detection_set: DetectionSet, rows: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    # Ids count from 1, because pycocotools takes an annotation of id 0 for "no match".
+    return {
+        "images": [{"id": number} for number in range(len(detection_set))],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(detection_set.class_names)],
+        "annotations": [row | {"id": number} for number, row in enumerate(rows, start=1)],
+    }
+
+
+def _truth_rows(detection_set: DetectionSet) -> Iterator[dict[str, Any]]:
+    for image_id, sample in enumerate(detection_set.samples):
+        for box_xyxy, class_id in zip(sample.boxes_xyxy, sample.class_ids, strict=True):
+            yield _row(image_id, box_xyxy, class_id)
+
+
+def _found_rows(predictions: Sequence[sv.Detections], num_classes: int) -> Iterator[dict[str, Any]]:
+    for image_id, found in enumerate(predictions):
+        class_ids = np.empty(0, np.int64) if found.class_id is None else found.class_id
+        scores = np.empty(0, np.float32) if found.confidence is None else found.confidence
+        if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < num_classes:
+            raise LabelError(
+                f"detections of classes {sorted(set(class_ids.tolist()))}, but the data set has "
+                f"{num_classes}; read it with the classes of the model"
+            )
+        for box_xyxy, class_id, score in zip(found.xyxy, class_ids, scores, strict=True):
+            yield _row(image_id, box_xyxy, class_id) | {"score": float(score)}
+
+
+def _row(image_id: int, box_xyxy: npt.NDArray[Any], class_id: int) -> dict[str, Any]:
+    x0, y0, x1, y1 = (float(value) for value in box_xyxy)
+    return {
+        "image_id": image_id,
+        "category_id": int(class_id),
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": (x1 - x0) * (y1 - y0),
+        "iscrowd": 0,
+    }
+
+
+def _class_scores(
+    detection_set: DetectionSet, precision: npt.NDArray[np.float64], iou_thresholds: npt.NDArray[np.float64]
+) -> Iterator[ClassScore]:
+    at_half = int(np.flatnonzero(np.isclose(iou_thresholds, 0.5))[0])
+    for class_id, (name, boxes) in enumerate(detection_set.class_counts().items()):
+        curves = precision[:, :, class_id, 0, -1]  # (IoU, recall), for boxes of all areas, 100 detections
+        yield ClassScore(name, boxes, _mean(curves), _mean(curves[at_half]))
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float | None:
+    known = values[values > -1]  # pycocotools fills in −1 where a class has no ground truth
+    return float(known.mean()) if known.size else None

@@ -1,0 +1,57 @@
+"""Runs a detector over a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from maskwatch.data.dataset import DetectionSet
+from maskwatch.errors import LabelError
+from maskwatch.images import UInt8Array, read_image
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+BATCH_SIZE = 8
+"""Pictures held in memory and handed over at once."""
+
+
+class DetectorLike(Protocol):
+    """What can be evaluated: a `Detector`, a checkpoint, or anything that is called like one."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    def __call__(self, images: list[UInt8Array], /) -> list[sv.Detections]: ...
+
+
+def predict(
+    detector: DetectorLike,
+    detection_set: DetectionSet,
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[sv.Detections]:
+    """Detections for each sample, in the order of the set.
+
+    Args:
+        detector: should let all scores pass (`threshold=0.0`), as `coco_evaluate` wants them.
+        detection_set: its pictures are read with `read_image`, so that boxes fit the picture as shown.
+        batch_size: pictures handed over at once.
+        progress: called with the number of pictures done and in all, after each batch.
+
+    Raises:
+        LabelError: the detector has other classes than the data set, or in another order.
+        ImageError: a picture cannot be read.
+    """
+    if tuple(detector.class_names) != detection_set.class_names:
+        raise LabelError(
+            f"the model knows {', '.join(detector.class_names)}, the data set was read as "
+            f"{', '.join(detection_set.class_names)}; read it with the classes of the model, in their order"
+        )
+    predictions: list[sv.Detections] = []
+    for start in range(0, len(detection_set), batch_size):
+        batch = detection_set.samples[start : start + batch_size]
+        predictions += detector([read_image(sample.image_path) for sample in batch])
+        if progress is not None:
+            progress(len(predictions), len(detection_set))
+    return predictions
