@@ -15,7 +15,7 @@ from maskwatch.images import FloatArray, UInt8Array
 
 _FATAL = 4  # ONNX Runtime's log severity; whatever goes wrong comes as an exception anyway
 _OUTPUTS = ("boxes", "scores", "classes", "num_detections")
-_OPTIONAL_INPUTS = ("score_thresholds", "iou_threshold", "class_agnostic")
+_OPTIONAL_INPUTS = {"score_thresholds", "iou_threshold", "class_agnostic"}
 
 
 @dataclass(frozen=True)
@@ -101,15 +101,12 @@ class OnnxRuntime:
         required = {node.name for node in self._session.get_inputs()}
         optional = {node.name for node in self._session.get_overridable_initializers()}
         outputs = {node.name for node in self._session.get_outputs()}
-        if (
-            required != {"images"}
-            or not optional.issuperset(_OPTIONAL_INPUTS)
-            or not outputs.issuperset(_OUTPUTS)
-        ):
-            raise ModelFileError(
-                f"{self._path}: its inputs {sorted(required | optional)} and outputs {sorted(outputs)} are not "
-                "those of a Maskwatch model; write it with: maskwatch export"
-            )
+        if required == {"images"} and optional >= _OPTIONAL_INPUTS and outputs >= {*_OUTPUTS}:
+            return
+        raise ModelFileError(
+            f"{self._path}: its inputs {sorted(required | optional)} and outputs {sorted(outputs)} are not "
+            "those of a Maskwatch model; write it with: maskwatch export"
+        )
 
 
 def open_runtime(name: str, path: str | Path, threads: int | None = None) -> Runtime:

@@ -1,0 +1,49 @@
+"""Fixtures that more than one test file uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with data sets, weights and oracles that lies beside a checkout."""
+    folder = Path(__file__).parents[1].parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("../shared with the data sets is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file that finds coloured cells, see tiny_model.py; network size 64."""
+    pytest.importorskip("onnx", reason="the tests write their own model files with onnx")
+    from tiny_model import metadata, write_tiny_model
+
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny.onnx", metadata())
+
+
+@pytest.fixture
+def tiny_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Puts two tiny models of 64 and 32 pixels in the place of the embedded ones; gives their folder."""
+    pytest.importorskip("onnx", reason="the tests write their own model files with onnx")
+    from tiny_model import metadata, write_tiny_model
+
+    folder = tmp_path / "weights"
+    for size, name in ((64, "maskwatch-640"), (32, "maskwatch-320")):
+        write_tiny_model(folder / f"{name}.onnx", metadata(size, name))
+    monkeypatch.setattr("maskwatch.models._WEIGHTS", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def street() -> np.ndarray:
+    """A grey picture (64, 64, 3) with one green, one red and one blue cell of 16 pixels."""
+    image = np.full((64, 64, 3), 90, np.uint8)
+    image[0:16, 16:32] = (0, 255, 0)
+    image[32:48, 0:16] = (255, 0, 0)
+    image[48:64, 48:64] = (0, 0, 255)
+    return image
