@@ -1,0 +1,44 @@
+# Every target works alone in a fresh clone; `make` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+DEMO_VENV := .venv-demo
+ARGS ?=
+
+PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SETTINGS := pyproject.toml constraints.txt
+PACKAGE := $(shell find src -type f -not -name '*.pyc')
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check test demo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## make .venv with the package (editable) and the extras dev and tf
+
+check: $(VENV)/.ready ## lint, formatting, types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+test: check ## all checks, then all tests; ARGS='-k voc' passes options to pytest
+	$(VENV)/bin/pytest $(ARGS)
+
+demo: $(DEMO_VENV)/.ready ## install the base package alone and detect on examples/ into out/
+	$(DEMO_VENV)/bin/maskwatch detect examples --out out --force
+
+clean: ## remove the environments and everything that was built or written
+	rm -rf $(VENV) $(DEMO_VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# A stamp file says that an environment is complete; a half-made one is made again.
+$(VENV)/.ready: $(SETTINGS)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP) --editable '.[dev,tf]'
+	@touch $@
+
+# Not editable: what the demonstration runs is the wheel that others get.
+$(DEMO_VENV)/.ready: $(SETTINGS) $(PACKAGE)
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python $(PIP) .
+	@touch $@

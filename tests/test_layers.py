@@ -1,0 +1,123 @@
+"""Layers import one way, and the base install's modules need no extra. See docs/design.md."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "maskwatch"
+
+# Each may import those above it, and itself. `training` measures itself with `evaluation`; the command line
+# is the last, since nothing imports it.
+LAYERS = (
+    "_version",
+    "errors",
+    "labels",
+    "download",
+    "images",
+    "sources",
+    "models",
+    "runtimes",
+    "detector",
+    "render",
+    "records",
+    "data",
+    "network",
+    "evaluation",
+    "training",
+    "export",
+    "cli",
+)
+BASE_LAYERS = (*LAYERS[: LAYERS.index("data")], "cli")
+
+# Not part of the base install.
+HEAVY = {
+    "lightning",
+    "onnx",
+    "onnxscript",
+    "pycocotools",
+    "safetensors",
+    "tensorboard",
+    "tensorflow",
+    "torch",
+    "torchvision",
+}
+
+
+def module_files() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_names(nodes: Iterator[ast.AST]) -> Iterator[tuple[int, str]]:
+    """Line and full name of what the import statements among `nodes` bring in; relative ones are not used."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: write the whole module name in an import"
+            yield node.lineno, str(node.module)
+            if node.module == "maskwatch":
+                yield from ((node.lineno, f"maskwatch.{alias.name}") for alias in node.names)
+
+
+def run_at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """Nodes that run when the module is imported: not the bodies of functions, not TYPE_CHECKING blocks."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        yield child
+        yield from run_at_import(child)
+
+
+def test_every_module_is_in_a_layer() -> None:
+    assert {layer_of(path) for path in module_files()} <= set(LAYERS)
+
+
+@pytest.mark.parametrize("path", module_files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_up(path: Path) -> None:
+    mine = LAYERS.index(layer_of(path))
+    wrong = []
+    for line, name in imported_names(ast.walk(ast.parse(path.read_text("utf-8")))):
+        parts = name.split(".")
+        # Public names (`from maskwatch import Detector`) are for users; here the home module is named.
+        if parts[0] == "maskwatch" and len(parts) > 1 and parts[1] != "__version__":
+            if parts[1] not in LAYERS:
+                wrong.append(f"line {line}: {name} (name its own module)")
+            elif LAYERS.index(parts[1]) > mine:
+                wrong.append(f"line {line}: {name}")
+    assert not wrong, f"{layer_of(path)} may import from {LAYERS[: mine + 1]} only"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in module_files() if layer_of(path) in BASE_LAYERS],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_base_modules_import_no_extra(path: Path) -> None:
+    names = imported_names(run_at_import(ast.parse(path.read_text("utf-8"))))
+    assert not [f"line {line}: {name}" for line, name in names if name.split(".")[0] in HEAVY]
+
+
+def test_base_modules_load_no_extra() -> None:
+    """Not through another package either."""
+    files = (path for path in module_files() if layer_of(path) in BASE_LAYERS)
+    names = [".".join(("maskwatch", *path.relative_to(PACKAGE).with_suffix("").parts)) for path in files]
+    code = f"""
+import importlib, sys
+for name in {names!r}:
+    importlib.import_module(name.removesuffix(".__init__"))
+print(*sorted({HEAVY!r} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
