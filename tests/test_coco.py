@@ -171,7 +171,7 @@ def test_predictions_that_do_not_fit_the_set_are_refused() -> None:
 
 
 def test_without_pycocotools_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
     with pytest.raises(MissingExtraError, match=r"maskwatch\[train\]"):
         coco_evaluate(truth_set([(0, BOX)]), [found()])
 

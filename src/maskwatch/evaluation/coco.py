@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,11 +103,10 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
         raise ValueError(
             f"{len(predictions)} predictions for {len(detection_set)} samples; give one for each"
         )
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError:
-        raise MissingExtraError("evaluating", "train") from None
+    require_pycocotools()
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
     truth, found = COCO(), COCO()
     truth.dataset = _dataset(detection_set, _truth_rows(detection_set))
     found.dataset = _dataset(detection_set, _found_rows(predictions, len(detection_set.class_names)))
@@ -125,6 +125,16 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
         boxes=sum(detection_set.class_counts().values()),
         printed=tuple(printed.getvalue().splitlines()),
     )
+
+
+def require_pycocotools() -> None:
+    """Lets a command that takes minutes fail at once.
+
+    Raises:
+        MissingExtraError: pycocotools is not installed.
+    """
+    if importlib.util.find_spec("pycocotools") is None:
+        raise MissingExtraError("evaluating", "train")
 
 
 def _dataset(detection_set: DetectionSet, rows: Iterator[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,175 @@
+"""`maskwatch evaluate`: how good a model is on a data set, as COCO measures it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from maskwatch.errors import DataError, MissingExtraError, OptionError, OutputError
+from maskwatch.labels import ClassMap
+
+if TYPE_CHECKING:
+    from maskwatch.data import DetectionSet
+    from maskwatch.evaluation import CocoResult, DetectorLike
+
+_CHECKPOINTS = (".ckpt", ".safetensors")
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Embedded model (maskwatch-640), model file, or checkpoint.")],
+    data: Annotated[
+        list[Path], typer.Argument(help="Folders of pictures and Pascal VOC XML, each on its own.")
+    ],
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Spellings of the model's classes, in its order: 'mask=ok|good,no_mask=bare,...'."),
+    ] = None,
+    stems: Annotated[
+        Path | None, typer.Option(help="Text file of names without suffix: only these pictures.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Network size of a checkpoint: 640, or 480x640 (H x W).")
+    ] = None,
+    per_class_nms: Annotated[
+        bool, typer.Option("--per-class-nms", help="Only boxes of the same class compete.")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures handed over at once.")] = 8,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the numbers to this file; '-' prints only them.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file of --json.")] = False,
+) -> None:
+    """Measure a model on annotated pictures: COCO's twelve lines, then AP and AP50 of each class.
+
+    Example: maskwatch evaluate maskwatch-640 masks/test unseen/webcam --json scores.json
+    """
+    from maskwatch.evaluation.coco import require_pycocotools
+
+    require_pycocotools()
+    _check_target(json_file, force)
+    detector = _open(model, _parse_size(size), per_class_nms)
+    sets = _read(data, ClassMap(detector.class_names) if classes is None else ClassMap.parse(classes), stems)
+    to_stdout = json_file is not None and str(json_file) == "-"
+    records = []
+    for path, detection_set in zip(data, sets, strict=True):
+        result = _measure(detector, detection_set, batch, str(path))
+        records.append({"data": str(path), **result.as_dict()})
+        if not to_stdout:
+            typer.echo("\n".join(_report(path, result)))
+    if json_file is not None:
+        _write({"model": model, "results": records}, json_file)
+
+
+def _open(model: str, size_hw: tuple[int, int] | None, per_class_nms: bool) -> DetectorLike:
+    """The detector with all scores let through, because a threshold would cut the curve that AP measures."""
+    class_agnostic = False if per_class_nms else None
+    if Path(model).suffix.lower() in _CHECKPOINTS:
+        try:
+            from maskwatch.training.checkpoint import TorchDetector
+        except ModuleNotFoundError:
+            raise MissingExtraError("evaluating a checkpoint", "train") from None
+        return TorchDetector.load(model, size=size_hw, threshold=0.0, class_agnostic=class_agnostic)
+    from maskwatch.detector import Detector
+
+    detector = Detector(model, threshold=0.0, class_agnostic=class_agnostic)
+    if size_hw not in (None, detector.input_size):
+        height, width = detector.input_size
+        raise OptionError(
+            f"--size {size_hw[0]}x{size_hw[1]}: {model} works at {height}x{width} only; "
+            "leave --size out, or evaluate the checkpoint"
+        )
+    return detector
+
+
+def _read(paths: list[Path], classes: ClassMap, stems: Path | None) -> list[DetectionSet]:
+    """All data sets, before the first picture is looked at, so that all faults come at once."""
+    from maskwatch.data import read_data
+
+    wanted = None if stems is None else _lines(stems)
+    sets: list[DetectionSet] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            sets.append(read_data(path, classes, wanted))
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(problems)
+    return sets
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise OptionError(f"--stems {path}: cannot be read ({reason}); give a text file of names") from None
+
+
+def _measure(detector: DetectorLike, detection_set: DetectionSet, batch: int, title: str) -> CocoResult:
+    from maskwatch.evaluation import coco_evaluate, predict
+
+    with _progress(title) as advance:
+        predictions = predict(detector, detection_set, batch, advance)
+    return coco_evaluate(detection_set, predictions)
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int], object] | None]:
+    """A bar on the terminal, nothing on a pipe; on standard error, away from the numbers."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _report(path: Path, result: CocoResult) -> Iterator[str]:
+    yield f"{path}: {result.pictures} pictures, {result.boxes} boxes"
+    yield from result.lines()
+    width = max(len("class"), *(len(score.name) for score in result.per_class))
+    yield f" {'class':<{width}}  {'boxes':>6}  {'AP':>6}  {'AP50':>6}"
+    for score in result.per_class:
+        numbers = (f"{value:.3f}" if value is not None else "-" for value in (score.ap, score.ap50))
+        yield f" {score.name:<{width}}  {score.boxes:>6}  " + "  ".join(f"{number:>6}" for number in numbers)
+    yield ""
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise OptionError(f"--size {text!r} is no size; write 640, or 480x640 for height x width")
+    return int(parts[0]), int(parts[-1])
+
+
+def _check_target(path: Path | None, force: bool) -> None:
+    """Refuses before the work what could not be written after it."""
+    if path is None or str(path) == "-":
+        return
+    if path.is_dir() or not path.parent.is_dir():
+        raise OutputError(f"--json {path}: not a file in an existing folder; name one")
+    if path.exists() and not force:
+        raise OutputError(f"--json {path}: exists already; add --force to overwrite it")
+
+
+def _write(record: dict[str, Any], path: Path) -> None:
+    text = json.dumps(record, indent=2, allow_nan=False)
+    if str(path) == "-":
+        typer.echo(text)
+        return
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"--json {path}: cannot be written ({error.strerror}); name another file") from None
