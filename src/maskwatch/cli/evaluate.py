@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.errors import DataError, MissingExtraError, OptionError, OutputError
+from maskwatch.errors import DataError, MissingExtraError, OptionError
 from maskwatch.labels import ClassMap
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def evaluate(
     per_class_nms: Annotated[
         bool, typer.Option("--per-class-nms", help="Only boxes of the same class compete.")
     ] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures handed over at once.")] = 8,
+    batch: Annotated[int | None, typer.Option(min=1, help="Pictures held in memory at once.")] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the numbers to this file; '-' prints only them.")
     ] = None,
@@ -50,12 +50,14 @@ def evaluate(
     Example: maskwatch evaluate maskwatch-640 masks/test unseen/webcam --json scores.json
     """
     from maskwatch.evaluation.coco import require_pycocotools
+    from maskwatch.outputs import check_targets
 
     require_pycocotools()
-    _check_target(json_file, force)
+    to_stdout = json_file is not None and str(json_file) == "-"
+    if json_file is not None and not to_stdout:
+        check_targets([json_file], [], force=force)
     detector = _open(model, _parse_size(size), per_class_nms)
     sets = _read(data, ClassMap(detector.class_names) if classes is None else ClassMap.parse(classes), stems)
-    to_stdout = json_file is not None and str(json_file) == "-"
     records = []
     for path, detection_set in zip(data, sets, strict=True):
         result = _measure(detector, detection_set, batch, str(path))
@@ -112,11 +114,14 @@ def _lines(path: Path) -> list[str]:
         raise OptionError(f"--stems {path}: cannot be read ({reason}); give a text file of names") from None
 
 
-def _measure(detector: DetectorLike, detection_set: DetectionSet, batch: int, title: str) -> CocoResult:
+def _measure(
+    detector: DetectorLike, detection_set: DetectionSet, batch: int | None, title: str
+) -> CocoResult:
     from maskwatch.evaluation import coco_evaluate, predict
+    from maskwatch.evaluation.predictor import BATCH_SIZE
 
     with _progress(title) as advance:
-        predictions = predict(detector, detection_set, batch, advance)
+        predictions = predict(detector, detection_set, batch or BATCH_SIZE, advance)
     return coco_evaluate(detection_set, predictions)
 
 
@@ -154,22 +159,13 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[-1])
 
 
-def _check_target(path: Path | None, force: bool) -> None:
-    """Refuses before the work what could not be written after it."""
-    if path is None or str(path) == "-":
-        return
-    if path.is_dir() or not path.parent.is_dir():
-        raise OutputError(f"--json {path}: not a file in an existing folder; name one")
-    if path.exists() and not force:
-        raise OutputError(f"--json {path}: exists already; add --force to overwrite it")
-
-
 def _write(record: dict[str, Any], path: Path) -> None:
     text = json.dumps(record, indent=2, allow_nan=False)
     if str(path) == "-":
         typer.echo(text)
         return
-    try:
-        path.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"--json {path}: cannot be written ({error.strerror}); name another file") from None
+    from maskwatch.outputs import make_folder, replacing
+
+    make_folder(path.parent)
+    with replacing(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
