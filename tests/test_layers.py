@@ -21,6 +21,8 @@ LAYERS = (
     "download",
     "images",
     "sources",
+    "outputs",
+    "videos",
     "models",
     "runtimes",
     "detector",

@@ -1,0 +1,182 @@
+"""How long one picture takes, from the file to the detections, and where the time goes.
+
+    python benchmarks/latency.py
+    python benchmarks/latency.py --image photo.jpg --runs 200 --threads 1 --json latency.json
+
+The stages are the functions that `Detector` itself calls, one picture at a time. All models take turns in
+every round, so that whatever else the machine is doing falls on all of them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TypeVar
+
+import onnxruntime
+from rich.console import Console
+from rich.table import Table
+
+from maskwatch import Detector, MaskwatchError, __version__, embedded_models, load_model_file, read_image
+from maskwatch.images import fit
+
+ROOT = Path(__file__).resolve().parents[1]
+WARM_UP_ROUNDS = 3
+NOTHING_PASSES = 1.0  # no score is above it, so that the file's NMS has no box to look at
+
+STAGES = {
+    "decode": "file to RGB picture (read_image)",
+    "resize": "picture to network size (fit)",
+    "network": "the model file with thresholds of 1, where no box is left for NMS",
+    "nms": "what the model file takes longer with its own thresholds; about zero is normal",
+    "post": "model output to supervision.Detections in pixels of the picture",
+    "total": "Detector()(path), timed on its own, not added up",
+}
+
+T = TypeVar("T")
+
+
+def timed(call: Callable[[], T]) -> tuple[float, T]:
+    """Milliseconds that a call takes, and its result."""
+    start = perf_counter()
+    result = call()
+    return (perf_counter() - start) * 1000, result
+
+
+def measure_once(detector: Detector, rule: Any, image: Path) -> dict[str, float]:
+    """Milliseconds by stage, for one pass of one picture."""
+    decode, picture = timed(lambda: read_image(image))
+    resize, (canvas, placement) = timed(lambda: fit(picture, detector.input_size, rule))
+    batch = canvas[None]
+    network, _ = timed(lambda: detector.run(batch, threshold=NOTHING_PASSES))
+    whole_file, raw = timed(lambda: detector.run(batch))
+    post, _ = timed(lambda: detector.collect(raw, [placement]))
+    total, _ = timed(lambda: detector(image))
+    return {
+        "decode": decode,
+        "resize": resize,
+        "network": network,
+        "nms": whole_file - network,
+        "post": post,
+        "total": total,
+    }
+
+
+def measure(models: Sequence[str], image: Path, runs: int, threads: int | None) -> list[dict[str, Any]]:
+    """Medians by stage for each model, in milliseconds."""
+    detectors = [Detector(name, threads=threads) for name in models]
+    rules = [load_model_file(name).metadata.resize for name in models]
+    passes: list[list[dict[str, float]]] = [[] for _ in models]
+    for number in range(WARM_UP_ROUNDS + runs):
+        for detector, rule, mine in zip(detectors, rules, passes, strict=True):
+            once = measure_once(detector, rule, image)
+            if number >= WARM_UP_ROUNDS:
+                mine.append(once)
+    return [
+        {
+            "model": detector.name,
+            "input_size": list(detector.input_size),
+            "median_ms": {
+                stage: round(statistics.median(once[stage] for once in mine), 3) for stage in STAGES
+            },
+            "total_p90_ms": round(percentile([once["total"] for once in mine], 0.9), 3),
+        }
+        for detector, mine in zip(detectors, passes, strict=True)
+    ]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of all do not exceed."""
+    ordered = sorted(values)
+    return ordered[math.ceil(share * len(ordered)) - 1]
+
+
+def report(image: Path, runs: int, threads: int | None, models: Sequence[str]) -> dict[str, Any]:
+    """The measurement with what one needs to know to compare it."""
+    height, width = read_image(image).shape[:2]
+    return {
+        "maskwatch": __version__,
+        "onnxruntime": onnxruntime.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": threads or "one a core",
+        "image": image.name,
+        "image_size": [height, width],
+        "runs": runs,
+        "stages": STAGES,
+        "models": measure(models, image, runs, threads),
+    }
+
+
+def print_report(result: dict[str, Any], console: Console) -> None:
+    """The report as a table for a person."""
+    height, width = result["image_size"]
+    table = Table(title=f"Median milliseconds for one picture ({result['image']}, {width}x{height})")
+    table.add_column("model")
+    table.add_column("input")
+    for stage in (*STAGES, "total, p90"):
+        table.add_column(stage, justify="right")
+    for row in result["models"]:
+        times = [*row["median_ms"].values(), row["total_p90_ms"]]
+        size = "x".join(map(str, row["input_size"]))
+        table.add_row(row["model"], size, *(f"{time:.1f}" for time in times))
+    console.print(table)
+    for stage, meaning in STAGES.items():
+        console.print(f"  {stage:8} {meaning}", highlight=False)
+    console.print(
+        f"  {result['runs']} rounds, threads: {result['threads']}, cores: {result['cores']}, "
+        f"onnxruntime {result['onnxruntime']}, {result['machine']}",
+        highlight=False,
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number above zero, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description="Median time for one picture, by stage.")
+    parser.add_argument(
+        "--model", action="append", help="model name or file; may be repeated; default: all embedded"
+    )
+    parser.add_argument(
+        "--image", type=Path, default=ROOT / "examples" / "astronaut.jpg", help="picture file"
+    )
+    parser.add_argument("--runs", type=positive, default=50, help="measured rounds (default 50)")
+    parser.add_argument("--threads", type=positive, help="threads of ONNX Runtime; default: one a core")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file; - prints only them")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    args = parse_args(arguments)
+    try:
+        result = report(args.image, args.runs, args.threads, args.model or embedded_models())
+    except MaskwatchError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if str(args.json) == "-":
+        print(json.dumps(result, indent=2))
+        return 0
+    print_report(result, Console(width=110 if not sys.stdout.isatty() else None))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
