@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -319,6 +319,15 @@ def test_paths_that_hold_nothing(tmp_path: Path) -> None:
     assert "holds the folders train" in only_problem(tmp_path / "deep")
     (tmp_path / "empty").mkdir()
     assert "no pictures in it (jpg" in only_problem(tmp_path / "empty")
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    pair(tmp_path, "a", obj())
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert "cannot be listed (Permission denied)" in only_problem(tmp_path)
 
 
 def test_stems_restrict_what_is_looked_at(tmp_path: Path) -> None:

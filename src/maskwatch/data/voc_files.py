@@ -43,7 +43,7 @@ def split_stems(root: Path, split: str) -> set[str]:
         raise DataError(
             [f"{folder}: no split {split!r}; it has {', '.join(known) or 'none'}: name one of them"]
         )
-    lines = (folder / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+    lines = (folder / f"{split}.txt").read_text(encoding="utf-8", errors="replace").splitlines()
     return {line.split()[0] for line in lines if line.strip()}  # a second column tells presence of a class
 
 
@@ -92,13 +92,13 @@ def _pictures(root: Path) -> list[Path]:
 
 def _files(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...]) -> list[Path]:
     """Files of a kind in the folder itself, or else in the first of its sub-folders of these names."""
-    entries = sorted(root.iterdir())
+    entries = _entries(root)
     named = [entry for name in folders for entry in entries if entry.name.lower() == name and entry.is_dir()]
     for folder in (root, *named):
         # Names that start with a dot are not pictures: macOS leaves "._photo.jpg" beside "photo.jpg".
         found = [
             file
-            for file in (entries if folder is root else sorted(folder.iterdir()))
+            for file in (entries if folder is root else _entries(folder))
             if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
         ]
         if found:
@@ -106,8 +106,15 @@ def _files(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...]) -> l
     return []
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError([f"{folder}: cannot be listed ({error.strerror}); check its permissions"]) from None
+
+
 def _no_pictures(root: Path) -> str:
-    folders = [e.name for e in sorted(root.iterdir()) if e.is_dir() and not e.name.startswith(".")]
+    folders = [e.name for e in _entries(root) if e.is_dir() and not e.name.startswith(".")]
     if folders:
         return f"{root}: no pictures in it; it holds the folders {', '.join(folders[:8])}: give one of these"
     kinds = " ".join(suffix[1:] for suffix in PICTURE_SUFFIXES)
