@@ -12,7 +12,7 @@ import supervision as sv
 
 from maskwatch.errors import LabelError, OptionError
 from maskwatch.images import FloatArray, ImageInput, Placement, UInt8Array, as_rgb, fit
-from maskwatch.models import DEFAULT_MODEL, load_model_file
+from maskwatch.models import DEFAULT_MODEL, ModelMetadata, load_model_file
 from maskwatch.runtimes import RawDetections, open_runtime
 
 Threshold: TypeAlias = "float | Mapping[str, float]"
@@ -66,6 +66,11 @@ class Detector:
     def name(self) -> str:
         """Name of the model, as its file says."""
         return self._metadata.name
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """All that the model's file says about itself."""
+        return self._metadata
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -5,12 +5,13 @@ Training, evaluation, export and the detector all resize through `fit`, so that 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -114,26 +115,41 @@ def fit(image_rgb: UInt8Array, size_hw: tuple[int, int], rule: ResizeRule) -> tu
 
 
 def read_image(
-    source: str | Path | bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS
+    source: str | Path | bytes | bytearray | memoryview,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
 ) -> UInt8Array:
     """Decodes a picture file, or the bytes of one, to uint8 (H, W, 3) RGB as a viewer would show it.
 
     The EXIF orientation is applied, transparency is laid over white, 16-bit grey is scaled to 8 bit;
-    of an animation the first frame counts.
+    of an animation the first frame counts. `name` is what messages call the picture, else its path.
 
     Raises:
         ImageError: the file is missing, empty, truncated, no picture, or has more than `max_pixels` pixels.
             The number of pixels is read from the header, before anything is decoded.
     """
-    if isinstance(source, (str, Path)):
-        name, data = str(source), _read_bytes(Path(source))
-    else:
-        name, data = "picture", bytes(source)
-    if not data:
-        raise ImageError(f"{name}: the file is empty; get a complete copy of it")
-    with _open(name, data) as image:
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, (str, Path)):
+            name = name or str(source)
+            file = stack.enter_context(_open_file(Path(source), name))
+        else:
+            name, file = name or "picture", io.BytesIO(source)
+        if not file.read(1):
+            raise ImageError(f"{name}: the file is empty; get a complete copy of it")
+        file.seek(0)
+        image = stack.enter_context(_open(name, file))
         _check_pixels(name, image.size, max_pixels)
         return _guarded(name, lambda: _pil_to_rgb(image, name))
+
+
+def is_picture(path: Path) -> bool:
+    """True when the file's header is that of a picture that `read_image` can read."""
+    try:
+        with _open_file(path, str(path)) as file, _open(str(path), file):
+            return True
+    except ImageError:
+        return False
 
 
 def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
@@ -158,26 +174,31 @@ def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     )
 
 
-def _read_bytes(path: Path) -> bytes:
+def _open_file(path: Path, name: str) -> BinaryIO:
+    """Opens for reading and seeking; a pipe is read into memory."""
     try:
-        return path.read_bytes()
+        file = path.open("rb")
+        if file.seekable():
+            return file
+        with file:
+            return io.BytesIO(file.read(MAX_PIXELS))
     except IsADirectoryError:
-        raise ImageError(f"{path}: this is a folder; pass a picture file") from None
+        raise ImageError(f"{name}: this is a folder; pass a picture file") from None
     except FileNotFoundError:
-        raise ImageError(f"{path}: no such file; check the path") from None
+        raise ImageError(f"{name}: no such file; check the path") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{path}: cannot be read ({reason}); check its permissions") from None
+        raise ImageError(f"{name}: cannot be read ({reason}); check its permissions") from None
 
 
-def _open(name: str, data: bytes) -> Image.Image:
+def _open(name: str, file: BinaryIO) -> Image.Image:
     # Pillow's own limit is lower than ours and its warning would reach the terminal, so it is lifted for
     # the moment in which the header is read; `_check_pixels` follows before anything is decoded.
     with _header_lock:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            return Image.open(io.BytesIO(data), formats=_FORMATS)
+            return Image.open(file, formats=_FORMATS)
         except Exception as error:  # the decoders raise whatever they stumble over in a broken header
             raise ImageError(
                 f"{name}: not a picture that can be read; pass {_READABLE}, or convert it to one of these"

@@ -1,0 +1,72 @@
+"""The `maskwatch` command: its verbs, its exit codes, and how it prints an error.
+
+Exit codes: 0 all done; 1 done, but some inputs were skipped, each named; 2 nothing done, because of the
+one error that is printed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from maskwatch._version import __version__
+from maskwatch.cli.detect import detect
+from maskwatch.cli.evaluate import evaluate
+from maskwatch.cli.models import models
+from maskwatch.errors import MaskwatchError
+
+FAILED = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="maskwatch",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain lines, the same on a terminal and in a log
+)
+for verb in (detect, evaluate, models):
+    app.command()(verb)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"maskwatch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Finds every face in a picture or a video and says whether it wears a mask."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits; `arguments` are those of the process when left out."""
+    _quiet_libraries()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name with letters that this terminal lacks is no error
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="maskwatch")
+    except MaskwatchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _quiet_libraries() -> None:
+    """Keeps the codecs' own remarks about broken files off the terminal; ours name the file."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")

@@ -1,0 +1,29 @@
+"""Texts of the command line → values."""
+
+from __future__ import annotations
+
+from maskwatch.errors import OptionError
+
+
+def parse_threshold(text: str | None) -> float | dict[str, float] | None:
+    """`"0.5"` for all classes, `"mask=0.6,no_mask=0.3"` for some; None stays None.
+
+    Raises:
+        OptionError: neither of these.
+    """
+    if text is None:
+        return None
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = [part.split("=") for part in text.split(",")]
+        return {name.strip(): float(value) for name, value in pairs}
+    except ValueError:
+        raise OptionError(
+            f"--threshold {text!r} is no number; write 0.5, or mask=0.6,no_mask=0.3 for single classes"
+        ) from None
+
+
+def parse_names(text: str | None) -> tuple[str, ...] | None:
+    """`"mask, no_mask"` → names; None stays None."""
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,135 @@
+"""What `maskwatch detect` prints: lines, a progress bar on a terminal, and a table at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import supervision as sv
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+@dataclass
+class VideoTally:
+    """Adds up what the frames of one video hold."""
+
+    name: str
+    frames: int = 0
+    most: int = 0
+    faces: Counter[str] = field(default_factory=Counter)
+
+    def add(self, faces: Counter[str]) -> None:
+        self.frames += 1
+        self.faces += faces
+        self.most = max(self.most, faces.total())
+
+
+class Report:
+    """Prints results as they come; a context manager around the work.
+
+    Args:
+        class_names: the classes that the table lists.
+        to_stderr: True when standard output is taken by records.
+        total: number of sources, for the progress bar; 0 for none.
+    """
+
+    def __init__(self, class_names: Sequence[str], *, to_stderr: bool, total: int) -> None:
+        self._console = Console(stderr=to_stderr, highlight=False)
+        self._progress = self._bar(total)
+        self._task = self._progress.add_task("", total=total)
+        self._faces: Counter[str] = Counter(dict.fromkeys(class_names, 0))
+        self._images: Counter[str] = Counter()
+        self._seen: Counter[str] = Counter()
+        self.failures = 0
+
+    def __enter__(self) -> Report:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, name: str) -> None:
+        """The work on a source begins."""
+        self._progress.update(self._task, description=name[-40:])
+
+    def end(self) -> None:
+        """The work on a source has ended, well or not."""
+        self._progress.advance(self._task)
+
+    @contextmanager
+    def frames(self, total: int | None) -> Iterator[Callable[[], None]]:
+        """A second bar, for the frames of a video; gives the function that moves it on by one."""
+        task = self._progress.add_task("frames", total=total)
+        try:
+            yield lambda: self._progress.advance(task)
+        finally:
+            self._progress.remove_task(task)
+
+    def picture(self, name: str, detections: sv.Detections) -> None:
+        """Counts a picture and prints its line."""
+        self._seen["picture"] += 1
+        self._line(f"{name}: {_listed(self.count(detections))}")
+
+    def video(self, tally: VideoTally) -> None:
+        """Prints the line of a video, whose frames went through `count` before."""
+        self._seen["video"] += 1
+        most = f", at most {tally.most} at once" if tally.most else ""
+        self._line(f"{tally.name}: {_number(tally.frames, 'frame')}: {_listed(tally.faces)}{most}")
+
+    def count(self, detections: sv.Detections) -> Counter[str]:
+        """Adds the detections of one picture or frame to the table; returns their number by class."""
+        faces = Counter(str(name) for name in detections.data["class_name"])
+        self._faces.update(faces)
+        self._images.update(faces.keys())
+        return faces
+
+    def failure(self, message: str) -> None:
+        """Names a source that had to be skipped, on standard error."""
+        self.failures += 1
+        print(f"skipped: {message}", file=sys.stderr)
+
+    def table(self) -> None:
+        """Prints the counts of all sources together."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("class", no_wrap=True)
+        table.add_column("found", justify="right")
+        table.add_column("images with it", justify="right")
+        for name, count in self._faces.items():
+            table.add_row(name, str(count), str(self._images[name]))
+        self._console.print()
+        self._console.print(table)
+        parts = [_number(count, kind) for kind, count in self._seen.items()]
+        self._console.print(", ".join([*(parts or ["nothing done"]), f"{self.failures} skipped"]))
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def _bar(self, total: int) -> Progress:
+        # Shown where the lines go, or on standard error when those go to a pipe.
+        stderr = Console(stderr=True)
+        console = self._console if self._console.is_terminal else stderr
+        return Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+            transient=True,
+            disable=not total or not console.is_terminal,
+            redirect_stdout=console.is_terminal and sys.stdout.isatty(),
+            redirect_stderr=console.is_terminal and sys.stderr.isatty(),
+        )
+
+
+def _listed(faces: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(faces.items())) or "nothing found"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,61 @@
+"""Fetches a file over http(s), with limits on its size and on the time it may take."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from maskwatch._version import __version__
+from maskwatch.errors import SourceError
+
+MAX_BYTES = 256 << 20
+TIMEOUT_S = 20.0
+"""Longest silence of the server; the whole download may take three times as long."""
+
+_CHUNK = 1 << 16
+
+
+def download(url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S) -> bytes:
+    """Content of an http(s) URL.
+
+    Raises:
+        SourceError: the server is not there, refuses, is too slow, or the file is larger than `max_bytes`.
+    """
+    request = Request(_ascii(url), headers={"User-Agent": f"maskwatch/{__version__}"})
+    try:
+        with urlopen(request, timeout=timeout_s) as response:
+            return _read(response, url, max_bytes, time.monotonic() + 3 * timeout_s)
+    except HTTPError as error:
+        with error:
+            raise SourceError(f"{url}: the server says {error.code} {error.reason}; check the URL") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = error.reason if isinstance(error, URLError) else str(error) or type(error).__name__
+        raise SourceError(f"{url}: cannot be fetched ({reason}); check the URL and the network") from None
+
+
+def _read(response: http.client.HTTPResponse, url: str, max_bytes: int, deadline: float) -> bytes:
+    data = bytearray()
+    expected = response.length
+    while chunk := response.read1(_CHUNK):
+        data += chunk
+        if max(len(data), expected or 0) > max_bytes:
+            raise SourceError(f"{url}: more than {max_bytes / (1 << 20):g} MiB; download it, scale it down")
+        if time.monotonic() > deadline:
+            raise SourceError(f"{url}: the server is too slow; download the file first")
+    if expected is not None and len(data) < expected:
+        raise SourceError(f"{url}: cut off after {len(data)} of {expected} bytes; try again")
+    return bytes(data)
+
+
+def _ascii(url: str) -> str:
+    """Escapes what a browser's address bar would: blanks and letters beyond ASCII, but not the host's."""
+    head, slashes, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    try:
+        host = host.encode("idna").decode("ascii") if not host.isascii() else host
+    except UnicodeError as error:
+        raise SourceError(f"{url}: the host name is not valid ({error}); check the URL") from None
+    return head + slashes + host + slash + quote(path, safe="%/:=&?~#+!$,;'@()*[]-._")

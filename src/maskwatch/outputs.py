@@ -1,0 +1,123 @@
+"""Result files: where they go, that nothing is overwritten unasked, and that none is left half written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
+
+from maskwatch.errors import OutputError
+from maskwatch.sources import Source
+
+# What Pillow writes as it was; any other kind of picture is drawn as PNG.
+_KEPT_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"])
+
+
+def plan_targets(sources: Iterable[Source], folder: Path) -> dict[Source, Path]:
+    """One file below `folder` for each source: the same place, suffix changed where it has to be.
+
+    Two sources that would share a file (also on a file system without upper and lower case) get
+    `name-2.jpg` and so on.
+    """
+    taken: set[str] = set()
+    targets = {}
+    for source in sources:
+        relative = _with_suffix(source)
+        number = 2
+        while str(relative).casefold() in taken:
+            relative = _with_suffix(source, f"-{number}")
+            number += 1
+        taken.add(str(relative).casefold())
+        targets[source] = folder / relative
+    return targets
+
+
+def check_targets(targets: Sequence[Path], sources: Iterable[Source], *, force: bool) -> None:
+    """Makes sure that the files can be written and may be.
+
+    Raises:
+        OutputError: one exists and `force` is not given, is a folder, is a source itself or the same as
+            another target, or lies where nothing can be written.
+    """
+    originals = {source.path.resolve() for source in sources if source.path}
+    for target in targets:
+        if target.is_dir():
+            raise OutputError(f"{target}: this is a folder; name a file")
+        if target.resolve() in originals:
+            raise OutputError(f"{target}: this would overwrite a source; write somewhere else")
+    existing = [target for target in targets if target.is_file()]
+    if existing and not force:
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise OutputError(
+            f"{existing[0]}{more} exists already; write somewhere else, or overwrite with --force"
+        )
+    for folder in dict.fromkeys(target.parent for target in targets):
+        _check_folder(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Creates a folder with its parents.
+
+    Raises:
+        OutputError: it cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "a file is in the way" if isinstance(error, FileExistsError) else error.strerror
+        raise OutputError(f"{folder}: cannot create this folder ({reason}); choose another one") from None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a name to write to; the file gets its own name at the end, or is deleted after an error.
+
+    Raises:
+        OutputError: the file cannot get its name.
+    """
+    part = path.with_name(f".{path.stem[:100]}.part{path.suffix}")
+    try:
+        yield part
+        with writing(path):
+            if part.exists():
+                part.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an `OSError` in its block into an `OutputError` that names the file.
+
+    Not so a pipe whose reader has gone: that is no error of ours.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); free some space or choose another place"
+        ) from error
+
+
+def _with_suffix(source: Source, addition: str = "") -> PurePath:
+    relative = source.relative
+    suffix = relative.suffix
+    if source.kind == "video":
+        suffix = ".mp4"
+    elif suffix.lower() not in _KEPT_SUFFIXES:
+        suffix = ".png"
+    return relative.with_name(f"{relative.stem}{addition}{suffix}")
+
+
+def _check_folder(folder: Path) -> None:
+    """The nearest existing folder above must be one in which this user may write."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: this is a file, not a folder; choose another place for the results")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: no permission to write here; choose another place for the results")

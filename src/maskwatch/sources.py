@@ -1,0 +1,199 @@
+"""What the user points at (file, folder, glob, URL, standard input) → pictures and videos.
+
+`find_sources` only looks; nothing is decoded before `load_picture` or `videos.Video` is called on a result.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from maskwatch.download import MAX_BYTES, download
+from maskwatch.errors import SourceError
+from maskwatch.images import UInt8Array, is_picture, read_image
+
+PICTURE_SUFFIXES = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    ]
+)
+VIDEO_SUFFIXES = frozenset(
+    [
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".avi",
+        ".mkv",
+        ".webm",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".flv",
+        ".ts",
+        ".mts",
+        ".3gp",
+        ".ogv",
+    ]
+)
+# Found in a folder, these are named as unsupported rather than passed over like a text file.
+_FOREIGN_SUFFIXES = frozenset(
+    [".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef"]
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture or video that waits to be read.
+
+    Attributes:
+        name: as the user knows it; stands in messages and records.
+        kind: "picture", "video", or "unreadable" for a folder that cannot be listed.
+        relative: where a result belongs below an output folder.
+        path: the file; None for a URL and for standard input.
+    """
+
+    name: str
+    kind: Literal["picture", "video", "unreadable"]
+    relative: PurePath
+    path: Path | None = None
+
+    def load_picture(self) -> UInt8Array:
+        """Reads a picture: uint8 (H, W, 3) RGB.
+
+        Raises:
+            ImageError: it cannot be decoded.
+            SourceError: it cannot be fetched.
+        """
+        if self.kind == "unreadable":
+            raise SourceError(f"{self.name}: the folder cannot be listed; check its permissions")
+        data = self.path or (read_stdin() if self.name == "-" else download(self.name))
+        return read_image(data, name=self.name)
+
+
+def find_sources(specs: Sequence[str], *, leave_out: Path | None = None) -> list[Source]:
+    """Lists the pictures and videos that `specs` stand for, each file once, in the order given.
+
+    A folder gives the pictures and videos in it and below, by their suffix, without hidden files. A file
+    that is named (or matched by a glob) is taken whatever its suffix.
+
+    Args:
+        specs: paths, folders, globs (`**` for any depth), http(s) URLs, or `-` for standard input.
+        leave_out: a folder whose files are passed over, because the results go there.
+
+    Raises:
+        SourceError: nothing is there under one of the names, or nothing that could be read.
+    """
+    found: dict[object, Source] = {}
+    for spec in specs:
+        for source in _find(spec, prefix_folder=len(specs) > 1):
+            if leave_out is None or source.path is None or not _is_below(source.path, leave_out):
+                found.setdefault(source.path.resolve() if source.path else source.name, source)
+    if not found:
+        raise SourceError(f"nothing to do: no picture or video in {', '.join(specs)}; name one")
+    return list(found.values())
+
+
+def read_stdin() -> bytes:
+    """Everything on standard input.
+
+    Raises:
+        SourceError: it is a terminal, is empty or holds more than a picture can.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise SourceError("-: nothing is piped to standard input; use: maskwatch detect - < photo.jpg")
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise SourceError(f"-: more than {MAX_BYTES >> 20} MiB; pass the file by its name")
+    return data
+
+
+def shown_name(path: str | Path) -> str:
+    """A path as text that can be printed and stored as UTF-8, whatever bytes its name holds."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _find(spec: str, *, prefix_folder: bool) -> list[Source]:
+    if spec == "-":
+        return [Source("-", "picture", PurePath("stdin"))]
+    if re.match(r"https?://", spec, re.IGNORECASE):
+        return [Source(spec, "picture", PurePath(_url_file_name(spec)))]
+    if re.match(r"[a-z][a-z0-9+.-]+://", spec, re.IGNORECASE):
+        raise SourceError(f"{spec}: only http and https URLs can be read; download the file first")
+    path = Path(spec)
+    if path.is_dir():
+        return _in_folder(path, PurePath(path.resolve().name if prefix_folder else ""))
+    if _exists(path):
+        return [_file(path, PurePath(path.name))]
+    if glob.has_magic(spec):
+        return _in_glob(spec)
+    raise SourceError(f"{shown_name(path)}: no such file or folder; check the path")
+
+
+def _in_folder(folder: Path, prefix: PurePath) -> list[Source]:
+    unreadable: list[Path] = []
+    sources: list[Source] = []
+    wanted = PICTURE_SUFFIXES | VIDEO_SUFFIXES | _FOREIGN_SUFFIXES
+    for root, folders, names in os.walk(folder, onerror=lambda e: unreadable.append(Path(e.filename))):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = [Path(root, name) for name in sorted(names) if not name.startswith(".")]
+        found = [path for path in paths if path.suffix.lower() in wanted]
+        sources += [_file(path, prefix / path.relative_to(folder)) for path in found]
+    sources += [Source(shown_name(path), "unreadable", PurePath(path.name), path) for path in unreadable]
+    if not sources:
+        raise SourceError(f"{shown_name(folder)}: no picture or video in this folder; check the path")
+    return sources
+
+
+def _in_glob(pattern: str) -> list[Source]:
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207, takes ".." and absolute patterns
+    files = [path for path in matches if not path.is_dir()]
+    if not files:
+        raise SourceError(f"{pattern}: the pattern matches no file; check it, and quote ** for the shell")
+    fixed = Path(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
+    root = fixed if fixed.is_dir() else fixed.parent
+    return [_file(path, PurePath(os.path.relpath(path, root))) for path in files]
+
+
+def _file(path: Path, relative: PurePath) -> Source:
+    suffix = path.suffix.lower()
+    if suffix in PICTURE_SUFFIXES | _FOREIGN_SUFFIXES:
+        return Source(shown_name(path), "picture", relative, path)
+    picture = suffix not in VIDEO_SUFFIXES and (not path.is_file() or is_picture(path))
+    return Source(shown_name(path), "picture" if picture else "video", relative, path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return folder.resolve() in path.resolve().parents
+
+
+def _url_file_name(url: str) -> str:
+    name = PurePath(unquote(urlsplit(url).path)).name
+    return re.sub(r"[^\w. -]+", "_", name).strip(". ")[:100] or "picture"
