@@ -1,0 +1,80 @@
+"""The example pictures: drawn by the script beside them, and told apart by the models inside."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from maskwatch import Detector, read_image
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+LANDMARKS = ["203", "101", "248", "103.5", "223.5", "178"]
+
+
+@pytest.fixture(scope="module")
+def draw_mask() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("draw_mask", EXAMPLES / "draw_mask.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Its dataclass looks up its own module by name.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "draw_mask", module)
+        spec.loader.exec_module(module)
+    return module
+
+
+def test_script_gives_the_masked_portrait(draw_mask: ModuleType, tmp_path: Path) -> None:
+    assert " ".join(LANDMARKS) in (EXAMPLES / "README.md").read_text("utf-8")
+    target = tmp_path / "masked.jpg"
+    assert draw_mask.main([str(EXAMPLES / "astronaut.jpg"), str(target), "--landmarks", *LANDMARKS]) == 0
+    kept = read_image(EXAMPLES / "astronaut_masked.jpg").astype(np.int16)
+    difference = np.abs(read_image(target).astype(np.int16) - kept)
+    assert difference.mean() < 0.5  # JPEG encoders differ a little
+
+
+def test_mask_stays_on_the_lower_face(draw_mask: ModuleType) -> None:
+    picture = np.full((200, 200, 3), 180, np.uint8)
+    face = draw_mask.Face.from_box((50, 40, 150, 170))
+    changed = np.abs(draw_mask.draw_mask(picture, face).astype(np.int16) - 180).max(axis=-1) > 8
+    assert changed[130, 100]  # the mouth
+    assert not changed[:100].any()  # eyes and above: 40 + 130 * 0.4 = 92
+    assert not changed[:, :38].any()
+    assert not changed[185:].any()
+
+
+def test_tilt_turns_the_mask_with_the_head(draw_mask: ModuleType) -> None:
+    upright = draw_mask.Face.from_box((0, 0, 100, 100))
+    assert upright.left_eye == pytest.approx((25, 40))
+    assert upright.right_eye == pytest.approx((75, 40))
+    assert upright.chin == pytest.approx((50, 100))
+    leaning = draw_mask.Face.from_box((0, 0, 100, 100), tilt=90)
+    assert leaning.chin == pytest.approx((0, 50))
+
+
+def test_unreadable_and_unwritable_files_are_named(
+    draw_mask: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("no picture")
+    assert draw_mask.main([str(broken), str(tmp_path / "out.jpg"), "--box", "1", "2", "30", "40"]) == 2
+    assert "broken.jpg" in capsys.readouterr().err
+    source = str(EXAMPLES / "astronaut.jpg")
+    assert draw_mask.main([source, str(tmp_path / "out.what"), "--box", "1", "2", "30", "40"]) == 2
+    assert "out.what" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["maskwatch-640", "maskwatch-320"])
+@pytest.mark.parametrize(("name", "wanted"), [("astronaut.jpg", "no_mask"), ("astronaut_masked.jpg", "mask")])
+def test_models_tell_the_portraits_apart(model: str, name: str, wanted: str) -> None:
+    detections = Detector(model)(EXAMPLES / name)
+    assert list(detections.data["class_name"]) == [wanted]
+    x0, y0, x1, y1 = detections.xyxy[0]
+    assert x0 < 203 < 248 < x1
+    assert y0 < 101 < 160 < y1
+    assert x1 - x0 < 170
