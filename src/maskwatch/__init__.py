@@ -8,11 +8,16 @@ The public names load on first use, so that `import maskwatch` itself costs next
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from maskwatch._version import __version__
 from maskwatch.errors import MaskwatchError
+
+# From 1.29 on, ONNX Runtime reports to its maker unless this stands before its first import:
+# https://github.com/microsoft/onnxruntime/pull/27379. Maskwatch reports nothing to anybody.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from maskwatch.detector import Detector

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,9 +105,7 @@ def embedded_of_size(size: int) -> str:
     sizes = {load_model_file(name).metadata.input_size: name for name in embedded_models()}
     if (size, size) not in sizes:
         known = ", ".join(str(height) for height, _ in sorted(sizes)) or "none"
-        raise OptionError(
-            f"no embedded model has size {size}; the sizes there are: {known}. Choose one of them"
-        )
+        raise OptionError(f"no embedded model has size {size}; choose one of those there are: {known}")
     return sizes[size, size]
 
 
@@ -133,9 +132,9 @@ def _find(name_or_path: str | Path) -> Path:
     if name_or_path in embedded_models():
         return _WEIGHTS / f"{name_or_path}.onnx"
     path = Path(name_or_path)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
         raise ModelFileError(f"{path}: this is a folder; pass the .onnx file in it")
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110, unlike Path.exists it takes names of any length
         known = ", ".join(embedded_models()) or "none"
         raise ModelFileError(
             f"no model {str(name_or_path)!r}: neither a file nor an embedded model (there are: {known}); "

@@ -40,20 +40,24 @@ def check_targets(targets: Sequence[Path], sources: Iterable[Source], *, force: 
         OutputError: one exists and `force` is not given, is a folder, is a source itself or the same as
             another target, or lies where nothing can be written.
     """
-    originals = {source.path.resolve() for source in sources if source.path}
+    originals = {os.path.realpath(source.path) for source in sources if source.path}
+    existing = []
     for target in targets:
-        if target.is_dir():
-            raise OutputError(f"{target}: this is a folder; name a file")
-        if target.resolve() in originals:
+        with writing(target):  # a name too long shows here
+            if target.is_dir():
+                raise OutputError(f"{target}: this is a folder; name a file")
+            if target.is_file():
+                existing.append(target)
+        if os.path.realpath(target) in originals:
             raise OutputError(f"{target}: this would overwrite a source; write somewhere else")
-    existing = [target for target in targets if target.is_file()]
     if existing and not force:
-        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise OutputError(
-            f"{existing[0]}{more} exists already; write somewhere else, or overwrite with --force"
+            f"{existing[0]}{more}: exists already; write somewhere else, or overwrite with --force"
         )
     for folder in dict.fromkeys(target.parent for target in targets):
-        _check_folder(folder)
+        with writing(folder):
+            _check_folder(folder)
 
 
 def make_folder(folder: Path) -> None:
@@ -99,7 +103,7 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); free some space or choose another place"
+            f"{path}: cannot be written ({error.strerror or error}); write somewhere else"
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
@@ -22,24 +23,35 @@ _SMALLEST_TEXT = 8  # pixels; below that nobody reads anything
 _JPEG_QUALITY = 92
 
 
+@dataclass(frozen=True)
+class _Label:
+    text: str
+    size: int
+    place: Rectangle
+
+
 def draw(image_rgb: UInt8Array, detections: sv.Detections) -> UInt8Array:
     """Draws boxes with class name and score into a copy of a picture (H, W, 3) RGB.
 
     Line width and text grow with the picture and, for the text, with the box. A label stays inside the
-    picture and, where there is room, off the other labels; it loses its score, then itself, in a picture
-    too small for legible text.
+    picture, covers no other label, and no other box by more than half; where there is no such place (in a
+    dense crowd) or no legible size (in a tiny picture), it loses its score, then itself, least sure first.
     """
     picture = Image.fromarray(image_rgb)
     pen = ImageDraw.Draw(picture)
     height, width = image_rgb.shape[:2]
-    line = max(1, round(math.hypot(width, height) / 500))
-    order = np.argsort(-_areas(detections.xyxy), kind="stable")  # small boxes on top of large ones
-    boxes = {int(i): _whole(detections.xyxy[i], width, height) for i in order}
-    for i, box in boxes.items():
-        _draw_box(pen, box, _color(detections, i), line)
+    line = max(1, round(math.hypot(width, height) / 400))
+    boxes = [_whole(box_xyxy, width, height) for box_xyxy in detections.xyxy]
+    for i in sorted(range(len(boxes)), key=lambda i: -_area(boxes[i])):  # small boxes on top of large ones
+        _draw_box(pen, boxes[i], _color(detections, i), line)
     taken: list[Rectangle] = []
-    for i, box in boxes.items():
-        taken += _draw_label(pen, box, _texts(detections, i), _color(detections, i), taken)
+    for i, box in enumerate(boxes):
+        others = boxes[:i] + boxes[i + 1 :]
+        size = _wanted_text_size(box, width, height)
+        label = _place_label(_texts(detections, i), size, box, (width, height), taken, others)
+        if label is not None:
+            _draw_label(pen, label, _color(detections, i))
+            taken.append(label.place)
     return np.array(picture, np.uint8)
 
 
@@ -69,78 +81,81 @@ def _draw_box(pen: ImageDraw.ImageDraw, box: Rectangle, color: tuple[int, int, i
     x1, y1, x2, y2 = box
     line = max(1, min(line, (x2 - x1) // 6, (y2 - y1) // 6))
     # A thin dark edge on both sides keeps the line visible on a background of its own colour.
-    if line > 1:
+    if line > 2:
         edge = max(1, line // 3)
         outer = (x1 - edge, y1 - edge, x2 - 1 + edge, y2 - 1 + edge)
         pen.rectangle(outer, outline=(0, 0, 0), width=line + 2 * edge)
     pen.rectangle((x1, y1, x2 - 1, y2 - 1), outline=color, width=line)
 
 
-def _draw_label(
-    pen: ImageDraw.ImageDraw,
-    box: Rectangle,
+def _draw_label(pen: ImageDraw.ImageDraw, label: _Label, color: tuple[int, int, int]) -> None:
+    x1, y1, x2, y2 = label.place
+    pen.rectangle((x1, y1, x2 - 1, y2 - 1), fill=color)
+    middle = ((x1 + x2) / 2, (y1 + y2) / 2)
+    pen.text(middle, label.text, fill=text_rgb(color), font=_font(label.size), anchor="mm")
+
+
+def _place_label(
     texts: tuple[str, ...],
-    color: tuple[int, int, int],
-    taken: list[Rectangle],
-) -> list[Rectangle]:
-    """Draws the longest of `texts` that fits; returns the rectangle it covers, or nothing."""
-    width, height = pen.im.size
-    fitted = _fit_text(texts, _wanted_text_size(box, width, height), width, height)
-    if fitted is None:
-        return []
-    text, font = fitted
-    spot = _place(_label_size(text, font), box, (width, height), taken)
-    pen.rectangle((spot[0], spot[1], spot[2] - 1, spot[3] - 1), fill=color)
-    middle = ((spot[0] + spot[2]) / 2, (spot[1] + spot[3]) / 2)
-    pen.text(middle, text, fill=text_rgb(color), font=font, anchor="mm")
-    return [spot]
+    size: int,
+    box: Rectangle,
+    picture_wh: tuple[int, int],
+    labels: list[Rectangle],
+    others: list[Rectangle],
+) -> _Label | None:
+    """The first of `texts` for which there is a place, in the largest size up to `size` that fits."""
+    for text in texts:
+        fitting = _fitting_size(text, size, picture_wh)
+        if fitting is None:
+            continue
+        for place in _places(_label_wh(text, fitting), box, picture_wh):
+            covers = any(_overlap(place, label) for label in labels)
+            if not covers and all(2 * _overlap(place, other) <= _area(other) for other in others):
+                return _Label(text, fitting, place)
+    return None
 
 
 def _wanted_text_size(box: Rectangle, width: int, height: int) -> int:
     diagonal = math.hypot(width, height)
-    smallest, largest = max(11.0, diagonal / 110), max(11.0, diagonal / 38)
+    smallest, largest = max(10.0, diagonal / 110), max(11.0, diagonal / 38)
     return round(min(largest, max(smallest, (box[2] - box[0]) / 6)))
 
 
-def _fit_text(texts: tuple[str, ...], size: int, width: int, height: int) -> tuple[str, _Font] | None:
-    """The first text that fits into the picture, in the largest size up to `size` that lets it."""
-    for text in texts:
-        for smaller in range(size, _SMALLEST_TEXT - 1, -1):
-            font = _font(smaller)
-            label_width, label_height = _label_size(text, font)
-            if label_width <= width and 2 * label_height <= height:
-                return text, font
+def _fitting_size(text: str, size: int, picture_wh: tuple[int, int]) -> int | None:
+    """Largest legible size up to `size` at which a label fits into the picture and leaves half of it free."""
+    for smaller in range(size, _SMALLEST_TEXT - 1, -1):
+        width, height = _label_wh(text, smaller)
+        if width <= picture_wh[0] and 2 * height <= picture_wh[1]:
+            return smaller
     return None
 
 
-def _label_size(text: str, font: _Font) -> tuple[int, int]:
-    left, top, right, bottom = font.getbbox("Ag")
-    line_height = bottom - top
+@lru_cache(maxsize=4096)
+def _label_wh(text: str, size: int) -> tuple[int, int]:
+    font = _font(size)
+    _, top, _, bottom = font.getbbox("Ag")
     left, _, right, _ = font.getbbox(text)
-    return math.ceil(right - left + 0.6 * line_height), math.ceil(1.5 * line_height)
+    return math.ceil(right - left + 0.6 * (bottom - top)), math.ceil(1.5 * (bottom - top))
 
 
-def _place(
-    size_wh: tuple[int, int], box: Rectangle, picture_wh: tuple[int, int], taken: list[Rectangle]
-) -> Rectangle:
-    """Above the box, below it, or inside at its top or bottom: the first that covers no other label."""
+def _places(size_wh: tuple[int, int], box: Rectangle, picture_wh: tuple[int, int]) -> list[Rectangle]:
+    """Above the box, below it, inside at its top, at its bottom; those that need no shift come first."""
     (width, height), (x1, y1, x2, y2) = size_wh, box
-    lefts = (x1, x2 - width)
-    tops = (y1 - height, y2, y1, y2 - height)
-    spots = []
-    for top in tops:
-        for left in lefts:
-            inside = 0 <= top <= picture_wh[1] - height
+    places = []
+    for top in (y1 - height, y2, y1, y2 - height):
+        for left in (x1, x2 - width):
             x = min(max(left, 0), picture_wh[0] - width)
             y = min(max(top, 0), picture_wh[1] - height)
-            spots.append((not inside, (x, y, x + width, y + height)))
-    spots.sort(key=lambda spot: spot[0])  # stable: those that need no shift come first
-    free = [spot for _, spot in spots if not any(_overlap(spot, other) for other in taken)]
-    return free[0] if free else spots[0][1]
+            places.append((y != top, (x, y, x + width, y + height)))
+    return [place for _, place in sorted(places, key=lambda pair: pair[0])]  # a stable sort
 
 
-def _overlap(a: Rectangle, b: Rectangle) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _overlap(a: Rectangle, b: Rectangle) -> int:
+    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _area(a: Rectangle) -> int:
+    return (a[2] - a[0]) * (a[3] - a[1])
 
 
 def _texts(detections: sv.Detections, index: int) -> tuple[str, ...]:
@@ -163,11 +178,6 @@ def _whole(box_xyxy: np.ndarray, width: int, height: int) -> Rectangle:
     x1, y1, x2, y2 = (round(float(value)) for value in box_xyxy)
     x1, y1 = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
     return x1, y1, min(max(x2, x1 + 1), width), min(max(y2, y1 + 1), height)
-
-
-def _areas(boxes_xyxy: np.ndarray) -> np.ndarray:
-    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
-    return np.asarray(sides[:, 0] * sides[:, 1])
 
 
 @lru_cache(maxsize=64)

@@ -61,7 +61,7 @@ class OnnxRuntime:
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
-            raise OptionError(f"threads is {threads}; pass 1 or more, or None for one a core")
+            raise OptionError(f"threads is {threads}; pass 1 or more, or leave it out for one a core")
         options = ort.SessionOptions()
         options.log_severity_level = _FATAL
         options.intra_op_num_threads = threads or 0

@@ -99,16 +99,15 @@ def find_sources(specs: Sequence[str], *, leave_out: Path | None = None) -> list
 
     Args:
         specs: paths, folders, globs (`**` for any depth), http(s) URLs, or `-` for standard input.
-        leave_out: a folder whose files are passed over, because the results go there.
+        leave_out: a folder that is passed over inside other folders, because the results go there.
 
     Raises:
         SourceError: nothing is there under one of the names, or nothing that could be read.
     """
     found: dict[object, Source] = {}
     for spec in specs:
-        for source in _find(spec, prefix_folder=len(specs) > 1):
-            if leave_out is None or source.path is None or not _is_below(source.path, leave_out):
-                found.setdefault(source.path.resolve() if source.path else source.name, source)
+        for source in _find(spec, leave_out, prefix_folder=len(specs) > 1):
+            found.setdefault(os.path.realpath(source.path) if source.path else source.name, source)
     if not found:
         raise SourceError(f"nothing to do: no picture or video in {', '.join(specs)}; name one")
     return list(found.values())
@@ -133,7 +132,7 @@ def shown_name(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _find(spec: str, *, prefix_folder: bool) -> list[Source]:
+def _find(spec: str, leave_out: Path | None, *, prefix_folder: bool) -> list[Source]:
     if spec == "-":
         return [Source("-", "picture", PurePath("stdin"))]
     if re.match(r"https?://", spec, re.IGNORECASE):
@@ -141,13 +140,14 @@ def _find(spec: str, *, prefix_folder: bool) -> list[Source]:
     if re.match(r"[a-z][a-z0-9+.-]+://", spec, re.IGNORECASE):
         raise SourceError(f"{spec}: only http and https URLs can be read; download the file first")
     path = Path(spec)
-    if path.is_dir():
-        return _in_folder(path, PurePath(path.resolve().name if prefix_folder else ""))
-    if _exists(path):
+    if spec and os.path.isdir(path):  # noqa: PTH112, unlike Path it takes names of any length
+        sources = _in_folder(path, PurePath(Path(os.path.realpath(path)).name if prefix_folder else ""))
+        return _without(sources, leave_out, path)
+    if spec and os.path.exists(path):  # noqa: PTH110
         return [_file(path, PurePath(path.name))]
     if glob.has_magic(spec):
-        return _in_glob(spec)
-    raise SourceError(f"{shown_name(path)}: no such file or folder; check the path")
+        return _in_glob(spec, leave_out)
+    raise SourceError(f"{shown_name(spec)!r}: no such file or folder; check the path")
 
 
 def _in_folder(folder: Path, prefix: PurePath) -> list[Source]:
@@ -165,14 +165,22 @@ def _in_folder(folder: Path, prefix: PurePath) -> list[Source]:
     return sources
 
 
-def _in_glob(pattern: str) -> list[Source]:
-    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207, takes ".." and absolute patterns
+def _in_glob(pattern: str, leave_out: Path | None) -> list[Source]:
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207, takes any
     files = [path for path in matches if not path.is_dir()]
     if not files:
-        raise SourceError(f"{pattern}: the pattern matches no file; check it, and quote ** for the shell")
+        raise SourceError(f"{pattern!r}: the pattern matches no file; check it, and quote ** for the shell")
     fixed = Path(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
     root = fixed if fixed.is_dir() else fixed.parent
-    return [_file(path, PurePath(os.path.relpath(path, root))) for path in files]
+    sources = [_file(path, PurePath(os.path.relpath(path, root))) for path in files]
+    return _without(sources, leave_out, root)
+
+
+def _without(sources: list[Source], folder: Path | None, root: Path) -> list[Source]:
+    """Leaves out what lies in `folder`, but not when all of `root` does: that is a mistake to report."""
+    if folder is None or _is_in(root, folder):
+        return sources
+    return [source for source in sources if source.path is None or not _is_in(source.path, folder)]
 
 
 def _file(path: Path, relative: PurePath) -> Source:
@@ -183,15 +191,8 @@ def _file(path: Path, relative: PurePath) -> Source:
     return Source(shown_name(path), "picture" if picture else "video", relative, path)
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long, or with a zero byte
-        return False
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    return folder.resolve() in path.resolve().parents
+def _is_in(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _url_file_name(url: str) -> str:

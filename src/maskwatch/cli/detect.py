@@ -11,9 +11,7 @@ import typer
 def detect(
     sources: Annotated[
         list[str],
-        typer.Argument(
-            metavar="SOURCE...", help="Picture, video, folder, glob, http(s) URL, or - for stdin."
-        ),
+        typer.Argument(metavar="SOURCE", help="Picture, video, folder, glob, http(s) URL, or - for stdin."),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write drawn pictures and videos here.")

@@ -74,13 +74,13 @@ class Report:
     def picture(self, name: str, detections: sv.Detections) -> None:
         """Counts a picture and prints its line."""
         self._seen["picture"] += 1
-        self._line(f"{name}: {_listed(self.count(detections))}")
+        self._line(f"{name}: {self._listed(self.count(detections))}")
 
     def video(self, tally: VideoTally) -> None:
         """Prints the line of a video, whose frames went through `count` before."""
         self._seen["video"] += 1
         most = f", at most {tally.most} at once" if tally.most else ""
-        self._line(f"{tally.name}: {_number(tally.frames, 'frame')}: {_listed(tally.faces)}{most}")
+        self._line(f"{tally.name}: {_number(tally.frames, 'frame')}: {self._listed(tally.faces)}{most}")
 
     def count(self, detections: sv.Detections) -> Counter[str]:
         """Adds the detections of one picture or frame to the table; returns their number by class."""
@@ -107,6 +107,9 @@ class Report:
         parts = [_number(count, kind) for kind, count in self._seen.items()]
         self._console.print(", ".join([*(parts or ["nothing done"]), f"{self.failures} skipped"]))
 
+    def _listed(self, faces: Counter[str]) -> str:
+        return ", ".join(f"{faces[name]} {name}" for name in self._faces if faces[name]) or "nothing found"
+
     def _line(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
 
@@ -125,10 +128,6 @@ class Report:
             redirect_stdout=console.is_terminal and sys.stdout.isatty(),
             redirect_stderr=console.is_terminal and sys.stderr.isatty(),
         )
-
-
-def _listed(faces: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(faces.items())) or "nothing found"
 
 
 def _number(count: int, noun: str) -> str:
