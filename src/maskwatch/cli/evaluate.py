@@ -70,22 +70,33 @@ def evaluate(
 
 def _open(model: str, size_hw: tuple[int, int] | None, per_class_nms: bool) -> DetectorLike:
     """The detector with all scores let through, because a threshold would cut the curve that AP measures."""
-    class_agnostic = False if per_class_nms else None
     if Path(model).suffix.lower() in _CHECKPOINTS:
-        try:
-            from maskwatch.training.checkpoint import TorchDetector
-        except ModuleNotFoundError:
-            raise MissingExtraError("evaluating a checkpoint", "train") from None
-        return TorchDetector.load(model, size=size_hw, threshold=0.0, class_agnostic=class_agnostic)
+        return _open_checkpoint(model, size_hw, per_class_nms)
     from maskwatch.detector import Detector
 
-    detector = Detector(model, threshold=0.0, class_agnostic=class_agnostic)
-    if size_hw not in (None, detector.input_size):
+    detector = Detector(model, threshold=0.0, class_agnostic=False if per_class_nms else None)
+    if size_hw is not None and size_hw != detector.input_size:
         height, width = detector.input_size
         raise OptionError(
             f"--size {size_hw[0]}x{size_hw[1]}: {model} works at {height}x{width} only; "
             "leave --size out, or evaluate the checkpoint"
         )
+    return detector
+
+
+def _open_checkpoint(path: str, size_hw: tuple[int, int] | None, per_class_nms: bool) -> DetectorLike:
+    try:
+        from maskwatch.network.ssd import SIZE_MULTIPLE
+        from maskwatch.training.checkpoint import TorchDetector
+    except ModuleNotFoundError:
+        raise MissingExtraError("evaluating a checkpoint", "train") from None
+    detector = TorchDetector.load(path, class_agnostic=not per_class_nms)
+    if size_hw is not None:
+        if any(side % SIZE_MULTIPLE for side in size_hw):
+            raise OptionError(
+                f"--size {size_hw[0]}x{size_hw[1]}: give multiples of {SIZE_MULTIPLE}, e.g. 640"
+            )
+        detector.input_size = size_hw
     return detector
 
 
