@@ -17,11 +17,11 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-import onnxruntime
 from rich.console import Console
 from rich.table import Table
 
@@ -104,7 +104,7 @@ def report(image: Path, runs: int, threads: int | None, models: Sequence[str]) -
     height, width = read_image(image).shape[:2]
     return {
         "maskwatch": __version__,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": version("onnxruntime"),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
