@@ -1,0 +1,1 @@
+"""Training: recipes, augmentation, the Lightning module. Needs the `train` extra."""

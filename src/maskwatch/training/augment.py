@@ -1,0 +1,193 @@
+"""Views of a picture for training. All randomness comes from the generator that is handed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from maskwatch.images import PAD_VALUE, squash
+
+UInt8Array: TypeAlias = npt.NDArray[np.uint8]
+Generator: TypeAlias = np.random.Generator
+
+# A face of which less than this is left in a crop is no longer asked for.
+MIN_VISIBLE = 0.35
+# Nor is one that is smaller than this many pixels of the network's input.
+MIN_SIDE = 3.0
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture and its boxes. image (H, W, 3) uint8 RGB, boxes_xyxy (G, 4) float32, class_ids (G,) int64."""
+
+    image: UInt8Array
+    boxes_xyxy: npt.NDArray[np.float32]
+    class_ids: npt.NDArray[np.int64]
+
+
+def flip(view: View) -> View:
+    """Left to right."""
+    boxes = view.boxes_xyxy.copy()
+    boxes[:, [0, 2]] = view.image.shape[1] - view.boxes_xyxy[:, [2, 0]]
+    return View(np.ascontiguousarray(view.image[:, ::-1]), boxes, view.class_ids)
+
+
+# ---- as the TF Object Detection API ----------------------------------------------------------------------
+
+
+def ssd_view(view: View, size: int, rng: Generator) -> View:
+    """random_horizontal_flip, random_crop_image and a resize that squashes, as in pipeline.config."""
+    if rng.random() < 0.5:
+        view = flip(view)
+    view = _crop_region(view, _ssd_region(view.image.shape[:2], rng))
+    image, placement = squash(view.image, (size, size))
+    return View(image, placement.to_network(view.boxes_xyxy), view.class_ids)
+
+
+def _ssd_region(
+    size_hw: tuple[int, ...],
+    rng: Generator,
+    area: tuple[float, float] = (0.75, 1.0),
+    aspect: tuple[float, float] = (0.75, 3.0),
+) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 of a crop of this share of the area and this width : height, else the whole picture.
+
+    Source: `sample_distorted_bounding_box` of TensorFlow, with min_object_covered 0.
+    """
+    height, width = size_hw[:2]
+    for _ in range(100):
+        ratio = rng.uniform(*aspect)
+        share = rng.uniform(*area) * height * width
+        crop_h, crop_w = round((share / ratio) ** 0.5), round((share * ratio) ** 0.5)
+        if 0 < crop_h <= height and 0 < crop_w <= width:
+            x, y = int(rng.integers(width - crop_w + 1)), int(rng.integers(height - crop_h + 1))
+            return x, y, x + crop_w, y + crop_h
+    return 0, 0, width, height
+
+
+def _crop_region(view: View, region_xyxy: tuple[int, int, int, int]) -> View:
+    x0, y0, x1, y1 = region_xyxy
+    boxes = view.boxes_xyxy - np.array([x0, y0, x0, y0], np.float32)
+    boxes = boxes.clip(0, np.array([x1 - x0, y1 - y0] * 2, np.float32))
+    kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return View(view.image[y0:y1, x0:x1], boxes[kept], view.class_ids[kept])
+
+
+# ---- crops at many scales --------------------------------------------------------------------------------
+
+
+def scale_view(view: View, size: int, network_size: int, rng: Generator) -> View:
+    """A square crop at a random scale, flipped and recoloured.
+
+    Half of the crops scale the picture around what the network will see (a letterbox of `network_size`, or
+    of half of it for the fast model); the others pick a face and give it a random size, so that faces from
+    a dozen pixels to the whole crop all come up.
+    """
+    height, width = view.image.shape[:2]
+    natural = network_size / max(height, width)
+    face = int(rng.integers(len(view.boxes_xyxy))) if len(view.boxes_xyxy) else None
+    if face is None or rng.random() < 0.5:
+        scale = natural * _log_uniform(rng, 0.45, 1.4)
+    else:
+        x0, y0, x1, y1 = view.boxes_xyxy[face]
+        wanted = _log_uniform(rng, 16.0, 0.9 * size)
+        # A picture much smaller than the crop would teach grey; one blown up further shows nothing new.
+        least = 0.6 * size / max(height, width)
+        scale = float(np.clip(wanted / max(x1 - x0, y1 - y0), least, max(least, 4.0 * natural)))
+    stretch = _log_uniform(rng, 0.9, 1.1)
+    aim = face if rng.random() < 0.8 else None
+    cropped = _scaled_crop(view, size, (scale * stretch, scale / stretch), aim, rng)
+    if rng.random() < 0.5:
+        cropped = flip(cropped)
+    return View(recolour(cropped.image, rng), cropped.boxes_xyxy, cropped.class_ids)
+
+
+def _log_uniform(rng: Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _scaled_crop(
+    view: View, size: int, scale_xy: tuple[float, float], face: int | None, rng: Generator
+) -> View:
+    """The picture at this scale behind a window of size × size that holds the face, where one is named."""
+    height, width = view.image.shape[:2]
+    origin = []  # of the window, in pixels of the scaled picture
+    for axis, length in ((0, width * scale_xy[0]), (1, height * scale_xy[1])):
+        low, high = min(0.0, length - size), max(0.0, length - size)
+        if face is not None:
+            start, end = view.boxes_xyxy[face, [axis, axis + 2]] * scale_xy[axis]
+            inner = (max(low, min(start, end - size)), min(high, max(start, end - size)))
+            low, high = inner if inner[0] <= inner[1] else (low, high)
+        origin.append(rng.uniform(low, high))
+    image = _window(view.image, size, scale_xy, (origin[0], origin[1]))
+    shift = np.array(origin * 2, np.float32)
+    full = view.boxes_xyxy * np.array(scale_xy * 2, np.float32) - shift
+    boxes = full.clip(0, size)
+    visible = _area(boxes) / np.maximum(_area(full), 1e-6)
+    kept = (visible >= MIN_VISIBLE) & ((boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf) >= MIN_SIDE)
+    return View(image, boxes[kept].astype(np.float32), view.class_ids[kept])
+
+
+def _area(boxes_xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    sides = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).clip(0)
+    return np.asarray(sides[:, 0] * sides[:, 1])
+
+
+def _window(
+    image: UInt8Array, size: int, scale_xy: tuple[float, float], origin_xy: tuple[float, float]
+) -> UInt8Array:
+    """Cuts before it resizes: only what the window shows is computed, averaged over area when shrinking."""
+    height, width = image.shape[:2]
+    spans = []
+    for origin, scale, length in zip(origin_xy, scale_xy, (width, height), strict=True):
+        first = int(np.clip(np.floor(origin / scale), 0, length - 1))
+        last = int(np.clip(np.ceil((origin + size) / scale), first + 1, length))
+        spans.append((first, last))
+    (x0, x1), (y0, y1) = spans
+    part = np.ascontiguousarray(image[y0:y1, x0:x1])
+    new_wh = (max(1, round((x1 - x0) * scale_xy[0])), max(1, round((y1 - y0) * scale_xy[1])))
+    method = cv2.INTER_AREA if scale_xy[0] * scale_xy[1] < 1 else cv2.INTER_LINEAR
+    part = np.asarray(cv2.resize(part, new_wh, interpolation=method), np.uint8)
+    canvas = np.full((size, size, 3), PAD_VALUE, np.uint8)
+    left, top = round(x0 * scale_xy[0] - origin_xy[0]), round(y0 * scale_xy[1] - origin_xy[1])
+    part = part[max(0, -top) :, max(0, -left) :]
+    left, top = max(0, left), max(0, top)
+    part = part[: size - top, : size - left]
+    canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return canvas
+
+
+# ---- colours ---------------------------------------------------------------------------------------------
+
+
+def recolour(image: UInt8Array, rng: Generator) -> UInt8Array:
+    """Brightness, contrast, gamma, tint; sometimes grey, blurred, noisy or badly compressed."""
+    image = _tone(image, rng)
+    if rng.random() < 0.5:
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, -1)
+        saturation = 0.0 if rng.random() < 0.1 else rng.uniform(0.5, 1.5)
+        image = np.asarray(cv2.addWeighted(image, saturation, grey, 1 - saturation, 0), np.uint8)
+    if rng.random() < 0.1:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5)), np.uint8)
+    if rng.random() < 0.1:
+        noise = rng.normal(0, rng.uniform(3, 12), image.shape).astype(np.int16)
+        image = (image.astype(np.int16) + noise).clip(0, 255).astype(np.uint8)
+    if rng.random() < 0.15:
+        quality = int(rng.integers(20, 80))
+        _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        image = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
+    return image
+
+
+def _tone(image: UInt8Array, rng: Generator) -> UInt8Array:
+    """One table a channel, so that brightness, contrast, gamma and tint cost one look-up."""
+    levels = np.linspace(0, 1, 256) ** _log_uniform(rng, 0.6, 1.6)
+    contrast, brightness = rng.uniform(0.7, 1.3), rng.uniform(-0.12, 0.12)
+    tints = rng.uniform(0.92, 1.08, 3)
+    tables = ((levels[:, None] - 0.5) * contrast + 0.5 + brightness) * tints
+    table = (tables * 255).clip(0, 255).astype(np.uint8)[None]  # (1, 256, 3)
+    return np.asarray(cv2.LUT(image, table), np.uint8)

@@ -1,0 +1,171 @@
+"""Checkpoints of our trainings: what they hold, and a detector that runs one in torch."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from maskwatch.errors import CheckpointError
+from maskwatch.images import Placement, ResizeRule, fit
+from maskwatch.network import SSD, AnchorSpec, preprocess
+from maskwatch.network.postprocess import IOU_THRESHOLD, TensorDetections, detect
+from maskwatch.training.recipe import Recipe, plain, recipe_of
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+FORMAT_KEY = "maskwatch"
+_PREFIX = "network."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and what it was trained as."""
+
+    network: SSD
+    recipe: Recipe
+    class_names: tuple[str, ...]
+    step: int
+    trained_on: str
+
+
+def anchors_of(recipe: Recipe) -> AnchorSpec:
+    """The anchors that a recipe asks for."""
+    return AnchorSpec(
+        anchor_scale=recipe.anchor_scale,
+        aspect_ratios=recipe.aspect_ratios,
+        scales_per_octave=recipe.scales_per_octave,
+    )
+
+
+def describe(recipe: Recipe, class_names: Sequence[str], trained_on: str) -> dict[str, Any]:
+    """What a checkpoint file keeps under `FORMAT_KEY`, beside the weights."""
+    return {"recipe": plain(recipe), "class_names": list(class_names), "trained_on": trained_on}
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Reads a `.ckpt` of `maskwatch train`; the averaged weights, where the recipe averaged.
+
+    Raises:
+        CheckpointError: no such file, damaged, or not written by `maskwatch train`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; give a checkpoint such as runs/NAME/best.ckpt")
+    try:
+        # weights_only: a checkpoint from a stranger must not run code.
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        own = content[FORMAT_KEY]
+        recipe, names = recipe_of(own["recipe"]), tuple(own["class_names"])
+        network = SSD(len(names), anchors_of(recipe))
+        network.load_state_dict(
+            {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}
+        )
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, RuntimeError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint of this version of maskwatch ({_first_line(error)}); "
+            "give one that `maskwatch train` wrote"
+        ) from error
+    return Checkpoint(network.eval(), recipe, names, int(content["global_step"]), str(own["trained_on"]))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:120]
+
+
+class TorchDetector:
+    """A network in torch behind the call of `maskwatch.Detector`: pictures in, `sv.Detections` out."""
+
+    def __init__(
+        self,
+        network: SSD,
+        class_names: Sequence[str],
+        size_hw: tuple[int, int],
+        resize: ResizeRule = "letterbox",
+        *,
+        class_agnostic: bool = True,
+        score_threshold: float = 1e-8,
+    ) -> None:
+        self.network, self.class_names = network.eval(), tuple(class_names)
+        self.input_size, self.resize = size_hw, resize
+        self.class_agnostic, self.score_threshold = class_agnostic, score_threshold
+
+    @classmethod
+    def load(cls, path: str | Path, size: int | None = None, *, class_agnostic: bool = True) -> TorchDetector:
+        """From a checkpoint, at the size it was trained for or another one.
+
+        Raises:
+            CheckpointError: as `load_checkpoint`.
+        """
+        checkpoint = load_checkpoint(path)
+        side = size or checkpoint.recipe.size
+        return cls(
+            checkpoint.network,
+            checkpoint.class_names,
+            (side, side),
+            checkpoint.recipe.resize,
+            class_agnostic=class_agnostic,
+        )
+
+    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[sv.Detections]:
+        """uint8 RGB pictures (h, w, 3) of any size → detections in their own pixels."""
+        fitted = [fit(image, self.input_size, self.resize) for image in images]
+        batch = torch.from_numpy(np.stack([image for image, _ in fitted]))
+        with torch.inference_mode():
+            encodings, logits = self.network(preprocess(batch))
+        return to_supervision(
+            postprocess(
+                self.network, encodings, logits, self.input_size, self.class_agnostic, self.score_threshold
+            ),
+            [placement for _, placement in fitted],
+            self.class_names,
+        )
+
+
+def postprocess(
+    network: SSD,
+    encodings: Tensor,
+    logits: Tensor,
+    size_hw: tuple[int, int],
+    class_agnostic: bool,
+    score_threshold: float = 1e-8,
+) -> list[TensorDetections]:
+    """Head outputs of one batch → detections in pixels of the network's input."""
+    return detect(
+        encodings,
+        logits,
+        network.anchors_xyxy(size_hw).to(encodings.device),
+        size_hw,
+        score_threshold=score_threshold,
+        iou_threshold=IOU_THRESHOLD,
+        class_agnostic=class_agnostic,
+    )
+
+
+def to_supervision(
+    found: Sequence[TensorDetections], placements: Sequence[Placement], class_names: Sequence[str]
+) -> list[sv.Detections]:
+    """Detections on the canvas → `sv.Detections` in pixels of the original pictures."""
+    import supervision as sv
+
+    names = np.array(class_names)
+    results = []
+    for detections, placement in zip(found, placements, strict=True):
+        class_ids = detections.class_ids.cpu().numpy()
+        results.append(
+            sv.Detections(
+                xyxy=placement.to_original(detections.boxes_xyxy.cpu().numpy()).reshape(-1, 4),
+                confidence=detections.scores.cpu().numpy().astype(np.float32),
+                class_id=class_ids,
+                data={"class_name": names[class_ids]},
+            )
+        )
+    return results
