@@ -24,8 +24,8 @@ def download(url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT
     Raises:
         SourceError: the server is not there, refuses, is too slow, or the file is larger than `max_bytes`.
     """
-    request = Request(_ascii(url), headers={"User-Agent": f"maskwatch/{__version__}"})
     try:
+        request = Request(_ascii(url), headers={"User-Agent": f"maskwatch/{__version__}"})
         with urlopen(request, timeout=timeout_s) as response:
             return _read(response, url, max_bytes, time.monotonic() + 3 * timeout_s)
     except HTTPError as error:

@@ -196,5 +196,8 @@ def _is_in(path: Path, folder: Path) -> bool:
 
 
 def _url_file_name(url: str) -> str:
-    name = PurePath(unquote(urlsplit(url).path)).name
+    try:
+        name = PurePath(unquote(urlsplit(url).path)).name
+    except ValueError as error:
+        raise SourceError(f"{url}: this is no URL ({error}); check it") from None
     return re.sub(r"[^\w. -]+", "_", name).strip(". ")[:100] or "picture"
