@@ -6,6 +6,7 @@ folder under the hash of its content; from then on TensorFlow is not needed for 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -139,6 +140,10 @@ def _digest(prefix: Path) -> str:
 
 def _read_variables(prefix: Path) -> dict[str, npt.NDArray[np.float32]]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Triton comes first: it and TensorFlow both bring an LLVM, and the process dies when PyTorch loads Triton
+    # after TensorFlow.
+    with contextlib.suppress(ImportError):
+        import triton  # type: ignore[import-untyped, unused-ignore]  # noqa: F401
     try:
         from tensorflow.train import load_checkpoint  # type: ignore[import-untyped, unused-ignore]
     except ModuleNotFoundError as error:

@@ -119,7 +119,7 @@ def _scaled_crop(
     for axis, length in ((0, width * scale_xy[0]), (1, height * scale_xy[1])):
         low, high = min(0.0, length - size), max(0.0, length - size)
         if face is not None:
-            start, end = view.boxes_xyxy[face, [axis, axis + 2]] * scale_xy[axis]
+            start, end = (float(view.boxes_xyxy[face, side]) * scale_xy[axis] for side in (axis, axis + 2))
             inner = (max(low, min(start, end - size)), min(high, max(start, end - size)))
             low, high = inner if inner[0] <= inner[1] else (low, high)
         origin.append(rng.uniform(low, high))
