@@ -46,7 +46,7 @@ def options(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Finds every face in a picture or a video and says whether it wears a mask."""
+    """Find every face in a picture or a video and say whether it wears a mask."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

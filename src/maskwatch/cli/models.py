@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def models() -> None:
-    """Lists the models inside the package: name, size, thresholds by class, file."""
+    """List the models inside the package: name, size, thresholds by class, file."""
     from maskwatch.models import embedded_models, load_model_file
 
     rows = [("name", "size", "classes and thresholds", "file")]
