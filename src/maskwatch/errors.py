@@ -75,4 +75,7 @@ class DataError(MaskwatchError):
         more = len(self.problems) - self.shown
         tail = f"\n  … and {more} more" if more > 0 else ""
         noun = "fault" if len(self.problems) == 1 else "faults"
-        super().__init__(f"{len(self.problems)} {noun} in the data set:\n{head}{tail}\nMend or remove these files, then run again.")
+        super().__init__(
+            f"{len(self.problems)} {noun} in the data set:\n{head}{tail}\n"
+            "Mend or remove these files, then run again."
+        )

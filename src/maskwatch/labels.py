@@ -109,7 +109,9 @@ class ClassMap:
         if class_id is None:
             near = difflib.get_close_matches(normalize(name), self._ids, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self.names)}."
-            raise LabelError(f"unknown class {name!r}; {hint} Map it with --classes, e.g. {self.names[0]}={name}")
+            raise LabelError(
+                f"unknown class {name!r}; {hint} Map it with --classes, e.g. {self.names[0]}={name}"
+            )
         return class_id
 
     def ignores(self, name: str) -> bool:

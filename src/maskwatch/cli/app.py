@@ -18,6 +18,7 @@ from maskwatch._version import __version__
 from maskwatch.cli.detect import detect
 from maskwatch.cli.evaluate import evaluate
 from maskwatch.cli.models import models
+from maskwatch.cli.train import train
 from maskwatch.errors import MaskwatchError
 
 FAILED = 2
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain lines, the same on a terminal and in a log
 )
-for verb in (detect, evaluate, models):
+for verb in (detect, train, evaluate, models):
     app.command()(verb)
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.errors import DataError, MissingExtraError, OptionError
+from maskwatch.cli.datasets import read_sets, read_stems
+from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.labels import ClassMap
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def evaluate(
     if json_file is not None and not to_stdout:
         check_targets([json_file], [], force=force)
     detector = _open(model, _parse_size(size), per_class_nms)
-    sets = _read(data, ClassMap(detector.class_names) if classes is None else ClassMap.parse(classes), stems)
+    class_map = ClassMap(detector.class_names) if classes is None else ClassMap.parse(classes)
+    wanted = read_stems(stems)
+    sets = read_sets([([path], wanted) for path in data], class_map)
     records = []
     for path, detection_set in zip(data, sets, strict=True):
         result = _measure(detector, detection_set, batch, str(path))
@@ -98,31 +101,6 @@ def _open_checkpoint(path: str, size_hw: tuple[int, int] | None, per_class_nms: 
             )
         detector.input_size = size_hw
     return detector
-
-
-def _read(paths: list[Path], classes: ClassMap, stems: Path | None) -> list[DetectionSet]:
-    """All data sets, before the first picture is looked at, so that all faults come at once."""
-    from maskwatch.data import read_data
-
-    wanted = None if stems is None else _lines(stems)
-    sets: list[DetectionSet] = []
-    problems: list[str] = []
-    for path in paths:
-        try:
-            sets.append(read_data(path, classes, wanted))
-        except DataError as error:
-            problems += error.problems
-    if problems:
-        raise DataError(problems)
-    return sets
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise OptionError(f"--stems {path}: cannot be read ({reason}); give a text file of names") from None
 
 
 def _measure(

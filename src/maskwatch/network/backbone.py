@@ -21,7 +21,7 @@ TOP_CHANNELS = 1280
 
 
 class InvertedResidual(nn.Module):
-    """Expand 1×1, depthwise 3×3, project 1×1 without activation; a residual where shapes allow (section 3.3)."""
+    """Expand 1×1, depthwise 3×3, project 1×1 without activation; a residual where shapes allow (3.3)."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -52,7 +52,9 @@ class MobileNetV2(nn.Module):
         channels = STEM_CHANNELS
         for expansion, channels_out, repeats, stride in STAGES:
             for repeat in range(repeats):
-                blocks.append(InvertedResidual(channels, channels_out, stride if repeat == 0 else 1, expansion))
+                blocks.append(
+                    InvertedResidual(channels, channels_out, stride if repeat == 0 else 1, expansion)
+                )
                 channels = channels_out
         self.blocks = nn.ModuleList(blocks)
         self.top = ConvNormRelu6(channels, TOP_CHANNELS)

@@ -26,7 +26,9 @@ _INIT_STD = 0.01
 class PredictionHead(nn.Module):
     """Pyramid levels → encodings and class logits."""
 
-    def __init__(self, num_classes: int, anchors_per_cell: int, levels: int, channels: int = FPN_CHANNELS) -> None:
+    def __init__(
+        self, num_classes: int, anchors_per_cell: int, levels: int, channels: int = FPN_CHANNELS
+    ) -> None:
         super().__init__()
         self.columns = num_classes + 1  # the background has column 0
         self.tower = nn.ModuleList(SeparableConv2d(channels, channels) for _ in range(TOWER_DEPTH))

@@ -18,7 +18,13 @@ class SameConv2d(nn.Conv2d):
     """
 
     def __init__(
-        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1, bias: bool = False
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
     ) -> None:
         padding = kernel // 2 if stride == 1 else 0
         super().__init__(channels_in, channels_out, kernel, stride, padding, groups=groups, bias=bias)
@@ -74,5 +80,7 @@ class SeparableNormRelu6(nn.Sequential):
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
         super().__init__(
-            SeparableConv2d(channels_in, channels_out, stride), batch_norm(channels_out), nn.ReLU6(inplace=True)
+            SeparableConv2d(channels_in, channels_out, stride),
+            batch_norm(channels_out),
+            nn.ReLU6(inplace=True),
         )

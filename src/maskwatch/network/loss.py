@@ -82,7 +82,9 @@ class SSDLoss:
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
         self.alpha, self.gamma = alpha, gamma
 
-    def __call__(self, encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]) -> Losses:
+    def __call__(
+        self, encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]
+    ) -> Losses:
         matched = _Matched.of(targets)
         count = max(len(matched.anchor_ids), 1)
         codes = encode(matched.boxes_xyxy, anchors_xyxy[matched.anchor_ids])
@@ -112,11 +114,15 @@ class QualityLoss:
         class_weights: (C,) weight of each class's matched anchors in both losses, mean about 1.
     """
 
-    def __init__(self, beta: float = 2.0, giou_weight: float = 2.0, class_weights: Iterable[float] | None = None) -> None:
+    def __init__(
+        self, beta: float = 2.0, giou_weight: float = 2.0, class_weights: Iterable[float] | None = None
+    ) -> None:
         self.beta, self.giou_weight = beta, giou_weight
         self.class_weights = None if class_weights is None else torch.tensor(list(class_weights))
 
-    def __call__(self, encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]) -> Losses:
+    def __call__(
+        self, encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]
+    ) -> Losses:
         matched = _Matched.of(targets)
         predicted = encodings[matched.image_ids, matched.anchor_ids].float()
         boxes_xyxy = decode(predicted, anchors_xyxy[matched.anchor_ids])  # (M, 4)

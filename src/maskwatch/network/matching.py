@@ -93,7 +93,9 @@ def _centres(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
     return (boxes_xyxy[:, 0] + boxes_xyxy[:, 2]) / 2, (boxes_xyxy[:, 1] + boxes_xyxy[:, 3]) / 2
 
 
-def _nearest(anchors_xyxy: Tensor, boxes_xyxy: Tensor, level_counts: Sequence[int], candidates: int) -> Tensor:
+def _nearest(
+    anchors_xyxy: Tensor, boxes_xyxy: Tensor, level_counts: Sequence[int], candidates: int
+) -> Tensor:
     """(G, K) indices of the anchors of each level whose centres are nearest to each box's."""
     ax, ay = _centres(anchors_xyxy)
     bx, by = _centres(boxes_xyxy)

@@ -53,7 +53,9 @@ def detect(
     """
     scores = logits[..., 1:].float().sigmoid()  # (N, A, C)
     return [
-        _detect_one(e.float(), s, anchors_xyxy, size_hw, score_threshold, iou_threshold, class_agnostic, candidates)
+        _detect_one(
+            e.float(), s, anchors_xyxy, size_hw, score_threshold, iou_threshold, class_agnostic, candidates
+        )
         for e, s in zip(encodings, scores, strict=True)
     ]
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import tarfile
 import tempfile
-import urllib.error
 import urllib.parse
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +21,26 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from maskwatch.download import download
 from maskwatch.errors import CheckpointError, MissingExtraError
 from maskwatch.network.anchors import AnchorSpec
 from maskwatch.network.head import TOWER_DEPTH
 from maskwatch.network.ssd import SSD
 
 ZOO_ANCHORS = AnchorSpec()
+_ARCHIVE_BYTES = 1 << 30
+_ARCHIVE_TIMEOUT_S = 200.0
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _BACKBONE = "model/_feature_extractor/classification_backbone/layer_with_weights-{}"
 _FPN = "model/_feature_extractor/_fpn_features_generator"
 _COARSE = "model/_feature_extractor/_coarse_feature_layers"
 _PREDICTOR = "model/_box_predictor"
-_NORM_PARTS = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_NORM_PARTS = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
 
 
 def load(
@@ -62,6 +67,7 @@ def load(
 
     Raises:
         CheckpointError: no checkpoint there, or one of another architecture.
+        SourceError: the URL cannot be fetched.
         MissingExtraError: the checkpoint was not converted before and TensorFlow is not installed.
     """
     state = read_state(path)
@@ -114,7 +120,8 @@ def find_prefix(path: Path) -> Path:
     if prefix.with_name(prefix.name + ".index").is_file():
         return prefix
     raise CheckpointError(
-        f"{path}: no TensorFlow checkpoint there; give the zoo's .tar.gz, its unpacked folder, or …/checkpoint/ckpt-0"
+        f"{path}: no TensorFlow checkpoint there; "
+        "give the zoo's .tar.gz, its unpacked folder, or …/checkpoint/ckpt-0"
     )
 
 
@@ -123,10 +130,7 @@ def _convert(prefix: Path) -> dict[str, Tensor]:
     if kept.is_file():
         return load_file(kept)
     state = _rename(_read_variables(prefix), prefix)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_suffix(f".{os.getpid()}.part")
-    save_file(state, partial)
-    partial.replace(kept)  # whole or absent, also when two processes convert at once
+    _keep(kept, lambda partial: save_file(state, partial))
     return state
 
 
@@ -153,7 +157,9 @@ def _read_variables(prefix: Path) -> dict[str, npt.NDArray[np.float32]]:
         names = [name for name in reader.get_variable_to_shape_map() if name.startswith("model/")]
         return {name.removesuffix(_VALUE): reader.get_tensor(name) for name in names}
     except Exception as error:  # TensorFlow raises a dozen kinds for a damaged file
-        raise CheckpointError(f"{prefix}: TensorFlow cannot read it ({error}); fetch the archive again") from error
+        raise CheckpointError(
+            f"{prefix}: TensorFlow cannot read it ({error}); fetch the archive again"
+        ) from error
 
 
 def _rename(variables: dict[str, npt.NDArray[np.float32]], prefix: Path) -> dict[str, Tensor]:
@@ -161,11 +167,13 @@ def _rename(variables: dict[str, npt.NDArray[np.float32]], prefix: Path) -> dict
     for ours, theirs in name_map():
         if theirs not in variables:
             raise CheckpointError(
-                f"{prefix}: no variable {theirs}; only ssd_mobilenet_v2_fpnlite checkpoints of the TF2 zoo can be read"
+                f"{prefix}: no variable {theirs}; "
+                "give a checkpoint of ssd_mobilenet_v2_fpnlite, the only architecture of the zoo read here"
             )
         value = torch.from_numpy(np.array(variables[theirs], dtype=np.float32))
         if value.ndim == 4:
-            # Keras: (kh, kw, in, out), depthwise (kh, kw, channels, 1); torch: (out, in, kh, kw), (channels, 1, kh, kw).
+            # Keras has (kh, kw, in, out), depthwise (kh, kw, channels, 1);
+            # torch has (out, in, kh, kw), depthwise (channels, 1, kh, kw).
             order = (2, 3, 0, 1) if theirs.endswith("depthwise_kernel") else (3, 2, 0, 1)
             value = value.permute(order).contiguous()
         state[ours] = value
@@ -199,7 +207,9 @@ def name_map() -> Iterator[tuple[str, str]]:
 def _backbone_names() -> Iterator[tuple[str, str]]:
     """Keras numbers the layers with weights one by one, convolution and BatchNorm in turn."""
     parts = ["stem", "blocks.0.depthwise", "blocks.0.project"]
-    parts += [f"blocks.{block}.{part}" for block in range(1, 17) for part in ("expand", "depthwise", "project")]
+    parts += [
+        f"blocks.{block}.{part}" for block in range(1, 17) for part in ("expand", "depthwise", "project")
+    ]
     for index, part in enumerate([*parts, "top"]):
         kernel = "depthwise_kernel" if part.endswith("depthwise") else "kernel"
         yield f"backbone.{part}.0.weight", f"{_BACKBONE.format(2 * index)}/{kernel}"
@@ -229,20 +239,26 @@ def _separable_norm(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
     yield from _norm(f"{ours}.1", f"{theirs}/1")
 
 
-def _fit_head(state: dict[str, Tensor], network: SSD, columns: int, sources: Sequence[int | None] | None) -> None:
+def _fit_head(
+    state: dict[str, Tensor], network: SSD, columns: int, sources: Sequence[int | None] | None
+) -> None:
     """Writes the predictor layers of `state` in the shape of `network`: its anchors, its classes."""
     if sources is not None and len(sources) != network.num_classes:
-        raise CheckpointError(f"class_sources names {len(sources)} classes for {network.num_classes}; give one each")
+        raise CheckpointError(
+            f"class_sources names {len(sources)} classes for {network.num_classes}; give one each"
+        )
     beyond = [s for s in sources or () if s is not None and not 0 <= s < columns - 1]
     if beyond:
-        raise CheckpointError(f"class_sources {beyond} are not in the checkpoint's 0…{columns - 2}; correct them")
+        raise CheckpointError(
+            f"class_sources {beyond} are not in the checkpoint's 0…{columns - 2}; correct them"
+        )
     fresh = network.state_dict()
     zoo_shapes = ZOO_ANCHORS.shapes()
     for layer, width in (("boxes", 4), ("classes", columns)):
         for part in ("weight", "bias"):
             name = f"head.{layer}.pointwise.{part}"
-            old = state[name].unflatten(0, (ZOO_ANCHORS.per_cell, width))
-            new = fresh[name].clone().unflatten(0, (network.anchor_spec.per_cell, -1))
+            old = state[name].reshape(ZOO_ANCHORS.per_cell, width, *state[name].shape[1:])
+            new = fresh[name].reshape(network.anchor_spec.per_cell, -1, *fresh[name].shape[1:]).clone()
             kept = range(4) if layer == "boxes" else _class_columns(sources)
             for anchor, shape in enumerate(network.anchor_spec.shapes()):
                 if shape in zoo_shapes:
@@ -259,23 +275,20 @@ def _class_columns(sources: Sequence[int | None] | None) -> list[int | None]:
 
 def _download(url: str) -> Path:
     """Fetches an archive once into the cache folder."""
-    target = cache_folder() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16] / Path(url).name
-    if target.is_file():
-        return target
+    name = Path(urllib.parse.urlparse(url).path).name or "checkpoint.tar.gz"
+    target = cache_folder() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16] / name
+    if not target.is_file():
+        content = download(url, max_bytes=_ARCHIVE_BYTES, timeout_s=_ARCHIVE_TIMEOUT_S)
+        _keep(target, lambda partial: partial.write_bytes(content))
+    return target
+
+
+def _keep(target: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file of the cache whole or not at all, also when two processes do so at once."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + f".{os.getpid()}.part")
-    try:
-        with urllib.request.urlopen(url, timeout=60) as response, partial.open("wb") as file:
-            shutil.copyfileobj(response, file)
-            expected = response.headers.get("Content-Length")
-        if expected and partial.stat().st_size != int(expected):
-            raise OSError(f"connection ended after {partial.stat().st_size} of {expected} bytes")
-    except (OSError, urllib.error.URLError) as error:
-        partial.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{url}: download failed ({error}); fetch it by other means and give the file's path"
-        ) from error
-    return partial.replace(target)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+    write(partial)
+    partial.replace(target)
 
 
 def _unpack(archive: Path, folder: Path) -> Path:

@@ -25,11 +25,11 @@ CACHE_BYTES = 3 * 2**30
 
 
 class Key(NamedTuple):
-    """One picture of one batch."""
+    """One picture of one batch: its number in the data set, and where it stands."""
 
     step: int
     slot: int
-    index: int
+    picture: int
     size: int
 
 
@@ -79,7 +79,9 @@ class StepSampler(Sampler[list[Key]]):
         before = (cycle * sum(counts) + sum(counts[:place])) * self.world_size
         count = counts[place]
         slots = range(self.rank * count, (self.rank + 1) * count)
-        return [Key(step, slot, self._picture(before + slot), self.recipe.train_sizes[place]) for slot in slots]
+        return [
+            Key(step, slot, self._picture(before + slot), self.recipe.train_sizes[place]) for slot in slots
+        ]
 
     def _picture(self, position: int) -> int:
         number, place = divmod(position, len(self.order))
@@ -114,9 +116,9 @@ class TrainViews(Dataset[View]):
         self._cached_bytes = 0
 
     def __getitem__(self, key: Key) -> View:
-        sample = self.samples[key.index]
+        sample = self.samples[key.picture]
         rng = np.random.default_rng((self.recipe.seed, key.step, key.slot))
-        view = View(self._read(key.index), sample.boxes_xyxy, sample.class_ids)
+        view = View(self._read(key.picture), sample.boxes_xyxy, sample.class_ids)
         if self.recipe.augment == "ssd":
             return ssd_view(view, key.size, rng)
         return scale_view(view, key.size, self.recipe.size, rng)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from maskwatch.data import DetectionSet
@@ -62,7 +63,9 @@ class DetectionModule(L.LightningModule):
         self.last_result: CocoResult | None = None
         self._predictions: list[sv.Detections] = []
         backbone = network.backbone
-        self._frozen = [backbone.stem, *backbone.blocks[: recipe.frozen_blocks]] if recipe.frozen_blocks else []
+        self._frozen = (
+            [backbone.stem, *backbone.blocks[: recipe.frozen_blocks]] if recipe.frozen_blocks else []
+        )
         for module in self._frozen:
             module.requires_grad_(False)
         for module in network.modules():
@@ -104,7 +107,9 @@ class DetectionModule(L.LightningModule):
             for boxes, class_ids in zip(batch.boxes_xyxy, batch.class_ids, strict=True)
         ]
 
-    def _report(self, localization: Tensor, classification: Tensor, regularization: Tensor, total: Tensor) -> None:
+    def _report(
+        self, localization: Tensor, classification: Tensor, regularization: Tensor, total: Tensor
+    ) -> None:
         parts = {
             "Loss/classification_loss": classification,
             "Loss/localization_loss": localization,
@@ -114,10 +119,11 @@ class DetectionModule(L.LightningModule):
         values = {name: float(value.detach()) for name, value in parts.items()}
         if not all(torch.isfinite(torch.tensor(list(values.values())))):
             shown = ", ".join(f"{name} {value}" for name, value in values.items())
+            lower = self.recipe.learning_rate / 3
             raise TrainingError(
-                f"the loss is not a number any more at step {self.global_step} ({shown}); go on from the last "
-                f"checkpoint (--resume) or anew with a lower rate (--set learning_rate="
-                f"{self.recipe.learning_rate / 3:.2g}), gradient clipping (--set clip_norm=10) or --set precision=32"
+                f"the loss is not a number any more at step {self.global_step} ({shown}); go on from "
+                f"last.ckpt (--resume), or start anew with a lower rate (--set learning_rate={lower:.2g}), "
+                "with gradient clipping (--set clip_norm=10) or in full precision (--set precision=32)"
             )
         values["learning_rate"] = self.trainer.optimizers[0].param_groups[-1]["lr"]
         self.last_losses = values
@@ -146,7 +152,7 @@ class DetectionModule(L.LightningModule):
 
     # ---- optimiser ---------------------------------------------------------------------------------------
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Kernels decay, biases and norms do not; the backbone has its own rate."""
         recipe = self.recipe
         groups = []

@@ -37,13 +37,13 @@ class Recipe:
 
     # Data
     augment: Literal["scale", "ssd"] = "scale"
-    """"scale": crops at many scales and colours (maskwatch.training.augment); "ssd": the API's flip and crop."""
+    """"scale": crops at many scales, recoloured; "ssd": the API's flip and crop."""
     train_sizes: tuple[int, ...] = (320, 320, 320, 640)
     """Input sides of successive batches; a larger side has fewer pictures, for about the same cost."""
     batch_size: int = 16
     """Pictures in a batch of the smallest size."""
     class_balance: float = 0.5
-    """0 shows every picture alike; 1 shows a picture in inverse proportion to how rare its rarest class is."""
+    """0 shows every picture alike; 1 repeats a picture as many times as its rarest class is rarer."""
 
     # Assignment and loss
     matcher: Literal["atss", "iou"] = "atss"
@@ -90,7 +90,9 @@ class Recipe:
 
 def built_in() -> tuple[str, ...]:
     """Names of the recipes in the package."""
-    return tuple(sorted(f.name.removesuffix(".toml") for f in _folder().iterdir() if f.name.endswith(".toml")))
+    return tuple(
+        sorted(f.name.removesuffix(".toml") for f in _folder().iterdir() if f.name.endswith(".toml"))
+    )
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -110,7 +112,8 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         text, name = path.read_text("utf-8"), path.stem
     else:
         raise RecipeError(
-            f"no recipe {str(name_or_path)!r}; give one of {', '.join(built_in())}, or the path of a TOML file"
+            f"no recipe {str(name_or_path)!r}; "
+            f"give one of {', '.join(built_in())}, or the path of a TOML file"
         )
     try:
         values = tomllib.loads(text)
@@ -189,7 +192,15 @@ def _check(recipe: Recipe) -> None:
     for holds, key, wanted in rules:
         if not holds:
             raise RecipeError(f"{key} = {getattr(recipe, key)!r} must be {wanted}; correct it")
-    for key in ("l2", "warmup_steps", "warmup_rate", "schedule_steps", "clip_norm", "weight_decay", "patience"):
+    for key in (
+        "l2",
+        "warmup_steps",
+        "warmup_rate",
+        "schedule_steps",
+        "clip_norm",
+        "weight_decay",
+        "patience",
+    ):
         if getattr(recipe, key) < 0:
             raise RecipeError(f"{key} = {getattr(recipe, key)!r} must not be negative; correct it")
 

@@ -12,7 +12,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    ModelCheckpoint,
+    WeightAveraging,
+)
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -22,8 +27,6 @@ from maskwatch.errors import CheckpointError, DataError, OutputError
 from maskwatch.evaluation.coco import CocoResult
 from maskwatch.network import SSD, zoo
 from maskwatch.training.batches import (
-    Batch,
-    Fitted,
     StepSampler,
     TrainViews,
     ValidationViews,
@@ -31,8 +34,9 @@ from maskwatch.training.batches import (
     collate,
     collate_fitted,
 )
-from maskwatch.training.checkpoint import FORMAT_KEY, anchors_of, describe, load_checkpoint
+from maskwatch.training.checkpoint import anchors_of, describe, load_checkpoint
 from maskwatch.training.module import VALIDATION_TAG, DetectionModule
+from maskwatch.training.progress import progress_callback
 from maskwatch.training.recipe import Recipe
 
 # Steps between saves of last.ckpt: what a kill may cost.
@@ -68,8 +72,8 @@ def start_network(start: str | Path | None, recipe: Recipe, num_classes: int) ->
     network = checkpoint.network
     if network.num_classes != num_classes or network.anchor_spec != anchors_of(recipe):
         raise CheckpointError(
-            f"{start}: has {network.num_classes} classes and anchors {network.anchor_spec}, the training wants "
-            f"{num_classes} and {anchors_of(recipe)}; start from a zoo checkpoint instead, or match the recipe"
+            f"{start}: has {network.num_classes} classes and {network.anchor_spec}, the training wants "
+            f"{num_classes} and {anchors_of(recipe)}; start from a zoo checkpoint, or match the recipe"
         )
     return network
 
@@ -115,12 +119,21 @@ def train(
     L.seed_everything(recipe.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
     network = start_network(None if last else start, recipe, len(training_set.class_names))
-    module = DetectionModule(network.to(memory_format=torch.channels_last), recipe, validation_set, trained_on)
+    module = DetectionModule(
+        network.to(memory_format=torch.channels_last), recipe, validation_set, trained_on
+    )
     module.train()  # Lightning keeps the mode it finds, and a loaded network is in evaluation mode
     best = ModelCheckpoint(
-        output, "best", monitor=VALIDATION_TAG, mode="max", save_on_train_epoch_end=False, enable_version_counter=False
+        output,
+        "best",
+        monitor=VALIDATION_TAG,
+        mode="max",
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
     )
-    trainer = _trainer(recipe, output, [*_callbacks(recipe, output, progress), best, *callbacks], devices, progress)
+    trainer = _trainer(
+        recipe, output, [*_callbacks(recipe, output, progress), best, *callbacks], devices, progress
+    )
     order = balanced_order(training_set, recipe.class_balance, recipe.seed)
     sampler = StepSampler(order, recipe, lambda: trainer.global_step, trainer.global_rank, trainer.world_size)
     with warnings.catch_warnings():
@@ -134,7 +147,10 @@ def train(
         )
     trainer.save_checkpoint(output / "last.ckpt")
     return TrainingResult(
-        Path(best.best_model_path or output / "last.ckpt"), output / "last.ckpt", module.last_losses, module.last_result
+        Path(best.best_model_path or output / "last.ckpt"),
+        output / "last.ckpt",
+        module.last_losses,
+        module.last_result,
     )
 
 
@@ -145,7 +161,9 @@ def _check_output(output: Path, resume: bool) -> Path | None:
             raise OutputError(f"{last}: nothing to resume there; leave out --resume to start a new training")
         return last
     if last.exists() or (output / "best.ckpt").exists():
-        raise OutputError(f"{output}: holds a training already; add --resume to go on, or choose another --out")
+        raise OutputError(
+            f"{output}: holds a training already; add --resume to go on, or choose another --out"
+        )
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -156,7 +174,9 @@ def _check_output(output: Path, resume: bool) -> Path | None:
 def _check_sets(training_set: DetectionSet, validation_set: DetectionSet) -> None:
     if training_set.class_names != validation_set.class_names:
         names = f"{training_set.class_names} and {validation_set.class_names}"
-        raise DataError([f"training and validation set have other classes ({names}); read both with one --classes"])
+        raise DataError(
+            [f"training and validation set have other classes ({names}); read both with one --classes"]
+        )
     for name, detection_set in (("training", training_set), ("validation", validation_set)):
         if not sum(detection_set.class_counts().values()):
             raise DataError([f"the {name} set of {len(detection_set)} pictures holds no box; check its path"])
@@ -165,7 +185,10 @@ def _check_sets(training_set: DetectionSet, validation_set: DetectionSet) -> Non
 def _check_same(last: Path, recipe: Recipe, training_set: DetectionSet) -> None:
     """A resumed training must be the one that was begun, but for its length."""
     before = load_checkpoint(last)
-    now, then = (describe(r, n, "") for r, n in ((recipe, training_set.class_names), (before.recipe, before.class_names)))
+    now, then = (
+        describe(r, n, "")
+        for r, n in ((recipe, training_set.class_names), (before.recipe, before.class_names))
+    )
     free = ("steps", "schedule_steps", "patience", "name")
     changed = [k for k in now["recipe"] if k not in free and now["recipe"][k] != then["recipe"][k]]
     if now["class_names"] != then["class_names"]:
@@ -201,7 +224,7 @@ def _trainer(
 def _callbacks(recipe: Recipe, output: Path, progress: bool) -> list[Callback]:
     callbacks: list[Callback] = []
     if progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=10))
+        callbacks.append(progress_callback())
     if recipe.average_decay:
         # Before the checkpoints, which are to hold the averaged weights.
         callbacks.append(WeightAveraging(avg_fn=partial(_average, recipe.average_decay)))
@@ -211,7 +234,11 @@ def _callbacks(recipe: Recipe, output: Path, progress: bool) -> list[Callback]:
         )
     )
     if recipe.patience:
-        callbacks.append(EarlyStopping(VALIDATION_TAG, mode="max", patience=recipe.patience, check_on_train_epoch_end=False))
+        callbacks.append(
+            EarlyStopping(
+                VALIDATION_TAG, mode="max", patience=recipe.patience, check_on_train_epoch_end=False
+            )
+        )
     return callbacks
 
 
@@ -235,14 +262,16 @@ def _cpu_has_bf16() -> bool:
     """Whether bf16 pays on this CPU: without instructions for it, it is emulated and slower than float32."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return False
-    return bool(torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(
+        torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 def _train_loader(
     detection_set: DetectionSet, recipe: Recipe, sampler: StepSampler, workers: int
-) -> DataLoader[Batch]:
+) -> DataLoader[Any]:
     options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
-    return DataLoader(  # type: ignore[return-value]
+    return DataLoader(
         TrainViews(detection_set, recipe),
         batch_sampler=sampler,
         collate_fn=collate,
@@ -252,8 +281,8 @@ def _train_loader(
     )
 
 
-def _validation_loader(detection_set: DetectionSet, recipe: Recipe) -> DataLoader[Fitted]:
-    return DataLoader(  # type: ignore[return-value]
+def _validation_loader(detection_set: DetectionSet, recipe: Recipe) -> DataLoader[Any]:
+    return DataLoader(
         ValidationViews(detection_set, recipe), batch_size=8, collate_fn=collate_fitted, num_workers=0
     )
 

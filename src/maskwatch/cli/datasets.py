@@ -1,0 +1,50 @@
+"""Data sets named on the command line → sets of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maskwatch.errors import DataError, OptionError
+from maskwatch.labels import ClassMap
+
+if TYPE_CHECKING:
+    from maskwatch.data import DetectionSet
+
+
+def read_sets(
+    groups: Sequence[tuple[Sequence[Path], Collection[str] | None]], classes: ClassMap
+) -> list[DetectionSet]:
+    """One set of each group of folders, restricted to its stems where it names some.
+
+    Raises:
+        DataError: holds every fault of every group, so that one run shows them all.
+    """
+    from maskwatch.data import read_data
+
+    sets: list[DetectionSet] = []
+    problems: list[str] = []
+    for paths, stems in groups:
+        try:
+            sets.append(read_data(list(paths), classes, stems))
+        except DataError as error:
+            problems += error.problems
+    if problems:
+        raise DataError(problems)
+    return sets
+
+
+def read_stems(path: Path | None) -> list[str] | None:
+    """Names that a text file lists, separated by white space; None stays None.
+
+    Raises:
+        OptionError: the file cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise OptionError(f"--stems {path}: cannot be read ({reason}); give a text file of names") from None

@@ -1,0 +1,126 @@
+"""`maskwatch train`: from annotated pictures to a checkpoint."""
+
+from __future__ import annotations
+
+import pprint
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maskwatch.cli.datasets import read_sets, read_stems
+from maskwatch.errors import DataError, MissingExtraError, OptionError
+from maskwatch.labels import ClassMap
+
+if TYPE_CHECKING:
+    from maskwatch.data import DetectionSet
+    from maskwatch.training.run import TrainingResult
+
+# Share of the pictures that is held out where no validation set is given.
+HELD_OUT = 0.1
+
+
+def train(
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of pictures and Pascal VOC XML; one that holds train/ and val/ is both."
+        ),
+    ],
+    recipe: Annotated[
+        str, typer.Option(help="'default', 'seed' (as the TF Object Detection API did), or a TOML file.")
+    ] = "default",
+    val: Annotated[
+        list[Path] | None, typer.Option(help="Validation folder; else a tenth of the pictures is held out.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Weights to start from: a TF2 zoo archive, folder or URL, or a .ckpt of ours."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run; runs/RECIPE if not given.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Changes a key of the recipe.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
+    classes: Annotated[
+        str | None, typer.Option(help="Classes in order, with other spellings: 'helmet=hat|Helm,head'.")
+    ] = None,
+    stems: Annotated[
+        Path | None, typer.Option(help="Text file of names without suffix: train on these pictures only.")
+    ] = None,
+    devices: Annotated[str, typer.Option(help="Number of GPUs or CPU processes, or 'auto'.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare the batches.")] = 1,
+) -> None:
+    """Train SSD MobileNetV2 FPNLite on annotated pictures, on GPUs or on the CPU.
+
+    Example: maskwatch train masks --start ssd_mobilenet_v2_fpnlite_640x640_coco17_tpu-8.tar.gz
+    """
+    try:
+        from maskwatch.training.recipe import load_recipe
+        from maskwatch.training.run import train as run
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"training (module {error.name})", "train") from None
+    chosen = load_recipe(recipe, settings or ())
+    training_set, validation_set, described = _read(data, val, ClassMap.parse(classes), stems, chosen.seed)
+    target = out or Path("runs") / chosen.name
+    for name, a_set in (("training", training_set), ("validation", validation_set)):
+        counts = ", ".join(f"{count} {label}" for label, count in a_set.class_counts().items())
+        typer.echo(f"{name}: {len(a_set)} pictures ({counts})", err=True)
+    if start is None and not resume:
+        typer.echo("start: random weights; --start with COCO weights needs far fewer pictures", err=True)
+    result = run(
+        training_set,
+        validation_set,
+        chosen,
+        target,
+        start=start,
+        resume=resume,
+        devices=_devices(devices),
+        workers=workers,
+        trained_on=described,
+    )
+    _report(result)
+
+
+def _devices(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise OptionError(f"--devices {text!r} is no number of devices; write 1, 2, … or auto")
+    return int(text)
+
+
+def _read(
+    data: list[Path], val: list[Path] | None, classes: ClassMap, stems: Path | None, seed: int
+) -> tuple[DetectionSet, DetectionSet, str]:
+    """Training set, validation set, and what to call the data. All faults of both at once."""
+    wanted = read_stems(stems)
+    if val is None and len(data) == 1 and (data[0] / "train").is_dir() and (data[0] / "val").is_dir():
+        data, val = [data[0] / "train"], [data[0] / "val"]
+    named = ", ".join(f"{path.resolve().parent.name}/{path.name}" for path in data)
+    if val is not None:
+        training_set, validation_set = read_sets([(data, wanted), (val, None)], classes)
+    else:
+        (whole,) = read_sets([(data, wanted)], classes)
+        training_set, validation_set = _hold_out(whole, seed)
+    return training_set, validation_set, f"{named} ({len(training_set)} pictures)"
+
+
+def _hold_out(whole: DetectionSet, seed: int) -> tuple[DetectionSet, DetectionSet]:
+    """Splits off a tenth by chance, the same tenth for the same seed."""
+    import numpy as np
+
+    if len(whole) < 2:
+        raise DataError([f"{len(whole)} picture is too little to hold one out; give a set to --val"])
+    shuffled = np.random.default_rng(seed).permutation(len(whole))
+    count = max(1, round(len(whole) * HELD_OUT))
+    held, rest = sorted(shuffled[:count].tolist()), sorted(shuffled[count:].tolist())
+    return whole.subset(rest), whole.subset(held)
+
+
+def _report(result: TrainingResult) -> None:
+    pprint.pprint(result.losses)
+    if result.validation is not None:
+        typer.echo("\n".join(result.validation.lines()))
+    typer.echo(f"best: {result.best}\nlast: {result.last}")
+    typer.echo(f"next: maskwatch export {result.best} -o model.onnx")
