@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import warnings
 from collections.abc import Iterable
@@ -41,6 +42,8 @@ from maskwatch.training.recipe import Recipe
 
 # Steps between saves of last.ckpt: what a kill may cost.
 SAVE_EVERY = 100
+# Steps between points of the curves in TensorBoard.
+LOG_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ def _trainer(
             gradient_clip_val=recipe.clip_norm or None,
             callbacks=callbacks,
             logger=TensorBoardLogger(output, name=None, version="tensorboard"),
-            log_every_n_steps=10,
+            log_every_n_steps=min(LOG_EVERY, recipe.validate_every),
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # StepSampler shares the batches out itself
             enable_progress_bar=progress,
@@ -288,7 +291,8 @@ def _validation_loader(detection_set: DetectionSet, recipe: Recipe) -> DataLoade
 
 
 def _quiet() -> None:
-    """Advice of Lightning's that does not apply here."""
+    """Leaves out what Lightning says of itself, and advice of its that does not apply here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*LeafSpec.*",  # of its own internals

@@ -1,0 +1,163 @@
+"""Views: boxes stay on what they mark, and nothing but the generator decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from maskwatch.data import DetectionSet, Sample
+from maskwatch.training.augment import View, flip, recolour, scale_view, ssd_view
+from maskwatch.training.batches import Key, StepSampler, TrainViews, balanced_order
+from maskwatch.training.recipe import Recipe
+
+
+def marked_view(height: int = 150, width: int = 240) -> View:
+    """A dark picture with three bright squares, and the boxes around them."""
+    image = np.full((height, width, 3), 20, np.uint8)
+    boxes = np.array([[20, 30, 60, 70], [100, 60, 130, 90], [180, 90, 230, 140]], np.float32)
+    for x0, y0, x1, y1 in boxes.astype(int):
+        image[y0:y1, x0:x1] = 250
+    return View(image, boxes, np.array([0, 1, 2]))
+
+
+def test_flip_twice_is_nothing() -> None:
+    view = marked_view()
+    once, twice = flip(view), flip(flip(view))
+    assert once.boxes_xyxy[0].tolist() == [180, 30, 220, 70]
+    np.testing.assert_array_equal(twice.image, view.image)
+    np.testing.assert_array_equal(twice.boxes_xyxy, view.boxes_xyxy)
+
+
+@pytest.mark.parametrize("kind", ["scale", "ssd"])
+def test_boxes_stay_on_their_squares(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskwatch.training.augment.recolour", lambda image, rng: image)
+    view, seen = marked_view(), 0
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        out = ssd_view(view, 160, rng) if kind == "ssd" else scale_view(view, 160, 160, rng)
+        assert out.image.shape == (160, 160, 3)
+        assert out.image.dtype == np.uint8
+        for x0, y0, x1, y1 in out.boxes_xyxy:
+            assert 0 <= x0 < x1 <= 160
+            assert 0 <= y0 < y1 <= 160
+            if min(x1 - x0, y1 - y0) < 12:
+                continue
+            inside = out.image[round(y0 + 2) : round(y1 - 2), round(x0 + 2) : round(x1 - 2)]
+            assert inside.min() > 200, f"seed {seed}: a box holds something dark"
+            above = out.image[max(0, round(y0 - 4)) : max(0, round(y0 - 3)), round(x0) : round(x1)]
+            assert above.size == 0 or above.max() < 200, f"seed {seed}: the square reaches out of its box"
+            seen += 1
+    assert seen > 100
+
+
+def test_scales_reach_from_small_to_filling() -> None:
+    view = marked_view()
+    sides = [
+        float((out.boxes_xyxy[:, 3] - out.boxes_xyxy[:, 1]).max(initial=0))
+        for seed in range(300)
+        for out in [scale_view(view, 320, 640, np.random.default_rng(seed))]
+    ]
+    assert min(side for side in sides if side) < 45
+    assert max(sides) > 250
+
+
+def test_pictures_without_a_box_work() -> None:
+    empty = View(marked_view().image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    for seed in range(20):
+        for out in (
+            scale_view(empty, 64, 64, np.random.default_rng(seed)),
+            ssd_view(empty, 64, np.random.default_rng(seed)),
+        ):
+            assert out.boxes_xyxy.shape == (0, 4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1)])
+def test_odd_shapes_work(shape: tuple[int, int]) -> None:
+    view = View(
+        np.zeros((*shape, 3), np.uint8),
+        np.array([[0, 0, shape[1], shape[0]]], np.float32),
+        np.zeros(1, np.int64),
+    )
+    for seed in range(20):
+        assert scale_view(view, 64, 64, np.random.default_rng(seed)).image.shape == (64, 64, 3)
+        assert ssd_view(view, 64, np.random.default_rng(seed)).image.shape == (64, 64, 3)
+
+
+def test_the_generator_decides_everything() -> None:
+    view = marked_view()
+    one, two = (scale_view(view, 96, 96, np.random.default_rng(5)) for _ in range(2))
+    other = scale_view(view, 96, 96, np.random.default_rng(6))
+    np.testing.assert_array_equal(one.image, two.image)
+    np.testing.assert_array_equal(one.boxes_xyxy, two.boxes_xyxy)
+    assert not np.array_equal(one.image, other.image)
+
+
+def test_recolouring_changes_colours_only() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    changed = [recolour(image, np.random.default_rng(seed)) for seed in range(40)]
+    assert all(out.shape == image.shape and out.dtype == np.uint8 for out in changed)
+    assert len({out.tobytes() for out in changed}) == 40
+
+
+# ---- batches ---------------------------------------------------------------------------------------------
+
+
+def keys_of(
+    recipe: Recipe, order: np.ndarray, steps: range, rank: int = 0, world: int = 1
+) -> list[list[Key]]:
+    sampler = StepSampler(order, recipe, rank=rank, world_size=world)
+    return [sampler.keys(step) for step in steps]
+
+
+def test_every_picture_comes_once_in_a_pass() -> None:
+    recipe = Recipe(batch_size=4, train_sizes=(64,))
+    batches = keys_of(recipe, np.arange(12), range(6))
+    first = [key.picture for keys in batches[:3] for key in keys]
+    second = [key.picture for keys in batches[3:] for key in keys]
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert first != second
+
+
+def test_a_step_is_the_same_wherever_one_begins() -> None:
+    recipe = Recipe(batch_size=8, train_sizes=(64, 128), validate_every=5)
+    whole = [keys for first in (0, 5) for keys in StepSampler(np.arange(7), recipe, lambda at=first: at)]
+    later = list(StepSampler(np.arange(7), recipe, lambda: 3))
+    assert [len(keys) for keys in whole[:4]] == [8, 2, 8, 2]
+    assert later == whole[3:5]
+
+
+def test_processes_share_a_batch_without_overlap() -> None:
+    recipe = Recipe(batch_size=4, train_sizes=(64,))
+    ranks = [keys_of(recipe, np.arange(16), range(2), rank, 2) for rank in (0, 1)]
+    pictures = [key.picture for batches in ranks for keys in batches for key in keys]
+    assert sorted(pictures) == list(range(16))
+    slots = {(key.step, key.slot) for batches in ranks for keys in batches for key in keys}
+    assert len(slots) == 16
+
+
+def sample(class_ids: list[int]) -> Sample:
+    boxes = np.tile(np.array([[0, 0, 4, 4]], np.float32), (len(class_ids), 1))
+    ids = np.array(class_ids, np.int64)
+    return Sample(Path("x.jpg"), None, (8, 8), boxes, ids, np.zeros(len(ids), bool))
+
+
+def test_rare_classes_are_repeated() -> None:
+    rows = [sample([0])] * 8 + [sample([0, 1])] * 2 + [sample([])]
+    balanced = np.bincount(balanced_order(DetectionSet(("a", "b"), tuple(rows)), 1.0, 1))
+    assert balanced.tolist() == [1] * 8 + [5, 5] + [1]  # 10 pictures with a, 2 with b
+    plain = balanced_order(DetectionSet(("a", "b"), tuple(rows)), 0.0, 1)
+    assert plain.tolist() == list(range(11))
+
+
+def test_views_follow_from_seed_step_and_slot(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), marked_view().image)
+    marked = Sample(path, None, (150, 240), marked_view().boxes_xyxy, np.array([0, 1, 2]), np.zeros(3, bool))
+    data = DetectionSet(("a", "b", "c"), (marked,))
+    recipe = Recipe(size=64, train_sizes=(64,))
+    views = [TrainViews(data, recipe)[Key(3, slot, 0, 64)].image for slot in (0, 0, 1)]
+    np.testing.assert_array_equal(views[0], views[1])
+    assert not np.array_equal(views[0], views[2])

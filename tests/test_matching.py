@@ -1,0 +1,102 @@
+"""Assignment of anchors, and the losses on it, on cases small enough to work out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maskwatch.network.anchors import AnchorSpec, anchors_xyxy
+from maskwatch.network.boxes import encode
+from maskwatch.network.loss import QualityLoss, SSDLoss, Targets
+from maskwatch.network.matching import UNMATCHED, match_atss, match_iou
+
+ANCHORS = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 16], [20, 20, 30, 30], [40, 40, 50, 50]])
+
+
+def test_iou_matching_takes_the_best_and_forces_the_rest() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 15], [24, 24, 34, 34]])  # IoU 0.67, 0.94 with the first two; 0.22
+    assert match_iou(ANCHORS, boxes, (64, 64)).tolist() == [0, 0, 1, UNMATCHED]
+
+
+def test_the_first_of_two_ground_truths_keeps_a_forced_anchor() -> None:
+    boxes = torch.tensor([[41.0, 41, 44, 44], [46, 46, 49, 49]])  # both overlap only the last anchor
+    assert match_iou(ANCHORS, boxes, (64, 64)).tolist() == [UNMATCHED] * 3 + [0]
+
+
+def test_no_ground_truth_matches_nothing() -> None:
+    none = torch.zeros(0, 4)
+    assert match_iou(ANCHORS, none, (64, 64)).tolist() == [UNMATCHED] * 4
+    assert match_atss(ANCHORS, none, [4]).tolist() == [UNMATCHED] * 4
+
+
+def test_atss_gives_a_tiny_face_its_own_anchors() -> None:
+    """A face of 6 px overlaps no anchor by half, but the one whose centre it holds is taken."""
+    spec = AnchorSpec(aspect_ratios=(1.0,), scales_per_octave=1)
+    anchors = anchors_xyxy(spec, (64, 64))
+    matches = match_atss(anchors, torch.tensor([[25.0, 25, 31, 31]]), spec.counts((64, 64)))
+    matched = anchors[matches == 0]
+    centres = (matched[:, :2] + matched[:, 2:]) / 2
+    assert centres.tolist() == [[28, 28]]
+
+
+def test_atss_keeps_to_anchors_of_the_faces_size() -> None:
+    spec = AnchorSpec(aspect_ratios=(1.0,), scales_per_octave=1)
+    anchors = anchors_xyxy(spec, (256, 256))
+    matches = match_atss(anchors, torch.tensor([[64.0, 64, 192, 192]]), spec.counts((256, 256)))
+    sizes = {round(float(w)) for w in (anchors[:, 2] - anchors[:, 0])[matches == 0]}
+    assert sizes == {128}
+
+
+coordinate = st.integers(0, 120)
+box = st.tuples(coordinate, coordinate, st.integers(1, 128), st.integers(1, 128))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(box, min_size=1, max_size=8))
+def test_atss_leaves_no_ground_truth_without_an_anchor(corners: list[tuple[int, int, int, int]]) -> None:
+    spec = AnchorSpec(aspect_ratios=(1.0,))
+    boxes = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in corners], dtype=torch.float32)
+    matches = match_atss(anchors_xyxy(spec, (128, 128)), boxes, spec.counts((128, 128)))
+    assert set(matches.tolist()) - {UNMATCHED} == set(range(len(boxes)))
+
+
+def _targets(matches: list[int], boxes: torch.Tensor, classes: list[int]) -> list[Targets]:
+    return [Targets(torch.tensor(matches), boxes, torch.tensor(classes, dtype=torch.int64))]
+
+
+def test_ssd_loss_by_hand() -> None:
+    boxes = torch.tensor([[1.0, 0, 11, 10]])  # one pixel to the right of the first anchor: tx = 1
+    encodings, logits = torch.zeros(1, 4, 4), torch.zeros(1, 4, 3)
+    losses = SSDLoss()(encodings, logits, ANCHORS, _targets([0, -1, -1, -1], boxes, [1]))
+    assert float(losses.localization) == pytest.approx(0.5 / 4)  # Huber 0.5·1², by the four codes
+    # Every logit is 0: p = 0.5. One positive of weight 0.25, eleven negatives of weight 0.75, (1/2)², ln 2.
+    assert float(losses.classification) == pytest.approx((0.25 + 11 * 0.75) * 0.25 * math.log(2))
+
+
+def test_quality_loss_is_nothing_for_perfect_answers() -> None:
+    boxes = torch.tensor([[2.0, 1, 9, 12], [38, 41, 52, 50]])
+    encodings, logits = torch.zeros(1, 4, 4), torch.full((1, 4, 3), -30.0)
+    encodings[0, 0], encodings[0, 3] = encode(boxes[0], ANCHORS[0]), encode(boxes[1], ANCHORS[3])
+    logits[0, 0, 1] = logits[0, 3, 2] = 30.0
+    targets = _targets([0, -1, -1, 1], boxes, [0, 1])
+    losses = QualityLoss()(encodings, logits, ANCHORS, targets)
+    assert float(losses.localization) == pytest.approx(0, abs=1e-5)
+    assert float(losses.classification) == pytest.approx(0, abs=1e-5)
+    swapped = _targets([0, -1, -1, 1], boxes, [1, 0])
+    assert float(QualityLoss()(encodings, logits, ANCHORS, swapped).classification) > 10
+
+
+@pytest.mark.parametrize("loss", [SSDLoss(), QualityLoss()])
+def test_losses_of_pictures_without_a_face_are_finite(loss: SSDLoss | QualityLoss) -> None:
+    encodings, logits = torch.zeros(1, 4, 4, requires_grad=True), torch.zeros(1, 4, 3, requires_grad=True)
+    losses = loss(encodings, logits, ANCHORS, _targets([-1] * 4, torch.zeros(0, 4), []))
+    (losses.localization + losses.classification).backward()
+    assert float(losses.localization.detach()) == 0
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    assert encodings.grad is not None
+    assert torch.isfinite(encodings.grad).all()

@@ -1,0 +1,312 @@
+"""Training for real, on pictures that the tests draw."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from maskwatch.data import DetectionSet, read_data
+from maskwatch.errors import CheckpointError, DataError, OutputError, TrainingError
+from maskwatch.evaluation import coco_evaluate, predict
+from maskwatch.network import SSD, zoo
+from maskwatch.training.checkpoint import TorchDetector, load_checkpoint
+from maskwatch.training.recipe import Recipe
+from maskwatch.training.run import start_network, train
+
+# A kill and a resume, in a process of their own: prints one JSON line a step.
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import lightning as L
+import maskwatch.training.run as run
+from maskwatch.data import read_data
+from maskwatch.training.recipe import Recipe
+
+run.SAVE_EVERY = 2
+
+class Report(L.Callback):
+    def on_train_batch_end(self, trainer, module, *_):
+        print(json.dumps([trainer.global_step, module.last_losses]), flush=True)
+
+data = read_data(sys.argv[1])
+recipe = Recipe(size=64, train_sizes=(64, 96), batch_size=4, steps=9, validate_every=6, warmup_steps=3)
+run.train(data, data, recipe, sys.argv[2], resume=sys.argv[3] == "resume", workers=1, progress=False,
+          devices=1, callbacks=[Report()])
+"""
+
+
+def draw_faces(folder: Path, count: int, size: int = 128) -> None:
+    """Pictures of discs on noise: plain (no_mask), with the lower half covered (mask)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        image = rng.integers(0, 120, (size, size, 3), dtype=np.uint8)
+        objects = ""
+        for place in range(2):
+            radius = int(rng.integers(14, 24))
+            cx = size // 4 + place * size // 2
+            cy = int(rng.integers(radius, size - radius))
+            cv2.circle(image, (cx, cy), radius, (140, 180, 230), -1)
+            name = ("without_mask", "with_mask")[(number + place) % 2]
+            if name == "with_mask":
+                cv2.ellipse(image, (cx, cy), (radius, radius), 0, 0, 180, (250, 200, 90), -1)
+            corners = zip(
+                ("xmin", "ymin", "xmax", "ymax"),
+                (cx - radius, cy - radius, cx + radius, cy + radius),
+                strict=True,
+            )
+            box = "".join(f"<{k}>{v}</{k}>" for k, v in corners)
+            objects += f"<object><name>{name}</name><bndbox>{box}</bndbox></object>"
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+        (folder / f"{number}.xml").write_text(f"<annotation>{objects}</annotation>")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    draw_faces(folder, 8)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def drawn_set(drawn: Path) -> DetectionSet:
+    return read_data(drawn)
+
+
+def quick(**changes: object) -> Recipe:
+    values = {"size": 64, "train_sizes": (64,), "batch_size": 2, "steps": 2, "validate_every": 2}
+    return Recipe(**(values | changes))  # type: ignore[arg-type]
+
+
+def run_script(data: Path, output: Path, mode: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(data), str(output), mode],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def steps_of(process: subprocess.Popen[str]) -> dict[int, dict[str, float]]:
+    assert process.stdout is not None
+    return dict(json.loads(line) for line in process.stdout if line.startswith("["))
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_gives_the_losses_of_an_unbroken_run(drawn: Path, tmp_path: Path) -> None:
+    with run_script(drawn, tmp_path / "unbroken", "new") as process:
+        unbroken = steps_of(process)
+    assert process.returncode == 0
+    assert list(unbroken) == list(range(1, 10))
+
+    before = {}
+    with run_script(drawn, tmp_path / "broken", "new") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("["):
+                step, losses = json.loads(line)
+                before[step] = losses
+                if step == 5:
+                    process.send_signal(signal.SIGKILL)
+                    break
+    assert process.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "broken" / "last.ckpt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    kept = load_checkpoint(tmp_path / "broken" / "last.ckpt").step
+    assert 2 <= kept < 9
+
+    with run_script(drawn, tmp_path / "broken", "resume") as process:
+        after = steps_of(process)
+    assert process.returncode == 0
+    assert list(after) == list(range(kept + 1, 10))
+    for step, losses in (before | after).items():
+        assert losses == unbroken[step], f"step {step}"
+    one, two = (load_checkpoint(tmp_path / name / "last.ckpt").network for name in ("unbroken", "broken"))
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, two.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_eight_pictures_are_learnt_by_heart(shared: Path, tmp_path: Path) -> None:
+    """From the COCO start, on real photographs, by the default recipe but for its length."""
+    pytest.importorskip("tensorflow", reason="the COCO start is read with TensorFlow ([tf])")
+    stems = (shared / "data" / "masks" / "small_train.txt").read_text().split()
+    small = read_data(shared / "data" / "masks" / "train", stems=stems)
+    few = [s.stem for s in small.samples if 0 < len(s) <= 2 and min(s.size_hw) > 200][:8]
+    eight = small.subset(few)
+    recipe = Recipe(
+        size=320, train_sizes=(320,), batch_size=8, steps=120, validate_every=120, warmup_steps=10,
+        average_decay=0.9, norm_momentum=0.1,
+    )  # fmt: skip
+    start = shared / "weights" / "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8"
+    result = train(eight, eight, recipe, tmp_path, start=start, progress=False, devices=1, workers=0)
+    found = predict(TorchDetector.load(result.last), eight)
+    assert coco_evaluate(eight, found).stats["AP50"] > 0.9
+
+
+def test_a_run_leaves_checkpoints_and_curves(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    result = train(
+        drawn_set,
+        drawn_set,
+        quick(),
+        tmp_path / "run",
+        progress=False,
+        devices=1,
+        workers=0,
+        trained_on="drawn",
+    )
+    assert set(result.losses) == {
+        "Loss/classification_loss",
+        "Loss/localization_loss",
+        "Loss/regularization_loss",
+        "Loss/total_loss",
+        "learning_rate",
+    }
+    assert result.validation is not None
+    assert len(result.validation.lines()) == 12
+    for path in (result.best, result.last):
+        checkpoint = load_checkpoint(path)
+        assert checkpoint.class_names == ("mask", "no_mask", "mask_incorrect")
+        assert (checkpoint.step, checkpoint.trained_on, checkpoint.recipe) == (2, "drawn", quick())
+    tags = scalar_tags(tmp_path / "run" / "tensorboard")
+    assert {"Loss/total_loss", "Loss/regularization_loss", "learning_rate"} <= tags
+    assert {"DetectionBoxes_Precision/mAP", "DetectionBoxes_Precision/mAP@.50IOU"} <= tags
+    assert {"DetectionBoxes_Recall/AR@100", "DetectionBoxes_Recall/AR@1"} <= tags
+
+
+def scalar_tags(folder: Path) -> set[str]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return set(events.Tags()["scalars"])
+
+
+def test_seed_losses_have_a_regularization(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    recipe = quick(
+        augment="ssd", matcher="iou", loss="ssd", l2=4e-5, optimizer="sgd", average_decay=0.0,
+        clip_norm=0.0, frozen_blocks=0, aspect_ratios=(1.0, 2.0, 0.5), resize="squash", precision="32",
+    )  # fmt: skip
+    result = train(drawn_set, drawn_set, recipe, tmp_path / "run", progress=False, devices=1, workers=0)
+    parts = [v for k, v in result.losses.items() if k.startswith("Loss/") and "total" not in k]
+    assert result.losses["Loss/regularization_loss"] > 0
+    assert sum(parts) == pytest.approx(result.losses["Loss/total_loss"], rel=1e-5)
+
+
+def test_frozen_blocks_stay(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    torch.manual_seed(0)
+    first = {k: v.clone() for k, v in SSD(3).state_dict().items()}
+    save_file(first, start)
+    result = train(
+        drawn_set, drawn_set, quick(), tmp_path / "run", start=start, progress=False, devices=1, workers=0
+    )
+    last = load_checkpoint(result.last).network.state_dict()
+    kept = ("backbone.stem", "backbone.blocks.0.", "backbone.blocks.1.", "backbone.blocks.2.")
+    weights = [name for name in last if name.endswith("weight") and not name.startswith("head.")]
+    assert all(torch.equal(first[n], last[n]) for n in last if n.startswith(kept) and "batches" not in n)
+    moved = [not torch.equal(first[n], last[n]) for n in weights if not n.startswith(kept)]
+    assert np.mean(moved) > 0.9  # a random network leaves a few norms without a gradient
+
+
+def test_a_loss_that_is_no_number_says_what_to_change(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    recipe = quick(
+        learning_rate=1e30, steps=20, clip_norm=0.0, warmup_steps=0, precision="32", optimizer="sgd"
+    )
+    with pytest.raises(TrainingError, match=r"not a number any more at step \d+ .*learning_rate=3.3e\+29"):
+        train(drawn_set, drawn_set, recipe, tmp_path / "run", progress=False, devices=1, workers=0)
+
+
+def test_training_stops_early(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    recipe = quick(steps=40, patience=2, validate_every=1, learning_rate=1e-9)
+    result = train(drawn_set, drawn_set, recipe, tmp_path / "run", progress=False, devices=1, workers=0)
+    assert load_checkpoint(result.last).step == 3
+
+
+def test_outputs_are_not_overwritten(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    def again(recipe: Recipe, resume: bool) -> None:
+        train(
+            drawn_set,
+            drawn_set,
+            recipe,
+            tmp_path / "run",
+            progress=False,
+            devices=1,
+            workers=0,
+            resume=resume,
+        )
+
+    with pytest.raises(OutputError, match="nothing to resume"):
+        again(quick(), resume=True)
+    again(quick(), resume=False)
+    with pytest.raises(OutputError, match="holds a training already; add --resume"):
+        again(quick(), resume=False)
+    with pytest.raises(CheckpointError, match="other settings of batch_size"):
+        again(quick(batch_size=3), resume=True)
+    again(quick(steps=4), resume=True)
+    assert load_checkpoint(tmp_path / "run" / "last.ckpt").step == 4
+
+
+def test_sets_must_fit(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    other = DetectionSet(("a", "b", "c"), drawn_set.samples)
+    with pytest.raises(DataError, match="other classes"):
+        train(drawn_set, other, quick(), tmp_path / "run")
+    empty = drawn_set.subset([])
+    with pytest.raises(DataError, match="holds no box"):
+        train(empty, drawn_set, quick(), tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04"])
+def test_files_that_are_no_checkpoint(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_checkpoint(path)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a checkpoint of this version"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"state_dict": Evil(), "maskwatch": {}}, tmp_path / "evil.ckpt")
+    with pytest.raises(CheckpointError):
+        load_checkpoint(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_start_from_a_checkpoint_of_ours(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    first = train(drawn_set, drawn_set, quick(), tmp_path / "one", progress=False, devices=1, workers=0)
+    second = train(
+        drawn_set, drawn_set, quick(steps=1, learning_rate=1e-12, average_decay=0.0), tmp_path / "two",
+        start=first.last, progress=False, devices=1, workers=0,
+    )  # fmt: skip
+    one, two = (load_checkpoint(r.last).network.state_dict() for r in (first, second))
+    weights = [name for name in one if name.endswith("weight")]
+    assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in weights)
+    with pytest.raises(CheckpointError, match="start from a zoo checkpoint"):
+        train(drawn_set, drawn_set, quick(aspect_ratios=(1.0, 2.0)), tmp_path / "three", start=first.last)
+
+
+def test_zoo_start_fits_the_recipe(shared: Path) -> None:
+    pytest.importorskip("tensorflow", reason="the COCO start is read with TensorFlow ([tf])")
+    start = shared / "weights" / "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8"
+    network, full = start_network(start, Recipe(), 3), zoo.load(start)
+    assert network.num_classes == 3
+    assert torch.equal(network.backbone.top[0].weight, full.backbone.top[0].weight)
+    boxes = full.head.boxes.pointwise.weight.reshape(6, 4, 128)[:2]  # the two square anchors
+    assert torch.equal(network.head.boxes.pointwise.weight.reshape(2, 4, 128), boxes)
