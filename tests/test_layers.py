@@ -34,8 +34,9 @@ LAYERS = (
     "training",
     "export",
     "cli",
+    "__main__",
 )
-BASE_LAYERS = (*LAYERS[: LAYERS.index("data")], "cli")
+BASE_LAYERS = (*LAYERS[: LAYERS.index("data")], "cli", "__main__")
 
 # Not part of the base install.
 HEAVY = {

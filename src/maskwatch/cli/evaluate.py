@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
     from maskwatch.evaluation import CocoResult, DetectorLike
 
-_CHECKPOINTS = (".ckpt", ".safetensors")
+_CHECKPOINT = ".ckpt"
 
 
 def evaluate(
@@ -73,7 +73,7 @@ def evaluate(
 
 def _open(model: str, size_hw: tuple[int, int] | None, per_class_nms: bool) -> DetectorLike:
     """The detector with all scores let through, because a threshold would cut the curve that AP measures."""
-    if Path(model).suffix.lower() in _CHECKPOINTS:
+    if Path(model).suffix.lower() == _CHECKPOINT:
         return _open_checkpoint(model, size_hw, per_class_nms)
     from maskwatch.detector import Detector
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pprint
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,11 +64,8 @@ def train(
     chosen = load_recipe(recipe, settings or ())
     training_set, validation_set, described = _read(data, val, ClassMap.parse(classes), stems, chosen.seed)
     target = out or Path("runs") / chosen.name
-    for name, a_set in (("training", training_set), ("validation", validation_set)):
-        counts = ", ".join(f"{count} {label}" for label, count in a_set.class_counts().items())
-        typer.echo(f"{name}: {len(a_set)} pictures ({counts})", err=True)
-    if start is None and not resume:
-        typer.echo("start: random weights; --start with COCO weights needs far fewer pictures", err=True)
+    if _leads():
+        _announce(training_set, validation_set, random_start=start is None and not resume)
     result = run(
         training_set,
         validation_set,
@@ -79,7 +77,21 @@ def train(
         workers=workers,
         trained_on=described,
     )
-    _report(result)
+    if _leads():
+        _report(result)
+
+
+def _leads() -> bool:
+    """False in the further processes that Lightning starts for further devices, which say nothing."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+
+
+def _announce(training_set: DetectionSet, validation_set: DetectionSet, random_start: bool) -> None:
+    for name, a_set in (("training", training_set), ("validation", validation_set)):
+        counts = ", ".join(f"{count} {label}" for label, count in a_set.class_counts().items())
+        typer.echo(f"{name}: {len(a_set)} pictures ({counts})", err=True)
+    if random_start:
+        typer.echo("start: random weights; --start with COCO weights needs far fewer pictures", err=True)
 
 
 def _devices(text: str) -> int | str:
