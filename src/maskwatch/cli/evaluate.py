@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from maskwatch.cli.datasets import read_sets, read_stems
+from maskwatch.cli.options import parse_size
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.labels import ClassMap
 
@@ -57,7 +58,7 @@ def evaluate(
     to_stdout = json_file is not None and str(json_file) == "-"
     if json_file is not None and not to_stdout:
         check_targets([json_file], [], force=force)
-    detector = _open(model, _parse_size(size), per_class_nms)
+    detector = _open(model, parse_size(size), per_class_nms)
     class_map = ClassMap(detector.class_names) if classes is None else ClassMap.parse(classes)
     wanted = read_stems(stems)
     sets = read_sets([([path], wanted) for path in data], class_map)
@@ -89,18 +90,10 @@ def _open(model: str, size_hw: tuple[int, int] | None, per_class_nms: bool) -> D
 
 def _open_checkpoint(path: str, size_hw: tuple[int, int] | None, per_class_nms: bool) -> DetectorLike:
     try:
-        from maskwatch.network.ssd import SIZE_MULTIPLE
         from maskwatch.training.checkpoint import TorchDetector
     except ModuleNotFoundError:
         raise MissingExtraError("evaluating a checkpoint", "train") from None
-    detector = TorchDetector.load(path, class_agnostic=not per_class_nms)
-    if size_hw is not None:
-        if any(side % SIZE_MULTIPLE for side in size_hw):
-            raise OptionError(
-                f"--size {size_hw[0]}x{size_hw[1]}: give multiples of {SIZE_MULTIPLE}, e.g. 640"
-            )
-        detector.input_size = size_hw
-    return detector
+    return TorchDetector.load(path, size_hw, class_agnostic=not per_class_nms)
 
 
 def _measure(
@@ -137,15 +130,6 @@ def _report(path: Path, result: CocoResult) -> Iterator[str]:
         numbers = (f"{value:.3f}" if value is not None else "-" for value in (score.ap, score.ap50))
         yield f" {score.name:<{width}}  {score.boxes:>6}  " + "  ".join(f"{number:>6}" for number in numbers)
     yield ""
-
-
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise OptionError(f"--size {text!r} is no size; write 640, or 480x640 for height x width")
-    return int(parts[0]), int(parts[-1])
 
 
 def _write(record: dict[str, Any], path: Path) -> None:

@@ -27,3 +27,17 @@ def parse_threshold(text: str | None) -> float | dict[str, float] | None:
 def parse_names(text: str | None) -> tuple[str, ...] | None:
     """`"mask, no_mask"` → names; None stays None."""
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """`"640"` → (640, 640), `"480x640"` → (height 480, width 640); None stays None.
+
+    Raises:
+        OptionError: neither of these.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise OptionError(f"--size {text!r} is no size; write 640, or 480x640 for height x width")
+    return int(parts[0]), int(parts[-1])

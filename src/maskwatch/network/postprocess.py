@@ -41,7 +41,6 @@ def detect(
     score_threshold: float = 1e-8,
     iou_threshold: float = IOU_THRESHOLD,
     class_agnostic: bool = False,
-    candidates: int = CANDIDATES,
 ) -> list[TensorDetections]:
     """Decode, per-class NMS (or one over all classes), the best hundred of each picture.
 
@@ -50,32 +49,36 @@ def detect(
         logits: (N, A, C + 1).
         anchors_xyxy: (A, 4) pixels.
         size_hw: the network's input, to clip to.
+        score_threshold: what a score must exceed.
+        iou_threshold: of two boxes that overlap more, the weaker goes.
+        class_agnostic: boxes of all classes compete, not only those of the same.
     """
+    boxes_xyxy = decode(encodings.float(), anchors_xyxy)  # (N, A, 4)
     scores = logits[..., 1:].float().sigmoid()  # (N, A, C)
+    thresholds = scores.new_full((scores.shape[-1],), score_threshold)
     return [
-        _detect_one(
-            e.float(), s, anchors_xyxy, size_hw, score_threshold, iou_threshold, class_agnostic, candidates
-        )
-        for e, s in zip(encodings, scores, strict=True)
+        select(boxes, rows, size_hw, thresholds, iou_threshold, class_agnostic)
+        for boxes, rows in zip(boxes_xyxy, scores, strict=True)
     ]
 
 
-def _detect_one(
-    encodings: Tensor,
+def select(
+    boxes_xyxy: Tensor,
     scores: Tensor,
-    anchors_xyxy: Tensor,
     size_hw: tuple[int, int],
-    score_threshold: float,
-    iou_threshold: float,
-    class_agnostic: bool,
-    candidates: int,
+    score_thresholds: Tensor,
+    iou_threshold: float = IOU_THRESHOLD,
+    class_agnostic: bool = False,
 ) -> TensorDetections:
+    """The detections of one picture among all its boxes (A, 4) and scores (A, C).
+
+    `score_thresholds` (C,) holds what the scores of each class must exceed.
+    """
     num_classes = scores.shape[1]
-    best, flat = scores.flatten().topk(min(candidates, scores.numel()))  # (K,)
-    flat = flat[best > score_threshold]
-    best = best[best > score_threshold]
-    anchor_ids, class_ids = flat // num_classes, flat % num_classes
-    boxes_xyxy = decode(encodings[anchor_ids], anchors_xyxy[anchor_ids])
+    best, pair = scores.flatten().topk(min(CANDIDATES, scores.numel()))  # (K,)
+    counts = best > score_thresholds[pair % num_classes]
+    best, pair = best[counts], pair[counts]
+    boxes_xyxy, class_ids = boxes_xyxy[pair // num_classes], pair % num_classes
     if class_agnostic:
         kept = nms(boxes_xyxy, best, iou_threshold)
     else:

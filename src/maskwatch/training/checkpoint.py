@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from maskwatch.errors import CheckpointError
+from maskwatch.errors import CheckpointError, OptionError
 from maskwatch.images import Placement, ResizeRule, fit
 from maskwatch.network import SSD, AnchorSpec, preprocess
 from maskwatch.network.postprocess import IOU_THRESHOLD, TensorDetections, detect
+from maskwatch.network.ssd import SIZE_MULTIPLE
 from maskwatch.training.recipe import Recipe, plain, recipe_of
 
 if TYPE_CHECKING:
@@ -99,18 +100,32 @@ class TorchDetector:
         self.class_agnostic, self.score_threshold = class_agnostic, score_threshold
 
     @classmethod
-    def load(cls, path: str | Path, size: int | None = None, *, class_agnostic: bool = True) -> TorchDetector:
-        """From a checkpoint, at the size it was trained for or another one.
+    def load(
+        cls, path: str | Path, size_hw: tuple[int, int] | None = None, *, class_agnostic: bool = True
+    ) -> TorchDetector:
+        """From a checkpoint file; as `of`.
 
         Raises:
             CheckpointError: as `load_checkpoint`.
         """
-        checkpoint = load_checkpoint(path)
-        side = size or checkpoint.recipe.size
+        return cls.of(load_checkpoint(path), size_hw, class_agnostic=class_agnostic)
+
+    @classmethod
+    def of(
+        cls, checkpoint: Checkpoint, size_hw: tuple[int, int] | None = None, *, class_agnostic: bool = True
+    ) -> TorchDetector:
+        """From a checkpoint, at the size it was trained for or another one.
+
+        Raises:
+            OptionError: the network cannot take that size.
+        """
+        size_hw = size_hw or (checkpoint.recipe.size, checkpoint.recipe.size)
+        if any(side <= 0 or side % SIZE_MULTIPLE for side in size_hw):
+            raise OptionError(f"size {size_hw[0]}x{size_hw[1]}: give multiples of {SIZE_MULTIPLE}, e.g. 640")
         return cls(
             checkpoint.network,
             checkpoint.class_names,
-            (side, side),
+            size_hw,
             checkpoint.recipe.resize,
             class_agnostic=class_agnostic,
         )
