@@ -17,6 +17,7 @@ import typer
 from maskwatch._version import __version__
 from maskwatch.cli.detect import detect
 from maskwatch.cli.evaluate import evaluate
+from maskwatch.cli.export import export
 from maskwatch.cli.models import models
 from maskwatch.cli.train import train
 from maskwatch.errors import MaskwatchError
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain lines, the same on a terminal and in a log
 )
-for verb in (detect, train, evaluate, models):
+for verb in (detect, train, evaluate, export, models):
     app.command()(verb)
 
 

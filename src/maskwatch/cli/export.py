@@ -1,0 +1,148 @@
+"""`maskwatch export`: from a checkpoint to a model file."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maskwatch.cli.datasets import read_sets
+from maskwatch.cli.options import parse_size, parse_threshold
+from maskwatch.errors import LabelError, MissingExtraError, OptionError
+from maskwatch.labels import ClassMap
+
+if TYPE_CHECKING:
+    from maskwatch.data import DetectionSet
+    from maskwatch.evaluation.thresholds import OperatingPoint
+    from maskwatch.export import Photograph
+    from maskwatch.models import ModelMetadata
+    from maskwatch.training.checkpoint import TorchDetector
+
+_SUFFIX = ".onnx"
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A .ckpt of maskwatch train.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model file to write, NAME.onnx.")],
+    size: Annotated[
+        str | None,
+        typer.Option(help="Network size: 640, or 480x640 (H x W); that of the recipe if left out."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What the model is called; NAME if left out.")] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option("--threshold", "--thresholds", help="Score to exceed: 0.5, or mask=0.6,no_mask=0.3."),
+    ] = None,
+    tune: Annotated[
+        list[Path] | None,
+        typer.Option(help="Validation folder, to choose the threshold of best F1 for each class on."),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Spellings of the classes in --tune, in the order of the checkpoint's."),
+    ] = None,
+    verify_on: Annotated[
+        Path | None,
+        typer.Option(help="Photograph or folder to compare on; else those of --tune, else two portraits."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the model file.")] = False,
+) -> None:
+    """Write a checkpoint as one ONNX file that is the whole model: uint8 pictures in, detections out.
+
+    The file is compared with torch on photographs before it counts as written.
+
+    Example: maskwatch export runs/default/best.ckpt -o model.onnx --tune masks/val
+    """
+    _require_extra()
+    from maskwatch.export import describe_model, export_network, own_photographs, photographs_at
+    from maskwatch.training.checkpoint import TorchDetector, load_checkpoint
+
+    _check(out, threshold, tune, force)
+    loaded = load_checkpoint(checkpoint)
+    detector = TorchDetector.of(loaded, parse_size(size))
+    photographs = photographs_at(verify_on) if verify_on is not None else own_photographs()
+    thresholds = _thresholds(threshold, loaded.class_names)
+    if tune:
+        (validation,) = read_sets([(tune, None)], _class_map(classes, loaded.class_names))
+        thresholds = _tuned(detector, validation)
+        photographs = photographs if verify_on is not None else _photographs_of(validation)
+    metadata = describe_model(loaded, name or out.stem, detector.input_size, thresholds)
+    typer.echo(export_network(loaded.network, metadata, out, photographs))
+    _report(out, metadata)
+
+
+def _require_extra() -> None:
+    """torch looks for onnxscript only when it exports, minutes into a run with --tune."""
+    for module in ("torch", "torchvision", "onnx", "onnxscript"):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(f"exporting (module {module})", "train")
+
+
+def _check(out: Path, threshold: str | None, tune: Sequence[Path] | None, force: bool) -> None:
+    from maskwatch.outputs import check_targets
+
+    if out.suffix.lower() != _SUFFIX:
+        raise OptionError(f"--out {out}: a model file ends in {_SUFFIX}; write for example -o model.onnx")
+    if threshold is not None and tune:
+        raise OptionError(f"--threshold {threshold} and --tune both set the thresholds; give only one")
+    check_targets([out], [], force=force)
+
+
+def _thresholds(text: str | None, class_names: Sequence[str]) -> tuple[float, ...]:
+    from maskwatch.export import DEFAULT_THRESHOLD
+
+    value = parse_threshold(text)
+    given = value if isinstance(value, dict) else dict.fromkeys(class_names, value)
+    if unknown := [name for name in given if name not in class_names]:
+        raise LabelError(
+            f"--threshold {text}: the checkpoint has no class {unknown[0]!r}; use {', '.join(class_names)}"
+        )
+    chosen = (given.get(name) for name in class_names)
+    values = tuple(DEFAULT_THRESHOLD if value is None else value for value in chosen)
+    if not all(0 <= value <= 1 for value in values):
+        raise OptionError(f"--threshold {text}: give scores from 0 to 1")
+    return values
+
+
+def _class_map(classes: str | None, class_names: Sequence[str]) -> ClassMap:
+    return ClassMap(class_names) if classes is None else ClassMap.parse(classes)
+
+
+def _tuned(detector: TorchDetector, validation: DetectionSet) -> tuple[float, ...]:
+    from maskwatch.evaluation import predict
+    from maskwatch.evaluation.thresholds import best_thresholds
+    from maskwatch.export import DEFAULT_THRESHOLD
+
+    typer.echo(f"choosing thresholds on {len(validation)} pictures", err=True)
+    points = best_thresholds(validation, predict(detector, validation), DEFAULT_THRESHOLD)
+    _print_points(points)
+    return tuple(point.threshold for point in points)
+
+
+def _print_points(points: Sequence[OperatingPoint]) -> None:
+    width = max(len("class"), *(len(point.name) for point in points))
+    typer.echo(f" {'class':<{width}}  threshold  precision  recall     F1")
+    for point in points:
+        typer.echo(
+            f" {point.name:<{width}}  {point.threshold:>9.3f}  {point.precision:>9.3f}  "
+            f"{point.recall:>6.3f}  {point.f1:>5.3f}"
+        )
+
+
+def _photographs_of(validation: DetectionSet) -> list[Photograph]:
+    from maskwatch.export import read_photographs
+
+    return read_photographs([sample.image_path for sample in validation.samples])
+
+
+def _report(out: Path, metadata: ModelMetadata) -> None:
+    height, width = metadata.input_size
+    pairs = zip(metadata.classes, metadata.thresholds, strict=True)
+    typer.echo(
+        f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB): {metadata.name}, {height}x{width}, thresholds "
+        + ", ".join(f"{label} {threshold:.3f}" for label, threshold in pairs)
+    )
+    typer.echo(f"next: maskwatch detect photo.jpg --model {out}")

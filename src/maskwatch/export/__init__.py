@@ -1,0 +1,19 @@
+"""From a trained network to a model file, written only when it is verified."""
+
+from __future__ import annotations
+
+from maskwatch.export.photographs import Photograph, own_photographs, photographs_at, read_photographs
+from maskwatch.export.verify import Verification, verify
+from maskwatch.export.write import DEFAULT_THRESHOLD, describe_model, export_network
+
+__all__ = [
+    "DEFAULT_THRESHOLD",
+    "Photograph",
+    "Verification",
+    "describe_model",
+    "export_network",
+    "own_photographs",
+    "photographs_at",
+    "read_photographs",
+    "verify",
+]

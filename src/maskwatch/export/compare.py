@@ -1,0 +1,152 @@
+"""Whether two runs of one network on one picture found the same.
+
+Two programs round differently in the last digits, so that boxes and scores may differ a little. Where two
+boxes compete whose scores or overlap lie on the edge by that little, they may even keep another box; then
+what was kept must still be a right answer of NMS, which `is_right` decides from its definition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from maskwatch.images import FloatArray
+from maskwatch.network.postprocess import MAX_DETECTIONS
+
+BOX_TOLERANCE = 0.1
+"""Pixels of the network's input, for each corner."""
+
+SCORE_TOLERANCE = 1e-3
+
+IOU_TOLERANCE = 5e-3
+"""Two boxes compete on the edge when their IoU is this near to the threshold."""
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Detections of a picture, or candidates for them: (D, 4) xyxy in pixels, (D,), (D,)."""
+
+    boxes_xyxy: FloatArray
+    scores: FloatArray
+    class_ids: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Boxes:
+        return Boxes(self.boxes_xyxy[rows], self.scores[rows], self.class_ids[rows])
+
+    def clipped(self, size_hw: tuple[int, int]) -> Boxes:
+        limits = np.array([size_hw[1], size_hw[0]] * 2, np.float32)
+        return Boxes(self.boxes_xyxy.clip(0, limits), self.scores, self.class_ids)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to pick detections: score thresholds (C,), IoU threshold, NMS over all classes or each."""
+
+    thresholds: FloatArray
+    iou_threshold: float
+    class_agnostic: bool
+
+
+@dataclass(frozen=True)
+class Match:
+    """Pairs of `expected` and `actual` that agree, and the rows of either that have no partner."""
+
+    pairs: int
+    box_difference: float
+    score_difference: float
+    missing: npt.NDArray[np.intp]
+    added: npt.NDArray[np.intp]
+
+
+def match(expected: Boxes, actual: Boxes) -> Match:
+    """Pairs detections of one class whose boxes and scores agree, the closest first, whatever their order."""
+    fits, box_gaps = _fits(expected, actual)
+    score_gaps = np.abs(expected.scores[:, None] - actual.scores)
+    left = np.ones(len(expected), np.bool_)
+    right = np.ones(len(actual), np.bool_)
+    differences = [(0.0, 0.0)]
+    for flat in np.argsort(np.where(fits, box_gaps, np.inf), axis=None)[: fits.sum()]:
+        row, column = np.unravel_index(flat, fits.shape)
+        if left[row] and right[column]:
+            left[row] = right[column] = False
+            differences.append((float(box_gaps[row, column]), float(score_gaps[row, column])))
+    box_difference, score_difference = np.max(differences, axis=0)
+    return Match(
+        len(differences) - 1,
+        float(box_difference),
+        float(score_difference),
+        np.flatnonzero(left),
+        np.flatnonzero(right),
+    )
+
+
+def is_right(found: Boxes, candidates: Boxes, setting: Setting, size_hw: tuple[int, int]) -> bool:
+    """Whether `found` is what NMS makes of `candidates`, within the tolerances.
+
+    Greedy NMS keeps the one set of candidates in which no two compete and each left out competes with a
+    better one that was kept; that is what is looked at, so that no order of events has to be replayed.
+
+    Args:
+        found: clipped to the picture, as the model file gives it.
+        candidates: the best pairs of anchor and class that torch computes, not clipped.
+        size_hw: the network's input in pixels.
+    """
+    fits, gaps = _fits(candidates.clipped(size_hw), found)  # (K, D)
+    if not fits.any(0).all():
+        return False  # not even a candidate
+    own = np.where(fits, gaps, np.inf).argmin(0)
+    kept = candidates.take(own)
+    edges = setting.thresholds[found.class_ids]
+    if (found.scores <= edges - _slack(edges)).any():
+        return False
+    among_kept = _overlaps(kept, kept, setting)
+    np.fill_diagonal(among_kept, 0)
+    if (among_kept > setting.iou_threshold + IOU_TOLERANCE).any():
+        return False
+    return not _left_out_wrongly(candidates, kept, own, setting).any()
+
+
+def _left_out_wrongly(
+    candidates: Boxes, kept: Boxes, own: npt.NDArray[np.intp], setting: Setting
+) -> npt.NDArray[np.bool_]:
+    """(K,) True for candidates that count, were not kept, and compete with no better one that was."""
+    edges = setting.thresholds[candidates.class_ids]
+    floor = candidates.scores - _slack(candidates.scores)
+    better = kept.scores >= floor[:, None]  # (K, D)
+    close = _overlaps(candidates, kept, setting) >= setting.iou_threshold - IOU_TOLERANCE
+    wrongly: npt.NDArray[np.bool_] = ~(better & close).any(1) & (candidates.scores > edges + _slack(edges))
+    wrongly[own] = False
+    if len(kept) == MAX_DETECTIONS:
+        wrongly &= floor > kept.scores.min()
+    return wrongly
+
+
+def _fits(expected: Boxes, actual: Boxes) -> tuple[npt.NDArray[np.bool_], FloatArray]:
+    """(E, A): whether two agree; largest difference of their corners in pixels."""
+    box_gaps: FloatArray = np.abs(expected.boxes_xyxy[:, None] - actual.boxes_xyxy).max(-1)
+    score_gaps = np.abs(expected.scores[:, None] - actual.scores)
+    same_class = expected.class_ids[:, None] == actual.class_ids
+    fits = same_class & (box_gaps <= BOX_TOLERANCE) & (score_gaps <= _slack(expected.scores)[:, None])
+    return fits, box_gaps
+
+
+def _slack(scores: FloatArray) -> FloatArray:
+    """How far a score may be off. For small ones in proportion, or else 0.0001 and 0.0009 would agree."""
+    slack: FloatArray = np.minimum(SCORE_TOLERANCE, 4 * SCORE_TOLERANCE * scores)
+    return slack
+
+
+def _overlaps(one: Boxes, other: Boxes, setting: Setting) -> FloatArray:
+    """(A, B) IoU of boxes that compete, 0 for those that do not."""
+    a, b = one.boxes_xyxy[:, None], other.boxes_xyxy[None]
+    shared = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0).prod(-1)
+    areas_a, areas_b = (a[..., 2:] - a[..., :2]).prod(-1), (b[..., 2:] - b[..., :2]).prod(-1)
+    iou: FloatArray = shared / np.maximum(areas_a + areas_b - shared, np.finfo(np.float32).tiny)
+    if not setting.class_agnostic:
+        iou = np.where(one.class_ids[:, None] == other.class_ids, iou, np.float32(0))
+    return iou

@@ -1,0 +1,108 @@
+"""The last part of a model file: candidates in, the detections of the contract out.
+
+It is written in ONNX's own text syntax (https://github.com/onnx/onnx/blob/main/docs/Syntax.md), because no
+network stands in it and because whoever ports the model to another runtime should be able to read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx
+from onnx import parser
+
+from maskwatch.network.postprocess import IOU_THRESHOLD, MAX_DETECTIONS
+
+OPSET = 18
+IR_VERSION = 10  # the newest that onnxruntime 1.19 reads
+
+CLASS_AGNOSTIC = True
+
+# N pictures, K candidates of each (best first), C classes, M detections at most.
+# A candidate at or below its threshold gets score −1, which NonMaxSuppression then leaves out. Each class has
+# a row of scores of its own, so that only boxes of one class compete; class-agnostic, all are in the first.
+_TEXT = """
+<ir_version: {ir_version}, opset_import: ["": {opset}]>
+postprocess (
+  float[N, {k}, 4] candidate_boxes, float[N, {k}] candidate_scores, int64[N, {k}] candidate_classes,
+  float[{c}] score_thresholds = {{{thresholds}}},
+  float[1] iou_threshold = {{{iou_threshold}}},
+  bool[1] class_agnostic = {{{class_agnostic}}}
+) => (
+  float[N, {m}, 4] boxes, float[N, {m}] scores, int64[N, {m}] classes, int64[N] num_detections
+) <
+  float zero_score = {{0}}, float no_score = {{-1}}, float any_score = {{-0.5}},
+  float border_low = {{0}}, float[4] border_high = {{{width}, {height}, {width}, {height}}},
+  int64 no_class = {{-1}}, int64 first_class = {{0}}, int64[1, {c}, 1] class_of_row = {{{rows}}},
+  int64 limit = {{{m}}}, int64[1] limits = {{{m}}}, int64[2] picture_and_candidate = {{0, 2}},
+  int64[1] axis_0 = {{0}}, int64[1] axis_1 = {{1}}, int64[1] axis_2 = {{2}}, int64[3] four = {{1, 1, 4}}
+> {{
+  # Which candidates count, (N, K), and in which row, (N, C, K).
+  own_threshold = Gather (score_thresholds, candidate_classes)
+  above_threshold = Greater (candidate_scores, own_threshold)
+  own_row = Where (class_agnostic, first_class, candidate_classes)
+  own_row_3d = Unsqueeze (own_row, axis_1)
+  in_row = Equal (own_row_3d, class_of_row)
+  above_threshold_3d = Unsqueeze (above_threshold, axis_1)
+  competes = And (in_row, above_threshold_3d)
+  candidate_scores_3d = Unsqueeze (candidate_scores, axis_1)
+  row_scores = Where (competes, candidate_scores_3d, no_score)
+
+  # NonMaxSuppression, whose answers (picture, row, candidate) come as a list for all pictures; ticked off
+  # in a table (N, K), so that nothing depends on their order.
+  iou_scalar = Squeeze (iou_threshold, axis_0)
+  chosen = NonMaxSuppression (candidate_boxes, row_scores, limit, iou_scalar, any_score)
+  chosen_places = Gather <axis = 1> (chosen, picture_and_candidate)
+  table_shape = Shape (candidate_scores)
+  nothing_chosen = ConstantOfShape <value = bool[1] {{0}}> (table_shape)
+  chosen_count = Shape <end = 1> (chosen)
+  ticks = ConstantOfShape <value = bool[1] {{1}}> (chosen_count)
+  is_chosen = ScatterND (nothing_chosen, chosen_places, ticks)
+
+  # The best M of all classes.
+  chosen_scores = Where (is_chosen, candidate_scores, no_score)
+  best_scores, best_places = TopK <axis = 1> (chosen_scores, limits)
+  is_used = Greater (best_scores, any_score)
+  scores = Where (is_used, best_scores, zero_score)
+  best_classes = GatherElements <axis = 1> (candidate_classes, best_places)
+  classes = Where (is_used, best_classes, no_class)
+  best_places_3d = Unsqueeze (best_places, axis_2)
+  best_places_of_corners = Expand (best_places_3d, four)
+  best_boxes = GatherElements <axis = 1> (candidate_boxes, best_places_of_corners)
+  boxes_from_zero = Max (best_boxes, border_low)
+  clipped_boxes = Min (boxes_from_zero, border_high)
+  is_used_3d = Unsqueeze (is_used, axis_2)
+  boxes = Where (is_used_3d, clipped_boxes, zero_score)
+  used_counts = Cast <to = 7> (is_used)
+  num_detections = ReduceSum <keepdims = 0> (used_counts, axis_1)
+}}
+"""
+
+
+def nms_graph(candidates: int, size_hw: tuple[int, int], thresholds: Sequence[float]) -> onnx.ModelProto:
+    """Per-class thresholds, NMS, the best hundred, padded outputs.
+
+    Args:
+        candidates: K, at least `MAX_DETECTIONS`.
+        size_hw: the network's input in pixels, to clip to.
+        thresholds: default score threshold of each class.
+
+    Returns:
+        A model with inputs `candidate_boxes` (N, K, 4) xyxy in pixels, not clipped, `candidate_scores` (N, K)
+        descending, `candidate_classes` (N, K), and the optional inputs and the outputs of a model file.
+    """
+    return parser.parse_model(
+        _TEXT.format(
+            ir_version=IR_VERSION,
+            opset=OPSET,
+            k=candidates,
+            c=len(thresholds),
+            m=MAX_DETECTIONS,
+            thresholds=", ".join(f"{value:.9g}" for value in thresholds),
+            iou_threshold=IOU_THRESHOLD,
+            class_agnostic=int(CLASS_AGNOSTIC),
+            height=size_hw[0],
+            width=size_hw[1],
+            rows=", ".join(map(str, range(len(thresholds)))),
+        )
+    )

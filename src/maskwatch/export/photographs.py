@@ -1,0 +1,73 @@
+"""The photographs that an export is verified on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskwatch.errors import ExportError, OptionError
+from maskwatch.images import UInt8Array, read_image
+from maskwatch.sources import find_sources
+
+LIMIT = 12
+"""So many pictures of a folder are taken, spread over it; more would only take longer."""
+
+BATCH = 3
+"""At least so many different ones, to fill a batch in which they could be mixed up."""
+
+_OWN = ("astronaut.jpg", "astronaut_masked.jpg")
+# In an installed package, and in a checkout, where the examples are the only copy.
+_FOLDERS = (Path(__file__).parent / "pictures", Path(__file__).parents[3] / "examples")
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A picture, uint8 (h, w, 3) RGB, and what to call it."""
+
+    name: str
+    image_rgb: UInt8Array
+
+
+def own_photographs() -> list[Photograph]:
+    """The portraits that come with the package.
+
+    Raises:
+        ExportError: this installation lacks them.
+    """
+    for folder in _FOLDERS:
+        paths = [folder / name for name in _OWN]
+        if all(path.is_file() for path in paths):
+            return read_photographs(paths)
+    raise ExportError(
+        f"the pictures to verify on ({', '.join(_OWN)}) are missing from this installation; "
+        "name photographs of your own with --verify-on"
+    )
+
+
+def photographs_at(path: str | Path) -> list[Photograph]:
+    """The picture at a path, or some of those in a folder.
+
+    Raises:
+        SourceError: nothing is there.
+        OptionError: no picture is there.
+        ImageError: a picture cannot be read.
+    """
+    sources = find_sources([str(path)])
+    paths = [source.path for source in sources if source.path is not None and source.kind == "picture"]
+    if not paths:
+        raise OptionError(f"--verify-on {path}: no picture file; name a photograph or a folder of them")
+    return read_photographs(paths)
+
+
+def read_photographs(paths: Sequence[Path]) -> list[Photograph]:
+    """Up to `LIMIT` of the pictures, at even steps; where there are too few, mirrored and turned as well.
+
+    Raises:
+        ImageError: a picture cannot be read.
+    """
+    step = -(-len(paths) // LIMIT)
+    read = [Photograph(path.name, read_image(path)) for path in paths[::step]]
+    mirrored = [Photograph(f"{photo.name} mirrored", photo.image_rgb[:, ::-1]) for photo in read]
+    turned = [Photograph(f"{photo.name} upside down", photo.image_rgb[::-1]) for photo in read]
+    return [*read, *[*mirrored, *turned][: max(0, BATCH - len(read))]]

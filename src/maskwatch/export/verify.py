@@ -1,0 +1,207 @@
+"""A written model file against the network that it came from, picture by picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from maskwatch.errors import ExportError
+from maskwatch.export.compare import BOX_TOLERANCE, SCORE_TOLERANCE, Boxes, Match, Setting, is_right, match
+from maskwatch.export.nms_graph import CLASS_AGNOSTIC
+from maskwatch.export.photographs import BATCH, Photograph
+from maskwatch.images import UInt8Array, fit
+from maskwatch.models import ModelMetadata
+from maskwatch.network import SSD, preprocess
+from maskwatch.network.boxes import decode
+from maskwatch.network.postprocess import CANDIDATES, IOU_THRESHOLD, MAX_DETECTIONS, select
+from maskwatch.runtimes import OnnxRuntime, RawDetections
+
+NEAR_ZERO = 1e-6
+"""A threshold that nearly every picture has a hundred detections above, so that there is much to compare."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared, and how far apart it was at most.
+
+    Attributes:
+        photographs: names of the pictures.
+        detections: compared in all settings and batches together.
+        ties: among them, those where torch and the file kept another one of two equals.
+        box_difference: pixels of the network's input.
+    """
+
+    photographs: tuple[str, ...]
+    detections: int = 0
+    ties: int = 0
+    box_difference: float = 0.0
+    score_difference: float = 0.0
+
+    def __str__(self) -> str:
+        ties = f" ({self.ties} of them another one of two equals)" if self.ties else ""
+        return (
+            f"compared with torch on {len(self.photographs)} pictures: {', '.join(self.photographs)}\n"
+            f"in batches of 1 and {BATCH}, NMS over all classes and for each, thresholds of the file and near 0,\n"
+            f"{self.detections} detections{ties}; largest differences "
+            f"{self.box_difference:.2g} pixels and {self.score_difference:.2g} in score"
+        )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What torch computes for a picture: all boxes (A, 4), not clipped, and their scores (A, C)."""
+
+    boxes_xyxy: torch.Tensor
+    scores: torch.Tensor
+
+    def detections(self, setting: Setting, size_hw: tuple[int, int]) -> Boxes:
+        thresholds = torch.from_numpy(setting.thresholds)
+        found = select(
+            self.boxes_xyxy, self.scores, size_hw, thresholds, setting.iou_threshold, setting.class_agnostic
+        )
+        return Boxes(found.boxes_xyxy.numpy(), found.scores.numpy(), found.class_ids.numpy())
+
+    def candidates(self) -> Boxes:
+        best, pairs = self.scores.flatten().topk(min(CANDIDATES, self.scores.numel()))
+        classes = self.scores.shape[1]
+        return Boxes(self.boxes_xyxy[pairs // classes].numpy(), best.numpy(), (pairs % classes).numpy())
+
+
+def verify(
+    path: str | Path, network: SSD, metadata: ModelMetadata, photographs: Sequence[Photograph]
+) -> Verification:
+    """Runs a model file and its network on the same pictures and compares every detection.
+
+    Args:
+        path: the written file; it is loaded with ONNX Runtime.
+        photographs: at least one.
+
+    Raises:
+        ExportError: they differ by more than the tolerances of `compare`, the output breaks the contract, or
+            there is nothing to compare. The message names the largest difference.
+        ModelFileError: ONNX Runtime cannot load or run the file.
+    """
+    result = Verification(tuple(photo.name for photo in photographs))
+    fitted = [fit(photo.image_rgb, metadata.input_size, metadata.resize)[0] for photo in photographs]
+    for row, answer, setting, found in _comparisons(OnnxRuntime(path), network, metadata, fitted):
+        result = _with(result, result.photographs[row], answer, found, setting, metadata)
+    if result.detections == 0:
+        raise ExportError(
+            f"no score above {NEAR_ZERO} on {', '.join(result.photographs)}, so that there is nothing to "
+            "compare and nothing was written; export a trained checkpoint"
+        )
+    return result
+
+
+def _comparisons(
+    runtime: OnnxRuntime, network: SSD, metadata: ModelMetadata, fitted: Sequence[UInt8Array]
+) -> Iterator[tuple[int, _Answer, Setting, Boxes]]:
+    """Row of the picture, what torch computes for it, a setting, what the file finds in that setting."""
+    for size in (1, BATCH):
+        for start in range(0, len(fitted), size):
+            batch = np.stack(fitted[start : start + size])
+            answers = _torch_answers(network, batch, metadata.input_size)
+            for setting, raw in _file_answers(runtime, batch, metadata):
+                for row, answer in enumerate(answers):
+                    yield start + row, answer, setting, unpad(raw, row)
+
+
+def unpad(raw: RawDetections, row: int) -> Boxes:
+    """The detections of one picture.
+
+    Raises:
+        ExportError: the padding, the order or the number of detections is not as the contract says.
+    """
+    count = int(raw.num_detections[row])
+    scores, classes = raw.scores[row], raw.classes[row]
+    right = (
+        0 <= count <= MAX_DETECTIONS
+        and raw.boxes.shape[1:] == (MAX_DETECTIONS, 4)
+        and (np.diff(scores[:count]) <= 0).all()
+        and (classes[:count] >= 0).all()
+        and not raw.boxes[row, count:].any()
+        and not scores[count:].any()
+        and (classes[count:] == -1).all()
+    )
+    if not right:
+        raise ExportError(
+            f"the written model pads {count} detections in another way than a model file does; "
+            "nothing was written; report this with the versions of torch and onnx"
+        )
+    return Boxes(raw.boxes[row, :count], scores[:count], classes[:count])
+
+
+def _torch_answers(network: SSD, batch: UInt8Array, size_hw: tuple[int, int]) -> list[_Answer]:
+    with torch.inference_mode():
+        encodings, logits = network(preprocess(torch.from_numpy(batch)))
+        boxes_xyxy = decode(encodings, network.anchors_xyxy(size_hw))  # (N, A, 4)
+        scores = logits[..., 1:].sigmoid()  # (N, A, C)
+    return [_Answer(*pair) for pair in zip(boxes_xyxy, scores, strict=True)]
+
+
+def _file_answers(
+    runtime: OnnxRuntime, batch: UInt8Array, metadata: ModelMetadata
+) -> Iterator[tuple[Setting, RawDetections]]:
+    own = np.array(metadata.thresholds, np.float32)
+    # The file's own defaults are what it does when it is given nothing but the pictures.
+    yield Setting(own, IOU_THRESHOLD, CLASS_AGNOSTIC), runtime(batch)
+    for thresholds in (own, np.full_like(own, NEAR_ZERO)):
+        for class_agnostic in (True, False):
+            raw = runtime(batch, thresholds, IOU_THRESHOLD, class_agnostic)
+            yield Setting(thresholds, IOU_THRESHOLD, class_agnostic), raw
+
+
+def _with(
+    result: Verification,
+    name: str,
+    answer: _Answer,
+    found: Boxes,
+    setting: Setting,
+    metadata: ModelMetadata,
+) -> Verification:
+    """The verification so far with one more comparison."""
+    expected = answer.detections(setting, metadata.input_size)
+    pairs = match(expected, found)
+    different = len(pairs.missing) + len(pairs.added)
+    if different and not is_right(found, answer.candidates(), setting, metadata.input_size):
+        raise ExportError(
+            f"the written model does not find on {name} what torch finds: "
+            f"{_largest_difference(expected, found, pairs, metadata.classes)} "
+            f"(tolerances {BOX_TOLERANCE} pixels, {SCORE_TOLERANCE} in score). Nothing was written; "
+            "report this with the versions of torch, onnx and onnxruntime"
+        )
+    return replace(
+        result,
+        detections=result.detections + len(found),
+        ties=result.ties + len(pairs.added),
+        box_difference=max(result.box_difference, pairs.box_difference),
+        score_difference=max(result.score_difference, pairs.score_difference),
+    )
+
+
+def _largest_difference(expected: Boxes, found: Boxes, pairs: Match, classes: Sequence[str]) -> str:
+    """Of the detections of either that have no partner, the one whose nearest is the farthest."""
+    texts = [_nearest(expected, row, found, "torch", "the file", classes) for row in pairs.missing]
+    texts += [_nearest(found, row, expected, "the file", "torch", classes) for row in pairs.added]
+    return max(texts)[1]
+
+
+def _nearest(
+    these: Boxes, row: int, others: Boxes, we: str, they: str, classes: Sequence[str]
+) -> tuple[float, str]:
+    """How far away, in pixels, the other program's nearest box of the same class is, and that as text."""
+    corners = ", ".join(f"{value:.1f}" for value in these.boxes_xyxy[row])
+    label = classes[these.class_ids[row]]
+    text = f"{we} has {label} with score {these.scores[row]:.5f} at [{corners}], "
+    same = np.flatnonzero(others.class_ids == these.class_ids[row])
+    if not len(same):
+        return np.inf, f"{text}{they} has no {label}"
+    gaps = np.abs(others.boxes_xyxy[same] - these.boxes_xyxy[row]).max(-1)
+    nearest = int(gaps.argmin())
+    score_gap = abs(float(others.scores[same[nearest]]) - float(these.scores[row]))
+    apart = f"{gaps[nearest]:.3g} pixels and {score_gap:.3g} in score"
+    return float(gaps[nearest]), f"{text}the nearest {label} of {they} is off by {apart}"
