@@ -60,7 +60,7 @@ class Recipe:
     warmup_steps: int = 200
     schedule_steps: int = 0
     """Step at which the cosine reaches zero; 0 means `steps`."""
-    steps: int = 4000
+    steps: int = 5600
     momentum: float = 0.9
     weight_decay: float = 0.02
     """Decoupled weight decay (AdamW) of convolution kernels."""
@@ -73,7 +73,7 @@ class Recipe:
 
     # Run
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    validate_every: int = 500
+    validate_every: int = 700
     patience: int = 0
     """Stop after this many validations without a better AP; 0 never stops early."""
     seed: int = 1
