@@ -19,6 +19,8 @@ BOX_TOLERANCE = 0.1
 """Pixels of the network's input, for each corner."""
 
 SCORE_TOLERANCE = 1e-3
+SCORE_SHARE = 0.02
+"""A score may be off by either, whichever is less: 0.0001 and 0.0009 do not agree."""
 
 IOU_TOLERANCE = 5e-3
 """Two boxes compete on the edge when their IoU is this near to the threshold."""
@@ -136,8 +138,8 @@ def _fits(expected: Boxes, actual: Boxes) -> tuple[npt.NDArray[np.bool_], FloatA
 
 
 def _slack(scores: FloatArray) -> FloatArray:
-    """How far a score may be off. For small ones in proportion, or else 0.0001 and 0.0009 would agree."""
-    slack: FloatArray = np.minimum(SCORE_TOLERANCE, 4 * SCORE_TOLERANCE * scores)
+    """How far scores may be off."""
+    slack: FloatArray = np.minimum(SCORE_TOLERANCE, SCORE_SHARE * scores)
     return slack
 
 

@@ -12,6 +12,7 @@ from onnx import compose, helper
 from torch import Tensor, nn
 
 from maskwatch._version import __version__
+from maskwatch.errors import ExportError
 from maskwatch.export.nms_graph import IR_VERSION, OPSET, nms_graph
 from maskwatch.models import ModelMetadata
 from maskwatch.network import SSD, preprocess
@@ -85,16 +86,22 @@ def build_model(network: SSD, metadata: ModelMetadata) -> onnx.ModelProto:
 
 def _trace(candidate_network: CandidateNetwork, size_hw: tuple[int, int]) -> onnx.ModelProto:
     images = torch.zeros(2, *size_hw, 3, dtype=torch.uint8)
-    program = torch.onnx.export(
-        candidate_network,
-        (images,),
-        dynamo=True,
-        verbose=False,
-        opset_version=OPSET,
-        input_names=["images"],
-        output_names=list(_CANDIDATES),
-        dynamic_shapes={"images": {0: torch.export.Dim("N")}},
-    )
+    try:
+        program = torch.onnx.export(
+            candidate_network,
+            (images,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=list(_CANDIDATES),
+            dynamic_shapes={"images": {0: torch.export.Dim("N")}},
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise ExportError(
+            f"torch {torch.__version__} cannot translate the network ({str(error).splitlines()[0]}); "
+            "install the versions of torch, onnx and onnxscript that constraints.txt names"
+        ) from error
     assert program is not None
     model = program.model_proto
     model.ir_version = IR_VERSION

@@ -43,12 +43,13 @@ class Verification:
 
     def __str__(self) -> str:
         ties = f" ({self.ties} of them another one of two equals)" if self.ties else ""
-        return (
-            f"compared with torch on {len(self.photographs)} pictures: {', '.join(self.photographs)}\n"
-            f"in batches of 1 and {BATCH}, NMS over all classes and for each, thresholds of the file and near 0,\n"
-            f"{self.detections} detections{ties}; largest differences "
-            f"{self.box_difference:.2g} pixels and {self.score_difference:.2g} in score"
+        lines = (
+            f"compared with torch on {len(self.photographs)} pictures: {', '.join(self.photographs)}",
+            f"batches of 1 and {BATCH}, NMS over all classes and in each, the file's thresholds and near 0",
+            f"{self.detections} detections{ties}, largest differences {self.box_difference:.2g} pixels and "
+            f"{self.score_difference:.2g} in score",
         )
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def verify(
     """Runs a model file and its network on the same pictures and compares every detection.
 
     Args:
-        path: the written file; it is loaded with ONNX Runtime.
+        path: the written file; it is loaded with ONNX Runtime, on as many threads as torch uses.
         photographs: at least one.
 
     Raises:
@@ -87,7 +88,8 @@ def verify(
     """
     result = Verification(tuple(photo.name for photo in photographs))
     fitted = [fit(photo.image_rgb, metadata.input_size, metadata.resize)[0] for photo in photographs]
-    for row, answer, setting, found in _comparisons(OnnxRuntime(path), network, metadata, fitted):
+    runtime = OnnxRuntime(path, torch.get_num_threads())
+    for row, answer, setting, found in _comparisons(runtime, network, metadata, fitted):
         result = _with(result, result.photographs[row], answer, found, setting, metadata)
     if result.detections == 0:
         raise ExportError(

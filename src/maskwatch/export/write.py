@@ -54,7 +54,7 @@ def export_network(
         photographs: to compare on; `own_photographs` where there are no better ones.
 
     Raises:
-        ExportError: as `verify`; nothing is left at the target or beside it.
+        ExportError: as `verify`; nothing new is left at the target or beside it.
         OutputError: the file cannot be written.
     """
     target = Path(target)

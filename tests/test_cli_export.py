@@ -1,0 +1,126 @@
+"""`maskwatch export` as a user calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from drawn_data import draw_faces
+from maskwatch import Detector, load_model_file
+from maskwatch.cli.app import main
+from maskwatch.training.checkpoint import FORMAT_KEY, describe
+from maskwatch.training.recipe import Recipe
+from tiny_network import one_thread, tiny_network
+
+CLASSES = ("face", "back")
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["export", *map(str, arguments)])
+    return int(end.value.code or 0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def single_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `maskwatch train` writes it, for pictures so small that there are less than a hundred candidates."""
+    network = tiny_network(len(CLASSES), 32)
+    content = {
+        FORMAT_KEY: describe(Recipe(size=32), CLASSES, "noise"),
+        "state_dict": {f"network.{key}": value for key, value in network.state_dict().items()},
+        "global_step": 9,
+    }
+    target = tmp_path_factory.mktemp("run") / "best.ckpt"
+    torch.save(content, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    draw_faces(folder, 5)
+    return folder
+
+
+def test_export_then_detect(
+    checkpoint: Path, drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "models" / "small.onnx"
+    spellings = "face=with_mask|without_mask,back"
+    assert run(checkpoint, "-o", target, "--tune", drawn, "--classes", spellings) == 0
+    out, err = capsys.readouterr()
+    assert "choosing thresholds on 5 pictures" in err
+    table = [line.split() for line in out.splitlines() if line.startswith(" ")]
+    assert table[0] == ["class", "threshold", "precision", "recall", "F1"]
+    assert [row[0] for row in table[1:]] == list(CLASSES)
+    assert "compared with torch on 5 pictures: 0.png, 1.png, 2.png, 3.png, 4.png" in out
+    assert "largest differences" in out
+    assert f"wrote {target} (" in out
+    assert f"next: maskwatch detect photo.jpg --model {target}" in out
+    about = load_model_file(target).metadata
+    assert (about.name, about.classes, about.input_size) == ("small", CLASSES, (32, 32))
+    assert [f"{value:.3f}" for value in about.thresholds] == [row[1] for row in table[1:]]
+    assert about.thresholds[1] == 0.5, "nothing of this class was there to choose on"
+    assert len(Detector(target, threshold=0.0)(drawn / "0.png")) > 10
+    assert run(checkpoint, "-o", target) == 2
+    assert "--force" in capsys.readouterr().err
+    assert load_model_file(target).metadata == about
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-o", "x.ckpt"], "ends in .onnx"),
+        (["-o", "x.onnx", "--size", "100"], "multiples of 32"),
+        (["-o", "x.onnx", "--size", "large"], "'large' is no size"),
+        (["-o", "x.onnx", "--threshold", "mask=0.5"], "no class 'mask'; use face, back"),
+        (["-o", "x.onnx", "--threshold", "1.5"], "from 0 to 1"),
+        (["-o", "x.onnx", "--threshold", "high"], "'high' is no number"),
+        (["-o", "x.onnx", "--threshold", "0.5", "--tune", "."], "give only one"),
+        (["-o", "x.onnx", "--verify-on", "nowhere"], "'nowhere': no such file"),
+        (["-o", "x.onnx", "--tune", "nowhere"], "nowhere"),
+        (["-o", "file/x.onnx"], "this is a file, not a folder"),
+    ],
+)
+def test_mistakes_end_in_one_message(
+    checkpoint: Path,
+    tmp_path: Path,
+    options: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert run(checkpoint, *options) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "none.ckpt").write_text("nothing")
+    assert run(tmp_path / "none.ckpt", "-o", tmp_path / "x.onnx") == 2
+    assert "none.ckpt: not a checkpoint" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named_at_once(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else name)
+    assert run(checkpoint, "-o", tmp_path / "x.onnx") == 2
+    err = capsys.readouterr().err
+    assert "onnxscript" in err
+    assert "maskwatch[train]" in err
