@@ -121,3 +121,20 @@ def test_boxes_are_compared_clipped_and_compete_unclipped() -> None:
     shown = ((0, 0, 100, 10), 0.9, 0), ((0, 0, 100, 10), 0.8, 0)
     assert is_right(boxes(*shown), candidates, SETTING, SIZE)
     assert not is_right(boxes(shown[0]), candidates, SETTING, SIZE)
+
+
+def test_of_equal_scores_beyond_the_candidates_any_may_be_found() -> None:
+    apart = [((x, y, x + 1, y + 1), 0.7, 0) for y in range(20, 100, 2) for x in range(0, 100, 2)]
+    apart += [((x, y, x + 1, y + 1), 0.7, 0) for y in range(21, 41, 2) for x in range(1, 100, 2)]
+    assert is_right(boxes(*apart[-100:]), boxes(*apart), SETTING, SIZE)
+    assert not is_right(boxes(*apart[-100:-1]), boxes(FIRST, *apart), SETTING, SIZE)
+    assert not is_right(boxes(*apart[:50], *apart[:50]), boxes(*apart), SETTING, SIZE)
+
+
+def test_clipped_boxes_may_hide_where_they_come_from() -> None:
+    """Shown alike, one reaches out to the left and one to the right; their IoU is a third."""
+    left, right = ((-100, 0, 100, 10), 0.9, 0), ((0, 0, 200, 10), 0.9, 0)
+    shown = ((0, 0, 100, 10), 0.9, 0)
+    assert is_right(boxes(shown, shown), boxes(left, right), SETTING, SIZE)
+    assert not is_right(boxes(shown, shown), boxes(left, left), SETTING, SIZE)
+    assert not is_right(boxes(shown, shown), boxes(left), SETTING, SIZE)

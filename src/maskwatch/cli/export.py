@@ -34,7 +34,9 @@ def export(
     name: Annotated[str | None, typer.Option(help="What the model is called; NAME if left out.")] = None,
     threshold: Annotated[
         str | None,
-        typer.Option("--threshold", "--thresholds", help="Score to exceed: 0.5, or mask=0.6,no_mask=0.3."),
+        typer.Option(
+            "--threshold", "--thresholds", help="Score to exceed, as mask=0.6,no_mask=0.3; else 0.5."
+        ),
     ] = None,
     tune: Annotated[
         list[Path] | None,

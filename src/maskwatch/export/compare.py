@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskwatch.images import FloatArray
-from maskwatch.network.postprocess import MAX_DETECTIONS
+from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS
 
 BOX_TOLERANCE = 0.1
 """Pixels of the network's input, for each corner."""
@@ -87,44 +87,65 @@ def match(expected: Boxes, actual: Boxes) -> Match:
     )
 
 
-def is_right(found: Boxes, candidates: Boxes, setting: Setting, size_hw: tuple[int, int]) -> bool:
-    """Whether `found` is what NMS makes of `candidates`, within the tolerances.
+def is_right(found: Boxes, pairs: Boxes, setting: Setting, size_hw: tuple[int, int]) -> bool:
+    """Whether `found` is what NMS makes of the best of `pairs`, within the tolerances.
 
     Greedy NMS keeps the one set of candidates in which no two compete and each left out competes with a
     better one that was kept; that is what is looked at, so that no order of events has to be replayed.
 
     Args:
         found: clipped to the picture, as the model file gives it.
-        candidates: the best pairs of anchor and class that torch computes, not clipped.
+        pairs: all pairs of anchor and class as torch computes them, in any order, not clipped.
         size_hw: the network's input in pixels.
     """
-    fits, gaps = _fits(candidates.clipped(size_hw), found)  # (K, D)
-    if not fits.any(0).all():
-        return False  # not even a candidate
-    own = np.where(fits, gaps, np.inf).argmin(0)
-    kept = candidates.take(own)
+    candidates, certain = _candidates(pairs)
+    fits, _ = _fits(candidates.clipped(size_hw), found)  # (K, D)
     edges = setting.thresholds[found.class_ids]
-    if (found.scores <= edges - _slack(edges)).any():
+    if not fits.any(0).all() or (found.scores <= edges - _slack(edges)).any():
+        return False  # one is no candidate, or does not count
+    kept = np.flatnonzero(fits.any(1))  # P of the K
+    if _compete(candidates.take(kept), fits[kept], setting):
         return False
-    among_kept = _overlaps(kept, kept, setting)
-    np.fill_diagonal(among_kept, 0)
-    if (among_kept > setting.iou_threshold + IOU_TOLERANCE).any():
-        return False
-    return not _left_out_wrongly(candidates, kept, own, setting).any()
+    left_out = _left_out_wrongly(candidates, kept, setting) & (candidates.scores > certain)
+    if len(found) == MAX_DETECTIONS:
+        left_out &= candidates.scores - _slack(candidates.scores) > found.scores.min()
+    return not left_out.any()
+
+
+def _candidates(pairs: Boxes) -> tuple[Boxes, float]:
+    """Those that may be among the best `CANDIDATES`, and the score above which they certainly are.
+
+    Where many scores are equal, as in a network that has not learnt yet, either program takes others of them.
+    """
+    if len(pairs) <= CANDIDATES:
+        return pairs, -np.inf
+    last = np.partition(pairs.scores, -CANDIDATES)[-CANDIDATES]
+    return pairs.take(np.flatnonzero(pairs.scores >= last - _slack(last))), float(last + _slack(last))
+
+
+def _compete(kept: Boxes, fits: npt.NDArray[np.bool_], setting: Setting) -> bool:
+    """Whether two detections were found of which NMS keeps one.
+
+    `fits` (P, D) says which of the kept candidates a detection can be. Clipped boxes hide where they come
+    from, so that it can be several; then one choice in which the two do not compete is enough.
+    """
+    apart = _overlaps(kept, kept, setting) <= setting.iou_threshold + IOU_TOLERANCE  # (P, P)
+    np.fill_diagonal(apart, False)
+    choices = fits.T.astype(np.int64) @ apart @ fits  # (D, D)
+    np.fill_diagonal(choices, 1)
+    return not choices.all()
 
 
 def _left_out_wrongly(
-    candidates: Boxes, kept: Boxes, own: npt.NDArray[np.intp], setting: Setting
+    candidates: Boxes, kept: npt.NDArray[np.intp], setting: Setting
 ) -> npt.NDArray[np.bool_]:
     """(K,) True for candidates that count, were not kept, and compete with no better one that was."""
     edges = setting.thresholds[candidates.class_ids]
-    floor = candidates.scores - _slack(candidates.scores)
-    better = kept.scores >= floor[:, None]  # (K, D)
-    close = _overlaps(candidates, kept, setting) >= setting.iou_threshold - IOU_TOLERANCE
+    winners = candidates.take(kept)
+    better = winners.scores >= (candidates.scores - _slack(candidates.scores))[:, None]  # (K, P)
+    close = _overlaps(candidates, winners, setting) >= setting.iou_threshold - IOU_TOLERANCE
     wrongly: npt.NDArray[np.bool_] = ~(better & close).any(1) & (candidates.scores > edges + _slack(edges))
-    wrongly[own] = False
-    if len(kept) == MAX_DETECTIONS:
-        wrongly &= floor > kept.scores.min()
+    wrongly[kept] = False
     return wrongly
 
 

@@ -17,7 +17,7 @@ from maskwatch.images import UInt8Array, fit
 from maskwatch.models import ModelMetadata
 from maskwatch.network import SSD, preprocess
 from maskwatch.network.boxes import decode
-from maskwatch.network.postprocess import CANDIDATES, IOU_THRESHOLD, MAX_DETECTIONS, select
+from maskwatch.network.postprocess import IOU_THRESHOLD, MAX_DETECTIONS, select
 from maskwatch.runtimes import OnnxRuntime, RawDetections
 
 NEAR_ZERO = 1e-6
@@ -66,10 +66,11 @@ class _Answer:
         )
         return Boxes(found.boxes_xyxy.numpy(), found.scores.numpy(), found.class_ids.numpy())
 
-    def candidates(self) -> Boxes:
-        best, pairs = self.scores.flatten().topk(min(CANDIDATES, self.scores.numel()))
-        classes = self.scores.shape[1]
-        return Boxes(self.boxes_xyxy[pairs // classes].numpy(), best.numpy(), (pairs % classes).numpy())
+    def pairs(self) -> Boxes:
+        anchors, classes = self.scores.shape
+        boxes_xyxy = self.boxes_xyxy.repeat_interleave(classes, 0)  # (A·C, 4)
+        class_ids = torch.arange(classes).repeat(anchors)
+        return Boxes(boxes_xyxy.numpy(), self.scores.flatten().numpy(), class_ids.numpy())
 
 
 def verify(
@@ -169,7 +170,7 @@ def _with(
     expected = answer.detections(setting, metadata.input_size)
     pairs = match(expected, found)
     different = len(pairs.missing) + len(pairs.added)
-    if different and not is_right(found, answer.candidates(), setting, metadata.input_size):
+    if different and not is_right(found, answer.pairs(), setting, metadata.input_size):
         raise ExportError(
             f"the written model does not find on {name} what torch finds: "
             f"{_largest_difference(expected, found, pairs, metadata.classes)} "
