@@ -15,7 +15,7 @@ from maskwatch.training.schedule import cosine_with_warmup
 
 
 def test_the_default_recipe_is_written_once() -> None:
-    assert built_in() == ("default", "seed")
+    assert built_in() == ("default", "polish", "seed")
     assert load_recipe("default") == Recipe()
 
 

@@ -35,7 +35,7 @@ def test_the_package_holds_the_model(name: str, size_hw: tuple[int, int]) -> Non
 def test_the_model_stays_above_its_floor(
     shared: Path, model: str, data: str, floors: Mapping[str, float]
 ) -> None:
-    detector = Detector(model, threshold=0.0)
+    detector = Detector(model, threshold=0.0, class_agnostic=False)
     detection_set = read_data(shared / "data" / data, ClassMap(detector.class_names))
     result = coco_evaluate(detection_set, predict(detector, detection_set))
     missed = {name: result.stats[name] for name, floor in floors.items() if result.stats[name] < floor}

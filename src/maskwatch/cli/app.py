@@ -67,8 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Keeps the codecs' own remarks about broken files off the terminal; ours name the file."""
+    """Keeps what libraries say of themselves off the terminal; of broken files our own messages tell."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # TensorFlow, where it is installed, is loaded by TensorBoard and greets with ten lines.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

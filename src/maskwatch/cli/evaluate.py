@@ -38,8 +38,12 @@ def evaluate(
     size: Annotated[
         str | None, typer.Option(help="Network size of a checkpoint: 640, or 480x640 (H x W).")
     ] = None,
-    per_class_nms: Annotated[
-        bool, typer.Option("--per-class-nms", help="Only boxes of the same class compete.")
+    class_agnostic: Annotated[
+        bool,
+        typer.Option(
+            "--class-agnostic-nms/--per-class-nms",
+            help="Boxes of all classes compete, as in detect, or, as COCO's numbers have it, those of one.",
+        ),
     ] = False,
     batch: Annotated[int | None, typer.Option(min=1, help="Pictures held in memory at once.")] = None,
     json_file: Annotated[
@@ -58,7 +62,7 @@ def evaluate(
     to_stdout = json_file is not None and str(json_file) == "-"
     if json_file is not None and not to_stdout:
         check_targets([json_file], [], force=force)
-    detector = _open(model, parse_size(size), per_class_nms)
+    detector = _open(model, parse_size(size), class_agnostic)
     class_map = ClassMap(detector.class_names) if classes is None else ClassMap.parse(classes)
     wanted = read_stems(stems)
     sets = read_sets([([path], wanted) for path in data], class_map)
@@ -72,13 +76,13 @@ def evaluate(
         _write({"model": model, "results": records}, json_file)
 
 
-def _open(model: str, size_hw: tuple[int, int] | None, per_class_nms: bool) -> DetectorLike:
+def _open(model: str, size_hw: tuple[int, int] | None, class_agnostic: bool) -> DetectorLike:
     """The detector with all scores let through, because a threshold would cut the curve that AP measures."""
     if Path(model).suffix.lower() == _CHECKPOINT:
-        return _open_checkpoint(model, size_hw, per_class_nms)
+        return _open_checkpoint(model, size_hw, class_agnostic)
     from maskwatch.detector import Detector
 
-    detector = Detector(model, threshold=0.0, class_agnostic=False if per_class_nms else None)
+    detector = Detector(model, threshold=0.0, class_agnostic=class_agnostic)
     if size_hw is not None and size_hw != detector.input_size:
         height, width = detector.input_size
         raise OptionError(
@@ -88,12 +92,12 @@ def _open(model: str, size_hw: tuple[int, int] | None, per_class_nms: bool) -> D
     return detector
 
 
-def _open_checkpoint(path: str, size_hw: tuple[int, int] | None, per_class_nms: bool) -> DetectorLike:
+def _open_checkpoint(path: str, size_hw: tuple[int, int] | None, class_agnostic: bool) -> DetectorLike:
     try:
         from maskwatch.training.checkpoint import TorchDetector
     except ModuleNotFoundError:
         raise MissingExtraError("evaluating a checkpoint", "train") from None
-    return TorchDetector.load(path, size_hw, class_agnostic=not per_class_nms)
+    return TorchDetector.load(path, size_hw, class_agnostic=class_agnostic)
 
 
 def _measure(

@@ -68,14 +68,15 @@ class DetectionModule(L.LightningModule):
         )
         for module in self._frozen:
             module.requires_grad_(False)
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = recipe.norm_momentum
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.momentum = recipe.norm_momentum
+        self._evaluating = [*self._frozen, *norms] if recipe.frozen_norms else self._frozen
 
     def train(self, mode: bool = True) -> DetectionModule:
         super().train(mode)
-        for module in self._frozen:
-            module.eval()  # its BatchNorms keep the statistics of the start
+        for module in self._evaluating:
+            module.eval()  # BatchNorms in it keep the statistics of the start
         return self
 
     # ---- a step ------------------------------------------------------------------------------------------

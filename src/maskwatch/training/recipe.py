@@ -70,6 +70,9 @@ class Recipe:
     """Decay of the moving average of the weights; 0 for none."""
     norm_momentum: float = 0.01
     """Share of a batch in the running BatchNorm statistics."""
+    frozen_norms: bool = False
+    """BatchNorms use the statistics of the start, in training as in use. The top levels have a few dozen
+    cells a batch, whose own statistics are far from those that the finished network uses."""
 
     # Run
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
