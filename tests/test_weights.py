@@ -1,4 +1,4 @@
-"""The model files inside the package against the accuracy that was promised for them.
+"""The model files inside the package against the accuracy that MODEL_CARD.md states, less a hundredth.
 
 Only the absence of the photographs skips these tests; a package without its model files fails them.
 """
@@ -27,9 +27,10 @@ def test_the_package_holds_the_model(name: str, size_hw: tuple[int, int]) -> Non
 @pytest.mark.parametrize(
     ("model", "data", "floors"),
     [
-        ("maskwatch-640", "masks/test", {"AP": 0.42, "AP50": 0.80}),
-        ("maskwatch-640", "unseen/webcam", {"AP50": 0.80}),
-        ("maskwatch-320", "masks/test", {"AP50": 0.70}),
+        ("maskwatch-640", "masks/test", {"AP": 0.39, "AP50": 0.80}),
+        ("maskwatch-640", "unseen/webcam", {"AP50": 0.55}),
+        ("maskwatch-320", "masks/test", {"AP50": 0.66}),
+        ("maskwatch-320", "unseen/webcam", {"AP50": 0.94}),
     ],
 )
 def test_the_model_stays_above_its_floor(
