@@ -198,7 +198,8 @@ def test_a_checkpoint_finds_again_what_it_found_at_this_size(
     size: tuple[str, ...],
     size_hw: tuple[int, int],
 ) -> None:
-    (found,) = TorchDetector(load_checkpoint(checkpoint).network, MASK_CLASSES, size_hw)([street])
+    network = load_checkpoint(checkpoint).network
+    (found,) = TorchDetector(network, MASK_CLASSES, size_hw, class_agnostic=False)([street])
     large = found[found.box_area > 25]
     best = {large.data["class_name"][row]: tuple(large.xyxy[row]) for row in range(len(large))}
     own = write_set(tmp_path / "own", street, best)
