@@ -6,7 +6,6 @@ boxes with quality focal. Both take the same arguments and give the same two num
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -111,14 +110,10 @@ class QualityLoss:
     Args:
         beta: exponent of the distance to the quality.
         giou_weight: weight of localization against classification.
-        class_weights: (C,) weight of each class's matched anchors in both losses, mean about 1.
     """
 
-    def __init__(
-        self, beta: float = 2.0, giou_weight: float = 2.0, class_weights: Iterable[float] | None = None
-    ) -> None:
+    def __init__(self, beta: float = 2.0, giou_weight: float = 2.0) -> None:
         self.beta, self.giou_weight = beta, giou_weight
-        self.class_weights = None if class_weights is None else torch.tensor(list(class_weights))
 
     def __call__(
         self, encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]
@@ -130,8 +125,6 @@ class QualityLoss:
         scores = logits[matched.image_ids, matched.anchor_ids].detach().float().sigmoid()
         # The most confident column, so that a box that is on the way to being found is moved first.
         weight = scores[:, 1:].amax(1) if len(scores) else quality
-        if self.class_weights is not None:
-            weight = weight * self.class_weights.to(weight)[matched.columns - 1]
         giou = generalized_box_iou_loss(boxes_xyxy, matched.boxes_xyxy)  # (M,)
         localization = (giou * weight).sum() / weight.sum().clamp(min=1.0) * self.giou_weight
         classification = self._quality_focal(logits.float(), matched, quality) / max(len(quality), 1)
@@ -141,10 +134,6 @@ class QualityLoss:
         wanted = torch.zeros_like(logits)
         wanted[matched.image_ids, matched.anchor_ids, matched.columns] = quality
         weight = (wanted - logits.sigmoid()).abs() ** self.beta
-        if self.class_weights is not None:
-            rows = weight[matched.image_ids, matched.anchor_ids]
-            rows = rows * self.class_weights.to(weight)[matched.columns - 1, None]
-            weight = weight.index_put((matched.image_ids, matched.anchor_ids), rows)
         return (weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")).sum()
 
 

@@ -126,14 +126,7 @@ def train(
         network.to(memory_format=torch.channels_last), recipe, validation_set, trained_on
     )
     module.train()  # Lightning keeps the mode it finds, and a loaded network is in evaluation mode
-    best = ModelCheckpoint(
-        output,
-        "best",
-        monitor=VALIDATION_TAG,
-        mode="max",
-        save_on_train_epoch_end=False,
-        enable_version_counter=False,
-    )
+    best = _best_checkpoint(output)
     trainer = _trainer(
         recipe, output, [*_callbacks(recipe, output, progress), best, *callbacks], devices, progress
     )
@@ -243,6 +236,17 @@ def _callbacks(recipe: Recipe, output: Path, progress: bool) -> list[Callback]:
             )
         )
     return callbacks
+
+
+def _best_checkpoint(output: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        output,
+        "best",
+        monitor=VALIDATION_TAG,
+        mode="max",
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
 
 
 def _average(decay: float, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
