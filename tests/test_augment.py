@@ -53,6 +53,26 @@ def test_boxes_stay_on_their_squares(kind: str, monkeypatch: pytest.MonkeyPatch)
     assert seen > 100
 
 
+def test_boxes_follow_the_rounding_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskwatch.training.augment.recolour", lambda image, rng: image)
+    monkeypatch.setattr("maskwatch.training.augment.PAD_VALUE", 0)
+    image = np.zeros((200, 200, 3), np.uint8)
+    image[90:106, 80:92] = 255
+    view = View(image, np.array([[80, 90, 92, 106]], np.float32), np.zeros(1, np.int64))
+    compared = 0
+    for seed in range(200):
+        out = scale_view(view, 160, 160, np.random.default_rng(seed))
+        if len(out.boxes_xyxy) and out.boxes_xyxy.min() > 2 and out.boxes_xyxy.max() < 158:
+            x0, y0, x1, y1 = out.boxes_xyxy[0]
+            light = out.image[..., 0] / 255.0
+            rows, columns = np.indices(light.shape) + 0.5
+            centre = (columns * light).sum() / light.sum(), (rows * light).sum() / light.sum()
+            assert centre == pytest.approx(((x0 + x1) / 2, (y0 + y1) / 2), abs=0.12), f"seed {seed}"
+            assert light.sum() == pytest.approx((x1 - x0) * (y1 - y0), rel=0.06), f"seed {seed}"
+            compared += 1
+    assert compared > 40
+
+
 def test_scales_reach_from_small_to_filling() -> None:
     view = marked_view()
     sides = [

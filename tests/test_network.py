@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskwatch.network import SSD, AnchorSpec, preprocess
 from maskwatch.network.anchors import anchors_xyxy
 from maskwatch.network.boxes import decode, encode
-from maskwatch.network.layers import SameConv2d
+from maskwatch.network.layers import ConvNormRelu6, SameConv2d, SeparableNormRelu6
 from maskwatch.network.postprocess import MAX_DETECTIONS, detect
 
 
@@ -142,3 +144,34 @@ def test_at_most_a_hundred_and_possibly_none() -> None:
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
     (none,) = detect(*outputs, boxes, (10, 3200), score_threshold=0.95)
     assert none.boxes_xyxy.shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ConvNormRelu6(4, 6, 3, stride=2),
+        lambda: ConvNormRelu6(6, 6, 3, groups=6, linear=True),
+        lambda: SeparableNormRelu6(4, 5, stride=2),
+    ],
+)
+def test_a_frozen_norm_trains_as_the_two_layers_would(make: Callable[[], nn.Sequential]) -> None:
+    torch.manual_seed(0)
+    block = make().double()
+    norm = next(module for module in block if isinstance(module, nn.BatchNorm2d))
+    nn.init.normal_(norm.weight)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    block.eval()
+    parameters = list(block.parameters())
+    channels = next(module.in_channels for module in block.modules() if isinstance(module, nn.Conv2d))
+    x = torch.randn(2, channels, 9, 8, dtype=torch.float64)
+    layered = x
+    for layer in block:
+        layered = layer(layered)
+    torch.testing.assert_close(block(x), layered)
+    torch.testing.assert_close(
+        torch.autograd.grad(block(x).sin().sum(), parameters),
+        torch.autograd.grad(layered.sin().sum(), parameters),
+    )

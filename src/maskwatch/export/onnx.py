@@ -84,6 +84,7 @@ def build_model(network: SSD, metadata: ModelMetadata) -> onnx.ModelProto:
     return model
 
 
+@torch.no_grad()  # it is the finished network that is written, not one that trains
 def _trace(candidate_network: CandidateNetwork, size_hw: tuple[int, int]) -> onnx.ModelProto:
     images = torch.zeros(2, *size_hw, 3, dtype=torch.uint8)
     try:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskwatch.network.fpn import FPN_CHANNELS
-from maskwatch.network.layers import SeparableConv2d, batch_norm
+from maskwatch.network.layers import SeparableConv2d, batch_norm, conv_norm
 
 TOWER_DEPTH = 4
 # Starts every score at about 0.01, so that the many background anchors do not swamp the first steps
@@ -55,7 +55,9 @@ class PredictionHead(nn.Module):
         for x, norms in zip(levels, self.norms, strict=True):
             assert isinstance(norms, nn.ModuleList)
             for conv, norm in zip(self.tower, norms, strict=True):
-                x = F.relu6(norm(conv(x)))
+                assert isinstance(conv, SeparableConv2d)
+                assert isinstance(norm, nn.BatchNorm2d)
+                x = F.relu6(conv_norm(conv.pointwise, norm, conv.depthwise(x)))
             encodings.append(_per_anchor(self.boxes(x), 4))
             logits.append(_per_anchor(self.classes(x), self.columns))
         return torch.cat(encodings, 1), torch.cat(logits, 1)

@@ -30,11 +30,15 @@ class SameConv2d(nn.Conv2d):
         super().__init__(channels_in, channels_out, kernel, stride, padding, groups=groups, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.stride[0] == 1:
-            return super().forward(input)
-        top, bottom = _same_padding(input.shape[-2], self.kernel_size[0], self.stride[0])
-        left, right = _same_padding(input.shape[-1], self.kernel_size[1], self.stride[1])
-        return super().forward(F.pad(input, (left, right, top, bottom)))
+        return self.convolve(input, self.weight, self.bias)
+
+    def convolve(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """This convolution with another kernel of the same shape."""
+        if self.stride[0] != 1:
+            top, bottom = _same_padding(input.shape[-2], self.kernel_size[0], self.stride[0])
+            left, right = _same_padding(input.shape[-1], self.kernel_size[1], self.stride[1])
+            input = F.pad(input, (left, right, top, bottom))
+        return F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -46,13 +50,28 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM)
 
 
+def conv_norm(conv: SameConv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """`norm(conv(x))`; while a frozen BatchNorm trains, in one convolution.
+
+    The statistics then are constants, so that the BatchNorm is a factor on the kernel and a shift. Weights
+    and gradients are the same, and the large maps are gone through once less, forwards and backwards.
+    """
+    if norm.training or not torch.is_grad_enabled():
+        return torch.as_tensor(norm(conv(x)))
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (C,)
+    shift = norm.bias - norm.running_mean * factor
+    return conv.convolve(x, conv.weight * factor[:, None, None, None], shift)
+
+
 class SeparableConv2d(nn.Module):
     """Depthwise 3×3, then pointwise 1×1, as Keras' SeparableConv2D; the bias stands on the pointwise."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1, bias: bool = False) -> None:
         super().__init__()
         self.depthwise = SameConv2d(channels_in, channels_in, 3, stride, groups=channels_in)
-        self.pointwise = nn.Conv2d(channels_in, channels_out, 1, bias=bias)
+        self.pointwise = SameConv2d(channels_in, channels_out, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.as_tensor(self.pointwise(self.depthwise(x)))
@@ -74,6 +93,13 @@ class ConvNormRelu6(nn.Sequential):
         activation = () if linear else (nn.ReLU6(inplace=True),)
         super().__init__(conv, batch_norm(channels_out), *activation)
 
+    def forward(self, input: Tensor) -> Tensor:
+        conv, norm, *activation = self
+        assert isinstance(conv, SameConv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        x = conv_norm(conv, norm, input)
+        return torch.as_tensor(activation[0](x)) if activation else x
+
 
 class SeparableNormRelu6(nn.Sequential):
     """Separable convolution, BatchNorm, ReLU6."""
@@ -84,3 +110,9 @@ class SeparableNormRelu6(nn.Sequential):
             batch_norm(channels_out),
             nn.ReLU6(inplace=True),
         )
+
+    def forward(self, input: Tensor) -> Tensor:
+        separable, norm, activation = self
+        assert isinstance(separable, SeparableConv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        return torch.as_tensor(activation(conv_norm(separable.pointwise, norm, separable.depthwise(input))))

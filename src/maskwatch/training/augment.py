@@ -17,7 +17,9 @@ Generator: TypeAlias = np.random.Generator
 # A face of which less than this is left in a crop is no longer asked for.
 MIN_VISIBLE = 0.35
 # Nor is one that is smaller than this many pixels of the network's input.
-MIN_SIDE = 3.0
+MIN_SIDE = 5.0
+# How far beyond the scale that the network sees a picture may be blown up for a large face.
+MAX_BLOW_UP = 8.0
 
 
 @dataclass(frozen=True)
@@ -91,19 +93,26 @@ def scale_view(view: View, size: int, network_size: int, rng: Generator) -> View
     natural = network_size / max(height, width)
     face = int(rng.integers(len(view.boxes_xyxy))) if len(view.boxes_xyxy) else None
     if face is None or rng.random() < 0.5:
-        scale = natural * _log_uniform(rng, 0.45, 1.4)
+        scale = natural * _log_uniform(rng, 0.6, 1.5)
     else:
         x0, y0, x1, y1 = view.boxes_xyxy[face]
-        wanted = _log_uniform(rng, 16.0, 0.9 * size)
+        # Evenly in octaves for the small ones, evenly in pixels for the large ones.
+        least_face, largest_face = 16.0, 0.95 * size
+        small = rng.random() < 0.5
+        wanted = (_log_uniform if small else _uniform)(rng, least_face, largest_face)
         # A picture much smaller than the crop would teach grey; one blown up further shows nothing new.
         least = 0.6 * size / max(height, width)
-        scale = float(np.clip(wanted / max(x1 - x0, y1 - y0), least, max(least, 4.0 * natural)))
+        scale = float(np.clip(wanted / max(x1 - x0, y1 - y0), least, max(least, MAX_BLOW_UP * natural)))
     stretch = _log_uniform(rng, 0.9, 1.1)
     aim = face if rng.random() < 0.8 else None
     cropped = _scaled_crop(view, size, (scale * stretch, scale / stretch), aim, rng)
     if rng.random() < 0.5:
         cropped = flip(cropped)
     return View(recolour(cropped.image, rng), cropped.boxes_xyxy, cropped.class_ids)
+
+
+def _uniform(rng: Generator, low: float, high: float) -> float:
+    return float(rng.uniform(low, high))
 
 
 def _log_uniform(rng: Generator, low: float, high: float) -> float:
@@ -123,9 +132,8 @@ def _scaled_crop(
             inner = (max(low, min(start, end - size)), min(high, max(start, end - size)))
             low, high = inner if inner[0] <= inner[1] else (low, high)
         origin.append(rng.uniform(low, high))
-    image = _window(view.image, size, scale_xy, (origin[0], origin[1]))
-    shift = np.array(origin * 2, np.float32)
-    full = view.boxes_xyxy * np.array(scale_xy * 2, np.float32) - shift
+    image, factors_xy, offset_xy = _window(view.image, size, scale_xy, (origin[0], origin[1]))
+    full = (view.boxes_xyxy * np.array(factors_xy * 2) + np.array(offset_xy * 2)).astype(np.float32)
     boxes = full.clip(0, size)
     visible = _area(boxes) / np.maximum(_area(full), 1e-6)
     kept = (visible >= MIN_VISIBLE) & ((boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf) >= MIN_SIDE)
@@ -139,8 +147,13 @@ def _area(boxes_xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def _window(
     image: UInt8Array, size: int, scale_xy: tuple[float, float], origin_xy: tuple[float, float]
-) -> UInt8Array:
-    """Cuts before it resizes: only what the window shows is computed, averaged over area when shrinking."""
+) -> tuple[UInt8Array, tuple[float, float], tuple[float, float]]:
+    """What the window shows; and the factors and the offset by which points of the picture really got there.
+
+    Cuts before it resizes, so that only what the window shows is computed, averaged over area when shrinking.
+    Both sides of the cut and of the resized part are whole numbers; a small face would notice that rounding,
+    were it left out of the boxes.
+    """
     height, width = image.shape[:2]
     spans = []
     for origin, scale, length in zip(origin_xy, scale_xy, (width, height), strict=True):
@@ -154,11 +167,13 @@ def _window(
     part = np.asarray(cv2.resize(part, new_wh, interpolation=method), np.uint8)
     canvas = np.full((size, size, 3), PAD_VALUE, np.uint8)
     left, top = round(x0 * scale_xy[0] - origin_xy[0]), round(y0 * scale_xy[1] - origin_xy[1])
+    factors = new_wh[0] / (x1 - x0), new_wh[1] / (y1 - y0)
+    offset = left - x0 * factors[0], top - y0 * factors[1]
     part = part[max(0, -top) :, max(0, -left) :]
     left, top = max(0, left), max(0, top)
     part = part[: size - top, : size - left]
     canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
-    return canvas
+    return canvas, factors, offset
 
 
 # ---- colours ---------------------------------------------------------------------------------------------
