@@ -1,0 +1,122 @@
+"""How a model does on faces that fill the picture, where the data set has only smaller ones.
+
+    python benchmarks/closeups.py maskwatch-640 maskwatch-320 --data ../shared/data/masks/val
+
+Each face of at least --least pixels is cut out so that it spans a given share of a square, and COCO's AP50 is
+measured on these squares. What else the square shows is asked for too, where most of it is left. Models are
+chosen with this on `val`, so that nobody need look at somebody's door camera for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import supervision as sv
+
+from maskwatch import Detector, MaskwatchError, read_image
+from maskwatch.data import DetectionSet, read_data
+from maskwatch.evaluation import coco_evaluate
+from maskwatch.labels import ClassMap
+
+SPANS = (0.25, 0.5, 0.75)
+LEAST_VISIBLE = 0.5
+
+
+@dataclass(frozen=True)
+class Closeup:
+    """image (S, S, 3) uint8 RGB, boxes_xyxy (G, 4) float32 in its pixels, class_ids (G,)."""
+
+    image: npt.NDArray[np.uint8]
+    boxes_xyxy: npt.NDArray[np.float32]
+    class_ids: npt.NDArray[np.int64]
+
+
+def closeup(
+    image: npt.NDArray[np.uint8],
+    boxes_xyxy: npt.NDArray[np.float32],
+    class_ids: npt.NDArray[np.int64],
+    face: int,
+    span: float,
+) -> Closeup | None:
+    """The square around a face in which it spans this share; None where the picture is too small for it."""
+    box = boxes_xyxy[face]
+    side = round(float((box[2:] - box[:2]).max()) / span)
+    height, width = image.shape[:2]
+    if side > min(height, width):
+        return None
+    centre_x, centre_y = (box[:2] + box[2:]) / 2
+    x0 = round(float(np.clip(centre_x - side / 2, 0, width - side)))
+    y0 = round(float(np.clip(centre_y - side / 2, 0, height - side)))
+    moved = boxes_xyxy - np.array([x0, y0, x0, y0], np.float32)
+    inside = moved.clip(0, side)
+    visible = (inside[:, 2:] - inside[:, :2]).prod(1) / (moved[:, 2:] - moved[:, :2]).prod(1)
+    kept = visible >= LEAST_VISIBLE
+    return Closeup(image[y0 : y0 + side, x0 : x0 + side], inside[kept], class_ids[kept])
+
+
+def closeups(detection_set: DetectionSet, span: float, least: float) -> tuple[DetectionSet, list[Closeup]]:
+    """All close-ups of a set, and the set of their boxes."""
+    samples, found = [], []
+    for sample in detection_set.samples:
+        sides = (sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]).max(1, initial=0)
+        if not (sides >= least).any():
+            continue
+        image = read_image(sample.image_path)
+        for face in np.flatnonzero(sides >= least):
+            one = closeup(image, sample.boxes_xyxy, sample.class_ids, int(face), span)
+            if one is not None:
+                found.append(one)
+                samples.append(
+                    replace(
+                        sample,
+                        size_hw=one.image.shape[:2],
+                        boxes_xyxy=one.boxes_xyxy,
+                        class_ids=one.class_ids,
+                        difficult=np.zeros(len(one.class_ids), bool),
+                    )
+                )
+    return DetectionSet(detection_set.class_names, tuple(samples)), found
+
+
+def measure(models: Sequence[str], data: Path, least: float) -> list[str]:
+    """One line for each span and model."""
+    lines = []
+    detectors = [Detector(model, threshold=0.0, class_agnostic=False) for model in models]
+    for span in SPANS:
+        for detector in detectors:
+            truths, pictures = closeups(read_data(data, ClassMap(detector.class_names)), span, least)
+            if not pictures:
+                lines.append(f"span {span:.2f}  no face of {least:g} pixels with that much around it")
+                break
+            predictions: list[sv.Detections] = [detector(picture.image) for picture in pictures]
+            result = coco_evaluate(truths, predictions)
+            classes = "  ".join(f"{c.name} {c.ap50:.3f}" for c in result.per_class if c.ap50 is not None)
+            lines.append(
+                f"span {span:.2f}  {len(pictures):4} close-ups  {detector.name}  "
+                f"AP {result.stats['AP']:.3f}  AP50 {result.stats['AP50']:.3f}  ({classes})"
+            )
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("models", nargs="+", help="names or files of models")
+    parser.add_argument("--data", type=Path, required=True, help="annotated photographs")
+    parser.add_argument("--least", type=float, default=80.0, help="smallest face, pixels of the photograph")
+    options = parser.parse_args(arguments)
+    try:
+        print("\n".join(measure(options.models, options.data, options.least)))
+    except MaskwatchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

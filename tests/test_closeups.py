@@ -1,0 +1,64 @@
+"""The close-ups that stand in for a door camera: literal geometry, and one run with a tiny model."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from drawn_data import draw_faces
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def closeups(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    pytest.importorskip("pycocotools", reason="close-ups are measured as COCO does")
+    spec = importlib.util.spec_from_file_location("closeups", ROOT / "benchmarks" / "closeups.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "closeups", module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_face_spans_its_share(closeups: ModuleType) -> None:
+    image = np.zeros((100, 200, 3), np.uint8)
+    boxes = np.array([[60, 40, 80, 60], [80, 40, 100, 60], [100, 40, 120, 60]], np.float32)
+    one = closeups.closeup(image, boxes, np.array([0, 1, 2]), 0, 0.5)
+    # 40 pixels around (70, 50); half of the second face would be just enough, the third is far away.
+    assert one.image.shape == (40, 40, 3)
+    np.testing.assert_array_equal(one.boxes_xyxy, [[10, 10, 30, 30], [30, 10, 40, 30]])
+    np.testing.assert_array_equal(one.class_ids, [0, 1])
+
+
+def test_a_face_at_the_border_keeps_its_size(closeups: ModuleType) -> None:
+    boxes = np.array([[0, 80, 20, 100]], np.float32)
+    one = closeups.closeup(np.zeros((100, 200, 3), np.uint8), boxes, np.array([0]), 0, 0.25)
+    assert one.image.shape == (80, 80, 3)
+    np.testing.assert_array_equal(one.boxes_xyxy, [[0, 60, 20, 80]])
+
+
+def test_a_picture_too_small_for_the_span_is_left_out(closeups: ModuleType) -> None:
+    boxes = np.array([[0, 80, 60, 100]], np.float32)
+    assert closeups.closeup(np.zeros((100, 200, 3), np.uint8), boxes, np.array([0]), 0, 0.25) is None
+
+
+def test_one_line_for_each_span_and_model(
+    closeups: ModuleType, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_faces(tmp_path / "data", 2)
+    data = ["--data", str(tmp_path / "data")]
+    assert closeups.main([str(tiny_model), *data, "--least", "20"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["0.25", "0.50", "0.75"]
+    assert "AP50" in lines[1]
+    assert closeups.main([str(tiny_model), *data, "--least", "500"]) == 0
+    assert "no face of 500 pixels" in capsys.readouterr().out
+    assert closeups.main([str(tiny_model), "--data", str(tmp_path / "none")]) == 2
+    assert "none" in capsys.readouterr().err
