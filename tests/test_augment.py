@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from maskwatch.data import DetectionSet, Sample
-from maskwatch.training.augment import View, flip, recolour, scale_view, ssd_view
+from maskwatch.training.augment import MILD, View, flip, recolour, scale_view, ssd_view
 from maskwatch.training.batches import Key, StepSampler, TrainViews, balanced_order
 from maskwatch.training.recipe import Recipe
 
@@ -82,6 +82,17 @@ def test_scales_reach_from_small_to_filling() -> None:
     ]
     assert min(side for side in sides if side) < 45
     assert max(sides) > 250
+
+
+def test_mild_views_stay_near_the_letterbox() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (320, 640, 3), dtype=np.uint8)
+    view = View(image, np.array([[300, 100, 340, 140]], np.float32), np.zeros(1, np.int64))
+    views = [scale_view(view, 640, 640, np.random.default_rng(seed), MILD) for seed in range(60)]
+    sides = np.concatenate([out.boxes_xyxy[:, 2:] - out.boxes_xyxy[:, :2] for out in views])
+    np.testing.assert_allclose(sides[:, 0], sides[:, 1], atol=0.3)  # not stretched
+    near = (sides[:, 0] > 0.84 * 40) & (sides[:, 0] < 1.21 * 40)
+    assert 0.6 < near.mean() < 0.95
+    assert sides.max() > 150
 
 
 def test_pictures_without_a_box_work() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import cv2
@@ -82,18 +82,39 @@ def _crop_region(view: View, region_xyxy: tuple[int, int, int, int]) -> View:
 # ---- crops at many scales --------------------------------------------------------------------------------
 
 
-def scale_view(view: View, size: int, network_size: int, rng: Generator) -> View:
+@dataclass(frozen=True)
+class Strength:
+    """How far views depart from what the network will see.
+
+    natural: share of the views at about the scale of a letterbox; the others give a face a random size.
+    scales: range of that scale, times the letterbox's.
+    stretch: largest factor between width and height, either way.
+    recoloured: share of the views whose colours are changed.
+    """
+
+    natural: float
+    scales: tuple[float, float]
+    stretch: float
+    recoloured: float
+
+
+STRONG = Strength(natural=0.5, scales=(0.6, 1.5), stretch=1.1, recoloured=1.0)
+# For the last steps, which fit the network to pictures as they come; large faces are still practised.
+MILD = Strength(natural=0.75, scales=(0.85, 1.2), stretch=1.0, recoloured=0.3)
+
+
+def scale_view(view: View, size: int, network_size: int, rng: Generator, strength: Strength = STRONG) -> View:
     """A square crop at a random scale, flipped and recoloured.
 
-    Half of the crops scale the picture around what the network will see (a letterbox of `network_size`, or
-    of half of it for the fast model); the others pick a face and give it a random size, so that faces from
-    a dozen pixels to the whole crop all come up.
+    A share of the crops scale the picture around what the network will see, a letterbox of `network_size`;
+    the others pick a face and give it a random size, so that faces from a dozen pixels to the whole crop all
+    come up.
     """
     height, width = view.image.shape[:2]
     natural = network_size / max(height, width)
     face = int(rng.integers(len(view.boxes_xyxy))) if len(view.boxes_xyxy) else None
-    if face is None or rng.random() < 0.5:
-        scale = natural * _log_uniform(rng, 0.6, 1.5)
+    if face is None or rng.random() < strength.natural:
+        scale = natural * _log_uniform(rng, *strength.scales)
     else:
         x0, y0, x1, y1 = view.boxes_xyxy[face]
         # Evenly in octaves for the small ones, evenly in pixels for the large ones.
@@ -103,12 +124,14 @@ def scale_view(view: View, size: int, network_size: int, rng: Generator) -> View
         # A picture much smaller than the crop would teach grey; one blown up further shows nothing new.
         least = 0.6 * size / max(height, width)
         scale = float(np.clip(wanted / max(x1 - x0, y1 - y0), least, max(least, MAX_BLOW_UP * natural)))
-    stretch = _log_uniform(rng, 0.9, 1.1)
+    stretch = _log_uniform(rng, 1 / strength.stretch, strength.stretch)
     aim = face if rng.random() < 0.8 else None
     cropped = _scaled_crop(view, size, (scale * stretch, scale / stretch), aim, rng)
     if rng.random() < 0.5:
         cropped = flip(cropped)
-    return View(recolour(cropped.image, rng), cropped.boxes_xyxy, cropped.class_ids)
+    if rng.random() < strength.recoloured:
+        cropped = replace(cropped, image=recolour(cropped.image, rng))
+    return cropped
 
 
 def _uniform(rng: Generator, low: float, high: float) -> float:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, Sampler
 
 from maskwatch.data import DetectionSet
 from maskwatch.images import Placement, fit, read_image
-from maskwatch.training.augment import View, scale_view, ssd_view
+from maskwatch.training.augment import MILD, STRONG, View, scale_view, ssd_view
 from maskwatch.training.recipe import Recipe
 
 # Decoded pictures that a loader keeps, so that small data sets are decoded once.
@@ -121,7 +121,8 @@ class TrainViews(Dataset[View]):
         view = View(self._read(key.picture), sample.boxes_xyxy, sample.class_ids)
         if self.recipe.augment == "ssd":
             return ssd_view(view, key.size, rng)
-        return scale_view(view, key.size, self.recipe.size, rng)
+        strength = MILD if self.recipe.augment == "mild" else STRONG
+        return scale_view(view, key.size, self.recipe.size, rng, strength)
 
     def _read(self, index: int) -> npt.NDArray[np.uint8]:
         image = self._cache.get(index)

@@ -36,8 +36,8 @@ class Recipe:
     """The stem and this many inverted residuals keep the weights of the start."""
 
     # Data
-    augment: Literal["scale", "ssd"] = "scale"
-    """"scale": crops at many scales, recoloured; "ssd": the API's flip and crop."""
+    augment: Literal["scale", "mild", "ssd"] = "scale"
+    """"scale": crops at many scales, recoloured; "mild": less of it; "ssd": the API's flip and crop."""
     train_sizes: tuple[int, ...] = (320, 320, 320, 640)
     """Input sides of successive batches; a larger side has fewer pictures, for about the same cost."""
     batch_size: int = 16
