@@ -94,6 +94,17 @@ def test_prints_twelve_lines_and_a_table_for_each_set(
     assert lines[33].split() == ["no_mask", "0", "-", "-"]
 
 
+def test_intervals_where_asked_for(run: Run, tiny_model: Path, right: Path, wrong: Path) -> None:
+    lines = run(tiny_model, wrong, "--bootstrap", 5).out.splitlines()
+    assert lines[17].split() == ["95", "%", "intervals,", "5", "draws", "of", "the", "pictures"]
+    assert lines[18].split() == ["AP", "0.000", "to", "0.000"]
+    assert lines[-2].split() == ["AP50", "mask_incorrect", "-"]
+    record = json.loads(run(tiny_model, right, "--bootstrap", 5, "--json", "-").out)["results"][0]
+    assert record["bootstrap"]["draws"] == 5
+    assert record["bootstrap"]["intervals"]["AP50"] == [pytest.approx(1), pytest.approx(1)]
+    assert "bootstrap" not in json.loads(run(tiny_model, right, "--json", "-").out)["results"][0]
+
+
 def test_writes_json(run: Run, tiny_model: Path, right: Path, wrong: Path, tmp_path: Path) -> None:
     target = tmp_path / "scores" / "of tiny.json"
     assert run(tiny_model, right, wrong, "--json", target).status == 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,7 @@ from maskwatch.labels import ClassMap
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
-    from maskwatch.evaluation import CocoResult, DetectorLike
+    from maskwatch.evaluation import CocoResult, DetectorLike, Interval
 
 _CHECKPOINT = ".ckpt"
 
@@ -46,6 +47,9 @@ def evaluate(
         ),
     ] = False,
     batch: Annotated[int | None, typer.Option(min=1, help="Pictures held in memory at once.")] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Draws for 95 % intervals, about a minute for a thousand; 0 for none.")
+    ] = 0,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the numbers to this file; '-' prints only them.")
     ] = None,
@@ -68,10 +72,10 @@ def evaluate(
     sets = read_sets([([path], wanted) for path in data], class_map)
     records = []
     for path, detection_set in zip(data, sets, strict=True):
-        result = _measure(detector, detection_set, batch, str(path))
-        records.append({"data": str(path), **result.as_dict()})
+        result, intervals = _measure(detector, detection_set, batch, bootstrap, str(path))
+        records.append({"data": str(path), **result.as_dict(), **_as_dict(intervals, bootstrap)})
         if not to_stdout:
-            typer.echo("\n".join(_report(path, result)))
+            typer.echo("\n".join([*_report(path, result), *_interval_lines(intervals, bootstrap), ""]))
     if json_file is not None:
         _write({"model": model, "results": records}, json_file)
 
@@ -101,14 +105,15 @@ def _open_checkpoint(path: str, size_hw: tuple[int, int] | None, class_agnostic:
 
 
 def _measure(
-    detector: DetectorLike, detection_set: DetectionSet, batch: int | None, title: str
-) -> CocoResult:
-    from maskwatch.evaluation import coco_evaluate, predict
+    detector: DetectorLike, detection_set: DetectionSet, batch: int | None, draws: int, title: str
+) -> tuple[CocoResult, Mapping[str, Interval]]:
+    from maskwatch.evaluation import bootstrap_intervals, coco_evaluate, predict
     from maskwatch.evaluation.predictor import BATCH_SIZE
 
     with _progress(title) as advance:
         predictions = predict(detector, detection_set, batch or BATCH_SIZE, advance)
-    return coco_evaluate(detection_set, predictions)
+    intervals = bootstrap_intervals(detection_set, predictions, draws) if draws else {}
+    return coco_evaluate(detection_set, predictions), intervals
 
 
 @contextmanager
@@ -133,7 +138,25 @@ def _report(path: Path, result: CocoResult) -> Iterator[str]:
     for score in result.per_class:
         numbers = (f"{value:.3f}" if value is not None else "-" for value in (score.ap, score.ap50))
         yield f" {score.name:<{width}}  {score.boxes:>6}  " + "  ".join(f"{number:>6}" for number in numbers)
-    yield ""
+
+
+def _interval_lines(intervals: Mapping[str, Interval], draws: int) -> Iterator[str]:
+    if intervals:
+        yield f" 95 % intervals, {draws} draws of the pictures"
+    width = max(map(len, intervals), default=0)
+    for name, interval in intervals.items():
+        known = not math.isnan(interval.low)
+        yield f" {name:<{width}}  " + (f"{interval.low:.3f} to {interval.high:.3f}" if known else "-")
+
+
+def _as_dict(intervals: Mapping[str, Interval], draws: int) -> dict[str, Any]:
+    if not intervals:
+        return {}
+    ends = {
+        name: [interval.low, interval.high] if not math.isnan(interval.low) else None
+        for name, interval in intervals.items()
+    }
+    return {"bootstrap": {"draws": draws, "intervals": ends}}
 
 
 def _write(record: dict[str, Any], path: Path) -> None:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from maskwatch.evaluation.bootstrap import Interval, bootstrap_intervals
 from maskwatch.evaluation.coco import ClassScore, CocoResult, coco_evaluate
 from maskwatch.evaluation.predictor import DetectorLike, predict
 
-__all__ = ["ClassScore", "CocoResult", "DetectorLike", "coco_evaluate", "predict"]
+__all__ = [
+    "ClassScore",
+    "CocoResult",
+    "DetectorLike",
+    "Interval",
+    "bootstrap_intervals",
+    "coco_evaluate",
+    "predict",
+]

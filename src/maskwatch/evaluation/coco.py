@@ -18,6 +18,7 @@ from maskwatch.errors import LabelError, MissingExtraError
 
 if TYPE_CHECKING:
     import supervision as sv
+    from pycocotools.cocoeval import COCOeval
 
 STAT_NAMES = (
     "AP",
@@ -99,6 +100,25 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
         LabelError: a prediction has a class id that the data set has no name for.
         MissingExtraError: pycocotools is not installed.
     """
+    evaluation = compare(detection_set, predictions)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.accumulate()
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        evaluation.summarize()
+    return CocoResult(
+        MappingProxyType(dict(zip(STAT_NAMES, map(float, evaluation.stats), strict=True))),
+        tuple(_class_scores(detection_set, evaluation.eval["precision"], evaluation.params.iouThrs)),
+        pictures=len(detection_set),
+        boxes=sum(detection_set.class_counts().values()),
+        printed=tuple(printed.getvalue().splitlines()),
+    )
+
+
+def compare(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -> COCOeval:
+    """Predictions matched to the ground truth, picture by picture; `accumulate` makes curves of it.
+
+    Arguments and errors are those of `coco_evaluate`.
+    """
     if len(predictions) != len(detection_set):
         raise ValueError(
             f"{len(predictions)} predictions for {len(detection_set)} samples; give one for each"
@@ -115,16 +135,7 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
         found.createIndex()
         evaluation = COCOeval(truth, found, "bbox")
         evaluation.evaluate()
-        evaluation.accumulate()
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        evaluation.summarize()
-    return CocoResult(
-        MappingProxyType(dict(zip(STAT_NAMES, map(float, evaluation.stats), strict=True))),
-        tuple(_class_scores(detection_set, evaluation.eval["precision"], evaluation.params.iouThrs)),
-        pictures=len(detection_set),
-        boxes=sum(detection_set.class_counts().values()),
-        printed=tuple(printed.getvalue().splitlines()),
-    )
+    return evaluation
 
 
 def require_pycocotools() -> None:
