@@ -114,10 +114,15 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
     )
 
 
-def compare(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -> COCOeval:
+def compare(
+    detection_set: DetectionSet,
+    predictions: Sequence[sv.Detections],
+    areas: Sequence[tuple[float, float]] | None = None,
+) -> COCOeval:
     """Predictions matched to the ground truth, picture by picture; `accumulate` makes curves of it.
 
-    Arguments and errors are those of `coco_evaluate`.
+    Arguments and errors are those of `coco_evaluate`; `areas` are ranges of box area in square pixels, in the
+    place of COCO's all, small, medium and large.
     """
     if len(predictions) != len(detection_set):
         raise ValueError(
@@ -134,6 +139,9 @@ def compare(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -
         truth.createIndex()
         found.createIndex()
         evaluation = COCOeval(truth, found, "bbox")
+        if areas is not None:
+            evaluation.params.areaRng = [list(area) for area in areas]
+            evaluation.params.areaRngLbl = [f"{low:g}-{high:g}" for low, high in areas]
         evaluation.evaluate()
     return evaluation
 
