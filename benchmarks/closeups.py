@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +24,10 @@ from maskwatch import Detector, MaskwatchError, read_image
 from maskwatch.data import DetectionSet, read_data
 from maskwatch.evaluation import coco_evaluate
 from maskwatch.labels import ClassMap
+from maskwatch.training.augment import View
 
 SPANS = (0.25, 0.5, 0.75)
 LEAST_VISIBLE = 0.5
-
-
-@dataclass(frozen=True)
-class Closeup:
-    """image (S, S, 3) uint8 RGB, boxes_xyxy (G, 4) float32 in its pixels, class_ids (G,)."""
-
-    image: npt.NDArray[np.uint8]
-    boxes_xyxy: npt.NDArray[np.float32]
-    class_ids: npt.NDArray[np.int64]
 
 
 def closeup(
@@ -43,7 +36,7 @@ def closeup(
     class_ids: npt.NDArray[np.int64],
     face: int,
     span: float,
-) -> Closeup | None:
+) -> View | None:
     """The square around a face in which it spans this share; None where the picture is too small for it."""
     box = boxes_xyxy[face]
     side = round(float((box[2:] - box[:2]).max()) / span)
@@ -57,10 +50,10 @@ def closeup(
     inside = moved.clip(0, side)
     visible = (inside[:, 2:] - inside[:, :2]).prod(1) / (moved[:, 2:] - moved[:, :2]).prod(1)
     kept = visible >= LEAST_VISIBLE
-    return Closeup(image[y0 : y0 + side, x0 : x0 + side], inside[kept], class_ids[kept])
+    return View(image[y0 : y0 + side, x0 : x0 + side], inside[kept], class_ids[kept])
 
 
-def closeups(detection_set: DetectionSet, span: float, least: float) -> tuple[DetectionSet, list[Closeup]]:
+def closeups(detection_set: DetectionSet, span: float, least: float) -> tuple[DetectionSet, list[View]]:
     """All close-ups of a set, and the set of their boxes."""
     samples, found = [], []
     for sample in detection_set.samples:
@@ -88,9 +81,14 @@ def measure(models: Sequence[str], data: Path, least: float) -> list[str]:
     """One line for each span and model."""
     lines = []
     detectors = [Detector(model, threshold=0.0, class_agnostic=False) for model in models]
+
+    @cache  # models of the same classes share their pictures
+    def cut(class_names: tuple[str, ...], span: float) -> tuple[DetectionSet, list[View]]:
+        return closeups(read_data(data, ClassMap(class_names)), span, least)
+
     for span in SPANS:
         for detector in detectors:
-            truths, pictures = closeups(read_data(data, ClassMap(detector.class_names)), span, least)
+            truths, pictures = cut(detector.class_names, span)
             if not pictures:
                 lines.append(f"span {span:.2f}  no face of {least:g} pixels with that much around it")
                 break

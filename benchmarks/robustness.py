@@ -10,8 +10,6 @@ face size are in pixels of the photograph. Output is a Markdown table, for MODEL
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +24,7 @@ import supervision as sv
 from maskwatch import Detector, MaskwatchError, read_image
 from maskwatch.data import DetectionSet, Sample, read_data
 from maskwatch.evaluation import coco_evaluate
-from maskwatch.evaluation.coco import compare
+from maskwatch.evaluation.coco import accumulate, compare, iou_index, mean_known
 from maskwatch.labels import ClassMap
 
 SIZES = ((0, 16), (16, 32), (32, 96), (96, 1e5))
@@ -204,15 +202,22 @@ class Outcome:
     shown: list[sv.Detections]
 
 
-def run(model: str, detection_set: DetectionSet, variant: Variant) -> Outcome:
-    measuring, showing = Detector(model, threshold=0.0, class_agnostic=False), Detector(model)
+@dataclass(frozen=True)
+class Detectors:
+    """One model twice: with all scores let through, NMS within classes; and as `detect` uses it."""
+
+    measuring: Detector
+    showing: Detector
+
+
+def run(detectors: Detectors, detection_set: DetectionSet, variant: Variant) -> Outcome:
     samples: list[Sample] = []
     everything: list[sv.Detections] = []
     shown: list[sv.Detections] = []
     for sample, scene in scenes(detection_set, variant):
         samples.append(sample)
-        everything.append(measuring(scene.image))
-        shown.append(showing(scene.image))
+        everything.append(detectors.measuring(scene.image))
+        shown.append(detectors.showing(scene.image))
     return Outcome(DetectionSet(detection_set.class_names, tuple(samples)), everything, shown)
 
 
@@ -234,29 +239,24 @@ def confusion(outcome: Outcome, least: float = 0.0) -> npt.NDArray[np.int64]:
 def by_size(outcome: Outcome) -> list[float | None]:
     """AP50 of each of `SIZES`, mean over the classes that have such faces."""
     evaluation = compare(outcome.truths, outcome.everything, [(low**2, high**2) for low, high in SIZES])
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.accumulate()
-    half = int(np.argmin(abs(evaluation.params.iouThrs - 0.5)))
-    scores: list[float | None] = []
-    for size in range(len(SIZES)):
-        known = evaluation.eval["precision"][half, :, :, size, -1]
-        known = known[known > -1]
-        scores.append(float(known.mean()) if known.size else None)
-    return scores
+    accumulate(evaluation)
+    precision = evaluation.eval["precision"][iou_index(evaluation, 0.5), ..., -1]  # (recall, class, size)
+    return [mean_known(precision[..., size]) for size in range(len(SIZES))]
 
 
 # ---- tables ----------------------------------------------------------------------------------------------
 
 
 def report(model: str, data: Path) -> Iterator[str]:
-    detection_set = read_data(data, ClassMap(Detector(model).class_names))
+    detectors = Detectors(Detector(model, threshold=0.0, class_agnostic=False), Detector(model))
+    detection_set = read_data(data, ClassMap(detectors.showing.class_names))
     names = detection_set.class_names
     yield f"### {model} on {data.name}"
     yield ""
     heads = ["variant", "AP50", *(f"`{name}` found as " + " / ".join((*names, "missed")) for name in names)]
     yield from _rows([heads, ["---"] + ["---:"] * (len(heads) - 1)])
     for title, variant in WHOLE.items():
-        outcome = run(model, detection_set, variant)
+        outcome = run(detectors, detection_set, variant)
         ap50 = coco_evaluate(outcome.truths, outcome.everything).stats["AP50"]
         yield from _rows([[title, f"{ap50:.3f}", *(_shares(row) for row in confusion(outcome))]])
         if variant is unchanged:
@@ -273,10 +273,10 @@ def report(model: str, data: Path) -> Iterator[str]:
         ]
     )
     yield ""
-    yield from _drawn_table(model, detection_set)
+    yield from _drawn_table(detectors, detection_set)
 
 
-def _drawn_table(model: str, detection_set: DetectionSet) -> Iterator[str]:
+def _drawn_table(detectors: Detectors, detection_set: DetectionSet) -> Iterator[str]:
     """Pictures all of whose faces are bare, so that what is found there was drawn, or is wrong."""
     bare = detection_set.class_names.index("no_mask")
     samples = tuple(s for s in detection_set.samples if len(s) and (s.class_ids == bare).all())
@@ -286,7 +286,7 @@ def _drawn_table(model: str, detection_set: DetectionSet) -> Iterator[str]:
     yield from _rows([["bare faces", "faces", "found as " + " / ".join((*chosen.class_names, "missed"))]])
     yield from _rows([["---", "---:", "---:"]])
     for title, variant in DRAWN.items():
-        row = confusion(run(model, chosen, variant), LEAST_DRAWN).sum(0)
+        row = confusion(run(detectors, chosen, variant), LEAST_DRAWN).sum(0)
         yield from _rows([[title, str(row.sum()), _shares(row)]])
     yield ""
 

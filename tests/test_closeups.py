@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
+from benchmark_module import load_benchmark
 from drawn_data import draw_faces
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def closeups(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     pytest.importorskip("pycocotools", reason="close-ups are measured as COCO does")
-    spec = importlib.util.spec_from_file_location("closeups", ROOT / "benchmarks" / "closeups.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "closeups", module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("closeups", monkeypatch)
 
 
 def test_the_face_spans_its_share(closeups: ModuleType) -> None:

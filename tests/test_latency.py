@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from benchmark_module import load_benchmark
 
 
 @pytest.fixture
-def latency() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("latency", ROOT / "benchmarks" / "latency.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def latency(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return load_benchmark("latency", monkeypatch)
 
 
 @pytest.mark.usefixtures("tiny_embedded")

@@ -29,7 +29,10 @@ def train(
         ),
     ],
     recipe: Annotated[
-        str, typer.Option(help="'default', 'seed' (as the TF Object Detection API did), or a TOML file.")
+        str,
+        typer.Option(
+            help="'default', one of its later stages 'polish', 'settle', 'fast', 'seed', or a TOML file."
+        ),
     ] = "default",
     val: Annotated[
         list[Path] | None, typer.Option(help="Validation folder; else a tenth of the pictures is held out.")

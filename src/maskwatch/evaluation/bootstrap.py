@@ -6,8 +6,6 @@ such draw (Efron 1979). Pictures, not boxes, because the faces of one picture su
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskwatch.data.dataset import DetectionSet
-from maskwatch.evaluation.coco import compare
+from maskwatch.evaluation.coco import accumulate, compare, iou_index, mean_known
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -72,11 +70,10 @@ def bootstrap_intervals(
 
 
 def _scores(evaluation: COCOeval, class_names: Sequence[str]) -> dict[str, float]:
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.accumulate()
+    accumulate(evaluation)
     precision = evaluation.eval["precision"][..., 0, 0]  # (IoU, recall, class); −1 where there is no box
     recall = evaluation.eval["recall"][..., 0, 0]  # (IoU, class)
-    half, three_quarters = (int(np.argmin(abs(evaluation.params.iouThrs - iou))) for iou in (0.5, 0.75))
+    half, three_quarters = iou_index(evaluation, 0.5), iou_index(evaluation, 0.75)
     by_class = {f"AP50 {name}": _mean(precision[half, :, i]) for i, name in enumerate(class_names)}
     return {
         "AP": _mean(precision),
@@ -87,8 +84,8 @@ def _scores(evaluation: COCOeval, class_names: Sequence[str]) -> dict[str, float
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:
-    known = values[values > -1]
-    return float(known.mean()) if known.size else float("nan")
+    mean = mean_known(values)
+    return float("nan") if mean is None else mean
 
 
 def _interval(scores: npt.NDArray[np.float64]) -> Interval:

@@ -101,13 +101,12 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
         MissingExtraError: pycocotools is not installed.
     """
     evaluation = compare(detection_set, predictions)
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.accumulate()
+    accumulate(evaluation)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         evaluation.summarize()
     return CocoResult(
         MappingProxyType(dict(zip(STAT_NAMES, map(float, evaluation.stats), strict=True))),
-        tuple(_class_scores(detection_set, evaluation.eval["precision"], evaluation.params.iouThrs)),
+        tuple(_class_scores(detection_set, evaluation)),
         pictures=len(detection_set),
         boxes=sum(detection_set.class_counts().values()),
         printed=tuple(printed.getvalue().splitlines()),
@@ -144,6 +143,23 @@ def compare(
             evaluation.params.areaRngLbl = [f"{low:g}-{high:g}" for low, high in areas]
         evaluation.evaluate()
     return evaluation
+
+
+def accumulate(evaluation: COCOeval) -> None:
+    """Fills `evaluation.eval` with its curves, without what pycocotools says meanwhile."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.accumulate()
+
+
+def iou_index(evaluation: COCOeval, iou: float) -> int:
+    """Where an IoU threshold stands on the first axis of `evaluation.eval`'s curves."""
+    return int(np.flatnonzero(np.isclose(evaluation.params.iouThrs, iou))[0])
+
+
+def mean_known(values: npt.NDArray[np.float64]) -> float | None:
+    """Mean of what could be measured; pycocotools fills in −1 where a class has no ground truth."""
+    known = values[values > -1]
+    return float(known.mean()) if known.size else None
 
 
 def require_pycocotools() -> None:
@@ -195,15 +211,8 @@ def _row(image_id: int, box_xyxy: npt.NDArray[Any], class_id: int) -> dict[str, 
     }
 
 
-def _class_scores(
-    detection_set: DetectionSet, precision: npt.NDArray[np.float64], iou_thresholds: npt.NDArray[np.float64]
-) -> Iterator[ClassScore]:
-    at_half = int(np.flatnonzero(np.isclose(iou_thresholds, 0.5))[0])
+def _class_scores(detection_set: DetectionSet, evaluation: COCOeval) -> Iterator[ClassScore]:
+    precision, at_half = evaluation.eval["precision"], iou_index(evaluation, 0.5)
     for class_id, (name, boxes) in enumerate(detection_set.class_counts().items()):
         curves = precision[:, :, class_id, 0, -1]  # (IoU, recall), for boxes of all areas, 100 detections
-        yield ClassScore(name, boxes, _mean(curves), _mean(curves[at_half]))
-
-
-def _mean(values: npt.NDArray[np.float64]) -> float | None:
-    known = values[values > -1]  # pycocotools fills in −1 where a class has no ground truth
-    return float(known.mean()) if known.size else None
+        yield ClassScore(name, boxes, mean_known(curves), mean_known(curves[at_half]))
