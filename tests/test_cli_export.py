@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from maskwatch import Detector, load_model_file
 from maskwatch.cli.app import main
 from maskwatch.training.checkpoint import FORMAT_KEY, describe
 from maskwatch.training.recipe import Recipe
-from tiny_network import one_thread, tiny_network
+from tiny_network import noisy_pictures, one_thread, tiny_network
 
 CLASSES = ("face", "back")
 
@@ -32,14 +33,18 @@ def single_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `maskwatch train` writes it, for pictures so small that there are less than a hundred candidates."""
-    network = tiny_network(len(CLASSES), 32)
+    """For pictures so small that there are less than a hundred candidates."""
+    return write_checkpoint(tmp_path_factory.mktemp("run") / "best.ckpt", 32)
+
+
+def write_checkpoint(target: Path, size: int) -> Path:
+    """As `maskwatch train` does."""
+    network = tiny_network(len(CLASSES), size)
     content = {
-        FORMAT_KEY: describe(Recipe(size=32), CLASSES, "noise"),
+        FORMAT_KEY: describe(Recipe(size=size), CLASSES, "noise"),
         "state_dict": {f"network.{key}": value for key, value in network.state_dict().items()},
         "global_step": 9,
     }
-    target = tmp_path_factory.mktemp("run") / "best.ckpt"
     torch.save(content, target)
     return target
 
@@ -76,11 +81,27 @@ def test_export_then_detect(
     assert load_model_file(target).metadata == about
 
 
+def test_a_file_that_looks_twice_finds_the_large_ones_at_half_size(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "best.ckpt", 64)
+    once, twice = tmp_path / "once.onnx", tmp_path / "twice.onnx"
+    assert run(checkpoint, "-o", once) == 0
+    assert run(checkpoint, "-o", twice, "--two-scales") == 0
+    picture = noisy_pictures(1, 64)[0]
+    one, two = (Detector(path, threshold=0.0)(picture) for path in (once, twice))
+    sides = np.sqrt(np.prod(two.xyxy[:, 2:] - two.xyxy[:, :2], 1))
+    assert len(one) > 10
+    assert len(two) > 10
+    assert (sides > 40).any(), "the large ones come from the second look"
+    assert load_model_file(twice).metadata.box_voting
+    assert twice.stat().st_size < 1.05 * once.stat().st_size, "the weights are stored once"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["-o", "x.ckpt"], "ends in .onnx"),
         (["-o", "x.onnx", "--size", "100"], "multiples of 32"),
+        (["-o", "x.onnx", "--size", "96", "--two-scales"], "multiples of 64"),
         (["-o", "x.onnx", "--size", "large"], "'large' is no size"),
         (["-o", "x.onnx", "--threshold", "mask=0.5"], "no class 'mask'; use face, back"),
         (["-o", "x.onnx", "--threshold", "1.5"], "from 0 to 1"),

@@ -123,6 +123,16 @@ def test_boxes_are_compared_clipped_and_compete_unclipped() -> None:
     assert not is_right(boxes(shown[0]), candidates, SETTING, SIZE)
 
 
+def test_boxes_are_compared_as_they_are_placed_and_compete_as_they_were() -> None:
+    """Voting has moved both towards each other; as placed, NMS would keep but one of them."""
+    raw = boxes(FIRST, FAR)
+    placed = np.array([[1, 0, 11, 10], [2, 0, 12, 10]], np.float32)
+    candidates = Boxes(raw.boxes_xyxy, raw.scores, raw.class_ids, placed)
+    given_out = Boxes(placed, raw.scores, raw.class_ids)
+    assert is_right(given_out, candidates, SETTING, SIZE)
+    assert not is_right(raw, candidates, SETTING, SIZE)
+
+
 def test_of_equal_scores_beyond_the_candidates_any_may_be_found() -> None:
     apart = [((x, y, x + 1, y + 1), 0.7, 0) for y in range(20, 100, 2) for x in range(0, 100, 2)]
     apart += [((x, y, x + 1, y + 1), 0.7, 0) for y in range(21, 41, 2) for x in range(1, 100, 2)]

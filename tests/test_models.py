@@ -41,6 +41,7 @@ def test_props_are_the_contract() -> None:
         "maskwatch.trained_on": "200 pictures, “ours”",
         "maskwatch.created": "2025-03-04",
         "maskwatch.recipe": "default",
+        "maskwatch.box_voting": "false",
     }
 
 
@@ -54,7 +55,9 @@ def test_props_there_and_back(
     classes: tuple[str, ...], size: tuple[int, int], text: str, data: st.DataObject
 ) -> None:
     thresholds = data.draw(st.tuples(*[st.floats(0, 1)] * len(classes)))
-    about = ModelMetadata(text, text, classes, size, "letterbox", thresholds, text, text, text)
+    about = ModelMetadata(
+        text, text, classes, size, "letterbox", thresholds, text, text, text, data.draw(st.booleans())
+    )
     assert ModelMetadata.from_props(about.to_props() | {"other": "entry"}) == about
 
 

@@ -135,6 +135,19 @@ def test_boxes_are_clipped_after_nms() -> None:
     assert found.boxes_xyxy.tolist() == [[0, 0, 10, 10], [0, 0, 10, 10]]
 
 
+def test_boxes_of_a_class_vote_where_the_best_one_lies() -> None:
+    """Weights by hand: IoU 2/3 and score 0.5 against 0.8; the other class has no vote."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [2, 0, 12, 10], [5, 5, 5, 5]])
+    scores = torch.tensor([[0.8, 0.1], [0.5, 0.7], [0.9, 0.1]])
+    outputs = _outputs(boxes, scores)
+    (found,) = detect(*outputs, boxes, (32, 32), score_threshold=0.75, voting=True)
+    weight = (5 / 8) ** 2 * (1 / 3) ** 3
+    x0 = 2 * weight / (1 + weight)
+    assert found.boxes_xyxy[0].tolist() == [5, 5, 5, 5]  # a point overlaps nothing, not even itself
+    assert found.boxes_xyxy[1].tolist() == pytest.approx([x0, 0, 10 + x0, 10])
+    assert found.scores.tolist() == pytest.approx([0.9, 0.8])
+
+
 def test_at_most_a_hundred_and_possibly_none() -> None:
     corners = torch.arange(150.0)[:, None] * 20
     boxes = torch.cat([corners, corners * 0, corners + 10, corners * 0 + 10], 1)

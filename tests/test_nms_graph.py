@@ -103,6 +103,23 @@ def test_pictures_of_a_batch_do_not_mix_and_the_rest_is_padded(session: ort.Infe
     assert classes[2, :2].tolist() == [BARE, MASK]
 
 
+def test_boxes_of_a_class_vote_where_the_best_one_lies() -> None:
+    """Weights by hand: IoU 2/3 and score 0.5 against 0.8 give (5/8)² (1/3)³ = 0.0145; below IoU 0.5, none."""
+    model = nms_graph(K, (64, 96), THRESHOLDS, voting=True)
+    onnx.checker.check_model(model, full_check=True)
+    voting = ort.InferenceSession(model.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"])
+    weight = (5 / 8) ** 2 * (1 / 3) ** 3
+    x0 = 2 * weight / (1 + weight)
+    candidates = [(FIRST, 0.8, MASK), (NEAR, 0.6, BARE), (NEAR, 0.5, MASK), (FAR, 0.4, MASK)]
+    boxes, scores, _, counts = run(voting, [candidates, []])
+    assert counts.tolist() == [1, 0]
+    np.testing.assert_allclose(boxes[0, 0], [x0, 0, 10 + x0, 10], rtol=1e-5)
+    assert scores[0, 0] == pytest.approx(0.8)
+    assert not boxes[1].any()
+    point = [((5, 5, 5, 5), 0.9, MASK)]  # overlaps nothing, not even itself
+    assert run(voting, [point])[0][0, 0].tolist() == [5, 5, 5, 5]
+
+
 @pytest.mark.parametrize("class_agnostic", [True, False])
 def test_the_best_hundred_of_all_classes_stay(session: ort.InferenceSession, class_agnostic: bool) -> None:
     candidates = [((x, 0, x + 0.5, 1), 0.99 - x / 1000, x % 2) for x in range(K)]

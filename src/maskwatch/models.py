@@ -27,7 +27,8 @@ _CHECKPOINT_SUFFIXES = (".ckpt", ".safetensors", ".pt", ".pth")
 class ModelMetadata:
     """What a model file says about itself; stored in the ONNX `metadata_props`, each as a string.
 
-    `input_size` is (H, W) in pixels; `thresholds` holds one score for each class.
+    `input_size` is (H, W) in pixels; `thresholds` holds one score for each class; `box_voting` says whether
+    a box is the mean of those that NMS found it to stand for.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelMetadata:
     trained_on: str = ""
     created: str = ""
     recipe: str = ""
+    box_voting: bool = False
 
     def to_props(self) -> dict[str, str]:
         """The `metadata_props` of a model file; `from_props` reads them back."""
@@ -53,6 +55,7 @@ class ModelMetadata:
             "trained_on": self.trained_on,
             "created": self.created,
             "recipe": self.recipe,
+            "box_voting": json.dumps(self.box_voting),
         }
         return {_PREFIX + key: value for key, value in props.items()}
 
@@ -78,6 +81,7 @@ class ModelMetadata:
             input_size=_input_size(ours),
             resize=_resize(ours),
             thresholds=_thresholds(ours),
+            box_voting=ours.get("box_voting") == "true",  # files before 0.1.0's second set of weights lack it
             **texts,
         )
 

@@ -50,6 +50,10 @@ def export(
         Path | None,
         typer.Option(help="Photograph or folder to compare on; else those of --tune, else two portraits."),
     ] = None,
+    two_scales: Annotated[
+        bool,
+        typer.Option("--two-scales", help="Look again at half the size, for faces that fill the picture."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the model file.")] = False,
 ) -> None:
     """Write a checkpoint as one ONNX file that is the whole model: uint8 pictures in, detections out.
@@ -64,7 +68,7 @@ def export(
 
     _check(out, threshold, tune, force)
     loaded = load_checkpoint(checkpoint)
-    detector = TorchDetector.of(loaded, parse_size(size))
+    detector = TorchDetector.of(loaded, parse_size(size), two_scales=two_scales)
     photographs = photographs_at(verify_on) if verify_on is not None else own_photographs()
     thresholds = _thresholds(threshold, loaded.class_names)
     if tune:
@@ -72,7 +76,7 @@ def export(
         thresholds = _tuned(detector, validation)
         photographs = photographs if verify_on is not None else _photographs_of(validation)
     metadata = describe_model(loaded, name or out.stem, detector.input_size, thresholds)
-    typer.echo(export_network(loaded.network, metadata, out, photographs))
+    typer.echo(export_network(detector.network, metadata, out, photographs))
     _report(out, metadata)
 
 

@@ -28,21 +28,28 @@ IOU_TOLERANCE = 5e-3
 
 @dataclass(frozen=True)
 class Boxes:
-    """Detections of a picture, or candidates for them: (D, 4) xyxy in pixels, (D,), (D,)."""
+    """Detections of a picture, or candidates for them: (D, 4) xyxy in pixels, (D,), (D,).
+
+    placed_xyxy (D, 4): of candidates, the boxes that are given out for those that NMS keeps.
+    """
 
     boxes_xyxy: FloatArray
     scores: FloatArray
     class_ids: npt.NDArray[np.int64]
+    placed_xyxy: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def take(self, rows: npt.NDArray[np.intp]) -> Boxes:
-        return Boxes(self.boxes_xyxy[rows], self.scores[rows], self.class_ids[rows])
+        placed = None if self.placed_xyxy is None else self.placed_xyxy[rows]
+        return Boxes(self.boxes_xyxy[rows], self.scores[rows], self.class_ids[rows], placed)
 
-    def clipped(self, size_hw: tuple[int, int]) -> Boxes:
+    def given_out(self, size_hw: tuple[int, int]) -> Boxes:
+        """What these are as detections: placed, and clipped to the picture."""
         limits = np.array([size_hw[1], size_hw[0]] * 2, np.float32)
-        return Boxes(self.boxes_xyxy.clip(0, limits), self.scores, self.class_ids)
+        placed = self.boxes_xyxy if self.placed_xyxy is None else self.placed_xyxy
+        return Boxes(placed.clip(0, limits), self.scores, self.class_ids)
 
 
 @dataclass(frozen=True)
@@ -69,10 +76,11 @@ def match(expected: Boxes, actual: Boxes) -> Match:
     """Pairs detections of one class whose boxes and scores agree, the closest first, whatever their order."""
     fits, box_gaps = _fits(expected, actual)
     score_gaps = np.abs(expected.scores[:, None] - actual.scores)
+    gaps = box_gaps / BOX_TOLERANCE + score_gaps / SCORE_TOLERANCE  # voting can put two boxes in one place
     left = np.ones(len(expected), np.bool_)
     right = np.ones(len(actual), np.bool_)
     differences = [(0.0, 0.0)]
-    for flat in np.argsort(np.where(fits, box_gaps, np.inf), axis=None)[: fits.sum()]:
+    for flat in np.argsort(np.where(fits, gaps, np.inf), axis=None)[: fits.sum()]:
         row, column = np.unravel_index(flat, fits.shape)
         if left[row] and right[column]:
             left[row] = right[column] = False
@@ -99,7 +107,7 @@ def is_right(found: Boxes, pairs: Boxes, setting: Setting, size_hw: tuple[int, i
         size_hw: the network's input in pixels.
     """
     candidates, certain = _candidates(pairs)
-    fits, _ = _fits(candidates.clipped(size_hw), found)  # (K, D)
+    fits, _ = _fits(candidates.given_out(size_hw), found)  # (K, D)
     edges = setting.thresholds[found.class_ids]
     if not fits.any(0).all() or (found.scores <= edges - _slack(edges)).any():
         return False  # one is no candidate, or does not count

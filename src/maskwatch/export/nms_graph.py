@@ -35,6 +35,7 @@ postprocess (
   float border_low = {{0}}, float[4] border_high = {{{width}, {height}, {width}, {height}}},
   int64 no_class = {{-1}}, int64 first_class = {{0}}, int64[1, {c}, 1] class_of_row = {{{rows}}},
   int64 limit = {{{m}}}, int64[1] limits = {{{m}}}, int64[2] picture_and_candidate = {{0, 2}},
+  float one = {{1}}, float two = {{2}}, float tiny = {{1e-30}},
   int64[1] axis_0 = {{0}}, int64[1] axis_1 = {{1}}, int64[1] axis_2 = {{2}}, int64[3] four = {{1, 1, 4}}
 > {{
   # Which candidates count, (N, K), and in which row, (N, C, K).
@@ -69,7 +70,8 @@ postprocess (
   best_places_3d = Unsqueeze (best_places, axis_2)
   best_places_of_corners = Expand (best_places_3d, four)
   best_boxes = GatherElements <axis = 1> (candidate_boxes, best_places_of_corners)
-  boxes_from_zero = Max (best_boxes, border_low)
+{voting}
+  boxes_from_zero = Max (placed_boxes, border_low)
   clipped_boxes = Min (boxes_from_zero, border_high)
   is_used_3d = Unsqueeze (is_used, axis_2)
   boxes = Where (is_used_3d, clipped_boxes, zero_score)
@@ -78,14 +80,62 @@ postprocess (
 }}
 """
 
+# `network.postprocess.vote`: overlaps of the M best with all K, (N, M, K), and the means that follow.
+_VOTING = """
+  best_x0, best_y0, best_x1, best_y1 = Split <axis = 2, num_outputs = 4> (best_boxes)
+  boxes_by_corner = Transpose <perm = [0, 2, 1]> (candidate_boxes)
+  all_x0, all_y0, all_x1, all_y1 = Split <axis = 1, num_outputs = 4> (boxes_by_corner)
+  left = Max (best_x0, all_x0)
+  right = Min (best_x1, all_x1)
+  shared_signed_width = Sub (right, left)
+  shared_width = Relu (shared_signed_width)
+  top = Max (best_y0, all_y0)
+  bottom = Min (best_y1, all_y1)
+  shared_signed_height = Sub (bottom, top)
+  shared_height = Relu (shared_signed_height)
+  shared = Mul (shared_width, shared_height)
+  best_width = Sub (best_x1, best_x0)
+  best_height = Sub (best_y1, best_y0)
+  best_area = Mul (best_width, best_height)
+  all_width = Sub (all_x1, all_x0)
+  all_height = Sub (all_y1, all_y0)
+  all_area = Mul (all_width, all_height)
+  both_areas = Add (best_area, all_area)
+  joint = Sub (both_areas, shared)
+  joint_or_tiny = Max (joint, tiny)
+  iou = Div (shared, joint_or_tiny)
+  iou_doubled = Mul (iou, two)
+  nearness_signed = Sub (iou_doubled, one)
+  nearness = Relu (nearness_signed)
+  nearness_2 = Mul (nearness, nearness)
+  nearness_3 = Mul (nearness_2, nearness)
+  best_classes_3d = Unsqueeze (best_classes, axis_2)
+  candidate_classes_3d = Unsqueeze (candidate_classes, axis_1)
+  same_class = Equal (best_classes_3d, candidate_classes_3d)
+  finite_scores = Max (candidate_scores_3d, zero_score)
+  scores_2 = Mul (finite_scores, finite_scores)
+  any_weight = Mul (scores_2, nearness_3)
+  weight = Where (same_class, any_weight, zero_score)
+  total = ReduceSum <keepdims = 1> (weight, axis_2)
+  has_votes = Greater (total, zero_score)
+  total_or_tiny = Max (total, tiny)
+  weighted_boxes = MatMul (weight, candidate_boxes)
+  voted_boxes = Div (weighted_boxes, total_or_tiny)
+  placed_boxes = Where (has_votes, voted_boxes, best_boxes)
+"""
+_NO_VOTING = "placed_boxes = Identity (best_boxes)"
 
-def nms_graph(candidates: int, size_hw: tuple[int, int], thresholds: Sequence[float]) -> onnx.ModelProto:
+
+def nms_graph(
+    candidates: int, size_hw: tuple[int, int], thresholds: Sequence[float], *, voting: bool = False
+) -> onnx.ModelProto:
     """Per-class thresholds, NMS, the best hundred, padded outputs.
 
     Args:
         candidates: K, at least `MAX_DETECTIONS`.
         size_hw: the network's input in pixels, to clip to.
         thresholds: default score threshold of each class.
+        voting: place boxes as `network.postprocess.vote` does.
 
     Returns:
         A model with inputs `candidate_boxes` (N, K, 4) xyxy in pixels, not clipped, `candidate_scores` (N, K)
@@ -100,6 +150,7 @@ def nms_graph(candidates: int, size_hw: tuple[int, int], thresholds: Sequence[fl
             m=MAX_DETECTIONS,
             thresholds=", ".join(f"{value:.9g}" for value in thresholds),
             iou_threshold=IOU_THRESHOLD,
+            voting=_VOTING if voting else _NO_VOTING,
             class_agnostic=int(CLASS_AGNOSTIC),
             height=size_hw[0],
             width=size_hw[1],

@@ -15,7 +15,7 @@ from maskwatch._version import __version__
 from maskwatch.errors import ExportError
 from maskwatch.export.nms_graph import IR_VERSION, OPSET, nms_graph
 from maskwatch.models import ModelMetadata
-from maskwatch.network import SSD, preprocess
+from maskwatch.network import SSD, TwoScales, preprocess
 from maskwatch.network.boxes import decode
 from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS
 
@@ -25,7 +25,7 @@ _CANDIDATES = ("candidate_boxes", "candidate_scores", "candidate_classes")
 class CandidateNetwork(nn.Module):
     """Pictures to the best (anchor, class) pairs, as `network.postprocess.detect` picks them before NMS."""
 
-    def __init__(self, network: SSD, size_hw: tuple[int, int]) -> None:
+    def __init__(self, network: SSD | TwoScales, size_hw: tuple[int, int]) -> None:
         super().__init__()
         self.network = network
         self.anchors_xyxy: Tensor
@@ -56,12 +56,13 @@ class CandidateNetwork(nn.Module):
         return self.count + self.padding
 
 
-def build_model(network: SSD, metadata: ModelMetadata) -> onnx.ModelProto:
+def build_model(network: SSD | TwoScales, metadata: ModelMetadata) -> onnx.ModelProto:
     """The whole model as one ONNX graph: normalisation, network, decoding, thresholds, NMS.
 
     Args:
         network: on the CPU; it is put into evaluation mode.
-        metadata: `input_size` and `thresholds` go into the graph, all of it into `metadata_props`.
+        metadata: `input_size`, `thresholds` and `box_voting` go into the graph, all of it into
+            `metadata_props`.
 
     Returns:
         A model that `onnx.checker` has checked, with `images` as its only required input. The same network
@@ -69,7 +70,9 @@ def build_model(network: SSD, metadata: ModelMetadata) -> onnx.ModelProto:
     """
     candidate_network = CandidateNetwork(network, metadata.input_size).eval()
     front = _without_traces(_trace(candidate_network, metadata.input_size))
-    back = nms_graph(candidate_network.candidates, metadata.input_size, metadata.thresholds)
+    back = nms_graph(
+        candidate_network.candidates, metadata.input_size, metadata.thresholds, voting=metadata.box_voting
+    )
     model = compose.merge_models(
         front,
         back,

@@ -15,13 +15,16 @@ from maskwatch.export.nms_graph import CLASS_AGNOSTIC
 from maskwatch.export.photographs import BATCH, Photograph
 from maskwatch.images import UInt8Array, fit
 from maskwatch.models import ModelMetadata
-from maskwatch.network import SSD, preprocess
+from maskwatch.network import SSD, TwoScales, preprocess
 from maskwatch.network.boxes import decode
-from maskwatch.network.postprocess import IOU_THRESHOLD, MAX_DETECTIONS, select
+from maskwatch.network.postprocess import CANDIDATES, IOU_THRESHOLD, MAX_DETECTIONS, best_pairs, select, vote
 from maskwatch.runtimes import OnnxRuntime, RawDetections
 
 NEAR_ZERO = 1e-6
 """A threshold that nearly every picture has a hundred detections above, so that there is much to compare."""
+
+SPARE = 500
+"""Pairs beyond the `CANDIDATES` best that the file may have taken instead, where scores are equal."""
 
 
 @dataclass(frozen=True)
@@ -58,23 +61,32 @@ class _Answer:
 
     boxes_xyxy: torch.Tensor
     scores: torch.Tensor
+    voting: bool
 
     def detections(self, setting: Setting, size_hw: tuple[int, int]) -> Boxes:
         thresholds = torch.from_numpy(setting.thresholds)
         found = select(
-            self.boxes_xyxy, self.scores, size_hw, thresholds, setting.iou_threshold, setting.class_agnostic
+            self.boxes_xyxy,
+            self.scores,
+            size_hw,
+            thresholds,
+            setting.iou_threshold,
+            setting.class_agnostic,
+            self.voting,
         )
         return Boxes(found.boxes_xyxy.numpy(), found.scores.numpy(), found.class_ids.numpy())
 
     def pairs(self) -> Boxes:
-        anchors, classes = self.scores.shape
-        boxes_xyxy = self.boxes_xyxy.repeat_interleave(classes, 0)  # (A·C, 4)
-        class_ids = torch.arange(classes).repeat(anchors)
-        return Boxes(boxes_xyxy.numpy(), self.scores.flatten().numpy(), class_ids.numpy())
+        """Every pair of box and class that may be found; of equals at the end of the list, either may."""
+        pairs = best_pairs(self.boxes_xyxy, self.scores, CANDIDATES + SPARE)
+        placed = None
+        if self.voting:
+            placed = vote(pairs, pairs.take(torch.arange(min(CANDIDATES, len(pairs.scores))))).numpy()
+        return Boxes(pairs.boxes_xyxy.numpy(), pairs.scores.numpy(), pairs.class_ids.numpy(), placed)
 
 
 def verify(
-    path: str | Path, network: SSD, metadata: ModelMetadata, photographs: Sequence[Photograph]
+    path: str | Path, network: SSD | TwoScales, metadata: ModelMetadata, photographs: Sequence[Photograph]
 ) -> Verification:
     """Runs a model file and its network on the same pictures and compares every detection.
 
@@ -101,13 +113,13 @@ def verify(
 
 
 def _comparisons(
-    runtime: OnnxRuntime, network: SSD, metadata: ModelMetadata, fitted: Sequence[UInt8Array]
+    runtime: OnnxRuntime, network: SSD | TwoScales, metadata: ModelMetadata, fitted: Sequence[UInt8Array]
 ) -> Iterator[tuple[int, _Answer, Setting, Boxes]]:
     """Row of the picture, what torch computes for it, a setting, what the file finds in that setting."""
     for size in (1, BATCH):
         for start in range(0, len(fitted), size):
             batch = np.stack(fitted[start : start + size])
-            answers = _torch_answers(network, batch, metadata.input_size)
+            answers = _torch_answers(network, batch, metadata)
             for setting, raw in _file_answers(runtime, batch, metadata):
                 for row, answer in enumerate(answers):
                     yield start + row, answer, setting, unpad(raw, row)
@@ -138,12 +150,12 @@ def unpad(raw: RawDetections, row: int) -> Boxes:
     return Boxes(raw.boxes[row, :count], scores[:count], classes[:count])
 
 
-def _torch_answers(network: SSD, batch: UInt8Array, size_hw: tuple[int, int]) -> list[_Answer]:
+def _torch_answers(network: SSD | TwoScales, batch: UInt8Array, metadata: ModelMetadata) -> list[_Answer]:
     with torch.inference_mode():
         encodings, logits = network(preprocess(torch.from_numpy(batch)))
-        boxes_xyxy = decode(encodings, network.anchors_xyxy(size_hw))  # (N, A, 4)
+        boxes_xyxy = decode(encodings, network.anchors_xyxy(metadata.input_size))  # (N, A, 4)
         scores = logits[..., 1:].sigmoid()  # (N, A, C)
-    return [_Answer(*pair) for pair in zip(boxes_xyxy, scores, strict=True)]
+    return [_Answer(*pair, metadata.box_voting) for pair in zip(boxes_xyxy, scores, strict=True)]
 
 
 def _file_answers(

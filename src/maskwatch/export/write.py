@@ -12,7 +12,7 @@ from maskwatch.export.onnx import build_model
 from maskwatch.export.photographs import Photograph
 from maskwatch.export.verify import Verification, verify
 from maskwatch.models import ModelMetadata
-from maskwatch.network import SSD
+from maskwatch.network import SSD, TwoScales
 from maskwatch.outputs import make_folder, replacing, writing
 from maskwatch.training.checkpoint import Checkpoint
 from maskwatch.training.recipe import plain
@@ -41,11 +41,12 @@ def describe_model(
         trained_on=checkpoint.trained_on,
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),
         recipe=json.dumps({**plain(checkpoint.recipe), "step": checkpoint.step}),
+        box_voting=checkpoint.recipe.box_voting,
     )
 
 
 def export_network(
-    network: SSD, metadata: ModelMetadata, target: str | Path, photographs: Sequence[Photograph]
+    network: SSD | TwoScales, metadata: ModelMetadata, target: str | Path, photographs: Sequence[Photograph]
 ) -> Verification:
     """Writes a model file, reads it back and compares it with the network; only then it gets its name.
 

@@ -24,6 +24,8 @@ class SSD(nn.Module):
         anchors: the anchors that the head predicts for.
     """
 
+    size_multiple = SIZE_MULTIPLE
+
     def __init__(self, num_classes: int, anchors: AnchorSpec | None = None) -> None:
         super().__init__()
         if num_classes < 1:

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from maskwatch.errors import CheckpointError, OptionError
 from maskwatch.images import Placement, ResizeRule, fit
-from maskwatch.network import SSD, AnchorSpec, preprocess
+from maskwatch.network import SSD, AnchorSpec, TwoScales, preprocess
 from maskwatch.network.postprocess import IOU_THRESHOLD, TensorDetections, detect
-from maskwatch.network.ssd import SIZE_MULTIPLE
 from maskwatch.training.recipe import Recipe, plain, recipe_of
 
 if TYPE_CHECKING:
@@ -87,17 +86,18 @@ class TorchDetector:
 
     def __init__(
         self,
-        network: SSD,
+        network: SSD | TwoScales,
         class_names: Sequence[str],
         size_hw: tuple[int, int],
         resize: ResizeRule = "letterbox",
         *,
         class_agnostic: bool = True,
         score_threshold: float = 1e-8,
+        voting: bool = False,
     ) -> None:
         self.network, self.class_names = network.eval(), tuple(class_names)
         self.input_size, self.resize = size_hw, resize
-        self.class_agnostic, self.score_threshold = class_agnostic, score_threshold
+        self.class_agnostic, self.score_threshold, self.voting = class_agnostic, score_threshold, voting
 
     @classmethod
     def load(
@@ -112,22 +112,31 @@ class TorchDetector:
 
     @classmethod
     def of(
-        cls, checkpoint: Checkpoint, size_hw: tuple[int, int] | None = None, *, class_agnostic: bool = True
+        cls,
+        checkpoint: Checkpoint,
+        size_hw: tuple[int, int] | None = None,
+        *,
+        class_agnostic: bool = True,
+        two_scales: bool = False,
     ) -> TorchDetector:
-        """From a checkpoint, at the size it was trained for or another one.
+        """From a checkpoint, at the size it was trained for or another one; with a second look at half of it.
 
         Raises:
             OptionError: the network cannot take that size.
         """
         size_hw = size_hw or (checkpoint.recipe.size, checkpoint.recipe.size)
-        if any(side <= 0 or side % SIZE_MULTIPLE for side in size_hw):
-            raise OptionError(f"size {size_hw[0]}x{size_hw[1]}: give multiples of {SIZE_MULTIPLE}, e.g. 640")
+        network = TwoScales(checkpoint.network) if two_scales else checkpoint.network
+        if any(side <= 0 or side % network.size_multiple for side in size_hw):
+            raise OptionError(
+                f"size {size_hw[0]}x{size_hw[1]}: give multiples of {network.size_multiple}, e.g. 640"
+            )
         return cls(
-            checkpoint.network,
+            network,
             checkpoint.class_names,
             size_hw,
             checkpoint.recipe.resize,
             class_agnostic=class_agnostic,
+            voting=checkpoint.recipe.box_voting,
         )
 
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[sv.Detections]:
@@ -138,7 +147,13 @@ class TorchDetector:
             encodings, logits = self.network(preprocess(batch))
         return to_supervision(
             postprocess(
-                self.network, encodings, logits, self.input_size, self.class_agnostic, self.score_threshold
+                self.network,
+                encodings,
+                logits,
+                self.input_size,
+                self.class_agnostic,
+                self.voting,
+                self.score_threshold,
             ),
             [placement for _, placement in fitted],
             self.class_names,
@@ -146,11 +161,12 @@ class TorchDetector:
 
 
 def postprocess(
-    network: SSD,
+    network: SSD | TwoScales,
     encodings: Tensor,
     logits: Tensor,
     size_hw: tuple[int, int],
     class_agnostic: bool,
+    voting: bool,
     score_threshold: float = 1e-8,
 ) -> list[TensorDetections]:
     """Head outputs of one batch → detections in pixels of the network's input."""
@@ -162,6 +178,7 @@ def postprocess(
         score_threshold=score_threshold,
         iou_threshold=IOU_THRESHOLD,
         class_agnostic=class_agnostic,
+        voting=voting,
     )
 
 

@@ -142,7 +142,9 @@ class DetectionModule(L.LightningModule):
         """Collects detections; COCO's numbers need all of them at once."""
         size_hw = (batch.images.shape[1], batch.images.shape[2])
         encodings, logits = self.network(preprocess(batch.images))
-        found = postprocess(self.network, encodings, logits, size_hw, class_agnostic=False)
+        found = postprocess(
+            self.network, encodings, logits, size_hw, class_agnostic=False, voting=self.recipe.box_voting
+        )
         self._predictions += to_supervision(found, batch.placements, self.validation_set.class_names)
 
     def on_validation_epoch_end(self) -> None:

@@ -74,6 +74,10 @@ class Recipe:
     """BatchNorms use the statistics of the start, in training as in use. The top levels have a few dozen
     cells a batch, whose own statistics are far from those that the finished network uses."""
 
+    # Use
+    box_voting: bool = True
+    """A box is the mean of those that NMS found it to stand for: see `maskwatch.network.postprocess`."""
+
     # Run
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     validate_every: int = 700

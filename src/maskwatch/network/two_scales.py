@@ -1,0 +1,78 @@
+"""A second look at half the size, for faces that fill the picture.
+
+An image pyramid of two steps (Adelson et al. 1984) in front of one network. The top levels of a pyramid of
+features see few faces in training and have few cells to see them with; at half the size the same face falls
+one level lower, where the network has seen many.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskwatch.network.boxes import SIZE_SCALE
+from maskwatch.network.ssd import SIZE_MULTIPLE, SSD
+
+# Shares of the shorter side of the input. A face between the two is found by either look, and NMS keeps one.
+LARGEST_AT_FULL_SIZE = 0.5
+SMALLEST_AT_HALF_SIZE = 0.15
+# A logit whose score no threshold lets pass.
+_NEVER = -50.0
+
+
+class TwoScales(nn.Module):
+    """A network that answers for small faces at full size and for large ones at half of it.
+
+    It stands wherever an `SSD` stands that is not trained any more: the same call, with more anchors.
+
+    Args:
+        network: used for both looks.
+    """
+
+    size_multiple = 2 * SIZE_MULTIPLE
+
+    def __init__(self, network: SSD) -> None:
+        super().__init__()
+        self.network = network
+        self.num_classes = network.num_classes
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Head outputs of both looks, the one at full size first.
+
+        Args:
+            images: (N, 3, H, W) float RGB in −1..1; H and W divisible by 64.
+
+        Returns:
+            As `SSD.forward`, for the rows of `anchors_xyxy`.
+
+        Raises:
+            ValueError: a side is not divisible by 64.
+        """
+        height, width = images.shape[-2:]
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ValueError(f"input of {height}x{width}: both sides must be divisible by 64")
+        # The mean of 2×2 pixels is what a photograph shrunk to half its size shows.
+        looks = [self.network(images), self.network(F.avg_pool2d(images, 2))]
+        encodings = torch.cat([encodings for encodings, _ in looks], 1)  # (N, A, 4)
+        logits = torch.cat([logits for _, logits in looks], 1)  # (N, A, C + 1)
+        log_side = self._log_side(encodings, (height, width))
+        shorter = min(height, width)
+        full = looks[0][0].shape[1]
+        small = log_side[:, :full] < math.log(LARGEST_AT_FULL_SIZE * shorter)
+        large = log_side[:, full:] >= math.log(SMALLEST_AT_HALF_SIZE * shorter)
+        own = torch.cat([small, large], 1).unsqueeze(-1)  # (N, A, 1)
+        return encodings, torch.where(own, logits, _NEVER)
+
+    def _log_side(self, encodings: Tensor, size_hw: tuple[int, int]) -> Tensor:
+        """(N, A) logarithm of the geometric mean of width and height, which needs no decoding."""
+        anchors = self.anchors_xyxy(size_hw).to(encodings.device)
+        log_sides = (anchors[:, 2:] - anchors[:, :2]).log().mean(-1)  # (A,)
+        return encodings[..., 2:].mean(-1) / SIZE_SCALE + log_sides
+
+    def anchors_xyxy(self, size_hw: tuple[int, int]) -> Tensor:
+        """(A, 4) pixels of the full input: the anchors behind the rows of `forward`."""
+        half_hw = (size_hw[0] // 2, size_hw[1] // 2)
+        return torch.cat([self.network.anchors_xyxy(size_hw), self.network.anchors_xyxy(half_hw) * 2])
