@@ -1,4 +1,4 @@
-"""The model files inside the package against the accuracy that MODEL_CARD.md states, less a hundredth.
+"""The model files inside the package against the accuracy that they must not fall below.
 
 Only the absence of the photographs skips these tests; a package without its model files fails them.
 """
@@ -27,9 +27,9 @@ def test_the_package_holds_the_model(name: str, size_hw: tuple[int, int]) -> Non
 @pytest.mark.parametrize(
     ("model", "data", "floors"),
     [
-        ("maskwatch-640", "masks/test", {"AP": 0.40, "AP50": 0.80}),
-        ("maskwatch-640", "unseen/webcam", {"AP50": 0.75}),
-        ("maskwatch-320", "masks/test", {"AP50": 0.66}),
+        ("maskwatch-640", "masks/test", {"AP": 0.42, "AP50": 0.80}),
+        ("maskwatch-640", "unseen/webcam", {"AP50": 0.92}),
+        ("maskwatch-320", "masks/test", {"AP50": 0.70}),
         ("maskwatch-320", "unseen/webcam", {"AP50": 0.94}),
     ],
 )
