@@ -31,7 +31,7 @@ from maskwatch.export.nms_graph import CLASS_AGNOSTIC
 from maskwatch.export.onnx import CandidateNetwork, build_model
 from maskwatch.labels import MASK_CLASSES
 from maskwatch.models import ModelMetadata
-from maskwatch.network import SSD, TwoScales, preprocess
+from maskwatch.network import Network, TwoScales, preprocess
 from maskwatch.network.boxes import decode
 from maskwatch.network.postprocess import IOU_THRESHOLD, TensorDetections, select
 from maskwatch.runtimes import OnnxRuntime
@@ -50,13 +50,13 @@ def single_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", params=["as the API", "two scales and voting"])
-def network(request: pytest.FixtureRequest) -> SSD | TwoScales:
+def network(request: pytest.FixtureRequest) -> Network:
     network = tiny_network(size=SIZE)
     return network if request.param == "as the API" else TwoScales(network).eval()
 
 
 @pytest.fixture(scope="module")
-def metadata(network: SSD | TwoScales) -> ModelMetadata:
+def metadata(network: Network) -> ModelMetadata:
     single = network.network if isinstance(network, TwoScales) else network
     recipe = Recipe(size=SIZE, box_voting=single is not network)
     checkpoint = Checkpoint(single, recipe, MASK_CLASSES, 7, "noise")
@@ -70,7 +70,7 @@ def photos() -> list[Photograph]:
 
 @pytest.fixture(scope="module")
 def written(
-    network: SSD | TwoScales,
+    network: Network,
     metadata: ModelMetadata,
     photos: list[Photograph],
     tmp_path_factory: pytest.TempPathFactory,
@@ -85,7 +85,7 @@ def path(written: tuple[Path, Verification]) -> Path:
 
 
 def in_torch(
-    network: SSD | TwoScales,
+    network: Network,
     images: np.ndarray,
     thresholds: tuple[float, ...],
     class_agnostic: bool,
@@ -109,7 +109,7 @@ def in_torch(
     ("thresholds", "iou"), [(THRESHOLDS, 0.6), ((0.05,) * 3, 0.6), ((0.2, 0.9, 0.1), 0.3), ((1.0,) * 3, 0.6)]
 )
 def test_finds_what_torch_finds(
-    network: SSD | TwoScales,
+    network: Network,
     path: Path,
     count: int,
     class_agnostic: bool,
@@ -121,16 +121,17 @@ def test_finds_what_torch_finds(
     for row, expected in enumerate(in_torch(network, images, thresholds, class_agnostic, iou)):
         used = slice(int(raw.num_detections[row]))
         assert len(raw.scores[row, used]) == len(expected.scores)
-        # Within a class, as scores that are all but equal come in either order.
-        file = np.lexsort((raw.scores[row, used], raw.classes[row, used]))
-        own = np.lexsort((expected.scores, expected.class_ids))
+        file = own = np.arange(len(expected.scores))
+        if isinstance(network, TwoScales):  # two of its scores are all but equal and come in either order
+            file = np.lexsort((raw.scores[row, used], raw.classes[row, used]))
+            own = np.lexsort((expected.scores, expected.class_ids))
         np.testing.assert_allclose(raw.scores[row, used][file], expected.scores[own], atol=5e-4)
         np.testing.assert_array_equal(raw.classes[row, used][file], expected.class_ids[own])
         np.testing.assert_allclose(raw.boxes[row, used][file], expected.boxes_xyxy[own], atol=0.01)
     assert (raw.num_detections > 0).all() == (thresholds[0] < 1)
 
 
-def test_pictures_alone_are_enough(network: SSD | TwoScales, path: Path) -> None:
+def test_pictures_alone_are_enough(network: Network, path: Path) -> None:
     images = noisy_pictures(2, SIZE, seed=8)
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -160,7 +161,7 @@ def test_metadata_come_back(path: Path, metadata: ModelMetadata) -> None:
     assert Recipe(size=SIZE).learning_rate == json.loads(metadata.recipe)["learning_rate"]
 
 
-def test_the_detector_finds_what_the_checkpoint_finds(network: SSD | TwoScales, path: Path) -> None:
+def test_the_detector_finds_what_the_checkpoint_finds(network: Network, path: Path) -> None:
     wide = np.concatenate(noisy_pictures(2, 90, seed=4), axis=1)
     found = Detector(path, threshold=0.4)(wide)
     voting = isinstance(network, TwoScales)
@@ -173,7 +174,7 @@ def test_the_detector_finds_what_the_checkpoint_finds(network: SSD | TwoScales, 
     np.testing.assert_allclose(found.confidence, expected.confidence[real], atol=1e-4)
 
 
-def test_the_file_is_whole_small_and_tells_nothing_of_its_maker(network: SSD | TwoScales, path: Path) -> None:
+def test_the_file_is_whole_small_and_tells_nothing_of_its_maker(network: Network, path: Path) -> None:
     data = path.read_bytes()
     model = onnx.load_from_string(data)
     onnx.checker.check_model(model, full_check=True)
@@ -188,9 +189,7 @@ def test_the_file_is_whole_small_and_tells_nothing_of_its_maker(network: SSD | T
 
 
 @pytest.mark.slow
-def test_the_same_network_gives_the_same_bytes(
-    network: SSD | TwoScales, metadata: ModelMetadata, path: Path
-) -> None:
+def test_the_same_network_gives_the_same_bytes(network: Network, metadata: ModelMetadata, path: Path) -> None:
     assert build_model(network, metadata).SerializeToString(deterministic=True) == path.read_bytes()
 
 
@@ -230,15 +229,16 @@ DAMAGES = {
 
 
 DIFFERENCE = (
-    r"does not find on noise \d what torch finds: (torch|the file) has \w+ with score \d\.\d+ at \[.*\], "
+    r"does not find on noise {first} what torch finds: "
+    r"(torch|the file) has \w+ with score \d\.\d+ at \[.*\], "
     r"(the nearest \w+ of (torch|the file) is off by .* pixels and .* in score|(torch|the file) has no )"
 )
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_does_not_count_as_written(
-    damage: Callable[[onnx.ModelProto], None],
-    network: SSD | TwoScales,
+    damage: str,
+    network: Network,
     metadata: ModelMetadata,
     photos: list[Photograph],
     path: Path,
@@ -246,15 +246,17 @@ def test_a_damaged_file_does_not_count_as_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = onnx.load(str(path))
-    damage(model)
+    DAMAGES[damage](model)
+    # With two looks the first picture has too few detections of a class for a lower limit to show.
+    first = int(isinstance(network, TwoScales) and damage == "fewer detections")
     monkeypatch.setattr("maskwatch.export.write.build_model", lambda *_: model)
-    with pytest.raises(ExportError, match=DIFFERENCE):
+    with pytest.raises(ExportError, match=DIFFERENCE.format(first=first)):
         export_network(network, metadata, tmp_path / "tiny.onnx", photos)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_other_padding_is_refused(
-    network: SSD | TwoScales, metadata: ModelMetadata, photos: list[Photograph], path: Path, tmp_path: Path
+    network: Network, metadata: ModelMetadata, photos: list[Photograph], path: Path, tmp_path: Path
 ) -> None:
     model = onnx.load(str(path))
     change("no_class", lambda old: old + 1)(model)
@@ -264,7 +266,7 @@ def test_other_padding_is_refused(
 
 
 def test_a_network_that_finds_nothing_is_not_verified(
-    network: SSD | TwoScales, metadata: ModelMetadata, photos: list[Photograph], path: Path, tmp_path: Path
+    network: Network, metadata: ModelMetadata, photos: list[Photograph], path: Path, tmp_path: Path
 ) -> None:
     """Its weights went to NaN; the file agrees that there is nothing, but that proves nothing."""
     broken = copy.deepcopy(network)
@@ -278,7 +280,7 @@ def test_a_network_that_finds_nothing_is_not_verified(
 
 
 def test_an_older_file_survives_a_failure_and_an_unwritable_place_is_named(
-    network: SSD | TwoScales,
+    network: Network,
     metadata: ModelMetadata,
     photos: list[Photograph],
     path: Path,

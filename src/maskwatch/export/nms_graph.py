@@ -35,7 +35,6 @@ postprocess (
   float border_low = {{0}}, float[4] border_high = {{{width}, {height}, {width}, {height}}},
   int64 no_class = {{-1}}, int64 first_class = {{0}}, int64[1, {c}, 1] class_of_row = {{{rows}}},
   int64 limit = {{{m}}}, int64[1] limits = {{{m}}}, int64[2] picture_and_candidate = {{0, 2}},
-  float one = {{1}}, float two = {{2}}, float tiny = {{1e-30}},
   int64[1] axis_0 = {{0}}, int64[1] axis_1 = {{1}}, int64[1] axis_2 = {{2}}, int64[3] four = {{1, 1, 4}}
 > {{
   # Which candidates count, (N, K), and in which row, (N, C, K).
@@ -82,6 +81,9 @@ postprocess (
 
 # `network.postprocess.vote`: overlaps of the M best with all K, (N, M, K), and the means that follow.
 _VOTING = """
+  one = Constant <value_float = 1.0> ()
+  two = Constant <value_float = 2.0> ()
+  tiny = Constant <value_float = 1e-30> ()
   best_x0, best_y0, best_x1, best_y1 = Split <axis = 2, num_outputs = 4> (best_boxes)
   boxes_by_corner = Transpose <perm = [0, 2, 1]> (candidate_boxes)
   all_x0, all_y0, all_x1, all_y1 = Split <axis = 1, num_outputs = 4> (boxes_by_corner)

@@ -15,7 +15,7 @@ from maskwatch._version import __version__
 from maskwatch.errors import ExportError
 from maskwatch.export.nms_graph import IR_VERSION, OPSET, nms_graph
 from maskwatch.models import ModelMetadata
-from maskwatch.network import SSD, TwoScales, preprocess
+from maskwatch.network import Network, preprocess
 from maskwatch.network.boxes import decode
 from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS
 
@@ -25,7 +25,7 @@ _CANDIDATES = ("candidate_boxes", "candidate_scores", "candidate_classes")
 class CandidateNetwork(nn.Module):
     """Pictures to the best (anchor, class) pairs, as `network.postprocess.detect` picks them before NMS."""
 
-    def __init__(self, network: SSD | TwoScales, size_hw: tuple[int, int]) -> None:
+    def __init__(self, network: Network, size_hw: tuple[int, int]) -> None:
         super().__init__()
         self.network = network
         self.anchors_xyxy: Tensor
@@ -56,7 +56,7 @@ class CandidateNetwork(nn.Module):
         return self.count + self.padding
 
 
-def build_model(network: SSD | TwoScales, metadata: ModelMetadata) -> onnx.ModelProto:
+def build_model(network: Network, metadata: ModelMetadata) -> onnx.ModelProto:
     """The whole model as one ONNX graph: normalisation, network, decoding, thresholds, NMS.
 
     Args:

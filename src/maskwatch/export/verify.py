@@ -15,7 +15,7 @@ from maskwatch.export.nms_graph import CLASS_AGNOSTIC
 from maskwatch.export.photographs import BATCH, Photograph
 from maskwatch.images import UInt8Array, fit
 from maskwatch.models import ModelMetadata
-from maskwatch.network import SSD, TwoScales, preprocess
+from maskwatch.network import Network, preprocess
 from maskwatch.network.boxes import decode
 from maskwatch.network.postprocess import CANDIDATES, IOU_THRESHOLD, MAX_DETECTIONS, best_pairs, select, vote
 from maskwatch.runtimes import OnnxRuntime, RawDetections
@@ -86,7 +86,7 @@ class _Answer:
 
 
 def verify(
-    path: str | Path, network: SSD | TwoScales, metadata: ModelMetadata, photographs: Sequence[Photograph]
+    path: str | Path, network: Network, metadata: ModelMetadata, photographs: Sequence[Photograph]
 ) -> Verification:
     """Runs a model file and its network on the same pictures and compares every detection.
 
@@ -113,7 +113,7 @@ def verify(
 
 
 def _comparisons(
-    runtime: OnnxRuntime, network: SSD | TwoScales, metadata: ModelMetadata, fitted: Sequence[UInt8Array]
+    runtime: OnnxRuntime, network: Network, metadata: ModelMetadata, fitted: Sequence[UInt8Array]
 ) -> Iterator[tuple[int, _Answer, Setting, Boxes]]:
     """Row of the picture, what torch computes for it, a setting, what the file finds in that setting."""
     for size in (1, BATCH):
@@ -150,7 +150,7 @@ def unpad(raw: RawDetections, row: int) -> Boxes:
     return Boxes(raw.boxes[row, :count], scores[:count], classes[:count])
 
 
-def _torch_answers(network: SSD | TwoScales, batch: UInt8Array, metadata: ModelMetadata) -> list[_Answer]:
+def _torch_answers(network: Network, batch: UInt8Array, metadata: ModelMetadata) -> list[_Answer]:
     with torch.inference_mode():
         encodings, logits = network(preprocess(torch.from_numpy(batch)))
         boxes_xyxy = decode(encodings, network.anchors_xyxy(metadata.input_size))  # (N, A, 4)

@@ -12,7 +12,7 @@ from maskwatch.export.onnx import build_model
 from maskwatch.export.photographs import Photograph
 from maskwatch.export.verify import Verification, verify
 from maskwatch.models import ModelMetadata
-from maskwatch.network import SSD, TwoScales
+from maskwatch.network import Network
 from maskwatch.outputs import make_folder, replacing, writing
 from maskwatch.training.checkpoint import Checkpoint
 from maskwatch.training.recipe import plain
@@ -46,7 +46,7 @@ def describe_model(
 
 
 def export_network(
-    network: SSD | TwoScales, metadata: ModelMetadata, target: str | Path, photographs: Sequence[Photograph]
+    network: Network, metadata: ModelMetadata, target: str | Path, photographs: Sequence[Photograph]
 ) -> Verification:
     """Writes a model file, reads it back and compares it with the network; only then it gets its name.
 

@@ -12,6 +12,6 @@ except ModuleNotFoundError as error:  # pragma: no cover - the test suite runs w
 
 from maskwatch.network.anchors import AnchorSpec
 from maskwatch.network.ssd import SSD, preprocess
-from maskwatch.network.two_scales import TwoScales
+from maskwatch.network.two_scales import Network, TwoScales
 
-__all__ = ["SSD", "AnchorSpec", "TwoScales", "preprocess"]
+__all__ = ["SSD", "AnchorSpec", "Network", "TwoScales", "preprocess"]

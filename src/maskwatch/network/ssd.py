@@ -48,15 +48,20 @@ class SSD(nn.Module):
         Raises:
             ValueError: a side is not divisible by 32.
         """
-        height, width = images.shape[-2:]
-        if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
-            raise ValueError(f"input of {height}x{width}: both sides must be divisible by {SIZE_MULTIPLE}")
+        check_sides(images, self.size_multiple)
         encodings, logits = self.head(self.fpn(self.backbone(images)))
         return encodings, logits
 
     def anchors_xyxy(self, size_hw: tuple[int, int]) -> Tensor:
         """(A, 4) pixels: the anchors behind the rows of `forward` for an input of this size."""
         return anchors_xyxy(self.anchor_spec, size_hw)
+
+
+def check_sides(images: Tensor, multiple: int) -> None:
+    """Raises ValueError where a side of (N, 3, H, W) is not divisible by `multiple`."""
+    height, width = images.shape[-2:]
+    if height % multiple or width % multiple:
+        raise ValueError(f"input of {height}x{width}: both sides must be divisible by {multiple}")
 
 
 def preprocess(images: Tensor) -> Tensor:

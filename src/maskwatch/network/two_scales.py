@@ -8,13 +8,14 @@ one level lower, where the network has seen many.
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskwatch.network.boxes import SIZE_SCALE
-from maskwatch.network.ssd import SIZE_MULTIPLE, SSD
+from maskwatch.network.ssd import SIZE_MULTIPLE, SSD, check_sides
 
 # Shares of the shorter side of the input. A face between the two is found by either look, and NMS keeps one.
 LARGEST_AT_FULL_SIZE = 0.5
@@ -51,9 +52,8 @@ class TwoScales(nn.Module):
         Raises:
             ValueError: a side is not divisible by 64.
         """
+        check_sides(images, self.size_multiple)
         height, width = images.shape[-2:]
-        if height % self.size_multiple or width % self.size_multiple:
-            raise ValueError(f"input of {height}x{width}: both sides must be divisible by 64")
         # The mean of 2×2 pixels is what a photograph shrunk to half its size shows.
         looks = [self.network(images), self.network(F.avg_pool2d(images, 2))]
         encodings = torch.cat([encodings for encodings, _ in looks], 1)  # (N, A, 4)
@@ -76,3 +76,7 @@ class TwoScales(nn.Module):
         """(A, 4) pixels of the full input: the anchors behind the rows of `forward`."""
         half_hw = (size_hw[0] // 2, size_hw[1] // 2)
         return torch.cat([self.network.anchors_xyxy(size_hw), self.network.anchors_xyxy(half_hw) * 2])
+
+
+Network: TypeAlias = SSD | TwoScales
+"""What can be used, measured and exported; only an `SSD` can be trained."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from maskwatch.errors import CheckpointError, OptionError
 from maskwatch.images import Placement, ResizeRule, fit
-from maskwatch.network import SSD, AnchorSpec, TwoScales, preprocess
+from maskwatch.network import SSD, AnchorSpec, Network, TwoScales, preprocess
 from maskwatch.network.postprocess import IOU_THRESHOLD, TensorDetections, detect
 from maskwatch.training.recipe import Recipe, plain, recipe_of
 
@@ -86,7 +86,7 @@ class TorchDetector:
 
     def __init__(
         self,
-        network: SSD | TwoScales,
+        network: Network,
         class_names: Sequence[str],
         size_hw: tuple[int, int],
         resize: ResizeRule = "letterbox",
@@ -161,7 +161,7 @@ class TorchDetector:
 
 
 def postprocess(
-    network: SSD | TwoScales,
+    network: Network,
     encodings: Tensor,
     logits: Tensor,
     size_hw: tuple[int, int],
