@@ -35,6 +35,23 @@ def read_sets(
     return sets
 
 
+def correct_sets(sets: Sequence[DetectionSet], path: Path | None, classes: ClassMap) -> list[DetectionSet]:
+    """The sets with their labels corrected by a file; None for the file leaves them as they are.
+
+    Raises:
+        DataError: the file cannot be read, does not fit the annotations, or is of other pictures.
+    """
+    if path is None:
+        return list(sets)
+    from maskwatch.data import correct, read_corrections
+
+    corrections = read_corrections(path, classes)
+    stems = {sample.stem for a_set in sets for sample in a_set.samples}
+    if not any(correction.stem in stems for correction in corrections):
+        raise DataError([f"{path}: corrects none of these pictures; check the file and the data set"])
+    return [correct(a_set, corrections) for a_set in sets]
+
+
 def read_stems(path: Path | None) -> list[str] | None:
     """Names that a text file lists, separated by white space; None stays None.
 

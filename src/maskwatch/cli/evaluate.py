@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.cli.datasets import read_sets, read_stems
+from maskwatch.cli.datasets import correct_sets, read_sets, read_stems
 from maskwatch.cli.options import parse_size
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.labels import ClassMap
@@ -35,6 +35,9 @@ def evaluate(
     ] = None,
     stems: Annotated[
         Path | None, typer.Option(help="Text file of names without suffix: only these pictures.")
+    ] = None,
+    corrections: Annotated[
+        Path | None, typer.Option(help="CSV file that corrects labels: see docs/training.md.")
     ] = None,
     size: Annotated[
         str | None, typer.Option(help="Network size of a checkpoint: 640, or 480x640 (H x W).")
@@ -69,7 +72,7 @@ def evaluate(
     detector = _open(model, parse_size(size), class_agnostic)
     class_map = ClassMap(detector.class_names) if classes is None else ClassMap.parse(classes)
     wanted = read_stems(stems)
-    sets = read_sets([([path], wanted) for path in data], class_map)
+    sets = correct_sets(read_sets([([path], wanted) for path in data], class_map), corrections, class_map)
     records = []
     for path, detection_set in zip(data, sets, strict=True):
         result, intervals = _measure(detector, detection_set, batch, bootstrap, str(path))

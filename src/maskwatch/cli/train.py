@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskwatch.cli.datasets import read_sets, read_stems
+from maskwatch.cli.datasets import correct_sets, read_sets, read_stems
 from maskwatch.errors import DataError, MissingExtraError, OptionError
 from maskwatch.labels import ClassMap
 
@@ -30,9 +30,7 @@ def train(
     ],
     recipe: Annotated[
         str,
-        typer.Option(
-            help="'default', one of its later stages 'polish', 'settle', 'fast', 'seed', or a TOML file."
-        ),
+        typer.Option(help="'default', its later stage 'fast' at 320, 'seed', or a TOML file."),
     ] = "default",
     val: Annotated[
         list[Path] | None, typer.Option(help="Validation folder; else a tenth of the pictures is held out.")
@@ -52,6 +50,9 @@ def train(
     stems: Annotated[
         Path | None, typer.Option(help="Text file of names without suffix: train on these pictures only.")
     ] = None,
+    corrections: Annotated[
+        Path | None, typer.Option(help="CSV file that corrects labels: see docs/training.md.")
+    ] = None,
     devices: Annotated[str, typer.Option(help="Number of GPUs or CPU processes, or 'auto'.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare the batches.")] = 1,
 ) -> None:
@@ -65,7 +66,9 @@ def train(
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"training (module {error.name})", "train") from None
     chosen = load_recipe(recipe, settings or ())
-    training_set, validation_set, described = _read(data, val, ClassMap.parse(classes), stems, chosen.seed)
+    training_set, validation_set, described = _read(
+        data, val, ClassMap.parse(classes), stems, chosen.seed, corrections
+    )
     target = out or Path("runs") / chosen.name
     if _leads():
         _announce(training_set, validation_set, random_start=start is None and not resume)
@@ -106,7 +109,12 @@ def _devices(text: str) -> int | str:
 
 
 def _read(
-    data: list[Path], val: list[Path] | None, classes: ClassMap, stems: Path | None, seed: int
+    data: list[Path],
+    val: list[Path] | None,
+    classes: ClassMap,
+    stems: Path | None,
+    seed: int,
+    corrections: Path | None,
 ) -> tuple[DetectionSet, DetectionSet, str]:
     """Training set, validation set, and what to call the data. All faults of both at once."""
     wanted = read_stems(stems)
@@ -114,11 +122,13 @@ def _read(
         data, val = [data[0] / "train"], [data[0] / "val"]
     named = ", ".join(f"{path.resolve().parent.name}/{path.name}" for path in data)
     if val is not None:
-        training_set, validation_set = read_sets([(data, wanted), (val, None)], classes)
+        sets = read_sets([(data, wanted), (val, None)], classes)
+        training_set, validation_set = correct_sets(sets, corrections, classes)
     else:
-        (whole,) = read_sets([(data, wanted)], classes)
+        (whole,) = correct_sets(read_sets([(data, wanted)], classes), corrections, classes)
         training_set, validation_set = _hold_out(whole, seed)
-    return training_set, validation_set, f"{named} ({len(training_set)} pictures)"
+    labels = "" if corrections is None else f", labels corrected by {corrections.name}"
+    return training_set, validation_set, f"{named} ({len(training_set)} pictures{labels})"
 
 
 def _hold_out(whole: DetectionSet, seed: int) -> tuple[DetectionSet, DetectionSet]:

@@ -6,13 +6,14 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from maskwatch.data.corrections import correct, read_corrections
 from maskwatch.data.dataset import DetectionSet, Sample, merge
 from maskwatch.data.voc import read_voc
 from maskwatch.data.voc_files import stems_in
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 
-__all__ = ["DetectionSet", "Sample", "merge", "read_data", "read_voc"]
+__all__ = ["DetectionSet", "Sample", "correct", "merge", "read_corrections", "read_data", "read_voc"]
 
 
 def read_data(
