@@ -8,8 +8,19 @@ import cv2
 import numpy as np
 import pytest
 
-from maskwatch.data import DetectionSet, Sample
-from maskwatch.training.augment import MILD, View, flip, recolour, scale_view, ssd_view
+from drawn_data import draw_faces
+from maskwatch.data import DetectionSet, Sample, read_data
+from maskwatch.training import batches
+from maskwatch.training.augment import (
+    MILD,
+    STRONG,
+    View,
+    cover_mouths,
+    flip,
+    recolour,
+    scale_view,
+    ssd_view,
+)
 from maskwatch.training.batches import Key, StepSampler, TrainViews, balanced_order
 from maskwatch.training.recipe import Recipe
 
@@ -93,6 +104,30 @@ def test_mild_views_stay_near_the_letterbox() -> None:
     near = (sides[:, 0] > 0.84 * 40) & (sides[:, 0] < 1.21 * 40)
     assert 0.6 < near.mean() < 0.95
     assert sides.max() > 150
+
+
+def test_only_mouths_of_bare_faces_are_covered() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    boxes = np.array([[20, 20, 120, 140], [160, 20, 260, 140], [140, 150, 155, 170]], np.float32)
+    view = View(image, boxes, np.array([1, 0, 1]))
+    for seed in range(20):
+        after = cover_mouths(view, np.random.default_rng(seed), 1.0, bare_class=1)
+        changed = (after.image != image).any(-1)
+        assert changed[84:140, 30:110].mean() > 0.05
+        assert not changed[:60].any(), "the eyes stay bare"
+        assert not changed[:, 170:].any(), "the masked face stays as it is"
+        assert not changed[150:, 140:].any(), "so does one that is too small"
+        np.testing.assert_array_equal(after.boxes_xyxy, boxes)
+    assert cover_mouths(view, np.random.default_rng(0), 0.0, bare_class=1) is view
+    assert cover_mouths(view, np.random.default_rng(0), 1.0, bare_class=None) is view
+
+
+def test_a_mouth_beyond_the_border_is_covered_as_far_as_it_shows() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    for box in ([60, 60, 100, 100], [0, 60, 30, 100], [0, 0, 100, 100]):
+        for seed in range(30):
+            view = View(image, np.array([box], np.float32), np.array([0]))
+            assert cover_mouths(view, np.random.default_rng(seed), 1.0, 0).image.shape == image.shape
 
 
 def test_pictures_without_a_box_work() -> None:
@@ -181,6 +216,22 @@ def test_rare_classes_are_repeated() -> None:
     assert balanced.tolist() == [1] * 8 + [5, 5] + [1]  # 10 pictures with a, 2 with b
     plain = balanced_order(DetectionSet(("a", "b"), tuple(rows)), 0.0, 1)
     assert plain.tolist() == list(range(11))
+
+
+def test_the_last_steps_are_mild(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_faces(tmp_path, 2)
+    recipe = Recipe(size=64, train_sizes=(64,), steps=10, mild_steps=3)
+    seen = []
+
+    def spy(view: View, *arguments: object) -> View:
+        seen.append((arguments[-2], arguments[-1]))
+        return view
+
+    monkeypatch.setattr(batches, "scale_view", spy)
+    views = TrainViews(read_data(tmp_path), recipe)
+    for step in (6, 7):
+        views[Key(step, 0, 0, 64)]
+    assert seen == [(STRONG, 1), (MILD, 1)]
 
 
 def test_views_follow_from_seed_step_and_slot(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_other_classes_and_chosen_stems(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--recipe", "quick"], "give one of default, fast, polish, seed, settle"),
+        (["--recipe", "quick"], "give one of default, fast, seed"),
         (["--set", "stpes=2"], "did you mean 'steps'"),
         (["--devices", "none"], "is no number of devices"),
         (["--start", "nowhere"], "no TensorFlow checkpoint there"),

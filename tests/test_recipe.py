@@ -15,7 +15,7 @@ from maskwatch.training.schedule import cosine_with_warmup
 
 
 def test_the_default_recipe_is_written_once() -> None:
-    assert built_in() == ("default", "fast", "polish", "seed", "settle")
+    assert built_in() == ("default", "fast", "seed")
     assert load_recipe("default") == Recipe()
 
 
@@ -78,7 +78,7 @@ def test_what_is_wrong_is_said(override: str, message: str) -> None:
 
 
 def test_no_such_recipe_and_no_toml(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="give one of default, fast, polish, seed, settle, or the path"):
+    with pytest.raises(RecipeError, match="give one of default, fast, seed, or the path"):
         load_recipe("defualt")
     broken = tmp_path / "broken.toml"
     broken.write_text("steps = = 3")

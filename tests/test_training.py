@@ -59,7 +59,10 @@ def drawn_set(drawn: Path) -> DetectionSet:
 
 
 def quick(**changes: object) -> Recipe:
-    values = {"size": 64, "train_sizes": (64,), "batch_size": 2, "steps": 2, "validate_every": 2}
+    values = {
+        "size": 64, "train_sizes": (64,), "batch_size": 2, "steps": 2, "validate_every": 2,
+        "frozen_blocks": 3, "frozen_norms": False,
+    }  # fmt: skip
     return Recipe(**(values | changes))  # type: ignore[arg-type]
 
 
@@ -274,6 +277,27 @@ def test_start_from_a_checkpoint_of_ours(drawn_set: DetectionSet, tmp_path: Path
     assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in weights)
     with pytest.raises(CheckpointError, match="start from a zoo checkpoint"):
         train(drawn_set, drawn_set, quick(aspect_ratios=(1.0, 2.0)), tmp_path / "three", start=first.last)
+
+
+def test_random_weights_learn_their_statistics(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    options = {"progress": False, "devices": 1, "workers": 0}
+    first = train(drawn_set, drawn_set, quick(frozen_norms=True), tmp_path / "one", **options)  # type: ignore[arg-type]
+    assert not load_checkpoint(first.last).recipe.frozen_norms
+    longer = quick(frozen_norms=True, steps=4)
+    train(drawn_set, drawn_set, longer, tmp_path / "one", resume=True, **options)  # type: ignore[arg-type]
+    assert not load_checkpoint(first.last).recipe.frozen_norms
+    second = train(
+        drawn_set,
+        drawn_set,
+        quick(frozen_norms=True),
+        tmp_path / "two",
+        start=first.last,
+        **options,  # type: ignore[arg-type]
+    )
+    assert load_checkpoint(second.last).recipe.frozen_norms
+    before, after = (load_checkpoint(r.last).network.state_dict() for r in (first, second))
+    means = [name for name in before if name.endswith("running_mean")]
+    assert all(torch.equal(before[name], after[name]) for name in means)
 
 
 def test_zoo_start_fits_the_recipe(shared: Path) -> None:

@@ -18,6 +18,8 @@ Generator: TypeAlias = np.random.Generator
 MIN_VISIBLE = 0.35
 # Nor is one that is smaller than this many pixels of the network's input.
 MIN_SIDE = 5.0
+# Smallest side of a face whose mouth is worth covering, in the same pixels.
+MIN_COVERED = 24.0
 # How far beyond the scale that the network sees a picture may be blown up for a large face.
 MAX_BLOW_UP = 8.0
 
@@ -90,25 +92,34 @@ class Strength:
     scales: range of that scale, times the letterbox's.
     stretch: largest factor between width and height, either way.
     recoloured: share of the views whose colours are changed.
+    covered: share of the bare faces that get something before the mouth.
     """
 
     natural: float
     scales: tuple[float, float]
     stretch: float
     recoloured: float
+    covered: float
 
 
-STRONG = Strength(natural=0.5, scales=(0.6, 1.5), stretch=1.1, recoloured=1.0)
+STRONG = Strength(natural=0.5, scales=(0.6, 1.5), stretch=1.1, recoloured=1.0, covered=0.1)
 # For the last steps, which fit the network to pictures as they come; large faces are still practised.
-MILD = Strength(natural=0.75, scales=(0.85, 1.2), stretch=1.0, recoloured=0.3)
+MILD = Strength(natural=0.75, scales=(0.85, 1.2), stretch=1.0, recoloured=0.3, covered=0.05)
 
 
-def scale_view(view: View, size: int, network_size: int, rng: Generator, strength: Strength = STRONG) -> View:
+def scale_view(
+    view: View,
+    size: int,
+    network_size: int,
+    rng: Generator,
+    strength: Strength = STRONG,
+    bare_class: int | None = None,
+) -> View:
     """A square crop at a random scale, flipped and recoloured.
 
     A share of the crops scale the picture around what the network will see, a letterbox of `network_size`;
     the others pick a face and give it a random size, so that faces from a dozen pixels to the whole crop all
-    come up.
+    come up. Some faces of `bare_class` get something before the mouth that is no mask.
     """
     height, width = view.image.shape[:2]
     natural = network_size / max(height, width)
@@ -129,6 +140,7 @@ def scale_view(view: View, size: int, network_size: int, rng: Generator, strengt
     cropped = _scaled_crop(view, size, (scale * stretch, scale / stretch), aim, rng)
     if rng.random() < 0.5:
         cropped = flip(cropped)
+    cropped = cover_mouths(cropped, rng, strength.covered, bare_class)
     if rng.random() < strength.recoloured:
         cropped = replace(cropped, image=recolour(cropped.image, rng))
     return cropped
@@ -197,6 +209,61 @@ def _window(
     part = part[: size - top, : size - left]
     canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
     return canvas, factors, offset
+
+
+# ---- things before the mouth -----------------------------------------------------------------------------
+
+
+def cover_mouths(view: View, rng: Generator, share: float, bare_class: int | None) -> View:
+    """A piece of the same picture over the mouth of some bare faces, which stay bare.
+
+    Hands, cups and microphones come before mouths more often in front of cameras than in the data. The piece
+    is the face's own forehead, as skin, or comes from anywhere, as a thing.
+    """
+    covered = [
+        index
+        for index, (box, class_id) in enumerate(zip(view.boxes_xyxy, view.class_ids, strict=True))
+        if class_id == bare_class and min(box[2] - box[0], box[3] - box[1]) >= MIN_COVERED
+    ]
+    covered = [index for index in covered if rng.random() < share]
+    if not covered:
+        return view
+    image = view.image.copy()
+    for index in covered:
+        _cover_mouth(image, view.boxes_xyxy[index], rng)
+    return replace(view, image=image)
+
+
+def _cover_mouth(image: UInt8Array, box_xyxy: npt.NDArray[np.float32], rng: Generator) -> None:
+    """Pastes an ellipse of other pixels on the lower face, in place."""
+    height, width = image.shape[:2]
+    x0, y0 = box_xyxy[:2]
+    face_w, face_h = box_xyxy[2:] - box_xyxy[:2]
+    centre = x0 + face_w * rng.uniform(0.35, 0.65), y0 + face_h * rng.uniform(0.7, 0.9)
+    axes = face_w * rng.uniform(0.2, 0.45), face_h * rng.uniform(0.12, 0.28)
+    if rng.random() < 0.5:
+        source = x0 + face_w * rng.uniform(0.4, 0.6), y0 + face_h * rng.uniform(0.15, 0.3)
+        source_wh = face_w * 0.5, face_h * 0.2
+    else:
+        source = float(rng.uniform(0, width)), float(rng.uniform(0, height))
+        source_wh = 2 * axes[0], 2 * axes[1]
+    piece = cv2.getRectSubPix(
+        image,
+        (max(2, round(source_wh[0])), max(2, round(source_wh[1]))),
+        (float(source[0]), float(source[1])),
+    )
+    reach = int(np.ceil(max(axes))) + 1
+    left, top = round(centre[0]) - reach, round(centre[1]) - reach
+    piece = cv2.resize(piece, (2 * reach, 2 * reach), interpolation=cv2.INTER_LINEAR)
+    inside = np.zeros((2 * reach, 2 * reach), np.uint8)
+    half = (max(1, round(axes[0])), max(1, round(axes[1])))
+    cv2.ellipse(inside, (reach, reach), half, rng.uniform(-40, 40), 0, 360, 255, -1, cv2.LINE_AA)
+    rows, columns = slice(max(0, top), max(0, top + 2 * reach)), slice(max(0, left), max(0, left + 2 * reach))
+    target = image[rows, columns]
+    from_y, from_x = rows.start - top, columns.start - left
+    part = np.s_[from_y : from_y + target.shape[0], from_x : from_x + target.shape[1]]
+    weight = inside[part][..., None] / np.float32(255)
+    target[:] = (target * (1 - weight) + piece[part] * weight).round().astype(np.uint8)
 
 
 # ---- colours ---------------------------------------------------------------------------------------------

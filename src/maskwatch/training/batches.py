@@ -22,6 +22,8 @@ from maskwatch.training.recipe import Recipe
 
 # Decoded pictures that a loader keeps, so that small data sets are decoded once.
 CACHE_BYTES = 3 * 2**30
+# The class of faces that stay what they are when a hand comes before the mouth.
+BARE_CLASS = "no_mask"
 
 
 class Key(NamedTuple):
@@ -112,6 +114,8 @@ class TrainViews(Dataset[View]):
 
     def __init__(self, detection_set: DetectionSet, recipe: Recipe) -> None:
         self.samples, self.recipe = detection_set.samples, recipe
+        names = detection_set.class_names
+        self._bare_class = names.index(BARE_CLASS) if BARE_CLASS in names else None
         self._cache: dict[int, npt.NDArray[np.uint8]] = {}
         self._cached_bytes = 0
 
@@ -121,8 +125,8 @@ class TrainViews(Dataset[View]):
         view = View(self._read(key.picture), sample.boxes_xyxy, sample.class_ids)
         if self.recipe.augment == "ssd":
             return ssd_view(view, key.size, rng)
-        strength = MILD if self.recipe.augment == "mild" else STRONG
-        return scale_view(view, key.size, self.recipe.size, rng, strength)
+        strength = MILD if key.step >= self.recipe.steps - self.recipe.mild_steps else STRONG
+        return scale_view(view, key.size, self.recipe.size, rng, strength, self._bare_class)
 
     def _read(self, index: int) -> npt.NDArray[np.uint8]:
         image = self._cache.get(index)

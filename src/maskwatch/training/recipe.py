@@ -32,15 +32,18 @@ class Recipe:
     """Anchor shapes, width : height. Faces are all about one shape, so one will do."""
     scales_per_octave: int = 2
     anchor_scale: float = 4.0
-    frozen_blocks: int = 3
+    frozen_blocks: int = 0
     """The stem and this many inverted residuals keep the weights of the start."""
 
     # Data
-    augment: Literal["scale", "mild", "ssd"] = "scale"
-    """"scale": crops at many scales, recoloured; "mild": less of it; "ssd": the API's flip and crop."""
-    train_sizes: tuple[int, ...] = (320, 320, 320, 640)
-    """Input sides of successive batches; a larger side has fewer pictures, for about the same cost."""
-    batch_size: int = 16
+    augment: Literal["scale", "ssd"] = "scale"
+    """"scale": crops at many scales, recoloured; "ssd": the API's flip and crop."""
+    mild_steps: int = 1000
+    """The last steps of "scale" show pictures nearly as they come."""
+    train_sizes: tuple[int, ...] = (384, 640)
+    """Input sides of successive batches; a larger side has fewer pictures, for about the same cost. Multiples
+    of 128, the stride of the top level, agree on where its cells and anchors lie."""
+    batch_size: int = 12
     """Pictures in a batch of the smallest size."""
     class_balance: float = 0.5
     """0 shows every picture alike; 1 repeats a picture as many times as its rarest class is rarer."""
@@ -60,7 +63,7 @@ class Recipe:
     warmup_steps: int = 200
     schedule_steps: int = 0
     """Step at which the cosine reaches zero; 0 means `steps`."""
-    steps: int = 5600
+    steps: int = 4200
     momentum: float = 0.9
     weight_decay: float = 0.02
     """Decoupled weight decay (AdamW) of convolution kernels."""
@@ -70,9 +73,10 @@ class Recipe:
     """Decay of the moving average of the weights; 0 for none."""
     norm_momentum: float = 0.01
     """Share of a batch in the running BatchNorm statistics."""
-    frozen_norms: bool = False
+    frozen_norms: bool = True
     """BatchNorms use the statistics of the start, in training as in use. The top levels have a few dozen
-    cells a batch, whose own statistics are far from those that the finished network uses."""
+    cells a batch, whose own statistics are far from those that the finished network uses. Random weights have
+    no statistics to keep: without a start, this is taken as false."""
 
     # Use
     box_voting: bool = True
@@ -80,7 +84,7 @@ class Recipe:
 
     # Run
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    validate_every: int = 700
+    validate_every: int = 600
     patience: int = 0
     """Stop after this many validations without a better AP; 0 never stops early."""
     seed: int = 1
@@ -201,6 +205,7 @@ def _check(recipe: Recipe) -> None:
             raise RecipeError(f"{key} = {getattr(recipe, key)!r} must be {wanted}; correct it")
     for key in (
         "l2",
+        "mild_steps",
         "warmup_steps",
         "warmup_rate",
         "schedule_steps",

@@ -6,7 +6,7 @@ import logging
 import platform
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,7 @@ def train(
     output = Path(output)
     last = _check_output(output, resume)
     _check_sets(training_set, validation_set)
+    recipe = _with_statistics(recipe, start, last)
     if last is not None:
         _check_same(last, recipe, training_set)
     L.seed_everything(recipe.seed, verbose=False)
@@ -176,6 +177,12 @@ def _check_sets(training_set: DetectionSet, validation_set: DetectionSet) -> Non
     for name, detection_set in (("training", training_set), ("validation", validation_set)):
         if not sum(detection_set.class_counts().values()):
             raise DataError([f"the {name} set of {len(detection_set)} pictures holds no box; check its path"])
+
+
+def _with_statistics(recipe: Recipe, start: str | Path | None, last: Path | None) -> Recipe:
+    """The recipe, its BatchNorm statistics free where the training begins, or began, with random weights."""
+    kept = load_checkpoint(last).recipe.frozen_norms if last is not None else start is not None
+    return replace(recipe, frozen_norms=recipe.frozen_norms and kept)
 
 
 def _check_same(last: Path, recipe: Recipe, training_set: DetectionSet) -> None:
