@@ -37,7 +37,9 @@ def train(
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option(help="Weights to start from: a TF2 zoo archive, folder or URL, or a .ckpt of ours."),
+        typer.Option(
+            help="Weights to start from: maskwatch-640, a TF2 zoo archive, folder or URL, or a .ckpt of ours."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the run; runs/RECIPE if not given.")] = None,
     settings: Annotated[
@@ -58,7 +60,7 @@ def train(
 ) -> None:
     """Train SSD MobileNetV2 FPNLite on annotated pictures, on GPUs or on the CPU.
 
-    Example: maskwatch train masks --start ssd_mobilenet_v2_fpnlite_640x640_coco17_tpu-8.tar.gz
+    Example: maskwatch train my_photos --start maskwatch-640
     """
     try:
         from maskwatch.training.recipe import load_recipe
@@ -97,7 +99,7 @@ def _announce(training_set: DetectionSet, validation_set: DetectionSet, random_s
         counts = ", ".join(f"{count} {label}" for label, count in a_set.class_counts().items())
         typer.echo(f"{name}: {len(a_set)} pictures ({counts})", err=True)
     if random_start:
-        typer.echo("start: random weights; --start with COCO weights needs far fewer pictures", err=True)
+        typer.echo("start: random weights; --start maskwatch-640 needs far fewer pictures", err=True)
 
 
 def _devices(text: str) -> int | str:

@@ -26,6 +26,7 @@ from maskwatch.errors import CheckpointError, MissingExtraError
 from maskwatch.network.anchors import AnchorSpec
 from maskwatch.network.head import TOWER_DEPTH
 from maskwatch.network.ssd import SSD
+from maskwatch.network.transfer import fit_head
 
 ZOO_ANCHORS = AnchorSpec()
 _ARCHIVE_BYTES = 1 << 30
@@ -78,7 +79,7 @@ def load(
     if class_sources is None and num_classes == columns - 1:
         class_sources = range(num_classes)
     network = SSD(num_classes, spec)
-    _fit_head(state, network, columns, class_sources)
+    fit_head(state, ZOO_ANCHORS, network, class_sources)
     network.load_state_dict(state)
     return network.eval()
 
@@ -237,40 +238,6 @@ def _separable(ours: str, theirs: str, bias: bool) -> Iterator[tuple[str, str]]:
 def _separable_norm(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
     yield from _separable(f"{ours}.0", f"{theirs}/0", bias=False)
     yield from _norm(f"{ours}.1", f"{theirs}/1")
-
-
-def _fit_head(
-    state: dict[str, Tensor], network: SSD, columns: int, sources: Sequence[int | None] | None
-) -> None:
-    """Writes the predictor layers of `state` in the shape of `network`: its anchors, its classes."""
-    if sources is not None and len(sources) != network.num_classes:
-        raise CheckpointError(
-            f"class_sources names {len(sources)} classes for {network.num_classes}; give one each"
-        )
-    beyond = [s for s in sources or () if s is not None and not 0 <= s < columns - 1]
-    if beyond:
-        raise CheckpointError(
-            f"class_sources {beyond} are not in the checkpoint's 0…{columns - 2}; correct them"
-        )
-    fresh = network.state_dict()
-    zoo_shapes = ZOO_ANCHORS.shapes()
-    for layer, width in (("boxes", 4), ("classes", columns)):
-        for part in ("weight", "bias"):
-            name = f"head.{layer}.pointwise.{part}"
-            old = state[name].reshape(ZOO_ANCHORS.per_cell, width, *state[name].shape[1:])
-            new = fresh[name].reshape(network.anchor_spec.per_cell, -1, *fresh[name].shape[1:]).clone()
-            kept = range(4) if layer == "boxes" else _class_columns(sources)
-            for anchor, shape in enumerate(network.anchor_spec.shapes()):
-                if shape in zoo_shapes:
-                    for ours, theirs in enumerate(kept):
-                        if theirs is not None:
-                            new[anchor, ours] = old[zoo_shapes.index(shape), theirs]
-            state[name] = new.flatten(0, 1)
-
-
-def _class_columns(sources: Sequence[int | None] | None) -> list[int | None]:
-    """Checkpoint column of each of our columns; the background keeps its own."""
-    return [] if sources is None else [0, *(None if s is None else s + 1 for s in sources)]
 
 
 def _download(url: str) -> Path:

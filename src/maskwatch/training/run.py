@@ -26,7 +26,6 @@ from torch.utils.data import DataLoader
 from maskwatch.data import DetectionSet
 from maskwatch.errors import CheckpointError, DataError, OutputError
 from maskwatch.evaluation.coco import CocoResult
-from maskwatch.network import SSD, zoo
 from maskwatch.training.batches import (
     StepSampler,
     TrainViews,
@@ -35,10 +34,11 @@ from maskwatch.training.batches import (
     collate,
     collate_fitted,
 )
-from maskwatch.training.checkpoint import anchors_of, describe, load_checkpoint
+from maskwatch.training.checkpoint import describe, load_checkpoint
 from maskwatch.training.module import VALIDATION_TAG, DetectionModule
 from maskwatch.training.progress import progress_callback
 from maskwatch.training.recipe import Recipe
+from maskwatch.training.start import start_network
 
 # Steps between saves of last.ckpt: what a kill may cost.
 SAVE_EVERY = 100
@@ -58,27 +58,6 @@ class TrainingResult:
     last: Path
     losses: dict[str, float]
     validation: CocoResult | None
-
-
-def start_network(start: str | Path | None, recipe: Recipe, num_classes: int) -> SSD:
-    """A network to train: from a checkpoint of ours, from a zoo checkpoint, or with fresh weights (None).
-
-    Raises:
-        CheckpointError: the start cannot be read, or a checkpoint of ours has other anchors or classes.
-        MissingExtraError: a zoo checkpoint that was not read before needs the `tf` extra.
-    """
-    if start is None:
-        return SSD(num_classes, anchors_of(recipe))
-    if Path(start).suffix != ".ckpt":
-        return zoo.load(start, num_classes, anchors=anchors_of(recipe))
-    checkpoint = load_checkpoint(start)
-    network = checkpoint.network
-    if network.num_classes != num_classes or network.anchor_spec != anchors_of(recipe):
-        raise CheckpointError(
-            f"{start}: has {network.num_classes} classes and {network.anchor_spec}, the training wants "
-            f"{num_classes} and {anchors_of(recipe)}; start from a zoo checkpoint, or match the recipe"
-        )
-    return network
 
 
 def train(
@@ -122,7 +101,7 @@ def train(
         _check_same(last, recipe, training_set)
     L.seed_everything(recipe.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
-    network = start_network(None if last else start, recipe, len(training_set.class_names))
+    network = start_network(None if last else start, recipe, training_set.class_names)
     module = DetectionModule(
         network.to(memory_format=torch.channels_last), recipe, validation_set, trained_on
     )

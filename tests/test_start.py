@@ -1,0 +1,68 @@
+"""Starting weights from models and checkpoints of ours: what is kept, what is made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from maskwatch import Detector, read_image
+from maskwatch.errors import CheckpointError, ModelFileError
+from maskwatch.labels import MASK_CLASSES
+from maskwatch.network import SSD
+from maskwatch.network.anchors import AnchorSpec
+from maskwatch.network.transfer import fit_head
+from maskwatch.training.checkpoint import TorchDetector
+from maskwatch.training.recipe import Recipe
+from maskwatch.training.start import start_network
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut_masked.jpg"
+
+
+def test_the_embedded_model_starts_as_what_it_is() -> None:
+    network = start_network("maskwatch-640", Recipe(), MASK_CLASSES)
+    image = read_image(EXAMPLE)
+    ours = TorchDetector(network, MASK_CLASSES, (640, 640), score_threshold=0.3)([image])[0]
+    theirs = Detector("maskwatch-640", threshold=0.3)(image)
+    assert len(ours) == len(theirs) == 1
+    assert ours.class_id.tolist() == theirs.class_id.tolist()
+    # One look without voting against two with it, so only about the same.
+    np.testing.assert_allclose(ours.xyxy, theirs.xyxy, atol=25)
+
+
+def test_other_classes_keep_those_of_the_same_name() -> None:
+    whole = start_network("maskwatch-640", Recipe(), MASK_CLASSES)
+    other = start_network("maskwatch-640", Recipe(), ("visor", "no_mask"))
+    per_cell = other.anchor_spec.per_cell
+    kept = whole.head.classes.pointwise.weight.reshape(per_cell, 4, -1)
+    made = other.head.classes.pointwise.weight.reshape(per_cell, 3, -1)
+    assert torch.equal(made[:, 0], kept[:, 0])
+    assert torch.equal(made[:, 2], kept[:, 2])
+    assert not torch.isclose(made[:, 1], kept[:, 1]).all()
+    assert torch.equal(other.head.boxes.pointwise.weight, whole.head.boxes.pointwise.weight)
+    assert torch.equal(other.backbone.stem[0].weight, whole.backbone.stem[0].weight)
+
+
+def test_other_anchors_keep_the_shapes_they_share() -> None:
+    whole = start_network("maskwatch-640", Recipe(), MASK_CLASSES)
+    more = start_network("maskwatch-640", Recipe(aspect_ratios=(2.0, 1.0)), MASK_CLASSES)
+    boxes = more.head.boxes.pointwise.weight.reshape(4, 4, -1)
+    assert torch.equal(boxes[2:], whole.head.boxes.pointwise.weight.reshape(2, 4, -1))
+
+
+def test_files_without_weights_to_train_say_what_to_do(tiny_model: Path) -> None:
+    with pytest.raises(CheckpointError, match="start from maskwatch-640"):
+        start_network(tiny_model, Recipe(), MASK_CLASSES)
+    with pytest.raises(CheckpointError, match="BatchNorms are merged"):
+        start_network("maskwatch-320", Recipe(), MASK_CLASSES)
+    with pytest.raises(ModelFileError):
+        start_network("nowhere.onnx", Recipe(), MASK_CLASSES)
+
+
+def test_class_sources_must_fit() -> None:
+    spec = AnchorSpec()
+    for sources, message in (([0], "names 1 classes for 2"), ([0, 7], "are not in the checkpoint")):
+        with pytest.raises(CheckpointError, match=message):
+            fit_head(dict(SSD(3, spec).state_dict()), spec, SSD(2, spec), sources)
