@@ -78,6 +78,7 @@ def test_props_there_and_back(
         ({"thresholds": "[0.5]"}, "not 2 numbers"),
         ({"thresholds": '["a", 1]'}, "not 2 numbers"),
         ({"thresholds": "[NaN, 1]"}, "not 2 numbers"),
+        ({"box_voting": "yes"}, "is .yes., not true or false"),
     ],
 )
 def test_wrong_props_are_named(changes: dict[str, str], message: str) -> None:

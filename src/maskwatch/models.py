@@ -81,7 +81,7 @@ class ModelMetadata:
             input_size=_input_size(ours),
             resize=_resize(ours),
             thresholds=_thresholds(ours),
-            box_voting=ours.get("box_voting") == "true",  # files before 0.1.0's second set of weights lack it
+            box_voting=_box_voting(ours),
             **texts,
         )
 
@@ -202,6 +202,13 @@ def _thresholds(props: Mapping[str, str]) -> tuple[float, ...]:
     if len(numbers) != wanted or len(values) != wanted or not all(math.isfinite(value) for value in numbers):
         raise _wrong("thresholds", values, f"{wanted} numbers, one for each class")
     return tuple(numbers)
+
+
+def _box_voting(props: Mapping[str, str]) -> bool:
+    text = props.get("box_voting", "false")  # the first files did not vote, and do not say so
+    if text not in ("true", "false"):
+        raise _wrong("box_voting", text, "true or false")
+    return text == "true"
 
 
 def _onnx_props(data: bytes) -> dict[str, str]:
