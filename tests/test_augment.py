@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,16 +11,21 @@ import pytest
 
 from drawn_data import draw_faces
 from maskwatch.data import DetectionSet, Sample, read_data
+from maskwatch.labels import ClassMap
 from maskwatch.training import batches
 from maskwatch.training.augment import (
     MILD,
     STRONG,
+    Donor,
+    FaceClasses,
     View,
     cover_mouths,
+    dress,
     flip,
     recolour,
     scale_view,
     ssd_view,
+    wear,
 )
 from maskwatch.training.batches import Key, StepSampler, TrainViews, balanced_order
 from maskwatch.training.recipe import Recipe
@@ -119,7 +125,52 @@ def test_only_mouths_of_bare_faces_are_covered() -> None:
         assert not changed[150:, 140:].any(), "so does one that is too small"
         np.testing.assert_array_equal(after.boxes_xyxy, boxes)
     assert cover_mouths(view, np.random.default_rng(0), 0.0, bare_class=1) is view
-    assert cover_mouths(view, np.random.default_rng(0), 1.0, bare_class=None) is view
+
+
+def red_mask() -> Donor:
+    """A face of 100 by 120 pixels whose lower part is red."""
+    image = np.full((160, 140, 3), 128, np.uint8)
+    image[60:150, 10:130] = (255, 0, 0)
+    return Donor(image, np.array([20, 20, 120, 140], np.float32))
+
+
+def test_a_mask_sits_where_it_did_and_lower_where_it_drops() -> None:
+    image = np.zeros((200, 300, 3), np.uint8)
+    box = np.array([100, 40, 200, 160], np.float32)
+    for drop, top in ((0.0, 88), (0.25, 118)):
+        worn = wear(image, box, red_mask(), drop)[..., 0] > 128
+        rows, columns = np.nonzero(worn)
+        assert abs(rows.min() - top) <= 2, "0.4 of the height below the top of the face, and the drop"
+        assert 100 <= columns.min() < 112
+        assert 188 < columns.max() < 200
+    assert not image.any(), "the picture that was given stays as it is"
+
+
+def test_bare_faces_that_are_dressed_change_their_class() -> None:
+    image = np.zeros((200, 300, 3), np.uint8)
+    boxes = np.array([[20, 20, 120, 140], [160, 20, 260, 140], [140, 150, 155, 170]], np.float32)
+    view = View(image, boxes, np.array([1, 0, 1]))
+    faces = FaceClasses(mask=0, bare=1, incorrect=2, donor=lambda rng: red_mask())
+    seen = set()
+    for seed in range(30):
+        after = dress(view, np.random.default_rng(seed), 1.0, faces)
+        worn = after.image[..., 0] > 128
+        seen.add(int(after.class_ids[0]))
+        top = np.nonzero(worn[:, :150])[0].min()
+        assert (top < 75) == (after.class_ids[0] == 0), "a mask that sits well begins at the nose"
+        assert not worn[:, 150:].any()
+        assert after.class_ids[1:].tolist() == [0, 1], "masked and small faces stay as they are"
+    assert seen == {0, 2}
+    assert view.class_ids.tolist() == [1, 0, 1]
+    assert dress(view, np.random.default_rng(0), 0.0, faces) is view
+    assert dress(view, np.random.default_rng(0), 1.0, replace(faces, donor=None)) is view
+
+
+def test_other_classes_are_not_dressed(tmp_path: Path) -> None:
+    draw_faces(tmp_path, 2)
+    recipe = Recipe(size=64, train_sizes=(64,), steps=10, mild_steps=0)
+    helmets = TrainViews(read_data(tmp_path, ClassMap.parse("helmet=with_mask,head=without_mask")), recipe)
+    assert set(helmets[Key(0, 0, 0, 64)].class_ids.tolist()) <= {0, 1}
 
 
 def test_a_mouth_beyond_the_border_is_covered_as_far_as_it_shows() -> None:
@@ -231,7 +282,8 @@ def test_the_last_steps_are_mild(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     views = TrainViews(read_data(tmp_path), recipe)
     for step in (6, 7):
         views[Key(step, 0, 0, 64)]
-    assert seen == [(STRONG, 1), (MILD, 1)]
+    assert [strength for strength, _ in seen] == [STRONG, MILD]
+    assert (seen[0][1].mask, seen[0][1].bare, seen[0][1].incorrect) == (0, 1, 2)
 
 
 def test_views_follow_from_seed_step_and_slot(tmp_path: Path) -> None:

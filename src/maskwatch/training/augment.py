@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -18,6 +19,9 @@ Generator: TypeAlias = np.random.Generator
 MIN_VISIBLE = 0.35
 # Nor is one that is smaller than this many pixels of the network's input.
 MIN_SIDE = 5.0
+# Share of the masks put on bare faces that sit as they should; the others are this share of the face too low.
+WORN_WELL = 0.3
+TOO_LOW = (0.16, 0.4)
 # Smallest side of a face whose mouth is worth covering, in the same pixels.
 MIN_COVERED = 24.0
 # How far beyond the scale that the network sees a picture may be blown up for a large face.
@@ -31,6 +35,24 @@ class View:
     image: UInt8Array
     boxes_xyxy: npt.NDArray[np.float32]
     class_ids: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Donor:
+    """A masked face whose mask others may wear. image (H, W, 3) uint8 RGB, box_xyxy (4,)."""
+
+    image: UInt8Array
+    box_xyxy: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FaceClasses:
+    """Ids of the three mask classes, and where masks to put on come from (None where there are none)."""
+
+    mask: int
+    bare: int
+    incorrect: int
+    donor: Callable[[Generator], Donor] | None = None
 
 
 def flip(view: View) -> View:
@@ -92,6 +114,7 @@ class Strength:
     scales: range of that scale, times the letterbox's.
     stretch: largest factor between width and height, either way.
     recoloured: share of the views whose colours are changed.
+    dressed: share of the bare faces that get the mask of another.
     covered: share of the bare faces that get something before the mouth.
     """
 
@@ -99,12 +122,13 @@ class Strength:
     scales: tuple[float, float]
     stretch: float
     recoloured: float
+    dressed: float
     covered: float
 
 
-STRONG = Strength(natural=0.5, scales=(0.6, 1.5), stretch=1.1, recoloured=1.0, covered=0.1)
+STRONG = Strength(natural=0.5, scales=(0.6, 1.5), stretch=1.1, recoloured=1.0, dressed=0.1, covered=0.1)
 # For the last steps, which fit the network to pictures as they come; large faces are still practised.
-MILD = Strength(natural=0.75, scales=(0.85, 1.2), stretch=1.0, recoloured=0.3, covered=0.05)
+MILD = Strength(natural=0.75, scales=(0.85, 1.2), stretch=1.0, recoloured=0.3, dressed=0.05, covered=0.05)
 
 
 def scale_view(
@@ -113,13 +137,14 @@ def scale_view(
     network_size: int,
     rng: Generator,
     strength: Strength = STRONG,
-    bare_class: int | None = None,
+    faces: FaceClasses | None = None,
 ) -> View:
     """A square crop at a random scale, flipped and recoloured.
 
     A share of the crops scale the picture around what the network will see, a letterbox of `network_size`;
     the others pick a face and give it a random size, so that faces from a dozen pixels to the whole crop all
-    come up. Some faces of `bare_class` get something before the mouth that is no mask.
+    come up. Where the classes are known to be those of faces, some bare ones get a mask, or something before
+    the mouth that is none.
     """
     height, width = view.image.shape[:2]
     natural = network_size / max(height, width)
@@ -140,7 +165,9 @@ def scale_view(
     cropped = _scaled_crop(view, size, (scale * stretch, scale / stretch), aim, rng)
     if rng.random() < 0.5:
         cropped = flip(cropped)
-    cropped = cover_mouths(cropped, rng, strength.covered, bare_class)
+    if faces is not None:
+        cropped = dress(cropped, rng, strength.dressed, faces)
+        cropped = cover_mouths(cropped, rng, strength.covered, faces.bare)
     if rng.random() < strength.recoloured:
         cropped = replace(cropped, image=recolour(cropped.image, rng))
     return cropped
@@ -214,24 +241,26 @@ def _window(
 # ---- things before the mouth -----------------------------------------------------------------------------
 
 
-def cover_mouths(view: View, rng: Generator, share: float, bare_class: int | None) -> View:
+def cover_mouths(view: View, rng: Generator, share: float, bare_class: int) -> View:
     """A piece of the same picture over the mouth of some bare faces, which stay bare.
 
     Hands, cups and microphones come before mouths more often in front of cameras than in the data. The piece
     is the face's own forehead, as skin, or comes from anywhere, as a thing.
     """
-    covered = [
-        index
-        for index, (box, class_id) in enumerate(zip(view.boxes_xyxy, view.class_ids, strict=True))
-        if class_id == bare_class and min(box[2] - box[0], box[3] - box[1]) >= MIN_COVERED
-    ]
-    covered = [index for index in covered if rng.random() < share]
+    covered = _some_bare_faces(view, rng, share, bare_class)
     if not covered:
         return view
     image = view.image.copy()
     for index in covered:
         _cover_mouth(image, view.boxes_xyxy[index], rng)
     return replace(view, image=image)
+
+
+def _some_bare_faces(view: View, rng: Generator, share: float, bare_class: int) -> list[int]:
+    """Indices of a share of the bare faces that are large enough for a change to be seen."""
+    sides = (view.boxes_xyxy[:, 2:] - view.boxes_xyxy[:, :2]).min(1, initial=np.inf)
+    chosen = (view.class_ids == bare_class) & (sides >= MIN_COVERED) & (rng.random(len(sides)) < share)
+    return [int(index) for index in np.nonzero(chosen)[0]]
 
 
 def _cover_mouth(image: UInt8Array, box_xyxy: npt.NDArray[np.float32], rng: Generator) -> None:
@@ -264,6 +293,46 @@ def _cover_mouth(image: UInt8Array, box_xyxy: npt.NDArray[np.float32], rng: Gene
     part = np.s_[from_y : from_y + target.shape[0], from_x : from_x + target.shape[1]]
     weight = inside[part][..., None] / np.float32(255)
     target[:] = (target * (1 - weight) + piece[part] * weight).round().astype(np.uint8)
+
+
+# ---- masks of others -------------------------------------------------------------------------------------
+
+# Outline of a mask in shares of the face's box: over the nose, down the cheeks, under the chin.
+_HALF_MASK = np.array([(0.5, 0.4), (0.72, 0.48), (0.93, 0.54), (0.88, 0.8), (0.7, 0.96), (0.5, 1.02)])
+_MASK_OUTLINE = np.concatenate([_HALF_MASK, (np.array([1.0, 0.0]) + _HALF_MASK * [-1, 1])[::-1]])
+
+
+def dress(view: View, rng: Generator, share: float, faces: FaceClasses) -> View:
+    """The mask of another person on some bare faces: most too low, below nose or mouth, some as it should be.
+
+    Masks that are worn in a wrong way are the rarest class. The ones that sit well are there so that the seam
+    of the cut does not tell the class.
+    """
+    chosen = _some_bare_faces(view, rng, share, faces.bare) if faces.donor is not None else []
+    if not chosen or faces.donor is None:
+        return view
+    image, class_ids = view.image, view.class_ids.copy()
+    for index in chosen:
+        well = rng.random() < WORN_WELL
+        drop = float(rng.uniform(-0.03, 0.03) if well else rng.uniform(*TOO_LOW))
+        image = wear(image, view.boxes_xyxy[index], faces.donor(rng), drop)
+        class_ids[index] = faces.mask if well else faces.incorrect
+    return View(image, view.boxes_xyxy, class_ids)
+
+
+def wear(image: UInt8Array, box_xyxy: npt.NDArray[np.float32], donor: Donor, drop: float) -> UInt8Array:
+    """The picture with the donor's mask on the face, `drop` of the face's height too low."""
+    height, width = image.shape[:2]
+    sides, donor_sides = box_xyxy[2:] - box_xyxy[:2], donor.box_xyxy[2:] - donor.box_xyxy[:2]
+    scale = sides / donor_sides
+    offset = box_xyxy[:2] + np.array([0, drop * sides[1]]) - scale * donor.box_xyxy[:2]
+    matrix = np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]])
+    moved = cv2.warpAffine(donor.image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    inside = np.zeros((height, width), np.float32)
+    corners = box_xyxy[:2] + (_MASK_OUTLINE + np.array([0, drop])) * sides
+    cv2.fillPoly(inside, [corners.round().astype(np.int32)], 1.0, cv2.LINE_AA)
+    weight = np.asarray(cv2.GaussianBlur(inside, (0, 0), max(0.5, float(sides.max()) / 60)))[..., None]
+    return np.asarray((image * (1 - weight) + moved * weight).round(), np.uint8)
 
 
 # ---- colours ---------------------------------------------------------------------------------------------

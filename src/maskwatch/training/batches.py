@@ -17,13 +17,14 @@ from torch.utils.data import Dataset, Sampler
 
 from maskwatch.data import DetectionSet
 from maskwatch.images import Placement, fit, read_image
-from maskwatch.training.augment import MILD, STRONG, View, scale_view, ssd_view
+from maskwatch.labels import MASK_CLASSES
+from maskwatch.training.augment import MILD, STRONG, Donor, FaceClasses, View, scale_view, ssd_view
 from maskwatch.training.recipe import Recipe
 
 # Decoded pictures that a loader keeps, so that small data sets are decoded once.
 CACHE_BYTES = 3 * 2**30
-# The class of faces that stay what they are when a hand comes before the mouth.
-BARE_CLASS = "no_mask"
+# Smallest side of a face whose mask is worth putting on others, in pixels of its picture.
+LEAST_DONOR = 48.0
 
 
 class Key(NamedTuple):
@@ -115,7 +116,11 @@ class TrainViews(Dataset[View]):
     def __init__(self, detection_set: DetectionSet, recipe: Recipe) -> None:
         self.samples, self.recipe = detection_set.samples, recipe
         names = detection_set.class_names
-        self._bare_class = names.index(BARE_CLASS) if BARE_CLASS in names else None
+        self._faces: FaceClasses | None = None
+        if set(MASK_CLASSES) <= set(names):
+            mask, bare, incorrect = map(names.index, MASK_CLASSES)
+            self._donors = _large_faces(detection_set, mask)
+            self._faces = FaceClasses(mask, bare, incorrect, self._donor if self._donors else None)
         self._cache: dict[int, npt.NDArray[np.uint8]] = {}
         self._cached_bytes = 0
 
@@ -126,7 +131,11 @@ class TrainViews(Dataset[View]):
         if self.recipe.augment == "ssd":
             return ssd_view(view, key.size, rng)
         strength = MILD if key.step >= self.recipe.steps - self.recipe.mild_steps else STRONG
-        return scale_view(view, key.size, self.recipe.size, rng, strength, self._bare_class)
+        return scale_view(view, key.size, self.recipe.size, rng, strength, self._faces)
+
+    def _donor(self, rng: np.random.Generator) -> Donor:
+        picture, box_xyxy = self._donors[int(rng.integers(len(self._donors)))]
+        return Donor(self._read(picture), box_xyxy)
 
     def _read(self, index: int) -> npt.NDArray[np.uint8]:
         image = self._cache.get(index)
@@ -136,6 +145,16 @@ class TrainViews(Dataset[View]):
                 self._cache[index] = image
                 self._cached_bytes += image.nbytes
         return image
+
+
+def _large_faces(detection_set: DetectionSet, class_id: int) -> list[tuple[int, npt.NDArray[np.float32]]]:
+    """Picture and box (4,) of every large face of a class."""
+    return [
+        (picture, box)
+        for picture, sample in enumerate(detection_set.samples)
+        for box, face_class in zip(sample.boxes_xyxy, sample.class_ids, strict=True)
+        if face_class == class_id and (box[2:] - box[:2]).min() >= LEAST_DONOR
+    ]
 
 
 def collate(views: Sequence[View]) -> Batch:
