@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -62,7 +62,7 @@ def drawn_set(drawn: Path) -> DetectionSet:
 def quick(**changes: object) -> Recipe:
     values = {
         "size": 64, "train_sizes": (64,), "batch_size": 2, "steps": 2, "validate_every": 2,
-        "frozen_blocks": 3, "frozen_norms": False,
+        "first_phase": -1, "resting_blocks": 0,
     }  # fmt: skip
     return Recipe(**(values | changes))  # type: ignore[arg-type]
 
@@ -175,7 +175,7 @@ def scalar_tags(folder: Path) -> set[str]:
 def test_seed_losses_have_a_regularization(drawn_set: DetectionSet, tmp_path: Path) -> None:
     recipe = quick(
         augment="ssd", matcher="iou", loss="ssd", l2=4e-5, optimizer="sgd", average_decay=0.0,
-        clip_norm=0.0, frozen_blocks=0, aspect_ratios=(1.0, 2.0, 0.5), resize="squash", precision="32",
+        clip_norm=0.0, aspect_ratios=(1.0, 2.0, 0.5), resize="squash", precision="32",
     )  # fmt: skip
     result = train(drawn_set, drawn_set, recipe, tmp_path / "run", progress=False, devices=1, workers=0)
     parts = [v for k, v in result.losses.items() if k.startswith("Loss/") and "total" not in k]
@@ -183,20 +183,52 @@ def test_seed_losses_have_a_regularization(drawn_set: DetectionSet, tmp_path: Pa
     assert sum(parts) == pytest.approx(result.losses["Loss/total_loss"], rel=1e-5)
 
 
-def test_frozen_blocks_stay(drawn_set: DetectionSet, tmp_path: Path) -> None:
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> dict[str, bool]:
+    return {name: not torch.equal(before[name], after[name]) for name in after if "batches" not in name}
+
+
+def test_the_first_blocks_rest_and_norms_learn_in_the_first_phase_alone(
+    drawn_set: DetectionSet, tmp_path: Path
+) -> None:
     start = tmp_path / "start.safetensors"
     torch.manual_seed(0)
     first = {k: v.clone() for k, v in SSD(3).state_dict().items()}
     save_file(first, start)
-    result = train(
-        drawn_set, drawn_set, quick(), tmp_path / "run", start=start, progress=False, devices=1, workers=0
-    )
-    last = load_checkpoint(result.last).network.state_dict()
-    kept = ("backbone.stem", "backbone.blocks.0.", "backbone.blocks.1.", "backbone.blocks.2.")
-    weights = [name for name in last if name.endswith("weight") and not name.startswith("head.")]
-    assert all(torch.equal(first[n], last[n]) for n in last if n.startswith(kept) and "batches" not in n)
-    moved = [not torch.equal(first[n], last[n]) for n in weights if not n.startswith(kept)]
-    assert np.mean(moved) > 0.9  # a random network leaves a few norms without a gradient
+    states = [first]
+    for name, steps in (("one", 2), ("two", 4)):
+        recipe = quick(first_phase=2, resting_blocks=3, steps=steps, average_decay=0.0)
+        result = train(
+            drawn_set, drawn_set, recipe, tmp_path / name, start=start, progress=False, devices=1, workers=0
+        )
+        states.append(load_checkpoint(result.last).network.state_dict())
+    resting = ("backbone.stem", "backbone.blocks.0.", "backbone.blocks.1.", "backbone.blocks.2.")
+    statistics = ("running_mean", "running_var")
+    early, late = changed(states[0], states[1]), changed(states[1], states[2])
+    assert not any(moved for name, moved in early.items() if name.startswith(resting))
+    learnt = [
+        moved for name, moved in early.items() if name.endswith(statistics) and not name.startswith(resting)
+    ]
+    assert all(learnt)
+    assert not any(moved for name, moved in late.items() if name.endswith(statistics))
+    kernels = [
+        moved for name, moved in late.items() if name.startswith(resting) and name.endswith("0.weight")
+    ]
+    assert all(kernels)
+
+
+def test_a_training_goes_on_in_the_second_phase(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    save_file(SSD(3).state_dict(), start)
+    options = {"progress": False, "devices": 1, "workers": 0}
+    recipe = quick(first_phase=1, resting_blocks=3, steps=2, average_decay=0.0)
+    first = train(drawn_set, drawn_set, recipe, tmp_path / "run", start=start, **options)  # type: ignore[arg-type]
+    before = load_checkpoint(first.last).network.state_dict()
+    longer = replace(recipe, steps=4)
+    again = train(drawn_set, drawn_set, longer, tmp_path / "run", resume=True, **options)  # type: ignore[arg-type]
+    after = load_checkpoint(again.last).network.state_dict()
+    moved = changed(before, after)
+    assert moved["backbone.stem.0.weight"]
+    assert not any(value for name, value in moved.items() if "running" in name)
 
 
 def test_a_loss_that_is_no_number_says_what_to_change(drawn_set: DetectionSet, tmp_path: Path) -> None:
@@ -278,25 +310,18 @@ def test_start_from_a_checkpoint_of_ours(drawn_set: DetectionSet, tmp_path: Path
     assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in weights)
 
 
-def test_random_weights_learn_their_statistics(drawn_set: DetectionSet, tmp_path: Path) -> None:
+def test_random_weights_are_in_the_first_phase_to_the_end(drawn_set: DetectionSet, tmp_path: Path) -> None:
     options = {"progress": False, "devices": 1, "workers": 0}
-    first = train(drawn_set, drawn_set, quick(frozen_norms=True), tmp_path / "one", **options)  # type: ignore[arg-type]
-    assert not load_checkpoint(first.last).recipe.frozen_norms
-    longer = quick(frozen_norms=True, steps=4)
-    train(drawn_set, drawn_set, longer, tmp_path / "one", resume=True, **options)  # type: ignore[arg-type]
-    assert not load_checkpoint(first.last).recipe.frozen_norms
-    second = train(
-        drawn_set,
-        drawn_set,
-        quick(frozen_norms=True),
-        tmp_path / "two",
-        start=first.last,
-        **options,  # type: ignore[arg-type]
-    )
-    assert load_checkpoint(second.last).recipe.frozen_norms
-    before, after = (load_checkpoint(r.last).network.state_dict() for r in (first, second))
-    means = [name for name in before if name.endswith("running_mean")]
-    assert all(torch.equal(before[name], after[name]) for name in means)
+    recipe = quick(first_phase=1, resting_blocks=3)
+    first = train(drawn_set, drawn_set, recipe, tmp_path / "run", **options)  # type: ignore[arg-type]
+    began = load_checkpoint(first.last)
+    assert (began.recipe.first_phase, began.recipe.resting_blocks) == (-1, 0)
+    longer = replace(recipe, steps=4)
+    train(drawn_set, drawn_set, longer, tmp_path / "run", resume=True, **options)  # type: ignore[arg-type]
+    after = load_checkpoint(first.last)
+    assert after.recipe.first_phase == -1
+    moved = changed(began.network.state_dict(), after.network.state_dict())
+    assert moved["backbone.stem.1.running_mean"]
 
 
 def test_zoo_start_fits_the_recipe(shared: Path) -> None:

@@ -63,20 +63,34 @@ class DetectionModule(L.LightningModule):
         self.last_result: CocoResult | None = None
         self._predictions: list[sv.Detections] = []
         backbone = network.backbone
-        self._frozen = (
-            [backbone.stem, *backbone.blocks[: recipe.frozen_blocks]] if recipe.frozen_blocks else []
+        self._resting = (
+            [backbone.stem, *backbone.blocks[: recipe.resting_blocks]] if recipe.resting_blocks else []
         )
-        for module in self._frozen:
-            module.requires_grad_(False)
-        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-        for norm in norms:
+        self._norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in self._norms:
             norm.momentum = recipe.norm_momentum
-        self._evaluating = [*self._frozen, *norms] if recipe.frozen_norms else self._frozen
+        self._first_phase = recipe.first_phase != 0
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.world_size > 1:
+            self._resting = []  # DDP keeps in step only what it found trainable when it began
+        self._rest(self._first_phase)
+
+    def _rest(self, resting: bool) -> None:
+        for module in self._resting:
+            module.requires_grad_(not resting)
+
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        """Ends the first phase, also where a training goes on beyond its end."""
+        if self._first_phase and 0 <= self.recipe.first_phase <= self.global_step:
+            self._first_phase = False
+            self._rest(False)
+            self.train()
 
     def train(self, mode: bool = True) -> DetectionModule:
         super().train(mode)
-        for module in self._evaluating:
-            module.eval()  # BatchNorms in it keep the statistics of the start
+        for module in self._resting if self._first_phase else self._norms:
+            module.eval()  # BatchNorms in it keep their statistics
         return self
 
     # ---- a step ------------------------------------------------------------------------------------------
@@ -163,7 +177,7 @@ class DetectionModule(L.LightningModule):
             named = [
                 (n, p)
                 for n, p in self.network.named_parameters()
-                if p.requires_grad and n.startswith("backbone.") == bool(prefix)
+                if n.startswith("backbone.") == bool(prefix)
             ]
             kernels = [p for _, p in named if p.ndim > 1]
             rest = [p for _, p in named if p.ndim <= 1]

@@ -32,9 +32,6 @@ class Recipe:
     """Anchor shapes, width : height. Faces are all about one shape, so one will do."""
     scales_per_octave: int = 2
     anchor_scale: float = 4.0
-    frozen_blocks: int = 0
-    """The stem and this many inverted residuals keep the weights of the start."""
-
     # Data
     augment: Literal["scale", "ssd"] = "scale"
     """"scale": crops at many scales, recoloured; "ssd": the API's flip and crop."""
@@ -63,7 +60,7 @@ class Recipe:
     warmup_steps: int = 200
     schedule_steps: int = 0
     """Step at which the cosine reaches zero; 0 means `steps`."""
-    steps: int = 4200
+    steps: int = 7200
     momentum: float = 0.9
     weight_decay: float = 0.02
     """Decoupled weight decay (AdamW) of convolution kernels."""
@@ -73,10 +70,15 @@ class Recipe:
     """Decay of the moving average of the weights; 0 for none."""
     norm_momentum: float = 0.01
     """Share of a batch in the running BatchNorm statistics."""
-    frozen_norms: bool = True
-    """BatchNorms use the statistics of the start, in training as in use. The top levels have a few dozen
-    cells a batch, whose own statistics are far from those that the finished network uses. Random weights have
-    no statistics to keep: without a start, this is taken as false."""
+
+    # First phase
+    first_phase: int = 4000
+    """Steps in which BatchNorms learn statistics of the new pictures and the first blocks rest. After them the
+    statistics stay as they are, so that the network trains as it will be used, and all layers are free. The
+    top levels have a few dozen cells a batch, whose own statistics are far from those that the finished
+    network uses. -1 for all steps, which random weights always have."""
+    resting_blocks: int = 3
+    """The stem and this many inverted residuals keep the weights of the start in the first phase."""
 
     # Use
     box_voting: bool = True
@@ -191,7 +193,8 @@ def _check(recipe: Recipe) -> None:
         (bool(recipe.aspect_ratios) and min(recipe.aspect_ratios) > 0, "aspect_ratios", "positive numbers"),
         (recipe.scales_per_octave >= 1, "scales_per_octave", "at least 1"),
         (recipe.anchor_scale > 0, "anchor_scale", "positive"),
-        (0 <= recipe.frozen_blocks <= 17, "frozen_blocks", "between 0 and 17"),
+        (0 <= recipe.resting_blocks <= 17, "resting_blocks", "between 0 and 17"),
+        (recipe.first_phase >= -1, "first_phase", "at least 0, or -1 for all steps"),
         (recipe.batch_size >= 1, "batch_size", "at least 1"),
         (recipe.steps >= 1, "steps", "at least 1"),
         (recipe.validate_every >= 1, "validate_every", "at least 1"),

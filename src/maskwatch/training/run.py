@@ -96,7 +96,7 @@ def train(
     output = Path(output)
     last = _check_output(output, resume)
     _check_sets(training_set, validation_set)
-    recipe = _with_statistics(recipe, start, last)
+    recipe = _phased(recipe, start, last)
     if last is not None:
         _check_same(last, recipe, training_set)
     L.seed_everything(recipe.seed, verbose=False)
@@ -158,10 +158,10 @@ def _check_sets(training_set: DetectionSet, validation_set: DetectionSet) -> Non
             raise DataError([f"the {name} set of {len(detection_set)} pictures holds no box; check its path"])
 
 
-def _with_statistics(recipe: Recipe, start: str | Path | None, last: Path | None) -> Recipe:
-    """The recipe, its BatchNorm statistics free where the training begins, or began, with random weights."""
-    kept = load_checkpoint(last).recipe.frozen_norms if last is not None else start is not None
-    return replace(recipe, frozen_norms=recipe.frozen_norms and kept)
+def _phased(recipe: Recipe, start: str | Path | None, last: Path | None) -> Recipe:
+    """The recipe, all of it first phase where the training begins, or began, with random weights."""
+    random = start is None if last is None else load_checkpoint(last).recipe.first_phase == -1
+    return replace(recipe, first_phase=-1, resting_blocks=0) if random else recipe
 
 
 def _check_same(last: Path, recipe: Recipe, training_set: DetectionSet) -> None:
