@@ -73,9 +73,9 @@ class Recipe:
 
     # First phase
     first_phase: int = 4000
-    """Steps in which BatchNorms learn statistics of the new pictures and the first blocks rest. After them the
-    statistics stay as they are, so that the network trains as it will be used, and all layers are free. The
-    top levels have a few dozen cells a batch, whose own statistics are far from those that the finished
+    """Steps in which BatchNorms learn statistics of the new pictures and the first blocks rest. After them
+    the statistics stay as they are, so that the network trains as it will be used, and all layers are free.
+    The top levels have a few dozen cells a batch, whose own statistics are far from those that the finished
     network uses. -1 for all steps, which random weights always have."""
     resting_blocks: int = 3
     """The stem and this many inverted residuals keep the weights of the start in the first phase."""
