@@ -148,9 +148,7 @@ def _nearest(boxes_xyxy: npt.NDArray[np.float32], box_xyxy: npt.NDArray[np.float
     """Index of the box with the largest IoU, and that IoU; (-1, 0) where there is none."""
     if not len(boxes_xyxy):
         return -1, 0.0
-    top_left = np.maximum(boxes_xyxy[:, :2], box_xyxy[:2])
-    bottom_right = np.minimum(boxes_xyxy[:, 2:], box_xyxy[2:])
-    intersection = (bottom_right - top_left).clip(0).prod(1)
-    areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(1)
-    iou = intersection / (areas + (box_xyxy[2:] - box_xyxy[:2]).prod() - intersection)
+    import supervision as sv
+
+    iou = sv.box_iou_batch(boxes_xyxy, box_xyxy[None])[:, 0]
     return int(iou.argmax()), float(iou.max())

@@ -19,11 +19,11 @@ Generator: TypeAlias = np.random.Generator
 MIN_VISIBLE = 0.35
 # Nor is one that is smaller than this many pixels of the network's input.
 MIN_SIDE = 5.0
+# Smallest side of a face whose mouth is worth covering, in the same pixels.
+MIN_COVERED = 24.0
 # Share of the masks put on bare faces that sit as they should; the others are this share of the face too low.
 WORN_WELL = 0.3
 TOO_LOW = (0.16, 0.4)
-# Smallest side of a face whose mouth is worth covering, in the same pixels.
-MIN_COVERED = 24.0
 # How far beyond the scale that the network sees a picture may be blown up for a large face.
 MAX_BLOW_UP = 8.0
 
@@ -308,8 +308,10 @@ def dress(view: View, rng: Generator, share: float, faces: FaceClasses) -> View:
     Masks that are worn in a wrong way are the rarest class. The ones that sit well are there so that the seam
     of the cut does not tell the class.
     """
-    chosen = _some_bare_faces(view, rng, share, faces.bare) if faces.donor is not None else []
-    if not chosen or faces.donor is None:
+    if faces.donor is None:
+        return view
+    chosen = _some_bare_faces(view, rng, share, faces.bare)
+    if not chosen:
         return view
     image, class_ids = view.image, view.class_ids.copy()
     for index in chosen:

@@ -34,7 +34,7 @@ from maskwatch.training.batches import (
     collate,
     collate_fitted,
 )
-from maskwatch.training.checkpoint import describe, load_checkpoint
+from maskwatch.training.checkpoint import Checkpoint, describe, load_checkpoint
 from maskwatch.training.module import VALIDATION_TAG, DetectionModule
 from maskwatch.training.progress import progress_callback
 from maskwatch.training.recipe import Recipe
@@ -96,9 +96,10 @@ def train(
     output = Path(output)
     last = _check_output(output, resume)
     _check_sets(training_set, validation_set)
-    recipe = _phased(recipe, start, last)
-    if last is not None:
-        _check_same(last, recipe, training_set)
+    begun = None if last is None else load_checkpoint(last)
+    recipe = _phased(recipe, start, begun)
+    if last is not None and begun is not None:
+        _check_same(last, begun, recipe, training_set)
     L.seed_everything(recipe.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
     network = start_network(None if last else start, recipe, training_set.class_names)
@@ -158,15 +159,14 @@ def _check_sets(training_set: DetectionSet, validation_set: DetectionSet) -> Non
             raise DataError([f"the {name} set of {len(detection_set)} pictures holds no box; check its path"])
 
 
-def _phased(recipe: Recipe, start: str | Path | None, last: Path | None) -> Recipe:
+def _phased(recipe: Recipe, start: str | Path | None, begun: Checkpoint | None) -> Recipe:
     """The recipe, all of it first phase where the training begins, or began, with random weights."""
-    random = start is None if last is None else load_checkpoint(last).recipe.first_phase == -1
+    random = start is None if begun is None else begun.recipe.first_phase == -1
     return replace(recipe, first_phase=-1, resting_blocks=0) if random else recipe
 
 
-def _check_same(last: Path, recipe: Recipe, training_set: DetectionSet) -> None:
+def _check_same(last: Path, before: Checkpoint, recipe: Recipe, training_set: DetectionSet) -> None:
     """A resumed training must be the one that was begun, but for its length."""
-    before = load_checkpoint(last)
     now, then = (
         describe(r, n, "")
         for r, n in ((recipe, training_set.class_names), (before.recipe, before.class_names))
