@@ -41,7 +41,7 @@ class Entry:
 def entry(name: str, size: int, steps: int, batch_size: int | None, seed: int) -> Entry:
     """A built-in recipe at a fixed size and length; validated once, at the end."""
     settings = [f"size={size}", f"train_sizes=[{size}]", f"steps={steps}", f"validate_every={steps}"]
-    settings += [f"seed={seed}", f"mild_steps={steps // 4}", "precision=auto"]
+    settings += [f"seed={seed}", "precision=auto"]
     if batch_size is not None:
         settings.append(f"batch_size={batch_size}")
     recipe = load_recipe(name, settings)

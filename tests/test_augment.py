@@ -168,7 +168,7 @@ def test_bare_faces_that_are_dressed_change_their_class() -> None:
 
 def test_other_classes_are_not_dressed(tmp_path: Path) -> None:
     draw_faces(tmp_path, 2)
-    recipe = Recipe(size=64, train_sizes=(64,), steps=10, mild_steps=0)
+    recipe = Recipe(size=64, train_sizes=(64,), steps=10, mild_phase=0.0)
     helmets = TrainViews(read_data(tmp_path, ClassMap.parse("helmet=with_mask,head=without_mask")), recipe)
     assert set(helmets[Key(0, 0, 0, 64)].class_ids.tolist()) <= {0, 1}
 
@@ -271,7 +271,7 @@ def test_rare_classes_are_repeated() -> None:
 
 def test_the_last_steps_are_mild(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_faces(tmp_path, 2)
-    recipe = Recipe(size=64, train_sizes=(64,), steps=10, mild_steps=3)
+    recipe = Recipe(size=64, train_sizes=(64,), steps=10, mild_phase=0.3)
     seen = []
 
     def spy(view: View, *arguments: object) -> View:

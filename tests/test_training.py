@@ -62,7 +62,7 @@ def drawn_set(drawn: Path) -> DetectionSet:
 def quick(**changes: object) -> Recipe:
     values = {
         "size": 64, "train_sizes": (64,), "batch_size": 2, "steps": 2, "validate_every": 2,
-        "first_phase": -1, "resting_blocks": 0,
+        "first_phase": 1.0, "resting_blocks": 0,
     }  # fmt: skip
     return Recipe(**(values | changes))  # type: ignore[arg-type]
 
@@ -196,7 +196,7 @@ def test_the_first_blocks_rest_and_norms_learn_in_the_first_phase_alone(
     save_file(first, start)
     states = [first]
     for name, steps in (("one", 2), ("two", 4)):
-        recipe = quick(first_phase=2, resting_blocks=3, steps=steps, average_decay=0.0)
+        recipe = quick(first_phase=2 / steps, resting_blocks=3, steps=steps, average_decay=0.0)
         result = train(
             drawn_set, drawn_set, recipe, tmp_path / name, start=start, progress=False, devices=1, workers=0
         )
@@ -220,7 +220,7 @@ def test_a_training_goes_on_in_the_second_phase(drawn_set: DetectionSet, tmp_pat
     start = tmp_path / "start.safetensors"
     save_file(SSD(3).state_dict(), start)
     options = {"progress": False, "devices": 1, "workers": 0}
-    recipe = quick(first_phase=1, resting_blocks=3, steps=2, average_decay=0.0)
+    recipe = quick(first_phase=0.5, resting_blocks=3, steps=2, average_decay=0.0)
     first = train(drawn_set, drawn_set, recipe, tmp_path / "run", start=start, **options)  # type: ignore[arg-type]
     before = load_checkpoint(first.last).network.state_dict()
     longer = replace(recipe, steps=4)
@@ -312,14 +312,14 @@ def test_start_from_a_checkpoint_of_ours(drawn_set: DetectionSet, tmp_path: Path
 
 def test_random_weights_are_in_the_first_phase_to_the_end(drawn_set: DetectionSet, tmp_path: Path) -> None:
     options = {"progress": False, "devices": 1, "workers": 0}
-    recipe = quick(first_phase=1, resting_blocks=3)
+    recipe = quick(first_phase=0.5, resting_blocks=3)
     first = train(drawn_set, drawn_set, recipe, tmp_path / "run", **options)  # type: ignore[arg-type]
     began = load_checkpoint(first.last)
-    assert (began.recipe.first_phase, began.recipe.resting_blocks) == (-1, 0)
+    assert (began.recipe.first_phase, began.recipe.resting_blocks) == (1, 0)
     longer = replace(recipe, steps=4)
     train(drawn_set, drawn_set, longer, tmp_path / "run", resume=True, **options)  # type: ignore[arg-type]
     after = load_checkpoint(first.last)
-    assert after.recipe.first_phase == -1
+    assert after.recipe.first_phase == 1
     moved = changed(began.network.state_dict(), after.network.state_dict())
     assert moved["backbone.stem.1.running_mean"]
 

@@ -130,7 +130,7 @@ class TrainViews(Dataset[View]):
         view = View(self._read(key.picture), sample.boxes_xyxy, sample.class_ids)
         if self.recipe.augment == "ssd":
             return ssd_view(view, key.size, rng)
-        strength = MILD if key.step >= self.recipe.steps - self.recipe.mild_steps else STRONG
+        strength = MILD if key.step >= self.recipe.mild_begin else STRONG
         return scale_view(view, key.size, self.recipe.size, rng, strength, self._faces)
 
     def _donor(self, rng: np.random.Generator) -> Donor:

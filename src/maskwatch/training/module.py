@@ -69,7 +69,7 @@ class DetectionModule(L.LightningModule):
         self._norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in self._norms:
             norm.momentum = recipe.norm_momentum
-        self._first_phase = recipe.first_phase != 0
+        self._first_phase = recipe.first_phase > 0
 
     def setup(self, stage: str) -> None:
         if self.trainer.world_size > 1:
@@ -82,7 +82,7 @@ class DetectionModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         """Ends the first phase, also where a training goes on beyond its end."""
-        if self._first_phase and 0 <= self.recipe.first_phase <= self.global_step:
+        if self._first_phase and self.recipe.first_phase_end <= self.global_step:
             self._first_phase = False
             self._rest(False)
             self.train()

@@ -35,8 +35,8 @@ class Recipe:
     # Data
     augment: Literal["scale", "ssd"] = "scale"
     """"scale": crops at many scales, recoloured; "ssd": the API's flip and crop."""
-    mild_steps: int = 1000
-    """The last steps of "scale" show pictures nearly as they come."""
+    mild_phase: float = 0.14
+    """Share of `steps`, at their end, in which "scale" shows pictures nearly as they come."""
     train_sizes: tuple[int, ...] = (384, 640)
     """Input sides of successive batches; a larger side has fewer pictures, for about the same cost. Multiples
     of 128, the stride of the top level, agree on where its cells and anchors lie."""
@@ -72,11 +72,11 @@ class Recipe:
     """Share of a batch in the running BatchNorm statistics."""
 
     # First phase
-    first_phase: int = 4000
-    """Steps in which BatchNorms learn statistics of the new pictures and the first blocks rest. After them
-    the statistics stay as they are, so that the network trains as it will be used, and all layers are free.
-    The top levels have a few dozen cells a batch, whose own statistics are far from those that the finished
-    network uses. -1 for all steps, which random weights always have."""
+    first_phase: float = 0.55
+    """Share of `steps` in which BatchNorms learn statistics of the new pictures and the first blocks rest.
+    After it the statistics stay as they are, so that the network trains as it will be used, and all layers
+    are free. The top levels have a few dozen cells a batch, whose own statistics are far from those that the
+    finished network uses. Random weights are in it for all steps."""
     resting_blocks: int = 3
     """The stem and this many inverted residuals keep the weights of the start in the first phase."""
 
@@ -93,6 +93,16 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _check(self)
+
+    @property
+    def first_phase_end(self) -> int:
+        """The step at which the first phase is over; `steps` where it never is."""
+        return round(self.first_phase * self.steps)
+
+    @property
+    def mild_begin(self) -> int:
+        """The step from which on pictures are shown nearly as they come."""
+        return self.steps - round(self.mild_phase * self.steps)
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
@@ -194,7 +204,8 @@ def _check(recipe: Recipe) -> None:
         (recipe.scales_per_octave >= 1, "scales_per_octave", "at least 1"),
         (recipe.anchor_scale > 0, "anchor_scale", "positive"),
         (0 <= recipe.resting_blocks <= 17, "resting_blocks", "between 0 and 17"),
-        (recipe.first_phase >= -1, "first_phase", "at least 0, or -1 for all steps"),
+        (0 <= recipe.first_phase <= 1, "first_phase", "between 0 and 1"),
+        (0 <= recipe.mild_phase <= 1, "mild_phase", "between 0 and 1"),
         (recipe.batch_size >= 1, "batch_size", "at least 1"),
         (recipe.steps >= 1, "steps", "at least 1"),
         (recipe.validate_every >= 1, "validate_every", "at least 1"),
@@ -208,7 +219,6 @@ def _check(recipe: Recipe) -> None:
             raise RecipeError(f"{key} = {getattr(recipe, key)!r} must be {wanted}; correct it")
     for key in (
         "l2",
-        "mild_steps",
         "warmup_steps",
         "warmup_rate",
         "schedule_steps",

@@ -161,8 +161,8 @@ def _check_sets(training_set: DetectionSet, validation_set: DetectionSet) -> Non
 
 def _phased(recipe: Recipe, start: str | Path | None, begun: Checkpoint | None) -> Recipe:
     """The recipe, all of it first phase where the training begins, or began, with random weights."""
-    random = start is None if begun is None else begun.recipe.first_phase == -1
-    return replace(recipe, first_phase=-1, resting_blocks=0) if random else recipe
+    random = start is None if begun is None else (begun.recipe.first_phase, begun.recipe.resting_blocks) == (1, 0)
+    return replace(recipe, first_phase=1.0, resting_blocks=0) if random else recipe
 
 
 def _check_same(last: Path, before: Checkpoint, recipe: Recipe, training_set: DetectionSet) -> None:
