@@ -28,6 +28,7 @@ LAYERS = (
     "detector",
     "render",
     "records",
+    "html",
     "data",
     "network",
     "evaluation",
@@ -36,10 +37,11 @@ LAYERS = (
     "cli",
     "__main__",
 )
-BASE_LAYERS = (*LAYERS[: LAYERS.index("data")], "cli", "__main__")
+BASE_LAYERS = (*LAYERS[: LAYERS.index("html")], "cli", "__main__")
 
 # Not part of the base install.
 HEAVY = {
+    "jinja2",
     "lightning",
     "onnx",
     "onnxscript",
