@@ -122,6 +122,7 @@ def _corrected(sample: Sample, correction: Correction) -> Sample:
             boxes_xyxy=np.concatenate([boxes, box[None]]),
             class_ids=np.append(class_ids, np.int64(correction.class_id or 0)),
             difficult=np.append(sample.difficult, False),
+            notes=(*sample.notes, {}) if sample.notes else (),
         )
     index, iou = _nearest(boxes, box)
     if iou < SAME_BOX if correction.fault != "box" else iou <= 0:
@@ -136,6 +137,7 @@ def _corrected(sample: Sample, correction: Correction) -> Sample:
             boxes_xyxy=boxes[kept],
             class_ids=class_ids[kept],
             difficult=sample.difficult[kept],
+            notes=tuple(note for number, note in enumerate(sample.notes) if kept[number]),
         )
     assert correction.class_id is not None
     class_ids[index] = correction.class_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ class Sample:
         boxes_xyxy: (G, 4) float32, pixels of the picture as shown, continuous corners counted from 0.
         class_ids: (G,) int64, index into `DetectionSet.class_names`.
         difficult: (G,) bool, what the annotator marked as hard to recognise.
+        notes: whatever else the annotator said of each box, G mappings of texts; () for nothing of any.
     """
 
     image_path: Path
@@ -31,6 +32,7 @@ class Sample:
     boxes_xyxy: npt.NDArray[np.float32]
     class_ids: npt.NDArray[np.int64]
     difficult: npt.NDArray[np.bool_]
+    notes: tuple[Mapping[str, str], ...] = ()
 
     @property
     def stem(self) -> str:
@@ -107,6 +109,8 @@ def _faults(sample: Sample, num_classes: int) -> list[str]:
         return [
             f"{sample.image_path}: array shapes {shapes}; give boxes (G, 4), class ids (G,), difficult (G,)"
         ]
+    if sample.notes and len(sample.notes) != count:
+        return [f"{sample.image_path}: {len(sample.notes)} notes for {count} boxes; give one for each"]
     if count and not 0 <= sample.class_ids.min() <= sample.class_ids.max() < num_classes:
         return [
             f"{sample.image_path}: class ids {sample.class_ids.tolist()}; keep them in 0…{num_classes - 1}"

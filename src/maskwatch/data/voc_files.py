@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
+from maskwatch.data.faults import Fault
 from maskwatch.errors import DataError
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -47,25 +48,31 @@ def split_stems(root: Path, split: str) -> set[str]:
     return {line.split()[0] for line in lines if line.strip()}  # a second column tells presence of a class
 
 
-def pair_files(root: Path, wanted: set[str] | None, problems: list[str]) -> list[Pair]:
-    """Finds the picture of every annotation, sorted by stem; what does not fit goes to `problems`.
+def pair_files(root: Path, wanted: set[str] | None, faults: list[Fault]) -> list[Pair]:
+    """Finds the picture of every annotation, sorted by stem; what does not fit goes to `faults`.
 
     Args:
         root: an existing folder.
         wanted: stems to look at; None means all.
-        problems: is added to.
+        faults: is added to.
     """
     xmls, pictures = _annotations(root), _pictures(root)
     if not pictures:
-        problems.append(_no_pictures(root))
+        faults.append(_no_pictures(root))
         return []
     if wanted is not None:
         here = {file.stem for file in (*xmls, *pictures)}
-        problems += [f"{root}: no picture named {stem!r}; check the list" for stem in sorted(wanted - here)]
-        problems += [] if wanted else [f"{root}: the list of stems is empty; name at least one picture"]
+        faults += [
+            Fault("picture-missing", root, f"no picture named {stem!r}", "check the list")
+            for stem in sorted(wanted - here)
+        ]
+        if not wanted:
+            faults.append(
+                Fault("list-empty", root, "the list of stems is empty", "name at least one picture")
+            )
         xmls = [xml for xml in xmls if xml.stem in wanted]
-    parsed = [(xml, tree) for xml in xmls if (tree := _parse(xml, problems)) is not None]
-    pairs = _match(parsed, pictures, problems)
+    parsed = [(xml, tree) for xml in xmls if (tree := _parse(xml, faults)) is not None]
+    pairs = _match(parsed, pictures, faults)
     # A picture whose XML was just reported, for whatever reason, is not one without XML.
     settled = {pair.picture for pair in pairs}
     reported = {xml.stem for xml in xmls}
@@ -75,9 +82,12 @@ def pair_files(root: Path, wanted: set[str] | None, problems: list[str]) -> list
             and picture.stem not in reported
             and (wanted is None or picture.stem in wanted)
         ):
-            problems.append(
-                f"{picture}: no XML file belongs to it; annotate it, or if it shows nothing to find, "
-                f"write {picture.stem}.xml holding <annotation></annotation>"
+            mend = (
+                f"annotate it, or if it shows nothing to find, write {picture.stem}.xml holding "
+                "<annotation></annotation>"
+            )
+            faults.append(
+                Fault("annotation-missing", picture, "no XML file belongs to it", mend, picture=picture)
             )
     return pairs
 
@@ -113,35 +123,40 @@ def _entries(folder: Path) -> list[Path]:
         raise DataError([f"{folder}: cannot be listed ({error.strerror}); check its permissions"]) from None
 
 
-def _no_pictures(root: Path) -> str:
+def _no_pictures(root: Path) -> Fault:
     folders = [e.name for e in _entries(root) if e.is_dir() and not e.name.startswith(".")]
     if folders:
-        return f"{root}: no pictures in it; it holds the folders {', '.join(folders[:8])}: give one of these"
+        mend = f"it holds the folders {', '.join(folders[:8])}: give one of these"
+        return Fault("picture-missing", root, "no pictures in it", mend)
     kinds = " ".join(suffix[1:] for suffix in PICTURE_SUFFIXES)
-    return f"{root}: no pictures in it ({kinds}); give the folder that holds them"
+    mend = "give the folder that holds them"
+    return Fault("picture-missing", root, f"no pictures in it ({kinds})", mend)
 
 
-def _parse(xml: Path, problems: list[str]) -> ET.Element | None:
+def _parse(xml: Path, faults: list[Fault]) -> ET.Element | None:
     """The root element; refuses DOCTYPE, which can make a small file expand without end."""
     try:
         raw = xml.read_bytes()
         # Without its zero bytes UTF-16 looks like ASCII too, and expat reads no other encoding that does not.
         if b"<!DOCTYPE" in raw.replace(b"\0", b""):
-            problems.append(f"{xml}: has a DOCTYPE, which annotations do not need; remove it")
+            text = "has a DOCTYPE, which annotations do not need"
+            faults.append(Fault("annotation-unreadable", xml, text, "remove it"))
             return None
         root = ET.fromstring(raw)
     except (OSError, ET.ParseError, ValueError, LookupError) as error:
         reason = "it is empty" if xml.is_file() and xml.stat().st_size == 0 else error
-        problems.append(f"{xml}: not readable as XML: {reason}; write it again or remove it")
+        text, mend = f"not readable as XML: {reason}", "write it again or remove it"
+        faults.append(Fault("annotation-unreadable", xml, text, mend))
         return None
     if root.tag != "annotation":
-        problems.append(f"{xml}: holds <{root.tag}>, not <annotation>; it is no Pascal VOC file, remove it")
+        text, mend = f"holds <{root.tag}>, not <annotation>", "it is no Pascal VOC file, remove it"
+        faults.append(Fault("annotation-unreadable", xml, text, mend))
         return None
     return root
 
 
 def _match(
-    parsed: Iterable[tuple[Path, ET.Element]], pictures: Iterable[Path], problems: list[str]
+    parsed: Iterable[tuple[Path, ET.Element]], pictures: Iterable[Path], faults: list[Fault]
 ) -> list[Pair]:
     """By stem first, then by <filename>."""
     by_stem: dict[str, list[Path]] = defaultdict(list)
@@ -156,16 +171,15 @@ def _match(
         ).name  # splits at both kinds of slash
         found = by_stem.get(xml.stem) or ([by_name[name]] if name in by_name else [])
         if not found:
-            problems.append(
-                f"{xml}: no picture {xml.stem}.*, nor {name or '<filename>'}; add it or remove the XML"
-            )
+            text = f"no picture {xml.stem}.*, nor {name or '<filename>'}"
+            faults.append(Fault("picture-missing", xml, text, "add it or remove the XML"))
         elif len(found) > 1:
             names = ", ".join(picture.name for picture in found)
-            problems.append(f"{xml}: several pictures have its name: {names}; keep one of them")
+            text = f"several pictures have its name: {names}"
+            faults.append(Fault("picture-ambiguous", xml, text, "keep one of them"))
         elif found[0] in pairs:
-            problems.append(
-                f"{xml}: {found[0].name} is annotated by {pairs[found[0]].xml.name} already; remove one"
-            )
+            text = f"{found[0].name} is annotated by {pairs[found[0]].xml.name} already"
+            faults.append(Fault("annotation-double", xml, text, "remove one", picture=found[0]))
         else:
             pairs[found[0]] = Pair(xml, root, found[0])
     return sorted(pairs.values(), key=lambda pair: pair.xml.stem)
