@@ -44,12 +44,12 @@ def best_thresholds(
     """
     points = []
     for class_id, name in enumerate(detection_set.class_names):
-        scores, hits, truths = _ranked(detection_set, predictions, class_id)
+        scores, hits, truths = ranked(detection_set, predictions, class_id)
         points.append(_best(name, scores, hits, truths, fallback))
     return tuple(points)
 
 
-def _ranked(
+def ranked(
     detection_set: DetectionSet, predictions: Sequence[sv.Detections], class_id: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], int]:
     """Scores of all detections of a class, best first; whether each is a hit; how many ground truths."""

@@ -61,6 +61,7 @@ class DetectionModule(L.LightningModule):
         self.loss: DetectionLoss = SSDLoss() if recipe.loss == "ssd" else QualityLoss()
         self.last_losses: dict[str, float] = {}
         self.last_result: CocoResult | None = None
+        self.last_predictions: list[sv.Detections] = []  # of the last validation, in the order of the set
         self._predictions: list[sv.Detections] = []
         backbone = network.backbone
         self._resting = (
@@ -162,8 +163,8 @@ class DetectionModule(L.LightningModule):
         self._predictions += to_supervision(found, batch.placements, self.validation_set.class_names)
 
     def on_validation_epoch_end(self) -> None:
-        predictions, self._predictions = self._predictions, []
-        self.last_result = coco_evaluate(self.validation_set, predictions)
+        self.last_predictions, self._predictions = self._predictions, []
+        self.last_result = coco_evaluate(self.validation_set, self.last_predictions)
         for name, value in self.last_result.stats.items():
             self.log(COCO_TAGS[name], value, prog_bar=name == "AP", sync_dist=False)
 

@@ -34,6 +34,7 @@ from maskwatch.training.batches import (
     collate,
     collate_fitted,
 )
+from maskwatch.training.board import Board
 from maskwatch.training.checkpoint import Checkpoint, describe, load_checkpoint
 from maskwatch.training.module import VALIDATION_TAG, DetectionModule
 from maskwatch.training.progress import progress_callback
@@ -161,7 +162,9 @@ def _check_sets(training_set: DetectionSet, validation_set: DetectionSet) -> Non
 
 def _phased(recipe: Recipe, start: str | Path | None, begun: Checkpoint | None) -> Recipe:
     """The recipe, all of it first phase where the training begins, or began, with random weights."""
-    random = start is None if begun is None else (begun.recipe.first_phase, begun.recipe.resting_blocks) == (1, 0)
+    random = (
+        start is None if begun is None else (begun.recipe.first_phase, begun.recipe.resting_blocks) == (1, 0)
+    )
     return replace(recipe, first_phase=1.0, resting_blocks=0) if random else recipe
 
 
@@ -215,6 +218,7 @@ def _callbacks(recipe: Recipe, output: Path, progress: bool) -> list[Callback]:
             output, "last", every_n_train_steps=SAVE_EVERY, save_top_k=1, enable_version_counter=False
         )
     )
+    callbacks.append(Board())
     if recipe.patience:
         callbacks.append(
             EarlyStopping(
