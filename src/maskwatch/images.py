@@ -129,6 +129,20 @@ def read_image(
         ImageError: the file is missing, empty, truncated, no picture, or has more than `max_pixels` pixels.
             The number of pixels is read from the header, before anything is decoded.
     """
+    return read_oriented(source, max_pixels=max_pixels, name=name)[0]
+
+
+def read_oriented(
+    source: str | Path | bytes | bytearray | memoryview,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+) -> tuple[UInt8Array, int]:
+    """As `read_image`; with the EXIF orientation that was applied, 1 to 8, where 1 is none.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
     with contextlib.ExitStack() as stack:
         if isinstance(source, (str, Path)):
             name = name or str(source)
@@ -140,7 +154,9 @@ def read_image(
         file.seek(0)
         image = stack.enter_context(_open(name, file))
         _check_pixels(name, image.size, max_pixels)
-        return _guarded(name, lambda: _pil_to_rgb(image, name))
+        decoded = _guarded(name, lambda: _pil_to_rgb(image, name))
+        orientation = _orientation(image)
+        return decoded, orientation if orientation in _TURNS else 1
 
 
 def is_picture(path: Path) -> bool:
