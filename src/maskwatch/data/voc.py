@@ -78,8 +78,8 @@ def voc_xml(sample: Sample, class_names: tuple[str, ...]) -> bytes:
     for number, (box_xyxy, class_id) in enumerate(zip(sample.boxes_xyxy, sample.class_ids, strict=True)):
         node = ET.SubElement(root, "object")
         ET.SubElement(node, "name").text = class_names[class_id]
-        for key, value in (sample.notes[number] if sample.notes else {}).items():
-            ET.SubElement(node, key).text = value
+        for key, note in (sample.notes[number] if sample.notes else {}).items():
+            ET.SubElement(node, key).text = note
         ET.SubElement(node, "difficult").text = str(int(sample.difficult[number]))
         corners = ET.SubElement(node, "bndbox")
         for name, corner in zip(_CORNERS, box_xyxy, strict=True):

@@ -32,6 +32,11 @@ def stems_in(path: str | os.PathLike[str]) -> set[str]:
     return {file.stem for file in (*_annotations(root), *_pictures(root))} if root.is_dir() else set()
 
 
+def split_lists(root: Path) -> dict[str, set[str]]:
+    """Stems by the name of each list in `ImageSets/Main`; empty where there is none."""
+    return {file.stem: split_stems(root, file.stem) for file in (root / "ImageSets" / "Main").glob("*.txt")}
+
+
 def split_stems(root: Path, split: str) -> set[str]:
     """Stems that `ImageSets/Main/<split>.txt` lists.
 
