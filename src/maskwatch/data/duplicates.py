@@ -36,6 +36,9 @@ Pairs: TypeAlias = npt.NDArray[np.intp]
 COARSE_LEAST = 0.8
 FINE_LEAST = 0.7
 
+# A symmetrical picture fits both ways; it counts as mirrored when that fits better by this much.
+MIRROR_LEAD = 0.05
+
 # Crops: words in common, corners that one transform explains, and what the overlap must look like then.
 WORDS_LEAST = 14
 CORNERS_LEAST = 10
@@ -60,8 +63,8 @@ _LEAST_SHRINK = 0.35
 class Duplicate:
     """A pair of pictures, by their place in the list; `first` < `second`.
 
-    `kind` is "same" (every pixel equal), "near" (same framing), "mirrored" (left to right) or "crop" (one shows
-    a part of the other, or both show parts of one scene, as shots of one moment do). `similarity` is the
+    `kind` is "same" (every pixel equal), "near" (same framing), "mirrored" (left to right) or "crop": one
+    shows a part of the other, or both parts of one scene, as shots of one moment do. `similarity` is the
     correlation of their fine structure, 1.0 for "same".
     """
 
@@ -120,7 +123,8 @@ def _same_framing(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, Kin
         other_fine = fine if kind == "near" else _Fine(mirrored)
         for i, j in _coarse_pairs(coarse, _coarse(others)):
             similarity = float(fine.of(i) @ other_fine.of(j))
-            if similarity >= max(FINE_LEAST, likeliest.get((i, j), ("near", 0.0))[1]):
+            rival = likeliest.get((i, j), ("near", -MIRROR_LEAD))[1] + MIRROR_LEAD
+            if similarity >= FINE_LEAST and similarity > rival:
                 likeliest[i, j] = (kind, similarity)
     yield from ((i, j, kind, similarity) for (i, j), (kind, similarity) in likeliest.items())
 

@@ -1,8 +1,8 @@
 """What is kept of a picture so that it can be found again: a checksum, a thumbnail, and corners.
 
-Own code, because the hashes of ImageHash (average, difference, wavelet: 64 bits each) cost two to four times
-as much here, miss crops, and leave no second measure by which a candidate could be checked.
-`benchmarks/duplicates.py` measures recall, false alarms and cost.
+Own code, because one hash of ImageHash 4.3 takes 1.5 to 11 ms a photograph (the crop-resistant one 280 ms)
+where decoding takes 2.8 ms and all of this 1 ms, and because a hash of 64 bits leaves no second measure by
+which a candidate could be checked. `benchmarks/duplicates.py` measures recall, false alarms and cost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SMALL_SIDE = 192
 
 # Two octave steps of 1.2, so that a crop whose corners come out up to 1.3 times as large still shares them.
 _CORNERS, _LEVELS, _STEP = 100, 2, 1.2
-_PATCH, _MARGIN, _CONTRAST = 31, 15, 10
+_PATCH, _MARGIN, _CONTRAST = 31, 15, 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Fingerprint:
 
 
 def fingerprint(image_rgb: UInt8Array) -> Fingerprint:
-    """The fingerprint of a picture (H, W, 3). Costs about half of decoding a JPEG."""
+    """The fingerprint of a picture (H, W, 3). Costs about a third of decoding a JPEG."""
     height, width = image_rgb.shape[:2]
     # The green channel stands for grey at a third of the cost; it is most of what luminance is made of.
     green = np.asarray(cv2.extractChannel(image_rgb, 1), np.uint8)
