@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
@@ -89,6 +91,43 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Gives a folder to write to; it gets its own name at the end, or is deleted after an error.
+
+    Args:
+        path: must not exist, or be an empty folder.
+        force: what is there is replaced, once the new one is complete.
+
+    Raises:
+        OutputError: it exists, or cannot be made.
+    """
+    with writing(path):
+        empty = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not empty and not force:
+        raise OutputError(f"{path}: exists already; write somewhere else, or replace it with --force")
+    make_folder(path.parent)
+    with writing(path.parent):
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.part-", dir=path.parent))
+    try:
+        yield part
+        with writing(path):
+            part.chmod(0o777 & ~_umask())  # mkdtemp's own is for one user alone
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.exists():
+                path.unlink()
+            part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import xml.etree.ElementTree as ET
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from maskwatch.data.dataset import DetectionSet, Sample
@@ -67,11 +67,15 @@ def raw_voc(
     return [_picture(pair) for pair in pair_files(root, wanted, faults)]
 
 
-def voc_xml(sample: Sample, class_names: tuple[str, ...]) -> bytes:
-    """An annotation as the tools that people draw with write it; `read_voc` gives the same sample again."""
+def voc_xml(sample: Sample, class_names: Sequence[str], file_name: str | None = None) -> bytes:
+    """An annotation as the tools that people draw with write it; `read_voc` gives the same sample again.
+
+    Args:
+        file_name: of the picture, where it is not the sample's own.
+    """
     root = ET.Element("annotation")
     ET.SubElement(root, "folder").text = sample.image_path.parent.name
-    ET.SubElement(root, "filename").text = sample.image_path.name
+    ET.SubElement(root, "filename").text = file_name or sample.image_path.name
     size = ET.SubElement(root, "size")
     for name, value in zip(("width", "height", "depth"), (*sample.size_hw[::-1], 3), strict=True):
         ET.SubElement(size, name).text = str(value)

@@ -6,7 +6,6 @@ folder under the hash of its content; from then on TensorFlow is not needed for 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import tarfile
@@ -21,8 +20,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from maskwatch.data.tensorflow_module import load_tensorflow
 from maskwatch.download import download
-from maskwatch.errors import CheckpointError, MissingExtraError
+from maskwatch.errors import CheckpointError
 from maskwatch.network.anchors import AnchorSpec
 from maskwatch.network.head import TOWER_DEPTH
 from maskwatch.network.ssd import SSD
@@ -145,16 +145,9 @@ def _digest(prefix: Path) -> str:
 
 def _read_variables(prefix: Path) -> dict[str, npt.NDArray[np.float32]]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Triton comes first: it and TensorFlow both bring an LLVM, and the process dies when PyTorch loads Triton
-    # after TensorFlow.
-    with contextlib.suppress(ImportError):
-        import triton  # type: ignore[import-untyped, unused-ignore]  # noqa: F401
+    tensorflow = load_tensorflow(f"Reading the TensorFlow checkpoint {prefix}")
     try:
-        from tensorflow.train import load_checkpoint  # type: ignore[import-untyped, unused-ignore]
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"Reading the TensorFlow checkpoint {prefix}", "tf") from error
-    try:
-        reader = load_checkpoint(str(prefix))
+        reader = tensorflow.train.load_checkpoint(str(prefix))
         names = [name for name in reader.get_variable_to_shape_map() if name.startswith("model/")]
         return {name.removesuffix(_VALUE): reader.get_tensor(name) for name in names}
     except Exception as error:  # TensorFlow raises a dozen kinds for a damaged file

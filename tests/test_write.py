@@ -1,0 +1,190 @@
+"""Data sets written in every format and read back."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from maskwatch.data import DetectionSet, Sample, find_parts, read_data
+from maskwatch.data.tfrecord import find_tfrecords, read_tfrecords
+from maskwatch.data.write import file_names, write_data
+from maskwatch.errors import DataError, OutputError
+from maskwatch.labels import ClassMap
+
+NAMES = ("helm & hat", "kopf", "no head")
+FORMATS = ("voc", "coco", "yolo")
+
+# Not importorskip, which would load it before Triton.
+needs_tensorflow = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="the extra tf is not installed"
+)
+
+
+def sample(path: Path, boxes: list[list[float]], ids: list[int], difficult: bool = False) -> Sample:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (100, 80), (90, 120, 150)).save(path)
+    notes = tuple({"truncated": "1", "pose": "Left"} for _ in ids)
+    return Sample(
+        path,
+        None,
+        (80, 100),
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(ids, np.int64),
+        np.array([difficult] * len(ids), np.bool_),
+        notes,
+    )
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> dict[str, DetectionSet]:
+    train = (
+        sample(tmp_path / "in" / "a.jpg", [[10, 20, 40.5, 60.25], [0, 0, 100, 80]], [2, 0]),
+        sample(tmp_path / "in" / "deep" / "a.png", [[1 / 3, 2 / 3, 7.7, 9.1]], [1], difficult=True),
+    )
+    val = (sample(tmp_path / "in" / "c.jpg", [], []),)
+    return {"train": DetectionSet(NAMES, train), "val": DetectionSet(NAMES, val)}
+
+
+def same(one: DetectionSet, other: DetectionSet, atol: float = 0.0) -> None:
+    assert one.class_names == other.class_names
+    assert len(one) == len(other)
+    for a, b in zip(one.samples, other.samples, strict=True):
+        np.testing.assert_allclose(a.boxes_xyxy, b.boxes_xyxy, atol=atol, rtol=0)
+        assert a.class_ids.tolist() == b.class_ids.tolist()
+        assert a.size_hw == b.size_hw
+        assert a.image_path.read_bytes() == b.image_path.read_bytes()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_is_written_reads_back(sets: dict[str, DetectionSet], tmp_path: Path, format: str) -> None:
+    lost = write_data(sets, tmp_path / "out", format)  # type: ignore[arg-type]
+    assert [part.split for part in find_parts(tmp_path / "out")] == ["train", "val"]
+    assert {part.format for part in find_parts(tmp_path / "out")} == {format}
+    classes = ClassMap(NAMES)
+    for split, before in sets.items():
+        after = read_data(tmp_path / "out", classes, split=split)
+        same(before, after, 1e-4 if format == "yolo" else 0.0)
+        if format != "yolo":
+            assert [s.difficult.tolist() for s in after.samples] == [
+                s.difficult.tolist() for s in before.samples
+            ]
+            assert [list(map(dict, s.notes)) for s in after.samples] == [
+                list(map(dict, s.notes)) for s in before.samples
+            ]
+    assert [name for name in ("difficult", "notes") if any(name in line for line in lost)] == (
+        ["difficult", "notes"] if format == "yolo" else []
+    )
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_set_without_splits_stays_whole(sets: dict[str, DetectionSet], tmp_path: Path, format: str) -> None:
+    write_data({"": sets["train"]}, tmp_path / "out", format)  # type: ignore[arg-type]
+    (part,) = find_parts(tmp_path / "out")
+    assert (part.split, part.format) == ("", format)
+    same(sets["train"], read_data(tmp_path / "out", ClassMap(NAMES)), 1e-4)
+
+
+def test_files_of_one_name_get_numbers(sets: dict[str, DetectionSet]) -> None:
+    assert file_names(sets["train"]) == ["a.jpg", "a-2.png"]
+
+
+def test_a_folder_that_is_there_is_kept(sets: dict[str, DetectionSet], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    with pytest.raises(OutputError, match="exists already"):
+        write_data(sets, tmp_path / "out", "coco")
+    write_data(sets, tmp_path / "out", "coco", force=True)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["annotations", "train", "val"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]  # nothing half written is left
+
+
+def test_a_failure_leaves_the_old_folder(sets: dict[str, DetectionSet], tmp_path: Path) -> None:
+    write_data(sets, tmp_path / "out", "voc")
+    sets["val"].samples[0].image_path.unlink()
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_data(sets, tmp_path / "out", "yolo", force=True)
+    assert len(read_data(tmp_path / "out", ClassMap(NAMES), split="train")) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
+
+
+corner = st.floats(0, 99, width=32)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(corner, corner, st.floats(0.5, 90, width=32), st.integers(0, 2)), max_size=4))
+def test_any_boxes_come_back(tmp_path: Path, boxes: list[tuple[float, float, float, int]]) -> None:
+    rows = [[x, min(y, 79), min(x + side, 100), min(min(y, 79) + side, 80)] for x, y, side, _ in boxes]
+    before = DetectionSet(NAMES, (sample(tmp_path / "in.png", rows, [b[3] for b in boxes]),))
+    for format in FORMATS:
+        write_data({"": before}, tmp_path / format, format, force=True)  # type: ignore[arg-type]
+        same(before, read_data(tmp_path / format, ClassMap(NAMES)), 1e-4)
+
+
+def test_coco_areas_and_ids(sets: dict[str, DetectionSet], tmp_path: Path) -> None:
+    write_data(sets, tmp_path / "out", "coco")
+    document = json.loads((tmp_path / "out" / "annotations" / "instances_train.json").read_text())
+    first = document["annotations"][0]
+    assert first == {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 3,
+        "bbox": [10.0, 20.0, 30.5, 40.25],
+        "area": 30.5 * 40.25,
+        "iscrowd": 0,
+        "segmentation": [],
+        "attributes": {"truncated": "1", "pose": "Left"},
+    }
+
+
+# ---- TFRecord --------------------------------------------------------------------------------------------
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_tfrecords_read_back(sets: dict[str, DetectionSet], tmp_path: Path) -> None:
+    lost = write_data(sets, tmp_path / "out", "tfrecord")
+    assert len(lost) == 1
+    assert "notes" in lost[0]
+    assert (tmp_path / "out" / "label_map.pbtxt").is_file()
+    assert list(find_tfrecords(tmp_path / "out")) == ["train", "val"]
+    again = read_tfrecords(tmp_path / "out", tmp_path / "pictures")
+    for split, before in sets.items():
+        same(before, again[split], 1e-4)
+        assert [s.difficult.tolist() for s in again[split].samples] == [
+            s.difficult.tolist() for s in before.samples
+        ]
+    (tmp_path / "out" / "val.tfrecord").write_bytes(b"no record at all, surely")
+    with pytest.raises(DataError, match="record 1: cannot be read"):
+        read_tfrecords(tmp_path / "out", tmp_path / "again")
+    (tmp_path / "out" / "label_map.pbtxt").unlink()
+    with pytest.raises(DataError, match="no label map"):
+        read_tfrecords(tmp_path / "out", tmp_path / "third")
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_a_turned_picture_stands_upright_in_a_tfrecord(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (80, 100), (9, 9, 9)).save(tmp_path / "t.jpg", exif=exif)  # shown at 100 x 80
+    turned = Sample(
+        tmp_path / "t.jpg",
+        None,
+        (80, 100),
+        np.array([[50, 10, 100, 20]], np.float32),
+        np.array([0]),
+        np.array([False]),
+    )
+    write_data({"": DetectionSet(NAMES, (turned,))}, tmp_path / "out", "tfrecord")
+    again = read_tfrecords(tmp_path / "out", tmp_path / "pictures")[""].samples[0]
+    assert again.size_hw == (80, 100)
+    with Image.open(again.image_path) as image:
+        assert image.size == (100, 80)
+    np.testing.assert_allclose(again.boxes_xyxy, [[50, 10, 100, 20]], atol=1e-4)
