@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskwatch.cli.datasets import correct_sets, read_sets, read_stems
+from maskwatch.cli.plan import DEFAULT_RECIPE, Plan, plan
 from maskwatch.errors import DataError, MissingExtraError, OptionError
-from maskwatch.labels import ClassMap
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
@@ -23,15 +23,22 @@ HELD_OUT = 0.1
 
 def train(
     data: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             help="Folders of pictures and Pascal VOC XML; one that holds train/ and val/ is both."
         ),
-    ],
+    ] = None,
     recipe: Annotated[
-        str,
-        typer.Option(help="'default', its later stage 'fast' at 320, 'seed', or a TOML file."),
-    ] = "default",
+        str | None,
+        typer.Option(
+            help="'default', its later stage 'fast' at 320, 'seed', or a TOML file.",
+            show_default=DEFAULT_RECIPE,
+        ),
+    ] = None,
+    pipeline_config: Annotated[
+        Path | None,
+        typer.Option(help="Train as this pipeline.config of the TF Object Detection API says, not a recipe."),
+    ] = None,
     val: Annotated[
         list[Path] | None, typer.Option(help="Validation folder; else a tenth of the pictures is held out.")
     ] = None,
@@ -63,23 +70,19 @@ def train(
     Example: maskwatch train my_photos --start maskwatch-640
     """
     try:
-        from maskwatch.training.recipe import load_recipe
         from maskwatch.training.run import train as run
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"training (module {error.name})", "train") from None
-    chosen = load_recipe(recipe, settings or ())
-    training_set, validation_set, described = _read(
-        data, val, ClassMap.parse(classes), stems, chosen.seed, corrections
-    )
-    target = out or Path("runs") / chosen.name
+    chosen = plan(data, val, recipe, pipeline_config, settings or (), start, classes, resume)
+    training_set, validation_set, described = _read(chosen, stems, corrections)
     if _leads():
-        _announce(training_set, validation_set, random_start=start is None and not resume)
+        _announce(training_set, validation_set, chosen, random_start=chosen.start is None and not resume)
     result = run(
         training_set,
         validation_set,
-        chosen,
-        target,
-        start=start,
+        chosen.recipe,
+        out or Path("runs") / chosen.recipe.name,
+        start=chosen.start,
         resume=resume,
         devices=_devices(devices),
         workers=workers,
@@ -94,7 +97,11 @@ def _leads() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 
-def _announce(training_set: DetectionSet, validation_set: DetectionSet, random_start: bool) -> None:
+def _announce(
+    training_set: DetectionSet, validation_set: DetectionSet, chosen: Plan, random_start: bool
+) -> None:
+    for note in chosen.notes:
+        typer.echo(note, err=True)
     for name, a_set in (("training", training_set), ("validation", validation_set)):
         counts = ", ".join(f"{count} {label}" for label, count in a_set.class_counts().items())
         typer.echo(f"{name}: {len(a_set)} pictures ({counts})", err=True)
@@ -111,24 +118,20 @@ def _devices(text: str) -> int | str:
 
 
 def _read(
-    data: list[Path],
-    val: list[Path] | None,
-    classes: ClassMap,
-    stems: Path | None,
-    seed: int,
-    corrections: Path | None,
+    chosen: Plan, stems: Path | None, corrections: Path | None
 ) -> tuple[DetectionSet, DetectionSet, str]:
     """Training set, validation set, and what to call the data. All faults of both at once."""
+    data, val, classes = list(chosen.data), chosen.val, chosen.classes
     wanted = read_stems(stems)
     if val is None and len(data) == 1 and (data[0] / "train").is_dir() and (data[0] / "val").is_dir():
-        data, val = [data[0] / "train"], [data[0] / "val"]
+        data, val = [data[0] / "train"], (data[0] / "val",)
     named = ", ".join(f"{path.resolve().parent.name}/{path.name}" for path in data)
     if val is not None:
         sets = read_sets([(data, wanted), (val, None)], classes)
         training_set, validation_set = correct_sets(sets, corrections, classes)
     else:
         (whole,) = correct_sets(read_sets([(data, wanted)], classes), corrections, classes)
-        training_set, validation_set = _hold_out(whole, seed)
+        training_set, validation_set = _hold_out(whole, chosen.recipe.seed)
     labels = "" if corrections is None else f", labels corrected by {corrections.name}"
     return training_set, validation_set, f"{named} ({len(training_set)} pictures{labels})"
 

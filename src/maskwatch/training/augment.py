@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from maskwatch.images import PAD_VALUE, squash
+from maskwatch.images import PAD_VALUE, ResizeRule, fit
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 Generator: TypeAlias = np.random.Generator
@@ -65,12 +65,21 @@ def flip(view: View) -> View:
 # ---- as the TF Object Detection API ----------------------------------------------------------------------
 
 
-def ssd_view(view: View, size: int, rng: Generator) -> View:
-    """random_horizontal_flip, random_crop_image and a resize that squashes, as in pipeline.config."""
-    if rng.random() < 0.5:
+def ssd_view(
+    view: View,
+    size: int,
+    rng: Generator,
+    resize: ResizeRule = "squash",
+    *,
+    flips: bool = True,
+    crops: bool = True,
+) -> View:
+    """random_horizontal_flip, random_crop_image and a resize, as in pipeline.config."""
+    if flips and rng.random() < 0.5:
         view = flip(view)
-    view = _crop_region(view, _ssd_region(view.image.shape[:2], rng))
-    image, placement = squash(view.image, (size, size))
+    if crops:
+        view = _crop_region(view, _ssd_region(view.image.shape[:2], rng))
+    image, placement = fit(view.image, (size, size), resize)
     return View(image, placement.to_network(view.boxes_xyxy), view.class_ids)
 
 

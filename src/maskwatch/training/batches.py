@@ -128,8 +128,9 @@ class TrainViews(Dataset[View]):
         sample = self.samples[key.picture]
         rng = np.random.default_rng((self.recipe.seed, key.step, key.slot))
         view = View(self._read(key.picture), sample.boxes_xyxy, sample.class_ids)
-        if self.recipe.augment == "ssd":
-            return ssd_view(view, key.size, rng)
+        if (augment := self.recipe.augment) != "scale":
+            flips, crops = augment in ("ssd", "flip"), augment in ("ssd", "crop")
+            return ssd_view(view, key.size, rng, self.recipe.resize, flips=flips, crops=crops)
         strength = MILD if key.step >= self.recipe.mild_begin else STRONG
         return scale_view(view, key.size, self.recipe.size, rng, strength, self._faces)
 

@@ -33,8 +33,9 @@ class Recipe:
     scales_per_octave: int = 2
     anchor_scale: float = 4.0
     # Data
-    augment: Literal["scale", "ssd"] = "scale"
-    """"scale": crops at many scales, recoloured; "ssd": the API's flip and crop."""
+    augment: Literal["scale", "ssd", "flip", "crop", "none"] = "scale"
+    """"scale": crops at many scales, recoloured; "ssd": the API's flip and crop, "flip" and
+    "crop": one of the two."""
     mild_phase: float = 0.14
     """Share of `steps`, at their end, in which "scale" shows pictures nearly as they come."""
     train_sizes: tuple[int, ...] = (384, 640)
@@ -142,7 +143,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML ({error}); correct that line") from error
-    return recipe_of({"name": name} | values | dict(_override(text) for text in overrides))
+    return recipe_of({"name": name} | values | dict(parse_setting(text) for text in overrides))
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:
@@ -163,7 +164,12 @@ def _folder() -> Any:
     return resources.files("maskwatch.training") / "recipes"
 
 
-def _override(text: str) -> tuple[str, Any]:
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`"steps=2000"` → key and value, the value as in TOML.
+
+    Raises:
+        RecipeError: it is not key=value.
+    """
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key:
         raise RecipeError(f"--set {text!r} is not key=value; write for example --set steps=2000")
