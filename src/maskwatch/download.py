@@ -25,7 +25,7 @@ def download(url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT
         SourceError: the server is not there, refuses, is too slow, or the file is larger than `max_bytes`.
     """
     try:
-        request = Request(_ascii(url), headers={"User-Agent": f"maskwatch/{__version__}"})
+        request = Request(ascii_url(url), headers={"User-Agent": f"maskwatch/{__version__}"})
         with urlopen(request, timeout=timeout_s) as response:
             return _read(response, url, max_bytes, time.monotonic() + 3 * timeout_s)
     except HTTPError as error:
@@ -50,7 +50,7 @@ def _read(response: http.client.HTTPResponse, url: str, max_bytes: int, deadline
     return bytes(data)
 
 
-def _ascii(url: str) -> str:
+def ascii_url(url: str) -> str:
     """Escapes what a browser's address bar would: blanks and letters beyond ASCII, but not the host's."""
     head, slashes, rest = url.partition("://")
     host, slash, path = rest.partition("/")

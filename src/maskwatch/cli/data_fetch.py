@@ -1,0 +1,71 @@
+"""`maskwatch data fetch`: a published data set, downloaded and unpacked."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from maskwatch.data.fetch import Fetched
+
+
+def fetch(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|URL", help="'face_mask_dataset', or the address of a zip or tar archive."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="New folder; named after the archive if not given.")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="What the archive's SHA-256 must be.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a folder that was fetched before.")] = False,
+) -> None:
+    """Download the archive of a data set and unpack it safely.
+
+    A download that was cut goes on where it stopped when the same command runs again.
+
+    Example: maskwatch data fetch face_mask_dataset
+    """
+    from maskwatch.data.fetch import fetch_data
+
+    with _bar() as progress:
+        fetched = fetch_data(source, out, sha256=sha256, force=force, progress=progress)
+    _report(fetched)
+
+
+def _report(fetched: Fetched) -> None:
+    typer.echo(f"sha256: {fetched.sha256}{' (as expected)' if fetched.pinned else ''}")
+    if not fetched.pinned:
+        typer.echo("no checksum was known to compare it with; pin this one with --sha256 next time")
+    kinds = ", ".join(_number(count, f"{suffix} file") for suffix, count in fetched.annotations.items())
+    typer.echo(f"{fetched.folder}: {_number(fetched.pictures, 'picture')}, {kinds or 'no annotation files'}")
+    if fetched.pictures:
+        typer.echo(f"next: maskwatch data check {shlex.quote(str(fetched.folder))}")
+    else:
+        typer.echo("no pictures are in it; check whether this is the archive you want")
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar on standard error, where that is a terminal; gives the function that moves it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
