@@ -118,5 +118,9 @@ class ClassMap:
         """True for a spelling that `--classes` leaves out on purpose."""
         return normalize(name) in self._ids and self._ids[normalize(name)] is None
 
+    def spellings(self) -> tuple[str, ...]:
+        """All spellings that map to a class, normalised."""
+        return tuple(spelling for spelling, class_id in self._ids.items() if class_id is not None)
+
     def __len__(self) -> int:
         return len(self.names)

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from maskwatch._version import __version__
+from maskwatch.cli.data import data_app
 from maskwatch.cli.detect import detect
 from maskwatch.cli.evaluate import evaluate
 from maskwatch.cli.export import export
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 for verb in (detect, train, evaluate, export, models):
     app.command()(verb)
+app.add_typer(data_app)
 
 
 def _print_version(wanted: bool) -> None:

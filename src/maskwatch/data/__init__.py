@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from maskwatch.data.corrections import correct, read_corrections
-from maskwatch.data.dataset import DetectionSet, Sample, merge
+from maskwatch.data.dataset import DetectionSet, Sample, merge, rename
 from maskwatch.data.judge import Judge
 from maskwatch.data.layout import Format, Part, find_parts
 from maskwatch.data.voc import read_voc
@@ -25,6 +25,7 @@ __all__ = [
     "read_data",
     "read_part",
     "read_voc",
+    "rename",
 ]
 
 

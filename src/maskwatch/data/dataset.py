@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from maskwatch.errors import DataError
+from maskwatch.errors import DataError, LabelError
+from maskwatch.labels import ClassMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,38 @@ class DetectionSet:
                 [f"no picture named {stem!r} in this set; check the list" for stem in sorted(missing)]
             )
         return DetectionSet(self.class_names, tuple(s for s in self.samples if s.stem in stems))
+
+
+def rename(detection_set: DetectionSet, classes: ClassMap) -> DetectionSet:
+    """The set with its classes renamed, merged or, where the map ignores them, left out.
+
+    Raises:
+        DataError: names every class that the map does not know.
+    """
+    problems, ids = [], []
+    for name in detection_set.class_names:
+        try:
+            ids.append(-1 if classes.ignores(name) else classes.id_of(name))
+        except LabelError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError(problems)
+    table = np.array(ids, np.int64)
+    samples = []
+    for sample in detection_set.samples:
+        new = table[sample.class_ids]
+        kept = new >= 0
+        notes = tuple(note for note, keep in zip(sample.notes, kept, strict=False) if keep)
+        samples.append(
+            replace(
+                sample,
+                boxes_xyxy=sample.boxes_xyxy[kept],
+                class_ids=new[kept],
+                difficult=sample.difficult[kept],
+                notes=notes,
+            )
+        )
+    return DetectionSet(classes.names, tuple(samples))
 
 
 def merge(sets: Sequence[DetectionSet]) -> DetectionSet:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, get_args
 
-from maskwatch.data.coco import is_coco, raw_coco
+from maskwatch.data.coco import is_coco, raw_coco, read_json
 from maskwatch.data.faults import Fault
 from maskwatch.data.raw import RawPicture
 from maskwatch.data.voc import raw_voc
@@ -82,6 +82,12 @@ class Part:
         for stem in sorted(set(wanted) - {picture.stem for picture in pictures}):
             faults.append(Fault("picture-missing", self.path, f"no picture named {stem!r}", "check the list"))
         return [picture for picture in pictures if picture.stem in wanted]
+
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that the format lists, in its order, used or not; () for VOC, which has no list."""
+        if self.format == "coco":
+            return tuple(str(row.get("name", "")) for row in read_json(self.path)["categories"])
+        return tuple(self.names.values())
 
     def known_stems(self) -> set[str]:
         """Stems of all its pictures."""

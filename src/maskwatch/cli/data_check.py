@@ -1,0 +1,153 @@
+"""`maskwatch data check`: what is wrong with a data set, before any training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maskwatch.cli.bar import progress_bar
+from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, class_map, parts_of
+from maskwatch.labels import ClassMap
+
+if TYPE_CHECKING:
+    from maskwatch.data import Part
+    from maskwatch.data.check import Check
+
+CHECK_SCHEMA = "maskwatch.data-check/1"
+
+_SHOWN = 10
+
+
+def check(
+    paths: DataPaths,
+    format: FormatOption = None,
+    classes: ClassesOption = None,
+    size: Annotated[int, typer.Option(min=32, help="Network size that boxes are held against.")] = 640,
+    html: Annotated[Path | None, typer.Option(help="Also write a page that shows each fault.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write all faults to this file; '-' prints only them.")
+    ] = None,
+    fix: Annotated[
+        Path | None, typer.Option(help="Write a mended copy to this new folder; the original stays as it is.")
+    ] = None,
+    all_faults: Annotated[bool, typer.Option("--all", help="Print every fault, not ten a kind.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core if not given.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what these options name.")] = False,
+) -> None:
+    """Check a data set: unreadable pictures, bad boxes, unknown classes, leaks between splits, and more.
+
+    Exit status 1 when errors remain. Paths with train, val and test in them, or folders of these names, are
+    held against each other.
+
+    Example: maskwatch data check my_photos --html check.html --fix my_photos_mended
+    """
+    from maskwatch.outputs import check_targets
+
+    to_stdout = json_file is not None and str(json_file) == "-"
+    files = [path for path in (html, None if to_stdout else json_file) if path is not None]
+    check_targets(files, [], force=force)
+    parts = parts_of(paths, format)
+    class_names = class_map(parts, classes)
+    found = _run(parts, class_names, size, workers)
+    if not to_stdout:
+        typer.echo("\n".join(_lines(found, all_faults)))
+    if json_file is not None:
+        _write_json(found, json_file, to_stdout)
+    if html is not None:
+        _write_page(found, paths, html)
+    if fix is not None:
+        _write_mended(found, parts, class_names, fix, force, quiet=to_stdout)
+    if found.errors:
+        raise typer.Exit(1)
+
+
+def _run(parts: list[Part], classes: ClassMap, size: int, workers: int | None) -> Check:
+    from maskwatch.data.check import check_parts
+
+    with progress_bar("checking") as advance:
+        return check_parts(parts, classes, size, workers, advance)
+
+
+def _lines(found: Check, all_faults: bool) -> Iterator[str]:
+    from maskwatch.data.check import by_kind
+
+    yield from _counts(found)
+    for kind, faults in by_kind(found.faults).items():
+        yield f"\n{faults[0].severity} {kind}: {len(faults)}"
+        shown = faults if all_faults else faults[:_SHOWN]
+        yield from (f"  {fault}" for fault in shown)
+        if len(faults) > len(shown):
+            yield f"  … and {len(faults) - len(shown)} more; --all prints them"
+    warnings = len(found.faults) - found.errors
+    yield f"\n{found.errors} errors, {warnings} warnings in {len(found.pictures)} pictures"
+    if found.errors:
+        yield "next: mend them, or let maskwatch data check … --fix NEW_FOLDER write a mended copy"
+
+
+def _counts(found: Check) -> Iterator[str]:
+    counts = found.counts()
+    width = max(6, *(len(split) for split in counts))
+    heads = [max(7, len(name)) for name in found.class_names]
+    titles = "".join(f"  {name:>{w}}" for name, w in zip(found.class_names, heads, strict=True))
+    yield f"{'':<{width}}  {'pictures':>8}{titles}"
+    for split, count in counts.items():
+        number = sum(picture.split == split for picture in found.pictures)
+        cells = "".join(f"  {count[name]:>{w}}" for name, w in zip(found.class_names, heads, strict=True))
+        yield f"{split or 'all':<{width}}  {number:>8}{cells}"
+
+
+def _write_json(found: Check, path: Path, to_stdout: bool) -> None:
+    from maskwatch.outputs import make_folder, replacing, writing
+
+    record = {
+        "schema": CHECK_SCHEMA,
+        "parts": [
+            {"split": part.split or None, "format": part.format, "path": str(part.path)}
+            for part in found.parts
+        ],
+        "pictures": len(found.pictures),
+        "boxes": {split or "all": dict(count) for split, count in found.counts().items()},
+        "errors": found.errors,
+        "warnings": len(found.faults) - found.errors,
+        "faults": [fault.as_dict() for fault in found.faults],
+    }
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    if to_stdout:
+        typer.echo(text)
+        return
+    make_folder(path.parent)
+    with replacing(path) as part, writing(path):
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def _write_page(found: Check, paths: list[Path], html: Path) -> None:
+    from maskwatch.data.check_page import check_page
+    from maskwatch.outputs import make_folder, replacing, writing
+
+    name = ", ".join(path.resolve().name for path in paths)
+    make_folder(html.parent)
+    with replacing(html) as part, writing(html):
+        part.write_text(check_page(found, name, html.parent), encoding="utf-8")
+    typer.echo(f"page: {html}", err=True)
+
+
+def _write_mended(
+    found: Check, parts: list[Part], classes: ClassMap, target: Path, force: bool, quiet: bool
+) -> None:
+    from maskwatch.data.mend import mend
+    from maskwatch.data.write import write_data
+
+    mended = mend(found, classes)
+    lost = write_data(mended.sets, target, parts[0].format, force=force)
+    for line in (*mended.changes, *lost):
+        typer.echo(f"mended: {line}", err=quiet)
+    number = sum(len(a_set) for a_set in mended.sets.values())
+    typer.echo(
+        f"mended copy: {target}, {number} pictures, {len(mended.changes)} changes, classes "
+        f"{', '.join(found.class_names)}",
+        err=quiet,
+    )

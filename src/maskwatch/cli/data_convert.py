@@ -1,0 +1,98 @@
+"""`maskwatch data convert`: the same data set in another format."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, parts_of, read_splits
+from maskwatch.errors import OptionError
+from maskwatch.labels import ClassMap, normalize
+
+if TYPE_CHECKING:
+    from maskwatch.data import DetectionSet, Part
+    from maskwatch.data.write import OutputFormat
+
+
+def convert(
+    paths: DataPaths,
+    to: Annotated[str, typer.Option(help="voc, coco, yolo or tfrecord.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the copy.")],
+    classes: ClassesOption = None,
+    format: FormatOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
+) -> None:
+    """Write a data set in another format; pictures are copied, splits kept.
+
+    Class names stay as they are written, unless --classes renames or merges them: 'mask=with_mask,bare=no
+    mask|face'. A folder of TFRecord files with its label_map.pbtxt can be read as well (extra tf).
+
+    Example: maskwatch data convert my_photos --to yolo -o my_photos_yolo
+    """
+    target = output_format(to)
+    with tempfile.TemporaryDirectory(prefix="maskwatch-") as folder:
+        sets = _read(paths, format, classes, Path(folder))
+        from maskwatch.data.write import write_data
+
+        lost = write_data(sets, out, target, force=force)
+    for line in lost:
+        typer.echo(f"lost: {line}", err=True)
+    for name, a_set in sets.items():
+        counts = ", ".join(f"{count} {label}" for label, count in a_set.class_counts().items())
+        typer.echo(f"{name or 'all'}: {len(a_set)} pictures ({counts})")
+
+
+def output_format(text: str) -> OutputFormat:
+    """A format that can be written.
+
+    Raises:
+        OptionError: there is none of this name.
+    """
+    from maskwatch.data.write import OUTPUT_FORMATS
+
+    if text not in OUTPUT_FORMATS:
+        raise OptionError(f"--to {text!r} is not one of {', '.join(OUTPUT_FORMATS)}; choose one")
+    return text
+
+
+def _read(
+    paths: Sequence[Path], format: str | None, classes: str | None, folder: Path
+) -> dict[str, DetectionSet]:
+    """Split → samples; pictures of TFRecord files are unpacked into `folder`."""
+    if format == "tfrecord" or (format is None and _holds_records(paths)):
+        from maskwatch.data.tfrecord import read_tfrecords
+
+        if len(paths) != 1:
+            raise OptionError(f"{len(paths)} paths of TFRecord; give the one folder of the files")
+        sets = read_tfrecords(paths[0], folder)
+        return {name: _renamed(a_set, classes) for name, a_set in sets.items()}
+    parts = parts_of(paths, format)
+    return read_splits(parts, _as_written(parts) if classes is None else ClassMap.parse(classes))
+
+
+def _holds_records(paths: Sequence[Path]) -> bool:
+    from maskwatch.data.tfrecord import find_tfrecords
+
+    return any(find_tfrecords(path) for path in paths)
+
+
+def _as_written(parts: Sequence[Part]) -> ClassMap:
+    """Every name that the data has, in the order of the format's own list, else of the alphabet."""
+    written = [item.name for part in parts for raw in part.raw([]) for item in raw.objects if item.name]
+    listed = [name for part in parts for name in part.class_names()]
+    names: dict[str, str] = {}
+    for name in (*listed, *sorted(set(written))):
+        names.setdefault(normalize(name), name)
+    return ClassMap(list(names.values()) or ["object"])
+
+
+def _renamed(detection_set: DetectionSet, classes: str | None) -> DetectionSet:
+    if classes is None:
+        return detection_set
+    from maskwatch.data import rename
+
+    return rename(detection_set, ClassMap.parse(classes))

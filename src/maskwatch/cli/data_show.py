@@ -1,0 +1,55 @@
+"""`maskwatch data show`: pictures of a data set with their boxes, on one sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, class_map, parts_of, read_splits
+from maskwatch.errors import DataError, OptionError
+
+
+def show(
+    paths: DataPaths,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The sheet, a .png or .jpg file.")] = Path(
+        "sheet.png"
+    ),
+    count: Annotated[int, typer.Option(min=1, max=400, help="How many pictures.")] = 24,
+    columns: Annotated[int, typer.Option(min=1, max=20, help="Pictures in a row.")] = 6,
+    only: Annotated[str | None, typer.Option(help="Only pictures that hold this class.")] = None,
+    seed: Annotated[int, typer.Option(help="Other numbers choose other pictures.")] = 1,
+    format: FormatOption = None,
+    classes: ClassesOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the sheet.")] = False,
+) -> None:
+    """Draw a contact sheet of pictures chosen by chance, with their boxes.
+
+    Example: maskwatch data show my_photos --only mask_incorrect -o incorrect.png
+    """
+    from maskwatch.outputs import check_targets
+
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise OptionError(f"--out {out}: write a .png or .jpg file")
+    check_targets([out], [], force=force)
+    parts = parts_of(paths, format)
+    sets = read_splits(parts, class_map(parts, classes))
+    import numpy as np
+
+    from maskwatch.data import merge
+    from maskwatch.data.sheet import contact_sheet
+    from maskwatch.render import save_picture
+
+    whole = merge(list(sets.values()))
+    samples = list(whole.samples)
+    if only is not None:
+        if only not in whole.class_names:
+            raise OptionError(f"--only {only!r} is none of {', '.join(whole.class_names)}; name one of them")
+        samples = [s for s in samples if whole.class_names.index(only) in s.class_ids]
+    if not samples:
+        raise DataError(["no picture to show; check the path and --only"])
+    chosen = np.random.default_rng(seed).permutation(len(samples))[:count]
+    sheet = contact_sheet([samples[i] for i in sorted(chosen.tolist())], whole.class_names, columns)
+    save_picture(sheet, out)
+    typer.echo(f"{out}: {min(count, len(samples))} of {len(samples)} pictures")

@@ -1,0 +1,104 @@
+"""`maskwatch data stats`: classes, sizes and shapes of a data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, class_map, parts_of, read_splits
+
+if TYPE_CHECKING:
+    from maskwatch.data.stats import Stats
+
+
+def stats(
+    paths: DataPaths,
+    format: FormatOption = None,
+    classes: ClassesOption = None,
+    size: Annotated[int, typer.Option(min=32, help="Network size that boxes are measured at.")] = 640,
+    figure: Annotated[Path | None, typer.Option(help="Also draw them into this PNG or SVG file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write them to this file; '-' prints only them.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the files of --figure and --json.")
+    ] = False,
+) -> None:
+    """Count the boxes of each class and split, and their sizes and shapes against the anchors.
+
+    Example: maskwatch data stats my_photos --figure stats.png
+    """
+    from maskwatch.outputs import check_targets, make_folder, replacing, writing
+
+    to_stdout = json_file is not None and str(json_file) == "-"
+    targets = [path for path in (figure, None if to_stdout else json_file) if path is not None]
+    check_targets(targets, [], force=force)
+    parts = parts_of(paths, format)
+    from maskwatch.data.stats import gather
+
+    found = gather(read_splits(parts, class_map(parts, classes)), size)
+    text = json.dumps(found.as_dict(), indent=2)
+    typer.echo(text if to_stdout else "\n".join(_lines(found)))
+    if json_file is not None and not to_stdout:
+        make_folder(json_file.parent)
+        with replacing(json_file) as part, writing(json_file):
+            part.write_text(text + "\n", encoding="utf-8")
+    if figure is not None:
+        _draw(found, figure)
+
+
+def _lines(found: Stats) -> Iterator[str]:
+    from maskwatch.data.stats import RATIO_EDGES, SIDE_EDGES, histogram_lines
+
+    names = list(next(iter(found.boxes.values()), {}))
+    widths = [max(7, len(name)) for name in names]
+    cells = "".join(f"  {name:>{width}}" for name, width in zip(names, widths, strict=True))
+    yield f"{'split':<8}  {'pictures':>8}{cells}"
+    for split, counts in found.boxes.items():
+        cells = "".join(f"  {counts[name]:>{width}}" for name, width in zip(names, widths, strict=True))
+        yield f"{split or 'all':<8}  {found.pictures[split]:>8}{cells}"
+    sides, ratios = _anchors()
+    yield f"\nSide of the boxes (root of the area) in pixels at network size {found.network_size};"
+    yield f"anchors: {', '.join(f'{side:.0f}' for side in sides)}"
+    yield from histogram_lines(found.sides, SIDE_EDGES)
+    yield f"\nWidth over height; anchors: {', '.join(f'{ratio:g}' for ratio in ratios)}"
+    yield from histogram_lines(found.ratios, RATIO_EDGES)
+
+
+def _anchors() -> tuple[list[float], list[float]]:
+    """Sides and aspect ratios of the anchors of the `default` recipe."""
+    from maskwatch.network.anchors import AnchorSpec
+    from maskwatch.training.recipe import Recipe
+
+    recipe = Recipe()
+    spec = AnchorSpec(
+        aspect_ratios=recipe.aspect_ratios,
+        scales_per_octave=recipe.scales_per_octave,
+        anchor_scale=recipe.anchor_scale,
+    )
+    scales = sorted({scale for _, scale in spec.shapes()})
+    sides = [spec.anchor_scale * 2**level * scale for level in spec.levels for scale in scales]
+    return sides, list(spec.aspect_ratios)
+
+
+def _draw(found: Stats, path: Path) -> None:
+    from maskwatch.data.stats import draw_histograms
+    from maskwatch.errors import OptionError
+    from maskwatch.html.figures import png, style
+    from maskwatch.outputs import make_folder, replacing, writing
+
+    drawn = draw_histograms(found, *_anchors())
+    make_folder(path.parent)
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise OptionError(f"--figure {path}: write a .png or .svg file")
+    with replacing(path) as part, writing(path):
+        if path.suffix.lower() == ".png":
+            part.write_bytes(png(drawn))
+        else:
+            with style():
+                drawn.savefig(part, format="svg")
+    typer.echo(f"figure: {path}", err=True)

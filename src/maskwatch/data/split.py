@@ -1,0 +1,82 @@
+"""Parts a data set into training, validation and test pictures, none of which gives another away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from maskwatch.data.dataset import DetectionSet
+from maskwatch.errors import OptionError
+
+
+def split_groups(
+    detection_set: DetectionSet, groups: Sequence[Sequence[int]], shares: Mapping[str, float], seed: int = 1
+) -> dict[str, list[int]]:
+    """Indices of the samples of each split; a group is never parted.
+
+    Iterative stratification (Sechidis et al., "On the stratification of multi-label data", ECML 2011), with
+    groups in the place of samples: the class with the fewest boxes left is dealt first, each of its groups to
+    the split that still lacks most of it. Pictures without a box come last, by number.
+
+    Args:
+        detection_set: the samples.
+        groups: indices that belong together (near-duplicates); each index in one of them.
+        shares: split → its share of the pictures, above 0; they are scaled to add up to 1.
+        seed: the same seed gives the same splits.
+
+    Raises:
+        OptionError: a share is not positive, or there are fewer groups than splits.
+    """
+    if not shares or min(shares.values()) <= 0:
+        raise OptionError(f"shares {dict(shares)} are not all positive; write for example 80,10,10")
+    if len(groups) < len(shares):
+        text = f"{len(groups)} groups of pictures cannot fill {len(shares)} splits; give more pictures"
+        raise OptionError(text)
+    share = np.array(list(shares.values()), np.float64) / sum(shares.values())  # (S,)
+    boxes = _boxes(detection_set, groups)  # (groups, C)
+    pictures = np.array([len(group) for group in groups], np.float64)
+    dealt = _deal(boxes, pictures, share, np.random.default_rng(seed))
+    return {
+        name: sorted(
+            index for group, where in zip(groups, dealt, strict=True) if where == s for index in group
+        )
+        for s, name in enumerate(shares)
+    }
+
+
+def _boxes(detection_set: DetectionSet, groups: Sequence[Sequence[int]]) -> npt.NDArray[np.float64]:
+    classes = len(detection_set.class_names)
+    counts = [np.bincount(sample.class_ids, minlength=classes) for sample in detection_set.samples]
+    return np.array([np.sum([counts[index] for index in group], axis=0) for group in groups], np.float64)
+
+
+def _deal(
+    boxes: npt.NDArray[np.float64],
+    pictures: npt.NDArray[np.float64],
+    share: npt.NDArray[np.float64],
+    rng: np.random.Generator,
+) -> npt.NDArray[np.intp]:
+    """The split of each group."""
+    dealt = np.full(len(boxes), -1, np.intp)
+    wanted = share[:, None] * boxes.sum(0)  # (S, C), boxes that each split still lacks
+    room = share * pictures.sum()  # (S,), pictures that each split still lacks
+    order = rng.permutation(len(boxes))
+    while (dealt < 0).any():
+        left = boxes[dealt < 0].sum(0)
+        some = np.flatnonzero(left)
+        if some.size:
+            rarest = some[left[some].argmin()]
+            mine = [g for g in order if dealt[g] < 0 and boxes[g, rarest]]
+            mine.sort(key=lambda g: -boxes[g, rarest])  # the large ones first, while there is room for them
+        else:
+            rarest, mine = None, [g for g in order if dealt[g] < 0]
+        for g in mine:
+            lack = room if rarest is None else wanted[:, rarest]
+            best = np.flatnonzero(lack == lack.max())
+            s = best[room[best].argmax()]
+            dealt[g] = s
+            wanted[s] -= boxes[g]
+            room[s] -= pictures[g]
+    return dealt
