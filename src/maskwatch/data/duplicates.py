@@ -148,8 +148,9 @@ def _best(scores: npt.NDArray[np.floating], least: float) -> Pairs:
 def _coarse(thumbs: UInt8Array) -> Floats:
     """Thumbnails (N, 64, 64) → unit vectors (N, 256); zero for one without contrast."""
     step = THUMB_SIDE // _COARSE_SIDE
-    blocks = thumbs.reshape(-1, _COARSE_SIDE, step, _COARSE_SIDE, step).astype(np.float32)
-    return _unit(blocks.mean((2, 4)).reshape(len(thumbs), -1), _LEAST_CONTRAST)
+    blocks = thumbs.reshape(-1, _COARSE_SIDE, step, _COARSE_SIDE, step)  # (N, 16, 4, 16, 4)
+    means = blocks.mean((2, 4), dtype=np.float32)
+    return _unit(means.reshape(len(thumbs), -1), _LEAST_CONTRAST)  # (N, 256)
 
 
 def _fine_structure(thumb: UInt8Array) -> Floats:
