@@ -83,9 +83,13 @@ def _lines(found: Check, all_faults: bool) -> Iterator[str]:
         if len(faults) > len(shown):
             yield f"  … and {len(faults) - len(shown)} more; --all prints them"
     warnings = len(found.faults) - found.errors
-    yield f"\n{found.errors} errors, {warnings} warnings in {len(found.pictures)} pictures"
+    yield f"\n{_many(found.errors, 'error')}, {_many(warnings, 'warning')} in {len(found.pictures)} pictures"
     if found.errors:
         yield "next: mend them, or let maskwatch data check … --fix NEW_FOLDER write a mended copy"
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _counts(found: Check) -> Iterator[str]:

@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from maskwatch.data.dataset import DetectionSet, Sample
-from maskwatch.data.duplicates import Duplicate, find_duplicates
-from maskwatch.data.faults import Box, Fault
+from maskwatch.data.dataset import Sample
+from maskwatch.data.faults import Fault
 from maskwatch.data.header import Header
-from maskwatch.data.judge import Judge, pixels
-from maskwatch.data.layout import SPLITS, Part
+from maskwatch.data.judge import Judge
+from maskwatch.data.layout import Part
+from maskwatch.data.picture_faults import CheckedPicture, duplicate_faults, picture_faults
 from maskwatch.data.raw import RawPicture
 from maskwatch.data.scan import PictureScan, scan_pictures
 from maskwatch.errors import LabelError
 from maskwatch.labels import ClassMap
 
-LEAST_SIDE = 2.0
-"""Pixels. A shorter box is a slip of the hand: no one can see a face in it."""
-
-WHOLE_PICTURE = 0.98
-"""Share of the picture from which on a box covers all of it."""
-
-FINEST_STRIDE = 8
-"""Pixels of the network's input between the cells of its finest level. A face below that shares its cell with
-others and is smaller than what a cell sees as one thing."""
-
-SAME_BOX = 0.95
-"""IoU from which on two boxes of a picture are one, drawn twice."""
-
 RARE_SHARE = 0.05
 """A class with fewer boxes than this share of the most frequent one's is learnt badly."""
-
-
-@dataclass(frozen=True)
-class CheckedPicture:
-    """One picture of a part: as annotated, as it is, and as a sample (None where it cannot be used)."""
-
-    split: str
-    raw: RawPicture
-    scan: PictureScan
-    sample: Sample | None
 
 
 @dataclass(frozen=True)
@@ -101,21 +75,12 @@ def check_parts(
     )
     faults = [*judge.faults]
     for picture in pictures:
-        faults += _picture_faults(picture, network_size)
-    faults += _duplicate_faults(pictures)
+        faults += picture_faults(picture, network_size)
+    faults += duplicate_faults(pictures)
     checked = Check(tuple(parts), classes.names, pictures, ())
     faults += _class_faults(checked)
     faults.sort(key=lambda fault: fault.severity)  # stable; "error" comes before "warning"
     return Check(tuple(parts), classes.names, pictures, tuple(faults))
-
-
-def usable(check: Check) -> dict[str, DetectionSet]:
-    """The pictures without an error of their own, by split."""
-    sets = {}
-    for split in dict.fromkeys(part.split for part in check.parts):
-        mine = (p.sample for p in check.pictures if p.split == split)
-        sets[split] = DetectionSet(check.class_names, tuple(s for s in mine if s is not None))
-    return sets
 
 
 def _judged(judge: Judge, raw: RawPicture, scan: PictureScan) -> Sample | None:
@@ -126,118 +91,6 @@ def _judged(judge: Judge, raw: RawPicture, scan: PictureScan) -> Sample | None:
         )
         return None
     return judge.sample_of(raw, Header(scan.size_hw, scan.orientation))
-
-
-def _picture_faults(picture: CheckedPicture, network_size: int) -> Iterator[Fault]:
-    raw, scan = picture.raw, picture.scan
-    if not scan.readable:
-        return
-    about = {"severity": "warning", "picture": raw.image_path}
-    if scan.blank:
-        mend = "replace it, or remove it with its annotation"
-        yield Fault("picture-blank", raw.image_path, "is of a single colour", mend, **about)  # type: ignore[arg-type]
-    if not raw.objects:
-        mend = "fine for a picture that shows nothing to find; else annotate it"
-        yield Fault("picture-empty", raw.annotation_path, "no object in it", mend, **about)  # type: ignore[arg-type]
-    header = Header(scan.size_hw, scan.orientation)
-    boxes = [pixels(item.box_xyxy, raw, header) for item in raw.objects]
-    for number, box_xyxy in enumerate(boxes):
-        found = _box_warning(box_xyxy, scan.size_hw, network_size)
-        if found:
-            kind, severity, text, mend = found
-            yield _object_fault(raw, number, box_xyxy, kind, severity, text, mend)
-    yield from _double_boxes(raw, boxes)
-
-
-def _box_warning(
-    box_xyxy: Box, size_hw: tuple[int, int], network_size: int
-) -> tuple[str, str, str, str] | None:
-    """Kind, severity, text and mend of a box that is well formed but no good."""
-    x0, y0, x1, y1 = box_xyxy
-    if not all(map(math.isfinite, box_xyxy)) or x1 <= x0 or y1 <= y0:
-        return None  # the judge has told of it
-    height, width = size_hw
-    side = min(x1 - x0, y1 - y0)
-    if side < LEAST_SIDE:
-        text = f"measures {x1 - x0:.3g} x {y1 - y0:.3g} pixels"
-        return "box-tiny", "error", text, "draw it again or remove it"
-    inside = max(0.0, min(x1, width) - max(x0, 0)) * max(0.0, min(y1, height) - max(y0, 0))
-    if inside >= WHOLE_PICTURE * width * height:
-        return "box-whole", "warning", "covers the whole picture", "draw it around the object"
-    shrunk = side * min(network_size / width, network_size / height)
-    if shrunk < FINEST_STRIDE:
-        text = f"is {shrunk:.1f} pixels at network size {network_size}, below the {FINEST_STRIDE} of a cell"
-        mend = "expect it to be missed; train at a larger size, on crops, or leave such boxes out"
-        return "box-small", "warning", text, mend
-    return None
-
-
-def _object_fault(
-    raw: RawPicture, number: int, box_xyxy: Box, kind: str, severity: str, text: str, mend: str
-) -> Fault:
-    item = raw.objects[number]
-    where = f"{item.where} ({item.name or 'no name'})"
-    if not raw.own_file:
-        where = f"{raw.image_path.name}: {where}"
-    text = f"{item.shown} {text}"
-    return Fault(kind, raw.annotation_path, text, mend, where, severity, raw.image_path, box_xyxy, number)  # type: ignore[arg-type]
-
-
-def _double_boxes(raw: RawPicture, boxes: Sequence[Box]) -> Iterator[Fault]:
-    """Later ones of boxes that lie on one another."""
-    good = [n for n, (x0, y0, x1, y1) in enumerate(boxes) if x1 > x0 and y1 > y0]
-    if len(good) < 2:
-        return
-    import supervision as sv
-
-    corners = np.array([boxes[n] for n in good], np.float64)
-    iou = np.triu(sv.box_iou_batch(corners, corners), k=1)  # (G, G)
-    told: set[int] = set()
-    for i, j in np.argwhere(iou >= SAME_BOX):
-        first, second = raw.objects[good[i]], raw.objects[good[j]]
-        if good[j] in told:
-            continue
-        told.add(good[j])
-        if first.name == second.name:
-            kind, mend = "box-double", "remove one of them"
-        else:
-            kind, mend = "box-contradiction", "keep the one with the right class"
-        text = f"lies on {first.where} ({first.name})"
-        yield _object_fault(raw, good[j], boxes[good[j]], kind, "error", text, mend)
-
-
-def _duplicate_faults(pictures: Sequence[CheckedPicture]) -> Iterator[Fault]:
-    for pair in find_duplicates([picture.scan.fingerprint for picture in pictures]):
-        yield _duplicate_fault(pictures[pair.first], pictures[pair.second], pair)
-
-
-_ALIKE: Mapping[str, str] = {
-    "same": "is the same picture as",
-    "near": "is nearly the same picture as",
-    "mirrored": "is a mirror image of",
-    "crop": "shows a part of the same picture as",
-}
-
-
-def _duplicate_fault(one: CheckedPicture, other: CheckedPicture, pair: Duplicate) -> Fault:
-    """Reported at the picture that should go: that of training, else the later one."""
-    order = list(SPLITS)
-    ranks = [order.index(p.split) if p.split in order else len(order) for p in (one, other)]
-    leak = one.split != other.split
-    gone, kept = (one, other) if leak and ranks[0] < ranks[1] else (other, one)
-    text = f"{_ALIKE[pair.kind]} {kept.raw.image_path}"
-    if pair.kind != "same":
-        text += f" (similarity {pair.similarity:.2f})"
-    if leak:
-        text = f"in {gone.split or 'no split'}, {text} in {kept.split or 'no split'}"
-        mend = "remove one of them, or the score tells of pictures that were trained on"
-        kind, severity = "leak", "error"
-    else:
-        kind = "picture-twice" if pair.kind == "same" else "picture-alike"
-        mend = "remove one of them" if pair.kind == "same" else "keep both in one split"
-        severity = "warning"
-    path = gone.raw.image_path
-    return Fault(kind, path, text, mend, severity=severity, picture=path)  # type: ignore[arg-type]
 
 
 def _class_faults(check: Check) -> Iterator[Fault]:

@@ -66,6 +66,7 @@ def check_page(check: Check, name: str, folder: Path) -> str:
 def _fault(fault: Fault, folder: Path) -> dict[str, Any]:
     picture = picture_path(fault)
     crop = None if picture is None else _crop(picture, fault.box_xyxy)
+    twin = None if fault.twin is None else _crop(fault.twin, None)
     return {
         "file": fault.file.name,
         "where": fault.where,
@@ -74,6 +75,9 @@ def _fault(fault: Fault, folder: Path) -> dict[str, Any]:
         "picture": None if picture is None else picture.name,
         "href": "" if picture is None else link(picture, folder),
         "crop": None if crop is None else data_uri(crop),
+        "twin": None if fault.twin is None else fault.twin.name,
+        "twin_href": "" if fault.twin is None else link(fault.twin, folder),
+        "twin_crop": None if twin is None else data_uri(twin),
         "boxed": fault.box_xyxy is not None,
     }
 

@@ -25,6 +25,7 @@ class Fault:
         picture: the picture that it is about, where there is one.
         box_xyxy: the box that it is about, pixels of the picture as shown, not clipped.
         number: the object within the picture, counted from 0.
+        twin: the other picture of a pair that is alike.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Fault:
     picture: Path | None = None
     box_xyxy: Box | None = None
     number: int | None = None
+    twin: Path | None = None
 
     def __str__(self) -> str:
         place = f"{self.file}: {self.where}" if self.where else str(self.file)
@@ -51,5 +53,6 @@ class Fault:
             "text": self.text,
             "mend": self.mend,
             "picture": None if self.picture is None else str(self.picture),
+            "twin": None if self.twin is None else str(self.twin),
             "box": None if self.box_xyxy is None else [round(value, 2) for value in self.box_xyxy],
         }

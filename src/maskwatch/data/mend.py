@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from maskwatch.data.check import Check, CheckedPicture
+from maskwatch.data.check import Check
 from maskwatch.data.dataset import DetectionSet, Sample
 from maskwatch.data.faults import Box, Fault
 from maskwatch.data.header import Header
 from maskwatch.data.judge import Judge, box_fault, pixels
+from maskwatch.data.picture_faults import CheckedPicture
 from maskwatch.data.raw import RawObject, RawPicture
 from maskwatch.errors import LabelError
 from maskwatch.labels import ClassMap
