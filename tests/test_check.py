@@ -12,7 +12,7 @@ from PIL import Image
 
 from maskwatch.cli.app import main
 from maskwatch.data import find_parts, read_data
-from maskwatch.data.check import Check, check_parts, found_classes
+from maskwatch.data.check import Check, check_parts
 from maskwatch.data.mend import mend
 from maskwatch.labels import ClassMap
 
@@ -176,7 +176,9 @@ def test_other_classes_are_taken_from_the_data(tmp_path: Path) -> None:
         tmp_path / "a.xml",
         [("helmet", (5, 5, 50, 50)), ("helmet", (70, 5, 90, 50)), ("head", (5, 60, 50, 99))],
     )
-    assert found_classes(find_parts(tmp_path)).names == ("helmet", "head")
+    check = check_parts(find_parts(tmp_path), workers=1)
+    assert check.class_names == ("helmet", "head")
+    assert not check.errors
 
 
 def test_the_mended_copy_reads_without_a_fault(sick: Path, checked: Check, tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_the_mended_copy_reads_without_a_fault(sick: Path, checked: Check, tmp_p
 
 
 def test_changes_are_told(sick: Path, checked: Check) -> None:
-    changes = "\n".join(mend(checked, ClassMap()).changes)
+    changes = "\n".join(mend(checked).changes)
     for piece in (
         "inverted.xml: object 1 (with_mask): corners swapped",
         "beyond.xml: object 1 (with_mask): clipped to the picture",
@@ -226,7 +228,7 @@ def test_turned_boxes_lie_on_the_same_pixels(tmp_path: Path, orientation: int) -
     exif[0x0112] = orientation
     stored.save(tmp_path / "a.png", exif=exif)
     annotate(tmp_path / "a.xml", [("with_mask", (20, 30, 60, 40))])
-    (sample,) = mend(check_parts(find_parts(tmp_path), ClassMap(), 640, 1), ClassMap()).sets[""].samples
+    (sample,) = mend(check_parts(find_parts(tmp_path), ClassMap(), 640, 1)).sets[""].samples
     from maskwatch.images import read_image
 
     shown = read_image(tmp_path / "a.png")
@@ -291,7 +293,7 @@ def test_faults_of_coco_and_yolo_are_found_and_mended(sick: Path, tmp_path: Path
         (fault,) = (fault for fault in check.faults if fault.severity == "error")
         assert fault.kind == "box-outside"
         assert fault.number == 0
-        mended = mend(check, ClassMap())
+        mended = mend(check)
         assert sum(len(s) for s in mended.sets[""].samples) == 7
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskwatch.cli.bar import progress_bar
-from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, class_map, parts_of
+from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, announce, parts_of
 from maskwatch.labels import ClassMap
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ def check(
     files = [path for path in (html, None if to_stdout else json_file) if path is not None]
     check_targets(files, [], force=force)
     parts = parts_of(paths, format)
-    class_names = class_map(parts, classes)
-    found = _run(parts, class_names, size, workers)
+    found = _run(parts, None if classes is None else ClassMap.parse(classes), size, workers)
+    if classes is None:
+        announce(found.classes)
     if not to_stdout:
         typer.echo("\n".join(_lines(found, all_faults)))
     if json_file is not None:
@@ -60,12 +61,12 @@ def check(
     if html is not None:
         _write_page(found, paths, html)
     if fix is not None:
-        _write_mended(found, parts, class_names, fix, force, quiet=to_stdout)
+        _write_mended(found, fix, force, quiet=to_stdout)
     if found.errors:
         raise typer.Exit(1)
 
 
-def _run(parts: list[Part], classes: ClassMap, size: int, workers: int | None) -> Check:
+def _run(parts: list[Part], classes: ClassMap | None, size: int, workers: int | None) -> Check:
     from maskwatch.data.check import check_parts
 
     with progress_bar("checking") as advance:
@@ -139,14 +140,12 @@ def _write_page(found: Check, paths: list[Path], html: Path) -> None:
     typer.echo(f"page: {html}", err=True)
 
 
-def _write_mended(
-    found: Check, parts: list[Part], classes: ClassMap, target: Path, force: bool, quiet: bool
-) -> None:
+def _write_mended(found: Check, target: Path, force: bool, quiet: bool) -> None:
     from maskwatch.data.mend import mend
     from maskwatch.data.write import write_data
 
-    mended = mend(found, classes)
-    lost = write_data(mended.sets, target, parts[0].format, force=force)
+    mended = mend(found)
+    lost = write_data(mended.sets, target, found.parts[0].format, force=force)
     for line in (*mended.changes, *lost):
         typer.echo(f"mended: {line}", err=quiet)
     number = sum(len(a_set) for a_set in mended.sets.values())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskwatch.errors import DataError, MissingExtraError, OptionError
-from maskwatch.labels import ClassMap
+from maskwatch.labels import MASK_CLASSES, ClassMap
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet, Part
@@ -65,11 +65,16 @@ def class_map(parts: Sequence[Part], text: str | None) -> ClassMap:
         return ClassMap.parse(text)
     from maskwatch.data.check import found_classes
 
-    classes = found_classes(parts)
-    if classes.names != ClassMap().names:
+    classes = found_classes(parts, [raw for part in parts for raw in part.raw([])])
+    announce(classes)
+    return classes
+
+
+def announce(classes: ClassMap) -> None:
+    """Says which classes were taken from the data, where they are not the mask classes."""
+    if classes.names != MASK_CLASSES:
         names = ",".join(classes.names)
         typer.echo(f"classes taken from the data: --classes '{names}'", err=True)
-    return classes
 
 
 def read_splits(parts: Sequence[Part], classes: ClassMap) -> dict[str, DetectionSet]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maskwatch.data.dataset import Sample
@@ -16,7 +16,7 @@ from maskwatch.data.picture_faults import CheckedPicture, duplicate_faults, pict
 from maskwatch.data.raw import RawPicture
 from maskwatch.data.scan import PictureScan, scan_pictures
 from maskwatch.errors import LabelError
-from maskwatch.labels import ClassMap
+from maskwatch.labels import ClassMap, normalize
 
 RARE_SHARE = 0.05
 """A class with fewer boxes than this share of the most frequent one's is learnt badly."""
@@ -26,13 +26,17 @@ RARE_SHARE = 0.05
 class Check:
     """What a check found.
 
-    pictures: of all parts; faults: errors first; class_names: as the data was read.
+    classes: as the data was read; pictures: of all parts; faults: errors first.
     """
 
     parts: tuple[Part, ...]
-    class_names: tuple[str, ...]
+    classes: ClassMap
     pictures: tuple[CheckedPicture, ...]
     faults: tuple[Fault, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.classes.names
 
     @property
     def errors(self) -> int:
@@ -49,7 +53,7 @@ class Check:
 
 def check_parts(
     parts: Sequence[Part],
-    classes: ClassMap,
+    classes: ClassMap | None = None,
     network_size: int = 640,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -58,7 +62,7 @@ def check_parts(
 
     Args:
         parts: splits of one data set, or several sets; what lies in two of them with different splits leaks.
-        classes: how annotated names map to classes.
+        classes: how annotated names map to classes; None takes those of `found_classes`.
         network_size: side of the network's input, for boxes that are too small for it.
         workers: processes that decode; None is one a core.
         progress: called with the number of pictures done and of all.
@@ -66,21 +70,22 @@ def check_parts(
     Raises:
         DataError: a part cannot be read at all.
     """
-    judge = Judge(classes)
-    raws = [(part.split, raw) for part in parts for raw in part.raw(judge.faults)]
+    faults: list[Fault] = []
+    raws = [(part.split, raw) for part in parts for raw in part.raw(faults)]
+    judge = Judge(classes or found_classes(parts, [raw for _, raw in raws]))
     scans = scan_pictures([raw.image_path for _, raw in raws], workers, progress)
     pictures = tuple(
         CheckedPicture(split, raw, scan, _judged(judge, raw, scan))
         for (split, raw), scan in zip(raws, scans, strict=True)
     )
-    faults = [*judge.faults]
+    faults += judge.faults
     for picture in pictures:
         faults += picture_faults(picture, network_size)
     faults += duplicate_faults(pictures)
-    checked = Check(tuple(parts), classes.names, pictures, ())
+    checked = Check(tuple(parts), judge.classes, pictures, ())
     faults += _class_faults(checked)
     faults.sort(key=lambda fault: fault.severity)  # stable; "error" comes before "warning"
-    return Check(tuple(parts), classes.names, pictures, tuple(faults))
+    return replace(checked, faults=tuple(faults))
 
 
 def _judged(judge: Judge, raw: RawPicture, scan: PictureScan) -> Sample | None:
@@ -119,19 +124,22 @@ def by_kind(faults: Sequence[Fault]) -> dict[str, list[Fault]]:
     return dict(groups)
 
 
-def found_classes(parts: Sequence[Part]) -> ClassMap:
+def found_classes(parts: Sequence[Part], pictures: Iterable[RawPicture]) -> ClassMap:
     """The mask classes where the data names any of them; otherwise the classes that it names itself.
 
-    These are in the order of a YOLO set's numbers, else of their frequency.
+    These are in the order of the format's own list, else of their frequency.
+
+    Args:
+        parts: splits of the data.
+        pictures: their annotations.
     """
-    names: Counter[str] = Counter()
-    for part in parts:
-        names.update(item.name for raw in part.raw([]) for item in raw.objects if item.name)
+    names = Counter(item.name for raw in pictures for item in raw.objects if item.name)
     default = ClassMap()
     if not names or any(_known(default, name) for name in names):
         return default
-    numbered = [name for part in parts for name in part.names.values() if name in names]
-    return ClassMap(list(dict.fromkeys([*numbered, *(name for name, _ in names.most_common())])))
+    listed = [name for part in parts for name in part.class_names() if name in names]
+    unique = {normalize(name): name for name in reversed([*listed, *(n for n, _ in names.most_common())])}
+    return ClassMap(list(reversed(unique.values())))
 
 
 def _known(classes: ClassMap, name: str) -> bool:

@@ -40,18 +40,17 @@ class Mended:
     changes: list[str] = field(default_factory=list)
 
 
-def mend(check: Check, classes: ClassMap) -> Mended:
+def mend(check: Check) -> Mended:
     """A copy without errors.
 
     Inverted corners are swapped, boxes that stick out are clipped, boxes of no use and second ones on the
     same face are left out, sizes are stated anew (boxes turned or scaled with them where that is certain),
     misspelt classes get the nearest name. A picture that is unreadable, gives away another split, is there
     twice, contradicts itself, or holds a class that no one can guess is left out: a face without its box
-    would teach the network to miss it. Classes are written under the names of `classes`.
+    would teach the network to miss it. Classes are written under the names of `check.classes`.
 
     Args:
-        check: what was found; it was made with the same `classes`.
-        classes: how annotated names map to classes.
+        check: what was found.
     """
     mended = Mended()
     faults: dict[object, list[Fault]] = {}
@@ -59,7 +58,7 @@ def mend(check: Check, classes: ClassMap) -> Mended:
         faults.setdefault(fault.picture, []).append(fault)
     kept: dict[str, list[Sample]] = {part.split: [] for part in check.parts}
     for picture in check.pictures:
-        sample = _mend_picture(picture, faults.get(picture.raw.image_path, ()), classes, mended.changes)
+        sample = _mend_picture(picture, faults.get(picture.raw.image_path, ()), check.classes, mended.changes)
         if sample is not None:
             kept[picture.split].append(sample)
     mended.changes += _not_copied(check)

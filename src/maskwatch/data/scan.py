@@ -175,6 +175,7 @@ class _Pool:
         # Not forked from this process: it may have threads (OpenCV, PyTorch), whose locks a fork would keep.
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         context = multiprocessing.get_context(method)
+        context.set_forkserver_preload([__name__])  # imported once, not once a worker; no effect on "spawn"
         self._pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
 
     def __enter__(self) -> ProcessPoolExecutor:
