@@ -46,9 +46,14 @@ class Fingerprint:
     descriptors: UInt8Array
 
 
-def fingerprint(image_rgb: UInt8Array) -> Fingerprint:
-    """The fingerprint of a picture (H, W, 3). Costs about a third of decoding a JPEG."""
-    height, width = image_rgb.shape[:2]
+def fingerprint(image_rgb: UInt8Array, size_hw: tuple[int, int] | None = None) -> Fingerprint:
+    """The fingerprint of a picture.
+
+    Args:
+        image_rgb: (H, W, 3), the picture, or a smaller one whose longer side has `SMALL_SIDE` at least.
+        size_hw: of the picture itself, where that is another.
+    """
+    height, width = size_hw or (image_rgb.shape[0], image_rgb.shape[1])
     # The green channel stands for grey at a third of the cost; it is most of what luminance is made of.
     green = np.asarray(cv2.extractChannel(image_rgb, 1), np.uint8)
     # A checksum of all three channels would take twice the time; the sums tell recoloured ones apart.
@@ -58,9 +63,9 @@ def fingerprint(image_rgb: UInt8Array) -> Fingerprint:
     points_xy, descriptors = _corners(small)
     return Fingerprint(
         (height, width),
-        (height, width, zlib.crc32(green), *sums),
+        (height, width, zlib.crc32(green.tobytes()), *sums),
         np.asarray(thumb, np.uint8),
-        points_xy * np.float32(THUMB_SIDE) / np.array(small.shape[1::-1], np.float32),
+        np.asarray(points_xy * THUMB_SIDE / np.array(small.shape[1::-1]), np.float32),
         descriptors,
     )
 
@@ -92,7 +97,7 @@ def _detector() -> cv2.ORB:
 
 def _corners(small: UInt8Array) -> tuple[npt.NDArray[np.float32], UInt8Array]:
     """Corners (K, 2) in pixels of `small`, and their descriptors (K, 32)."""
-    keypoints, found = _detector().detectAndCompute(small, None)  # type: ignore[call-overload]
+    keypoints, found = _detector().detectAndCompute(small, None)
     if found is None:
         return np.zeros((0, 2), np.float32), np.zeros((0, 32), np.uint8)
     points = np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2)  # (K, 2)

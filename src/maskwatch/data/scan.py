@@ -17,9 +17,9 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 
-from maskwatch.data.fingerprints import Fingerprint, fingerprint
+from maskwatch.data.fingerprints import SMALL_SIDE, Fingerprint, fingerprint
 from maskwatch.errors import ImageError, OptionError
-from maskwatch.images import UInt8Array, read_oriented
+from maskwatch.images import UInt8Array, glance
 
 MAX_FILE_BYTES = 1 << 30
 """Larger files are not read: 200 megapixels without any compression are 600 MB."""
@@ -96,14 +96,14 @@ def scan_picture(path: Path) -> PictureScan:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         elif not stat.S_ISDIR(status.st_mode):
             return PictureScan(path, "this is no regular file; put a picture file there, or remove it")
-        image, orientation = read_oriented(path)
+        image, size_hw, orientation = glance(path, SMALL_SIDE)
         return PictureScan(
             path,
             None,
             digest,
-            (image.shape[0], image.shape[1]),
+            size_hw,
             orientation,
-            found := fingerprint(image),
+            found := fingerprint(image, size_hw),
             _is_blank(image, found),
         )
     except ImageError as error:
