@@ -33,6 +33,7 @@ LAYERS = (
     "network",
     "evaluation",
     "training",
+    "diagnosis",
     "export",
     "cli",
     "__main__",

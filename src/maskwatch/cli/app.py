@@ -17,6 +17,7 @@ import typer
 from maskwatch._version import __version__
 from maskwatch.cli.data import data_app
 from maskwatch.cli.detect import detect
+from maskwatch.cli.diagnose import diagnose
 from maskwatch.cli.evaluate import evaluate
 from maskwatch.cli.export import export
 from maskwatch.cli.models import models
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain lines, the same on a terminal and in a log
 )
-for verb in (detect, train, evaluate, export, models):
+for verb in (detect, train, evaluate, diagnose, export, models):
     app.command()(verb)
 app.add_typer(data_app)
 

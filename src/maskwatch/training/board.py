@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.tensorboard import SummaryWriter
 
 from maskwatch.data import DetectionSet
 from maskwatch.evaluation.thresholds import ranked
@@ -26,6 +25,7 @@ from maskwatch.training.recipe import plain
 
 if TYPE_CHECKING:
     import supervision as sv
+    from torch.utils.tensorboard import SummaryWriter  # loads TensorFlow, where that is installed
 
 # Tags of the TF Object Detection API (model_lib_v2.py, coco_evaluation.py), where it has them.
 STRIP_TAG = "eval_side_by_side_{}"
@@ -157,7 +157,7 @@ def write_hparams(folder: Path, module: DetectionModule, step: int) -> None:
 
     What a training wrote there before it was resumed is replaced: TensorBoard would keep the older recipe.
     """
-    from torch.utils.tensorboard import summary
+    from torch.utils.tensorboard import SummaryWriter, summary
 
     assert module.last_result is not None
     for old in folder.glob("events.out.tfevents.*"):

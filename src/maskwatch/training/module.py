@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from maskwatch.data import DetectionSet
 from maskwatch.errors import TrainingError
 from maskwatch.evaluation.coco import CocoResult, coco_evaluate
-from maskwatch.network import SSD, preprocess
+from maskwatch.network import SSD, AnchorSpec, preprocess
 from maskwatch.network.loss import DetectionLoss, QualityLoss, SSDLoss, Targets, l2_regularization
 from maskwatch.network.matching import match_atss, match_iou
 from maskwatch.training.batches import Batch, Fitted
@@ -40,6 +40,16 @@ COCO_TAGS = {
     "AR_large": "DetectionBoxes_Recall/AR@100 (large)",
 }
 VALIDATION_TAG = COCO_TAGS["AP"]
+
+
+def matcher_of(
+    recipe: Recipe, spec: AnchorSpec, anchors_xyxy: Tensor, size_hw: tuple[int, int]
+) -> Callable[[Tensor], Tensor]:
+    """The recipe's matcher: boxes (G, 4) → ground truth of each anchor (A,), or −1."""
+    if recipe.matcher == "iou":
+        return lambda boxes: match_iou(anchors_xyxy, boxes, size_hw)
+    # Nine candidates for each anchor shape at a cell, as the paper has for its one.
+    return lambda boxes: match_atss(anchors_xyxy, boxes, spec.counts(size_hw), 9 * spec.per_cell)
 
 
 class DetectionModule(L.LightningModule):
@@ -111,13 +121,7 @@ class DetectionModule(L.LightningModule):
         return total
 
     def _targets(self, batch: Batch, anchors_xyxy: Tensor, size_hw: tuple[int, int]) -> list[Targets]:
-        if self.recipe.matcher == "iou":
-            match: Callable[[Tensor], Tensor] = lambda boxes: match_iou(anchors_xyxy, boxes, size_hw)  # noqa: E731
-        else:
-            counts = self.network.anchor_spec.counts(size_hw)
-            # Nine candidates for each anchor shape at a cell, as the paper has for its one.
-            candidates = 9 * self.network.anchor_spec.per_cell
-            match = lambda boxes: match_atss(anchors_xyxy, boxes, counts, candidates)  # noqa: E731
+        match = matcher_of(self.recipe, self.network.anchor_spec, anchors_xyxy, size_hw)
         return [
             Targets(match(boxes), boxes, class_ids)
             for boxes, class_ids in zip(batch.boxes_xyxy, batch.class_ids, strict=True)

@@ -1,0 +1,110 @@
+"""`maskwatch diagnose`: why a model scores badly."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maskwatch.errors import MissingExtraError
+from maskwatch.labels import ClassMap
+
+if TYPE_CHECKING:
+    from maskwatch.diagnosis import Check
+
+_WIDTH = 78
+BROKEN = 1
+
+
+def diagnose(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|MODEL", help="Folder of a run, checkpoint, model file, or embedded model."
+        ),
+    ],
+    data: Annotated[
+        list[Path], typer.Argument(help="Annotated data sets, faults and all; all their splits.")
+    ],
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Classes of the data in order, with other spellings: 'helmet=hat|Helm,head'."),
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures that the model is run on, by chance.")] = 64,
+    overfit: Annotated[
+        bool,
+        typer.Option(
+            "--overfit", help="Also try to learn eight pictures by heart; a minute or two on a CPU."
+        ),
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the checks to this file; '-' prints only them.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file of --json.")] = False,
+) -> None:
+    """Say why a model scores badly: classes, boxes, channels, losses, anchors. Exits with 1 if one is broken.
+
+    Example: maskwatch diagnose runs/default my_photos/val
+    """
+    try:
+        from maskwatch.diagnosis import diagnose as run
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"a diagnosis (module {error.name})", "train") from None
+    from maskwatch.outputs import check_targets
+
+    to_stdout = json_file is not None and str(json_file) == "-"
+    if json_file is not None and not to_stdout:
+        check_targets([json_file], [], force=force)
+    class_map = None if classes is None else ClassMap.parse(classes)
+    checks = run(model, data, class_map, pictures=pictures, overfit=overfit)
+    if not to_stdout:
+        typer.echo("\n".join(_lines(checks)))
+    if json_file is not None:
+        _write(
+            {"model": model, "data": [str(p) for p in data], "checks": [c.as_dict() for c in checks]},
+            json_file,
+        )
+    if any(check.state == "broken" for check in checks):
+        raise typer.Exit(BROKEN)
+
+
+def _lines(checks: Sequence[Check]) -> Iterator[str]:
+    """One block a check: name, state, what was measured, and what to do."""
+    names, states = (
+        max(map(len, column)) for column in zip(*((c.name, c.state) for c in checks), strict=True)
+    )
+    margin = " " * (names + states + 4)
+    for check in checks:
+        text = [check.measured] + ([f"→ {check.advice}"] if check.advice else [])
+        rows = [row for part in text for row in textwrap.wrap(part, _WIDTH)]
+        yield f"{check.name:<{names}}  {check.state:<{states}}  {rows[0]}"
+        yield from (margin + row for row in rows[1:])
+    broken = [check.name for check in checks if check.state == "broken"]
+    suspect = [check.name for check in checks if check.state == "suspect"]
+    yield ""
+    yield f"broken: {', '.join(broken) or 'nothing'}; suspect: {', '.join(suspect) or 'nothing'}"
+
+
+def _write(record: dict[str, object], path: Path) -> None:
+    text = json.dumps(_plain(record), indent=2, allow_nan=False)
+    if str(path) == "-":
+        typer.echo(text)
+        return
+    from maskwatch.outputs import make_folder, replacing
+
+    make_folder(path.parent)
+    with replacing(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: object) -> object:
+    """For JSON, which has no number that is none."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and value != value else value

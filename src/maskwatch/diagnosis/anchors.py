@@ -1,0 +1,73 @@
+"""Whether the boxes of the data get anchors at the size of the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from maskwatch.data import DetectionSet, Sample
+from maskwatch.diagnosis.check import Check, State
+from maskwatch.network.anchors import anchors_xyxy
+from maskwatch.training.augment import MIN_SIDE
+from maskwatch.training.checkpoint import anchors_of
+from maskwatch.training.module import matcher_of
+from maskwatch.training.recipe import Recipe
+
+# A box with no more anchors than this learns from next to nothing: the one that every box is given.
+FEW = 1
+MANY_POOR = (0.2, 0.5)  # shares of the boxes from which on it is suspect, broken
+# Pictures that are matched.
+PICTURES = 400
+
+
+def check_anchors(detection_set: DetectionSet, recipe: Recipe | None) -> Check:
+    """Anchors that the recipe's matcher gives each box, and boxes too small to be seen."""
+    name = "anchors"
+    if recipe is None:
+        return Check(name, "skipped", "the model file does not say what anchors it has")
+    size_hw = (recipe.size, recipe.size)
+    spec = anchors_of(recipe)
+    anchors = anchors_xyxy(spec, size_hw)
+    match = matcher_of(recipe, spec, anchors, size_hw)
+    counts, sides = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    for sample in detection_set.samples[:PICTURES]:
+        boxes = _on_canvas(sample, recipe)
+        owners = match(torch.from_numpy(boxes)).numpy()
+        counts.append(np.bincount(owners[owners >= 0], minlength=len(boxes)))
+        sides.append((boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf))
+    owned, smallest = np.concatenate(counts), np.concatenate(sides)
+    none, poor, tiny = (float(part.mean()) for part in (owned == 0, owned <= FEW, smallest < MIN_SIDE))
+    values = {
+        "boxes": len(owned), "without anchor": none, "with at most one": poor,
+        "median": float(np.median(owned)), f"below {MIN_SIDE:g} px": tiny,
+        "median side": float(np.median(smallest)),
+    }  # fmt: skip
+    text = (
+        f"median {np.median(owned):g} a box; {none:.0%} of {len(owned)} boxes have none, {poor:.0%} at most "
+        f"{FEW}; {tiny:.0%} are below {MIN_SIDE:g} px at {recipe.size} (median {np.median(smallest):.0f} px)"
+    )
+    worst = max(poor, tiny)
+    state: State = "broken" if worst > MANY_POOR[1] else "suspect" if worst > MANY_POOR[0] else "ok"
+    advice = "" if state == "ok" else _advice(recipe, tiny > MANY_POOR[0])
+    return Check(name, state, text, advice, values)
+
+
+def _advice(recipe: Recipe, small: bool) -> str:
+    if small:
+        return f"too small for this size: train larger (--set size={2 * recipe.size}) or crop the pictures"
+    if recipe.matcher == "iou":
+        return "the shapes do not fit: change aspect_ratios or anchor_scale, or --set matcher=atss"
+    return "the shapes do not fit: change aspect_ratios or anchor_scale of the recipe"
+
+
+def _on_canvas(sample: Sample, recipe: Recipe) -> npt.NDArray[np.float32]:
+    """(G, 4) float32, pixels of the network's input; those without area are left out."""
+    height, width = sample.size_hw
+    if recipe.resize == "letterbox":
+        scale_xy = np.full(2, min(recipe.size / height, recipe.size / width))
+    else:
+        scale_xy = np.array([recipe.size / width, recipe.size / height])
+    boxes = sample.boxes_xyxy * np.tile(scale_xy, 2)
+    kept = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return np.asarray(boxes[kept], np.float32)

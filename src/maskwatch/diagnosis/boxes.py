@@ -1,0 +1,192 @@
+"""Whether the boxes of the data lie where the pictures have something, in the units they should have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from maskwatch.data import DetectionSet, Sample
+from maskwatch.diagnosis.check import Check, state_of_gain
+from maskwatch.diagnosis.evidence import LARGEST_SHARE
+from maskwatch.diagnosis.score import ap50_any
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+Boxes: TypeAlias = npt.NDArray[np.float32]
+Change: TypeAlias = Callable[[Boxes, tuple[int, int]], Boxes]
+
+# Pixels by which a box may reach beyond its picture, as the reader of data sets lets it.
+BEYOND = 2.0
+MANY_WRONG = 0.05
+# Predictions that take part in the estimate of scale and shift.
+LEAST_SCORE = 0.3
+# Width of the bins in which pairs of boxes vote: in octaves, and in shares of the picture's side.
+_OCTAVE_BIN = 0.1
+_SHIFT_BIN = 0.02
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A change of the boxes that might explain why they do not fit."""
+
+    what: str
+    advice: str
+    change: Change
+
+
+def _swapped(boxes: Boxes, _: tuple[int, int]) -> Boxes:
+    return boxes[:, [1, 0, 3, 2]]
+
+
+def _multiplied(boxes: Boxes, size_hw: tuple[int, int]) -> Boxes:
+    return boxes * np.array([size_hw[1], size_hw[0]] * 2, np.float32)
+
+
+def _divided(boxes: Boxes, size_hw: tuple[int, int]) -> Boxes:
+    return np.asarray(boxes / np.array([size_hw[1], size_hw[0]] * 2), np.float32)
+
+
+def _from_corner_and_size(boxes: Boxes, _: tuple[int, int]) -> Boxes:
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+
+
+def _from_centre_and_size(boxes: Boxes, _: tuple[int, int]) -> Boxes:
+    half = boxes[:, 2:] / np.float32(2)
+    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1)
+
+
+EXPLANATIONS = (
+    Explanation("x and y are swapped", "write boxes as xmin, ymin, xmax, ymax", _swapped),
+    Explanation(
+        "they are shares of the picture, not pixels", "multiply them by width and height", _multiplied
+    ),
+    Explanation(
+        "they are pixels taken for shares of the picture",
+        "leave the multiplication by width and height out",
+        _divided,
+    ),
+    Explanation(
+        "they are xmin, ymin, width, height (as COCO has them), not corners",
+        "add xmin and ymin to the last two",
+        _from_corner_and_size,
+    ),
+    Explanation(
+        "they are centre and size (as YOLO has them), not corners",
+        "convert them to corners",
+        _from_centre_and_size,
+    ),
+)
+
+
+def check_units(detection_set: DetectionSet) -> Check:
+    """Boxes as written against their pictures, without a model."""
+    boxes = np.concatenate([sample.boxes_xyxy for sample in detection_set.samples])
+    sizes = np.concatenate([np.tile(_wh(sample), (len(sample), 1)) for sample in detection_set.samples])
+    shares = float((boxes.max(1) <= LARGEST_SHARE).mean())
+    beyond = float(((boxes.min(1) < -BEYOND) | (boxes[:, 2:] > sizes + BEYOND).any(1)).mean())
+    empty = float(((boxes[:, 2:] - boxes[:, :2]).min(1) <= 0).mean())
+    values = {"boxes": len(boxes), "below 1.5": shares, "beyond the picture": beyond, "no area": empty}
+    text = f"{len(boxes)} boxes: {beyond:.0%} beyond the picture, {empty:.0%} without area"
+    name = "box units"
+    if shares > 0.5:
+        text = f"{shares:.0%} of {len(boxes)} boxes have no number above {LARGEST_SHARE}"
+        advice = "they are shares of the picture, not pixels: multiply them by width and height"
+        return Check(name, "broken", text, advice, values)
+    if max(beyond, empty) > MANY_WRONG:
+        advice = "they were drawn on pictures of another size, or their numbers stand in another order"
+        return Check(name, "broken", text, advice, values)
+    if max(beyond, empty) > 0:
+        return Check(name, "suspect", text, "run: maskwatch data check DATA", values)
+    return Check(name, "ok", text, values=values)
+
+
+def check_places(
+    detection_set: DetectionSet,
+    predictions: Sequence[sv.Detections],
+    canvas: Change,
+) -> Check:
+    """Whether changed boxes fit the predictions far better than the boxes as they are.
+
+    Args:
+        canvas: from pixels of the network's input to those of the picture.
+    """
+    now = ap50_any(detection_set, predictions)
+    tried = [
+        *EXPLANATIONS,
+        Explanation("they are in pixels of the network's input", "scale them back", canvas),
+    ]
+    estimate = _estimate(detection_set, predictions)
+    if estimate is not None:
+        tried.append(estimate)
+    results = [(ap50_any(_changed(detection_set, one.change), predictions), one) for one in tried]
+    best, explanation = max(results, key=lambda pair: pair[0])  # of equals the first
+    values: dict[str, Any] = {"AP50 of any class": now, "best": best, "explanation": explanation.what}
+    text = f"AP50 of boxes of any class {now:.3f}"
+    state = state_of_gain(best - now)
+    if state == "ok":
+        return Check("box places", "ok", f"{text}, no change of the boxes helps", values=values)
+    return Check(
+        "box places", state, f"{text}, but {best:.3f} if {explanation.what}", explanation.advice, values
+    )
+
+
+def _changed(detection_set: DetectionSet, change: Change) -> DetectionSet:
+    samples = (replace(s, boxes_xyxy=change(s.boxes_xyxy, s.size_hw)) for s in detection_set.samples)
+    return DetectionSet(detection_set.class_names, tuple(samples))
+
+
+def _estimate(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -> Explanation | None:
+    """The scale and the shift that most pairs of a box and a prediction of one picture agree on.
+
+    Pairs that belong together agree, all others scatter; so the fullest bin is that of the former.
+    """
+    pairs = [
+        (truth, guess, _wh(sample))
+        for sample, found in zip(detection_set.samples, predictions, strict=True)
+        for truth in sample.boxes_xyxy
+        for guess in _sure(found)
+        if (truth[2:] > truth[:2]).all()
+    ]
+    if not pairs:
+        return None
+    truths, guesses, sizes = (np.stack(part).astype(np.float64) for part in zip(*pairs, strict=True))
+    sides = (guesses[:, 2:] - guesses[:, :2]).clip(1e-3) / (truths[:, 2:] - truths[:, :2])
+    octaves, agree = _mode(np.log2(sides), _OCTAVE_BIN)
+    scale_xy = 2**octaves
+    shifts = (guesses[:, :2] + guesses[:, 2:]) / 2 - (truths[:, :2] + truths[:, 2:]) / 2 * scale_xy
+    shift_xy, _ = _mode((shifts / sizes)[agree], _SHIFT_BIN)
+
+    def change(boxes: Boxes, size_hw: tuple[int, int]) -> Boxes:
+        return np.asarray(
+            boxes * np.tile(scale_xy, 2) + np.tile(shift_xy * np.array(size_hw[::-1]), 2), np.float32
+        )
+
+    (sx, sy), (dx, dy) = scale_xy, shift_xy
+    what = f"x is scaled by {sx:.2f} and y by {sy:.2f}, and moved by {dx:.1%} and {dy:.1%} of the picture"
+    return Explanation(
+        what, "they were drawn on pictures of another size or crop: draw or scale them", change
+    )
+
+
+def _sure(found: sv.Detections) -> npt.NDArray[np.float64]:
+    assert found.confidence is not None
+    return np.asarray(found.xyxy[found.confidence > LEAST_SCORE], np.float64)
+
+
+def _mode(
+    values: npt.NDArray[np.float64], width: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Median of the fullest square of side `width` in (P, 2), and which values are near it."""
+    bins, counts = np.unique(np.floor(values / width), axis=0, return_counts=True)
+    centre = (bins[counts.argmax()] + 0.5) * width
+    near = (np.abs(values - centre) < width).all(1)  # twice as wide, so that no border cuts the peak
+    return np.median(values[near], axis=0), near
+
+
+def _wh(sample: Sample) -> npt.NDArray[np.float64]:
+    return np.array(sample.size_hw[::-1], np.float64)
