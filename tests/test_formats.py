@@ -168,7 +168,8 @@ def test_yolo_faults_come_at_once_with_their_lines(tmp_path: Path) -> None:
         "a.txt: line 3 (with_mask): box 1.5 0.5 0.1 0.1 lies outside the picture of 100 x 80; "
         "draw it again or remove it",
         "a.txt: line 4 (with_mask): box 0.5 x 0.1 0.1 is not made of four numbers; write them",
-        "a.txt: line 5 (with_mask): box 0.98 0.5 0.2 0.1 sticks out of the picture of 100 x 80; draw it again",
+        "a.txt: line 5 (with_mask): box 0.98 0.5 0.2 0.1 sticks out of the picture of 100 x 80; "
+        "draw it again",
     ]
 
 
@@ -247,3 +248,16 @@ def test_the_shared_folder_has_three_splits(shared: Path) -> None:
         ("test", "voc"),
     ]
     assert len(read_data(shared / "data" / "masks", split="val")) == 238
+
+
+def test_train_takes_the_splits_of_any_format(tmp_path: Path) -> None:
+    from maskwatch.cli.plan import plan
+    from maskwatch.cli.train import _read
+
+    yolo(tmp_path)
+    (tmp_path / "labels" / "val").mkdir()
+    (tmp_path / "labels" / "val" / "b.txt").write_text("1 0.5 0.5 0.2 0.2\n")
+    chosen = plan([tmp_path / "data.yaml"], None, None, None, (), None, None, False)
+    training, validation, named = _read(chosen, None, None)
+    assert (training.samples[0].stem, validation.samples[0].stem) == ("a", "b")
+    assert named.endswith("data.yaml/train (1 pictures)")

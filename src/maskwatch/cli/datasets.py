@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from maskwatch.errors import DataError, OptionError
 from maskwatch.labels import ClassMap
@@ -13,10 +13,16 @@ if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
 
 
-def read_sets(
-    groups: Sequence[tuple[Sequence[Path], Collection[str] | None]], classes: ClassMap
-) -> list[DetectionSet]:
-    """One set of each group of folders, restricted to its stems where it names some.
+class Group(NamedTuple):
+    """Data sets that are to be one: their paths, the stems to keep, the split to take."""
+
+    paths: Sequence[Path]
+    stems: Collection[str] | None = None
+    split: str | None = None
+
+
+def read_sets(groups: Sequence[Group], classes: ClassMap) -> list[DetectionSet]:
+    """One set of each group.
 
     Raises:
         DataError: holds every fault of every group, so that one run shows them all.
@@ -25,14 +31,26 @@ def read_sets(
 
     sets: list[DetectionSet] = []
     problems: list[str] = []
-    for paths, stems in groups:
+    for group in groups:
+        paths, stems, split = Group(*group)
         try:
-            sets.append(read_data(list(paths), classes, stems))
+            sets.append(read_data(list(paths), classes, stems, split))
         except DataError as error:
             problems += error.problems
     if problems:
         raise DataError(problems)
     return sets
+
+
+def splits_of(path: Path) -> set[str]:
+    """The splits that a data set has; empty where it is not split.
+
+    Raises:
+        DataError: there is no data set.
+    """
+    from maskwatch.data import find_parts
+
+    return {part.split for part in find_parts(path)} - {""}
 
 
 def correct_sets(sets: Sequence[DetectionSet], path: Path | None, classes: ClassMap) -> list[DetectionSet]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskwatch.cli.datasets import read_sets
+from maskwatch.cli.datasets import Group, read_sets
 from maskwatch.cli.options import parse_size, parse_threshold
 from maskwatch.errors import LabelError, MissingExtraError, OptionError
 from maskwatch.labels import ClassMap
@@ -72,7 +72,7 @@ def export(
     photographs = photographs_at(verify_on) if verify_on is not None else own_photographs()
     thresholds = _thresholds(threshold, loaded.class_names)
     if tune:
-        (validation,) = read_sets([(tune, None)], _class_map(classes, loaded.class_names))
+        (validation,) = read_sets([Group(tune, None, "val")], _class_map(classes, loaded.class_names))
         thresholds = _tuned(detector, validation)
         photographs = photographs if verify_on is not None else _photographs_of(validation)
     metadata = describe_model(loaded, name or out.stem, detector.input_size, thresholds)

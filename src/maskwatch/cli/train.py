@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskwatch.cli.datasets import correct_sets, read_sets, read_stems
+from maskwatch.cli.datasets import Group, correct_sets, read_sets, read_stems, splits_of
 from maskwatch.cli.plan import DEFAULT_RECIPE, Plan, plan
 from maskwatch.errors import DataError, MissingExtraError, OptionError
 
@@ -24,9 +24,7 @@ HELD_OUT = 0.1
 def train(
     data: Annotated[
         list[Path] | None,
-        typer.Argument(
-            help="Folders of pictures and Pascal VOC XML; one that holds train/ and val/ is both."
-        ),
+        typer.Argument(help="Folders of Pascal VOC, COCO or YOLO, a COCO .json, a data.yaml; split or not."),
     ] = None,
     recipe: Annotated[
         str | None,
@@ -123,14 +121,18 @@ def _read(
     """Training set, validation set, and what to call the data. All faults of both at once."""
     data, val, classes = list(chosen.data), chosen.val, chosen.classes
     wanted = read_stems(stems)
-    if val is None and len(data) == 1 and (data[0] / "train").is_dir() and (data[0] / "val").is_dir():
-        data, val = [data[0] / "train"], (data[0] / "val",)
     named = ", ".join(f"{path.resolve().parent.name}/{path.name}" for path in data)
+    groups = [Group(data, wanted)]
     if val is not None:
-        sets = read_sets([(data, wanted), (val, None)], classes)
-        training_set, validation_set = correct_sets(sets, corrections, classes)
+        groups.append(Group(val))
+    elif len(data) == 1 and "train" in (splits := splits_of(data[0])):
+        groups = [Group(data, wanted, "train"), *(Group(data, None, "val") for _ in splits & {"val"})]
+        named += "/train"
+    sets = correct_sets(read_sets(groups, classes), corrections, classes)
+    if len(sets) == 2:
+        training_set, validation_set = sets
     else:
-        (whole,) = correct_sets(read_sets([(data, wanted)], classes), corrections, classes)
+        (whole,) = sets
         training_set, validation_set = _hold_out(whole, chosen.recipe.seed)
     labels = "" if corrections is None else f", labels corrected by {corrections.name}"
     return training_set, validation_set, f"{named} ({len(training_set)} pictures{labels})"
