@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -307,15 +308,21 @@ def test_many_classes_are_paired_best_first() -> None:
 def test_eight_pictures_by_heart(tmp_path: Path) -> None:
     draw_faces(tmp_path / "right", 8)
     right = read_data(tmp_path / "right")
-    good = check_overfit(right, None, size=64, steps=300)
-    assert good.values["AP50"] > 0.5, good
-    # Boxes where nothing is: the same pictures with the boxes of the next one, so that they cannot be found.
-    shifted = [
-        Sample(a.image_path, None, a.size_hw, b.boxes_xyxy, b.class_ids, b.difficult)
-        for a, b in zip(right.samples, [*right.samples[1:], right.samples[0]], strict=True)
+    good = check_overfit(right, None, size=96, steps=40)
+    assert good.values["AP50"] > 0.8, good
+    assert good.values["start"] == "maskwatch-640"
+    # Boxes of nothing, too small to be learnt.
+    empty = [
+        Sample(s.image_path, None, s.size_hw, s.boxes_xyxy / 40, s.class_ids, s.difficult)
+        for s in right.samples
     ]
-    few = check_overfit(DetectionSet(right.class_names, tuple(shifted)), None, size=64, steps=2)
-    assert few.state == "broken"
+    bad = check_overfit(DetectionSet(right.class_names, tuple(empty)), None, size=96, steps=20)
+    assert bad.state == "broken", bad
+
+
+def test_pictures_to_learn_have_good_boxes() -> None:
+    beyond = DetectionSet(("face",), (replace(boxes_of(64, 64).samples[0], size_hw=(100, 100)),))
+    assert check_overfit(beyond, None).state == "skipped"
 
 
 # ---- the command -----------------------------------------------------------------------------------------

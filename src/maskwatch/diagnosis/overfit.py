@@ -9,77 +9,65 @@ import numpy as np
 
 from maskwatch.data import DetectionSet, Sample
 from maskwatch.diagnosis.check import Check, State
-from maskwatch.errors import CheckpointError
+from maskwatch.errors import CheckpointError, TrainingError
+from maskwatch.models import DEFAULT_MODEL
 from maskwatch.training.recipe import Recipe
 from maskwatch.training.run import train
 
 PICTURES = 8
 SIZE = 192
 STEPS = 80
-# Random weights have more to learn.
-STEPS_FROM_NOTHING = 400
 GOOD, BAD = 0.9, 0.5
 
 
 def check_overfit(
-    detection_set: DetectionSet, start: str | None, size: int = SIZE, steps: int | None = None
+    detection_set: DetectionSet, start: str | None, size: int = SIZE, steps: int = STEPS
 ) -> Check:
     """Trains on the eight pictures whose smallest box is largest, and measures on the same.
 
     Args:
         detection_set: boxes must be good ones.
-        start: weights to begin with; None, or a model without weights to train, for random ones.
+        start: weights to begin with; None, or a model file without weights to train, for the embedded model.
         size: side of the network's input, a multiple of 32.
-        steps: None for as many as the start needs.
+        steps: of one batch of all eight.
     """
     name = "eight by heart"
     chosen = _largest(detection_set)
     if chosen is None:
         return Check(name, "skipped", "no picture has boxes that are inside of it and have an area")
-    begun, score, done = _train(chosen, start, size, steps)
-    values = {"AP50": score, "pictures": len(chosen), "size": size, "start": begun, "steps": done}
-    origin = begun or "random weights"
-    text = f"AP50 {score:.3f} on {len(chosen)} pictures after {done} steps at {size} from {origin}"
+    try:
+        begun, score = _train(chosen, start, size, steps)
+    except TrainingError as error:
+        return Check(name, "broken", "the loss is not a number any more", str(error))
+    values = {"AP50": score, "pictures": len(chosen), "size": size, "start": begun, "steps": steps}
+    text = f"AP50 {score:.3f} on {len(chosen)} pictures after {steps} steps at {size} from {begun}"
     state: State = "ok" if score >= GOOD else "suspect" if score >= BAD else "broken"
     advice = (
-        ""
-        if state == "ok"
-        else "labels and pictures do not belong together, or are not learnable: look at them"
+        "" if state == "ok" else "labels and pictures do not belong together, or cannot be told apart: look"
     )
     return Check(name, state, text, advice, values)
 
 
-def _train(
-    chosen: DetectionSet, start: str | None, size: int, steps: int | None
-) -> tuple[str | None, float, int]:
-    """The start that was taken, AP50 on the pictures and the number of steps."""
+def _train(chosen: DetectionSet, start: str | None, size: int, steps: int) -> tuple[str, float]:
+    """The start that was taken, and AP50 on the pictures."""
+    recipe = Recipe(
+        name="overfit", size=size, train_sizes=(size,), batch_size=PICTURES, steps=steps,
+        validate_every=steps, warmup_steps=steps // 10, average_decay=0.9, norm_momentum=0.1, augment="none",
+        mild_phase=0.0, first_phase=1.0, resting_blocks=0, class_balance=0.0,
+    )  # fmt: skip
+    options = {"progress": False, "devices": 1, "workers": 0}
     with tempfile.TemporaryDirectory() as folder:
-        for begin in dict.fromkeys((start, None)):
-            count = steps or (STEPS_FROM_NOTHING if begin is None else STEPS)
-            recipe = Recipe(
-                name="overfit", size=size, train_sizes=(size,), batch_size=PICTURES, steps=count,
-                validate_every=count, warmup_steps=count // 10, average_decay=0.9, norm_momentum=0.1,
-                augment="none", mild_phase=0.0, first_phase=1.0, resting_blocks=0, class_balance=0.0,
-                learning_rate=2e-3 if begin is None else 1e-3,
-            )  # fmt: skip
-            try:
-                result = train(
-                    chosen,
-                    chosen,
-                    recipe,
-                    Path(folder) / "run",
-                    start=begin,
-                    progress=False,
-                    devices=1,
-                    workers=0,
-                )
-            except CheckpointError:
-                if begin is None:
-                    raise
-                continue  # a model file that has no weights to train
-            assert result.validation is not None
-            return begin, max(0.0, result.validation.stats["AP50"]), count
-    raise AssertionError("random weights are always a start")
+        run = Path(folder) / "run"
+        begun = start or DEFAULT_MODEL
+        try:
+            result = train(chosen, chosen, recipe, run, start=begun, **options)  # type: ignore[arg-type]
+        except CheckpointError:
+            if begun == DEFAULT_MODEL:
+                raise
+            begun = DEFAULT_MODEL
+            result = train(chosen, chosen, recipe, run, start=begun, **options)  # type: ignore[arg-type]
+    assert result.validation is not None
+    return begun, max(0.0, result.validation.stats["AP50"])
 
 
 def _largest(detection_set: DetectionSet) -> DetectionSet | None:
