@@ -215,6 +215,8 @@ def test_changes_are_told(sick: Path, checked: Check) -> None:
         "scaled.xml: boxes scaled from 160 x 120 to 80 x 60",
         "turned.xml: boxes turned by EXIF orientation 6",
         "leak.jpg: left out: in train, is nearly the same picture as",
+        "twin_again.png: left out: is the same picture as",
+        "cut.jpg: left out: broken picture",
         "left out: 1 annotations without a picture",
     ):
         assert piece in changes
@@ -234,6 +236,23 @@ def test_turned_boxes_lie_on_the_same_pixels(tmp_path: Path, orientation: int) -
     shown = read_image(tmp_path / "a.png")
     ys, xs = np.nonzero(shown[..., 0])
     assert sample.boxes_xyxy.tolist() == [[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]]
+
+
+def test_a_picture_stays_where_its_twin_goes(tmp_path: Path) -> None:
+    image = photograph(tmp_path / "train" / "a.png", 1)
+    annotate(tmp_path / "train" / "a.xml", GOOD)
+    (tmp_path / "val").mkdir()
+    image.save(tmp_path / "val" / "b.png")
+    annotate(tmp_path / "val" / "b.xml", [("zebra", (20, 20, 60, 70)), *GOOD])
+    mended = mend(check_parts(find_parts(tmp_path), workers=1))
+    assert {split: len(a_set) for split, a_set in mended.sets.items()} == {"train": 1, "val": 0}
+
+
+def test_spellings_of_one_class_are_one_box_twice(tmp_path: Path) -> None:
+    photograph(tmp_path / "a.png", 1)
+    annotate(tmp_path / "a.xml", [("no mask", (20, 20, 60, 70)), ("without_mask", (20, 20, 60, 70))])
+    check = check_parts(find_parts(tmp_path), workers=1)
+    assert [fault.kind for fault in check.faults if fault.severity == "error"] == ["box-double"]
 
 
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/training.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/data.md", "docs/training.md")
 
 
 def read(name: str) -> str:
@@ -50,12 +50,14 @@ def command_lines() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def verbs() -> dict[str, set[str]]:
-    """Options by verb; "" stands for the command itself."""
+    """Options by verb; "" stands for the command itself, "data check" for a verb of a verb."""
     from maskwatch.cli.app import app
 
     command = typer.main.get_command(app)
     group = command.commands  # type: ignore[attr-defined]
-    options = {name: {text for param in verb.params for text in param.opts} for name, verb in group.items()}
+    inner = {f"data {name}": verb for name, verb in group["data"].commands.items()}
+    verbs = {**group, **inner}
+    options = {name: {text for param in verb.params for text in param.opts} for name, verb in verbs.items()}
     return {"": {text for param in command.params for text in param.opts} | {"--help"}, **options}
 
 
@@ -67,6 +69,8 @@ def test_pages_show_commands() -> None:
 def test_commands_exist(page: str, line: str, verbs: dict[str, set[str]]) -> None:
     words = shlex.split(line, comments=True)[1:]
     verb = words[0] if not words[0].startswith("-") else ""
+    if verb == "data" and words[1:] and words[1].isalpha():
+        verb = f"data {words[1]}"
     assert verb in verbs, f"{page} shows a verb that there is not"
     options = {word.split("=")[0] for word in words if word.startswith("-") and word != "-"}
     assert options <= verbs[verb] | {"--help"}, f"{page} shows an option that there is not"

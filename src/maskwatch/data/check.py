@@ -80,7 +80,7 @@ def check_parts(
     )
     faults += judge.faults
     for picture in pictures:
-        faults += picture_faults(picture, network_size)
+        faults += picture_faults(picture, judge.classes, network_size)
     faults += duplicate_faults(pictures)
     checked = Check(tuple(parts), judge.classes, pictures, ())
     faults += _class_faults(checked)

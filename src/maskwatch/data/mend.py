@@ -24,8 +24,8 @@ LIKENESS = 0.8
 SHAPE_TOLERANCE = 0.01
 """Relative difference of aspect ratios up to which a stated size is the picture's own at another scale."""
 
-# Faults of a picture, which then has no place in the copy.
-_DROPS = ("picture-unreadable", "leak", "picture-twice")
+# Pictures that have no place in the copy if their twin has one.
+_TWINS = ("leak", "picture-twice")
 _BOX_DROPS = ("box-tiny", "box-double", "box-contradiction")
 
 
@@ -56,10 +56,21 @@ def mend(check: Check) -> Mended:
     faults: dict[object, list[Fault]] = {}
     for fault in check.faults:
         faults.setdefault(fault.picture, []).append(fault)
+    samples = {
+        id(picture): _mend_picture(
+            picture, faults.get(picture.raw.image_path, ()), check.classes, mended.changes
+        )
+        for picture in check.pictures
+    }
+    there = {p.raw.image_path for p in check.pictures if samples[id(p)] is not None}
     kept: dict[str, list[Sample]] = {part.split: [] for part in check.parts}
     for picture in check.pictures:
-        sample = _mend_picture(picture, faults.get(picture.raw.image_path, ()), check.classes, mended.changes)
-        if sample is not None:
+        path, sample = picture.raw.image_path, samples[id(picture)]
+        twins = [f for f in faults.get(path, ()) if f.kind in _TWINS and f.twin in there]
+        if sample is not None and twins:
+            mended.changes.append(f"{path}: left out: {twins[0].text}")
+            there.discard(path)
+        elif sample is not None:
             kept[picture.split].append(sample)
     mended.changes += _not_copied(check)
     mended.sets = {split: DetectionSet(check.class_names, tuple(samples)) for split, samples in kept.items()}
@@ -70,12 +81,11 @@ def _mend_picture(
     picture: CheckedPicture, faults: Sequence[Fault], classes: ClassMap, changes: list[str]
 ) -> Sample | None:
     path = picture.raw.image_path
-    if not any(fault.severity == "error" or fault.kind in _DROPS for fault in faults):
+    if not picture.scan.readable:
+        changes.append(f"{path}: left out: {picture.scan.reason}")
+        return None
+    if not any(fault.severity == "error" and fault.kind not in _TWINS for fault in faults):
         return picture.sample
-    for fault in faults:
-        if fault.kind in _DROPS:
-            changes.append(f"{path}: left out: {fault.text}")
-            return None
     header = Header(picture.scan.size_hw, picture.scan.orientation)
     told: list[str] = []
     try:

@@ -18,6 +18,8 @@ from maskwatch.data.judge import pixels
 from maskwatch.data.layout import SPLITS
 from maskwatch.data.raw import RawPicture
 from maskwatch.data.scan import PictureScan
+from maskwatch.errors import LabelError
+from maskwatch.labels import ClassMap
 
 LEAST_SIDE = 2.0
 """Pixels. A shorter box is a slip of the hand: no one can see a face in it."""
@@ -43,7 +45,7 @@ class CheckedPicture:
     sample: Sample | None
 
 
-def picture_faults(picture: CheckedPicture, network_size: int) -> Iterator[Fault]:
+def picture_faults(picture: CheckedPicture, classes: ClassMap, network_size: int) -> Iterator[Fault]:
     raw, scan = picture.raw, picture.scan
     if not scan.readable:
         return
@@ -61,7 +63,7 @@ def picture_faults(picture: CheckedPicture, network_size: int) -> Iterator[Fault
         if found:
             kind, severity, text, mend = found
             yield _object_fault(raw, number, box_xyxy, kind, severity, text, mend)
-    yield from _double_boxes(raw, boxes)
+    yield from _double_boxes(raw, boxes, classes)
 
 
 def _box_warning(
@@ -98,7 +100,7 @@ def _object_fault(
     return Fault(kind, raw.annotation_path, text, mend, where, severity, raw.image_path, box_xyxy, number)
 
 
-def _double_boxes(raw: RawPicture, boxes: Sequence[Box]) -> Iterator[Fault]:
+def _double_boxes(raw: RawPicture, boxes: Sequence[Box], classes: ClassMap) -> Iterator[Fault]:
     """Later ones of boxes that lie on one another."""
     good = [n for n, (x0, y0, x1, y1) in enumerate(boxes) if x1 > x0 and y1 > y0]
     if len(good) < 2:
@@ -111,12 +113,20 @@ def _double_boxes(raw: RawPicture, boxes: Sequence[Box]) -> Iterator[Fault]:
         if good[j] in told:
             continue
         told.add(good[j])
-        if first.name == second.name:
+        if _class_id(classes, first.name) == _class_id(classes, second.name):
             kind, mend = "box-double", "remove one of them"
         else:
             kind, mend = "box-contradiction", "keep the one with the right class"
         text = f"lies on {first.where} ({first.name})"
         yield _object_fault(raw, good[j], boxes[good[j]], kind, "error", text, mend)
+
+
+def _class_id(classes: ClassMap, name: str) -> int | str:
+    """The class that a name stands for; the name itself where it is unknown."""
+    try:
+        return classes.id_of(name)
+    except LabelError:
+        return name
 
 
 def _iou(boxes_xyxy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
