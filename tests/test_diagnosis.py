@@ -253,6 +253,8 @@ def boxes_of(width: float, height: float, size: int = 640) -> DetectionSet:
         (64, 64, "atss", "ok", ""),
         (64, 64, "iou", "ok", ""),
         (3, 3, "atss", "broken", "--set size=1280"),
+        (8, 8, "atss", "broken", "--set size=1280"),
+        (0, 8, "atss", "skipped", ""),
         (90, 8, "iou", "broken", "--set matcher=atss"),
     ],
 )

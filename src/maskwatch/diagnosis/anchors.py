@@ -26,17 +26,10 @@ def check_anchors(detection_set: DetectionSet, recipe: Recipe | None) -> Check:
     name = "anchors"
     if recipe is None:
         return Check(name, "skipped", "the model file does not say what anchors it has")
-    size_hw = (recipe.size, recipe.size)
-    spec = anchors_of(recipe)
-    anchors = anchors_xyxy(spec, size_hw)
-    match = matcher_of(recipe, spec, anchors, size_hw)
-    counts, sides = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-    for sample in detection_set.samples[:PICTURES]:
-        boxes = _on_canvas(sample, recipe)
-        owners = match(torch.from_numpy(boxes)).numpy()
-        counts.append(np.bincount(owners[owners >= 0], minlength=len(boxes)))
-        sides.append((boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf))
-    owned, smallest = np.concatenate(counts), np.concatenate(sides)
+    owned, sides, least_anchor = _count(detection_set, recipe)
+    if not len(owned):
+        return Check(name, "skipped", "no box has an area")
+    smallest, mean_side = sides.min(1), np.sqrt(sides.prod(1))
     none, poor, tiny = (float(part.mean()) for part in (owned == 0, owned <= FEW, smallest < MIN_SIDE))
     values = {
         "boxes": len(owned), "without anchor": none, "with at most one": poor,
@@ -49,8 +42,28 @@ def check_anchors(detection_set: DetectionSet, recipe: Recipe | None) -> Check:
     )
     worst = max(poor, tiny)
     state: State = "broken" if worst > MANY_POOR[1] else "suspect" if worst > MANY_POOR[0] else "ok"
-    advice = "" if state == "ok" else _advice(recipe, tiny > MANY_POOR[0])
-    return Check(name, state, text, advice, values)
+    if state == "ok":
+        return Check(name, state, text, values=values)
+    small = tiny > MANY_POOR[0] or float(np.median(mean_side[owned <= FEW])) < least_anchor / 2
+    return Check(name, state, text, _advice(recipe, small), values)
+
+
+def _count(
+    detection_set: DetectionSet, recipe: Recipe
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], float]:
+    """Anchors of each box (G,), its sides (G, 2) and that of the smallest anchor, in pixels of the input."""
+    size_hw = (recipe.size, recipe.size)
+    spec = anchors_of(recipe)
+    anchors = anchors_xyxy(spec, size_hw)
+    match = matcher_of(recipe, spec, anchors, size_hw)
+    counts, sides = [np.empty(0, np.int64)], [np.empty((0, 2), np.float32)]
+    for sample in detection_set.samples[:PICTURES]:
+        boxes = _on_canvas(sample, recipe)
+        owners = match(torch.from_numpy(boxes)).numpy()
+        counts.append(np.bincount(owners[owners >= 0], minlength=len(boxes)))
+        sides.append(boxes[:, 2:] - boxes[:, :2])
+    least = float((anchors[:, 2:] - anchors[:, :2]).min())
+    return np.concatenate(counts), np.concatenate(sides), least
 
 
 def _advice(recipe: Recipe, small: bool) -> str:
