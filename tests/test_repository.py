@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BINARY = {".jpg", ".jpeg", ".png", ".onnx", ".npz", ".gif"}
+BINARY = {".jpg", ".jpeg", ".png", ".webp", ".onnx", ".npz", ".gif"}
 
 # Put together here, so that this file does not hold what it looks for.
 REGISTRY_HOSTS = ("pypi" + ".org", "pythonhosted" + ".org", "download." + "pytorch.org", "npmjs" + ".org")
