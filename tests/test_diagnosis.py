@@ -23,6 +23,7 @@ from maskwatch.diagnosis.curves import LOSS_TAG, RATE_TAG, check_losses, read_cu
 from maskwatch.diagnosis.evidence import gather
 from maskwatch.diagnosis.overfit import check_overfit
 from maskwatch.diagnosis.score import ap50
+from maskwatch.diagnosis.subject import open_subject
 from maskwatch.evaluation import coco_evaluate
 from maskwatch.labels import ClassMap
 from maskwatch.network import SSD
@@ -225,6 +226,14 @@ def test_a_resumed_curve_is_one(tmp_path: Path) -> None:
     with SummaryWriter(str(tmp_path), filename_suffix=".again") as writer:
         writer.add_scalar(LOSS_TAG, 3.0, 29)
     assert read_curve(tmp_path, LOSS_TAG) == [(9, 5.0), (19, 4.0), (29, 3.0)]
+
+
+def test_embedded_models_say_what_anchors_they_have() -> None:
+    for name, size in (("maskwatch-640", 640), ("maskwatch-320", 320)):
+        subject = open_subject(name)
+        assert subject.recipe is not None
+        assert (subject.recipe.size, subject.recipe.matcher) == (size, "atss")
+        assert subject.head_classes == 3
 
 
 def test_no_events() -> None:

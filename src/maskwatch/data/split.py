@@ -60,8 +60,11 @@ def _deal(
 ) -> npt.NDArray[np.intp]:
     """The split of each group."""
     dealt = np.full(len(boxes), -1, np.intp)
-    wanted = share[:, None] * boxes.sum(0)  # (S, C), boxes that each split still lacks
-    room = share * pictures.sum()  # (S,), pictures that each split still lacks
+    # Boxes and pictures that each split still lacks, as shares of what it is to have: faces come in crowds, so
+    # that boxes alone would leave one split with few full pictures and another with many empty ones.
+    boxes_due = np.maximum(share[:, None] * boxes.sum(0), 1e-9)  # (S, C)
+    pictures_due = share * pictures.sum()  # (S,)
+    lack, room = np.ones_like(boxes_due), np.ones_like(pictures_due)
     order = rng.permutation(len(boxes))
     while (dealt < 0).any():
         left = boxes[dealt < 0].sum(0)
@@ -73,10 +76,9 @@ def _deal(
         else:
             rarest, mine = None, [g for g in order if dealt[g] < 0]
         for g in mine:
-            lack = room if rarest is None else wanted[:, rarest]
-            best = np.flatnonzero(lack == lack.max())
-            s = best[room[best].argmax()]
+            need = room if rarest is None else lack[:, rarest] + room
+            s = int(need.argmax())
             dealt[g] = s
-            wanted[s] -= boxes[g]
-            room[s] -= pictures[g]
+            lack[s] -= boxes[g] / boxes_due[s]
+            room[s] -= pictures[g] / pictures_due[s]
     return dealt

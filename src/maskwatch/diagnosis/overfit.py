@@ -16,7 +16,7 @@ from maskwatch.training.run import train
 
 PICTURES = 8
 SIZE = 192
-STEPS = 80
+STEPS = 60
 GOOD, BAD = 0.9, 0.5
 
 

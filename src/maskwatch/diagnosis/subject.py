@@ -19,6 +19,8 @@ from maskwatch.training.checkpoint import FORMAT_KEY, TorchDetector, anchors_of,
 from maskwatch.training.recipe import Recipe, recipe_of
 
 _EVENTS = "tensorboard"
+# Keys of a recipe that a diagnosis asks for.
+_ASKED = ("size", "resize", "matcher", "anchor_scale", "aspect_ratios", "scales_per_octave")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Subject:
         class_names: its list of classes; () where it has none.
         head_classes: classes that its weights have outputs for; None where there are none.
         detector: None where the weights cannot be used.
-        recipe: None where it is not known.
+        recipe: None where it is not known; of a model file only what decides its anchors.
         events: folder of TensorBoard events, where there is one.
     """
 
@@ -109,7 +111,8 @@ def _recipe_in(text: str) -> Recipe | None:
     """The recipe that a model file keeps; None where it keeps none that this version knows."""
     try:
         values = json.loads(text)
-        known = {key: value for key, value in values.items() if key in Recipe.__dataclass_fields__}
+        # Its other keys may be those of an older version.
+        known = {key: value for key, value in values.items() if key in _ASKED}
         return recipe_of(known) if known else None
     except (ValueError, AttributeError, RecipeError):
         return None
