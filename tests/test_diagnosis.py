@@ -331,6 +331,14 @@ def test_eight_pictures_by_heart(tmp_path: Path) -> None:
     assert bad.state == "broken", bad
 
 
+def test_a_rate_that_learns_nothing(tmp_path: Path) -> None:
+    draw_faces(tmp_path, 2)
+    wild = Recipe(learning_rate=1e30, optimizer="sgd", clip_norm=0.0, warmup_steps=0, precision="32")
+    check = check_overfit(read_data(tmp_path), None, wild, size=64, steps=6)
+    assert (check.state, check.measured) == ("broken", "the loss is not a number any more")
+    assert "learning_rate=" in check.advice
+
+
 def test_pictures_to_learn_have_good_boxes() -> None:
     beyond = DetectionSet(("face",), (replace(boxes_of(64, 64).samples[0], size_hw=(100, 100)),))
     assert check_overfit(beyond, None).state == "skipped"

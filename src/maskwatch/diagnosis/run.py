@@ -61,7 +61,8 @@ def diagnose(
         check_anchors(_boxed(evidence), subject.recipe),
     ]
     if overfit:
-        checks.append(check_overfit(evidence.detection_set, subject.source if subject.detector else None))
+        start = subject.source if subject.detector else None
+        checks.append(check_overfit(evidence.detection_set, start, subject.recipe))
     return checks
 
 
