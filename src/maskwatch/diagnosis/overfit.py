@@ -63,8 +63,8 @@ def _short(recipe: Recipe, size: int, steps: int) -> Recipe:
     return replace(
         recipe, name="overfit", size=size, train_sizes=(size,), batch_size=PICTURES, steps=steps,
         schedule_steps=0, validate_every=steps, warmup_steps=min(recipe.warmup_steps, steps // 10),
-        patience=0, average_decay=min(recipe.average_decay, 0.9), norm_momentum=0.1, augment="none", mild_phase=0.0,
-        first_phase=1.0, resting_blocks=0, class_balance=0.0,
+        patience=0, average_decay=min(recipe.average_decay, 0.9), norm_momentum=0.1, augment="none",
+        mild_phase=0.0, first_phase=1.0, resting_blocks=0, class_balance=0.0,
     )  # fmt: skip
 
 
