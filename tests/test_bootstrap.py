@@ -12,6 +12,8 @@ import supervision as sv
 
 from maskwatch.data import DetectionSet, Sample
 from maskwatch.evaluation import Interval, bootstrap_intervals, coco_evaluate
+from maskwatch.evaluation.bootstrap import bootstrap_scores
+from maskwatch.evaluation.tally import Tally
 
 NAMES = ("mask", "no_mask", "mask_incorrect")
 
@@ -75,3 +77,22 @@ def test_a_class_without_a_box_has_no_interval() -> None:
 def test_no_draw_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         bootstrap_intervals(*noisy_set(), draws=0)
+
+
+def test_no_draw_gives_the_scores_of_the_set_as_it_is() -> None:
+    truth, predictions = noisy_set()
+    expected = coco_evaluate(truth, predictions)
+    scores = bootstrap_scores(truth, predictions, 0, seed=1)
+    for name in ("AP", "AP50", "AP75", "AR100"):
+        assert scores[name].tolist() == [pytest.approx(expected.stats[name], abs=1e-12)]
+    assert math.isnan(scores["AP50 mask_incorrect"][0])
+
+
+def test_a_weight_of_a_picture_is_its_presence() -> None:
+    truth, predictions = noisy_set()
+    kept = [0, 3, 4, 9]
+    weights = np.isin(np.arange(len(truth)), kept).astype(np.int64)
+    expected = coco_evaluate(truth.subset(kept), [predictions[i] for i in kept])
+    tally = Tally.of(truth, predictions)
+    assert tally.scores(weights)["AP"] == pytest.approx(expected.stats["AP"], abs=1e-12)
+    assert all(math.isnan(score) for score in tally.scores(np.zeros(len(truth), np.int64)).values())

@@ -1,12 +1,13 @@
 """How far a score could have come out otherwise: confidence intervals by bootstrap over the pictures.
 
-The pictures of a data set are drawn anew with replacement, and the score is computed by pycocotools on each
-such draw (Efron 1979). Pictures, not boxes, because the faces of one picture succeed and fail together.
+The pictures of a data set are drawn anew with replacement, and the score is computed on each such draw
+(Efron 1979). Pictures, not boxes, because the faces of one picture succeed and fail together. Two models are
+compared on the same draws, so that pictures which are hard for both do not hide what lies between them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from maskwatch.data.dataset import DetectionSet
-from maskwatch.evaluation.coco import accumulate, compare, iou_index, mean_known
+from maskwatch.evaluation.tally import Tally
 
 if TYPE_CHECKING:
     import supervision as sv
-    from pycocotools.cocoeval import COCOeval
 
 LEVEL = 0.95
 
@@ -51,44 +51,35 @@ def bootstrap_intervals(
     """
     if draws < 1:
         raise ValueError(f"draws is {draws}; an interval needs at least one, better a thousand")
-    evaluation = compare(detection_set, predictions)
-    pictures = len(detection_set)
-    # (class, area, picture), of which accumulate() below looks at the first area alone, "all".
-    matched = np.empty(len(evaluation.evalImgs), object)
-    matched[:] = evaluation.evalImgs
-    areas = len(evaluation.params.areaRng)
-    matched = matched.reshape(-1, areas, pictures)[:, :1]
-    for params in (evaluation.params, evaluation._paramsEval):
-        params.areaRng, params.areaRngLbl = params.areaRng[:1], params.areaRngLbl[:1]
-    evaluation.params.maxDets = evaluation.params.maxDets[-1:]
+    scores = bootstrap_scores(detection_set, predictions, draws, seed)
+    return {name: interval_of(values) for name, values in scores.items()}
+
+
+def bootstrap_scores(
+    detection_set: DetectionSet, predictions: Sequence[sv.Detections], draws: int, seed: int
+) -> Mapping[str, npt.NDArray[np.float64]]:
+    """The scores of `bootstrap_intervals` in each draw, (draws,), NaN where there is nothing to measure.
+
+    The same seed gives the same draws, so that models can be compared on them; for 0 draws, the one score of
+    the set as it is.
+    """
+    tally = Tally.of(detection_set, predictions)
+    if not draws:
+        return {name: np.array([score]) for name, score in tally.scores().items()}
+    scores = [tally.scores(weights) for weights in _draws(len(detection_set), draws, seed)]
+    return {name: np.array([score[name] for score in scores]) for name in scores[0]}
+
+
+def _draws(pictures: int, draws: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """How often each picture is in a draw, (P,), draw by draw."""
     rng = np.random.default_rng(seed)
-    scores = []
     for _ in range(draws):
-        evaluation.evalImgs = matched[:, :, rng.integers(pictures, size=pictures)].ravel().tolist()
-        scores.append(_scores(evaluation, detection_set.class_names))
-    return {name: _interval(np.array([score[name] for score in scores])) for name in scores[0]}
+        drawn = rng.integers(pictures, size=pictures) if pictures else np.empty(0, np.int64)
+        yield np.bincount(drawn, minlength=pictures)
 
 
-def _scores(evaluation: COCOeval, class_names: Sequence[str]) -> dict[str, float]:
-    accumulate(evaluation)
-    precision = evaluation.eval["precision"][..., 0, 0]  # (IoU, recall, class); −1 where there is no box
-    recall = evaluation.eval["recall"][..., 0, 0]  # (IoU, class)
-    half, three_quarters = iou_index(evaluation, 0.5), iou_index(evaluation, 0.75)
-    by_class = {f"AP50 {name}": _mean(precision[half, :, i]) for i, name in enumerate(class_names)}
-    return {
-        "AP": _mean(precision),
-        "AP50": _mean(precision[half]),
-        "AP75": _mean(precision[three_quarters]),
-        "AR100": _mean(recall),
-    } | by_class
-
-
-def _mean(values: npt.NDArray[np.float64]) -> float:
-    mean = mean_known(values)
-    return float("nan") if mean is None else mean
-
-
-def _interval(scores: npt.NDArray[np.float64]) -> Interval:
+def interval_of(scores: npt.NDArray[np.float64]) -> Interval:
+    """The middle 95 % of what draws gave; those that had nothing to measure do not count."""
     known = scores[~np.isnan(scores)]
     if not known.size:
         return Interval(float("nan"), float("nan"))
