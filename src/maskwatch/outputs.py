@@ -93,6 +93,18 @@ def replacing(path: Path) -> Iterator[Path]:
             part.unlink()
 
 
+def check_new_folder(path: Path, *, force: bool) -> None:
+    """Makes sure that a folder can be written where none is, or an empty one, or any with `force`.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    with writing(path):
+        empty = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not empty and not force:
+        raise OutputError(f"{path}: exists already; write somewhere else, or replace it with --force")
+
+
 @contextlib.contextmanager
 def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     """Gives a folder to write to; it gets its own name at the end, or is deleted after an error.
@@ -104,10 +116,7 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: it exists, or cannot be made.
     """
-    with writing(path):
-        empty = path.is_dir() and not any(path.iterdir())
-    if path.exists() and not empty and not force:
-        raise OutputError(f"{path}: exists already; write somewhere else, or replace it with --force")
+    check_new_folder(path, force=force)
     make_folder(path.parent)
     with writing(path.parent):
         part = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.part-", dir=path.parent))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.cli.datasets import correct_sets, read_sets, read_stems
+from maskwatch.cli.bar import progress_bar
+from maskwatch.cli.datasets import Group, correct_sets, read_sets, read_stems
 from maskwatch.cli.options import parse_size
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.labels import ClassMap
@@ -26,9 +25,10 @@ _CHECKPOINT = ".ckpt"
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Embedded model (maskwatch-640), model file, or checkpoint.")],
-    data: Annotated[
-        list[Path], typer.Argument(help="Folders of pictures and Pascal VOC XML, each on its own.")
-    ],
+    data: Annotated[list[Path], typer.Argument(help="Data sets, each on its own: Pascal VOC, COCO or YOLO.")],
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test, of data sets that are split.")
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(help="Spellings of the model's classes, in its order: 'mask=ok|good,no_mask=bare,...'."),
@@ -51,39 +51,77 @@ def evaluate(
     ] = False,
     batch: Annotated[int | None, typer.Option(min=1, help="Pictures held in memory at once.")] = None,
     bootstrap: Annotated[
-        int, typer.Option(min=0, help="Draws for 95 % intervals, about a minute for a thousand; 0 for none.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Draws for 95 % intervals, about a minute for a thousand; 0 for none.",
+            show_default="1000 for a report, else 0",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="New folder for the report: HTML, Markdown, JSON. See docs/report.md.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="A second model to compare with, in the report.")
+    ] = None,
+    sources: Annotated[
+        Path | None, typer.Option(help="CSV or TSV file with stem and source of pictures, for the report.")
+    ] = None,
+    tune: Annotated[
+        Path | None, typer.Option(help="Choose thresholds on this data set (its val), report them on DATA.")
+    ] = None,
+    cost_missed: Annotated[float, typer.Option(help="--tune: cost of a face that is missed.")] = 1.0,
+    cost_alarm: Annotated[float, typer.Option(help="--tune: cost of a false alarm.")] = 1.0,
+    recall: Annotated[
+        float | None, typer.Option(help="--tune: share of each class to find, in the place of costs.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="--tune: also write a model file with these thresholds.")
+    ] = None,
+    suspects: Annotated[
+        Path | None, typer.Option(help="List labels that look wrong: a .csv of corrections, or a VOC folder.")
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the numbers to this file; '-' prints only them.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file of --json.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what these options name.")] = False,
 ) -> None:
     """Measure a model on annotated pictures: COCO's twelve lines, then AP and AP50 of each class.
 
-    Example: maskwatch evaluate maskwatch-640 masks/test unseen/webcam --json scores.json
+    Example: maskwatch evaluate maskwatch-640 masks/test unseen/webcam --report report
     """
+    from maskwatch.cli.evaluate_report import Wishes, needs_report, run_report
     from maskwatch.evaluation.coco import require_pycocotools
-    from maskwatch.outputs import check_targets
+    from maskwatch.evaluation.operating import Goal
 
     require_pycocotools()
+    goal = Goal(cost_missed, cost_alarm, recall)
     to_stdout = json_file is not None and str(json_file) == "-"
-    if json_file is not None and not to_stdout:
-        check_targets([json_file], [], force=force)
-    detector = _open(model, parse_size(size), class_agnostic)
+    wishes = Wishes(report, against, sources, tune, goal, write, suspects, force)
+    wishes.check([*data], None if to_stdout else json_file)
+    detector = open_detector(model, parse_size(size), class_agnostic)
     class_map = ClassMap(detector.class_names) if classes is None else ClassMap.parse(classes)
-    wanted = read_stems(stems)
-    sets = correct_sets(read_sets([([path], wanted) for path in data], class_map), corrections, class_map)
+    groups = [Group([path], read_stems(stems), split) for path in data]
+    sets = correct_sets(read_sets(groups, class_map), corrections, class_map)
+    if needs_report(wishes):
+        draws = 1000 if bootstrap is None else bootstrap
+        measured = run_report(wishes, model, detector, [*map(str, data)], sets, class_map, batch, draws)
+    else:
+        draws = bootstrap or 0
+        measured = [
+            _measure(detector, detection_set, batch, draws, str(path))
+            for path, detection_set in zip(data, sets, strict=True)
+        ]
     records = []
-    for path, detection_set in zip(data, sets, strict=True):
-        result, intervals = _measure(detector, detection_set, batch, bootstrap, str(path))
-        records.append({"data": str(path), **result.as_dict(), **_as_dict(intervals, bootstrap)})
+    for path, (result, intervals) in zip(data, measured, strict=True):
+        records.append({"data": str(path), **result.as_dict(), **_as_dict(intervals, draws)})
         if not to_stdout:
-            typer.echo("\n".join([*_report(path, result), *_interval_lines(intervals, bootstrap), ""]))
+            typer.echo("\n".join([*_report(path, result), *_interval_lines(intervals, draws), ""]))
     if json_file is not None:
         _write({"model": model, "results": records}, json_file)
 
 
-def _open(model: str, size_hw: tuple[int, int] | None, class_agnostic: bool) -> DetectorLike:
+def open_detector(model: str, size_hw: tuple[int, int] | None, class_agnostic: bool) -> DetectorLike:
     """The detector with all scores let through, because a threshold would cut the curve that AP measures."""
     if Path(model).suffix.lower() == _CHECKPOINT:
         return _open_checkpoint(model, size_hw, class_agnostic)
@@ -113,24 +151,10 @@ def _measure(
     from maskwatch.evaluation import bootstrap_intervals, coco_evaluate, predict
     from maskwatch.evaluation.predictor import BATCH_SIZE
 
-    with _progress(title) as advance:
+    with progress_bar(title) as advance:
         predictions = predict(detector, detection_set, batch or BATCH_SIZE, advance)
     intervals = bootstrap_intervals(detection_set, predictions, draws) if draws else {}
     return coco_evaluate(detection_set, predictions), intervals
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], object] | None]:
-    """A bar on the terminal, nothing on a pipe; on standard error, away from the numbers."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _report(path: Path, result: CocoResult) -> Iterator[str]:

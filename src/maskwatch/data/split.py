@@ -60,8 +60,8 @@ def _deal(
 ) -> npt.NDArray[np.intp]:
     """The split of each group."""
     dealt = np.full(len(boxes), -1, np.intp)
-    # Boxes and pictures that each split still lacks, as shares of what it is to have: faces come in crowds, so
-    # that boxes alone would leave one split with few full pictures and another with many empty ones.
+    # Boxes and pictures that each split still lacks, as shares of what it is to have: faces come in crowds,
+    # so that boxes alone would leave one split with few full pictures and another with many empty ones.
     boxes_due = np.maximum(share[:, None] * boxes.sum(0), 1e-9)  # (S, C)
     pictures_due = share * pictures.sum()  # (S,)
     lack, room = np.ones_like(boxes_due), np.ones_like(pictures_due)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.util
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +43,18 @@ MAX_DETECTIONS = 100
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Scores of one class; None where the data set has no box of it."""
+    """Scores of one class; None where the data set has no box of it.
+
+    stats: the twelve numbers of this class alone, by `STAT_NAMES`, −1 where there is no box to measure them
+    on; printed: them as pycocotools prints them.
+    """
 
     name: str
     boxes: int
     ap: float | None
     ap50: float | None
+    stats: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    printed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,12 @@ class CocoResult:
             "boxes": self.boxes,
             "stats": {name: None if value < 0 else value for name, value in self.stats.items()},
             "classes": {
-                score.name: {"boxes": score.boxes, "AP": score.ap, "AP50": score.ap50}
+                score.name: {
+                    "boxes": score.boxes,
+                    "AP": score.ap,
+                    "AP50": score.ap50,
+                    "stats": {name: None if value < 0 else value for name, value in score.stats.items()},
+                }
                 for score in self.per_class
             },
         }
@@ -102,15 +114,22 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
     """
     evaluation = compare(detection_set, predictions)
     accumulate(evaluation)
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        evaluation.summarize()
+    stats, printed = _summary(evaluation)
     return CocoResult(
-        MappingProxyType(dict(zip(STAT_NAMES, map(float, evaluation.stats), strict=True))),
+        stats,
         tuple(_class_scores(detection_set, evaluation)),
         pictures=len(detection_set),
         boxes=sum(detection_set.class_counts().values()),
-        printed=tuple(printed.getvalue().splitlines()),
+        printed=printed,
     )
+
+
+def _summary(evaluation: COCOeval) -> tuple[Mapping[str, float], tuple[str, ...]]:
+    """The twelve numbers of what `evaluation.eval` holds, and the lines that pycocotools prints of them."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        evaluation.summarize()
+    stats = dict(zip(STAT_NAMES, map(float, evaluation.stats), strict=True))
+    return MappingProxyType(stats), tuple(printed.getvalue().splitlines())
 
 
 def compare(
@@ -215,4 +234,16 @@ def _class_scores(detection_set: DetectionSet, evaluation: COCOeval) -> Iterator
     precision, at_half = evaluation.eval["precision"], iou_index(evaluation, 0.5)
     for class_id, (name, boxes) in enumerate(detection_set.class_counts().items()):
         curves = precision[:, :, class_id, 0, -1]  # (IoU, recall), for boxes of all areas, 100 detections
-        yield ClassScore(name, boxes, mean_known(curves), mean_known(curves[at_half]))
+        stats, printed = _summary(_of_class(evaluation, class_id))
+        yield ClassScore(name, boxes, mean_known(curves), mean_known(curves[at_half]), stats, printed)
+
+
+def _of_class(evaluation: COCOeval, class_id: int) -> COCOeval:
+    """The evaluation as if there were one class; pycocotools averages over the classes of its curves."""
+    alone = copy.copy(evaluation)
+    kept = slice(class_id, class_id + 1)
+    alone.eval = evaluation.eval | {
+        "precision": evaluation.eval["precision"][:, :, kept],
+        "recall": evaluation.eval["recall"][:, kept],
+    }
+    return alone

@@ -1,0 +1,107 @@
+"""Precision, recall and F1 over the score threshold, and how far scores can be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maskwatch.data.dataset import DetectionSet
+from maskwatch.evaluation.thresholds import ranked
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+BINS = 10
+LEAST_SCORE = 0.05
+"""Detections below say nothing that anyone would believe; there are a hundred of them in every picture."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClassCurve:
+    """Of one class at IoU 0.5, by falling score: scores (D,), precision (D,), recall (D,); truths: boxes."""
+
+    name: str
+    truths: int
+    scores: Floats
+    precision: Floats
+    recall: Floats
+
+    @property
+    def f1(self) -> Floats:
+        total = np.maximum(self.precision + self.recall, 1e-12)
+        return np.asarray(2 * self.precision * self.recall / total)
+
+    def at(self, threshold: float) -> tuple[float, float]:
+        """Precision and recall of the detections above a threshold; precision 1 where there are none."""
+        count = int((self.scores > threshold).sum())
+        return (float(self.precision[count - 1]), float(self.recall[count - 1])) if count else (1.0, 0.0)
+
+    def as_dict(self, points: int = 101) -> dict[str, Any]:
+        """For JSON: precision, recall and F1 at evenly spaced thresholds."""
+        rows = [(threshold, *self.at(threshold)) for threshold in np.linspace(0, 1, points)[:-1]]
+        return {
+            "threshold": [round(float(row[0]), 4) for row in rows],
+            "precision": [round(row[1], 4) for row in rows],
+            "recall": [round(row[2], 4) for row in rows],
+        }
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Bins of detections by score: mean score, share of hits and number of each; all (BINS,).
+
+    error: expected calibration error (Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian
+    Binning", AAAI 2015), the mean distance of the two, weighted by number.
+    """
+
+    score: Floats
+    hits: Floats
+    number: npt.NDArray[np.int64]
+    error: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        bins = [
+            {"score": round(float(s), 4), "hits": round(float(h), 4), "detections": int(n)}
+            for s, h, n in zip(self.score, self.hits, self.number, strict=True)
+            if n
+        ]
+        return {"expected_calibration_error": round(self.error, 4), "bins": bins}
+
+
+def class_curves(
+    detection_set: DetectionSet, predictions: Sequence[sv.Detections]
+) -> tuple[tuple[ClassCurve, ...], Calibration]:
+    """The curve of each class, and the calibration of all together.
+
+    Args:
+        detection_set: the ground truth.
+        predictions: one for each sample, with scores down to about 0.
+    """
+    curves, all_scores, all_hits = [], [], []
+    for class_id, name in enumerate(detection_set.class_names):
+        scores, hits, truths = ranked(detection_set, predictions, class_id)
+        true = np.cumsum(hits)
+        precision = true / np.arange(1, len(hits) + 1)
+        curves.append(ClassCurve(name, truths, scores, precision, true / max(truths, 1)))
+        all_scores.append(scores)
+        all_hits.append(hits)
+    return tuple(curves), _calibration(np.concatenate(all_scores), np.concatenate(all_hits))
+
+
+def _calibration(scores: Floats, hits: npt.NDArray[np.bool_]) -> Calibration:
+    believed = scores >= LEAST_SCORE
+    scores, hits = scores[believed], hits[believed]
+    places = np.minimum((scores * BINS).astype(int), BINS - 1)
+    number = np.bincount(places, minlength=BINS)
+    safe = np.maximum(number, 1)
+    mean_score = np.bincount(places, scores, BINS) / safe
+    share = np.bincount(places, hits.astype(float), BINS) / safe
+    error = float((np.abs(mean_score - share) * number).sum() / max(len(scores), 1))
+    return Calibration(mean_score, share, number.astype(np.int64), error)

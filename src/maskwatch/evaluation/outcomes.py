@@ -1,0 +1,137 @@
+"""What became of each face at given thresholds: found, missed, invented, badly placed, of another class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from maskwatch.data.dataset import DetectionSet, Sample
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+IOU = 0.5
+NEAR_IOU = 0.1
+"""From here up to `IOU` a detection is of the face, but badly placed."""
+
+Kind = Literal["right", "class", "place", "missed", "invented"]
+KINDS: Mapping[str, str] = {
+    "invented": "invented: a detection where no face is labelled",
+    "missed": "missed: a labelled face without a detection",
+    "class": "wrong class: the face is found, its class is another",
+    "place": "badly placed: a detection that overlaps the face by less than half",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a face, a detection, or both.
+
+    Attributes:
+        picture: index of the sample.
+        kind: one of the above.
+        truth: index of the labelled box; None for an invented one.
+        detection: index of the detection; None for a missed face.
+        truth_class, found_class: class ids; None where there is none.
+        score: of the detection; for a missed face, of the best detection below its threshold that would have
+            found it, 0 for none.
+        iou: of the two boxes, 0 where there is one only.
+    """
+
+    picture: int
+    kind: Kind
+    truth: int | None
+    detection: int | None
+    truth_class: int | None
+    found_class: int | None
+    score: float
+    iou: float
+
+
+def outcomes(
+    detection_set: DetectionSet, predictions: Sequence[sv.Detections], thresholds: Sequence[float]
+) -> list[Outcome]:
+    """All outcomes, picture by picture.
+
+    Detections above the threshold of their class are matched to faces whatever the class, best score first,
+    each to the free face that it overlaps most, first by an IoU of at least 0.5, then what is left by at
+    least 0.1.
+
+    Args:
+        detection_set: the ground truth.
+        predictions: one for each sample, with scores down to about 0.
+        thresholds: one for each class; a detection counts when its score is above.
+    """
+    found: list[Outcome] = []
+    for picture, (sample, detections) in enumerate(zip(detection_set.samples, predictions, strict=True)):
+        found += _of_picture(picture, sample, detections, np.asarray(thresholds, np.float64))
+    return found
+
+
+def confusion(outcomes: Sequence[Outcome], num_classes: int) -> npt.NDArray[np.int64]:
+    """(C + 1, C + 1) counts: truth by row, found by column; the last row is invented, the last column missed.
+
+    A badly placed detection counts as a missed face and an invented one, as at COCO's IoU of 0.5.
+    """
+    matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
+    for one in outcomes:
+        if one.kind == "place":
+            matrix[one.truth_class, num_classes] += 1
+            matrix[num_classes, one.found_class] += 1
+            continue
+        row = num_classes if one.truth_class is None else one.truth_class
+        column = num_classes if one.found_class is None else one.found_class
+        matrix[row, column] += 1
+    return matrix
+
+
+def _of_picture(
+    picture: int, sample: Sample, detections: sv.Detections, thresholds: npt.NDArray[np.float64]
+) -> Iterator[Outcome]:
+    assert detections.class_id is not None
+    assert detections.confidence is not None
+    scores, class_ids = detections.confidence.astype(np.float64), detections.class_id
+    order = np.argsort(-scores, kind="stable")
+    iou = _iou(detections.xyxy, sample.boxes_xyxy)  # (D, G)
+    counted = scores > thresholds[class_ids]
+    pairs = _pairs(iou, [d for d in order if counted[d]])
+    for d, g in pairs.items():
+        kind: Kind = "place" if iou[d, g] < IOU else "right"
+        if kind == "right" and class_ids[d] != sample.class_ids[g]:
+            kind = "class"
+        classes = (int(sample.class_ids[g]), int(class_ids[d]))
+        yield Outcome(picture, kind, g, d, *classes, float(scores[d]), float(iou[d, g]))
+    for d in order:
+        if counted[d] and d not in pairs:
+            yield Outcome(picture, "invented", None, int(d), None, int(class_ids[d]), float(scores[d]), 0.0)
+    for g in sorted(set(range(len(sample))) - set(pairs.values())):
+        below = [float(scores[d]) for d in order if not counted[d] and iou[d, g] >= IOU]
+        best = max(below, default=0.0)
+        yield Outcome(picture, "missed", g, None, int(sample.class_ids[g]), None, best, 0.0)
+
+
+def _pairs(iou: npt.NDArray[np.float64], order: Sequence[int]) -> dict[int, int]:
+    """Detection → ground truth, each at most once."""
+    free = iou.copy()
+    pairs: dict[int, int] = {}
+    for least in (IOU, NEAR_IOU):
+        for d in order:
+            if d in pairs or not free.shape[1]:
+                continue
+            g = int(free[d].argmax())
+            if free[d, g] >= least:
+                pairs[int(d)] = g
+                free[:, g] = -1.0
+    return pairs
+
+
+def _iou(boxes_xyxy: npt.NDArray[Any], truths_xyxy: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    if not len(boxes_xyxy) or not len(truths_xyxy):
+        return np.zeros((len(boxes_xyxy), len(truths_xyxy)))
+    import supervision as sv
+
+    return np.asarray(sv.box_iou_batch(boxes_xyxy, truths_xyxy), np.float64)

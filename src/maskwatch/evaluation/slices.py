@@ -1,0 +1,127 @@
+"""AP50 of parts of a data set: by size of the face, by number of faces in the picture, by source."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maskwatch.data.dataset import DetectionSet
+from maskwatch.errors import DataError
+from maskwatch.evaluation.coco import accumulate, coco_evaluate, compare, iou_index, mean_known
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+FACE_SIDES = (0, 16, 32, 96, 100_000)
+"""Edges, pixels of the picture, of the root of the box's area."""
+
+CROWDS = ((1, 1), (2, 4), (5, 9), (10, 10_000))
+MOST_SOURCES = 8
+"""File names with more prefixes than this are not named after their source."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """AP50 of one part; None where it holds no box."""
+
+    name: str
+    pictures: int
+    boxes: int
+    ap50: float | None
+
+
+def by_size(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -> list[Slice]:
+    """By size of the face; pictures are all that hold one of the size."""
+    areas = [(low**2, high**2) for low, high in zip(FACE_SIDES[:-1], FACE_SIDES[1:], strict=True)]  # noqa: RUF007
+    evaluation = compare(detection_set, predictions, [(0, FACE_SIDES[-1] ** 2), *areas])
+    accumulate(evaluation)
+    half = iou_index(evaluation, 0.5)
+    sides = [
+        (sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]).prod(1) for sample in detection_set.samples
+    ]
+    slices = []
+    for number, (low, high) in enumerate(areas, start=1):
+        inside = [int(((area >= low) & (area < high)).sum()) for area in sides]
+        name = f"{FACE_SIDES[number - 1]} to {FACE_SIDES[number]} px"
+        if number == len(areas):
+            name = f"from {FACE_SIDES[number - 1]} px"
+        ap50 = mean_known(evaluation.eval["precision"][half, :, :, number, -1])
+        slices.append(Slice(name, sum(map(bool, inside)), sum(inside), ap50))
+    return slices
+
+
+def by_crowd(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -> list[Slice]:
+    """By number of labelled faces in the picture; pictures without any are in none."""
+    groups = {}
+    for low, high in CROWDS:
+        name = f"{low} face" if low == high == 1 else f"{low} to {high} faces"
+        name = f"from {low} faces" if high == CROWDS[-1][1] else name
+        groups[name] = [n for n, sample in enumerate(detection_set.samples) if low <= len(sample) <= high]
+    return _of_groups(detection_set, predictions, groups)
+
+
+def by_source(
+    detection_set: DetectionSet,
+    predictions: Sequence[sv.Detections],
+    sources: Mapping[str, str] | None = None,
+) -> list[Slice]:
+    """By source of the pictures; [] where there is one only.
+
+    Args:
+        detection_set, predictions: as for `coco_evaluate`.
+        sources: stem → source; None takes what stands before the first "_" of the file names, if there are
+            few of these.
+    """
+    if sources is None:
+        names = [
+            sample.stem.partition("_")[0] if "_" in sample.stem else "" for sample in detection_set.samples
+        ]
+        counts = Counter(names)
+        if not 1 < len(counts) <= min(MOST_SOURCES, len(names) // 2):
+            return []
+    else:
+        names = [sources.get(sample.stem, "(unknown)") for sample in detection_set.samples]
+    groups: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        groups.setdefault(name or "(no prefix)", []).append(number)
+    return _of_groups(detection_set, predictions, dict(sorted(groups.items()))) if len(groups) > 1 else []
+
+
+def read_sources(path: Path) -> dict[str, str]:
+    """Stem → source, from a CSV or TSV file with the columns `stem` and `source` (or `set`).
+
+    Raises:
+        DataError: it cannot be read, or lacks a column.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise DataError([f"{path}: cannot be read ({reason}); give a CSV or TSV file"]) from None
+    lines = text.splitlines()
+    rows = csv.DictReader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
+    columns = rows.fieldnames or []
+    column = next((name for name in ("source", "set") if name in columns), None)
+    if "stem" not in columns or column is None:
+        shown = ", ".join(columns) or "none"
+        raise DataError([f"{path}: its columns are {shown}; write stem and source in the first line"])
+    return {row["stem"]: row[column] for row in rows}
+
+
+def _of_groups(
+    detection_set: DetectionSet, predictions: Sequence[sv.Detections], groups: Mapping[str, Sequence[int]]
+) -> list[Slice]:
+    slices = []
+    for name, indices in groups.items():
+        part = detection_set.subset(indices)
+        boxes = sum(len(sample) for sample in part.samples)
+        if not boxes:
+            slices.append(Slice(name, len(part), 0, None))
+            continue
+        ap50 = coco_evaluate(part, [predictions[n] for n in indices]).stats["AP50"]
+        slices.append(Slice(name, len(part), boxes, ap50 if ap50 >= 0 else None))
+    return slices

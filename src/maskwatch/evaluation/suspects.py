@@ -1,0 +1,140 @@
+"""Labels that look wrong, for a person to look at: label or model?"""
+
+from __future__ import annotations
+
+import csv
+import io
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maskwatch.data.corrections import COLUMNS
+from maskwatch.data.dataset import DetectionSet, Sample
+from maskwatch.data.numbers import shortest
+from maskwatch.data.voc import voc_xml
+from maskwatch.evaluation.outcomes import Outcome
+from maskwatch.outputs import make_folder, new_folder, replacing, writing
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+SURE = 0.6
+"""Score from which on a detection that no label agrees with is as likely right as the label."""
+
+UNSEEN = 0.05
+"""A labelled face for which not even a detection of this score was there may be none."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A label to look at.
+
+    fault: what would be wrong with it, as in a file of corrections ("missing", "class", "no_face");
+    class_name: what it would be, "" for nothing; label_name: what it is; box_xyxy: pixels; score: of the
+    detection.
+    """
+
+    picture: int
+    fault: str
+    class_name: str
+    label_name: str
+    box_xyxy: tuple[float, float, float, float]
+    score: float
+
+
+def suspects(
+    detection_set: DetectionSet, predictions: Sequence[sv.Detections], outcomes: Sequence[Outcome]
+) -> list[Suspect]:
+    """Those among the outcomes, the surest first.
+
+    A sure detection without a label, a sure detection of another class than the label, and a labelled face
+    that nothing at all was seen of.
+    """
+    names = detection_set.class_names
+    found = []
+    for one in outcomes:
+        fault = _fault(one)
+        if fault is None:
+            continue
+        sample = detection_set.samples[one.picture]
+        if fault == "missing":
+            box_xyxy = predictions[one.picture].xyxy[one.detection]
+        else:
+            box_xyxy = sample.boxes_xyxy[one.truth]
+        label = "" if one.truth_class is None else names[one.truth_class]
+        name = "" if one.found_class is None else names[one.found_class]
+        x0, y0, x1, y1 = (float(value) for value in box_xyxy)
+        found.append(Suspect(one.picture, fault, name, label, (x0, y0, x1, y1), one.score))
+    return sorted(found, key=lambda one: (one.fault == "no_face", -one.score))
+
+
+def is_suspect(outcome: Outcome) -> bool:
+    """Whether the label may be wrong rather than the model."""
+    return _fault(outcome) is not None
+
+
+def write_suspects(
+    detection_set: DetectionSet, found: Sequence[Suspect], target: Path, *, force: bool
+) -> None:
+    """Writes them: a .csv file that `--corrections` reads, or else a folder of Pascal VOC XML.
+
+    In the XML, <name> is what the model says (for "no_face", what the label says), and <suspect>, <label> and
+    <score> tell why it is listed.
+
+    Raises:
+        OutputError: it is there already and `force` is not given, or cannot be written.
+    """
+    if target.suffix.lower() == ".csv":
+        make_folder(target.parent)
+        with replacing(target) as part, writing(target):
+            part.write_text(_csv(detection_set, found), encoding="utf-8")
+        return
+    with new_folder(target, force=force) as folder:
+        for picture in sorted({one.picture for one in found}):
+            sample = _as_sample(detection_set, [one for one in found if one.picture == picture])
+            path = (folder / sample.image_path.name).with_suffix(".xml")
+            root = ET.fromstring(voc_xml(sample, detection_set.class_names))
+            ET.SubElement(root, "path").text = str(sample.image_path.absolute())
+            ET.indent(root)
+            with writing(path):
+                path.write_bytes(ET.tostring(root, encoding="utf-8") + b"\n")
+
+
+def _fault(one: Outcome) -> str | None:
+    if one.kind == "invented" and one.score >= SURE:
+        return "missing"
+    if one.kind == "class" and one.score >= SURE:
+        return "class"
+    return "no_face" if one.kind == "missed" and one.score < UNSEEN else None
+
+
+def _csv(detection_set: DetectionSet, found: Sequence[Suspect]) -> str:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for one in found:
+        corners = [shortest(round(value, 2)) for value in one.box_xyxy]
+        if one.fault != "missing":
+            corners = [shortest(value) for value in one.box_xyxy]  # a label is found again by its box
+        name = "" if one.fault == "no_face" else one.class_name
+        rows.writerow([detection_set.samples[one.picture].stem, one.fault, name, *corners])
+    return text.getvalue()
+
+
+def _as_sample(detection_set: DetectionSet, found: Sequence[Suspect]) -> Sample:
+    names = detection_set.class_names
+    notes = tuple(
+        {"suspect": one.fault, "label": one.label_name or "none", "score": f"{one.score:.3f}"}
+        for one in found
+    )
+    return replace(
+        detection_set.samples[found[0].picture],
+        boxes_xyxy=np.array([one.box_xyxy for one in found], np.float32),
+        class_ids=np.array([names.index(one.class_name or one.label_name) for one in found], np.int64),
+        difficult=np.zeros(len(found), np.bool_),
+        notes=notes,
+    )
