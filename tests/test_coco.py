@@ -153,7 +153,8 @@ def test_the_dictionary_is_strict_json() -> None:
     read = json.loads(json.dumps(result.as_dict(), allow_nan=False))
     assert list(read["stats"]) == list(STAT_NAMES)
     assert (read["pictures"], read["boxes"]) == (2, 1)
-    assert read["classes"]["no_mask"] == {"boxes": 0, "AP": None, "AP50": None}
+    nothing = dict.fromkeys(STAT_NAMES)
+    assert read["classes"]["no_mask"] == {"boxes": 0, "AP": None, "AP50": None, "stats": nothing}
     assert read["classes"]["mask"]["AP"] == pytest.approx(1)
     assert read["stats"]["AP_large"] is None
 

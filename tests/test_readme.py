@@ -10,7 +10,7 @@ import pytest
 import typer
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/data.md", "docs/training.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/data.md", "docs/report.md", "docs/training.md")
 
 
 def read(name: str) -> str:

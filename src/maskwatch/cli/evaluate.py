@@ -54,7 +54,7 @@ def evaluate(
         int | None,
         typer.Option(
             min=0,
-            help="Draws for 95 % intervals, about a minute for a thousand; 0 for none.",
+            help="Draws for 95 % intervals, seconds for a thousand; 0 for none.",
             show_default="1000 for a report, else 0",
         ),
     ] = None,
