@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskwatch.cli.bar import progress_bar
+from maskwatch.cli.json_file import is_stdout, write_json
 from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, announce, parts_of
 from maskwatch.labels import ClassMap
 
@@ -47,7 +47,7 @@ def check(
     """
     from maskwatch.outputs import check_targets
 
-    to_stdout = json_file is not None and str(json_file) == "-"
+    to_stdout = is_stdout(json_file)
     files = [path for path in (html, None if to_stdout else json_file) if path is not None]
     check_targets(files, [], force=force)
     parts = parts_of(paths, format)
@@ -57,7 +57,7 @@ def check(
     if not to_stdout:
         typer.echo("\n".join(_lines(found, all_faults)))
     if json_file is not None:
-        _write_json(found, json_file, to_stdout)
+        _write_json(found, json_file)
     if html is not None:
         _write_page(found, paths, html)
     if fix is not None:
@@ -105,9 +105,7 @@ def _counts(found: Check) -> Iterator[str]:
         yield f"{split or 'all':<{width}}  {number:>8}{cells}"
 
 
-def _write_json(found: Check, path: Path, to_stdout: bool) -> None:
-    from maskwatch.outputs import make_folder, replacing, writing
-
+def _write_json(found: Check, path: Path) -> None:
     record = {
         "schema": CHECK_SCHEMA,
         "parts": [
@@ -120,13 +118,7 @@ def _write_json(found: Check, path: Path, to_stdout: bool) -> None:
         "warnings": len(found.faults) - found.errors,
         "faults": [fault.as_dict() for fault in found.faults],
     }
-    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-    if to_stdout:
-        typer.echo(text)
-        return
-    make_folder(path.parent)
-    with replacing(path) as part, writing(path):
-        part.write_text(text + "\n", encoding="utf-8")
+    write_json(record, path)
 
 
 def _write_page(found: Check, paths: list[Path], html: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskwatch.cli.json_file import is_stdout, write_json
 from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, class_map, parts_of, read_splits
 
 if TYPE_CHECKING:
@@ -32,21 +32,19 @@ def stats(
 
     Example: maskwatch data stats my_photos --figure stats.png
     """
-    from maskwatch.outputs import check_targets, make_folder, replacing, writing
+    from maskwatch.outputs import check_targets
 
-    to_stdout = json_file is not None and str(json_file) == "-"
+    to_stdout = is_stdout(json_file)
     targets = [path for path in (figure, None if to_stdout else json_file) if path is not None]
     check_targets(targets, [], force=force)
     parts = parts_of(paths, format)
     from maskwatch.data.stats import gather
 
     found = gather(read_splits(parts, class_map(parts, classes)), size)
-    text = json.dumps(found.as_dict(), indent=2)
-    typer.echo(text if to_stdout else "\n".join(_lines(found)))
-    if json_file is not None and not to_stdout:
-        make_folder(json_file.parent)
-        with replacing(json_file) as part, writing(json_file):
-            part.write_text(text + "\n", encoding="utf-8")
+    if not to_stdout:
+        typer.echo("\n".join(_lines(found)))
+    if json_file is not None:
+        write_json(found.as_dict(), json_file)
     if figure is not None:
         _draw(found, figure)
 

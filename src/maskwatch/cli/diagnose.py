@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskwatch.cli.json_file import is_stdout, write_json
 from maskwatch.errors import MissingExtraError
 from maskwatch.labels import ClassMap
 
@@ -56,7 +56,7 @@ def diagnose(
         raise MissingExtraError(f"a diagnosis (module {error.name})", "train") from None
     from maskwatch.outputs import check_targets
 
-    to_stdout = json_file is not None and str(json_file) == "-"
+    to_stdout = is_stdout(json_file)
     if json_file is not None and not to_stdout:
         check_targets([json_file], [], force=force)
     class_map = None if classes is None else ClassMap.parse(classes)
@@ -64,10 +64,10 @@ def diagnose(
     if not to_stdout:
         typer.echo("\n".join(_lines(checks)))
     if json_file is not None:
-        _write(
-            {"model": model, "data": [str(p) for p in data], "checks": [c.as_dict() for c in checks]},
-            json_file,
+        record = _plain(
+            {"model": model, "data": [str(p) for p in data], "checks": [c.as_dict() for c in checks]}
         )
+        write_json(record, json_file)
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(BROKEN)
 
@@ -89,19 +89,7 @@ def _lines(checks: Sequence[Check]) -> Iterator[str]:
     yield f"broken: {', '.join(broken) or 'nothing'}; suspect: {', '.join(suspect) or 'nothing'}"
 
 
-def _write(record: dict[str, object], path: Path) -> None:
-    text = json.dumps(_plain(record), indent=2, allow_nan=False)
-    if str(path) == "-":
-        typer.echo(text)
-        return
-    from maskwatch.outputs import make_folder, replacing
-
-    make_folder(path.parent)
-    with replacing(path) as part:
-        part.write_text(text + "\n", encoding="utf-8")
-
-
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     """For JSON, which has no number that is none."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}

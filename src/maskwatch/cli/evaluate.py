@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from maskwatch.cli.bar import progress_bar
 from maskwatch.cli.datasets import Group, correct_sets, read_sets, read_stems
+from maskwatch.cli.json_file import is_stdout, write_json
 from maskwatch.cli.options import parse_size
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.labels import ClassMap
@@ -96,7 +96,7 @@ def evaluate(
 
     require_pycocotools()
     goal = Goal(cost_missed, cost_alarm, recall)
-    to_stdout = json_file is not None and str(json_file) == "-"
+    to_stdout = is_stdout(json_file)
     wishes = Wishes(report, against, sources, tune, goal, write, suspects, force)
     wishes.check([*data], None if to_stdout else json_file)
     detector = open_detector(model, parse_size(size), class_agnostic)
@@ -118,7 +118,7 @@ def evaluate(
         if not to_stdout:
             typer.echo("\n".join([*_report(path, result), *_interval_lines(intervals, draws), ""]))
     if json_file is not None:
-        _write({"model": model, "results": records}, json_file)
+        write_json({"model": model, "results": records}, json_file)
 
 
 def open_detector(model: str, size_hw: tuple[int, int] | None, class_agnostic: bool) -> DetectorLike:
@@ -184,15 +184,3 @@ def _as_dict(intervals: Mapping[str, Interval], draws: int) -> dict[str, Any]:
         for name, interval in intervals.items()
     }
     return {"bootstrap": {"draws": draws, "intervals": ends}}
-
-
-def _write(record: dict[str, Any], path: Path) -> None:
-    text = json.dumps(record, indent=2, allow_nan=False)
-    if str(path) == "-":
-        typer.echo(text)
-        return
-    from maskwatch.outputs import make_folder, replacing
-
-    make_folder(path.parent)
-    with replacing(path) as part:
-        part.write_text(text + "\n", encoding="utf-8")

@@ -5,22 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageDraw
-
 from maskwatch.data.check import Check, by_kind, picture_path
 from maskwatch.data.faults import Box, Fault
 from maskwatch.errors import ImageError
 from maskwatch.html import data_uri, link, render
-from maskwatch.images import UInt8Array, read_image
+from maskwatch.html.crops import RED, crop
 
 SHOWN = 24
 """Faults of one kind with a picture of their own; the page says how many more there are."""
-
-_SIDE = 220  # of a crop, pixels
-_CONTEXT = 1.5  # of the box's longer side, around the box
-_LEAST_CROP = 64
-_RED = (213, 40, 40)
 
 
 def check_page(check: Check, name: str, folder: Path) -> str:
@@ -65,8 +57,8 @@ def check_page(check: Check, name: str, folder: Path) -> str:
 
 def _fault(fault: Fault, folder: Path) -> dict[str, Any]:
     picture = picture_path(fault)
-    crop = None if picture is None else _crop(picture, fault.box_xyxy)
-    twin = None if fault.twin is None else _crop(fault.twin, None)
+    shown = None if picture is None else _shown(picture, fault.box_xyxy)
+    twin = None if fault.twin is None else _shown(fault.twin, None)
     return {
         "file": fault.file.name,
         "where": fault.where,
@@ -74,32 +66,17 @@ def _fault(fault: Fault, folder: Path) -> dict[str, Any]:
         "mend": fault.mend,
         "picture": None if picture is None else picture.name,
         "href": "" if picture is None else link(picture, folder),
-        "crop": None if crop is None else data_uri(crop),
+        "crop": shown,
         "twin": None if fault.twin is None else fault.twin.name,
         "twin_href": "" if fault.twin is None else link(fault.twin, folder),
-        "twin_crop": None if twin is None else data_uri(twin),
+        "twin_crop": twin,
         "boxed": fault.box_xyxy is not None,
     }
 
 
-def _crop(path: Path, box_xyxy: Box | None) -> UInt8Array | None:
-    """The picture, or the part around the box, with the box drawn; None where it cannot be read."""
+def _shown(path: Path, box_xyxy: Box | None) -> str | None:
+    """The picture, or the part around the box, as an address; None where it cannot be read."""
     try:
-        image = Image.fromarray(read_image(path))
+        return data_uri(crop(path, [] if box_xyxy is None else [(box_xyxy, RED)]))
     except ImageError:
         return None
-    if box_xyxy is None:
-        image.thumbnail((_SIDE, _SIDE))
-        return np.array(image, np.uint8)
-    x0, x1 = sorted((box_xyxy[0], box_xyxy[2]))
-    y0, y1 = sorted((box_xyxy[1], box_xyxy[3]))
-    side = max(_LEAST_CROP, (1 + _CONTEXT) * max(x1 - x0, y1 - y0))
-    side = min(side, 2.0 * max(image.size))
-    left, top = round((x0 + x1 - side) / 2), round((y0 + y1 - side) / 2)
-    part = image.crop((left, top, left + round(side), top + round(side)))  # black beyond the picture
-    scale = _SIDE / part.width
-    part = part.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    corners = [(v - o) * scale for v, o in ((x0, left), (y0, top), (x1, left), (y1, top))]
-    corners[2:] = [max(low + 1, high) for low, high in zip(corners[:2], corners[2:], strict=True)]
-    ImageDraw.Draw(part).rectangle(corners, outline=_RED, width=2)
-    return np.array(part, np.uint8)

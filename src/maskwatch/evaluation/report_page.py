@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from PIL import Image, ImageDraw
 
 from maskwatch.errors import ImageError
 from maskwatch.evaluation.coco import STAT_NAMES
@@ -17,8 +13,8 @@ from maskwatch.evaluation.outcomes import KINDS, Outcome, confusion
 from maskwatch.evaluation.report import Report, SetReport
 from maskwatch.evaluation.suspects import is_suspect
 from maskwatch.html import css_color, data_uri, link, render
+from maskwatch.html.crops import RED, WHITE, crop
 from maskwatch.html.figures import new_figure, png, style, svg
-from maskwatch.images import UInt8Array, read_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,11 +23,6 @@ SHOWN = 12
 """Mistakes of a kind with a picture; the JSON lists all of them."""
 
 HEADLINE = ("AP", "AP50", "AP75", "AR100")
-
-_SIDE = 220  # of a crop, pixels
-_CONTEXT = 1.5  # of the box's longer side, around the box
-_LEAST_CROP = 64
-_TRUTH, _FOUND = (255, 255, 255), (213, 40, 40)
 
 
 def html_report(report: Report, folder: Path) -> str:
@@ -176,8 +167,9 @@ def _card(one: SetReport, report: Report, mistake: Outcome, folder: Path) -> dic
     sample = one.detection_set.samples[mistake.picture]
     truth = None if mistake.truth is None else sample.boxes_xyxy[mistake.truth]
     found = None if mistake.detection is None else one.shown[mistake.picture].xyxy[mistake.detection]
+    boxes = [(box, color) for box, color in ((truth, WHITE), (found, RED)) if box is not None]
     try:
-        crop = _crop(sample.image_path, [(truth, _TRUTH), (found, _FOUND)])
+        shown = crop(sample.image_path, boxes)
     except ImageError:
         return None
     names = report.class_names
@@ -186,28 +178,9 @@ def _card(one: SetReport, report: Report, mistake: Outcome, folder: Path) -> dic
     return {
         "picture": sample.image_path.name,
         "href": link(sample.image_path, folder),
-        "crop": data_uri(crop),
+        "crop": data_uri(shown),
         "text": f"{label}, {said}",
         "score": mistake.score,
         "iou": mistake.iou,
         "suspect": is_suspect(mistake),
     }
-
-
-def _crop(path: Path, boxes: Sequence[tuple[Any, tuple[int, int, int]]]) -> UInt8Array:
-    """The part of a picture around its boxes (white: the label, red: the detection)."""
-    image = Image.fromarray(read_image(path))
-    corners = np.array([box for box, _ in boxes if box is not None], np.float64)
-    low, high = corners[:, :2].min(0), corners[:, 2:].max(0)
-    side = max(_LEAST_CROP, (1 + _CONTEXT) * float((high - low).max()))
-    left, top = (round(float(v)) for v in (low + high - side) / 2)
-    part = image.crop((left, top, left + round(side), top + round(side)))  # black beyond the picture
-    scale = _SIDE / part.width
-    part = part.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    pen = ImageDraw.Draw(part)
-    for box, color in boxes:
-        if box is not None:
-            x0, y0, x1, y1 = ((float(v) - o) * scale for v, o in zip(box, (left, top) * 2, strict=True))
-            pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=(0, 0, 0))
-            pen.rectangle((x0, y0, max(x0 + 1, x1), max(y0 + 1, y1)), outline=color, width=2)
-    return np.array(part, np.uint8)

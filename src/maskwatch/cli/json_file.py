@@ -1,0 +1,31 @@
+"""`--json FILE`: a record written to a file, or printed for "-"."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def is_stdout(path: Path | None) -> bool:
+    """Whether the record goes to standard output, where it has to stand alone."""
+    return path is not None and str(path) == "-"
+
+
+def write_json(record: dict[str, Any], path: Path) -> None:
+    """Writes it, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    if is_stdout(path):
+        typer.echo(text)
+        return
+    from maskwatch.outputs import make_folder, replacing, writing
+
+    make_folder(path.parent)
+    with replacing(path) as part, writing(path):
+        part.write_text(text + "\n", encoding="utf-8")
