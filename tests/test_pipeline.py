@@ -196,8 +196,8 @@ def test_adam(config: Path) -> None:
          "side becomes 512, the rest is padded"),
         ('label_map_path: "label_map.pbtxt"',
          'label_map_path: "label_map.pbtxt" tf_record_input_reader { input_path: "train.record" }',
-         "train_input_reader.tf_record_input_reader.input_path: 'train.record' is not read; the folders of "
-         "the command line count"),
+         "train_input_reader.tf_record_input_reader.input_path: 'train.record' is not read; the data "
+         "sets of the command line count, which maskwatch data convert --to voc makes of TFRecord"),
     ],
 )  # fmt: skip
 def test_what_is_not_honoured_has_a_line(config: Path, old: str, new: str, note: str) -> None:

@@ -262,7 +262,10 @@ def _inputs(fields: Fields, reader: str) -> tuple[Path, ...]:
         if found is not None and found.is_dir():
             folders.append(found)
         else:
-            fields.notes.append(f"{name}: {text!r} is not read; the folders of the command line count")
+            fields.notes.append(
+                f"{name}: {text!r} is not read; the data sets of the command line count, which "
+                "maskwatch data convert --to voc makes of TFRecord"
+            )
     return tuple(folders)
 
 
