@@ -77,5 +77,5 @@ class DataError(MaskwatchError):
         noun = "fault" if len(self.problems) == 1 else "faults"
         super().__init__(
             f"{len(self.problems)} {noun} in the data set:\n{head}{tail}\n"
-            "Mend or remove these files, then run again."
+            "Mend or remove these files, then run again; maskwatch data check mends many of them in a copy."
         )
