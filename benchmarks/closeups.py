@@ -71,6 +71,7 @@ def closeups(detection_set: DetectionSet, span: float, least: float) -> tuple[De
                         size_hw=one.image.shape[:2],
                         boxes_xyxy=one.boxes_xyxy,
                         class_ids=one.class_ids,
+                        notes=(),
                         difficult=np.zeros(len(one.class_ids), bool),
                     )
                 )

@@ -188,7 +188,13 @@ def scenes(detection_set: DetectionSet, variant: Variant) -> Iterator[tuple[Samp
         scene = variant(scene, np.random.default_rng(number))
         ids = np.array([names.index(name) for name in scene.names], np.int64)
         yield (
-            replace(sample, boxes_xyxy=scene.boxes_xyxy, class_ids=ids, difficult=np.zeros(len(ids), bool)),
+            replace(
+                sample,
+                boxes_xyxy=scene.boxes_xyxy,
+                class_ids=ids,
+                difficult=np.zeros(len(ids), bool),
+                notes=(),
+            ),
             scene,
         )
 
