@@ -203,3 +203,23 @@ def test_bad_targets_and_classes_are_named(
     assert code == 2
     assert "unknown class 'with_mask'" in err
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_what_is_read_is_never_replaced(
+    faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], above: bool
+) -> None:
+    """Not even where an earlier command of ours had made it, nor a folder that it lies in."""
+    source = tmp_path / "made"
+    assert run(capsys, "convert", faces, "--to", "voc", "-o", source)[0] == 0
+    before = {file: file.read_bytes() for file in source.rglob("*") if file.is_file()}
+    target = tmp_path if above else source
+    for command in (
+        ("check", source, "--fix", target),
+        ("split", source, "-o", target),
+        ("convert", source, "--to", "yolo", "-o", target),
+    ):
+        code, _, err = run(capsys, *command, "--force")
+        assert code == 2
+        assert "which is read; write somewhere else" in err
+    assert {file: file.read_bytes() for file in source.rglob("*") if file.is_file()} == before

@@ -17,9 +17,10 @@ import typer
 from typer.testing import CliRunner
 
 from maskwatch.cli.data_fetch import fetch
-from maskwatch.data.fetch import KNOWN, MARK, fetch_data
+from maskwatch.data.fetch import KNOWN, fetch_data
 from maskwatch.data.resume import fetch_file
 from maskwatch.errors import OptionError, OutputError, SourceError
+from maskwatch.outputs import MARK
 
 NOW = (0.0, 0.0, 0.0)
 
@@ -292,10 +293,10 @@ def test_what_exists_stays(server: Server, tmp_path: Path) -> None:
     fetch_data(server.url, mine, force=True)
     assert names(mine) == WHOLE
     (mine / MARK).unlink()
-    with pytest.raises(OutputError, match="not made by data fetch"):
+    with pytest.raises(OutputError, match="not made by maskwatch"):
         fetch_data(server.url, mine, force=True)
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(OutputError, match="not made by data fetch"):
+    with pytest.raises(OutputError, match="not made by maskwatch"):
         fetch_data(server.url, tmp_path / "file", force=True)
     assert len(server.does.asked) == 2, "refused before anything is fetched"
 

@@ -100,8 +100,17 @@ def test_a_folder_that_is_there_is_kept(sets: dict[str, DetectionSet], tmp_path:
     (tmp_path / "out" / "mine.txt").write_text("keep")
     with pytest.raises(OutputError, match="exists already"):
         write_data(sets, tmp_path / "out", "coco")
+    with pytest.raises(OutputError, match="was not made by maskwatch, so --force does not replace it"):
+        write_data(sets, tmp_path / "out", "coco", force=True)
+    assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
+    (tmp_path / "out" / "mine.txt").unlink()
+    write_data(sets, tmp_path / "out", "voc")
+    with pytest.raises(OutputError, match="exists already"):
+        write_data(sets, tmp_path / "out", "coco")
     write_data(sets, tmp_path / "out", "coco", force=True)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["annotations", "train", "val"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        ".maskwatch", "annotations", "train", "val",
+    ]  # fmt: skip
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]  # nothing half written is left
 
 

@@ -9,8 +9,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
+from maskwatch._version import __version__
 from maskwatch.errors import OutputError
 from maskwatch.sources import Source
+
+MARK = ".maskwatch"
+"""In every folder that `new_folder` made: --force replaces no other."""
 
 # What Pillow writes as it was; any other kind of picture is drawn as PNG.
 _KEPT_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"])
@@ -93,16 +97,33 @@ def replacing(path: Path) -> Iterator[Path]:
             part.unlink()
 
 
-def check_new_folder(path: Path, *, force: bool) -> None:
-    """Makes sure that a folder can be written where none is, or an empty one, or any with `force`.
+def check_new_folder(path: Path, *, force: bool, sources: Iterable[Path] = ()) -> None:
+    """Makes sure that a folder can be written where none is, or an empty one, or with `force` one of ours.
+
+    Args:
+        path: the folder.
+        force: replace a folder that `new_folder` made; never another, which may be all that somebody has.
+        sources: files and folders that are read, and must not go with it.
 
     Raises:
         OutputError: it cannot.
     """
+    whole = Path(os.path.realpath(path))
+    for source in sources:
+        folder = Path(os.path.realpath(source if source.is_dir() else source.parent))
+        if whole == folder or whole in folder.parents:
+            raise OutputError(f"{path}: this would replace {source}, which is read; write somewhere else")
     with writing(path):
         empty = path.is_dir() and not any(path.iterdir())
-    if path.exists() and not empty and not force:
+    if not path.is_symlink() and (not path.exists() or empty):
+        return
+    if not force:
         raise OutputError(f"{path}: exists already; write somewhere else, or replace it with --force")
+    if path.is_symlink() or not (path / MARK).is_file():
+        raise OutputError(
+            f"{path}: was not made by maskwatch, so --force does not replace it; move it away, or write "
+            "somewhere else"
+        )
 
 
 @contextlib.contextmanager
@@ -111,7 +132,7 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
 
     Args:
         path: must not exist, or be an empty folder.
-        force: what is there is replaced, once the new one is complete.
+        force: what an earlier call left there is replaced, once the new one is complete.
 
     Raises:
         OutputError: it exists, or cannot be made.
@@ -123,11 +144,11 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     try:
         yield part
         with writing(path):
+            if not (part / MARK).exists():  # the caller may have said more in it
+                (part / MARK).write_text(f"made by maskwatch {__version__}\n", encoding="utf-8")
             part.chmod(0o777 & ~_umask())  # mkdtemp's own is for one user alone
-            if path.is_dir() and not path.is_symlink():
+            if path.is_dir():
                 shutil.rmtree(path)
-            elif path.exists():
-                path.unlink()
             part.replace(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)

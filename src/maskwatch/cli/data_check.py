@@ -45,11 +45,13 @@ def check(
 
     Example: maskwatch data check my_photos --html check.html --fix my_photos_mended
     """
-    from maskwatch.outputs import check_targets
+    from maskwatch.outputs import check_new_folder, check_targets
 
     to_stdout = is_stdout(json_file)
     files = [path for path in (html, None if to_stdout else json_file) if path is not None]
     check_targets(files, [], force=force)
+    if fix is not None:
+        check_new_folder(fix, force=force, sources=paths)
     parts = parts_of(paths, format)
     found = _run(parts, None if classes is None else ClassMap.parse(classes), size, workers)
     if classes is None:

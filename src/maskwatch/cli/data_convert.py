@@ -33,7 +33,10 @@ def convert(
 
     Example: maskwatch data convert my_photos --to yolo -o my_photos_yolo
     """
+    from maskwatch.outputs import check_new_folder
+
     target = output_format(to)
+    check_new_folder(out, force=force, sources=paths)
     with tempfile.TemporaryDirectory(prefix="maskwatch-") as folder:
         sets = _read(paths, format, classes, Path(folder))
         from maskwatch.data.write import write_data

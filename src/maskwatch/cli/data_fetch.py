@@ -27,7 +27,7 @@ def fetch(
     sha256: Annotated[
         str | None, typer.Option(metavar="HEX", help="What the archive's SHA-256 must be.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a folder that was fetched before.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a folder that maskwatch made.")] = False,
 ) -> None:
     """Download the archive of a data set and unpack it safely.
 

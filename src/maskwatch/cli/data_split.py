@@ -36,7 +36,10 @@ def split(
 
     Example: maskwatch data split my_photos -o my_split --shares 70,15,15
     """
+    from maskwatch.outputs import check_new_folder
+
     wanted = _shares(shares)
+    check_new_folder(out, force=force, sources=paths)
     parts = parts_of(paths, format)
     from maskwatch.cli.data_convert import output_format
     from maskwatch.data import merge

@@ -63,7 +63,7 @@ class Wishes:
             (files if self.suspects.suffix.lower() == ".csv" else folders).append(self.suspects)
         check_targets(files, [], force=self.force)
         for folder in folders:
-            check_new_folder(folder, force=self.force)
+            check_new_folder(folder, force=self.force, sources=data)
 
 
 def needs_report(wishes: Wishes) -> bool:

@@ -13,11 +13,8 @@ from urllib.parse import unquote, urlsplit
 from maskwatch.data.resume import PAUSES_S, Progress, fetch_file
 from maskwatch.data.unpack import Limits, unpack
 from maskwatch.data.voc_files import PICTURE_SUFFIXES
-from maskwatch.errors import OptionError, OutputError
-from maskwatch.outputs import make_folder, new_folder, writing
-
-MARK = ".maskwatch-fetched"
-"""Left in the folder: where it came from. --force replaces no folder without it."""
+from maskwatch.errors import OptionError
+from maskwatch.outputs import MARK, check_new_folder, make_folder, new_folder, writing
 
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".zip", ".tar")
 _ANNOTATION_SUFFIXES = (".xml", ".json", ".txt", ".csv", ".tfrecord", ".record")
@@ -76,7 +73,7 @@ def fetch_data(
         source: a name out of `KNOWN`, or the http(s) address of a zip, tar, tar.gz, tar.bz2 or tar.xz.
         out: the new folder; None names it after the archive, in the current folder.
         sha256: of the archive, in hexadecimal; None takes what is known, if anything.
-        force: replace a folder that was fetched before.
+        force: replace a folder that maskwatch made.
         progress: called with the bytes so far and the bytes of all, if known.
         limits: how much may come out of the archive.
         pauses_s: waits between tries.
@@ -91,7 +88,7 @@ def fetch_data(
     if wanted is not None and not _SHA256.fullmatch(wanted):
         raise OptionError(f"--sha256 {wanted!r} is no SHA-256; give its 64 hexadecimal digits")
     folder = out if out is not None else Path(_stem(published.url))
-    _check(folder, force)
+    check_new_folder(folder, force=force)
     make_folder(folder.parent)
     archive = folder.with_name(f"{folder.name}.archive")
     try:
@@ -122,22 +119,6 @@ def _stem(url: str) -> str:
     return name.removesuffix(name[len(name) - len(suffix) :]).strip(". ") or "dataset"
 
 
-def _check(folder: Path, force: bool) -> None:
-    """Before anything is fetched: whether the folder may be written, and nothing of the user's is lost."""
-    with writing(folder):
-        if not folder.is_symlink() and (
-            not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-        ):
-            return
-        if not force:
-            raise OutputError(f"{folder}: exists already; choose another --out, or replace it with --force")
-        if folder.is_symlink() or not (folder / MARK).is_file():
-            raise OutputError(
-                f"{folder}: this was not made by data fetch, so --force does not replace it; "
-                "move it away, or choose another --out"
-            )
-
-
 def _lift(folder: Path) -> None:
     """What lies in the only folder of a folder comes up one level."""
     entries = list(folder.iterdir())
@@ -151,6 +132,7 @@ def _lift(folder: Path) -> None:
 
 
 def _mark(folder: Path, url: str, sha256: str) -> None:
+    """Says in the mark of the folder where it came from."""
     with writing(folder / MARK):
         day = time.strftime("%Y-%m-%d", time.gmtime())
         (folder / MARK).write_text(f"url {url}\nsha256 {sha256}\nfetched {day}\n", "utf-8")
