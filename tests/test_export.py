@@ -30,10 +30,10 @@ from maskwatch.export import (
 from maskwatch.export.nms_graph import CLASS_AGNOSTIC
 from maskwatch.export.onnx import CandidateNetwork, build_model
 from maskwatch.labels import MASK_CLASSES
-from maskwatch.models import ModelMetadata
+from maskwatch.models import IOU_THRESHOLD, ModelMetadata
 from maskwatch.network import Network, TwoScales, preprocess
 from maskwatch.network.boxes import decode
-from maskwatch.network.postprocess import IOU_THRESHOLD, TensorDetections, select
+from maskwatch.network.postprocess import TensorDetections, select
 from maskwatch.runtimes import OnnxRuntime
 from maskwatch.training.checkpoint import Checkpoint, TorchDetector
 from maskwatch.training.recipe import Recipe

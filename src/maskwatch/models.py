@@ -18,6 +18,9 @@ DEFAULT_MODEL = "maskwatch-640"
 FORMAT = "1"
 """Version of the contract between file and program; a file of another version is refused."""
 
+IOU_THRESHOLD = 0.6
+"""NMS drops the weaker of two boxes that overlap more, unless a caller asks for another value."""
+
 _PREFIX = "maskwatch."
 _WEIGHTS = Path(__file__).parent / "weights"
 _CHECKPOINT_SUFFIXES = (".ckpt", ".safetensors", ".pt", ".pth")

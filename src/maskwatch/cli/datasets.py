@@ -31,8 +31,7 @@ def read_sets(groups: Sequence[Group], classes: ClassMap) -> list[DetectionSet]:
 
     sets: list[DetectionSet] = []
     problems: list[str] = []
-    for group in groups:
-        paths, stems, split = Group(*group)
+    for paths, stems, split in groups:
         try:
             sets.append(read_data(list(paths), classes, stems, split))
         except DataError as error:

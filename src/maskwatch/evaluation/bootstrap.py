@@ -63,10 +63,14 @@ def bootstrap_scores(
     The same seed gives the same draws, so that models can be compared on them; for 0 draws, the one score of
     the set as it is.
     """
-    tally = Tally.of(detection_set, predictions)
+    return scores_of_draws(Tally.of(detection_set, predictions), draws, seed)
+
+
+def scores_of_draws(tally: Tally, draws: int, seed: int) -> Mapping[str, npt.NDArray[np.float64]]:
+    """As `bootstrap_scores`, of predictions that are matched already."""
     if not draws:
         return {name: np.array([score]) for name, score in tally.scores().items()}
-    scores = [tally.scores(weights) for weights in _draws(len(detection_set), draws, seed)]
+    scores = [tally.scores(weights) for weights in _draws(tally.pictures, draws, seed)]
     return {name: np.array([score[name] for score in scores]) for name in scores[0]}
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskwatch.data.dataset import DetectionSet
-from maskwatch.evaluation.bootstrap import Interval, bootstrap_scores, interval_of
+from maskwatch.evaluation.bootstrap import Interval, interval_of, scores_of_draws
+from maskwatch.evaluation.tally import Tally
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -54,11 +55,10 @@ def compare_models(
 
     Arguments and errors are those of `bootstrap_intervals`.
     """
-    ours, theirs = (bootstrap_scores(detection_set, found, draws, seed) for found in (first, second))
-    whole = [bootstrap_scores(detection_set, found, 0, seed) for found in (first, second)]
+    tallies = [Tally.of(detection_set, found) for found in (first, second)]
+    ours, theirs = (scores_of_draws(tally, draws, seed) for tally in tallies)
+    whole, whole_theirs = (tally.scores() for tally in tallies)
     return {
-        name: Difference(
-            float(whole[0][name][0]), float(whole[1][name][0]), interval_of(ours[name] - theirs[name])
-        )
-        for name in ours
+        name: Difference(score, whole_theirs[name], interval_of(ours[name] - theirs[name]))
+        for name, score in whole.items()
     }

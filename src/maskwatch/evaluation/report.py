@@ -16,12 +16,10 @@ from maskwatch.evaluation.outcomes import Outcome, confusion, outcomes
 from maskwatch.evaluation.paired import Difference, compare_models
 from maskwatch.evaluation.slices import Slice, by_crowd, by_size, by_source
 from maskwatch.evaluation.thresholds import OperatingPoint
+from maskwatch.models import IOU_THRESHOLD
 
 if TYPE_CHECKING:
     import supervision as sv
-
-IOU_THRESHOLD = 0.6
-"""Of the weaker of two boxes to the stronger, above which NMS drops it; the default of model files."""
 
 REPORT_SCHEMA = "maskwatch.report/1"
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from maskwatch.data.dataset import DetectionSet
 from maskwatch.errors import DataError
-from maskwatch.evaluation.coco import accumulate, coco_evaluate, compare, iou_index, mean_known
+from maskwatch.evaluation.coco import accumulate, compare, iou_index, mean_known
+from maskwatch.evaluation.tally import Tally
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -115,13 +119,12 @@ def read_sources(path: Path) -> dict[str, str]:
 def _of_groups(
     detection_set: DetectionSet, predictions: Sequence[sv.Detections], groups: Mapping[str, Sequence[int]]
 ) -> list[Slice]:
+    tally = Tally.of(detection_set, predictions)
     slices = []
     for name, indices in groups.items():
-        part = detection_set.subset(indices)
-        boxes = sum(len(sample) for sample in part.samples)
-        if not boxes:
-            slices.append(Slice(name, len(part), 0, None))
-            continue
-        ap50 = coco_evaluate(part, [predictions[n] for n in indices]).stats["AP50"]
-        slices.append(Slice(name, len(part), boxes, ap50 if ap50 >= 0 else None))
+        weights = np.zeros(len(detection_set), np.int64)
+        weights[list(indices)] = 1
+        ap50 = tally.scores(weights)["AP50"]
+        boxes = sum(len(detection_set.samples[index]) for index in indices)
+        slices.append(Slice(name, len(indices), boxes, None if math.isnan(ap50) else ap50))
     return slices

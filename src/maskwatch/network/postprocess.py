@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, nms
 
+from maskwatch.models import IOU_THRESHOLD
 from maskwatch.network.boxes import decode
 
 MAX_DETECTIONS = 100
-IOU_THRESHOLD = 0.6
 # NMS looks at this many best (anchor, class) pairs. Greedy NMS only ever looks upwards in score, so the
 # result is the unlimited one whenever MAX_DETECTIONS survive.
 CANDIDATES = 2000

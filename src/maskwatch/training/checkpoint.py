@@ -15,8 +15,9 @@ from torch import Tensor
 
 from maskwatch.errors import CheckpointError, OptionError
 from maskwatch.images import Placement, ResizeRule, fit
+from maskwatch.models import IOU_THRESHOLD
 from maskwatch.network import SSD, AnchorSpec, Network, TwoScales, preprocess
-from maskwatch.network.postprocess import IOU_THRESHOLD, TensorDetections, detect
+from maskwatch.network.postprocess import TensorDetections, detect
 from maskwatch.training.recipe import Recipe, plain, recipe_of
 
 if TYPE_CHECKING:

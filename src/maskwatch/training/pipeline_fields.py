@@ -10,8 +10,9 @@ from typing import Any, TypeAlias, TypeVar
 
 from maskwatch.data import textproto
 from maskwatch.errors import RecipeError
+from maskwatch.models import IOU_THRESHOLD
 from maskwatch.network.boxes import CENTRE_SCALE, SIZE_SCALE
-from maskwatch.network.postprocess import IOU_THRESHOLD, MAX_DETECTIONS
+from maskwatch.network.postprocess import MAX_DETECTIONS
 
 Row: TypeAlias = tuple[str, Any, Any]
 _T = TypeVar("_T", bool, int, float, str)
