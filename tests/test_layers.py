@@ -28,6 +28,7 @@ LAYERS = (
     "detector",
     "render",
     "records",
+    "live",
     "html",
     "data",
     "network",
@@ -38,7 +39,7 @@ LAYERS = (
     "cli",
     "__main__",
 )
-BASE_LAYERS = (*LAYERS[: LAYERS.index("html")], "cli", "__main__")
+BASE_LAYERS = (*LAYERS[: LAYERS.index("live")], "cli", "__main__")
 
 # Not part of the base install.
 HEAVY = {
@@ -46,12 +47,14 @@ HEAVY = {
     "lightning",
     "onnx",
     "onnxscript",
+    "paho",
     "pycocotools",
     "safetensors",
     "tensorboard",
     "tensorflow",
     "torch",
     "torchvision",
+    "trackers",
 }
 
 

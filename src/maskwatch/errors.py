@@ -61,6 +61,10 @@ class ExportError(MaskwatchError):
     """An exported model that does not give the answers of the network it came from."""
 
 
+class EventError(MaskwatchError):
+    """An event, or a file of events, that cannot be read."""
+
+
 class DataError(MaskwatchError):
     """One or more faults in a data set, all of them at once.
 

@@ -1,0 +1,118 @@
+"""Events: one JSON object each, in a versioned schema that docs/events.md describes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeAlias, get_args
+
+from maskwatch.errors import EventError
+
+EVENT_SCHEMA = "maskwatch.event/1"
+"""Goes up when a field changes its meaning or goes away; new fields may come without."""
+
+EventKind: TypeAlias = Literal["alert", "alert_end", "crossing", "minute", "source"]
+EVENT_KINDS: tuple[str, ...] = get_args(EventKind)
+
+
+def new_id() -> str:
+    """A name for an event that no other has, for receivers to drop duplicates by."""
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened, once.
+
+    Attributes:
+        kind: "alert": a person has been in a state that is watched for longer than the dwell; "alert_end":
+            that is over; "crossing": a person crossed a line; "minute": the counts of a full minute; "source":
+            a source came, went or was given up.
+        time: when, with time zone. For a "minute", its beginning.
+        source: short name of the camera or file.
+        run: names one run of the program. Track numbers count within a run and a source.
+        id: names the event.
+        track: number of the person; None where the event is about none.
+        state: the person's state (a class name) or, for "source", "live", "waiting", "ended" or "failed".
+        score: how sure the state is, 0..1, as voted over the track.
+        zone: name of the zone; None for the whole picture.
+        line, direction: what was crossed, and "in" or "out".
+        duration_s: for "alert" how long the state has lasted so far, for "alert_end" in all.
+        alert: for "alert_end" the `id` of its "alert".
+        reason: for "alert_end" "changed", "left" or "stopped"; for "source" what went wrong.
+        box_xyxy: the face in pixels of the frame.
+        width, height: of the frame in pixels.
+        model, model_version: who said so.
+        thumbnail: path of the picture that was stored; None where none was.
+        counts: for "minute", see docs/events.md.
+    """
+
+    kind: EventKind
+    time: datetime
+    source: str
+    run: str
+    id: str = field(default_factory=new_id)
+    track: int | None = None
+    state: str | None = None
+    score: float | None = None
+    zone: str | None = None
+    line: str | None = None
+    direction: Literal["in", "out"] | None = None
+    duration_s: float | None = None
+    alert: str | None = None
+    reason: str | None = None
+    box_xyxy: tuple[float, float, float, float] | None = None
+    width: int | None = None
+    height: int | None = None
+    model: str | None = None
+    model_version: str | None = None
+    thumbnail: str | None = None
+    counts: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.time.tzinfo is None:
+            raise ValueError("an event's time has its time zone")
+
+    def to_record(self) -> dict[str, Any]:
+        """A plain dictionary for `json.dumps`; every field is there, null where it says nothing."""
+        record = {"schema": EVENT_SCHEMA, **dataclasses.asdict(self)}
+        record["time"] = self.time.isoformat(timespec="milliseconds")
+        record["box"] = record.pop("box_xyxy")
+        if record["box"] is not None:
+            record["box"] = [round(float(value), 1) for value in record["box"]]
+        for name in ("score", "duration_s"):
+            if record[name] is not None:
+                record[name] = round(float(record[name]), 4)
+        return record
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(self.to_record(), ensure_ascii=False)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Event:
+        """Reads what `to_record` wrote, by this version or a later one of the same schema.
+
+        Raises:
+            EventError: it is none of ours.
+        """
+        if record.get("schema") != EVENT_SCHEMA:
+            raise EventError(
+                f"an event of schema {record.get('schema')!r} cannot be read, only {EVENT_SCHEMA!r}; "
+                "install the version of maskwatch that wrote it"
+            )
+        names = {one.name for one in dataclasses.fields(cls)}
+        values = {name: value for name, value in record.items() if name in names}
+        try:
+            values["time"] = datetime.fromisoformat(record["time"])
+            if record.get("box") is not None:
+                values["box_xyxy"] = tuple(float(value) for value in record["box"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise EventError(
+                f"event {record.get('id')!r} cannot be read ({error}); restore the file from a copy"
+            ) from None
