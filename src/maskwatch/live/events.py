@@ -30,8 +30,8 @@ class Event:
 
     Attributes:
         kind: "alert": a person has been in a state that is watched for longer than the dwell; "alert_end":
-            that is over; "crossing": a person crossed a line; "minute": the counts of a full minute; "source":
-            a source came, went or was given up.
+            that is over; "crossing": a person crossed a line; "minute": the counts of a full minute;
+            "source": a source came, went or was given up.
         time: when, with time zone. For a "minute", its beginning.
         source: short name of the camera or file.
         run: names one run of the program. Track numbers count within a run and a source.
