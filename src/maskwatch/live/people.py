@@ -1,0 +1,297 @@
+"""People: who is in front of a source, in which state, and what of it is worth an event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import supervision as sv
+
+from maskwatch.images import FloatArray
+from maskwatch.live.alerts import Alerts
+from maskwatch.live.counts import Counts, MinuteCounts
+from maskwatch.live.events import Event
+from maskwatch.live.faces import Faces
+from maskwatch.live.frame import LiveFrame
+from maskwatch.live.people_settings import PeopleSettings
+from maskwatch.live.tracks import NOBODY, Tracks
+from maskwatch.live.vote import Vote
+from maskwatch.live.zones import Direction, Line, Places, Whereabouts
+from maskwatch.models import ModelMetadata
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One person, as of one frame.
+
+    Attributes:
+        track: number, from 1, within a source and a run.
+        box_xyxy: the face in pixels of the frame in which it was last seen.
+        state: class name; None while undecided.
+        score: share of the state in the vote, 0..1.
+        since_s: seconds for which the state has lasted; while undecided, since the person came.
+        zones: names of the zones that the person is in.
+        seen: in this very frame; else out of sight for less than `TrackSettings.lost_s`.
+        alert: whether an alert goes on.
+    """
+
+    track: int
+    box_xyxy: FloatArray
+    state: str | None
+    score: float
+    since_s: float
+    zones: tuple[str, ...]
+    seen: bool
+    alert: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What one frame has brought.
+
+    Attributes:
+        people: all who are there, those included who are out of sight for a moment.
+        events: in the order in which they happened.
+        detections: the faces that count, with `tracker_id` (-1 for one that is nobody yet).
+    """
+
+    people: tuple[Person, ...]
+    events: tuple[Event, ...]
+    detections: sv.Detections
+
+
+@dataclass
+class _Somebody:
+    """What is remembered of a person. `start_s`: since when he is where alerts are wanted."""
+
+    vote: Vote
+    box_xyxy: FloatArray
+    first_s: float
+    last_s: float
+    whereabouts: Whereabouts = field(default_factory=Whereabouts)
+    counted: set[str | None] = field(default_factory=set)
+    waiting: list[tuple[float, tuple[str, ...]]] = field(default_factory=list)  # seconds before he is decided
+    start_s: float | None = None
+
+
+class People:
+    """Follows the people of one source.
+
+    Args:
+        source: short name of the source.
+        run: name of this run of the program.
+        model: what the model's file says about itself.
+        settings: see `PeopleSettings`.
+        places: zones and lines, of this source or of all.
+
+    Raises:
+        OptionError: a setting that this model cannot have.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        run: str,
+        model: ModelMetadata,
+        settings: PeopleSettings | None = None,
+        places: Places | None = None,
+    ) -> None:
+        self._settings = settings or PeopleSettings()
+        self._names = model.classes
+        self._alarming = frozenset(map(model.classes.index, self._settings.alerting(model.classes)))
+        self._places = (places or Places()).for_source(source)
+        self._tracks = Tracks(self._settings.tracks)
+        self._alerts = Alerts(self._settings.alerts)
+        self._minutes = MinuteCounts(model.classes, self._places)
+        self._known: dict[int, _Somebody] = {}
+        self._last_s: float | None = None
+        self._about: dict[str, Any] = {
+            "source": source,
+            "run": run,
+            "model": model.name,
+            "model_version": model.version,
+        }
+
+    def update(self, frame: LiveFrame, faces: Faces) -> Scene:
+        """Takes the next frame of the source and the faces that were found in it."""
+        faces = self._large_enough(faces)
+        events = list(self._begin(frame))
+        numbers = self._tracks.update(frame.time_s, faces)
+        for index in np.flatnonzero(numbers != NOBODY):
+            events += self._see(frame, int(numbers[index]), faces.boxes_xyxy[index], faces.scores[index])
+        for number, somebody in list(self._known.items()):
+            if frame.time_s - somebody.last_s > self._settings.tracks.lost_s:
+                events += self._end_alert(frame, number, "left", somebody.last_s, gone=True)
+                self._alerts.forget(number)
+                del self._known[number]
+        people = tuple(self._person(frame.time_s, *item) for item in sorted(self._known.items()))
+        return Scene(people, tuple(events), self._detections(faces, numbers))
+
+    def finish(self, last: LiveFrame) -> tuple[Event, ...]:
+        """Ends what is going on: alerts as "stopped", and the minute that has begun.
+
+        Nobody is known afterwards. More frames may follow, as from a camera that is back; numbers go on.
+
+        Args:
+            last: the newest frame of the source.
+        """
+        events: list[Event] = []
+        for number, somebody in self._known.items():
+            events += self._end_alert(last, number, "stopped", somebody.last_s, gone=True)
+            self._alerts.forget(number)
+        self._known.clear()
+        self._tracks.clear()
+        self._last_s = None
+        return (*events, *self._minute(self._minutes.flush()))
+
+    def _large_enough(self, faces: Faces) -> Faces:
+        heights = faces.boxes_xyxy[:, 3] - faces.boxes_xyxy[:, 1]
+        return Faces(faces.boxes_xyxy, faces.scores, faces.counts & (heights >= self._settings.least_height))
+
+    def _begin(self, frame: LiveFrame) -> Iterator[Event]:
+        passed_s = 0.0 if self._last_s is None else max(0.0, frame.time_s - self._last_s)
+        self._last_s = frame.time_s
+        covers_s = min(passed_s, self._settings.tracks.lost_s)
+        yield from self._minute(self._minutes.begin_frame(frame.when, covers_s))
+
+    def _see(
+        self, frame: LiveFrame, number: int, box_xyxy: FloatArray, scores: FloatArray
+    ) -> Iterator[Event]:
+        time_s = frame.time_s
+        somebody = self._known.get(number)
+        if somebody is None:
+            vote = Vote(len(self._names), self._settings.vote)
+            somebody = self._known[number] = _Somebody(vote, box_xyxy, time_s, time_s)
+        self._count_time(somebody, max(0.0, time_s - somebody.last_s))
+        somebody.box_xyxy, somebody.last_s = box_xyxy, time_s
+        size_wh = frame.image_rgb.shape[1], frame.image_rgb.shape[0]
+        somebody.vote.add(time_s, scores)
+        self._credit_time(somebody)
+        for line, direction in somebody.whereabouts.move(box_xyxy, self._places, size_wh):
+            yield self._crossing(frame, number, line, direction)
+        self._count_person(somebody)
+        yield from self._watch(frame, number, somebody)
+
+    def _watch(self, frame: LiveFrame, number: int, somebody: _Somebody) -> Iterator[Event]:
+        """Ends the alert of a person in sight, and begins one."""
+        time_s, vote = frame.time_s, somebody.vote
+        self._alerts.see(number, time_s, somebody.box_xyxy)
+        wanted = self._places.alert_zones(somebody.whereabouts.zones)
+        if wanted is None:
+            somebody.start_s = None
+            yield from self._end_alert(frame, number, "left", time_s)
+            return
+        if somebody.start_s is None:
+            somebody.start_s = time_s
+        alert = self._alerts.of(number)
+        if alert is not None and alert.state != vote.state:
+            yield from self._end_alert(frame, number, "changed", vote.since_s)
+        if vote.state in self._alarming:
+            zone = wanted[0] if wanted else None
+            start_s = max(vote.since_s, somebody.start_s)
+            alert = self._alerts.begin(number, vote.state, start_s, zone, time_s, somebody.box_xyxy)
+            if alert is not None:
+                self._minutes.alert(somebody.whereabouts.zones)
+                yield self._event(
+                    frame,
+                    number,
+                    "alert",
+                    id=alert.id,
+                    state=self._names[alert.state],
+                    zone=zone,
+                    duration_s=time_s - start_s,
+                )
+
+    def _end_alert(
+        self, frame: LiveFrame, number: int, reason: str, end_s: float, *, gone: bool = False
+    ) -> Iterator[Event]:
+        alert = self._alerts.of(number)
+        if alert is None:
+            return
+        self._alerts.end(number, end_s, gone=gone)
+        yield self._event(
+            frame,
+            number,
+            "alert_end",
+            state=self._names[alert.state],
+            zone=alert.zone,
+            duration_s=max(0.0, end_s - alert.start_s),
+            alert=alert.id,
+            reason=reason,
+        )
+
+    def _crossing(self, frame: LiveFrame, number: int, line: Line, direction: Direction) -> Event:
+        self._minutes.crossing(line.name, direction)
+        state = self._known[number].vote.state
+        name = None if state is None else self._names[state]
+        return self._event(frame, number, "crossing", line=line.name, direction=direction, state=name)
+
+    def _count_time(self, somebody: _Somebody, seconds: float) -> None:
+        """The time of one who is not decided waits until he is."""
+        zones = somebody.whereabouts.zones
+        if seconds and (zones or not self._places.only_zones):
+            somebody.waiting.append((seconds, zones))
+        self._credit_time(somebody)
+
+    def _credit_time(self, somebody: _Somebody) -> None:
+        if somebody.vote.state is not None:
+            for waited, places in somebody.waiting:
+                self._minutes.time(self._names[somebody.vote.state], waited, places)
+            somebody.waiting.clear()
+
+    def _count_person(self, somebody: _Somebody) -> None:
+        zones = somebody.whereabouts.zones
+        if somebody.vote.state is None or (self._places.only_zones and not zones):
+            return
+        for place in (None, *zones):
+            if place not in somebody.counted:
+                somebody.counted.add(place)
+                self._minutes.person(self._names[somebody.vote.state], place)
+
+    def _minute(self, ended: tuple[datetime, Counts] | None) -> Iterator[Event]:
+        if ended is not None:
+            yield Event("minute", ended[0], counts=ended[1].to_record(), **self._about)
+
+    def _event(self, frame: LiveFrame, number: int, kind: Any, **facts: Any) -> Event:
+        somebody = self._known[number]
+        height, width = frame.image_rgb.shape[:2]
+        x1, y1, x2, y2 = map(float, somebody.box_xyxy)
+        if facts.get("state") is not None:
+            facts["score"] = somebody.vote.score
+        return Event(
+            kind,
+            frame.when,
+            track=number,
+            box_xyxy=(x1, y1, x2, y2),
+            width=width,
+            height=height,
+            **facts,
+            **self._about,
+        )
+
+    def _person(self, time_s: float, number: int, somebody: _Somebody) -> Person:
+        state = somebody.vote.state
+        return Person(
+            track=number,
+            box_xyxy=somebody.box_xyxy,
+            state=None if state is None else self._names[state],
+            score=somebody.vote.score,
+            since_s=time_s - (somebody.first_s if state is None else somebody.vote.since_s),
+            zones=somebody.whereabouts.zones,
+            seen=somebody.last_s == time_s,
+            alert=self._alerts.of(number) is not None,
+        )
+
+    def _detections(self, faces: Faces, numbers: Any) -> sv.Detections:
+        kept = np.flatnonzero(faces.counts)
+        class_ids = faces.class_ids[kept]
+        return sv.Detections(
+            xyxy=faces.boxes_xyxy[kept],
+            confidence=faces.scores[kept, class_ids],
+            class_id=class_ids,
+            tracker_id=np.where(numbers[kept] == NOBODY, -1, numbers[kept]),
+            data={"class_name": np.array(self._names)[class_ids]},
+        )
