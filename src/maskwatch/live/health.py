@@ -1,0 +1,103 @@
+"""How a source is doing: its state, and the numbers that go with it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+State: TypeAlias = Literal["connecting", "live", "waiting", "ended", "failed"]
+
+
+@dataclass(frozen=True)
+class CaptureStatus:
+    """How a source is doing.
+
+    Attributes:
+        name: of the source.
+        state: "connecting" before the first frame; "live"; "waiting": it is lost and will be tried again, or
+            a pipe is silent; "ended": as it should; "failed": given up.
+        frames: that came in.
+        dropped: those of them that were never given out.
+        reconnects: times that it came back after it had been lost.
+        error: why it is "waiting" or "failed"; empty otherwise. Holds no password.
+        fps: frames per second that come in, over the last ones.
+        size: (width, height) of the last frame in pixels; None before the first.
+    """
+
+    name: str
+    state: State
+    frames: int
+    dropped: int
+    reconnects: int
+    error: str
+    fps: float
+    size: tuple[int, int] | None
+
+
+class Health:
+    """What is known of a source so far. Written by one thread, read by any.
+
+    Args:
+        tell: called with state and reason when the state or the reason changes.
+    """
+
+    def __init__(self, tell: Callable[[State, str], None]) -> None:
+        self.state: State = "connecting"
+        self.error = ""
+        self.frames = 0
+        self.skipped = 0
+        self.reconnects = 0
+        self.failures = 0
+        """Tries since the last frame."""
+        self.size: tuple[int, int] | None = None
+        self.live_since_s = 0.0
+        self._tell = tell
+        self._times: deque[float] = deque(maxlen=50)
+
+    def arrived(self, now_s: float) -> int:
+        """Notes a frame; gives its number."""
+        self._times.append(now_s)
+        self.frames += 1
+        if self.state != "live":
+            self.reconnects += self.failures > 0 and self.frames > 1
+            self.failures, self.live_since_s = 0, now_s
+            self.change("live")
+        return self.frames - 1
+
+    def lost(self) -> float:
+        """Notes that the source broke off; gives the seconds that it was live."""
+        lasted = time.monotonic() - self.live_since_s if self.state == "live" else 0.0
+        self.failures += 1
+        self._times.clear()
+        return lasted
+
+    def change(self, state: State, reason: str = "") -> None:
+        """Enters a state."""
+        if (state, reason) != (self.state, self.error):
+            self.state, self.error = state, reason
+            self._tell(state, reason)
+
+    def fps(self) -> float:
+        """Frames per second over the last 50; 0 while there are too few. Falls when no more come."""
+        times = list(self._times)
+        if len(times) < 3:
+            return 0.0
+        step = (times[-1] - times[0]) / (len(times) - 1)
+        silent = time.monotonic() - times[-1]
+        return (len(times) - 1) / max(times[-1] - times[0] + (silent if silent > 2 * step else 0.0), 1e-6)
+
+    def status(self, name: str, dropped: int) -> CaptureStatus:
+        """A copy that does not change; `dropped` counts those of the mailbox."""
+        return CaptureStatus(
+            name=name,
+            state=self.state,
+            frames=self.frames,
+            dropped=self.skipped + dropped,
+            reconnects=self.reconnects,
+            error=self.error,
+            fps=self.fps(),
+            size=self.size,
+        )

@@ -1,0 +1,59 @@
+"""Standard input as a file that PyAV can read and that another thread can break off."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Callable
+from threading import Event
+
+from maskwatch.errors import SourceError
+
+_POLL_S = 0.2
+
+
+class Pipe:
+    """Reads what is there, waits while nothing is, and ends when `stop` is set.
+
+    Args:
+        silent: called each time that nothing has come for `stall_s` seconds.
+
+    On Windows, where a pipe cannot be waited for with a time limit, a read lasts until something comes.
+    """
+
+    def __init__(self, descriptor: int, stop: Event, stall_s: float, silent: Callable[[], None]) -> None:
+        self.name = "-"
+        self._descriptor = descriptor
+        self._stop = stop
+        self._stall_s = stall_s
+        self._silent = silent
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; none at the end.
+
+        Raises:
+            InterruptedError: `stop` was set.
+        """
+        waited = 0.0
+        while not self._stop.is_set():
+            if os.name == "nt" or select.select([self._descriptor], [], [], _POLL_S)[0]:
+                return os.read(self._descriptor, size)
+            waited += _POLL_S
+            if waited >= self._stall_s:
+                waited = 0.0
+                self._silent()
+        raise InterruptedError("the pipe was closed")
+
+
+def stdin_descriptor() -> int:
+    """The number of standard input.
+
+    Raises:
+        SourceError: it is a terminal or closed.
+    """
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        raise SourceError(
+            "-: nothing is piped to standard input; use: ffmpeg … -f mjpeg - | maskwatch watch -"
+        )
+    return sys.stdin.fileno()

@@ -1,0 +1,183 @@
+"""Streams, files and pipes, read by PyAV.
+
+PyAV and not OpenCV, because a camera must be watched for weeks: PyAV's time limits hold for opening and for
+each read, so that a dead server cannot hang a thread; it gives the reason of a failure, the time stamps, and
+the frame as the decoder left it, so that only frames that are taken are converted to RGB. OpenCV's `read`
+gives false, whatever happened.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import socket
+import time
+from collections.abc import Callable, Iterator
+from threading import Event
+from typing import Any, Literal, TypeAlias
+
+import av
+import numpy as np
+from av.codec.context import Flags as CodecFlags
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+
+from maskwatch._version import __version__
+from maskwatch.images import UInt8Array
+from maskwatch.live.picture import LostError, Picture
+from maskwatch.live.pipe import Pipe, stdin_descriptor
+from maskwatch.live.source_spec import SourceSpec
+
+Transport: TypeAlias = Literal["tcp", "udp"]
+
+_OPTIONS: dict[str, dict[str, str]] = {
+    # Nothing is collected for later; microseconds that packets over UDP may be put back in order.
+    "rtsp": {"fflags": "nobuffer", "max_delay": "200000", "allowed_media_types": "video"},
+    # HLS from its newest segment, not from the third before it.
+    "http": {"fflags": "nobuffer", "live_start_index": "-1", "user_agent": f"maskwatch/{__version__}"},
+    "video_url": {"user_agent": f"maskwatch/{__version__}"},
+}
+_ANALYSED = {"analyzeduration": "1000000"}  # microseconds of a stream that may be read to know what it is
+_LIVE_KINDS = frozenset(["rtsp", "http", "pipe"])
+
+
+class StreamReader:
+    """An open stream, file or pipe; see `picture.Reader`.
+
+    Args:
+        stall_s: longest silence in seconds, of opening and between frames.
+        transport: of RTSP.
+        stop: ends a pipe; for all else see `interrupt`.
+        silent: called when a pipe has been silent for `stall_s`.
+
+    Raises:
+        LostError: it cannot be opened.
+        SourceError: standard input is a terminal.
+    """
+
+    def __init__(
+        self,
+        spec: SourceSpec,
+        *,
+        stall_s: float,
+        transport: Transport,
+        stop: Event,
+        silent: Callable[[], None],
+    ) -> None:
+        self._spec = spec
+        self._stall_s = stall_s
+        target: Any = spec.address
+        if spec.kind == "pipe":
+            target = Pipe(stdin_descriptor(), stop, stall_s, silent)
+        self._container = self._open(target, transport)
+        stream = self._container.streams.best("video")
+        if stream is None:
+            self._container.close()
+            raise LostError("there is no video in it")
+        self._index = stream.index
+        self._codec = stream.codec_context
+        live = spec.kind in _LIVE_KINDS
+        # Decoding frames in several threads would hold back as many frames as there are threads.
+        self._codec.thread_type = "SLICE" if live else "AUTO"
+        if live and self._container.format.name != "hls":
+            self._codec.flags |= CodecFlags.low_delay
+        # A stream with a length, and HLS, come as fast as the network lets them.
+        has_length = bool(self._container.duration) and spec.kind != "rtsp"
+        self.finite = has_length or spec.kind in ("file", "pipe")
+        self.bursts = spec.kind == "http" and (has_length or self._container.format.name == "hls")
+
+    def _open(self, target: Any, transport: Transport) -> av.container.InputContainer:
+        options = dict(_OPTIONS.get(self._spec.kind, {}))
+        if self._spec.kind in _LIVE_KINDS:
+            options |= _ANALYSED
+        if self._spec.kind == "rtsp":
+            options["rtsp_transport"] = transport
+        # A pipe keeps its own time; its reads in Python are not asked about any limit.
+        limit = None if self._spec.kind == "pipe" else (self._stall_s, self._stall_s)
+        began = time.monotonic()
+        try:
+            container: av.container.InputContainer = av.open(
+                target, "r", options=options, timeout=limit, metadata_errors="replace"
+            )
+        except (FFmpegError, OSError, ValueError) as error:
+            raise LostError(self._reason(error, began, "no answer")) from None
+        return container
+
+    def pictures(self, wanted: Callable[[], bool]) -> Iterator[Picture | None]:
+        """See `picture.Reader`."""
+        skips = self._codec.codec.intra_only  # others need each frame for the next one
+        last = time.monotonic()
+        for packet in self._packets():
+            if packet.stream_index != self._index:
+                frames: list[VideoFrame] = []
+            elif skips and packet.size and not wanted():
+                last = time.monotonic()
+                yield None
+                continue
+            else:
+                frames = self._decode(packet)
+            for frame in frames:
+                yield _picture(frame)
+                last = time.monotonic()
+            if time.monotonic() - last > self._stall_s and self._spec.kind in ("rtsp", "http"):
+                raise LostError(f"data, but no picture for {self._stall_s:g} s")
+
+    def _packets(self) -> Iterator[Any]:
+        packets = self._container.demux()
+        while True:
+            began = time.monotonic()
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (FFmpegError, OSError, ValueError) as error:
+                raise LostError(self._reason(error, began, "no frame")) from None
+            yield packet
+
+    def _decode(self, packet: Any) -> list[VideoFrame]:
+        try:
+            return list(packet.decode())
+        except FFmpegError:  # a broken packet; the next ones may be whole
+            return []
+
+    def _reason(self, error: Exception, began: float, silence: str) -> str:
+        """Why a call of PyAV failed, without the address, which may hold a password."""
+        if time.monotonic() - began >= self._stall_s and self._spec.kind != "pipe":
+            return f"{silence} for {self._stall_s:g} s"
+        if isinstance(error, av.error.InvalidDataError):
+            return "what comes is no video that can be read"
+        if isinstance(error, EOFError):
+            return "it ended before the first picture"
+        number = getattr(error, "errno", None)
+        host = self._spec.host
+        if number == errno.EIO and host and not _host_known(host):
+            return f"the host name {host} is not known"
+        return str(getattr(error, "strerror", None) or type(error).__name__)
+
+    def close(self) -> None:
+        """See `picture.Reader`."""
+        self._container.close()
+
+
+def _picture(frame: VideoFrame) -> Picture:
+    # Of time_base and not frame.time, which is None together with pts.
+    pts_s = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+    if pts_s is not None and not math.isfinite(pts_s):
+        pts_s = None
+    turns = round(frame.rotation / 90) % 4
+    size = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+    return Picture(pts_s, size, lambda: _to_rgb(frame, turns))
+
+
+def _to_rgb(frame: VideoFrame, turns: int) -> UInt8Array:
+    """uint8 (H, W, 3), turned anticlockwise by quarters as a phone's video asks for."""
+    image_rgb = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(image_rgb, turns), np.uint8)
+
+
+def _host_known(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
