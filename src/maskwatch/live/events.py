@@ -18,6 +18,10 @@ EVENT_SCHEMA = "maskwatch.event/1"
 EventKind: TypeAlias = Literal["alert", "alert_end", "crossing", "minute", "source"]
 EVENT_KINDS: tuple[str, ...] = get_args(EventKind)
 
+_WHOLE_NUMBERS = frozenset(["track", "width", "height"])
+_NUMBERS = frozenset(["score", "duration_s"])
+_REQUIRED = frozenset(["kind", "source", "run", "id"])
+
 
 def new_id() -> str:
     """A name for an event that no other has, for receivers to drop duplicates by."""
@@ -90,8 +94,9 @@ class Event:
         return record
 
     def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(self.to_record(), ensure_ascii=False)
+        """One line of JSON, UTF-8 also where the name of a file is none: a byte of it stands as `\\udcff`."""
+        text = json.dumps(self.to_record(), ensure_ascii=False, allow_nan=False)
+        return text.encode("utf-8", "backslashreplace").decode()
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Event:
@@ -108,11 +113,27 @@ class Event:
         names = {one.name for one in dataclasses.fields(cls)}
         values = {name: value for name, value in record.items() if name in names}
         try:
+            for name, value in values.items():
+                _check(name, value)
+            values["id"] = record["id"]  # without one it would get another at each reading
             values["time"] = datetime.fromisoformat(record["time"])
             if record.get("box") is not None:
-                values["box_xyxy"] = tuple(float(value) for value in record["box"])
+                x1, y1, x2, y2 = (float(value) for value in record["box"])
+                values["box_xyxy"] = x1, y1, x2, y2
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise EventError(
                 f"event {record.get('id')!r} cannot be read ({error}); restore the file from a copy"
             ) from None
+
+
+def _check(name: str, value: object) -> None:
+    """A field of a record has the type that it should have; a kind may be one of a later version."""
+    if name in _WHOLE_NUMBERS | _NUMBERS:
+        types: type | tuple[type, ...] = int if name in _WHOLE_NUMBERS else (int, float)
+    else:
+        types = Mapping if name == "counts" else str
+    if value is None and name not in _REQUIRED:
+        return
+    if not isinstance(value, types) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}")

@@ -1,0 +1,144 @@
+"""SQLite files of ours: told from others', migrated, and with errors that say what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskwatch.errors import EventError
+from maskwatch.live.sinks import TryLater
+from maskwatch.outputs import make_folder
+
+BUSY_S = 5.0
+"""How long a call waits for another program to let go of the file."""
+
+_WAL_BYTES = 4 << 20
+
+_ADVICE = {
+    sqlite3.SQLITE_NOTADB: "is no SQLite database; name a file that --db wrote",
+    sqlite3.SQLITE_CORRUPT: "is damaged; restore it from a copy",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the path and its permissions",
+    sqlite3.SQLITE_READONLY: "may not be written; check its permissions and those of its folder",
+}
+_PASSING = {
+    sqlite3.SQLITE_BUSY: "is locked by another program; end that one, or try again later",
+    sqlite3.SQLITE_LOCKED: "is locked by another program; end that one, or try again later",
+    sqlite3.SQLITE_FULL: "cannot grow, the disk is full; free space",
+    sqlite3.SQLITE_IOERR: "cannot be read or written; check the disk",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a kind of file holds.
+
+    Attributes:
+        noun: for messages.
+        application_id: stands in the file's header and tells it from other people's.
+        migrations: statements from version n to n+1; `PRAGMA user_version` counts how many were applied.
+    """
+
+    noun: str
+    application_id: int
+    migrations: tuple[tuple[str, ...], ...]
+
+
+@contextlib.contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors into ours, which name the file.
+
+    Raises:
+        TryLater: it is locked, or the disk is full or at fault.
+        EventError: it is no database, or damaged.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what an extended code adds
+        if code in _PASSING:
+            raise TryLater(f"{path}: {_PASSING[code]}") from None
+        advice = _ADVICE.get(code, f"cannot be used ({error}); restore it from a copy")
+        raise EventError(f"{path}: {advice}") from None
+
+
+def open_database(path: Path, layout: Layout, *, create: bool) -> sqlite3.Connection:
+    """Opens a file and brings it to the newest version. Every statement is its own transaction.
+
+    Args:
+        path: the file.
+        layout: what it holds.
+        create: make it where there is none.
+
+    Raises:
+        EventError: it is missing, something else, written by a newer version, or cannot be opened.
+        TryLater: it is locked.
+        OutputError: its folder cannot be made.
+    """
+    if create:
+        make_folder(path.parent)
+    elif not path.is_file():
+        raise EventError(f"{path}: there is no such file; name the one that --db wrote")
+    with telling(path):
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}",
+            uri=True,
+            timeout=BUSY_S,
+            isolation_level=None,
+            check_same_thread=False,  # its owner has a lock
+        )
+        try:
+            _prepare(connection, path, layout, create)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of its block or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    """The number that a pragma holds."""
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, layout: Layout, create: bool) -> None:
+    empty = not pragma(connection, "schema_version")
+    if empty and not create:
+        raise EventError(f"{path}: is empty; name the {layout.noun} that --db wrote")
+    if not empty and pragma(connection, "application_id") != layout.application_id:
+        raise EventError(f"{path}: is a database, but no {layout.noun} of maskwatch; name another file")
+    version, known = pragma(connection, "user_version"), len(layout.migrations)
+    if version > known:
+        raise EventError(
+            f"{path}: has schema {version}, this version knows up to {known}; install a newer maskwatch"
+        )
+    if version < known:
+        _migrate(connection, layout)
+    # FULL: in WAL a commit is on the disk when it returns. secure_delete: what is deleted is overwritten.
+    for setting in ("synchronous = FULL", "secure_delete = ON", f"journal_size_limit = {_WAL_BYTES}"):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _migrate(connection: sqlite3.Connection, layout: Layout) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    with transaction(connection):
+        # Asked again: another program may have been faster.
+        for number in range(pragma(connection, "user_version"), len(layout.migrations)):
+            for statement in layout.migrations[number]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number + 1}")
+        connection.execute(f"PRAGMA application_id = {layout.application_id}")

@@ -1,0 +1,167 @@
+"""What Home Assistant is told by MQTT: sensors for each source, and their states.
+
+Discovery messages as in https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from maskwatch._version import __version__
+from maskwatch.live.counts import Tally
+from maskwatch.live.events import Event
+
+DISCOVERY_PREFIX = "homeassistant"
+ONLINE, OFFLINE = "online", "offline"
+
+MASKED_STATE = "mask"
+"""The class whose share is told."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A retained message."""
+
+    topic: str
+    payload: str
+
+
+@dataclass
+class _Source:
+    """What is known of a source."""
+
+    name: str
+    available: bool = True
+    people: int | None = None
+    masked_share: float | None = None
+    last_alert: Event | None = None
+    open_alerts: set[str] = field(default_factory=set)
+
+    def note(self, event: Event) -> bool:
+        """Takes an event in; whether anything has changed."""
+        if event.kind == "alert":
+            self.open_alerts.add(event.id)
+            self.last_alert = event
+        elif event.kind == "alert_end":
+            self.open_alerts.discard(event.alert or "")
+        elif event.kind == "source":
+            self.available = event.state == "live"
+        elif event.kind == "minute" and event.counts is not None:
+            tally = Tally.from_record(event.counts["all"])
+            share = tally.share([MASKED_STATE])
+            self.people = sum(tally.people.values())
+            self.masked_share = None if share is None else round(100 * share, 1)
+        else:
+            return False
+        return True
+
+    def record(self) -> dict[str, Any]:
+        last = self.last_alert
+        return {
+            "source": self.name,
+            "available": ONLINE if self.available else OFFLINE,
+            "people": self.people,
+            "masked_share": self.masked_share,
+            "without_mask": "ON" if self.open_alerts else "OFF",
+            "open_alerts": len(self.open_alerts),
+            "last_alert": None if last is None else last.time.isoformat(timespec="milliseconds"),
+            "last_alert_state": None if last is None else last.state,
+            "last_alert_zone": None if last is None else last.zone,
+        }
+
+
+_SENSORS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    (
+        "sensor",
+        "people",
+        {"name": "People in the last minute", "icon": "mdi:account-group", "state_class": "measurement"},
+    ),
+    (
+        "sensor",
+        "masked_share",
+        {
+            "name": "Masked share",
+            "icon": "mdi:face-mask",
+            "unit_of_measurement": "%",
+            "state_class": "measurement",
+        },
+    ),
+    ("sensor", "last_alert", {"name": "Last alert", "device_class": "timestamp"}),
+    ("binary_sensor", "without_mask", {"name": "Somebody without mask", "device_class": "problem"}),
+)
+
+
+class Home:
+    """The states of all sources that have been heard of, and what announces them.
+
+    Args:
+        prefix: of our topics.
+        discovery: prefix that Home Assistant listens to; None announces nothing.
+    """
+
+    def __init__(self, prefix: str, discovery: str | None = DISCOVERY_PREFIX) -> None:
+        self._prefix, self._discovery = prefix, discovery
+        self._sources: dict[str, _Source] = {}
+
+    @property
+    def status_topic(self) -> str:
+        """Where "online" and "offline" stand."""
+        return f"{self._prefix}/status"
+
+    def note(self, event: Event) -> list[Message]:
+        """Takes an event in; gives the messages that it makes necessary."""
+        new = event.source not in self._sources
+        source = self._sources.setdefault(event.source, _Source(event.source))
+        changed = source.note(event)
+        return self._about(source) if new else [self._state(source)] if changed else []
+
+    def everything(self) -> list[Message]:
+        """All that a broker without memory has to be told again."""
+        return [message for source in self._sources.values() for message in self._about(source)]
+
+    def _about(self, source: _Source) -> list[Message]:
+        found = [] if self._discovery is None else [self._config(source, *sensor) for sensor in _SENSORS]
+        return [*found, self._state(source)]
+
+    def _state(self, source: _Source) -> Message:
+        return Message(self._state_topic(source), json.dumps(source.record()))
+
+    def _state_topic(self, source: _Source) -> str:
+        return f"{self._prefix}/{slug(source.name)}/state"
+
+    def _config(self, source: _Source, component: str, key: str, more: dict[str, str]) -> Message:
+        topic = self._state_topic(source)
+        device = f"maskwatch_{slug(self._prefix)}_{slug(source.name)}"
+        config = {
+            **more,
+            "unique_id": f"{device}_{key}",
+            "object_id": f"maskwatch_{slug(source.name)}_{key}".lower(),
+            "state_topic": topic,
+            "value_template": f"{{{{ value_json.{key} }}}}",
+            "json_attributes_topic": topic,
+            "availability": [
+                {"topic": self.status_topic},
+                {"topic": topic, "value_template": "{{ value_json.available }}"},
+            ],
+            "availability_mode": "all",
+            "device": {
+                "identifiers": [device],
+                "name": f"Maskwatch {source.name}",
+                "manufacturer": "Maskwatch",
+                "sw_version": __version__,
+            },
+            "origin": {"name": "maskwatch", "sw_version": __version__},
+        }
+        return Message(f"{self._discovery}/{component}/{device}/{key}/config", json.dumps(config))
+
+
+def slug(name: str) -> str:
+    """A name that may stand in a topic; names that differ stay different."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    if plain == name and name:
+        return plain
+    return f"{plain}_{hashlib.sha256(name.encode('utf-8', 'backslashreplace')).hexdigest()[:6]}"

@@ -1,0 +1,165 @@
+"""Events in a JSON Lines file, which is rotated by size. A line counts once it is on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from pathlib import Path
+
+from maskwatch.errors import EventError, OutputError
+from maskwatch.live.events import EVENT_SCHEMA, Event
+from maskwatch.live.sinks import Sink, TryLater
+from maskwatch.outputs import make_folder, writing
+
+MAX_BYTES = 64 << 20
+KEEP_FILES = 5
+
+_BLOCK = 1 << 16
+_FIRST_BYTES = b'{"schema": "' + EVENT_SCHEMA.partition("/")[0].encode()
+"""Every line of ours begins so."""
+
+
+class JsonlSink(Sink):
+    """Appends events to a file; when it has grown to `max_bytes` it becomes `NAME.1`, that one `NAME.2`, ….
+
+    A half line that a crash left behind is taken away at the start: no one was told that it is stored. Give
+    each running program its own file.
+
+    Raises:
+        OutputError: the file cannot be written.
+        EventError: it holds something else than events.
+    """
+
+    name = "jsonl"
+    durable = True
+
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES, keep: int = KEEP_FILES) -> None:
+        self._path, self._max_bytes, self._keep = path, max_bytes, keep
+        self.repaired = 0
+        """Bytes of a half line that were taken away."""
+        make_folder(path.parent)
+        with writing(path):
+            self._open()
+
+    def send(self, event: Event) -> None:
+        data = event.to_json().encode() + b"\n"
+        try:
+            self._follow()
+            if self._size and self._size + len(data) > self._max_bytes:
+                self._rotate()
+            self._append(data)
+        except OSError as error:
+            reason = error.strerror or error
+            raise TryLater(
+                f"{self._path}: cannot be written ({reason}); free space, or mend the permissions"
+            ) from None
+
+    def close(self, timeout_s: float) -> None:
+        del timeout_s
+        self._shut()
+
+    def _open(self) -> None:
+        flags = (
+            os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        )
+        # Not blocking, for a pipe that nobody reads would make us wait here.
+        self._fd = os.open(self._path, flags | getattr(os, "O_NONBLOCK", 0), 0o640)
+        try:
+            if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+                raise OutputError(f"{self._path}: is no regular file; --json prints events instead")
+            self._size = self._repair()
+            _sync_folder(self._path.parent)
+        except BaseException:
+            self._shut()
+            raise
+
+    def _shut(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _repair(self) -> int:
+        """Takes a half line away; gives the size of the file."""
+        size = os.fstat(self._fd).st_size
+        head = _read(self._fd, 0, len(_FIRST_BYTES))
+        if not _FIRST_BYTES.startswith(head):
+            raise EventError(f"{self._path}: holds something else than events; name another file")
+        end = size
+        while end and _read(self._fd, end - 1, 1) != b"\n":
+            begin = max(0, end - _BLOCK)
+            found = _read(self._fd, begin, end - begin).rfind(b"\n")
+            end = begin + found + 1 if found >= 0 else begin
+        if end != size:
+            os.truncate(self._fd, end)
+            os.fsync(self._fd)
+            self.repaired = size - end
+        return end
+
+    def _append(self, data: bytes) -> None:
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
+            os.fsync(self._fd)
+        except OSError:
+            # The next line must not be glued to half of this one.
+            with contextlib.suppress(OSError):
+                os.truncate(self._fd, self._size)
+            self._shut()
+            raise
+        self._size += len(data)
+
+    def _follow(self) -> None:
+        """Somebody may have moved or deleted the file, as logrotate does: the name counts."""
+        try:
+            known = self._fd >= 0 and os.path.samestat(self._path.stat(), os.fstat(self._fd))
+        except FileNotFoundError:
+            known = False
+        if not known:
+            self._shut()
+            self._open()
+
+    def _rotate(self) -> None:
+        self._shut()
+        for number in range(self._keep, 0, -1):
+            older = numbered(self._path, number - 1)
+            if older.exists():
+                older.replace(numbered(self._path, number))
+        if not self._keep:
+            self._path.unlink()
+        self._open()
+
+
+def numbered(path: Path, number: int) -> Path:
+    """The name of the file that was rotated `number` times."""
+    return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def read_lines(path: Path) -> list[Event]:
+    """All events of one file; a half line at its end is left out.
+
+    Raises:
+        EventError: a line is no event.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1]
+    try:
+        return [Event.from_record(json.loads(line)) for line in lines if line]
+    except ValueError as error:
+        raise EventError(f"{path}: a line is no event ({error}); restore the file from a copy") from None
+
+
+def _read(fd: int, place: int, length: int) -> bytes:
+    os.lseek(fd, place, os.SEEK_SET)
+    return os.read(fd, length)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name is on the disk only once its folder is; Windows has no such call and needs none."""
+    if os.name == "posix":
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -1,0 +1,190 @@
+"""Events by MQTT: at least once, in order, kept on disk while the broker is away."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from paho.mqtt.client import Client, MQTTMessageInfo
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+
+from maskwatch.errors import OptionError
+from maskwatch.live.events import Event
+from maskwatch.live.sinks import Sink, SinkState, TryLater
+from maskwatch.live.sinks.courier import Courier
+from maskwatch.live.sinks.home_assistant import DISCOVERY_PREFIX, OFFLINE, ONLINE, Home, Message
+from maskwatch.live.sinks.outbox import MAX_OUTBOX_BYTES, Letter, Outbox
+
+DEFAULT_PREFIX = "maskwatch"
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_KEEPALIVE_S = 30
+_LONGEST_RECONNECT_S = 30
+_QOS = 1
+_WAIT_S = 0.2
+_GOODBYE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where a broker is, and how we come in.
+
+    Attributes:
+        prefix: of our topics, without slashes around it.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    user: str | None
+    prefix: str
+    password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str, password: str | None = None) -> Broker:
+        """`mqtt[s]://[user@]host[:port][/prefix]`.
+
+        Raises:
+            OptionError: a text of another form, or with a password in it.
+        """
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port, parts = None, None, urlsplit("")
+        if parts.password is not None:
+            raise OptionError(
+                f"--mqtt {parts.scheme}://{host} has a password in it, which every user of this machine "
+                "could read; put it into MASKWATCH_MQTT_PASSWORD"
+            )
+        prefix = unquote(parts.path).strip("/") or DEFAULT_PREFIX
+        wrong = parts.query or parts.fragment or prefix.startswith("$") or {*prefix} & {"+", "#", "\0"}
+        if parts.scheme not in _PORTS or not host or wrong:
+            raise OptionError(
+                f"--mqtt {url!r} is no broker; write mqtt://user@host:1883/maskwatch, or mqtts://"
+            )
+        user = None if parts.username is None else unquote(parts.username)
+        if password is not None and user is None:
+            raise OptionError(f"--mqtt {url} has a password but no user; write {parts.scheme}://user@{host}")
+        return cls(host, port or _PORTS[parts.scheme], parts.scheme == "mqtts", user, prefix, password)
+
+    def __str__(self) -> str:
+        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+
+
+class MqttSink(Sink):
+    """Publishes each event, and what Home Assistant wants to know. See docs/events.md for the topics.
+
+    An event counts as stored once it is in the outbox, and leaves it when the broker has confirmed it.
+
+    Raises:
+        EventError: the outbox cannot be used.
+    """
+
+    name = "mqtt"
+    durable = True
+
+    def __init__(
+        self,
+        broker: Broker,
+        outbox: Path,
+        *,
+        discovery: str | None = DISCOVERY_PREFIX,
+        max_outbox_bytes: int = MAX_OUTBOX_BYTES,
+    ) -> None:
+        self._broker = broker
+        self._topic = f"{broker.prefix}/events"
+        self._lock = threading.Lock()
+        self._home = Home(broker.prefix, discovery)
+        self._connected = threading.Event()
+        self._problem: str | None = None
+        self._courier = Courier(self.name, Outbox(outbox, max_bytes=max_outbox_bytes), self._publish)
+        self._client = self._make_client()
+        self._client.connect_async(broker.host, broker.port, _KEEPALIVE_S)
+        self._client.loop_start()
+        self._courier.start()
+
+    def send(self, event: Event) -> None:
+        self._courier.add(event)
+        with self._lock:
+            messages = self._home.note(event)
+            if self._connected.is_set():
+                self._tell(messages)
+
+    def state(self) -> SinkState:
+        inner = self._courier.state()
+        return SinkState(inner.waiting, inner.parked, self._problem or inner.problem)
+
+    def close(self, timeout_s: float) -> None:
+        self._courier.close(timeout_s)
+        if self._connected.is_set():
+            goodbye = self._client.publish(self._home.status_topic, OFFLINE, _QOS, retain=True)
+            if goodbye.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                goodbye.wait_for_publish(_GOODBYE_S)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _make_client(self) -> Client:
+        client = Client(CallbackAPIVersion.VERSION2, client_id=f"maskwatch-{uuid.uuid4().hex[:12]}")
+        if self._broker.user is not None:
+            client.username_pw_set(self._broker.user, self._broker.password)
+        if self._broker.tls:
+            client.tls_set()
+        client.reconnect_delay_set(1, _LONGEST_RECONNECT_S)
+        client.will_set(self._home.status_topic, OFFLINE, _QOS, retain=True)
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        return client
+
+    def _on_connect(self, client: Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        del data, flags, properties
+        if reason.is_failure:
+            self._problem = (
+                f"{self._broker} refuses us ({reason}); check the user and MASKWATCH_MQTT_PASSWORD"
+            )
+            return
+        with self._lock:
+            # All of it: a broker that was started anew may have forgotten what it was told to retain.
+            client.publish(self._home.status_topic, ONLINE, _QOS, retain=True)
+            self._tell(self._home.everything())
+            self._problem = None
+            self._connected.set()
+
+    def _on_connect_fail(self, client: Client, data: Any) -> None:
+        del client, data
+        error = sys.exc_info()[1]  # paho calls from where it caught it
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        self._problem = f"{self._broker}: cannot be reached ({reason}); check address and broker"
+
+    def _on_disconnect(self, client: Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        del client, data, flags, properties
+        self._connected.clear()
+        if reason.is_failure and self._problem is None:
+            self._problem = f"{self._broker}: the connection was lost ({reason}); events wait for the broker"
+
+    def _tell(self, messages: list[Message]) -> None:
+        for message in messages:
+            self._client.publish(message.topic, message.payload, _QOS, retain=True)
+
+    def _publish(self, letter: Letter) -> None:
+        while not self._connected.wait(_WAIT_S):
+            # A first connection may still come about; one that has failed will not in the time left.
+            if self._courier.closing and (self._problem is not None or not self._courier.left_s):
+                raise TryLater(self._problem or f"{self._broker}: is not connected yet; check the broker")
+        info = self._client.publish(self._topic, letter.body.encode(), _QOS)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise TryLater(f"{self._broker}: the connection was lost; events wait for the broker", _WAIT_S)
+        self._await(info)
+
+    def _await(self, info: MQTTMessageInfo) -> None:
+        """Waits for the broker's word; over a lost connection too, for paho sends again what had none."""
+        while not info.is_published():
+            info.wait_for_publish(_WAIT_S)
+            if self._courier.closing and not (self._connected.is_set() and self._courier.left_s):
+                raise TryLater(f"{self._broker}: has not confirmed an event; check the broker")

@@ -1,0 +1,131 @@
+"""A command of the user's for each event: the event on its standard input, its fields in the environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping
+from typing import IO, Any
+
+from maskwatch.errors import EventError, OptionError
+from maskwatch.live.events import Event
+from maskwatch.live.sinks import Sink
+
+SHELL_TIMEOUT_S = 30.0
+
+VARIABLE_PREFIX = "MASKWATCH_EVENT_"
+
+_SHOWN_CHARACTERS = 200
+
+
+class ShellSink(Sink):
+    """Runs a command for each event, one at a time.
+
+    The command is the user's text and nothing else: no part of an event ever becomes part of it. On POSIX
+    /bin/sh runs it; on Windows it is started without a shell, because cmd.exe would read `%NAME%` as
+    commands.
+
+    Raises:
+        OptionError: the command is empty.
+    """
+
+    name = "shell"
+    kinds = frozenset(["alert"])
+
+    def __init__(self, command: str, *, timeout_s: float = SHELL_TIMEOUT_S) -> None:
+        if not command.strip():
+            raise OptionError(f"--shell {command!r} is no command; write one, for example --shell ./alarm.sh")
+        self._command, self._timeout_s = command, timeout_s
+        self._lock = threading.Lock()
+        self._running: subprocess.Popen[bytes] | None = None
+        self._cancelled = False
+
+    def send(self, event: Event) -> None:
+        # Files and no pipes: what the command leaves running in the background cannot hold us here.
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+            given.write(event.to_json().encode() + b"\n")
+            given.seek(0)
+            process = self._start(event, given, said)
+            try:
+                status = process.wait(self._timeout_s)
+            except subprocess.TimeoutExpired:
+                _kill(process)
+                raise EventError(
+                    f"the command took longer than {self._timeout_s:g} s and was ended; let it start what "
+                    "takes long in the background"
+                ) from None
+            finally:
+                with self._lock:
+                    self._running = None
+            if status:
+                raise EventError(f"{_told(status)}{_last_line(said)}; run it by hand to see why")
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            if self._running is not None:
+                _kill(self._running)
+
+    def _start(self, event: Event, given: IO[bytes], said: IO[bytes]) -> subprocess.Popen[bytes]:
+        words = ["/bin/sh", "-c", self._command] if os.name == "posix" else self._command
+        with self._lock:
+            if self._cancelled:
+                raise EventError("the program ends; the command was not run")
+            try:
+                self._running = subprocess.Popen(
+                    words,
+                    stdin=given,
+                    stdout=said,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **variables(event.to_record())},
+                    start_new_session=True,  # so that it can be ended with all that it started
+                )
+            except (OSError, ValueError) as error:
+                raise EventError(f"the command cannot be started ({error}); check --shell") from None
+            return self._running
+
+
+def variables(record: Mapping[str, Any]) -> dict[str, str]:
+    """Fields of an event → environment: `MASKWATCH_EVENT_KIND`, …; empty where a field says nothing.
+
+    `box` is four numbers with blanks between; `counts` is only in the JSON.
+    """
+    named = {}
+    for name, value in record.items():
+        if name == "counts":
+            continue
+        if isinstance(value, list):
+            value = " ".join(str(one) for one in value)
+        text = "" if value is None else str(value)
+        # The environment takes no zero byte.
+        named[VARIABLE_PREFIX + name.upper()] = text.replace("\0", "")
+    return named
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
+
+
+def _told(status: int) -> str:
+    return (
+        f"the command ended with status {status}"
+        if status > 0
+        else f"the command was ended by signal {-status}"
+    )
+
+
+def _last_line(said: IO[bytes]) -> str:
+    said.seek(0, os.SEEK_END)
+    said.seek(max(0, said.tell() - 4096))
+    lines = said.read().decode("utf-8", "replace").split("\n")
+    words = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f": {words[:_SHOWN_CHARACTERS]}" if words else ""

@@ -1,0 +1,219 @@
+"""Events in an SQLite file: each once, found by time, kind, source, zone and state."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from maskwatch.errors import EventError
+from maskwatch.live.events import Event
+from maskwatch.live.sinks import Sink
+from maskwatch.live.sinks.database import Layout, open_database, pragma, telling, transaction
+
+EVENT_FILE = Layout(
+    noun="event file",
+    application_id=0x4D574556,  # MWEV
+    migrations=(
+        (
+            # AUTOINCREMENT: a number never comes again, so that a follower misses none.
+            """CREATE TABLE events (
+                seq INTEGER PRIMARY KEY AUTOINCREMENT,
+                id TEXT NOT NULL UNIQUE,
+                time_ms INTEGER NOT NULL,
+                kind TEXT NOT NULL,
+                source TEXT NOT NULL,
+                run TEXT NOT NULL,
+                track INTEGER,
+                state TEXT,
+                zone TEXT,
+                record TEXT NOT NULL
+            )""",
+            "CREATE INDEX events_time ON events (time_ms)",
+            "CREATE INDEX events_kind ON events (kind, time_ms)",
+            "CREATE INDEX events_source ON events (source, time_ms)",
+        ),
+    ),
+)
+"""`time_ms`: milliseconds since 1970 UTC; `record`: the event as JSON. The others are for queries."""
+
+_PAGE = 500
+
+
+@dataclass(frozen=True)
+class EventQuery:
+    """Which events; None and () say nothing.
+
+    Attributes:
+        since, until: `since` ≤ time < `until`.
+        source, zone, kind, state: any of these.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    source: tuple[str, ...] = ()
+    zone: tuple[str, ...] = ()
+    kind: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
+
+    def where(self) -> tuple[str, list[Any]]:
+        """A condition in SQL, and its values."""
+        parts, values = ["1"], list[Any]()
+        for moment, sign in ((self.since, ">="), (self.until, "<")):
+            if moment is not None:
+                parts.append(f"time_ms {sign} ?")
+                values.append(time_ms(moment))
+        for one in fields(self)[2:]:
+            names = getattr(self, one.name)
+            if names:
+                parts.append(f"{one.name} IN ({', '.join('?' * len(names))})")
+                values += [_plain(name) for name in names]
+        return " AND ".join(parts), values
+
+
+class EventStore:
+    """An event file; usable from several threads, and by several programs at a time.
+
+    Args:
+        path: the file.
+        create: make it where there is none.
+
+    Raises:
+        EventError: it is missing, no event file, written by a newer version, or cannot be used.
+        TryLater: another program has locked it. So does every method.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._connection = open_database(path, EVENT_FILE, create=create)
+
+    def add(self, event: Event) -> bool:
+        """Stores an event; False when it is there already. It is on the disk when this returns."""
+        record = event.to_json()
+        values = (event.id, time_ms(event.time), event.kind, event.source, event.run)
+        more = (event.track, event.state, event.zone)
+        texts = [_plain(value) if isinstance(value, str) else value for value in values + more]
+        with self._lock, telling(self.path):
+            done = self._connection.execute(
+                "INSERT INTO events (id, time_ms, kind, source, run, track, state, zone, record)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                [*texts, record],
+            )
+            return done.rowcount > 0
+
+    def records(self, query: EventQuery = EventQuery(), *, limit: int | None = None) -> list[dict[str, Any]]:
+        """Events as `Event.to_record` wrote them, in the order of their times; with `limit` the newest."""
+        where, values = query.where()
+        select = f"SELECT record FROM events WHERE {where} ORDER BY time_ms DESC, seq DESC LIMIT ?"
+        rows = self._rows(select, [*values, -1 if limit is None else limit])
+        return [self._record(row[0]) for row in reversed(rows)]
+
+    def every_record(self, query: EventQuery = EventQuery()) -> Iterator[dict[str, Any]]:
+        """Like `records`, in the order in which they were stored, and never many in memory."""
+        seq = 0
+        while page := self.after(seq, query, limit=_PAGE):
+            yield from (record for _, record in page)
+            seq = page[-1][0]
+
+    def after(
+        self, seq: int, query: EventQuery = EventQuery(), *, limit: int = _PAGE
+    ) -> list[tuple[int, dict[str, Any]]]:
+        """Number and record of events that were stored after that of number `seq`, in that order."""
+        where, values = query.where()
+        select = f"SELECT seq, record FROM events WHERE seq > ? AND {where} ORDER BY seq LIMIT ?"
+        return [(row[0], self._record(row[1])) for row in self._rows(select, [seq, *values, limit])]
+
+    def last_seq(self) -> int:
+        """Number of the event that was stored last; 0 when there is none."""
+        return int(self._rows("SELECT coalesce(max(seq), 0) FROM events", [])[0][0])
+
+    def __len__(self) -> int:
+        return int(self._rows("SELECT count(*) FROM events", [])[0][0])
+
+    def delete_before(self, when: datetime) -> int:
+        """Deletes the events of before `when` for good, and gives the space back; returns their number."""
+        with self._lock, telling(self.path):
+            with transaction(self._connection):
+                done = self._connection.execute("DELETE FROM events WHERE time_ms < ?", [time_ms(when)])
+            # What was deleted must not survive in the log beside the file.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if 2 * pragma(self._connection, "freelist_count") > pragma(self._connection, "page_count"):
+                self._connection.execute("VACUUM")
+            return done.rowcount
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> EventStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _rows(self, select: str, values: list[Any]) -> list[tuple[Any, ...]]:
+        with self._lock, telling(self.path):
+            return self._connection.execute(select, values).fetchall()
+
+    def _record(self, text: str) -> dict[str, Any]:
+        try:
+            record = json.loads(text)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise EventError(
+                f"{self.path}: an event is damaged ({text[:40]!r}); restore the file from a copy"
+            )
+        return record
+
+
+class SqliteSink(Sink):
+    """Stores every event in an event file, each once.
+
+    Raises:
+        EventError: the file cannot be used.
+        OutputError: its folder cannot be made.
+    """
+
+    name = "sqlite"
+    durable = True
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._store = EventStore(path, create=True)
+        self._stat = path.stat()
+
+    def send(self, event: Event) -> None:
+        self._follow()
+        self._store.add(event)
+
+    def close(self, timeout_s: float) -> None:
+        del timeout_s
+        self._store.close()
+
+    def _follow(self) -> None:
+        """Somebody may have moved or deleted the file: the name counts."""
+        try:
+            known = os.path.samestat(self._path.stat(), self._stat)
+        except OSError:
+            known = False
+        if not known:
+            self._store.close()
+            self._store = EventStore(self._path, create=True)
+            self._stat = self._path.stat()
+
+
+def time_ms(moment: datetime) -> int:
+    """Milliseconds since 1970 UTC."""
+    return round(moment.timestamp() * 1000)
+
+
+def _plain(text: str) -> str:
+    """SQLite takes no halves of characters, which names of files can have."""
+    return text.encode("utf-8", "backslashreplace").decode()

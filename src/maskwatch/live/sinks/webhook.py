@@ -1,0 +1,207 @@
+"""Events by HTTP: signed, in order, at least once, and kept on disk while the receiver is away.
+
+Headers and signature are those of the Standard Webhooks specification, version 1
+(https://www.standardwebhooks.com): a receiver may verify them with a library for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import hmac
+import socket
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from maskwatch._version import __version__
+from maskwatch.errors import OptionError
+from maskwatch.live.events import Event
+from maskwatch.live.sinks import Sink, SinkState, TryLater
+from maskwatch.live.sinks.courier import FIRST_RETRY_S, Courier, Refused
+from maskwatch.live.sinks.outbox import MAX_OUTBOX_BYTES, Letter, Outbox
+
+TIMEOUT_S = (5.0, 10.0)
+"""For the connection, and for the answer."""
+
+_SECRET_PREFIX = "whsec_"
+_LEAST_SECRET_BYTES = 16
+_PASSING_STATUS = frozenset([408, 425, 429])
+_READ_BYTES = 4096
+_SHOWN_CHARACTERS = 120
+
+
+class WebhookSink(Sink):
+    """Posts each event as JSON. An event counts as stored once it is in the outbox.
+
+    Args:
+        url: http(s); certificates are verified.
+        outbox: file of the events that the receiver has not got yet.
+        secret: text that the receiver knows too; None sends without a signature.
+
+    Raises:
+        OptionError: a URL or a secret that cannot be used.
+        EventError: the outbox cannot be used.
+    """
+
+    name = "webhook"
+    durable = True
+
+    def __init__(
+        self,
+        url: str,
+        outbox: Path,
+        secret: str | None = None,
+        *,
+        max_outbox_bytes: int = MAX_OUTBOX_BYTES,
+        first_retry_s: float = FIRST_RETRY_S,
+    ) -> None:
+        check_url(url)
+        self._url, self._where = url, where(url)
+        self._key = None if secret is None else key_of(secret)
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = f"maskwatch/{__version__}"
+        self._courier = Courier(
+            self.name, Outbox(outbox, max_bytes=max_outbox_bytes), self._post, first_retry_s=first_retry_s
+        )
+        self._courier.start()
+
+    def send(self, event: Event) -> None:
+        self._courier.add(event)
+
+    def state(self) -> SinkState:
+        return self._courier.state()
+
+    def close(self, timeout_s: float) -> None:
+        self._courier.close(timeout_s)
+        self._session.close()
+
+    def _post(self, letter: Letter) -> None:
+        body = letter.body.encode()
+        try:
+            answer = self._session.post(
+                self._url,
+                data=body,
+                headers=self._headers(letter, body),
+                timeout=TIMEOUT_S,
+                allow_redirects=False,
+                stream=True,
+            )
+        except requests.RequestException as error:
+            raise TryLater(f"{self._where}: {_reason(error)}") from None
+        with answer:
+            self._judge(answer)
+
+    def _headers(self, letter: Letter, body: bytes) -> dict[str, str]:
+        stamp = str(int(time.time()))
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": letter.id,
+            "webhook-id": letter.id,
+            "webhook-timestamp": stamp,
+        }
+        if self._key is not None:
+            headers["webhook-signature"] = sign(self._key, letter.id, stamp, body)
+        return headers
+
+    def _judge(self, answer: requests.Response) -> None:
+        text = b""
+        # The status is the answer; the rest is read for its words, and so that the connection can go on.
+        with contextlib.suppress(OSError, urllib3.exceptions.HTTPError):
+            text = answer.raw.read(_READ_BYTES)
+        status = answer.status_code
+        if 200 <= status < 300:
+            return
+        words = " ".join(text.decode("utf-8", "replace").split())[:_SHOWN_CHARACTERS]
+        said = f"{self._where}: the receiver says {status} {answer.reason}" + (f" ({words})" if words else "")
+        if 300 <= status < 400:
+            raise Refused(f"{said}; give the address that it redirects to")
+        if status in _PASSING_STATUS or status >= 500:
+            raise TryLater(f"{said}; mend the receiver", _retry_after(answer))
+        raise Refused(f"{said}; mend address, secret or receiver, then: maskwatch events parked --retry")
+
+
+def sign(key: bytes, id: str, stamp: str, body: bytes) -> str:
+    """The value of the header `webhook-signature`: HMAC-SHA256 over id, time and body."""
+    digest = hmac.new(key, b".".join((id.encode(), stamp.encode(), body)), hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def key_of(secret: str) -> bytes:
+    """The key that a secret stands for: base64 after `whsec_`, any other text as it is.
+
+    Raises:
+        OptionError: too short, or no base64.
+    """
+    name = "the webhook's secret"
+    try:
+        key = secret.encode()
+        if secret.startswith(_SECRET_PREFIX):
+            key = base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise OptionError(
+            f"{name} is no base64 after {_SECRET_PREFIX!r}; make one with: "
+            "echo whsec_$(openssl rand -base64 32)"
+        ) from None
+    if len(key) < _LEAST_SECRET_BYTES:
+        raise OptionError(
+            f"{name} has {len(key)} bytes, {_LEAST_SECRET_BYTES} are the least; make one with: "
+            "echo whsec_$(openssl rand -base64 32)"
+        )
+    return key
+
+
+def check_url(url: str) -> None:
+    """Makes sure that events can be posted to an address.
+
+    Raises:
+        OptionError: they cannot.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        if usable:
+            requests.Request("POST", url).prepare()
+        _ = parts.port
+    except (ValueError, requests.RequestException):
+        usable = False
+    if not usable:
+        raise OptionError(f"--webhook {url!r} is no address; write https://host/path")
+    if parts.username is not None or parts.password is not None:
+        raise OptionError(
+            f"--webhook {where(url)} has a user or a password in it, which every user of this machine could "
+            "read; use MASKWATCH_WEBHOOK_SECRET instead"
+        )
+
+
+def where(url: str) -> str:
+    """Scheme and host of an address, without what may be secret in it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _reason(error: requests.RequestException) -> str:
+    """Short, and without the address, which may hold a secret."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not trusted; mend it, or name its authority in REQUESTS_CA_BUNDLE"
+    if isinstance(error, requests.Timeout):
+        return "does not answer in time; check the receiver"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return "there is no such host; check the address"
+        if isinstance(cause, ConnectionError):
+            return f"{cause.strerror or 'hung up'}; check the receiver".lower()
+        cause = cause.__cause__ or cause.__context__
+    return f"cannot be reached ({type(error).__name__}); check the receiver"
+
+
+def _retry_after(answer: requests.Response) -> float | None:
+    """Seconds that the receiver asks for; a date is not read, our own pauses do."""
+    text = answer.headers.get("Retry-After", "")
+    return float(text) if text.isdecimal() and text != "0" else None

@@ -1,0 +1,215 @@
+"""Delivery: nobody waits for a sink, and what is lost is said."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from drawn_events import event, minute, wait_until
+from maskwatch.errors import EventError
+from maskwatch.live.events import Event
+from maskwatch.live.sinks import Sink, SinkState, TryLater
+from maskwatch.live.sinks.delivery import Delivery
+
+
+class Kept(Sink):
+    """Keeps what it gets; blocks while `gate` is not set."""
+
+    durable = True
+
+    def __init__(self, name: str = "kept") -> None:
+        self.name = name
+        self.got: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.closed_with: float | None = None
+        self.cancelled = threading.Event()
+        self.failures: list[Exception] = []
+
+    def send(self, event: Event) -> None:
+        while not self.gate.wait(0.01):
+            if self.cancelled.is_set():
+                raise EventError("cancelled; start again")
+        if self.failures:
+            raise self.failures.pop(0)
+        self.got.append(event.id)
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+    def close(self, timeout_s: float) -> None:
+        self.closed_with = timeout_s
+
+
+class Notes:
+    """Collects what the callbacks say."""
+
+    def __init__(self) -> None:
+        self.stored: list[tuple[str, str]] = []
+        self.trouble: list[tuple[str, str]] = []
+
+    def on_stored(self, name: str, id: str) -> None:
+        self.stored.append((name, id))
+
+    def on_trouble(self, name: str, text: str) -> None:
+        self.trouble.append((name, text))
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+def deliver(notes: Notes, *sinks: Sink, queue_size: int = 100) -> Delivery:
+    return Delivery(sinks, on_stored=notes.on_stored, on_trouble=notes.on_trouble, queue_size=queue_size)
+
+
+def test_every_sink_gets_every_event_in_order(notes: Notes) -> None:
+    sinks = [Kept("a"), Kept("b")]
+    events = [event(number) for number in range(50)]
+    with deliver(notes, *sinks) as delivery:
+        for one in events:
+            delivery.put(one)
+    assert [sink.got for sink in sinks] == [[one.id for one in events]] * 2
+    assert sorted(notes.stored) == sorted((sink.name, one.id) for sink in sinks for one in events)
+    assert all(sink.closed_with is not None and sink.closed_with > 0 for sink in sinks)
+    assert [(one.sent, one.waiting, one.lost, one.error) for one in delivery.status()] == [
+        (50, 0, 0, None)
+    ] * 2
+    assert notes.trouble == []
+
+
+def test_kinds_choose(notes: Notes) -> None:
+    sink = Kept()
+    sink.kinds = frozenset(["minute"])
+    with deliver(notes, sink) as delivery:
+        delivery.put(event(1))
+        delivery.put(minute(2))
+    assert sink.got == [minute(2).id]
+
+
+def test_what_is_not_durable_is_not_called_stored(notes: Notes) -> None:
+    sink = Kept()
+    sink.durable = False
+    with deliver(notes, sink) as delivery:
+        delivery.put(event(1))
+    assert sink.got == [event(1).id]
+    assert notes.stored == []
+
+
+def test_a_sink_that_hangs_stalls_neither_the_watching_nor_the_others(notes: Notes) -> None:
+    dead, alive = Kept("dead"), Kept("alive")
+    dead.gate.clear()
+    delivery = deliver(notes, dead, alive, queue_size=5)
+    for number in range(30):
+        delivery.put(event(number))
+        wait_until(lambda number=number: len(alive.got) > number, "the sink that works")
+    stuck, well = delivery.status()
+    assert well == type(well)("alive", sent=30, waiting=0, lost=0, error=None)
+    assert (stuck.sent, stuck.waiting, stuck.lost) == (0, 6, 24)  # one in hand, five in the queue
+    assert notes.trouble == [("dead", "5 events wait already; new ones are dropped")]
+    before = time.monotonic()
+    delivery.close(0.2)
+    assert time.monotonic() - before < 20  # it hangs for ever; any end is the point
+    assert dead.cancelled.is_set()
+    assert delivery.status()[0].lost == 30
+    assert notes.trouble[-1][0] == "dead"
+
+
+def test_what_was_dropped_is_said_when_it_goes_on(notes: Notes) -> None:
+    sink = Kept()
+    sink.gate.clear()
+    delivery = deliver(notes, sink, queue_size=2)
+    delivery.put(event(0))
+    wait_until(lambda: delivery.status()[0].waiting == 1, "the first is in hand")
+    wait_until(lambda: not delivery._lanes[0]._queue, "the first is in hand")
+    for number in range(1, 7):
+        delivery.put(event(number))
+    sink.gate.set()
+    wait_until(lambda: len(sink.got) == 3, "the queue")
+    delivery.close()
+    assert sink.got == [event(number).id for number in range(3)]
+    assert notes.trouble == [
+        ("kept", "2 events wait already; new ones are dropped"),
+        ("kept", "takes events again; 4 were dropped meanwhile"),
+    ]
+    assert delivery.status()[0].lost == 4
+
+
+def test_try_later_tries_again_and_keeps_the_order(notes: Notes) -> None:
+    sink = Kept()
+    sink.failures = [TryLater("the disk is full; free space", 0.01) for _ in range(3)]
+    with deliver(notes, sink) as delivery:
+        delivery.put(event(1))
+        delivery.put(event(2))
+        wait_until(lambda: len(sink.got) == 2, "both")
+    assert sink.got == [event(1).id, event(2).id]
+    assert notes.trouble == [("kept", "the disk is full; free space"), ("kept", "takes events again")]
+    assert delivery.status()[0].lost == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (EventError("no; do so"), "no; do so"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_error_loses_one_event_and_not_the_sink(notes: Notes, error: Exception, text: str) -> None:
+    sink = Kept()
+    sink.failures = [error]
+    delivery = deliver(notes, sink)
+    delivery.put(event(1))
+    wait_until(lambda: delivery.status()[0].lost == 1, "the first is lost")
+    assert delivery.status()[0].error == text
+    delivery.put(event(2))
+    delivery.close()
+    assert sink.got == [event(2).id]
+    assert notes.stored == [("kept", event(2).id)]
+    assert delivery.status()[0].error is None
+
+
+def test_closing_gives_up_at_its_time(notes: Notes) -> None:
+    class Never(Kept):
+        def send(self, event: Event) -> None:
+            raise TryLater("the disk is full; free space")
+
+    delivery = deliver(notes, Never("never"))
+    for number in range(3):
+        delivery.put(event(number))
+    delivery.close(0.3)
+    (status,) = delivery.status()
+    assert (status.sent, status.waiting, status.lost) == (0, 0, 3)
+    assert notes.trouble[0] == ("never", "the disk is full; free space")
+    assert "they are lost" in notes.trouble[-1][1]
+
+
+def test_after_closing_nothing_is_taken(notes: Notes) -> None:
+    sink = Kept()
+    delivery = deliver(notes, sink)
+    delivery.close()
+    delivery.close()
+    delivery.put(event(1))
+    assert sink.got == []
+    assert delivery.status()[0].lost == 1
+
+
+def test_status_tells_what_waits_inside(notes: Notes) -> None:
+    class Box(Kept):
+        def state(self) -> SinkState:
+            return SinkState(waiting=7, parked=2, problem="away; mend it")
+
+    with deliver(notes, Box()) as delivery:
+        (status,) = delivery.status()
+    assert (status.waiting, status.lost, status.error) == (7, 2, "away; mend it")
+
+
+def test_an_error_of_closing_is_said(notes: Notes) -> None:
+    class Bad(Kept):
+        def close(self, timeout_s: float) -> None:
+            raise OSError("gone")
+
+    deliver(notes, Bad()).close()
+    assert notes.trouble == [("kept", "OSError: gone")]
