@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections import Counter
@@ -140,7 +141,7 @@ def _parse_url(text: str) -> SourceSpec:
 def _parse_path(text: str) -> SourceSpec:
     path = Path(text)
     try:
-        mode = path.stat().st_mode
+        mode = os.stat(text).st_mode  # noqa: PTH116, Path takes nothing to be this folder
     except (OSError, ValueError):
         raise SourceError(
             f"{shown_name(text)!r}: no such file, and no webcam's number or stream's address; check it"

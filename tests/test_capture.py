@@ -1,0 +1,434 @@
+"""Sources as they are named, files, webcams, and the parts of a capture. Streams: test_streams.py."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from camera_servers import numbered_frame, read_number
+from maskwatch.errors import OptionError, SourceError
+from maskwatch.live.backoff import Backoff
+from maskwatch.live.capture import Capture, open_capture, open_captures
+from maskwatch.live.frame import LiveFrame
+from maskwatch.live.mailbox import Mailbox
+from maskwatch.live.pace import Pace
+from maskwatch.live.rate import Rate
+from maskwatch.live.source_spec import parse_source, parse_sources, without_credentials
+from maskwatch.live.stamps import Stamps
+from maskwatch.videos import Video, video_writer
+
+PATIENCE_S = 20.0
+
+
+def film(path: Path, frames: int = 20, fps: float = 10) -> Path:
+    """A video of numbered frames."""
+    with video_writer(path, fps) as write:
+        for number in range(frames):
+            write(np.repeat(numbered_frame(number, 0)[:, :, None], 3, axis=2))
+    return path
+
+
+def take_all(capture: Capture) -> list[LiveFrame]:
+    """Starts a capture and takes what it gives until it has ended."""
+    frames = []
+    capture.start()
+    try:
+        while not capture.finished:
+            if frame := capture.take(0.05):
+                frames.append(frame)
+    finally:
+        capture.close()
+    return frames
+
+
+def numbers(frames: list[LiveFrame]) -> list[int]:
+    return [read_number(frame.image_rgb)[0] for frame in frames]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "address", "name"),
+    [
+        ("0", "webcam", "0", "cam-0"),
+        ("/dev/video2", "webcam", "2", "cam-2"),
+        ("entrance=1", "webcam", "1", "entrance"),
+        ("-", "pipe", "-", "stdin"),
+        ("rtsp://admin:pw@door.local:554/live/main", "rtsp", None, "door-main"),
+        ("rtsp://192.168.1.20/stream1", "rtsp", None, "192.168.1.20-stream1"),
+        ("rtsps://cam.example.org", "rtsp", None, "cam"),
+        ("rtsp://10.0.0.5/user=admin&password=pw&channel=1.sdp", "rtsp", None, "10.0.0.5"),
+        ("http://[fe80::1]:8080/video.mjpg?token=1", "http", None, "fe80-1-video"),
+        ("https://example.org/hls/hall.m3u8", "http", None, "example-hall"),
+        ("http://example.org/a.ts", "http", None, "example-a"),
+        ("http://example.org/films/a%20b.mp4", "video_url", None, "example-a-b"),
+        ("hall=http://example.org/?a=b", "http", "http://example.org/?a=b", "hall"),
+    ],
+)
+def test_sources(text: str, kind: str, address: str | None, name: str) -> None:
+    spec = parse_source(text)
+    assert (spec.kind, spec.address, spec.name) == (kind, address or text, name)
+    assert parse_source(text, name="mine").name == "mine"
+
+
+def test_files_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("day=1.mp4", "Tür vorn.mp4", "…"):
+        Path(name).write_bytes(b"x")
+    assert [spec.name for spec in parse_sources(["day=1.mp4", "Tür vorn.mp4", "…", "d=day=1.mp4"])] == [
+        "day-1",
+        "T-r-vorn",
+        "video",
+        "d",
+    ]
+
+
+def test_names_become_unique() -> None:
+    specs = parse_sources(["rtsp://door/a", "rtsp://door/a", "door-a=0", "0", "/dev/video0"])
+    assert [spec.name for spec in specs] == ["door-a-2", "door-a-3", "door-a", "cam-0", "cam-0-2"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "error", "message"),
+    [
+        (["gone.mp4"], SourceError, "'gone.mp4': no such file"),
+        (["."], SourceError, "this is a folder"),
+        (["/dev/null"], SourceError, "no regular file"),
+        (["ftp://u:secret@host/a"], SourceError, r"ftp://\*\*\*@host/a: ftp:// cannot be watched"),
+        (["rtsp://u:secret@"], SourceError, "no URL of a server"),
+        (["http://host:99999/"], SourceError, "no URL of a server"),
+        (["", "0"], SourceError, "no such file"),
+        (["x\0y"], SourceError, "no such file"),
+        (["a=0", "a=1"], OptionError, "'a' names two sources"),
+        (["-", "-"], OptionError, "can be read once"),
+        ([], OptionError, "no source"),
+    ],
+)
+def test_what_cannot_be_watched(texts: list[str], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        open_captures(texts)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "-a", "x" * 41])
+def test_names_that_cannot_be_used(name: str) -> None:
+    with pytest.raises(OptionError, match="names no source"):
+        open_capture("0", name=name)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"stall_s": 0}, {"rtsp_transport": "quic"}, {"max_retries": -1}, {"stall_s": float("nan")}]
+)
+def test_settings_that_cannot_be_used(settings: dict[str, object]) -> None:
+    with pytest.raises(OptionError):
+        open_capture("0", **settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://admin:pw@host:554/a", "rtsp://***@host:554/a"),
+        ("rtsp://admin:p@w:d@host/a@b", "rtsp://***@host/a@b"),
+        ("http://host/v?user=me&pwd=secret&channel=1", "http://host/v?user=***&pwd=***&channel=1"),
+        ("rtsp://host/user=admin&password=pw&channel=1", "rtsp://host/user=***&password=***&channel=1"),
+        ("cannot open HTTP://me:pw@host, try", "cannot open HTTP://***@host, try"),
+        ("http://host/?monkey=1", "http://host/?monkey=1"),
+    ],
+)
+def test_credentials_are_hidden(text: str, shown: str) -> None:
+    assert without_credentials(text) == shown
+
+
+@given(st.text("abcXYZ09:@!$~.-_", min_size=1, max_size=12))
+def test_no_password_is_ever_shown(password: str) -> None:
+    spec = parse_source(f"rtsp://me:zq{password}@10.0.0.1/live")
+    assert "zq" not in spec.shown + spec.name
+
+
+def test_every_frame_of_a_file(tmp_path: Path) -> None:
+    capture = open_capture(str(film(tmp_path / "door.mp4")))
+    states: list[tuple[str, str, str]] = []
+    capture.on_state = lambda *change: states.append(change)
+    frames = take_all(capture)
+    assert not capture.live
+    assert numbers(frames) == [frame.index for frame in frames] == list(range(20))
+    assert {frame.source for frame in frames} == {"door"}
+    tenths = [number / 10 for number in range(20)]
+    assert [frame.time_s for frame in frames] == pytest.approx(tenths, abs=1e-3)
+    assert (frames[15].when - frames[5].when).total_seconds() == pytest.approx(1.0, abs=1e-3)
+    assert frames[0].when.tzinfo is not None
+    assert states == [("door", "live", ""), ("door", "ended", "")]
+    status = capture.status()
+    assert (status.frames, status.dropped, status.state, status.size) == (20, 0, "ended", (320, 240))
+
+
+def test_the_limit_thins_a_file_by_its_own_time(tmp_path: Path) -> None:
+    capture = open_capture(str(film(tmp_path / "door.mp4")))
+    capture.limit(5)
+    assert numbers(take_all(capture)) == list(range(0, 20, 2))
+    assert capture.status().dropped == 10
+
+
+def test_a_paced_file_takes_its_time(tmp_path: Path) -> None:
+    capture = open_capture(str(film(tmp_path / "door.mp4", frames=11)), pace=True)
+    began = time.monotonic()
+    frames = take_all(capture)
+    assert capture.live
+    assert time.monotonic() - began > 0.95  # ten frames of a tenth of a second after the first
+    assert numbers(frames) == sorted(set(numbers(frames)))
+    assert numbers(frames)[-1] == 10
+    assert capture.status().dropped == 11 - len(frames)
+    for frame in frames:
+        assert frame.time_s == pytest.approx(read_number(frame.image_rgb)[0] / 10, abs=1e-3)
+
+
+@pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)], ids=["90", "180", "270"])
+def test_turned_videos_are_turned_as_everywhere_else(tmp_path: Path, matrix: tuple[int, ...]) -> None:
+    data = bytearray(film(tmp_path / "door.mp4", frames=2).read_bytes())
+    a, b, c, d = (value << 16 for value in matrix)
+    place = data.index(b"tkhd") + 44  # the track's matrix, ISO/IEC 14496-12, 8.3.2
+    data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "turned.mp4").write_bytes(data)
+    capture = open_capture(str(tmp_path / "turned.mp4"))
+    ours = take_all(capture)[0].image_rgb
+    with Video(tmp_path / "turned.mp4") as video:
+        theirs = next(video.frames()).image_rgb
+    assert capture.status().size == (ours.shape[1], ours.shape[0])
+    assert ours.shape == theirs.shape == ((240, 320, 3) if matrix[0] else (320, 240, 3))
+    assert np.abs(ours.astype(int) - theirs).mean() < 4
+    assert np.abs(ours.astype(int) - np.rot90(ours, 2)).mean() > 20  # so that a wrong turn would be seen
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"no film" * 99, "no video"), (b"", "no video")])
+def test_files_that_are_no_videos(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "x.mp4").write_bytes(content)
+    with pytest.raises(SourceError, match=rf"x\.mp4: .*{reason}.*; get a complete copy"):
+        open_capture(str(tmp_path / "x.mp4")).start()
+
+
+def test_a_torn_video_gives_what_is_left(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
+    for number in range(20):
+        writer.write(np.repeat(numbered_frame(number, 0)[:, :, None], 3, axis=2))
+    writer.release()
+    whole = (tmp_path / "a.avi").read_bytes()
+    (tmp_path / "torn.avi").write_bytes(whole[: len(whole) // 2])
+    capture = open_capture(str(tmp_path / "torn.avi"))
+    found = numbers(take_all(capture))
+    assert found == list(range(len(found)))
+    assert 5 < len(found) < 15
+    assert capture.status().state == "ended"
+
+
+def test_closing_early_leaves_no_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    capture = open_capture(str(film(tmp_path / "door.mp4")))
+    capture.start()
+    assert capture.take(PATIENCE_S) is not None
+    capture.close()
+    assert threading.active_count() == before
+    assert capture.take(1.0) is None
+    assert capture.finished
+
+
+def test_a_webcam_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if sys.platform != "linux":
+        pytest.skip("only Linux tells which webcams there are")
+    monkeypatch.setattr("maskwatch.live.webcam._DEVICES", tmp_path)
+    with pytest.raises(SourceError, match=r"^7: no webcam of this number, this machine has none; check the"):
+        open_capture("7").start()
+    for name in ("video0", "video2"):
+        (tmp_path / name).touch()
+    with pytest.raises(SourceError, match="there are 0, 2;"):
+        open_capture("7").start()
+
+
+class DrawnWebcam:
+    """`cv2.VideoCapture` of a webcam that gives frames until `unplugged`, and can be plugged in again."""
+
+    unplugged = threading.Event()
+    retrieved = 0
+
+    def __init__(self, number: int, _: int) -> None:
+        self.number = 0
+
+    def isOpened(self) -> bool:
+        return not self.unplugged.is_set()
+
+    def set(self, *_: object) -> bool:
+        return False
+
+    def grab(self) -> bool:
+        self.number += 1
+        return not self.unplugged.wait(0.01)
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        type(self).retrieved += 1
+        return True, np.full((48, 64, 3), (255, self.number % 256, 7), np.uint8)  # BGR
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.fixture
+def webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[DrawnWebcam]:
+    (tmp_path / "video3").touch()
+    monkeypatch.setattr("maskwatch.live.webcam._DEVICES", tmp_path)
+    monkeypatch.setattr("cv2.VideoCapture", DrawnWebcam)
+    DrawnWebcam.unplugged.clear()
+    DrawnWebcam.retrieved = 0
+    return DrawnWebcam
+
+
+def test_a_webcam_that_is_unplugged_and_comes_back(webcam: type[DrawnWebcam]) -> None:
+    capture = open_capture("3", first_wait_s=0.02, longest_wait_s=0.05)
+    capture.start()
+    try:
+        frame = capture.take(PATIENCE_S)
+        assert frame is not None
+        assert tuple(frame.image_rgb[0, 0, ::2]) == (7, 255)
+        webcam.unplugged.set()
+        await_state(capture, "waiting")
+        assert "has it been unplugged" in capture.status().error or "plugged in" in capture.status().error
+        webcam.unplugged.clear()
+        await_state(capture, "live")
+        assert capture.status().reconnects == 1
+        assert capture.status().error == ""
+    finally:
+        capture.close()
+
+
+def test_a_limit_saves_the_decoding_of_a_webcam(webcam: type[DrawnWebcam]) -> None:
+    capture = open_capture("3")
+    capture.limit(2)
+    capture.start()
+    try:
+        for _ in range(3):
+            assert capture.take(PATIENCE_S) is not None
+    finally:
+        capture.close()
+    status = capture.status()
+    assert status.frames > 20
+    assert webcam.retrieved < status.frames / 2
+    assert status.dropped >= status.frames - webcam.retrieved
+
+
+def await_state(capture: Capture, state: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while capture.status().state != state:
+        assert time.monotonic() < deadline, capture.status()
+        capture.take(0.01)
+
+
+def test_a_real_webcam() -> None:
+    devices = sorted(Path("/dev").glob("video[0-9]*"))
+    if not devices:
+        pytest.skip("no /dev/video*: this machine has no webcam and no v4l2loopback")
+    number = devices[0].name.removeprefix("video")
+    if not cv2.VideoCapture(int(number)).grab():
+        pytest.skip(f"{devices[0]} gives no pictures")
+    capture = open_capture(number)
+    capture.start()
+    try:
+        frame = capture.take(PATIENCE_S)
+        assert frame is not None
+        assert frame.image_rgb.ndim == 3
+    finally:
+        capture.close()
+
+
+def test_backoff_doubles_up_to_its_cap() -> None:
+    backoff = Backoff(1, 30)
+    for longest in (1, 2, 4, 8, 16, 30, 30):
+        assert longest / 2 <= backoff.next_wait() <= longest
+    backoff.tries = 10_000
+    assert backoff.next_wait() <= 30
+    backoff.reset()
+    assert backoff.next_wait() <= 1
+    assert len({Backoff().next_wait() for _ in range(20)}) > 10
+
+
+def test_rate() -> None:
+    rate = Rate(5)
+    passed = []
+    for time_s in np.arange(0, 2, 0.04):
+        if not rate.remaining(time_s):
+            rate.passed(time_s)
+            passed.append(time_s)
+    assert passed == pytest.approx(np.arange(0, 2, 0.2))
+    assert Rate().remaining(5) == 0
+    rate.passed(100.0)  # long after it was due
+    assert rate.remaining(100.0) == 0
+    rate.passed(100.0)
+    assert rate.remaining(100.0) == pytest.approx(0.2)
+    for fps in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(OptionError, match="frames per second"):
+            Rate(fps)
+
+
+def test_pace_holds_frames_back_and_knows_jumps() -> None:
+    pace, never = Pace(), threading.Event()
+    began = time.monotonic()
+    for pts_s in (1000.0, 1000.3, 5000.0, 5000.2):  # the third is a jump: a new schedule
+        pace.hold(pts_s, never)
+    assert 0.5 <= time.monotonic() - began < 8
+    never.set()
+    began = time.monotonic()
+    pace.hold(5009.0, never)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("slip", [True, False])
+def test_pace_after_a_stall(slip: bool) -> None:
+    pace, never = Pace(slip), threading.Event()
+    pace.hold(0.0, never)
+    time.sleep(1.5)
+    began = time.monotonic()
+    pace.hold(0.1, never)  # late
+    pace.hold(1.1, never)
+    assert (time.monotonic() - began >= 1.0) == slip
+
+
+def test_a_mailbox_holds_the_newest() -> None:
+    told: list[int] = []
+    box: Mailbox[int] = Mailbox(keep_all=False, on_put=lambda: told.append(1))
+    assert box.take() is None
+    for item in (1, 2, 3):
+        box.put(item)
+    assert (box.take(), box.take(), box.dropped, len(told)) == (3, None, 2, 3)
+    box.put(4)
+    box.close()
+    box.put(5)
+    assert box.take(1.0) is None
+
+
+def test_a_mailbox_that_keeps_all_waits() -> None:
+    box: Mailbox[int] = Mailbox(keep_all=True, on_put=lambda: None)
+    thread = threading.Thread(target=lambda: [box.put(item) for item in range(50)])
+    thread.start()
+    assert [box.take(PATIENCE_S) for _ in range(50)] == list(range(50))
+    thread.join()
+    box.put(50)
+    thread = threading.Thread(target=box.put, args=(51,))
+    thread.start()
+    box.close()  # and whoever waits goes on
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert box.dropped == 0
+
+
+def test_stamps_never_go_back() -> None:
+    stamps = Stamps(of_file=True)
+    times = [stamps.stamp(0.0, pts)[0] for pts in (10.0, 10.5, None, 10.2, 11.0)]
+    assert times == pytest.approx([0.0, 0.5, 0.54, 0.54, 1.0])
+    stamps = Stamps(of_file=False)
+    now = time.monotonic()
+    assert [stamps.stamp(now + later, None)[0] for later in (5, 3, 6)] == pytest.approx([5, 5, 6], abs=0.1)
