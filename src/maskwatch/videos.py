@@ -13,6 +13,7 @@ import numpy as np
 
 from maskwatch.errors import OutputError, SourceError
 from maskwatch.images import UInt8Array
+from maskwatch.mp4 import Mp4Writer
 from maskwatch.outputs import replacing
 
 _DEFAULT_FPS = 25.0  # for files that give no sensible rate of their own
@@ -87,7 +88,7 @@ class Video:
 
 @contextlib.contextmanager
 def video_writer(path: Path, fps: float) -> Iterator[Callable[[UInt8Array], None]]:
-    """Gives a function that appends a frame (H, W, 3) RGB to an MP4 file (MPEG-4 part 2).
+    """Gives a function that appends a frame (H, W, 3) RGB to an MP4 file that browsers play.
 
     The file appears under its name when the block ends without an error; all frames have the first one's
     size.
@@ -95,32 +96,27 @@ def video_writer(path: Path, fps: float) -> Iterator[Callable[[UInt8Array], None
     Raises:
         OutputError: the file cannot be written.
     """
-    writer: cv2.VideoWriter | None = None
+    writer: Mp4Writer | None = None
+    frames = 0
     with replacing(path) as part:
 
         def write(image_rgb: UInt8Array) -> None:
-            nonlocal writer
+            nonlocal writer, frames
             if writer is None:
-                writer = _open_writer(part, path, fps, image_rgb)
-            writer.write(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))
+                height, width = image_rgb.shape[:2]
+                writer = Mp4Writer(part, fps, (width, height), shown=path)
+            writer.add(image_rgb, frames / fps)
+            frames += 1
 
         try:
             yield write
-        finally:
+        except BaseException:
             if writer is not None:
-                writer.release()
-        if writer is not None and not part.exists():
-            raise OutputError(f"{path}: OpenCV has written nothing; choose another --out folder")
-
-
-def _open_writer(part: Path, path: Path, fps: float, image_rgb: UInt8Array) -> cv2.VideoWriter:
-    height, width = image_rgb.shape[:2]
-    writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
-    if not writer.isOpened():
-        raise OutputError(
-            f"{path}: OpenCV cannot write a video of {width}x{height} here; choose another --out folder"
-        )
-    return writer
+                with contextlib.suppress(OutputError):  # the first error is the one to tell
+                    writer.close()
+            raise
+        if writer is not None:
+            writer.close()
 
 
 def _check_readable(path: Path) -> None:

@@ -14,6 +14,9 @@ Sources = Annotated[
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write drawn pictures and videos here.")
 ]
+Blur = Annotated[
+    bool, typer.Option("--blur", help="Make every face in what --out writes unrecognisable, unsure ones too.")
+]
 Json = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write records as JSON; - for stdout.")
 ]
@@ -44,6 +47,7 @@ Threads = Annotated[
 def detect(
     sources: Sources,
     out: Out = None,
+    blur: Blur = False,
     json_file: Json = None,
     csv_file: Csv = None,
     threshold: Threshold = None,
@@ -66,6 +70,7 @@ def detect(
     job = Job.plan(
         sources,
         out=out,
+        blur=blur,
         json_file=json_file,
         csv_file=csv_file,
         threshold=threshold,

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import supervision as sv
 
+from maskwatch.cli.drawn import DrawnVideo, Painter
 from maskwatch.cli.options import parse_names, parse_threshold
 from maskwatch.cli.report import Report, VideoTally
 from maskwatch.detector import BATCH_SIZE, Detector
 from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
-from maskwatch.images import UInt8Array
 from maskwatch.models import DEFAULT_MODEL, embedded_of_size
 from maskwatch.outputs import check_targets, make_folder, plan_targets
 from maskwatch.records import CsvWriter, JsonWriter, RecordWriter, Result, Writers, open_target
-from maskwatch.render import draw, save_picture
+from maskwatch.render import save_picture
 from maskwatch.sources import Source, find_sources
 from maskwatch.videos import Frame, Video, video_writer
 
@@ -30,6 +30,7 @@ class Job:
     detector: Detector
     sources: Sequence[Source]
     targets: dict[Source, Path]
+    painter: Painter
     class_ids: frozenset[int]
     json_file: str | None
     csv_file: str | None
@@ -40,6 +41,7 @@ class Job:
         specs: Sequence[str],
         *,
         out: Path | None,
+        blur: bool,
         json_file: str | None,
         csv_file: str | None,
         threshold: str | None,
@@ -56,6 +58,8 @@ class Job:
             MaskwatchError: any of this fails; nothing has been written then.
         """
         thresholds = parse_threshold(threshold)
+        if blur and out is None:
+            raise OptionError("--blur changes the pictures that --out writes; add --out DIR")
         sources = find_sources(specs, leave_out=out)
         targets = plan_targets(sources, out) if out else {}
         files = [Path(name) for name in (json_file, csv_file) if name and name != "-"]
@@ -71,7 +75,8 @@ class Job:
             class_agnostic=False if per_class_nms else None,
             threads=threads,
         )
-        return cls(detector, sources, targets, _class_ids(detector, classes), json_file, csv_file)
+        painter = Painter(detector, blurred=blur)
+        return cls(detector, sources, targets, painter, _class_ids(detector, classes), json_file, csv_file)
 
     def run(self) -> int:
         """Does the work; returns the number of sources that had to be skipped."""
@@ -96,9 +101,11 @@ class Job:
             self._detect_video(source, report, writers)
             return
         image_rgb = source.load_picture()
-        detections = self._kept(self.detector(image_rgb))
+        found = self.detector(image_rgb)
+        detections = self._kept(found)
         if source in self.targets:
-            save_picture(draw(image_rgb, detections), self.targets[source])
+            (hidden_xyxy,) = self.painter.to_hide([image_rgb], [found])
+            save_picture(self.painter.paint(image_rgb, detections, hidden_xyxy), self.targets[source])
         writers.add(Result(source.name, image_rgb.shape[1], image_rgb.shape[0], detections))
         report.picture(source.name, detections)
 
@@ -109,34 +116,35 @@ class Job:
         with contextlib.ExitStack() as stack:
             video = stack.enter_context(Video(source.path))
             advance = stack.enter_context(report.frames(video.frame_count))
-            write = self._drawn_video(source, video.fps, stack)
+            drawn = self._drawn_video(source, video.fps, stack)
             try:
-                for frame, detections in self._frames(video):
+                for frame, detections in self._frames(video, drawn):
                     height, width = frame.image_rgb.shape[:2]
                     writers.add(Result(source.name, width, height, detections, frame.index, frame.time_s))
-                    if write:
-                        write(draw(frame.image_rgb, detections))
                     tally.add(report.count(detections))
                     advance()
             except SourceError as error:  # caught in here, so that the drawn video is kept
                 broken = error
+            if drawn:
+                drawn.finish()
         if tally.frames:
             report.video(tally)
         if broken:
             raise broken
 
-    def _frames(self, video: Video) -> Iterator[tuple[Frame, sv.Detections]]:
+    def _frames(self, video: Video, drawn: DrawnVideo | None) -> Iterator[tuple[Frame, sv.Detections]]:
         for batch in _batches(video.frames()):
             found = self.detector([frame.image_rgb for frame in batch])
-            yield from zip(batch, map(self._kept, found), strict=True)
+            kept = [self._kept(detections) for detections in found]
+            if drawn:
+                drawn.add(batch, found, kept)
+            yield from zip(batch, kept, strict=True)
 
-    def _drawn_video(
-        self, source: Source, fps: float, stack: contextlib.ExitStack
-    ) -> Callable[[UInt8Array], None] | None:
+    def _drawn_video(self, source: Source, fps: float, stack: contextlib.ExitStack) -> DrawnVideo | None:
         if source not in self.targets:
             return None
         make_folder(self.targets[source].parent)
-        return stack.enter_context(video_writer(self.targets[source], fps))
+        return DrawnVideo(self.painter, stack.enter_context(video_writer(self.targets[source], fps)))
 
     def _kept(self, detections: sv.Detections) -> sv.Detections:
         if detections.class_id is None or len(self.class_ids) == len(self.detector.class_names):

@@ -1,0 +1,78 @@
+"""What `maskwatch detect --out` writes: boxes drawn in and, with `--blur`, nobody who can be recognised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import supervision as sv
+
+from maskwatch.blur import blur, cover_thresholds
+from maskwatch.cover import Boxes, Cover
+from maskwatch.detector import Detector
+from maskwatch.images import UInt8Array
+from maskwatch.render import draw
+from maskwatch.videos import Frame
+
+_Drawing: TypeAlias = tuple[UInt8Array, sv.Detections]
+
+
+class Painter:
+    """Draws detections into pictures, and hides faces first if that is wanted.
+
+    Args:
+        detector: finds the faces to hide, the unsure ones too.
+        blurred: whether to hide them.
+    """
+
+    def __init__(self, detector: Detector, *, blurred: bool) -> None:
+        self._detector, self.blurred = detector, blurred
+
+    def to_hide(self, images_rgb: list[UInt8Array], found: Sequence[sv.Detections]) -> list[Boxes]:
+        """Boxes (N, 4) to hide in each picture, in which `found` is known already; none without `blurred`.
+
+        The network runs once more for them. The results of one run with lower scores would not do for the
+        records: an unsure box can win over the one that counts.
+        """
+        if not self.blurred:
+            return [np.zeros((0, 4))] * len(images_rgb)
+        faint = self._detector(images_rgb, threshold=cover_thresholds(self._detector.thresholds))
+        return [
+            np.concatenate([one.xyxy, other.xyxy]).astype(np.float64)
+            for one, other in zip(faint, found, strict=True)
+        ]
+
+    def paint(self, image_rgb: UInt8Array, detections: sv.Detections, hidden_xyxy: Boxes) -> UInt8Array:
+        """A copy of the picture in which boxes are hidden and detections drawn."""
+        return draw(blur(image_rgb, hidden_xyxy) if self.blurred else image_rgb, detections)
+
+
+class DrawnVideo:
+    """A video that is being drawn. Frames wait until it is known where their faces are, see `Cover`."""
+
+    def __init__(self, painter: Painter, write: Callable[[UInt8Array], None]) -> None:
+        self._painter, self._write = painter, write
+        self._cover: Cover[_Drawing] | None = Cover() if painter.blurred else None
+
+    def add(
+        self, frames: Sequence[Frame], found: Sequence[sv.Detections], drawn: Sequence[sv.Detections]
+    ) -> None:
+        """Takes the next frames: all that was found in each, and what of it is drawn."""
+        boxes = self._painter.to_hide([frame.image_rgb for frame in frames], found)
+        for frame, detections, boxes_xyxy in zip(frames, drawn, boxes, strict=True):
+            drawing = (frame.image_rgb, detections)
+            if self._cover is None:
+                self._paint(drawing, boxes_xyxy)
+            else:
+                for known, hidden_xyxy in self._cover.add(drawing, frame.time_s, boxes_xyxy):
+                    self._paint(known, hidden_xyxy)
+
+    def finish(self) -> None:
+        """Writes the frames that still wait."""
+        if self._cover is not None:
+            for known, hidden_xyxy in self._cover.finish():
+                self._paint(known, hidden_xyxy)
+
+    def _paint(self, drawing: _Drawing, hidden_xyxy: Boxes) -> None:
+        self._write(self._painter.paint(*drawing, hidden_xyxy))
