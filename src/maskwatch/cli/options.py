@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from maskwatch.errors import OptionError
+from maskwatch.models import DEFAULT_MODEL, embedded_of_size
 
 
 def parse_threshold(text: str | None) -> float | dict[str, float] | None:
@@ -41,3 +42,16 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise OptionError(f"--size {text!r} is no size; write 640, or 480x640 for height x width")
     return int(parts[0]), int(parts[-1])
+
+
+def pick_model(model: str | None, size: int | None, default: str = DEFAULT_MODEL) -> str:
+    """The model that `--model` names or `--size` picks among the embedded ones.
+
+    Raises:
+        OptionError: both are given, or no embedded model has this size.
+    """
+    if size is None:
+        return model or default
+    if model is not None:
+        raise OptionError(f"--size {size} picks an embedded model, --model {model} names one; give only one")
+    return embedded_of_size(size)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import supervision as sv
 
 from maskwatch.images import FloatArray
@@ -56,11 +57,13 @@ class Scene:
         people: all who are there, those included who are out of sight for a moment.
         events: in the order in which they happened.
         detections: the faces that count, with `tracker_id` (-1 for one that is nobody yet).
+        tracks: (N,) the number of each face that came in, the unsure ones too; -1 for nobody.
     """
 
     people: tuple[Person, ...]
     events: tuple[Event, ...]
     detections: sv.Detections
+    tracks: npt.NDArray[np.int64]
 
 
 @dataclass
@@ -128,7 +131,8 @@ class People:
                 self._alerts.forget(number)
                 del self._known[number]
         people = tuple(self._person(frame.time_s, *item) for item in sorted(self._known.items()))
-        return Scene(people, tuple(events), self._detections(faces, numbers))
+        tracks = np.where(numbers == NOBODY, -1, numbers).astype(np.int64)
+        return Scene(people, tuple(events), self._detections(faces, tracks), tracks)
 
     def finish(self, last: LiveFrame) -> tuple[Event, ...]:
         """Ends what is going on: alerts as "stopped", and the minute that has begun.
@@ -285,13 +289,13 @@ class People:
             alert=self._alerts.of(number) is not None,
         )
 
-    def _detections(self, faces: Faces, numbers: Any) -> sv.Detections:
+    def _detections(self, faces: Faces, tracks: npt.NDArray[np.int64]) -> sv.Detections:
         kept = np.flatnonzero(faces.counts)
         class_ids = faces.class_ids[kept]
         return sv.Detections(
             xyxy=faces.boxes_xyxy[kept],
             confidence=faces.scores[kept, class_ids],
             class_id=class_ids,
-            tracker_id=np.where(numbers[kept] == NOBODY, -1, numbers[kept]),
+            tracker_id=tracks[kept],
             data={"class_name": np.array(self._names)[class_ids]},
         )

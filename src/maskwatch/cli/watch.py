@@ -1,0 +1,189 @@
+"""`maskwatch watch`: cameras, streams and videos in; people and events out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from maskwatch.cli.options import parse_names, parse_threshold, pick_model
+from maskwatch.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from maskwatch.live.plan import WatchPlan
+
+LIVE_MODEL = "maskwatch-320"
+"""A camera shows large faces, where it is as good as the other, and it is several times as fast."""
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE",
+        help="Webcam number, /dev/video*, rtsp:// or http(s):// stream, video file, - for a pipe; "
+        "NAME=SOURCE names it.",
+    ),
+]
+Fps = Annotated[
+    float | None, typer.Option(metavar="N", help="At most so many frames a second of each source.")
+]
+Pace = Annotated[bool, typer.Option("--pace", help="Play a video file at its own pace, as a camera would.")]
+Transport = Annotated[str, typer.Option(metavar="tcp|udp", help="How RTSP carries its pictures.")]
+Zones = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Zones and lines, see `maskwatch zones`."),
+]
+Dwell = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="How long a state lasts before it is an alert.")
+]
+Cooldown = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="How long after an alert no other comes for a person.")
+]
+Alert = Annotated[
+    str | None,
+    typer.Option(metavar="CLASSES", help="States that are alerts. Default: no_mask,mask_incorrect."),
+]
+Events = Annotated[
+    Path | None, typer.Option("--events", metavar="FILE", help="Append events to a JSON Lines file.")
+]
+Database = Annotated[
+    Path | None, typer.Option("--db", metavar="FILE", help="Store events in SQLite, for `maskwatch events`.")
+]
+Webhook = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Send events by HTTP; secret in MASKWATCH_WEBHOOK_SECRET."),
+]
+Mqtt = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="mqtt://user@host/prefix; password in MASKWATCH_MQTT_PASSWORD."),
+]
+Notify = Annotated[bool, typer.Option("--notify", help="A desktop notification for each alert.")]
+Sound = Annotated[bool, typer.Option("--sound", help="A sound for each alert.")]
+Shell = Annotated[
+    str | None, typer.Option(metavar="COMMAND", help="Run for each alert, with its JSON on standard input.")
+]
+Send = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SINK=KINDS", help="Which events a sink gets, e.g. notify=alert,crossing or mqtt=all."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print events as JSON Lines, nothing else.")]
+Show = Annotated[bool, typer.Option("--show", help="Open a window; q closes it.")]
+SaveVideo = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write what was seen as MP4, faces blurred."),
+]
+Thumbnails = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Store a picture of each alert, faces blurred.")
+]
+KeepFaces = Annotated[bool, typer.Option("--keep-faces", help="Do not blur faces in what is stored.")]
+Retain = Annotated[
+    float | None, typer.Option(metavar="DAYS", help="Delete what this command stored, once so old.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Name of an embedded model, or a file. Default: maskwatch-320."),
+]
+Size = Annotated[int | None, typer.Option(metavar="PIXELS", help="Take the embedded model of this size.")]
+Threshold = Annotated[
+    str | None,
+    typer.Option(metavar="SCORE", help="Scores above it count: 0.5, or mask=0.6,no_mask=0.3."),
+]
+Threads = Annotated[
+    int | None, typer.Option(metavar="N", help="Threads of the network. Default: one a core.")
+]
+
+
+def watch(
+    sources: Sources,
+    fps: Fps = None,
+    pace: Pace = False,
+    transport: Transport = "tcp",
+    zones: Zones = None,
+    dwell: Dwell = None,
+    cooldown: Cooldown = None,
+    alert: Alert = None,
+    events: Events = None,
+    db: Database = None,
+    webhook: Webhook = None,
+    mqtt: Mqtt = None,
+    notify: Notify = False,
+    sound: Sound = False,
+    shell: Shell = None,
+    send: Send = None,
+    json_lines: Json = False,
+    show: Show = False,
+    save_video: SaveVideo = None,
+    thumbnails: Thumbnails = None,
+    keep_faces: KeepFaces = False,
+    retain: Retain = None,
+    model: Model = None,
+    size: Size = None,
+    threshold: Threshold = None,
+    threads: Threads = None,
+) -> None:
+    """Watch cameras, streams and videos: who wears no mask, and for how long.
+
+    One event for one person, not one for each frame. Nothing is stored unless asked for. Ctrl-C and SIGTERM
+    end it well: exit status 0, or 1 when a source had to be given up.
+
+    Example: maskwatch watch door=rtsp://camera.local/stream --db events.sqlite --notify
+    """
+    plan = _plan(
+        model=pick_model(model, size, default=LIVE_MODEL),
+        sources=tuple(sources),
+        threshold=parse_threshold(threshold),
+        threads=threads,
+        fps=fps,
+        capture={"pace": pace, "rtsp_transport": transport},
+        alerts={"dwell_s": dwell, "cooldown_s": cooldown},
+        alert_classes=parse_names(alert),
+        zones=zones,
+        sinks={
+            "events": events,
+            "db": db,
+            "webhook": webhook,
+            "mqtt": mqtt,
+            "notify": notify,
+            "sound": sound,
+            "shell": shell,
+        },
+        send=send or [],
+        save_video=save_video,
+        thumbnails=thumbnails,
+        keep_faces=keep_faces,
+        retain_days=retain,
+        json_lines=json_lines,
+        show=show,
+    )
+    from maskwatch.live.plan import run_watch
+
+    if not run_watch(plan):
+        raise typer.Exit(1)
+
+
+def _plan(
+    *,
+    capture: dict[str, Any],
+    alerts: dict[str, float | None],
+    alert_classes: tuple[str, ...] | None,
+    sinks: dict[str, Any],
+    send: list[str],
+    **rest: Any,
+) -> WatchPlan:
+    try:
+        from maskwatch.live.alerts import AlertSettings
+        from maskwatch.live.capture import CaptureSettings
+        from maskwatch.live.people_settings import PeopleSettings
+        from maskwatch.live.plan import WatchPlan
+        from maskwatch.live.sinks.settings import SinkSettings, parse_kinds
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"maskwatch watch (module {error.name})", "live") from None
+    given = {name: value for name, value in alerts.items() if value is not None}
+    return WatchPlan(
+        capture=CaptureSettings(**capture),
+        people=PeopleSettings(alerts=AlertSettings(**given), alert_classes=alert_classes),
+        sinks=SinkSettings(**sinks, kinds=parse_kinds(send)),
+        **rest,
+    )

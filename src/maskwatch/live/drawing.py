@@ -1,0 +1,69 @@
+"""People and places → a drawn picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import supervision as sv
+
+from maskwatch.images import UInt8Array
+from maskwatch.live.lines import duration, shown_state
+from maskwatch.live.people import Person
+from maskwatch.live.zones import Places, Shares
+from maskwatch.render import draw
+
+_UNDECIDED = "undecided"
+_PLACES_RGB = (255, 255, 255)
+_EDGE_RGB = (0, 0, 0)
+
+
+def draw_people(
+    image_rgb: UInt8Array, people: Sequence[Person], class_names: Sequence[str], places: Places | None = None
+) -> UInt8Array:
+    """Draws who is in sight, with number, state and how long it has lasted, into a copy of (H, W, 3) RGB."""
+    seen = [person for person in people if person.seen and person.state is not None]
+    image_rgb = image_rgb if places is None else draw_places(image_rgb, places)
+    if not seen:
+        return image_rgb.copy()
+    labels = [f"{p.track} {shown_state(p.state)} {duration(p.since_s)}" for p in seen]
+    return draw(
+        image_rgb,
+        sv.Detections(
+            xyxy=np.array([person.box_xyxy for person in seen], np.float32),
+            class_id=np.array([class_names.index(str(person.state)) for person in seen]),
+            data={"class_name": np.array(labels)},
+        ),
+    )
+
+
+def draw_places(image_rgb: UInt8Array, places: Places) -> UInt8Array:
+    """Draws zones as outlines and lines with an arrow in the direction of `in` into a copy."""
+    canvas = image_rgb.copy()
+    for zone in places.zones:
+        _draw_line(canvas, zone.points, closed=True)
+    for line in places.lines:
+        _draw_line(canvas, line.points, closed=False)
+        (x1, y1), (x2, y2) = (_pixel(point, canvas) for point in line.points)
+        middle = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
+        # The right of who looks along the line, with y pointing down.
+        normal = np.array([y1 - y2, x2 - x1]) / max(1.0, float(np.hypot(x2 - x1, y2 - y1)))
+        end = middle + normal * 0.06 * min(canvas.shape[:2])
+        for color, width in ((_EDGE_RGB, 3), (_PLACES_RGB, 1)):
+            cv2.arrowedLine(
+                canvas, tuple(middle.round().astype(int)), tuple(end.round().astype(int)), color, width,
+                cv2.LINE_AA, tipLength=0.4,
+            )  # fmt: skip
+    return canvas
+
+
+def _draw_line(canvas: UInt8Array, points: Shares, *, closed: bool) -> None:
+    corners = np.array([_pixel(point, canvas) for point in points], np.int32)
+    for color, width in ((_EDGE_RGB, 3), (_PLACES_RGB, 1)):
+        cv2.polylines(canvas, [corners], closed, color, width, cv2.LINE_AA)
+
+
+def _pixel(point: tuple[float, float], canvas: UInt8Array) -> tuple[int, int]:
+    height, width = canvas.shape[:2]
+    return round(point[0] * (width - 1)), round(point[1] * (height - 1))

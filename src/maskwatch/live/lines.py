@@ -1,0 +1,45 @@
+"""An event as one line for a person to read."""
+
+from __future__ import annotations
+
+from maskwatch.live.events import Event
+
+
+def line(event: Event) -> str:
+    """For example `12:03:44 door: person 7 no mask for 2 s in entrance (91%)`.
+
+    The time is that of the event in its own time zone, and the state as `render` writes it.
+    """
+    return f"{event.time:%H:%M:%S} {event.source}: {_what(event)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `4 s`, `2 min 05 s`, `1 h 12 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def shown_state(state: str | None) -> str:
+    """A class name for a reader: `no mask`, and `undecided` for None."""
+    return "undecided" if state is None else state.replace("_", " ")
+
+
+def _what(event: Event) -> str:
+    if event.kind == "source":
+        return f"{event.state}" + (f": {event.reason}" if event.reason else "")
+    if event.kind == "minute":
+        return f"counts of {event.time:%H:%M}"
+    person = f"person {event.track}"
+    if event.kind == "crossing":
+        return f"{person} went {event.direction} over {event.line} ({shown_state(event.state)})"
+    lasted = "" if event.duration_s is None else f" for {duration(event.duration_s)}"
+    place = f" in {event.zone}" if event.zone else ""
+    if event.kind == "alert":
+        sure = "" if event.score is None else f" ({min(99, int(100 * event.score))}%)"
+        return f"{person} {shown_state(event.state)}{lasted}{place}{sure}"
+    why = {"changed": "no longer", "left": "gone,", "stopped": "still"}.get(event.reason or "", "no longer")
+    return f"{person} {why} {shown_state(event.state)} after{lasted.removeprefix(' for')}{place}"

@@ -1,0 +1,250 @@
+"""A whole run of watching: everything is checked first, then the parts are opened, joined and closed."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from maskwatch.detector import Threshold
+from maskwatch.errors import OptionError
+from maskwatch.live.capture import Capture, CaptureSettings, open_captures
+from maskwatch.live.faces import FaceFinder
+from maskwatch.live.people import People
+from maskwatch.live.people_settings import PeopleSettings
+from maskwatch.live.recorder import PART_S, Recorder
+from maskwatch.live.recording import Pictures, Recording
+from maskwatch.live.retention import Kept, Retention, kept_logs, kept_recordings, kept_thumbnails
+from maskwatch.live.screen import JsonLines, PlainLines, Screen
+from maskwatch.live.sinks.delivery import Delivery
+from maskwatch.live.sinks.settings import SinkSettings, open_delivery
+from maskwatch.live.sinks.sqlite import EventStore
+from maskwatch.live.thumbnails import Thumbnails
+from maskwatch.live.totals import Totals
+from maskwatch.live.watch import Outlets, Viewer, Watch
+from maskwatch.live.window import Window, check_display
+from maskwatch.live.zones import Places
+from maskwatch.live.zones_file import check_sources, read_places
+
+_RECORDED_FPS = 25.0
+"""Of recordings of sources that do not say; frames have their own times, so it only sets the key frames."""
+
+
+@dataclass(frozen=True)
+class WatchPlan:
+    """What a user wants watched, and how.
+
+    Attributes:
+        sources: as `open_captures` takes them.
+        model, threshold, threads: as `FaceFinder` takes them.
+        fps: limit on the frames per second of each source; None for none.
+        zones: a file of zones and lines.
+        save_video: MP4 file; with several sources each gets its name added.
+        thumbnails: folder for pictures of alerts.
+        keep_faces: leave faces in stored pictures as they are.
+        retain_days: delete what is stored once it is so old; None for never.
+        json_lines: print events as JSON Lines.
+        show: open a window.
+    """
+
+    sources: tuple[str, ...]
+    model: str
+    threshold: Threshold | None = None
+    threads: int | None = None
+    fps: float | None = None
+    capture: CaptureSettings = field(default_factory=CaptureSettings)
+    people: PeopleSettings = field(default_factory=PeopleSettings)
+    zones: Path | None = None
+    sinks: SinkSettings = field(default_factory=SinkSettings)
+    save_video: Path | None = None
+    thumbnails: Path | None = None
+    keep_faces: bool = False
+    retain_days: float | None = None
+    json_lines: bool = False
+    show: bool = False
+
+    def __post_init__(self) -> None:
+        if self.save_video is not None and self.save_video.suffix.lower() != ".mp4":
+            raise OptionError(
+                f"--save-video {self.save_video}: only MP4 is written; name a file ending in .mp4"
+            )
+        if self.keep_faces and self.save_video is None and self.thumbnails is None:
+            raise OptionError("--keep-faces changes what is stored; add --save-video or --thumbnails")
+        stored = (self.save_video, self.thumbnails, self.sinks.db, self.sinks.events)
+        if self.retain_days is not None and not any(stored):
+            raise OptionError(
+                "--retain deletes what this command stored; add --db, --events, --thumbnails or --save-video"
+            )
+        if self.show:
+            check_display()
+
+
+def run_watch(plan: WatchPlan) -> bool:
+    """Watches until the sources have ended, or Ctrl-C or SIGTERM; True when no source was given up.
+
+    Raises:
+        MaskwatchError: something of the plan cannot be done; nothing has been watched then.
+    """
+    captures = open_captures(plan.sources, plan.capture)
+    names = [capture.name for capture in captures]
+    places = _places(plan, names)
+    finder = FaceFinder(plan.model, threshold=plan.threshold, threads=plan.threads)
+    run = uuid.uuid4().hex[:12]
+    people = {name: People(name, run, finder.metadata, plan.people, places[name]) for name in names}
+    with contextlib.ExitStack() as stack:
+        trouble = partial(_print_trouble, Console(stderr=True, highlight=False))
+        delivery = stack.enter_context(open_delivery(plan.sinks, on_trouble=trouble))
+        run_parts = _Run(plan, captures, finder, people, places, run, delivery, trouble)
+        return run_parts.go(stack)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The parts of one run, and how they hang together."""
+
+    plan: WatchPlan
+    captures: list[Capture]
+    finder: FaceFinder
+    people: Mapping[str, People]
+    places: Mapping[str, Places]
+    run: str
+    delivery: Delivery
+    trouble: Callable[[str, str], None]
+
+    def go(self, stack: contextlib.ExitStack) -> bool:
+        classes = self.finder.metadata.classes
+        totals = Totals(classes)
+        viewers: list[Viewer] = [totals]
+        pictures = self._pictures()
+        watch = Watch(
+            self.captures,
+            self.finder,
+            self.people,
+            self.run,
+            Outlets(
+                put=self.delivery.put,
+                viewers=viewers,  # still filled below: some viewers need the watch
+                thumbnail=None if pictures is None else pictures.store,
+                chores=self._chores(),
+            ),
+            self.plan.fps,
+        )
+        if pictures is not None:
+            viewers.append(pictures)
+        if self.plan.save_video is not None:
+            recording = Recording(self._recorders(self.plan.save_video), self.places, classes, self.trouble)
+            viewers.append(stack.enter_context(recording))
+        if self.plan.show:
+            viewers.append(stack.enter_context(Window(classes, self.places, watch.stop)))
+        screen = self._screen(watch)
+        viewers.append(screen)
+        with _stopping(watch.stop), screen if isinstance(screen, Screen) else contextlib.nullcontext():
+            watch.run()
+        statuses = watch.status()
+        if not self.plan.json_lines:
+            Console(highlight=False).print(totals.table(statuses))
+        return all(status.state != "failed" for status in statuses)
+
+    def _screen(self, watch: Watch) -> Viewer:
+        if self.plan.json_lines:
+            return JsonLines(sys.stdout)
+        if not sys.stdout.isatty():
+            return PlainLines(sys.stdout)
+        classes = self.finder.metadata.classes
+        alerting = self.plan.people.alerting(classes)
+        return Screen(watch.status, self.delivery.status, classes, alerting)
+
+    def _pictures(self) -> Pictures | None:
+        if self.plan.thumbnails is None:
+            return None
+        return Pictures(Thumbnails(self.plan.thumbnails, keep_faces=self.plan.keep_faces), self.trouble)
+
+    def _recorders(self, path: Path) -> dict[str, Recorder]:
+        part_s = None if self.plan.retain_days is None else PART_S
+        return {
+            name: Recorder(
+                target, self.plan.fps or _RECORDED_FPS, keep_faces=self.plan.keep_faces, part_s=part_s
+            )
+            for name, target in _video_paths(path, list(self.people)).items()
+        }
+
+    def _chores(self) -> list[Callable[[datetime], None]]:
+        if self.plan.retain_days is None:
+            return []
+        retention = Retention(
+            self.plan.retain_days, _kept(self.plan, list(self.people)), _forgetting(self.plan)
+        )
+
+        def delete_old(now: datetime) -> None:
+            deleted = retention.run(now)
+            if deleted is not None and str(deleted):
+                self.trouble("retain", str(deleted))
+
+        return [delete_old]
+
+
+def _places(plan: WatchPlan, names: list[str]) -> dict[str, Places]:
+    if plan.zones is None:
+        return {name: Places() for name in names}
+    places = read_places(plan.zones)
+    check_sources(places, names, plan.zones)
+    return {name: places.for_source(name) for name in names}
+
+
+def _video_paths(path: Path, names: list[str]) -> dict[str, Path]:
+    if len(names) == 1:
+        return {names[0]: path}
+    return {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in names}
+
+
+def _kept(plan: WatchPlan, names: list[str]) -> list[Kept]:
+    kept = [] if plan.thumbnails is None else [kept_thumbnails(plan.thumbnails)]
+    if plan.save_video is not None:
+        kept += [kept_recordings(path) for path in _video_paths(plan.save_video, names).values()]
+    if plan.sinks.events is not None:
+        kept.append(kept_logs(plan.sinks.events))
+    return kept
+
+
+def _forgetting(plan: WatchPlan) -> list[Callable[[datetime], int]]:
+    if (path := plan.sinks.db) is None:
+        return []
+
+    def forget(before: datetime) -> int:
+        with EventStore(path) as store:
+            return store.delete_before(before)
+
+    return [forget]
+
+
+@contextlib.contextmanager
+def _stopping(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM stop the watching; the second one ends the program as it always does."""
+    before: dict[signal.Signals, Any] = {}
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del frame
+        signal.signal(number, before[signal.Signals(number)])
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print_trouble(console: Console, name: str, text: str) -> None:
+    console.print(f"{name}: {text}", markup=False, soft_wrap=True)

@@ -1,0 +1,77 @@
+"""A window that shows what is being watched, where this OpenCV can open one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+
+import cv2
+
+from maskwatch.errors import OptionError
+from maskwatch.images import UInt8Array
+from maskwatch.live.drawing import draw_people
+from maskwatch.live.watch import Look, Viewer
+from maskwatch.live.zones import Places
+
+_INSTEAD = "leave out --show, or store what is seen with --save-video"
+_QUIT = frozenset([ord("q"), 27])
+
+
+class Window(Viewer):
+    """One window for each source; `q` or Escape in it ends the watching. A context manager that closes them.
+
+    Args:
+        class_names: in the order of their ids.
+        places: by source, to draw them.
+        stop: ends the watching.
+
+    Raises:
+        OptionError: no window can be opened here.
+    """
+
+    def __init__(
+        self, class_names: Sequence[str], places: Mapping[str, Places], stop: Callable[[], None]
+    ) -> None:
+        check_display()
+        self._names, self._places, self._stop = class_names, places, stop
+
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        cv2.destroyAllWindows()
+
+    def look(self, look: Look) -> None:
+        source = look.frame.source
+        drawn = draw_people(look.frame.image_rgb, look.scene.people, self._names, self._places.get(source))
+        _note_age(drawn, look.age_s)
+        cv2.imshow(f"maskwatch: {source}", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        if cv2.waitKey(1) & 0xFF in _QUIT:
+            self._stop()
+
+
+def check_display() -> None:
+    """Makes sure that a window can be opened.
+
+    Raises:
+        OptionError: this OpenCV has no windows, or there is no screen.
+    """
+    if "GUI:                           NONE" in cv2.getBuildInformation():
+        raise OptionError(
+            "--show: this OpenCV is the headless one and opens no windows; run: "
+            f"pip install --force-reinstall --no-deps opencv-python, or {_INSTEAD}"
+        )
+    # Without a screen Qt does not raise, it ends the program.
+    if sys.platform.startswith("linux") and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))):
+        raise OptionError(f"--show: there is no screen (DISPLAY is not set); {_INSTEAD}")
+
+
+def _note_age(drawn_rgb: UInt8Array, age_s: float) -> None:
+    text = f"{1000 * age_s:.0f} ms old"
+    place = (8, drawn_rgb.shape[0] - 10)
+    for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(
+            np.asarray(drawn_rgb), text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, width, cv2.LINE_AA
+        )

@@ -1,0 +1,448 @@
+"""The loop of watching, from a video of coloured cells to events, records and pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from rich.console import Console
+
+from camera_servers import HttpCamera, begin_mjpeg, send_picture
+from drawn_events import event, wait_until
+from maskwatch.cli.app import main
+from maskwatch.errors import OutputError
+from maskwatch.live.counts import sum_by_hour
+from maskwatch.live.events import Event
+from maskwatch.live.health import CaptureStatus
+from maskwatch.live.lines import duration, line
+from maskwatch.live.plan import WatchPlan, run_watch
+from maskwatch.live.recorder import Recorder
+from maskwatch.live.screen import Screen
+from maskwatch.live.sinks.delivery import SinkStatus
+from maskwatch.live.sinks.settings import SinkSettings
+from maskwatch.live.sinks.sqlite import EventStore
+from maskwatch.videos import Video, video_writer
+
+SIDE = 256  # four times the network's: a cell is a face of 64 pixels
+FPS = 10
+RED, GREEN = (255, 0, 0), (0, 255, 0)
+
+
+def street(color_rgb: tuple[int, int, int] | None) -> np.ndarray:
+    """A grey picture, with a face in the cell of the second row and column unless the colour is None."""
+    image = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    if color_rgb is not None:
+        image[64:128, 64:128] = color_rgb
+    return image
+
+
+def film(path: Path, *scenes: tuple[float, tuple[int, int, int] | None]) -> Path:
+    """A video of (seconds, colour) one after the other."""
+    with video_writer(path, FPS) as write:
+        for seconds, color_rgb in scenes:
+            for _ in range(round(seconds * FPS)):
+                write(street(color_rgb))
+    return path
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """Four seconds of a person without a mask, after one second of nobody."""
+    return film(tmp_path / "door.mp4", (1, None), (4, RED))
+
+
+def read_events(path: Path) -> list[Event]:
+    return [Event.from_record(json.loads(text)) for text in path.read_text("utf-8").splitlines()]
+
+
+def run(arguments: list[str]) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(["watch", *arguments])
+    return int(stopped.value.code or 0)
+
+
+def test_a_person_is_one_alert_and_its_end(
+    bare: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([str(bare), "--model", str(tiny_model), "--events", str(tmp_path / "e.jsonl")]) == 0
+    events = read_events(tmp_path / "e.jsonl")
+    assert [e.kind for e in events if e.kind != "minute"] == ["source", "alert", "alert_end", "source"]
+    alert, end = (next(e for e in events if e.kind == kind) for kind in ("alert", "alert_end"))
+    assert (alert.state, alert.source, alert.model) == ("no_mask", "door", "tiny")
+    assert alert.duration_s is not None
+    assert 2.0 <= alert.duration_s <= 2.3
+    assert (end.alert, end.reason) == (alert.id, "stopped")
+    assert end.duration_s == pytest.approx(3.9, abs=0.3)
+    assert end.time > alert.time
+    counts, *more = sum_by_hour(events).values()
+    for rest in more:  # of a test that runs at the turn of an hour
+        counts.add(rest)
+    assert counts.total.people == {"mask": 0, "no_mask": 1, "mask_incorrect": 0}
+    assert counts.frames == 50
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [text[9:].split(" (")[0] for text in lines[:4]] == [
+        "door: live",
+        "door: person 1 no mask for 2 s",
+        "door: person 1 still no mask after 4 s",
+        "door: ended",
+    ]
+    assert lines[-2].split()[:3] == ["source", "people", "mask"]
+    assert lines[-1].split() == ["door", "1", "0", "1", "0", "1", "5", "s", "50", "0"]
+
+
+def test_times_of_a_file_are_its_own(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
+    assert run([str(bare), "--model", str(tiny_model), "--events", str(tmp_path / "e.jsonl")]) == 0
+    events = [e for e in read_events(tmp_path / "e.jsonl") if e.kind != "minute"]
+    assert [e.time for e in events] == sorted(e.time for e in events)
+    assert 4.5 < (events[-1].time - events[0].time).total_seconds() < 5.5
+
+
+def test_json_is_all_that_is_printed(
+    bare: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([str(bare), "--model", str(tiny_model), "--json"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    kinds = [Event.from_record(json.loads(text)).kind for text in out]
+    assert Counter(kinds) == {"source": 2, "alert": 1, "alert_end": 1, "minute": len(kinds) - 4}
+
+
+def test_several_sources_share_the_model_and_keep_their_names(
+    bare: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    masked = film(tmp_path / "hall.mp4", (4, GREEN))
+    db = tmp_path / "e.sqlite"
+    assert run([f"in={bare}", str(masked), "--model", str(tiny_model), "--db", str(db)]) == 0
+    with EventStore(db) as store:
+        events = [Event.from_record(record) for record in store.records()]
+    assert {e.source for e in events} == {"in", "hall"}
+    assert {(e.source, e.state) for e in events if e.kind == "alert"} == {("in", "no_mask")}
+    assert len({e.run for e in events}) == 1
+
+
+def test_zones_dwell_and_classes(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
+    zones = tmp_path / "zones.toml"
+    zones.write_text(
+        'format = "maskwatch.zones/1"\n[[zone]]\n'
+        'name = "desk"\npoints = [[0.2, 0.2], [0.6, 0.2], [0.6, 0.6]]\n'
+    )
+    file = tmp_path / "e.jsonl"
+    common = [str(bare), "--model", str(tiny_model), "--events", str(file)]
+    assert run([*common, "--zones", str(zones), "--dwell", "1"]) == 0
+    (alert,) = (e for e in read_events(file) if e.kind == "alert")
+    assert alert.zone == "desk"
+    assert alert.duration_s == pytest.approx(1.0, abs=0.15)
+    file.unlink()
+    assert run([*common, "--alert", "mask_incorrect"]) == 0
+    assert not [e for e in read_events(file) if e.kind == "alert"]
+
+
+def test_recording_and_thumbnails_are_blurred_unless_asked(
+    bare: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    common = [str(bare), "--model", str(tiny_model), "--json"]
+    for name, more in (("blurred", []), ("kept", ["--keep-faces"])):
+        folder = tmp_path / name
+        stored = ["--save-video", str(folder / "out.mp4"), "--thumbnails", str(folder / "pictures")]
+        assert run([*common, *stored, *more]) == 0
+        frames = [frame.image_rgb for frame in Video(folder / "out.mp4").frames()]
+        assert len(frames) == 50
+        (picture,) = (folder / "pictures").iterdir()
+        assert cv2.imread(str(picture)).shape[0] > 64
+        inside = np.mean([frame[80:112, 80:112].mean((0, 1)) for frame in frames[20:]], 0)
+        # Under a patch the red mixes with the grey around it.
+        assert (inside[0] > 220) == (name == "kept"), inside
+
+
+def test_an_event_names_its_picture(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "e.jsonl"
+    folder = tmp_path / "pictures"
+    assert (
+        run([str(bare), "--model", str(tiny_model), "--events", str(file), "--thumbnails", str(folder)]) == 0
+    )
+    (alert,) = (e for e in read_events(file) if e.kind == "alert")
+    assert [str(path) for path in folder.iterdir()] == [alert.thumbnail]
+
+
+def test_several_videos_get_the_names_of_their_sources(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
+    sources = [f"in={bare}", f"out={bare}"]
+    assert run([*sources, "--model", str(tiny_model), "--save-video", str(tmp_path / "v.mp4")]) == 0
+    assert (tmp_path / "v_in.mp4").is_file()
+    assert (tmp_path / "v_out.mp4").is_file()
+
+
+def test_a_full_disk_ends_the_recording_and_nothing_else(
+    bare: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OutputError("v.mp4: no space left; free some")
+
+    monkeypatch.setattr(Recorder, "add", fail)
+    monkeypatch.setattr("maskwatch.live.thumbnails.save_picture", fail)
+    file = tmp_path / "e.jsonl"
+    stored = ["--save-video", str(tmp_path / "v.mp4"), "--thumbnails", str(tmp_path / "t")]
+    assert run([str(bare), "--model", str(tiny_model), "--events", str(file), *stored]) == 0
+    (alert,) = (e for e in read_events(file) if e.kind == "alert")
+    assert alert.thumbnail is None
+    said = capsys.readouterr().err
+    assert said.count("no space left") == 2
+    assert "recording has ended, watching goes on" in said
+
+
+def test_retain_deletes_what_is_old(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
+    folder, db = tmp_path / "t", tmp_path / "e.sqlite"
+    folder.mkdir()
+    old = folder / "20200131T080000Z_door_t12_3f2a9c01.jpg"
+    old.write_bytes(b"\xff\xd8\xff")
+    (folder / "mine.jpg").write_bytes(b"\xff\xd8\xff")
+    with EventStore(db, create=True) as store:
+        store.add(event(0))  # of 2025
+    stored = ["--thumbnails", str(folder), "--db", str(db), "--retain", "7"]
+    assert run([str(bare), "--model", str(tiny_model), *stored]) == 0
+    assert not old.exists()
+    assert (folder / "mine.jpg").exists()
+    with EventStore(db) as store:
+        assert event(0).id not in {record["id"] for record in store.records()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.mp4"], "nowhere.mp4"),
+        (["door.mp4", "--fps", "0"], "0 frames per second"),
+        (["door.mp4", "--dwell", "-1"], "dwell_s is -1.0"),
+        (["door.mp4", "--alert", "helmet"], "--alert helmet: the model has no such class"),
+        (["door.mp4", "--transport", "pigeon"], "use tcp or udp"),
+        (["door.mp4", "--zones", "none.toml"], "none.toml: cannot be read"),
+        (["door.mp4", "--keep-faces"], "add --save-video or --thumbnails"),
+        (["door.mp4", "--retain", "3"], "add --db, --events, --thumbnails or --save-video"),
+        (["door.mp4", "--save-video", "x.avi"], "name a file ending in .mp4"),
+        (["door.mp4", "--send", "post=all"], "'post=all' says of no sink"),
+        (["door.mp4", "--model", "maskwatch-640", "--size", "320"], "give only one"),
+        (["door.mp4", "--webhook", "ftp://x"], "ftp://x"),
+        (["a=door.mp4", "a=door.mp4"], "'a'"),
+        (["door.mp4", "--show"], "--show"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_status_2(
+    arguments: list[str],
+    said: str,
+    bare: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(bare.parent)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert said in captured.err
+    assert captured.out == ""
+    assert sorted(path.name for path in bare.parent.iterdir()) == ["door.mp4"]
+
+
+def test_without_the_extra_the_command_says_what_to_install(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("maskwatch.live")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "trackers", None)
+    assert run([str(bare)]) == 2
+    assert "pip install 'maskwatch[live]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_well(number: signal.Signals, tiny_model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "e.jsonl"
+    with HttpCamera(endless(RED)) as camera:
+        command = [sys.executable, "-m", "maskwatch", "watch", f"door={camera.url}"]
+        options = ["--model", str(tiny_model), "--events", str(file), "--dwell", "0.5"]
+        process = subprocess.Popen(
+            [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            wait_until(lambda: file.is_file() and '"kind": "alert"' in file.read_text("utf-8"), "an alert")
+            process.send_signal(number)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == 0, err
+    assert err == ""
+    events = read_events(file)
+    assert [e.reason for e in events if e.kind == "alert_end"] == ["stopped"]
+    assert events[-1].kind == "minute"
+    assert "person 1 still no mask" in out
+
+
+def test_a_camera_that_is_lost_ends_what_was_seen_and_comes_back(tiny_model: Path) -> None:
+    """The same person is told again after the break: nobody knows who stood there meanwhile."""
+    connections = iter([25, 1 << 30])
+
+    def answer(handler: BaseHTTPRequestHandler, ended: threading.Event) -> None:
+        endless(RED, next(connections))(handler, ended)
+
+    seen: list[Event] = []
+    with HttpCamera(answer) as camera:
+        plan = watch_plan(f"door={camera.url}", tiny_model, dwell_s=0.5)
+        thread, stop = in_background(plan, seen.append)
+        alerts = lambda: [e for e in seen if e.kind == "alert"]  # noqa: E731
+        wait_until(lambda: len([e for e in seen if e.state == "live"]) == 2, "the camera again", 60)
+        stop()
+        thread.join(30)
+    states = [e.state for e in seen if e.kind == "source"]
+    assert states[:3] == ["live", "waiting", "live"]
+    first = next(e for e in seen if e.kind == "alert_end")
+    assert (first.reason, first.alert) == ("stopped", alerts()[0].id)
+    assert seen.index(first) < [e.state for e in seen].index("waiting")
+
+
+def endless(
+    color_rgb: tuple[int, int, int], frames: int = 1 << 30
+) -> Callable[[BaseHTTPRequestHandler, threading.Event], None]:
+    picture = cv2.imencode(".jpg", cv2.cvtColor(street(color_rgb), cv2.COLOR_RGB2BGR))[1].tobytes()
+
+    def answer(handler: BaseHTTPRequestHandler, ended: threading.Event) -> None:
+        begin_mjpeg(handler)
+        for _ in range(frames):
+            send_picture(handler, picture)
+            if ended.wait(1 / 25):
+                return
+
+    return answer
+
+
+def watch_plan(source: str, model: Path, **alerts: Any) -> WatchPlan:
+    from maskwatch.live.alerts import AlertSettings
+    from maskwatch.live.capture import CaptureSettings
+    from maskwatch.live.people_settings import PeopleSettings
+
+    return WatchPlan(
+        sources=(source,),
+        model=str(model),
+        capture=CaptureSettings(first_wait_s=0.2),
+        people=PeopleSettings(alerts=AlertSettings(**alerts)),
+    )
+
+
+def in_background(
+    plan: WatchPlan, put: Callable[[Event], None]
+) -> tuple[threading.Thread, Callable[[], None]]:
+    """Watches in a thread, which takes no signals, as a program that has the parts but not the command."""
+    from maskwatch.live.capture import open_captures
+    from maskwatch.live.faces import FaceFinder
+    from maskwatch.live.people import People
+    from maskwatch.live.watch import Outlets, Watch
+
+    captures = open_captures(plan.sources, plan.capture)
+    finder = FaceFinder(plan.model)
+    people = {c.name: People(c.name, "run", finder.metadata, plan.people) for c in captures}
+    watch = Watch(captures, finder, people, "run", Outlets(put=put))
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    return thread, watch.stop
+
+
+def test_a_plan_can_be_run_without_the_command_line(
+    bare: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = WatchPlan((str(bare),), str(tiny_model), sinks=SinkSettings(db=tmp_path / "e.sqlite"))
+    assert run_watch(plan)
+    with EventStore(tmp_path / "e.sqlite") as store:
+        assert len(store) >= 5
+    assert "door: ended" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"duration_s": 2.2, "score": 0.913}, "person 7 no mask for 2 s (91%)"),
+        ({"duration_s": 65, "zone": "desk"}, "person 7 no mask for 1 min 05 s in desk"),
+        ({"kind": "alert_end", "reason": "left", "duration_s": 9}, "person 7 gone, no mask after 9 s"),
+        ({"kind": "alert_end", "reason": "changed", "duration_s": 9}, "person 7 no longer no mask after 9 s"),
+        ({"kind": "crossing", "line": "gate", "direction": "in"}, "person 7 went in over gate (no mask)"),
+        ({"kind": "source", "state": "waiting", "reason": "no route"}, "waiting: no route"),
+    ],
+)
+def test_an_event_as_a_line(fields: dict[str, Any], said: str) -> None:
+    record = {
+        **event(0).to_record(),
+        **dict.fromkeys(("zone", "line", "direction", "duration_s", "score", "reason", "counts")),
+        "kind": "alert", "source": "door", "track": 7, "state": "no_mask",
+        "time": "2026-01-02T03:04:05+01:00",
+        **fields,
+    }  # fmt: skip
+    assert line(Event.from_record(record)) == f"03:04:05 door: {said}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.4, "0 s"), (59.4, "59 s"), (61, "1 min 01 s"), (4320, "1 h 12 min")]
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_the_screen_shows_sources_sinks_and_events() -> None:
+    statuses = [
+        CaptureStatus("door", "live", 100, 80, 0, "", 25.0, (640, 480)),
+        CaptureStatus("hall", "waiting", 0, 0, 3, "connection refused", 0.0, None),
+    ]
+    sinks = [SinkStatus("webhook", 5, 2, 1, "no answer")]
+    screen = Screen(lambda: statuses, lambda: sinks, ("mask", "no_mask"), ("no_mask",))
+    screen.event(event(0, kind="source", source="door", state="live"))
+    console = Console(record=True, width=100, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    console.print(screen.render())
+    console.file.close()
+    rows = [text.split() for text in console.export_text().splitlines()]
+    assert rows[0] == ["source", "state", "fps", "age", "dropped", "people", "now"]
+    assert rows[1] == ["door", "live", "0.0", "0", "ms", "80", "nobody"]
+    assert rows[2] == ["hall", "waiting", "–", "–", "0", "connection", "refused"]
+    assert rows[4] == ["webhook", "5", "2", "1", "no", "answer"]
+    assert rows[5][1:] == ["door:", "live"]
+
+
+def test_a_terminal_gets_the_live_view(bare: Path, tiny_model: Path) -> None:
+    """In a real pseudo-terminal: a view that is drawn anew, then the totals."""
+    import pty
+
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "maskwatch", "watch", str(bare), "--model", str(tiny_model)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    process = subprocess.Popen(command, stdout=follower, stderr=follower, env=environment)
+    os.close(follower)
+    shown = b"".join(read_all(leader)).decode()
+    assert process.wait(60) == 0
+    assert "people now" in shown
+    assert "person 1 still no mask" in shown
+    assert "\x1b[" in shown
+
+
+def read_all(descriptor: int) -> Iterator[bytes]:
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                part = file.read(4096)
+            except OSError:  # a terminal whose last program has ended
+                return
+            if not part:
+                return
+            yield part
