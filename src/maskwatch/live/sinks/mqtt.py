@@ -63,7 +63,7 @@ class Broker:
                 "could read; put it into MASKWATCH_MQTT_PASSWORD"
             )
         prefix = unquote(parts.path).strip("/") or DEFAULT_PREFIX
-        wrong = parts.query or parts.fragment or prefix.startswith("$") or {*prefix} & {"+", "#", "\0"}
+        wrong = {*url} & {"?", "#"} or prefix.startswith("$") or {*prefix} & {"+", "#", "\0"}
         if parts.scheme not in _PORTS or not host or wrong:
             raise OptionError(
                 f"--mqtt {url!r} is no broker; write mqtt://user@host:1883/maskwatch, or mqtts://"

@@ -111,8 +111,16 @@ class Outbox:
         return list(self._letters("NOT parked IS NULL", MAX_PARKED))
 
     def remove(self, letter: Letter) -> None:
-        """The receiver has it."""
-        self._write("DELETE FROM outbox WHERE seq = ?", letter.seq)
+        """The receiver has it.
+
+        Without waiting for the disk: should the power fail now, the event is sent once more.
+        """
+        with self._lock, telling(self.path):
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            try:
+                self._connection.execute("DELETE FROM outbox WHERE seq = ?", [letter.seq])
+            finally:
+                self._connection.execute("PRAGMA synchronous = FULL")
 
     def park(self, letter: Letter, reason: str) -> None:
         """The receiver will never take it; the others go on."""

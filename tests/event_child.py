@@ -1,0 +1,36 @@
+"""A program that delivers events until it is killed, and says which are stored.
+
+Arguments: folder, address of the webhook, number of the first event and of the one after the last.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from drawn_events import event
+from maskwatch.live.sinks.settings import SinkSettings, open_delivery
+
+
+def main() -> None:
+    folder, url, first, end = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    settings = SinkSettings(
+        events=folder / "events.jsonl",
+        db=folder / "events.sqlite",
+        webhook=url,
+        outboxes=folder,
+        jsonl_bytes=200_000,
+    )
+    numbers = {event(number).id: number for number in range(first, end)}
+    # One call of the system for each line: what is said is said, whenever we are killed.
+    delivery = open_delivery(
+        settings, on_stored=lambda sink, id: os.write(1, f"{sink} {numbers[id]}\n".encode()) and None
+    )
+    for number in range(first, end):
+        delivery.put(event(number))
+    delivery.close(120)
+
+
+if __name__ == "__main__":
+    main()

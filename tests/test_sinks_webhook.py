@@ -1,0 +1,338 @@
+"""The webhook: signed, in order, at least once, whatever the receiver does."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certificates import make_certificate, server_context
+from drawn_events import START, event, wait_until
+from receiver import HANG_UP, SECRET, Receiver, free_port, signature_is_right
+
+pytest.importorskip("requests", reason="the extra live is not installed")
+
+from maskwatch.errors import EventError, OptionError
+from maskwatch.live.sinks import webhook
+from maskwatch.live.sinks.outbox import MAX_PARKED, Outbox, Turn, outbox_folder, outbox_path
+from maskwatch.live.sinks.webhook import WebhookSink, check_url, key_of, where
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "hook.outbox.sqlite"
+
+
+@pytest.fixture
+def sinks() -> Iterator[list[WebhookSink]]:
+    """Those that are still open at the end of a test are closed."""
+    opened: list[WebhookSink] = []
+    yield opened
+    for sink in opened:
+        sink.close(0.1)
+
+
+def start(url: str, outbox: Path, sinks: list[WebhookSink], secret: str | None = SECRET) -> WebhookSink:
+    sink = WebhookSink(url, outbox, secret, first_retry_s=0.02)
+    sinks.append(sink)
+    return sink
+
+
+def test_request(outbox: Path, sinks: list[WebhookSink]) -> None:
+    with Receiver() as receiver:
+        sink = start(receiver.url, outbox, sinks)
+        sink.send(event(1))
+        sink.close(20)
+    (request,) = receiver.requests
+    assert request.record == event(1).to_record()
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["idempotency-key"] == request.headers["webhook-id"] == event(1).id
+    assert request.headers["user-agent"].startswith("maskwatch/")
+    assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 60
+    assert signature_is_right(request, b"0123456789abcdef0123456789abcdef")
+    assert not signature_is_right(request, b"another key of the same length..")
+
+
+def test_signature_by_hand() -> None:
+    """HMAC-SHA256 of `msg.1700000000.{}`, worked out with `openssl dgst -sha256 -hmac`."""
+    signed = webhook.sign(b"0123456789abcdef", "msg", "1700000000", b"{}")
+    assert signed == "v1,fRm5GeGiVJLpdYAXYpjFrAfXjV1Mjs+2psf60FCTBrw="
+
+
+def test_without_a_secret_there_is_no_signature(outbox: Path, sinks: list[WebhookSink]) -> None:
+    with Receiver() as receiver:
+        sink = start(receiver.url, outbox, sinks, secret=None)
+        sink.send(event(1))
+        sink.close(20)
+    assert "webhook-signature" not in receiver.requests[0].headers
+
+
+def test_receiver_that_is_away(outbox: Path, sinks: list[WebhookSink]) -> None:
+    port = free_port()
+    sink = start(f"http://127.0.0.1:{port}/hook?key=geheim", outbox, sinks)
+    for number in range(5):
+        sink.send(event(number))
+    wait_until(lambda: sink.state().problem, "the first attempt")
+    state = sink.state()
+    assert (state.waiting, state.parked) == (5, 0)
+    assert state.problem == f"http://127.0.0.1:{port}: connection refused; check the receiver"
+    with Receiver(port=port) as receiver:
+        wait_until(lambda: sink.state().waiting == 0, "all are delivered")
+        assert receiver.tracks() == [0, 1, 2, 3, 4]
+        assert sink.state().problem is None
+
+
+def test_what_waits_survives_the_program(outbox: Path, sinks: list[WebhookSink]) -> None:
+    sink = start(f"http://127.0.0.1:{free_port()}/", outbox, sinks)
+    for number in range(3):
+        sink.send(event(number))
+    before = time.monotonic()
+    sink.close(30)
+    assert time.monotonic() - before < 20, "a receiver that is away is not waited for"
+    assert sink.state().waiting == 3
+    with Receiver() as receiver:
+        sink = start(receiver.url, outbox, sinks)
+        sink.send(event(3))
+        sink.send(event(3))
+        wait_until(lambda: sink.state().waiting == 0, "all are delivered")
+        sink.close(20)
+    assert receiver.tracks()[:4] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("trouble", [500, 503, 408, 425, 429, HANG_UP])
+def test_trouble_that_passes(outbox: Path, sinks: list[WebhookSink], trouble: int) -> None:
+    """Every event is tried until it is taken, and none overtakes it."""
+    with Receiver(lambda number: trouble if number % 3 else 200) as receiver:
+        sink = start(receiver.url, outbox, sinks)
+        for number in range(4):
+            sink.send(event(number))
+        wait_until(lambda: sink.state().waiting == 0, "all are delivered")
+        sink.close(20)
+    assert receiver.accepted() == [0, 1, 2, 3]
+    assert receiver.tracks() == [0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    stamps = [request.headers["webhook-id"] for request in receiver.requests]
+    assert stamps[1] == stamps[3], "the same id at each attempt"
+    assert all(signature_is_right(one, key_of(SECRET)) for one in receiver.requests)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 410, 413, 422])
+def test_refused_events_are_parked_and_the_others_go_on(
+    outbox: Path, sinks: list[WebhookSink], status: int
+) -> None:
+    with Receiver(lambda number: status if number == 1 else 200) as receiver:
+        receiver.words = b"I do not\nlike it"
+        sink = start(receiver.url, outbox, sinks)
+        for number in range(3):
+            sink.send(event(number))
+        wait_until(lambda: sink.state().waiting == 0, "all are delivered")
+        assert sink.state().parked == 1
+        sink.close(20)
+        assert receiver.tracks() == [0, 1, 2]
+        box = Outbox(outbox)
+        (letter,) = box.parked()
+        assert letter.id == event(1).id
+        assert letter.reason is not None
+        assert letter.reason.startswith(f"http://127.0.0.1:{receiver.port}: the receiver says {status} ")
+        assert "(I do not like it)" in letter.reason
+        assert box.retry_parked() == 1
+        box.close()
+        sink = start(receiver.url, outbox, sinks)
+        wait_until(lambda: sink.state() == type(sink.state())(), "it is delivered now")
+        sink.close(20)
+        assert receiver.accepted() == [0, 2, 1]
+
+
+def test_redirects_are_not_followed(outbox: Path, sinks: list[WebhookSink]) -> None:
+    with Receiver(lambda number: 302) as receiver:
+        receiver.headers["Location"] = receiver.url
+        sink = start(receiver.url, outbox, sinks)
+        sink.send(event(1))
+        wait_until(lambda: sink.state().parked == 1, "it is parked")
+        sink.close(20)
+    assert len(receiver.requests) == 1
+
+
+def test_retry_after_is_heeded(outbox: Path, sinks: list[WebhookSink]) -> None:
+    with Receiver(lambda number: 429 if number == 0 else 200) as receiver:
+        receiver.headers["Retry-After"] = "1"
+        sink = start(receiver.url, outbox, sinks)
+        before = time.monotonic()
+        sink.send(event(1))
+        wait_until(lambda: sink.state().waiting == 0, "it is delivered")
+        assert time.monotonic() - before >= 1
+        sink.close(20)
+
+
+def test_slow_receiver(outbox: Path, sinks: list[WebhookSink], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`send` does not wait for it, and an answer that does not come is no answer."""
+    monkeypatch.setattr(webhook, "TIMEOUT_S", (5.0, 0.3))
+    gate = threading.Event()
+
+    def answer(number: int) -> int:
+        if number == 0:
+            gate.wait(30)
+        return 200
+
+    with Receiver(answer) as receiver:
+        sink = start(receiver.url, outbox, sinks)
+        for number in range(3):
+            sink.send(event(number))
+        assert sink.state().waiting == 3
+        wait_until(lambda: sink.state().problem, "the time is over")
+        assert "does not answer in time" in (sink.state().problem or "")
+        gate.set()
+        wait_until(lambda: sink.state().waiting == 0, "all are delivered")
+        sink.close(20)
+    assert receiver.accepted()[-3:] == [0, 1, 2]
+
+
+def test_a_server_that_speaks_no_http(outbox: Path, sinks: list[WebhookSink]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def babble() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(100_000)
+                client.sendall(b"220 mail.example ESMTP\r\n\r\n")
+
+        thread = threading.Thread(target=babble)
+        thread.start()
+        sink = start(f"http://127.0.0.1:{port}/", outbox, sinks)
+        sink.send(event(1))
+        wait_until(lambda: sink.state().problem, "the first attempt")
+        thread.join()
+        sink.close(1)
+    assert sink.state().waiting == 1
+
+
+def test_certificates_are_verified(
+    tmp_path: Path, outbox: Path, sinks: list[WebhookSink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = make_certificate(tmp_path)
+    with Receiver(tls=server_context(certificate, key)) as receiver:
+        sink = start(receiver.url, outbox, sinks)
+        sink.send(event(1))
+        wait_until(lambda: sink.state().problem, "the first attempt")
+        assert "its certificate is not trusted" in (sink.state().problem or "")
+        assert receiver.requests == []
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        wait_until(lambda: sink.state().waiting == 0, "it is delivered")
+        sink.close(20)
+    assert receiver.tracks() == [1]
+
+
+def test_the_disk_is_bounded(outbox: Path, sinks: list[WebhookSink]) -> None:
+    sink = WebhookSink(
+        f"http://127.0.0.1:{free_port()}/", outbox, SECRET, max_outbox_bytes=100_000, first_retry_s=0.02
+    )
+    sinks.append(sink)
+    number = 0
+    with pytest.raises(EventError, match="mend the receiver") as caught:  # noqa: PT012
+        while number < 1000:
+            sink.send(event(number))
+            number += 1
+    assert caught.value.__class__ is EventError, "not to be tried again"
+    assert 30 < number < 200
+    assert sink.state().waiting == number
+    assert outbox.stat().st_size < 200_000
+
+
+def test_two_programs_with_one_receiver_keep_the_order(outbox: Path, sinks: list[WebhookSink]) -> None:
+    with Receiver() as receiver:
+        one, other = (start(receiver.url, outbox, sinks) for _ in range(2))
+        for number in range(10):
+            (one, other)[number % 2].send(event(number))
+        wait_until(lambda: len(receiver.requests) == 10, "all are delivered")
+        one.close(20)
+        other.send(event(10))
+        other.close(20)
+        assert sorted(receiver.tracks()) == list(range(11))
+        assert receiver.tracks()[:10] == list(range(10))
+
+
+def test_a_turn_is_one_program_s(outbox: Path) -> None:
+    outbox.parent.mkdir()
+    first, second = Turn(outbox), Turn(outbox)
+    assert first.take()
+    assert first.take()
+    assert not second.take()
+    first.give_back()
+    assert second.take()
+    second.give_back()
+
+
+def test_parked_events_are_bounded_and_can_be_dropped(outbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MAX_PARKED == 1000
+    monkeypatch.setattr("maskwatch.live.sinks.outbox.MAX_PARKED", 3)
+    box = Outbox(outbox)
+    for number in range(5):
+        box.add(event(number))
+        letter = box.first()
+        assert letter is not None
+        box.park(letter, "no")
+    assert [letter.id for letter in box.parked()] == [event(number).id for number in (2, 3, 4)]
+    box.add(event(9))
+    assert box.drop_parked() == 3
+    assert box.counts() == (1, 0)
+    assert box.delete_before(START) == 0
+    assert box.delete_before(event(10).time) == 1
+    box.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("ftp://host/x", "'ftp://host/x' is no address; write https://host/path"),
+        ("host/x", "is no address"),
+        ("https://", "is no address"),
+        ("https://host:99999/", "is no address"),
+        ("https://[::1/", "is no address"),
+        ("http://anna:geheim@host/", "http://host has a user or a password in it"),
+    ],
+)
+def test_addresses_that_cannot_be_used(url: str, message: str, outbox: Path) -> None:
+    with pytest.raises(OptionError) as caught:
+        WebhookSink(url, outbox, SECRET)
+    assert message in str(caught.value)
+    assert "geheim" not in str(caught.value)
+    assert not outbox.exists()
+
+
+def test_address_without_its_secrets() -> None:
+    check_url("https://host:8443/services/T0/geheim?key=geheim")
+    assert where("https://host:8443/services/T0/geheim?key=geheim") == "https://host:8443"
+    path = outbox_path(Path("state"), "https://host:8443/services/T0/geheim")
+    assert path != outbox_path(Path("state"), "https://host:8443/services/T1/geheim")
+    assert path.name.startswith("host_8443-")
+    assert "geheim" not in str(path)
+
+
+@pytest.mark.parametrize(
+    ("secret", "message"),
+    [
+        ("short", "has 5 bytes, 16 are the least"),
+        ("whsec_not base64!", "no base64"),
+        ("whsec_QUFB", "has 3 bytes"),
+    ],
+)
+def test_secrets_that_cannot_be_used(secret: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message) as caught:
+        key_of(secret)
+    assert secret not in str(caught.value)
+
+
+def test_secrets() -> None:
+    assert key_of("whsec_MDEyMzQ1Njc4OWFiY2RlZg==") == b"0123456789abcdef"
+    assert key_of("a plain text of its own") == b"a plain text of its own"
+
+
+def test_place_of_outboxes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}/one:{tmp_path}/two")
+    assert outbox_folder() == tmp_path / "one"
+    monkeypatch.delenv("STATE_DIRECTORY")
+    assert outbox_folder().name == "maskwatch"
