@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -433,6 +434,35 @@ def test_a_terminal_gets_the_live_view(bare: Path, tiny_model: Path) -> None:
     assert "people now" in shown
     assert "person 1 still no mask" in shown
     assert "\x1b[" in shown
+
+
+@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed")
+@pytest.mark.skipif("QT" not in cv2.getBuildInformation(), reason="this OpenCV opens no windows")
+def test_a_window_opens_where_there_is_a_screen(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
+    with (tmp_path / "display").open("w+") as number:
+        server = subprocess.Popen(
+            ["Xvfb", "-displayfd", "1", "-screen", "0", "640x480x24"],
+            stdout=number,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_until(lambda: (tmp_path / "display").read_text().strip(), "a screen")
+            display = ":" + (tmp_path / "display").read_text().strip()
+            command = [sys.executable, "-m", "maskwatch", "watch", str(bare), "--model", str(tiny_model)]
+            environment = {**os.environ, "DISPLAY": display}
+            done = subprocess.run(
+                [*command, "--show"],
+                capture_output=True,
+                text=True,
+                env=environment,
+                timeout=120,
+                check=False,
+            )
+        finally:
+            server.terminate()
+            server.wait()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "person 1 still no mask" in done.stdout
 
 
 def read_all(descriptor: int) -> Iterator[bytes]:

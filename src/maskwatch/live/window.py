@@ -20,7 +20,7 @@ _QUIT = frozenset([ord("q"), 27])
 
 
 class Window(Viewer):
-    """One window for each source; `q` or Escape in it ends the watching. A context manager that closes them.
+    """One window for each source; `q`, Escape or closing it ends the watching. A context manager.
 
     Args:
         class_names: in the order of their ids.
@@ -35,7 +35,10 @@ class Window(Viewer):
         self, class_names: Sequence[str], places: Mapping[str, Places], stop: Callable[[], None]
     ) -> None:
         check_display()
+        # Qt, in OpenCV's wheels, complains of each font that it lacks.
+        os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
         self._names, self._places, self._stop = class_names, places, stop
+        self._open: set[str] = set()
 
     def __enter__(self) -> Window:
         return self
@@ -45,9 +48,17 @@ class Window(Viewer):
 
     def look(self, look: Look) -> None:
         source = look.frame.source
+        title = f"maskwatch: {source}"
         drawn = draw_people(look.frame.image_rgb, look.scene.people, self._names, self._places.get(source))
         _note_age(drawn, look.age_s)
-        cv2.imshow(f"maskwatch: {source}", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        if source not in self._open:
+            cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+            cv2.resizeWindow(title, drawn.shape[1], drawn.shape[0])
+            self._open.add(source)
+        elif cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
+            self._stop()  # closed with the mouse
+            return
+        cv2.imshow(title, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
         if cv2.waitKey(1) & 0xFF in _QUIT:
             self._stop()
 
@@ -71,7 +82,6 @@ def check_display() -> None:
 def _note_age(drawn_rgb: UInt8Array, age_s: float) -> None:
     text = f"{1000 * age_s:.0f} ms old"
     place = (8, drawn_rgb.shape[0] - 10)
+    font = cv2.FONT_HERSHEY_SIMPLEX
     for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(
-            np.asarray(drawn_rgb), text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, width, cv2.LINE_AA
-        )
+        cv2.putText(drawn_rgb, text, place, font, 0.5, color, width, cv2.LINE_AA)
