@@ -84,6 +84,22 @@ def test_a_dead_source_holds_nobody_up(tmp_path: Path) -> None:
     assert states["gone"][0] == "waiting"
 
 
+def test_a_loss_is_told_after_the_last_frame() -> None:
+    told: list[str] = []
+    with HttpCamera(mjpeg(frames=3, fps=1000)) as camera:
+        capture = open_capture(camera.url, first_wait_s=60, longest_wait_s=60)
+        with Hub([capture], on_state=lambda _, state, __: told.append(state)) as hub:
+            deadline = time.monotonic() + PATIENCE_S
+            while capture.status().state != "waiting":
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert told == []
+            (frame,) = hub.next(PATIENCE_S)
+            assert frame.index == capture.status().frames - 1
+            assert told == ["live", "waiting"]
+            assert capture.status().error in ("the stream ended", "the connection broke off")
+
+
 def test_the_limit_of_a_camera() -> None:
     with HttpCamera(mjpeg(fps=50)) as camera, Hub([open_capture(camera.url)], fps=5) as hub:
         frames = [frame for _ in range(8) for frame in hub.next(PATIENCE_S)]

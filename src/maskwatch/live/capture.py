@@ -6,15 +6,16 @@ growing waits, for ever; what is the matter stands in its status. A file gives e
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Event, Thread
+from typing import Any
 
-from maskwatch.errors import OptionError, SourceError
+from maskwatch.errors import SourceError
 from maskwatch.live.backoff import Backoff
+from maskwatch.live.capture_settings import CaptureSettings as CaptureSettings
 from maskwatch.live.frame import LiveFrame
 from maskwatch.live.health import CaptureStatus as CaptureStatus
 from maskwatch.live.health import Health, State
@@ -26,48 +27,14 @@ from maskwatch.live.pipe import stdin_descriptor
 from maskwatch.live.rate import Rate
 from maskwatch.live.source_spec import SourceSpec, parse_source, parse_sources
 from maskwatch.live.stamps import Stamps
-from maskwatch.live.stream import StreamReader, Transport
+from maskwatch.live.stream import StreamReader
 from maskwatch.live.webcam import Webcam
-
-STALL_S = 10.0
-"""Silence of a stream, in seconds, after which it counts as lost."""
 
 _CLOSE_S = 1.8  # a thread that has not ended by then is left to die on its own
 _STEADY_S = 10.0  # a source that lasted this long begins with the short waits again
 _RETRIED = frozenset(["webcam", "rtsp", "http"])
 _LOCAL = frozenset(["webcam", "file"])  # opens at once or not at all
 _FILES = frozenset(["file", "video_url"])
-
-
-@dataclass(frozen=True)
-class CaptureSettings:
-    """How a source is read.
-
-    Attributes:
-        pace: a file is played at its own pace, as if it were a camera.
-        rtsp_transport: "tcp", or "udp" for a network that loses nothing.
-        stall_s: silence in seconds after which a stream counts as lost.
-        max_retries: tries in a row without a frame after which a source is given up; None for never.
-        first_wait_s, longest_wait_s: between tries, in seconds; see `Backoff`.
-
-    Raises:
-        OptionError: a value that cannot be used.
-    """
-
-    pace: bool = False
-    rtsp_transport: Transport = "tcp"
-    stall_s: float = STALL_S
-    max_retries: int | None = None
-    first_wait_s: float = 1.0
-    longest_wait_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        if self.rtsp_transport not in ("tcp", "udp"):
-            raise OptionError(f"{self.rtsp_transport!r} carries no RTSP; use tcp or udp")
-        if not 0 < self.stall_s < math.inf:
-            raise OptionError(f"a silence of {self.stall_s:g} s cannot be waited for; give a number above 0")
-        if self.max_retries is not None and self.max_retries < 0:
-            raise OptionError(f"{self.max_retries} retries: give 0 or more, or leave it out to try for ever")
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +245,7 @@ class Capture:
         return "get a complete copy of it, or convert it to MP4"
 
 
-def open_capture(spec: str, *, name: str | None = None, **settings: object) -> Capture:
+def open_capture(spec: str, *, name: str | None = None, **settings: Any) -> Capture:
     """A capture of one source, not started yet.
 
     Args:
@@ -290,7 +257,7 @@ def open_capture(spec: str, *, name: str | None = None, **settings: object) -> C
         SourceError: nothing of the kind is there.
         OptionError: a name or setting that cannot be used.
     """
-    return Capture(parse_source(spec, name=name), CaptureSettings(**settings))  # type: ignore[arg-type]
+    return Capture(parse_source(spec, name=name), CaptureSettings(**settings))
 
 
 def open_captures(specs: Sequence[str], settings: CaptureSettings | None = None) -> list[Capture]:

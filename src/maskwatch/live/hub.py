@@ -120,7 +120,13 @@ class Hub:
         self._wake.set()
 
     def _tell(self) -> None:
-        while self._changes:
-            change = self._changes.popleft()
-            if self._on_state is not None:
+        """Tells the changes of state; that a source is lost only after its last frame has been given out."""
+        busy = {capture.name for capture in self._order if capture.ready_in() is not None}
+        held: list[tuple[str, State, str]] = []
+        for change in [self._changes.popleft() for _ in range(len(self._changes))]:
+            name, state, _ = change
+            if name in {one[0] for one in held} or (state != "live" and name in busy):
+                held.append(change)
+            elif self._on_state is not None:
                 self._on_state(*change)
+        self._changes.extendleft(reversed(held))

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from threading import Event
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import av
 import numpy as np
@@ -24,11 +24,10 @@ from av.video.frame import VideoFrame
 
 from maskwatch._version import __version__
 from maskwatch.images import UInt8Array
+from maskwatch.live.capture_settings import Transport
 from maskwatch.live.picture import LostError, Picture
 from maskwatch.live.pipe import Pipe, stdin_descriptor
 from maskwatch.live.source_spec import SourceSpec
-
-Transport: TypeAlias = Literal["tcp", "udp"]
 
 _OPTIONS: dict[str, dict[str, str]] = {
     # Nothing is collected for later; microseconds that packets over UDP may be put back in order.
@@ -148,10 +147,9 @@ class StreamReader:
             return "what comes is no video that can be read"
         if isinstance(error, EOFError):
             return "it ended before the first picture"
-        number = getattr(error, "errno", None)
-        host = self._spec.host
-        if number == errno.EIO and host and not _host_known(host):
-            return f"the host name {host} is not known"
+        if getattr(error, "errno", None) == errno.EIO and self._spec.host:  # FFmpeg says no more
+            known = _host_known(self._spec.host)
+            return "the connection broke off" if known else f"the host name {self._spec.host} is not known"
         return str(getattr(error, "strerror", None) or type(error).__name__)
 
     def close(self) -> None:
