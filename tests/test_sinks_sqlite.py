@@ -47,7 +47,7 @@ def test_each_event_is_there_once(path: Path) -> None:
         assert store.add(event(1))
         assert not store.add(event(1))
         assert store.add(event(2))
-        assert len(store) == 2
+        assert store.count() == 2
         assert [Event.from_record(record) for record in store.records()] == [event(1), event(2)]
 
 
@@ -115,6 +115,9 @@ def test_followers_miss_nothing(path: Path) -> None:
         assert store.delete_before(START + timedelta(days=1)) == 2
         store.add(event(5))
         assert [found["track"] for _, found in store.after(seq)] == [5]
+        store.add(event(3))
+        assert [found["track"] for _, found in store.newest(limit=5)] == [5, 3]
+        assert [found["track"] for _, found in store.newest(EventQuery(until=event(4).time), limit=1)] == [3]
 
 
 def test_many_are_read_in_pages(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +242,7 @@ def test_several_threads_and_stores_at_once(path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(stores[0]) == 50  # both stores got the same fifty
+    assert [store.count() for store in stores] == [50, 50]  # both stores got the same fifty
     for store in stores:
         store.close()
 

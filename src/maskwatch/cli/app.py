@@ -19,10 +19,12 @@ from maskwatch.cli.data import data_app
 from maskwatch.cli.detect import detect
 from maskwatch.cli.diagnose import diagnose
 from maskwatch.cli.evaluate import evaluate
+from maskwatch.cli.events import events_app
 from maskwatch.cli.export import export
 from maskwatch.cli.models import models
 from maskwatch.cli.train import train
 from maskwatch.cli.watch import watch
+from maskwatch.cli.zones import zones
 from maskwatch.errors import MaskwatchError
 
 FAILED = 2
@@ -35,9 +37,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain lines, the same on a terminal and in a log
 )
-for verb in (detect, watch, train, evaluate, diagnose, export, models):
+for verb in (detect, watch, zones, train, evaluate, diagnose, export, models):
     app.command()(verb)
 app.add_typer(data_app)
+app.add_typer(events_app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -129,12 +129,20 @@ class EventStore:
         select = f"SELECT seq, record FROM events WHERE seq > ? AND {where} ORDER BY seq LIMIT ?"
         return [(row[0], self._record(row[1])) for row in self._rows(select, [seq, *values, limit])]
 
+    def newest(self, query: EventQuery = EventQuery(), *, limit: int) -> list[tuple[int, dict[str, Any]]]:
+        """Number and record of those that were stored last, in the order in which they were."""
+        where, values = query.where()
+        select = f"SELECT seq, record FROM events WHERE {where} ORDER BY seq DESC LIMIT ?"
+        return [(row[0], self._record(row[1])) for row in reversed(self._rows(select, [*values, limit]))]
+
     def last_seq(self) -> int:
         """Number of the event that was stored last; 0 when there is none."""
         return int(self._rows("SELECT coalesce(max(seq), 0) FROM events", [])[0][0])
 
-    def __len__(self) -> int:
-        return int(self._rows("SELECT count(*) FROM events", [])[0][0])
+    def count(self, query: EventQuery = EventQuery()) -> int:
+        """How many there are."""
+        where, values = query.where()
+        return int(self._rows(f"SELECT count(*) FROM events WHERE {where}", values)[0][0])
 
     def delete_before(self, when: datetime) -> int:
         """Deletes the events of before `when` for good, and gives the space back; returns their number."""

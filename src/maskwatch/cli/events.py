@@ -1,0 +1,236 @@
+"""`maskwatch events …`: what a file of `--db` holds."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from maskwatch.cli.events_export import export_events
+from maskwatch.cli.events_parked import parked
+from maskwatch.cli.moments import parse_moment
+from maskwatch.errors import OptionError
+
+if TYPE_CHECKING:
+    from maskwatch.live.sinks.sqlite import EventQuery, EventStore
+
+_POLL_S = 0.3
+
+events_app = typer.Typer(
+    name="events",
+    help="List, follow, sum up, export and delete stored events.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="SQLite file that --db wrote.", show_default=False)
+]
+Since = Annotated[
+    str | None, typer.Option(metavar="WHEN", help="From then on: 2h (ago), today, 14:30, 2026-03-01.")
+]
+Until = Annotated[str | None, typer.Option(metavar="WHEN", help="Up to then, not with it.")]
+Source = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Of this source; may be given more than once.")
+]
+Zone = Annotated[list[str] | None, typer.Option(metavar="NAME", help="In this zone.")]
+Kind = Annotated[list[str] | None, typer.Option(metavar="KIND", help="Of this kind, e.g. alert.")]
+State = Annotated[list[str] | None, typer.Option(metavar="STATE", help="With this state, e.g. no_mask.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines.")]
+
+
+@events_app.command("list")
+def list_events(
+    file: File,
+    since: Since = None,
+    until: Until = None,
+    source: Source = None,
+    zone: Zone = None,
+    kind: Kind = None,
+    state: State = None,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
+    json_lines: Json = False,
+) -> None:
+    """List events, the newest last.
+
+    Example: maskwatch events list events.sqlite --since today --kind alert
+    """
+    query = _query(since, until, source, zone, kind, state)
+    with _open(file) as store:
+        records = store.records(query, limit=limit)
+    if json_lines:
+        _print_json(records)
+        return
+    from maskwatch.cli.events_table import event_table, print_table
+
+    print_table(event_table(records), "no events", len(records))
+
+
+@events_app.command()
+def tail(
+    file: File,
+    source: Source = None,
+    zone: Zone = None,
+    kind: Kind = None,
+    state: State = None,
+    limit: Annotated[int, typer.Option("--lines", "-n", min=0, help="Begin with the newest so many.")] = 10,
+    json_lines: Json = False,
+) -> None:
+    """Print events as they come, until Ctrl-C.
+
+    Example: maskwatch events tail events.sqlite --kind alert
+    """
+    query = _query(None, None, source, zone, kind, state)
+    with _open(file) as store:
+        seq = store.last_seq()
+        for seq, record in store.newest(query, limit=limit):  # noqa: B007 - where to go on
+            _print_line(record, json_lines)
+        for record in _follow(store, seq, query):
+            _print_line(record, json_lines)
+
+
+@events_app.command()
+def hours(
+    file: File,
+    since: Since = None,
+    until: Until = None,
+    source: Source = None,
+    zone: Annotated[str | None, typer.Option(metavar="NAME", help="Numbers of this zone alone.")] = None,
+    json_lines: Json = False,
+) -> None:
+    """Sum up the counts of the minutes by hour: people, states, alerts, crossings.
+
+    Example: maskwatch events hours events.sqlite --since 7d
+    """
+    from maskwatch.cli.events_table import hour_rows, hour_table, print_table
+
+    query = _query(since, until, source, None, ["minute"], None)
+    with _open(file) as store:
+        rows = hour_rows(store.every_record(query), zone)
+    if json_lines:
+        _print_json(rows)
+    else:
+        print_table(hour_table(rows), "no counts", len(rows))
+
+
+@events_app.command("export")
+def export(
+    file: File,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a table; - for stdout.")
+    ] = None,
+    jsonl_file: Annotated[
+        Path | None, typer.Option("--jsonl", metavar="FILE", help="Write JSON Lines; - for stdout.")
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    source: Source = None,
+    zone: Zone = None,
+    kind: Kind = None,
+    state: State = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")] = False,
+) -> None:
+    """Write events to a file, in the order in which they were stored.
+
+    Example: maskwatch events export events.sqlite --csv march.csv --since 2026-03-01 --until 2026-04-01
+    """
+    query = _query(since, until, source, zone, kind, state)
+    with _open(file) as store:
+        export_events(store, query, csv_file, jsonl_file, force=force)
+
+
+@events_app.command()
+def prune(
+    file: File,
+    days: Annotated[
+        float, typer.Option(min=0, metavar="N", help="Delete what is older.", show_default=False)
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")] = False,
+) -> None:
+    """Delete old events for good; other programs may go on writing meanwhile.
+
+    Example: maskwatch events prune events.sqlite --days 30
+    """
+    from maskwatch.live.sinks.sqlite import EventQuery
+
+    try:
+        before = datetime.now().astimezone() - timedelta(days=days)
+    except OverflowError:
+        raise OptionError(f"--days {days:g} reaches back before all calendars; write fewer") from None
+    with _open(file) as store:
+        number = store.count(EventQuery(until=before)) if dry_run else store.delete_before(before)
+    verb = "would be deleted" if dry_run else "deleted"
+    typer.echo(f"{verb}: {number} events of before {before:%Y-%m-%d %H:%M}")
+
+
+events_app.command()(parked)
+
+
+def _open(path: Path) -> EventStore:
+    from maskwatch.live.sinks.sqlite import EventStore
+
+    return EventStore(path)
+
+
+def _query(
+    since: str | None,
+    until: str | None,
+    source: list[str] | None,
+    zone: list[str] | None,
+    kind: list[str] | None,
+    state: list[str] | None,
+) -> EventQuery:
+    from maskwatch.live.events import EVENT_KINDS
+    from maskwatch.live.sinks.sqlite import EventQuery
+
+    unknown = [name for name in kind or () if name not in EVENT_KINDS]
+    if unknown:
+        raise OptionError(f"--kind {unknown[0]!r} is not one of {', '.join(EVENT_KINDS)}; choose one")
+    now = datetime.now().astimezone()
+    begin, end = parse_moment("--since", since, now), parse_moment("--until", until, now)
+    names = (tuple(listed or ()) for listed in (source, zone, kind, state))
+    return EventQuery(begin, end, *names)
+
+
+def _follow(store: EventStore, seq: int, query: EventQuery) -> Iterator[dict[str, Any]]:
+    """Events that are stored from now on, for ever."""
+    from maskwatch.errors import EventError
+    from maskwatch.live.sinks import TryLater
+
+    while True:
+        try:
+            page = store.after(seq, query)
+        except TryLater:
+            page = []
+        yield from (record for _, record in page)
+        if page:
+            seq = page[-1][0]
+        else:
+            if not store.path.exists():
+                raise EventError(f"{store.path}: was deleted; start again once there is a new one")
+            time.sleep(_POLL_S)
+
+
+def _print_line(record: dict[str, Any], json_lines: bool) -> None:
+    if json_lines:
+        print(_json(record), flush=True)
+        return
+    from maskwatch.live.events import Event
+    from maskwatch.live.lines import line
+
+    event = Event.from_record(record)
+    print(f"{event.time:%Y-%m-%d} {line(event)}", flush=True)
+
+
+def _print_json(records: list[dict[str, Any]]) -> None:
+    for record in records:
+        print(_json(record))
+
+
+def _json(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,123 @@
+"""Events and their sums as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from maskwatch.live.events import Event
+from maskwatch.live.lines import duration, shown_state
+
+if TYPE_CHECKING:
+    from maskwatch.live.counts import Counts, Tally
+
+_PIPE_WIDTH = 200
+"""Columns where there is no terminal that knows its own."""
+
+_MASKED_STATE = "mask"
+
+
+def event_table(records: Iterable[dict[str, Any]]) -> Table:
+    """One row for each event."""
+    table = _table("time", "source", "kind", ">person", "state", "where", ">for", ">sure", "more")
+    for record in records:
+        event = Event.from_record(record)
+        table.add_row(
+            f"{event.time:%Y-%m-%d %H:%M:%S}",
+            event.source,
+            event.kind,
+            "" if event.track is None else str(event.track),
+            shown_state(event.state) if event.state else "",
+            event.zone or event.line or "",
+            "" if event.duration_s is None else duration(event.duration_s),
+            "" if event.score is None else f"{min(99, int(100 * event.score))}%",
+            _more(event),
+        )
+    return table
+
+
+def hour_rows(records: Iterable[dict[str, Any]], zone: str | None) -> list[dict[str, Any]]:
+    """Sums by hour and source, as dictionaries for JSON; all numbers but `masked_share` can be added up.
+
+    Args:
+        records: of minutes.
+        zone: take the numbers of this zone instead of the whole source; hours without it are left out.
+
+    Raises:
+        EventError: the counts of a minute cannot be read.
+    """
+    from maskwatch.live.counts import sum_by_hour
+
+    summed = sum_by_hour(Event.from_record(record) for record in records)
+    rows = []
+    for (source, hour), counts in sorted(summed.items(), key=lambda item: (item[0][1], item[0][0])):
+        tally = counts.total if zone is None else counts.zones.get(zone)
+        if tally is not None:
+            rows.append({"hour": hour.isoformat(), "source": source, "zone": zone, **_numbers(counts, tally)})
+    return rows
+
+
+def hour_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """One row for each hour and source."""
+    states = list(dict.fromkeys(state for row in rows for state in row["by_state"]))
+    titles = [f">{shown_state(state)}" for state in states]
+    table = _table("hour", "source", ">watched", ">people", *titles, ">masked", ">alerts", ">in", ">out")
+    for row in rows:
+        share = row["masked_share"]
+        table.add_row(
+            row["hour"][:16].replace("T", " "),
+            row["source"],
+            duration(row["watched_s"]),
+            str(row["people"]),
+            *(str(row["by_state"].get(state, 0)) for state in states),
+            "–" if share is None else f"{100 * share:.0f}%",
+            str(row["alerts"]),
+            str(row["in"]),
+            str(row["out"]),
+        )
+    return table
+
+
+def print_table(table: Table, nothing: str, number: int) -> None:
+    """Prints a table as wide as it needs to be in a pipe; `nothing` where it has no rows."""
+    console = Console(highlight=False)
+    if not number:
+        console.print(nothing)
+        return
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_PIPE_WIDTH)
+    console.print(table)
+
+
+def _numbers(counts: Counts, tally: Tally) -> dict[str, Any]:
+    masked = tally.share([_MASKED_STATE])
+    return {
+        "frames": counts.frames,
+        "watched_s": round(counts.watched_s, 3),
+        **tally.to_record(),
+        "masked_share": None if masked is None else round(masked, 4),
+        "in": sum(ways["in"] for ways in counts.lines.values()),
+        "out": sum(ways["out"] for ways in counts.lines.values()),
+    }
+
+
+def _more(event: Event) -> str:
+    parts = [event.direction, event.reason, event.thumbnail]
+    whole = (event.counts or {}).get("all")
+    if isinstance(whole, Mapping):
+        parts.append(f"{whole.get('people', 0)} people")
+    return ", ".join(part for part in parts if part)
+
+
+def _table(*titles: str) -> Table:
+    """Titles that begin with > stand over numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        right = title.startswith(">")
+        table.add_column(
+            title.removeprefix(">"), justify="right" if right else "left", no_wrap=title != "more"
+        )
+    return table
