@@ -270,6 +270,21 @@ def test_without_the_extra_the_command_says_what_to_install(
     assert "pip install 'maskwatch[live]'" in capsys.readouterr().err
 
 
+def test_an_opencv_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
+    """The OpenCV with windows, on a server without the libraries of a screen."""
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    done = subprocess.run(
+        [sys.executable, "-m", "maskwatch", "detect", "a.jpg"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: OpenCV cannot be loaded (libGL.so.1")
+    assert done.stderr.endswith("opencv-python-headless\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_well(number: signal.Signals, tiny_model: Path, tmp_path: Path) -> None:
     file = tmp_path / "e.jsonl"

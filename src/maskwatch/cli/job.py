@@ -11,11 +11,10 @@ import numpy as np
 import supervision as sv
 
 from maskwatch.cli.drawn import DrawnVideo, Painter
-from maskwatch.cli.options import parse_names, parse_threshold
+from maskwatch.cli.options import parse_names, parse_threshold, pick_model
 from maskwatch.cli.report import Report, VideoTally
 from maskwatch.detector import BATCH_SIZE, Detector
 from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
-from maskwatch.models import DEFAULT_MODEL, embedded_of_size
 from maskwatch.outputs import check_targets, make_folder, plan_targets
 from maskwatch.records import CsvWriter, JsonWriter, RecordWriter, Result, Writers, open_target
 from maskwatch.render import save_picture
@@ -70,7 +69,7 @@ class Job:
             if not file.parent.is_dir():
                 raise OptionError(f"{file}: the folder {file.parent} does not exist; create it first")
         detector = Detector(
-            _model(model, size),
+            pick_model(model, size),
             threshold=thresholds,
             class_agnostic=False if per_class_nms else None,
             threads=threads,
@@ -171,14 +170,6 @@ class Job:
             together = Writers(writers)
             yield together
             together.close()
-
-
-def _model(model: str | None, size: int | None) -> str:
-    if size is None:
-        return model or DEFAULT_MODEL
-    if model is not None:
-        raise OptionError(f"--size {size} picks an embedded model, --model {model} names one; give only one")
-    return embedded_of_size(size)
 
 
 def _class_ids(detector: Detector, classes: str | None) -> frozenset[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from maskwatch.errors import OptionError
-from maskwatch.models import DEFAULT_MODEL, embedded_of_size
 
 
 def parse_threshold(text: str | None) -> float | dict[str, float] | None:
@@ -44,14 +43,19 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[-1])
 
 
-def pick_model(model: str | None, size: int | None, default: str = DEFAULT_MODEL) -> str:
+def pick_model(model: str | None, size: int | None, default: str | None = None) -> str:
     """The model that `--model` names or `--size` picks among the embedded ones.
+
+    Args:
+        default: taken where neither is given; None for the default of the package.
 
     Raises:
         OptionError: both are given, or no embedded model has this size.
     """
+    from maskwatch.models import DEFAULT_MODEL, embedded_of_size
+
     if size is None:
-        return model or default
+        return model or default or DEFAULT_MODEL
     if model is not None:
         raise OptionError(f"--size {size} picks an embedded model, --model {model} names one; give only one")
     return embedded_of_size(size)
