@@ -259,3 +259,15 @@ def test_a_frame_of_another_size_and_equal_times() -> None:
         scene = people.update(small, faces((face(160, 100), BARE)))
     assert scene.people[0].zones == ("right",), "zones are shares of the frame"
     assert people.update(frame(0.1), faces((face(160, 100), BARE))).people[0].zones == ()
+
+
+def test_who_was_there_already_is_not_taken_for_one_who_left_close_by() -> None:
+    """Two without masks side by side: one goes, and the other's alert is due in the seconds after."""
+    close = face(180)
+    scenes = play().show(3, (HERE, BARE), (close, MASK)).show(7, (close, BARE))
+    assert [told[1:] for told in scenes.told()] == [
+        ("alert", "no_mask", None),
+        ("alert_end", "no_mask", "left"),
+        ("alert", "no_mask", None),
+    ]
+    assert scenes.events[-1][0] < 7.5

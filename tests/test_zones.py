@@ -6,11 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
 from live_scenes import face
-from maskwatch.errors import OptionError
+from maskwatch.cli.app import app
+from maskwatch.errors import MaskwatchError, OptionError, SourceError
+from maskwatch.images import read_image
 from maskwatch.live.zones import Line, Places, Whereabouts, Zone
 from maskwatch.live.zones_file import check_sources, read_places
+from maskwatch.live.zones_sheet import draw_sheet
+from maskwatch.videos import video_writer
 
 SIZE = (600, 400)
 DOOR = Zone("door", ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)))  # x from 300
@@ -204,3 +210,74 @@ def test_in_and_out_take_turns() -> None:
     points = [(100, 150), (100, 250)] * 3
     crossed = walk(Whereabouts(), Places((), (LEVEL,)), *points)
     assert [direction for _, direction in crossed] == ["in", "out", "in", "out", "in"]
+
+
+def zones(*arguments: object) -> str:
+    """What the command prints; its error is raised."""
+    result = CliRunner().invoke(app, ["zones", *map(str, arguments)])
+    if isinstance(result.exception, MaskwatchError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_sheet_shows_grid_zone_and_line() -> None:
+    image = np.full((540, 960, 3), 120, np.uint8)
+    plain = draw_sheet(image, Places())
+    assert plain.shape == (540, 960, 3)
+    assert (plain[100, 96] > 180).all(), "a line of the grid at a tenth"
+    assert (plain[100, 50] == 120).all()
+    sheet = draw_sheet(image, Places((DOOR,), (Line("gate", ((0.1, 0.75), (0.4, 0.75))),)))
+    assert (sheet[300, 620] != plain[300, 620]).any(), "inside the zone"
+    assert (sheet[300, 300] == plain[300, 300]).all(), "outside it"
+    assert (sheet[405, 200] != plain[405, 200]).any(), "on the line"
+    assert (sheet[420, 240] != plain[420, 240]).any(), "the arrow, below a line from left to right"
+    assert (sheet[390, 240] == plain[390, 240]).all(), "none above it"
+    assert draw_sheet(image[:108, :192], Places()).shape == (540, 960, 3), "a small picture is enlarged"
+
+
+def test_the_command_begins_a_file_and_draws_it(tmp_path: Path) -> None:
+    Image.fromarray(np.full((120, 200, 3), 90, np.uint8)).save(tmp_path / "door.png")
+    init, out = tmp_path / "zones.toml", tmp_path / "sheet.png"
+    said = zones(tmp_path / "door.png", "--init", init, "-o", out)
+    assert f"wrote {out}: door, 200x120" in said
+    assert "zone entrance" in said
+    assert read_places(init).lines[0].name == "threshold"
+    assert read_image(out).shape == (576, 960, 3)
+    with pytest.raises(MaskwatchError, match="exists already"):
+        zones(tmp_path / "door.png", "--init", init, "-o", tmp_path / "other.png")
+    said = zones(f"gate={tmp_path / 'door.png'}", "--zones", init, "-o", out, "--force")
+    assert "gate, 200x120" in said
+
+
+def test_the_command_names_what_is_for_other_sources(tmp_path: Path) -> None:
+    Image.fromarray(np.full((120, 200, 3), 90, np.uint8)).save(tmp_path / "door.png")
+    path = write(tmp_path, "[[line]]\nname='a'\nsource='hall'\npoints=[[0, 0], [1, 1]]\n")
+    said = zones(tmp_path / "door.png", "--zones", path, "-o", tmp_path / "sheet.png")
+    assert "not drawn: those of hall; draw one with hall=SOURCE" in said
+
+
+def test_the_command_takes_a_moment_of_a_video(tmp_path: Path) -> None:
+    video, out = tmp_path / "walk.mp4", tmp_path / "sheet.png"
+    with video_writer(video, 10) as append:
+        for value in (40,) * 10 + (200,) * 10:
+            append(np.full((540, 960, 3), value, np.uint8))
+    zones(video, "--at", 1.5, "-o", out)
+    assert 190 < int(read_image(out)[200, 300, 0]) < 210
+    with pytest.raises(SourceError, match="ends before 9 s; give an earlier --at"):
+        zones(video, "--at", 9, "-o", out, "--force")
+
+
+def test_what_the_command_refuses(tmp_path: Path) -> None:
+    Image.fromarray(np.full((120, 200, 3), 90, np.uint8)).save(tmp_path / "door.png")
+    door = tmp_path / "door.png"
+    with pytest.raises(OptionError, match="only PNG is written"):
+        zones(door, "-o", "sheet.jpg")
+    with pytest.raises(OptionError, match="give only one"):
+        zones(door, "--init", "a.toml", "--zones", "b.toml")
+    with pytest.raises(SourceError, match="no such file"):
+        zones(tmp_path / "none.mp4", "-o", tmp_path / "sheet.png")
+    bad = write(tmp_path, "[[zone]]\nname='a'\npoints=[[0, 0], [1, 1]]\n")
+    with pytest.raises(OptionError, match="a zone needs at least 3"):
+        zones(door, "--zones", bad, "-o", tmp_path / "sheet.png")
+    assert not (tmp_path / "sheet.png").exists()

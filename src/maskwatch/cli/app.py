@@ -30,6 +30,8 @@ from maskwatch.errors import MaskwatchError
 FAILED = 2
 INTERRUPTED = 130
 
+_HEADLESS = "pip install --force-reinstall --no-deps opencv-python-headless"
+
 app = typer.Typer(
     name="maskwatch",
     no_args_is_help=True,
@@ -71,6 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except ImportError as error:
+        if "libGL" not in str(error):
+            raise
+        # The extra `live` brings the OpenCV with windows, which a server without a screen cannot load.
+        print(f"error: OpenCV cannot be loaded ({error}); run: {_HEADLESS}", file=sys.stderr)
+        sys.exit(FAILED)
 
 
 def _quiet_libraries() -> None:

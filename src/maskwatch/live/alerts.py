@@ -19,8 +19,8 @@ class AlertSettings:
     Attributes:
         dwell_s: how long a state must have lasted.
         cooldown_s: how long one person makes no further alert after the end of one.
-        place_cooldown_s: how long somebody new makes none where a person in an alert went out of sight: most
-            likely it is the same person.
+        place_cooldown_s: how long somebody makes none who came when a person in an alert had gone out of
+            sight at the same place: most likely it is the same person.
         zone_cooldown_s: how long nobody makes one after another has begun in the same zone, or in the same
             source where there is no zone; 0 for no such limit.
     """
@@ -50,7 +50,9 @@ class Alert:
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    until_s: float
+    """Where and when a person in an alert was last seen."""
+
+    seen_s: float
     box_xyxy: FloatArray
 
 
@@ -60,10 +62,10 @@ class Alerts:
     def __init__(self, settings: AlertSettings) -> None:
         self._settings = settings
         self._open: dict[int, Alert] = {}
-        self._boxes: dict[int, tuple[float, FloatArray]] = {}  # of those in an alert: when and where seen
+        self._places: dict[int, _Place] = {}  # of those in an alert
         self._quiet_people: dict[int, float] = {}  # until when
         self._quiet_zones: dict[str | None, float] = {}
-        self._quiet_places: list[_Place] = []
+        self._left: list[_Place] = []  # of those whose alert ended out of sight
 
     def of(self, person: int) -> Alert | None:
         """The alert that a person is in."""
@@ -72,43 +74,45 @@ class Alerts:
     def see(self, person: int, time_s: float, box_xyxy: FloatArray) -> None:
         """Notes where a person in an alert is."""
         if person in self._open:
-            self._boxes[person] = time_s, box_xyxy
+            self._places[person] = _Place(time_s, box_xyxy)
 
-    def begin(
-        self, person: int, state: int, start_s: float, zone: str | None, time_s: float, box_xyxy: FloatArray
-    ) -> Alert | None:
-        """A new alert, if the state has lasted long enough and nothing has been said of it.
+    def begin(self, person: int, alert: Alert, came_s: float, time_s: float, box_xyxy: FloatArray) -> bool:
+        """Begins an alert, if the state has lasted long enough and nothing has been said of it.
 
-        Where a cooldown is in the way, it begins when that is over, should the state still last.
+        Where a cooldown is in the way, a later call begins it when that is over, should the state still last.
+
+        Args:
+            came_s: when the person was first seen.
         """
-        if person in self._open or time_s - start_s < self._settings.dwell_s:
-            return None
-        if max(self._quiet_people.get(person, time_s), self._quiet_zones.get(zone, time_s)) > time_s:
-            return None
-        if self._was_said_here(time_s, box_xyxy):
-            return None
-        self._open[person] = alert = Alert(state, start_s, zone)
-        self._quiet_zones[zone] = time_s + self._settings.zone_cooldown_s
+        if person in self._open or time_s - alert.start_s < self._settings.dwell_s:
+            return False
+        quiet_s = max(self._quiet_people.get(person, time_s), self._quiet_zones.get(alert.zone, time_s))
+        if quiet_s > time_s or self._was_said_here(came_s, time_s, box_xyxy):
+            return False
+        self._open[person] = alert
+        self._quiet_zones[alert.zone] = time_s + self._settings.zone_cooldown_s
         self.see(person, time_s, box_xyxy)
-        return alert
+        return True
 
     def end(self, person: int, time_s: float, *, gone: bool) -> Alert:
         """Ends a person's alert; `gone` when the person is out of sight."""
         self._quiet_people[person] = time_s + self._settings.cooldown_s
-        seen_s, box_xyxy = self._boxes.pop(person)
+        place = self._places.pop(person)
         if gone:
-            self._quiet_places.append(_Place(seen_s + self._settings.place_cooldown_s, box_xyxy))
+            self._left.append(place)
         return self._open.pop(person)
 
     def forget(self, person: int) -> None:
         """A person whose number will not come again."""
         self._quiet_people.pop(person, None)
 
-    def _was_said_here(self, time_s: float, box_xyxy: FloatArray) -> bool:
-        """Whether a person in an alert is out of sight, and was last seen where this one is."""
-        self._quiet_places = [place for place in self._quiet_places if place.until_s > time_s]
-        places = [place.box_xyxy for place in self._quiet_places]
-        for seen_s, box in self._boxes.values():
-            if seen_s < time_s < seen_s + self._settings.place_cooldown_s:
-                places.append(box)
-        return any(apart(box_xyxy, box) <= PLACE_REACH for box in places)
+    def _was_said_here(self, came_s: float, time_s: float, box_xyxy: FloatArray) -> bool:
+        """Whether a person in an alert had gone out of sight, here, when this one came."""
+        cooldown_s = self._settings.place_cooldown_s
+        self._left = [place for place in self._left if time_s - place.seen_s < cooldown_s]
+        return any(
+            place.seen_s <= came_s
+            and time_s - place.seen_s < cooldown_s
+            and apart(box_xyxy, place.box_xyxy) <= PLACE_REACH
+            for place in (*self._left, *self._places.values())
+        )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import supervision as sv
 
 from maskwatch.images import FloatArray
-from maskwatch.live.alerts import Alerts
+from maskwatch.live.alerts import Alert, Alerts
 from maskwatch.live.counts import Counts, MinuteCounts
 from maskwatch.live.events import Event
 from maskwatch.live.faces import Faces
@@ -195,19 +195,21 @@ class People:
             yield from self._end_alert(frame, number, "changed", vote.since_s)
         if vote.state in self._alarming:
             zone = wanted[0] if wanted else None
-            start_s = max(vote.since_s, somebody.start_s)
-            alert = self._alerts.begin(number, vote.state, start_s, zone, time_s, somebody.box_xyxy)
-            if alert is not None:
-                self._minutes.alert(somebody.whereabouts.zones)
-                yield self._event(
-                    frame,
-                    number,
-                    "alert",
-                    id=alert.id,
-                    state=self._names[alert.state],
-                    zone=zone,
-                    duration_s=time_s - start_s,
-                )
+            alert = Alert(vote.state, max(vote.since_s, somebody.start_s), zone)
+            if self._alerts.begin(number, alert, somebody.first_s, time_s, somebody.box_xyxy):
+                yield self._begun(frame, number, alert)
+
+    def _begun(self, frame: LiveFrame, number: int, alert: Alert) -> Event:
+        self._minutes.alert(self._known[number].whereabouts.zones)
+        return self._event(
+            frame,
+            number,
+            "alert",
+            id=alert.id,
+            state=self._names[alert.state],
+            zone=alert.zone,
+            duration_s=frame.time_s - alert.start_s,
+        )
 
     def _end_alert(
         self, frame: LiveFrame, number: int, reason: str, end_s: float, *, gone: bool = False

@@ -1,0 +1,146 @@
+"""`maskwatch zones`: a picture of a source with a grid, to draw zones and lines by."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maskwatch.errors import MissingExtraError, OptionError, SourceError
+
+if TYPE_CHECKING:
+    from maskwatch.images import UInt8Array
+    from maskwatch.live.zones import Places
+
+_WAIT_S = 20.0
+"""How long a camera or stream may take to give its first picture."""
+
+_STARTER = """\
+# Zones and lines for `maskwatch watch --zones`. See docs/people.md.
+# Coordinates are shares of the frame: [0, 0] is top left, [1, 1] bottom right.
+format = "maskwatch.zones/1"
+
+# true: who is in none of the zones is neither counted nor alerts.
+only_zones = false
+
+[[zone]]
+name = "entrance"
+# source = "{source}"   # leave this out for all sources
+points = [[0.1, 0.2], [0.9, 0.2], [0.9, 0.95], [0.1, 0.95]]
+# alert = false         # a zone that only counts
+
+# Looking from the first point to the second, who crosses from left to right goes in.
+[[line]]
+name = "threshold"
+points = [[0.2, 0.6], [0.8, 0.6]]
+"""
+
+
+def zones(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A picture, a video, or a camera as in `maskwatch watch`; NAME=SOURCE too."
+        ),
+    ],
+    zones_file: Annotated[
+        Path | None, typer.Option("--zones", metavar="FILE", help="Zones and lines to check and to draw.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="PNG", help="The picture to write.")] = Path(
+        "zones.png"
+    ),
+    init: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a file of zones and lines to begin with.")
+    ] = None,
+    at: Annotated[
+        float, typer.Option("--at", min=0, metavar="SECONDS", help="Which moment of a video.")
+    ] = 0.0,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the files.")] = False,
+) -> None:
+    """Take a picture of a source with a grid to read coordinates off; check and draw zones and lines.
+
+    Example: maskwatch zones 0 --init zones.toml
+    """
+    try:
+        from maskwatch.live.source_spec import parse_source
+        from maskwatch.live.zones_file import read_places
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"zones (module {error.name})", "live") from None
+    from maskwatch.outputs import check_targets
+
+    if init is not None and zones_file is not None:
+        raise OptionError(f"--init {init} begins a file, --zones {zones_file} reads one; give only one")
+    if out.suffix.lower() != ".png":
+        raise OptionError(f"--out {out}: only PNG is written; name a file ending in .png")
+    name = parse_source(source).name
+    check_targets([out] if init is None else [out, init], [], force=force)
+    places = None if zones_file is None else read_places(zones_file)
+    image_rgb = _picture(source, at)
+    if init is not None:
+        _write_starter(init, name)
+        places = read_places(init)
+        typer.echo(f"wrote {init}; change its points, then: maskwatch zones {source} --zones {init}")
+    _write_sheet(image_rgb, name, places, out)
+
+
+def _write_starter(path: Path, name: str) -> None:
+    from maskwatch.outputs import make_folder, replacing, writing
+
+    make_folder(path.parent)
+    with replacing(path) as part, writing(path):
+        part.write_text(_STARTER.format(source=name), encoding="utf-8")
+
+
+def _write_sheet(image_rgb: UInt8Array, name: str, places: Places | None, out: Path) -> None:
+    """Draws the places of this source, and says which those are."""
+    from maskwatch.live.zones import Places
+    from maskwatch.live.zones_sheet import draw_sheet
+    from maskwatch.render import save_picture
+
+    mine = (places or Places()).for_source(name)
+    save_picture(draw_sheet(image_rgb, mine), out)
+    height, width = image_rgb.shape[:2]
+    typer.echo(f"wrote {out}: {name}, {width}x{height}, grid in shares of width and height")
+    for zone in mine.zones:
+        typer.echo(f"  zone {zone.name}{'' if zone.alert else ', counts only'}")
+    for line in mine.lines:
+        typer.echo(f"  line {line.name}")
+    sources = () if places is None else (*(z.source for z in places.zones), *(n.source for n in places.lines))
+    others = sorted({source for source in sources if source is not None and source != name})
+    if others:
+        typer.echo(f"  not drawn: those of {', '.join(others)}; draw one with {others[0]}=SOURCE")
+
+
+def _picture(source: str, at_s: float) -> UInt8Array:
+    """The picture that a source shows: a file's own, a video's at a moment, a camera's first.
+
+    Raises:
+        SourceError, ImageError: there is none.
+    """
+    from maskwatch.live.capture import open_capture
+    from maskwatch.live.source_spec import parse_source
+    from maskwatch.sources import find_sources
+
+    spec = parse_source(source)
+    if spec.kind == "file":
+        (found,) = find_sources([spec.address])
+        if found.kind == "picture":
+            return found.load_picture()
+    capture = open_capture(source)
+    capture.start()
+    try:
+        give_up_s = time.monotonic() + _WAIT_S
+        while time.monotonic() < give_up_s and not capture.finished:
+            frame = capture.take(0.2)
+            if frame is not None and (capture.live or frame.time_s >= at_s):
+                return frame.image_rgb
+            if frame is not None:
+                give_up_s = time.monotonic() + _WAIT_S  # it goes on towards the moment
+        error = capture.status().error
+    finally:
+        capture.close()
+    if error or not at_s:
+        raise SourceError(f"{spec.shown}: no picture ({error or 'nothing came'}); check that it runs")
+    raise SourceError(f"{spec.shown}: the video ends before {at_s:g} s; give an earlier --at")
