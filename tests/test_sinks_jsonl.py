@@ -160,6 +160,22 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert ids(path) == [1, 2]
 
 
+def test_old_lines_are_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    sink = JsonlSink(path)
+    for number in range(10):
+        sink.send(event(number))
+    assert sink.delete_before(event(0).time) == 0
+    assert sink.delete_before(event(4).time) == 4
+    sink.send(event(10))
+    assert ids(path) == [4, 5, 6, 7, 8, 9, 10]
+    assert [file.name for file in tmp_path.iterdir()] == ["events.jsonl"]
+    assert sink.delete_before(event(99).time) == 7
+    sink.send(event(100))
+    sink.close(0)
+    assert ids(path) == [100]
+
+
 def test_lines_that_are_no_events(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     write(path, 1)

@@ -133,6 +133,9 @@ def test_what_is_deleted_is_gone_from_the_disk(path: Path) -> None:
         assert store.delete_before(START + timedelta(seconds=200)) == 200
         assert store.delete_before(START + timedelta(seconds=200)) == 0
         assert tracks(store.records())[0] == 200
+        size = path.stat().st_size
+        store.compact()
+        assert path.stat().st_size < size
         on_disk = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert b"Anna-250" in on_disk
     assert b"Anna-150" not in on_disk

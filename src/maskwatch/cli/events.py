@@ -164,6 +164,8 @@ def prune(
         raise OptionError(f"--days {days:g} reaches back before all calendars; write fewer") from None
     with _open(file) as store:
         number = store.count(EventQuery(until=before)) if dry_run else store.delete_before(before)
+        if number and not dry_run:
+            store.compact()
     verb = "would be deleted" if dry_run else "deleted"
     typer.echo(f"{verb}: {number} events of before {before:%Y-%m-%d %H:%M}")
 

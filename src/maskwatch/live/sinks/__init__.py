@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from datetime import datetime
 
 from maskwatch.errors import EventError
 from maskwatch.live.events import EVENT_KINDS, Event
@@ -65,6 +66,15 @@ class Sink(ABC):
 
     def cancel(self) -> None:  # noqa: B027 - most sinks need none
         """Ends a `send` or `close` that takes too long; called from another thread."""
+
+    def delete_before(self, when: datetime) -> int:
+        """Deletes what it stored of before `when` for good; called from another thread.
+
+        Returns:
+            the number of events.
+        """
+        del when
+        return 0
 
     def state(self) -> SinkState:
         """What waits inside; called from any thread, must not block for long."""

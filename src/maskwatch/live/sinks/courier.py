@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
@@ -78,6 +79,10 @@ class Courier:
         with self._changed:
             self._news = True
             self._changed.notify_all()
+
+    def delete_before(self, when: datetime) -> int:
+        """Deletes what has waited, or is parked, since before `when`; returns its number."""
+        return self._outbox.delete_before(when)
 
     def state(self) -> SinkState:
         """What waits, and why; once closed, what was left."""

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 
 from maskwatch.errors import MaskwatchError
@@ -226,6 +227,27 @@ class Delivery:
     def status(self) -> tuple[SinkStatus, ...]:
         """How each sink is doing, in their order."""
         return tuple(lane.status() for lane in self._lanes)
+
+    def delete_before(self, when: datetime) -> int:
+        """Deletes what the sinks stored of before `when`, that which still waits on disk included.
+
+        Takes a moment: it writes to the disk.
+
+        Returns:
+            the number of events; one that two sinks had stored counts twice.
+
+        Raises:
+            EventError: a sink could not; the others have.
+        """
+        number, errors = 0, list[MaskwatchError]()
+        for lane in self._lanes:
+            try:
+                number += lane.sink.delete_before(when)
+            except MaskwatchError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return number
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """Waits until the sinks have taken what waits for them, at most so long, and closes them."""

@@ -6,6 +6,9 @@ import contextlib
 import json
 import os
 import stat
+import threading
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from maskwatch.errors import EventError, OutputError
@@ -37,6 +40,7 @@ class JsonlSink(Sink):
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES, keep: int = KEEP_FILES) -> None:
         self._path, self._max_bytes, self._keep = path, max_bytes, keep
+        self._lock = threading.Lock()
         self.repaired = 0
         """Bytes of a half line that were taken away."""
         make_folder(path.parent)
@@ -45,20 +49,55 @@ class JsonlSink(Sink):
 
     def send(self, event: Event) -> None:
         data = event.to_json().encode() + b"\n"
-        try:
+        with self._lock, self._telling():
             self._follow()
             if self._size and self._size + len(data) > self._max_bytes:
                 self._rotate()
             self._append(data)
+
+    def delete_before(self, when: datetime) -> int:
+        """Writes the file anew without the lines of before `when`; those that were rotated stay."""
+        with self._lock, self._telling():
+            self._follow()
+            with self._path.open("rb") as file:
+                if not _is_before(file.readline(), when):
+                    return 0  # lines come in the order of time, but for seconds
+            return self._rewrite(when)
+
+    def close(self, timeout_s: float) -> None:
+        del timeout_s
+        with self._lock:
+            self._shut()
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             reason = error.strerror or error
             raise TryLater(
                 f"{self._path}: cannot be written ({reason}); free space, or mend the permissions"
             ) from None
 
-    def close(self, timeout_s: float) -> None:
-        del timeout_s
-        self._shut()
+    def _rewrite(self, when: datetime) -> int:
+        number = 0
+        part = self._path.with_name(f".{self._path.name}.part")
+        try:
+            with self._path.open("rb") as old, part.open("wb") as new:
+                for line in old:
+                    if _is_before(line, when):
+                        number += 1
+                    else:
+                        new.write(line)
+                new.flush()
+                os.fsync(new.fileno())
+            part.chmod(stat.S_IMODE(self._path.stat().st_mode))
+            self._shut()
+            part.replace(self._path)
+        finally:
+            part.unlink(missing_ok=True)
+        self._open()
+        return number
 
     def _open(self) -> None:
         flags = (
@@ -148,6 +187,14 @@ def read_lines(path: Path) -> list[Event]:
         return [Event.from_record(json.loads(line)) for line in lines if line]
     except ValueError as error:
         raise EventError(f"{path}: a line is no event ({error}); restore the file from a copy") from None
+
+
+def _is_before(line: bytes, when: datetime) -> bool:
+    """Whether a line is an event of before `when`; one that cannot be read is none."""
+    try:
+        return datetime.fromisoformat(json.loads(line)["time"]) < when
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def _read(fd: int, place: int, length: int) -> bytes:

@@ -6,6 +6,7 @@ import sys
 import threading
 import uuid
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -115,6 +116,9 @@ class MqttSink(Sink):
             messages = self._home.note(event)
             if self._connected.is_set():
                 self._tell(messages)
+
+    def delete_before(self, when: datetime) -> int:
+        return self._courier.delete_before(when)
 
     def state(self) -> SinkState:
         inner = self._courier.state()

@@ -14,7 +14,7 @@ from typing import Any
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink
-from maskwatch.live.sinks.database import Layout, open_database, pragma, telling, transaction
+from maskwatch.live.sinks.database import Layout, open_database, telling, transaction
 
 EVENT_FILE = Layout(
     noun="event file",
@@ -145,15 +145,18 @@ class EventStore:
         return int(self._rows(f"SELECT count(*) FROM events WHERE {where}", values)[0][0])
 
     def delete_before(self, when: datetime) -> int:
-        """Deletes the events of before `when` for good, and gives the space back; returns their number."""
+        """Deletes the events of before `when` for good; returns their number. New ones take their space."""
         with self._lock, telling(self.path):
             with transaction(self._connection):
                 done = self._connection.execute("DELETE FROM events WHERE time_ms < ?", [time_ms(when)])
-            # What was deleted must not survive in the log beside the file.
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            if 2 * pragma(self._connection, "freelist_count") > pragma(self._connection, "page_count"):
-                self._connection.execute("VACUUM")
+            self._empty_log()  # what was deleted must not survive there
             return done.rowcount
+
+    def compact(self) -> None:
+        """Gives space that is free back to the system; writes the whole file anew."""
+        with self._lock, telling(self.path):
+            self._connection.execute("VACUUM")
+            self._empty_log()
 
     def close(self) -> None:
         with self._lock:
@@ -164,6 +167,10 @@ class EventStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _empty_log(self) -> None:
+        """Moves what is in the log beside the file into it; not while somebody reads."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _rows(self, select: str, values: list[Any]) -> list[tuple[Any, ...]]:
         with self._lock, telling(self.path):
@@ -194,16 +201,24 @@ class SqliteSink(Sink):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
         self._store = EventStore(path, create=True)
         self._stat = path.stat()
 
     def send(self, event: Event) -> None:
-        self._follow()
-        self._store.add(event)
+        with self._lock:
+            self._follow()
+            self._store.add(event)
+
+    def delete_before(self, when: datetime) -> int:
+        with self._lock:
+            self._follow()
+            return self._store.delete_before(when)
 
     def close(self, timeout_s: float) -> None:
         del timeout_s
-        self._store.close()
+        with self._lock:
+            self._store.close()
 
     def _follow(self) -> None:
         """Somebody may have moved or deleted the file: the name counts."""

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import socket
 import time
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -73,6 +74,9 @@ class WebhookSink(Sink):
 
     def send(self, event: Event) -> None:
         self._courier.add(event)
+
+    def delete_before(self, when: datetime) -> int:
+        return self._courier.delete_before(when)
 
     def state(self) -> SinkState:
         return self._courier.state()
