@@ -47,9 +47,9 @@ def test_a_gap_is_filled_on_the_way(with_tracks: bool) -> None:
     for i in range(12):
         assert len(covered[i]) == 1
         assert covers(covered[i], FACE + 8 * i * RIGHT)
-    # A tenth of a second from a find, a fifth of a side more on each side.
-    np.testing.assert_allclose(covered[4], [FACE + 32 * RIGHT + np.array([-8, -10, 8, 10])])
-    np.testing.assert_allclose(covered[5], [FACE + 40 * RIGHT + np.array([-16, -20, 16, 20])])
+    # A tenth of a second from a find, a tenth of a side more on each side.
+    np.testing.assert_allclose(covered[4], [FACE + 32 * RIGHT + np.array([-4, -5, 4, 5])])
+    np.testing.assert_allclose(covered[5], [FACE + 40 * RIGHT + np.array([-8, -10, 8, 10])])
 
 
 @pytest.mark.parametrize("speed", [0, 5, 20])
@@ -67,6 +67,28 @@ def test_the_margin_grows_and_ends() -> None:
     np.testing.assert_allclose(covered[3], [FACE + np.array([-8, -10, 8, 10])])
     np.testing.assert_allclose(covered[7], [FACE + np.array([-40, -50, 40, 50])])
     assert len(covered[8]) == 0
+    two = run([[], [], [FACE], [FACE], [], []])
+    np.testing.assert_allclose(two[1], [FACE + np.array([-4, -5, 4, 5])])
+
+
+def test_unsure_finds_reach_no_other_frame_before_there_are_three() -> None:
+    cover: Cover[int] = Cover()
+
+    def counts(finds: str) -> str:
+        """The number of boxes in each frame; x is a sure find, ? an unsure one."""
+        out = []
+        for index, kind in enumerate(finds):
+            boxes = [] if kind == "." else [FACE]
+            out += cover.add(
+                index, index / 10, np.array(boxes).reshape(-1, 4), sure=[kind == "x"] * len(boxes)
+            )
+        return "".join(str(len(boxes)) for _, boxes in out + cover.finish())
+
+    assert counts("....?.........") == "00001000000000"
+    assert counts("....x.........") == "11111111110000"
+    assert counts("....?.?.......") == "00001110000000"  # but the way between two is covered
+    assert counts("....?.?.?.....") == "00111111111111"  # two frames had gone by then
+    assert counts("....?.x.......") == "11111111111100"
 
 
 def test_a_slow_source_reaches_two_frames() -> None:

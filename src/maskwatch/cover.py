@@ -2,7 +2,9 @@
 
 A detector misses a face now and then, for a frame or for several. A frame therefore waits until those that
 follow have been looked at. Then it is covered where a face was found in it, between two finds, and for a
-while before the first and after the last one, the more widely the longer ago that is.
+while before the first and after the last one, the more widely the longer ago that is. That while is not given
+to one or two unsure finds alone: a crowd has a dozen in each frame, elsewhere in the next one, and soon
+everything would be covered.
 """
 
 from __future__ import annotations
@@ -27,10 +29,13 @@ REACH_FRAMES = 2
 MAX_WAITING = 32
 """Frames that wait at the most, 200 MB at 1920 × 1080. Above 60 a second they span less than `REACH_S`."""
 
-# Someone who walks past a camera crosses some nine widths of a face in a second. Two finds tell where to;
-# this is for the rest: a turn, a jerk of the camera, a face found only once.
-_GROWTH = 2.0  # sides of the box a second, on each side
+# Someone who walks past a camera crosses some nine widths of a face in a second. Two finds tell where to. The
+# margin is for what they do not tell, a turn or a jerk of the camera; a face found only once gets more.
+_GROWTH = 1.0  # sides of the box a second, on each side
+_GROWTH_OF_ONE = 2.0
 _MOST_GROWTH = 1.0  # sides of the box, on each side
+_TINY_S = 1e-6  # so that rounding decides about no frame
+_ENOUGH_FINDS = 3  # so many unsure ones are a face
 _NEAR = 1.0  # a find belongs to a face whose centre was expected within this many sides
 _SIZE_RATIO = 4.0  # nor may its area differ by more than this factor
 
@@ -40,14 +45,27 @@ class _Find:
     number: int  # of the frame
     time_s: float
     box_xyxy: Boxes  # (4,)
+    sure: bool
 
 
 @dataclass(eq=False)
 class _Path:
-    """One face through the frames."""
+    """One face through the frames. `count` and `sure` also hold what of `finds` has been dropped."""
 
     track: int | None
     finds: list[_Find] = field(default_factory=list)
+    count: int = 0
+    sure: bool = False
+
+    @property
+    def is_face(self) -> bool:
+        return self.sure or self.count >= _ENOUGH_FINDS
+
+    def add(self, find: _Find) -> _Path:
+        self.finds.append(find)
+        self.count += 1
+        self.sure |= find.sure
+        return self
 
 
 class Cover(Generic[_Item]):
@@ -68,7 +86,13 @@ class Cover(Generic[_Item]):
         self._count = 0
 
     def add(
-        self, item: _Item, time_s: float, boxes_xyxy: npt.ArrayLike, track_ids: npt.ArrayLike | None = None
+        self,
+        item: _Item,
+        time_s: float,
+        boxes_xyxy: npt.ArrayLike,
+        track_ids: npt.ArrayLike | None = None,
+        *,
+        sure: npt.ArrayLike | None = None,
     ) -> list[tuple[_Item, Boxes]]:
         """Takes the next frame; gives those that have waited long enough, each with boxes (N, 4) to cover.
 
@@ -78,10 +102,15 @@ class Cover(Generic[_Item]):
             boxes_xyxy: (N, 4), every face that was found in it, sure or not.
             track_ids: (N,), the tracker's number of each, negative where it has none. Faces without a number
                 are joined by where they are.
+            sure: bool (N,), whether each counts as a face; None where all do.
         """
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
         tracks = np.full(len(boxes), -1) if track_ids is None else np.asarray(track_ids).reshape(-1)
-        finds = [_Find(self._count, time_s, box_xyxy) for box_xyxy in boxes]
+        counts = np.ones(len(boxes), bool) if sure is None else np.asarray(sure, bool).reshape(-1)
+        finds = [
+            _Find(self._count, time_s, box_xyxy, bool(one))
+            for box_xyxy, one in zip(boxes, counts, strict=True)
+        ]
         self._join(finds, [int(track) if track >= 0 else None for track in tracks])
         self._waiting.append((item, self._count, time_s))
         self._count += 1
@@ -106,17 +135,17 @@ class Cover(Generic[_Item]):
 
     def _release(self) -> tuple[_Item, Boxes]:
         item, number, time_s = self._waiting.popleft()
-        boxes = [box for path in self._paths for box in self._boxes_at(path.finds, number, time_s)]
+        boxes = [box for path in self._paths for box in self._boxes_at(path, number, time_s)]
         self._forget(number, time_s)
         return item, np.array(boxes, np.float64).reshape(-1, 4)
 
     def _reaches(self, seconds: float, frames: int) -> bool:
-        return abs(seconds) <= self._reach_s or abs(frames) <= REACH_FRAMES
+        return abs(seconds) <= self._reach_s + _TINY_S or abs(frames) <= REACH_FRAMES
 
-    def _boxes_at(self, finds: list[_Find], number: int, time_s: float) -> Iterator[Boxes]:
+    def _boxes_at(self, path: _Path, number: int, time_s: float) -> Iterator[Boxes]:
         """Where a face is in a frame: found, between two finds, or near one."""
-        earlier = [find for find in finds if find.number <= number]
-        later = [find for find in finds if find.number > number]
+        earlier = [find for find in path.finds if find.number <= number]
+        later = [find for find in path.finds if find.number > number]
         if earlier and earlier[-1].number == number:
             yield earlier[-1].box_xyxy
             return
@@ -124,7 +153,7 @@ class Cover(Generic[_Item]):
         near = [s for s in sides if self._reaches(time_s - s[0].time_s, number - s[0].number)]
         if len(near) == 2:
             yield _between(near[0][0], near[1][0], time_s)
-        else:
+        elif path.is_face:
             yield from (_beyond(side, time_s) for side in near)
 
     def _join(self, finds: list[_Find], tracks: list[int | None]) -> None:
@@ -136,17 +165,17 @@ class Cover(Generic[_Item]):
             if path is None or path.finds[-1].number == find.number:
                 rest.append((find, track))
             else:
-                path.finds.append(find)
+                path.add(find)
         free = [path for path in self._paths if rest and path.finds[-1].number != rest[0][0].number]
         joined: set[int] = set()
         for i, j in _nearest_pairs([find for find, _ in rest], free):
             (find, track), path = rest[i], free[j]
             taken = i in joined or path.finds[-1].number == find.number
             if not taken and (track is None or path.track is None):
-                path.finds.append(find)
+                path.add(find)
                 path.track = path.track if track is None else track
                 joined.add(i)
-        self._paths += [_Path(track, [find]) for i, (find, track) in enumerate(rest) if i not in joined]
+        self._paths += [_Path(track).add(find) for i, (find, track) in enumerate(rest) if i not in joined]
 
     def _forget(self, number: int, time_s: float) -> None:
         """Drops what reaches no frame to come, but for the one find before that a speed needs."""
@@ -185,15 +214,17 @@ def _between(before: _Find, after: _Find, time_s: float) -> Boxes:
     span = after.time_s - before.time_s
     part = (time_s - before.time_s) / span if span > 0 else 0.5
     box_xyxy = before.box_xyxy + part * (after.box_xyxy - before.box_xyxy)
-    return _grown(box_xyxy, min(time_s - before.time_s, after.time_s - time_s))
+    away_s = min(time_s - before.time_s, after.time_s - time_s)
+    return _grown(box_xyxy, _GROWTH * away_s * _sides(box_xyxy))
 
 
 def _beyond(finds: list[_Find], time_s: float) -> Boxes:
     """Covers a face that stays where it was found last, and one that goes on as it went. Nearest first."""
-    place = finds[0].box_xyxy
-    moved = place + _velocity(finds) * (time_s - finds[0].time_s)
+    place, away_s = finds[0].box_xyxy, time_s - finds[0].time_s
+    moved = place + _velocity(finds) * away_s
     both = np.concatenate([np.minimum(place, moved)[:2], np.maximum(place, moved)[2:]])
-    return _grown(both, abs(time_s - finds[0].time_s), place)
+    growth = _GROWTH if len(finds) > 1 else _GROWTH_OF_ONE
+    return _grown(both, min(growth * abs(away_s), _MOST_GROWTH) * _sides(place))
 
 
 def _velocity(finds: list[_Find]) -> Boxes:
@@ -205,9 +236,7 @@ def _velocity(finds: list[_Find]) -> Boxes:
     return np.tile(moved / (first.time_s - other.time_s), 2)
 
 
-def _grown(box_xyxy: Boxes, seconds: float, sides_of: Boxes | None = None) -> Boxes:
-    sides = _sides(box_xyxy if sides_of is None else sides_of)
-    margin = sides * min(_GROWTH * max(0.0, seconds), _MOST_GROWTH)
+def _grown(box_xyxy: Boxes, margin: Boxes) -> Boxes:
     grown: Boxes = box_xyxy + np.concatenate([-margin, margin])
     return grown
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import supervision as sv
 
 from maskwatch.blur import blur, cover_thresholds
@@ -16,6 +17,8 @@ from maskwatch.render import draw
 from maskwatch.videos import Frame
 
 _Drawing: TypeAlias = tuple[UInt8Array, sv.Detections]
+
+_SAME_BOX_IOU = 0.9
 
 
 class Painter:
@@ -30,7 +33,7 @@ class Painter:
         self._detector, self.blurred = detector, blurred
 
     def to_hide(self, images_rgb: list[UInt8Array], found: Sequence[sv.Detections]) -> list[Boxes]:
-        """Boxes (N, 4) to hide in each picture, in which `found` is known already; none without `blurred`.
+        """Boxes (N, 4) to hide in each picture, those `found` in it first; none without `blurred`.
 
         The network runs once more for them. The results of one run with lower scores would not do for the
         records: an unsure box can win over the one that counts.
@@ -39,8 +42,8 @@ class Painter:
             return [np.zeros((0, 4))] * len(images_rgb)
         faint = self._detector(images_rgb, threshold=cover_thresholds(self._detector.thresholds))
         return [
-            np.concatenate([one.xyxy, other.xyxy]).astype(np.float64)
-            for one, other in zip(faint, found, strict=True)
+            np.concatenate([one.xyxy, _others(one.xyxy, other.xyxy)], dtype=np.float64)
+            for one, other in zip(found, faint, strict=True)
         ]
 
     def paint(self, image_rgb: UInt8Array, detections: sv.Detections, hidden_xyxy: Boxes) -> UInt8Array:
@@ -60,12 +63,13 @@ class DrawnVideo:
     ) -> None:
         """Takes the next frames: all that was found in each, and what of it is drawn."""
         boxes = self._painter.to_hide([frame.image_rgb for frame in frames], found)
-        for frame, detections, boxes_xyxy in zip(frames, drawn, boxes, strict=True):
+        for frame, one, detections, boxes_xyxy in zip(frames, found, drawn, boxes, strict=True):
             drawing = (frame.image_rgb, detections)
+            sure = np.arange(len(boxes_xyxy)) < len(one)
             if self._cover is None:
                 self._paint(drawing, boxes_xyxy)
             else:
-                for known, hidden_xyxy in self._cover.add(drawing, frame.time_s, boxes_xyxy):
+                for known, hidden_xyxy in self._cover.add(drawing, frame.time_s, boxes_xyxy, sure=sure):
                     self._paint(known, hidden_xyxy)
 
     def finish(self) -> None:
@@ -76,3 +80,11 @@ class DrawnVideo:
 
     def _paint(self, drawing: _Drawing, hidden_xyxy: Boxes) -> None:
         self._write(self._painter.paint(*drawing, hidden_xyxy))
+
+
+def _others(known_xyxy: npt.NDArray[Any], boxes_xyxy: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Those of `boxes_xyxy` (N, 4) that are not `known_xyxy` (K, 4) once more."""
+    if not len(known_xyxy) or not len(boxes_xyxy):
+        return boxes_xyxy
+    new = sv.box_iou_batch(known_xyxy, boxes_xyxy).max(axis=0) < _SAME_BOX_IOU
+    return boxes_xyxy[np.flatnonzero(new)]

@@ -91,6 +91,7 @@ class Recorder:
         boxes_xyxy: npt.ArrayLike,
         track_ids: npt.ArrayLike | None = None,
         *,
+        sure: npt.ArrayLike | None = None,
         draw: Draw | None = None,
     ) -> None:
         """Takes the next frame.
@@ -98,7 +99,7 @@ class Recorder:
         Args:
             frame: of one and the same source.
             boxes_xyxy: (N, 4), all faces in it that were found, the unsure ones too (`blur.COVER_SCORE`).
-            track_ids: (N,), as in `Cover.add`.
+            track_ids, sure: (N,), as in `Cover.add`.
             draw: adds boxes and labels to a picture (H, W, 3); called later, when the faces are blurred.
         """
         height, width = frame.image_rgb.shape[:2]
@@ -109,7 +110,7 @@ class Recorder:
         if self._cover is None:
             self._write(shot, None)
             return
-        for known, hidden_xyxy in self._cover.add(shot, frame.time_s, boxes_xyxy, track_ids):
+        for known, hidden_xyxy in self._cover.add(shot, frame.time_s, boxes_xyxy, track_ids, sure=sure):
             self._write(known, hidden_xyxy)
 
     def close(self) -> None:

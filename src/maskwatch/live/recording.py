@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 
 from maskwatch.errors import OutputError
@@ -53,8 +54,9 @@ class Recording(Viewer):
         if recorder is None:
             return
         draw = self._drawing(source, look.scene.people)
-        boxes, tracks = look.faces.boxes_xyxy, look.scene.tracks
-        if not self._try(source, lambda: recorder.add(look.frame, boxes, tracks, draw=draw)):
+        faces, tracks = look.faces, look.scene.tracks
+        add = partial(recorder.add, look.frame, faces.boxes_xyxy, tracks, sure=faces.counts, draw=draw)
+        if not self._try(source, add):
             del self._recorders[source]
             self._try(source, recorder.close, quiet=True)
 
@@ -78,12 +80,14 @@ class Pictures(Viewer):
         self._thumbnails, self._on_trouble = thumbnails, on_trouble
 
     def look(self, look: Look) -> None:
-        self._thumbnails.look(look.frame, look.faces.boxes_xyxy, look.scene.tracks)
+        faces = look.faces
+        self._thumbnails.look(look.frame, faces.boxes_xyxy, look.scene.tracks, sure=faces.counts)
 
     def store(self, event: Event, look: Look) -> str | None:
         """The path of the picture of an alert; None where it could not be written."""
+        faces, tracks = look.faces, look.scene.tracks
         try:
-            path = self._thumbnails.store(event, look.frame, look.faces.boxes_xyxy, look.scene.tracks)
+            path = self._thumbnails.store(event, look.frame, faces.boxes_xyxy, tracks, sure=faces.counts)
         except OutputError as error:
             self._on_trouble("thumbnails", str(error))
             return None

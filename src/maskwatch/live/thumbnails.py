@@ -62,14 +62,25 @@ class Thumbnails:
         self._sights: dict[str, _Sight] = {}
 
     def look(
-        self, frame: LiveFrame, boxes_xyxy: npt.ArrayLike, track_ids: npt.ArrayLike | None = None
+        self,
+        frame: LiveFrame,
+        boxes_xyxy: npt.ArrayLike,
+        track_ids: npt.ArrayLike | None = None,
+        *,
+        sure: npt.ArrayLike | None = None,
     ) -> None:
-        """Remembers where the faces of a frame are: all that were found, (N, 4), the unsure ones too."""
+        """Remembers where the faces of a frame are: all that were found, the unsure ones too.
+
+        Args:
+            frame: the newest of its source.
+            boxes_xyxy: (N, 4).
+            track_ids, sure: (N,), as in `Cover.add`.
+        """
         sight = self._sights.get(frame.source)
         if sight is not None and sight.index == frame.index:
             return  # `store` was first
         cover: Cover[int] = Cover(max_waiting=0) if sight is None else sight.cover
-        ((_, hidden_xyxy),) = cover.add(frame.index, frame.time_s, boxes_xyxy, track_ids)
+        ((_, hidden_xyxy),) = cover.add(frame.index, frame.time_s, boxes_xyxy, track_ids, sure=sure)
         self._sights[frame.source] = _Sight(cover, frame.index, hidden_xyxy)
 
     def store(
@@ -78,9 +89,11 @@ class Thumbnails:
         frame: LiveFrame,
         boxes_xyxy: npt.ArrayLike,
         track_ids: npt.ArrayLike | None = None,
+        *,
+        sure: npt.ArrayLike | None = None,
     ) -> Path:
-        """Stores the picture of an event in a frame with the faces (N, 4); gives the path of the file."""
-        self.look(frame, boxes_xyxy, track_ids)
+        """Stores the picture of an event in a frame, its faces as in `look`; gives the path of the file."""
+        self.look(frame, boxes_xyxy, track_ids, sure=sure)
         image_rgb = frame.image_rgb
         own = np.zeros((0, 4)) if event.box_xyxy is None else np.array([event.box_xyxy], np.float64)
         if not self._keep_faces:
