@@ -183,7 +183,7 @@ def test_closing_gives_up_at_its_time(notes: Notes) -> None:
     (status,) = delivery.status()
     assert (status.sent, status.waiting, status.lost) == (0, 0, 3)
     assert notes.trouble[0] == ("never", "the disk is full; free space")
-    assert "they are lost" in notes.trouble[-1][1]
+    assert "3 events lost" in notes.trouble[-1][1]
 
 
 def test_after_closing_nothing_is_taken(notes: Notes) -> None:
@@ -201,9 +201,41 @@ def test_status_tells_what_waits_inside(notes: Notes) -> None:
         def state(self) -> SinkState:
             return SinkState(waiting=7, parked=2, problem="away; mend it")
 
-    with deliver(notes, Box()) as delivery:
-        (status,) = delivery.status()
+    class Broken(Kept):
+        def state(self) -> SinkState:
+            raise OSError("gone")
+
+    with deliver(notes, Box(), Broken()) as delivery:
+        status, broken = delivery.status()
+        delivery.put(event(1))
     assert (status.waiting, status.lost, status.error) == (7, 2, "away; mend it")
+    assert broken.error == "OSError: gone"
+    assert [one.sent for one in delivery.status()] == [1, 1]
+
+
+def test_what_changes_inside_is_said(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskwatch.live.sinks.delivery._LOOK_S", 0.01)
+    states = [
+        SinkState(),
+        SinkState(2, 0, "away; mend it"),
+        SinkState(2, 0, "away; mend it"),
+        SinkState(0, 1),
+    ]
+
+    class Box(Kept):
+        def state(self) -> SinkState:
+            return states.pop(0) if len(states) > 1 else states[0]
+
+    delivery = deliver(notes, Box())
+    wait_until(lambda: len(notes.trouble) == 3, "all is said")
+    states[0] = SinkState(3)
+    delivery.close()
+    assert [text for _, text in notes.trouble] == [
+        "away; mend it",
+        "1 event refused for good; look at them with: maskwatch events parked",
+        "delivers again",
+        "on the disk for the next start: 3 events",
+    ]
 
 
 def test_an_error_of_closing_is_said(notes: Notes) -> None:

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from maskwatch.errors import MaskwatchError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks import Sink, TryLater
+from maskwatch.live.sinks import Sink, SinkState, TryLater
 
 QUEUE_SIZE = 4096
 """Events that wait in memory for one sink; at one a second that is more than an hour."""
@@ -23,6 +23,8 @@ CLOSE_S = 10.0
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 5.0
 _CANCEL_S = 1.0
+_LOOK_S = 1.0
+"""How often a sink is asked what its receiver is doing."""
 
 Stored = Callable[[str, str], None]
 """Takes the name of a sink and the id of an event."""
@@ -67,6 +69,8 @@ class _Lane:
         self._deadline: float | None = None  # set when closing
         self._sent = self._lost = self._streak = 0
         self._error: str | None = None
+        self._inner = SinkState()
+        self._look_s = float("-inf")
         self._thread = threading.Thread(target=self._run, name=f"sink {sink.name}", daemon=True)
         self._thread.start()
 
@@ -81,10 +85,10 @@ class _Lane:
                 self._changed.notify_all()
             first = full and self._streak == 1
         if first:
-            self._on_trouble(self.sink.name, f"{len(self._queue)} events wait already; new ones are dropped")
+            self._on_trouble(self.sink.name, f"{_events(self._size)} wait already; new ones are dropped")
 
     def status(self) -> SinkStatus:
-        inner = self.sink.state()
+        inner = self._state()
         with self._changed:
             return SinkStatus(
                 self.sink.name,
@@ -112,25 +116,55 @@ class _Lane:
             self._queue.clear()
             self._busy = False
         if left:
-            self._on_trouble(self.sink.name, f"closed before {left} events were taken; they are lost")
+            self._on_trouble(self.sink.name, f"{_events(left)} lost: the program ends before they were taken")
 
     def _run(self) -> None:
-        while (event := self._next()) is not None:
-            self._deliver(event)
-            with self._changed:
-                self._busy = False
+        while not self._is_over():
+            event = self._next()
+            if event is not None:
+                self._deliver(event)
+                with self._changed:
+                    self._busy = False
+            self._look()
         try:
             self.sink.close(self._left_s())
         except Exception as error:  # nobody waits for it any more; said like any other trouble
             self._say(_text(error))
+        if waiting := self._state().waiting:
+            self._on_trouble(self.sink.name, f"on the disk for the next start: {_events(waiting)}")
+
+    def _is_over(self) -> bool:
+        with self._changed:
+            if self._deadline is None:
+                return False
+            return not self._queue or time.monotonic() >= self._deadline
 
     def _next(self) -> Event | None:
+        """The next event; None when there was none for a while, or closing has begun."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._deadline is not None)
-            if not self._queue or (self._deadline is not None and time.monotonic() >= self._deadline):
+            self._changed.wait_for(lambda: self._queue or self._deadline is not None, _LOOK_S)
+            if not self._queue:
                 return None
             self._busy = True
             return self._queue.popleft()
+
+    def _look(self) -> None:
+        """Says what has changed between the sink and its receiver; not with every event."""
+        now_s = time.monotonic()
+        if now_s - self._look_s < _LOOK_S:
+            return
+        self._look_s, before, self._inner = now_s, self._inner, self._state()
+        if self._inner.parked > before.parked:
+            refused = f"{_events(self._inner.parked)} refused for good"
+            self._on_trouble(self.sink.name, f"{refused}; look at them with: maskwatch events parked")
+        if self._inner.problem != before.problem:
+            self._on_trouble(self.sink.name, self._inner.problem or "delivers again")
+
+    def _state(self) -> SinkState:
+        try:
+            return self.sink.state()
+        except Exception as error:  # as in `_deliver`
+            return SinkState(problem=_text(error))
 
     def _deliver(self, event: Event) -> None:
         delay_s = _FIRST_RETRY_S
@@ -188,6 +222,10 @@ class _Lane:
 
     def _left_s(self) -> float:
         return 0.0 if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+
+def _events(number: int) -> str:
+    return f"{number} event{'' if number == 1 else 's'}"
 
 
 def _text(error: Exception) -> str:

@@ -139,7 +139,6 @@ class Home:
         config = {
             **more,
             "unique_id": f"{device}_{key}",
-            "object_id": f"maskwatch_{slug(source.name)}_{key}".lower(),
             "state_topic": topic,
             "value_template": f"{{{{ value_json.{key} }}}}",
             "json_attributes_topic": topic,
