@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -309,8 +310,11 @@ def test_states_of_a_source() -> None:
     assert state(number=4, kind="alert_end", alert=event(2).id)["without_mask"] == "OFF"
     assert state(number=5, kind="source", state="waiting")["available"] == "offline"
     assert state(number=6, kind="source", state="live")["available"] == "online"
+    assert state(number=7, kind="minute", counts=COUNTS, time=START)["people"] == 4
+    twice = state(number=8, kind="minute", counts=COUNTS, time=START)
+    assert (twice["people"], twice["masked_share"]) == (8, 75.0), "a minute in two parts"
     nobody = {**COUNTS, "all": {"people": 0, "by_state": {"mask": 0}, "seconds": {}, "alerts": 0}}
-    quiet = state(number=7, kind="minute", counts=nobody, time=START)
+    quiet = state(number=9, kind="minute", counts=nobody, time=START + timedelta(minutes=1))
     assert (quiet["people"], quiet["masked_share"]) == (0, None)
 
 

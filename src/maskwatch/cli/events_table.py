@@ -108,7 +108,8 @@ def _more(event: Event) -> str:
     parts = [event.direction, event.reason, event.thumbnail]
     whole = (event.counts or {}).get("all")
     if isinstance(whole, Mapping):
-        parts.append(f"{whole.get('people', 0)} people")
+        people = whole.get("people", 0)
+        parts.append(f"{people} {'person' if people == 1 else 'people'}")
     return ", ".join(part for part in parts if part)
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from maskwatch._version import __version__
@@ -36,8 +37,8 @@ class _Source:
 
     name: str
     available: bool = True
-    people: int | None = None
-    masked_share: float | None = None
+    minute: datetime | None = None
+    tally: Tally | None = None
     last_alert: Event | None = None
     open_alerts: set[str] = field(default_factory=set)
 
@@ -52,20 +53,21 @@ class _Source:
             self.available = event.state == "live"
         elif event.kind == "minute" and event.counts is not None:
             tally = Tally.from_record(event.counts["all"])
-            share = tally.share([MASKED_STATE])
-            self.people = sum(tally.people.values())
-            self.masked_share = None if share is None else round(100 * share, 1)
+            if self.tally is not None and self.minute == event.time:
+                tally.add(self.tally)  # the source was away meanwhile
+            self.minute, self.tally = event.time, tally
         else:
             return False
         return True
 
     def record(self) -> dict[str, Any]:
-        last = self.last_alert
+        last, tally = self.last_alert, self.tally
+        share = None if tally is None else tally.share([MASKED_STATE])
         return {
             "source": self.name,
             "available": ONLINE if self.available else OFFLINE,
-            "people": self.people,
-            "masked_share": self.masked_share,
+            "people": None if tally is None else sum(tally.people.values()),
+            "masked_share": None if share is None else round(100 * share, 1),
             "without_mask": "ON" if self.open_alerts else "OFF",
             "open_alerts": len(self.open_alerts),
             "last_alert": None if last is None else last.time.isoformat(timespec="milliseconds"),
