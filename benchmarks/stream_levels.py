@@ -39,8 +39,8 @@ class Gallery:
     """One half of the photographs: heads by class, blurred backgrounds, and what a model says of the faces.
 
     `thresholds` (C,) are the model's. `said` holds for each class the scores (C,) of each face, `strays`
-    those of faces where there is none. `scatter` is the deviation of the logits between two looks at one face,
-    `box_scatter` that of its edges in face heights.
+    those of faces where there is none. `scatter` is the deviation of the logits between two looks at one
+    face, `box_scatter` that of its edges in face heights.
     """
 
     class_names: tuple[str, ...]

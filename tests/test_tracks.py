@@ -110,3 +110,10 @@ def test_apart_in_face_heights() -> None:
     assert apart(box(100, 200, 50), box(100, 225, 50)) == 0.5
     assert apart(box(100, 200, 50), box(140, 200, 80)) == 0.5
     assert apart(box(100, 200, 50), box(100, 200, 81)) == np.inf
+
+
+def test_lost_is_lost_though_the_library_rounds_it_to_frames() -> None:
+    tracks = Tracks(TrackSettings(lost_s=0.99, reach=0.0))
+    for time_s in (0.0, 0.125):
+        tracks.update(time_s, faces((face(100), BARE)))
+    assert tracks.update(0.125 + 0.995, faces((face(100), BARE))).tolist() == [2]

@@ -78,6 +78,8 @@ class Tracks:
             assert tracked.tracker_id is not None
             ids[tracked.data["face"]] = tracked.tracker_id
         self._last = {number: last for number, last in self._last.items() if self._in_time(last[0])}
+        # The library rounds `lost_s` to its frames, and may know somebody a moment longer.
+        self._numbers = {one: number for one, number in self._numbers.items() if number in self._last}
         numbers = np.full(len(faces), NOBODY, np.int64)
         known = [index for index in np.flatnonzero(ids >= 0) if int(ids[index]) in self._numbers]
         for index in known:
