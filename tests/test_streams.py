@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import gc
 import http.server
@@ -27,6 +28,7 @@ from camera_servers import (
     begin_mjpeg,
     free_port,
     jpeg,
+    mjpeg,
     numbered_frame,
     read_number,
     send_picture,
@@ -242,6 +244,23 @@ def test_servers_that_refuse(started: Callable[..., Capture], code: int, word: s
     assert "given up after 2 tries" in reasons[1]
     assert "geheim" not in f"{capture.status()} {capture.changes}"  # type: ignore[attr-defined]
     assert capture.finished
+
+
+def test_user_and_password_reach_the_server(started: Callable[..., Capture]) -> None:
+    wanted = "Basic " + base64.b64encode(b"admin:p@ss/word").decode()
+
+    def answer(handler: http.server.BaseHTTPRequestHandler, ended: threading.Event) -> None:
+        if handler.headers["Authorization"] == wanted:
+            mjpeg()(handler, ended)
+            return
+        handler.send_response(401)
+        handler.send_header("WWW-Authenticate", 'Basic realm="camera"')
+        handler.end_headers()
+
+    with HttpCamera(answer) as camera:
+        capture = started(camera.url.replace("//", "//admin:p%40ss%2Fword@"))
+        assert take(capture).image_rgb.shape == (240, 320, 3)
+        capture.close()
 
 
 def test_nobody_is_there(started: Callable[..., Capture]) -> None:
