@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,12 +24,11 @@ from maskwatch.live.faces import FaceFinder
 from maskwatch.live.people import People
 from maskwatch.live.people_settings import PeopleSettings
 from maskwatch.live.recorder import PART_S, Recorder
-from maskwatch.live.recording import Pictures, Recording
+from maskwatch.live.recording import Pictures, Recording, Trouble
 from maskwatch.live.retention import Kept, Retention, kept_logs, kept_recordings, kept_thumbnails
 from maskwatch.live.screen import JsonLines, PlainLines, Screen
 from maskwatch.live.sinks.delivery import Delivery
 from maskwatch.live.sinks.settings import SinkSettings, open_delivery
-from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.thumbnails import Thumbnails
 from maskwatch.live.totals import Totals
 from maskwatch.live.watch import Outlets, Viewer, Watch
@@ -38,6 +38,9 @@ from maskwatch.live.zones_file import check_sources, read_places
 
 _RECORDED_FPS = 25.0
 """Of recordings of sources that do not say; frames have their own times, so it only sets the key frames."""
+
+_SWEEP_S = 60.0
+"""How often `Retention` is asked; it does something once an hour."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class _Run:
     places: Mapping[str, Places]
     run: str
     delivery: Delivery
-    trouble: Callable[[str, str], None]
+    trouble: Trouble
 
     def go(self, stack: contextlib.ExitStack) -> bool:
         classes = self.finder.metadata.classes
@@ -135,7 +138,6 @@ class _Run:
                 put=self.delivery.put,
                 viewers=viewers,  # still filled below: some viewers need the watch
                 thumbnail=None if pictures is None else pictures.store,
-                chores=self._chores(),
             ),
             self.plan.fps,
         )
@@ -148,14 +150,14 @@ class _Run:
             viewers.append(stack.enter_context(Window(classes, self.places, watch.stop)))
         screen = self._screen(watch)
         viewers.append(screen)
-        with _stopping(watch.stop), screen if isinstance(screen, Screen) else contextlib.nullcontext():
+        with self._sweeping(), _stopping(watch.stop), screen:
             watch.run()
         statuses = watch.status()
         if not self.plan.json_lines:
             Console(highlight=False).print(totals.table(statuses))
         return all(status.state != "failed" for status in statuses)
 
-    def _screen(self, watch: Watch) -> Viewer:
+    def _screen(self, watch: Watch) -> JsonLines | PlainLines | Screen:
         if self.plan.json_lines:
             return JsonLines(sys.stdout)
         if not sys.stdout.isatty():
@@ -178,19 +180,12 @@ class _Run:
             for name, target in _video_paths(path, list(self.people)).items()
         }
 
-    def _chores(self) -> list[Callable[[datetime], None]]:
+    def _sweeping(self) -> contextlib.AbstractContextManager[None]:
         if self.plan.retain_days is None:
-            return []
-        retention = Retention(
-            self.plan.retain_days, _kept(self.plan, list(self.people)), _forgetting(self.plan)
-        )
-
-        def delete_old(now: datetime) -> None:
-            deleted = retention.run(now)
-            if deleted is not None and str(deleted):
-                self.trouble("retain", str(deleted))
-
-        return [delete_old]
+            return contextlib.nullcontext()
+        kept = _kept(self.plan, list(self.people))
+        retention = Retention(self.plan.retain_days, kept, [self.delivery.delete_before])
+        return _sweeping(retention, self.trouble)
 
 
 def _places(plan: WatchPlan, names: list[str]) -> dict[str, Places]:
@@ -216,15 +211,26 @@ def _kept(plan: WatchPlan, names: list[str]) -> list[Kept]:
     return kept
 
 
-def _forgetting(plan: WatchPlan) -> list[Callable[[datetime], int]]:
-    if (path := plan.sinks.db) is None:
-        return []
+@contextlib.contextmanager
+def _sweeping(retention: Retention, trouble: Trouble) -> Iterator[None]:
+    """Deletes what is old, in a thread of its own, since large files take their time."""
+    over = threading.Event()
 
-    def forget(before: datetime) -> int:
-        with EventStore(path) as store:
-            return store.delete_before(before)
+    def sweep() -> None:
+        while True:
+            deleted = retention.run(datetime.now().astimezone())
+            if deleted is not None and str(deleted):
+                trouble("retain", str(deleted))
+            if over.wait(_SWEEP_S):
+                return
 
-    return [forget]
+    thread = threading.Thread(target=sweep, name="retention")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextlib.contextmanager

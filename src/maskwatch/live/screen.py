@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TextIO
+from typing import Self, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -30,21 +30,26 @@ _QUIET_KINDS = frozenset(["minute"])
 """Kinds that are stored, and would only drive the others off a screen."""
 
 
-class JsonLines(Viewer):
-    """Every event as a line of JSON."""
-
+class _Lines(Viewer):
     def __init__(self, file: TextIO) -> None:
         self._file = file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+
+class JsonLines(_Lines):
+    """Every event as a line of JSON."""
 
     def event(self, event: Event) -> None:
         print(event.to_json(), file=self._file, flush=True)
 
 
-class PlainLines(Viewer):
+class PlainLines(_Lines):
     """Every event as a line of text, for logs."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
 
     def event(self, event: Event) -> None:
         if event.kind not in _QUIET_KINDS:

@@ -19,8 +19,6 @@ from maskwatch.live.people import People, Scene
 _WAIT_S = 0.2
 """How long the loop waits for a frame before it looks whether it should stop."""
 
-_CHORES_S = 1.0
-
 
 @dataclass(frozen=True, eq=False)
 class Look:
@@ -55,13 +53,11 @@ class Outlets:
         put: takes each event; must not block.
         viewers: see everything.
         thumbnail: stores a picture of an alert and gives its path; None stores none.
-        chores: called about once a second, for what is done from time to time.
     """
 
     put: Callable[[Event], None]
     viewers: Sequence[Viewer] = ()
     thumbnail: Callable[[Event, Look], str | None] | None = None
-    chores: Sequence[Callable[[datetime], None]] = ()
 
 
 class Watch:
@@ -94,7 +90,6 @@ class Watch:
         self._stop = Flag()
         self._told: dict[str, State] = {}
         self._last: dict[str, LiveFrame] = {}
-        self._chores_s = float("-inf")
 
     def stop(self) -> None:
         """Ends `run` soon; from any thread, or from a signal handler."""
@@ -119,7 +114,6 @@ class Watch:
                         self._look(frames)
                     elif finished:
                         break
-                    self._do_chores()
             finally:
                 for source in self._people:
                     self._finish(source)
@@ -164,10 +158,3 @@ class Watch:
         if last is not None:
             for event in self._people[source].finish(last):
                 self._tell(event)
-
-    def _do_chores(self) -> None:
-        now_s = time.monotonic()
-        if now_s - self._chores_s >= _CHORES_S:
-            self._chores_s = now_s
-            for chore in self._outlets.chores:
-                chore(datetime.now().astimezone())
