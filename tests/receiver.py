@@ -87,7 +87,11 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers["Content-Length"])
+            body = self.rfile.read(length)
+            if len(body) < length:  # the sender died in the middle of it
+                self.close_connection = True
+                return
             status = receiver.take({name.lower(): value for name, value in self.headers.items()}, body)
             if status == HANG_UP:
                 self.close_connection = True

@@ -6,7 +6,9 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,22 +52,36 @@ def sinks(reported: Reported) -> list[set[int]]:
     return [reported[name] for name in ("jsonl", "sqlite", "webhook")]
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """In memory where there is such a place: what a program has written survives it there too, and faster."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as name:
+        yield Path(name)
+
+
 @pytest.mark.slow
-def test_kill_in_the_middle_of_a_thousand_events(tmp_path: Path) -> None:
+def test_kill_in_the_middle_of_a_thousand_events(folder: Path) -> None:
     chance = random.Random(7)
     reported: Reported = defaultdict(set)
 
     def answer(number: int) -> int:
-        return chance.choices([204, 503, HANG_UP], [98, 1, 1])[0]
+        return chance.choices([204, 503, HANG_UP], [994, 3, 3])[0]
 
     with Receiver(answer) as receiver:
         for _ in range(KILLS):
-            run(tmp_path, receiver.url, reported, kill_after=chance.randrange(50, 500))
-            check(tmp_path, receiver, reported)
+            run(folder, receiver.url, reported, kill_after=chance.randrange(50, 500))
+            check(folder, receiver, reported)
         assert any(len(one) < EVENTS for one in sinks(reported)), "it was killed too late to mean anything"
-        run(tmp_path, receiver.url, reported, kill_after=None)
-        check(tmp_path, receiver, reported)
         everything = list(range(EVENTS))
+        for _ in range(10):  # a program that ends does not wait for a receiver that fails again and again
+            run(folder, receiver.url, reported, kill_after=None)
+            check(folder, receiver, reported)
+            if {*receiver.accepted()} == {*everything}:
+                break
         assert [sorted(one) for one in sinks(reported)] == [everything] * 3
         assert list(dict.fromkeys(receiver.accepted())) == everything, "in order, and none is missing"
 

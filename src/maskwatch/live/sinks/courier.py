@@ -18,6 +18,9 @@ LONGEST_RETRY_S = 60.0
 LONGEST_ASKED_S = 3600.0
 """A receiver may ask for a longer pause, up to this."""
 
+_LAST_TRIES = 2
+"""So many failures in a row are not the end of it when closing."""
+
 _TURN_S = 2.0
 
 
@@ -114,8 +117,8 @@ class Courier:
                 elif pause_s == 0:
                     failures = 0
                 else:
-                    # Closing: a receiver that is away now will not be back in the few seconds left.
-                    if self._closing and failures:
+                    # A receiver that is away now will hardly be back in the few seconds left.
+                    if self._closing and failures >= _LAST_TRIES:
                         return
                     failures += 1
                     self._pause(pause_s)
