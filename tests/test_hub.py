@@ -47,7 +47,9 @@ def test_all_frames_of_all_files(tmp_path: Path) -> None:
             names = [frame.source for frame in frames]
             assert len(set(names)) == len(names)
             for frame in frames:
+                assert (frame.source, "ended", "", True) not in states
                 found[frame.source].append(read_number(frame.image_rgb)[0])
+        assert len(states) == 6
         assert hub.next(PATIENCE_S) == []  # at once
         assert [status.state for status in hub.status()] == ["ended"] * 3
     assert found == {"a": list(range(5)), "b": list(range(9)), "c": list(range(20))}
@@ -96,6 +98,8 @@ def test_a_loss_is_told_after_the_last_frame() -> None:
             assert told == []
             (frame,) = hub.next(PATIENCE_S)
             assert frame.index == capture.status().frames - 1
+            assert told == ["live"]
+            assert hub.next(0.1) == []
             assert told == ["live", "waiting"]
             assert capture.status().error in ("the stream ended", "the connection broke off")
 

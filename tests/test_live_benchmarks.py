@@ -31,7 +31,7 @@ def test_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     if not Path("/proc/self/status").exists():
         pytest.skip("no /proc/self/status, from which the memory is read")
     benchmark = load_benchmark("live_memory", monkeypatch)
-    assert benchmark.main(["--seconds", "4", "--cut-every", "0.4", "--stream", "mjpeg"]) == 0
+    assert benchmark.main(["--seconds", "2.5", "--cut-every", "0.3", "--stream", "mjpeg"]) == 0
     printed = capsys.readouterr().out
     mib = re.search(r"^\| \d+ \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| -?[\d.]+ \|$", printed, re.M)
     assert mib is not None

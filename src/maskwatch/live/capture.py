@@ -73,6 +73,7 @@ class Capture:
         self._stamps = Stamps(spec.kind in _FILES)
         self._thread: Thread | None = None
         self._opened: Reader | None = None
+        self._done = False
 
     def limit(self, fps: float | None) -> None:
         """Gives out at most `fps` frames per second: of the clock, or of a file's own time.
@@ -131,7 +132,7 @@ class Capture:
     @property
     def finished(self) -> bool:
         """Whether nothing more will come."""
-        return self._health.state in ("ended", "failed") and not self._mailbox.full()
+        return self._done and not self._mailbox.full()
 
     def status(self) -> CaptureStatus:
         """How the source is doing now."""
@@ -149,6 +150,7 @@ class Capture:
             self._thread.join(_CLOSE_S)
         if self._health.state != "failed":
             self._health.state, self._health.error = "ended", ""
+        self._done = True
 
     def _run(self) -> None:
         try:
@@ -237,7 +239,8 @@ class Capture:
         self._mailbox.wait_taken()
         if not self._stop.is_set():
             self._health.change(state, reason)
-            self.on_frame()  # who waits for a frame waits no longer
+        self._done = True  # after the change has been told, or else nobody might look for it any more
+        self.on_frame()  # who waits for a frame waits no longer
 
     def _next_step(self) -> str:
         if self._spec.kind == "webcam":

@@ -81,16 +81,17 @@ class Hub:
             self._tell()
             frames = self._collect()
             left = deadline - time.monotonic()
-            if frames or left <= 0 or self.finished:
-                self._tell()
-                return frames
+            if frames:
+                return frames  # what has changed meanwhile is told once they have been looked at
+            if left <= 0 or self.finished:
+                return []
             early = [wait for capture in self._captures if (wait := capture.ready_in()) is not None]
             self._wake.wait(min([left, *early]))
 
     @property
     def finished(self) -> bool:
-        """Whether no source has or will have a frame."""
-        return all(capture.finished for capture in self._order)
+        """Whether no source has or will have a frame, and all changes of state have been told."""
+        return all(capture.finished for capture in self._order) and not self._changes
 
     def status(self) -> list[CaptureStatus]:
         """How the sources are doing, in the order in which they were given."""

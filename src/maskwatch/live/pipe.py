@@ -16,6 +16,9 @@ _POLL_S = 0.2
 class Pipe:
     """Reads what is there, waits while nothing is, and ends when `stop` is set.
 
+    Attributes:
+        empty: nothing has come so far.
+
     Args:
         silent: called each time that nothing has come for `stall_s` seconds.
 
@@ -24,6 +27,7 @@ class Pipe:
 
     def __init__(self, descriptor: int, stop: Event, stall_s: float, silent: Callable[[], None]) -> None:
         self.name = "-"
+        self.empty = True
         self._descriptor = descriptor
         self._stop = stop
         self._stall_s = stall_s
@@ -38,7 +42,9 @@ class Pipe:
         waited = 0.0
         while not self._stop.is_set():
             if os.name == "nt" or select.select([self._descriptor], [], [], _POLL_S)[0]:
-                return os.read(self._descriptor, size)
+                data = os.read(self._descriptor, size)
+                self.empty = self.empty and not data
+                return data
             waited += _POLL_S
             if waited >= self._stall_s:
                 waited = 0.0

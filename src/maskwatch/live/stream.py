@@ -99,7 +99,9 @@ class StreamReader:
                 target, "r", options=options, timeout=limit, metadata_errors="replace"
             )
         except (FFmpegError, OSError, ValueError) as error:
-            raise LostError(self._reason(error, began, "no answer")) from None
+            empty = isinstance(target, Pipe) and target.empty
+            reason = "nothing came" if empty else self._reason(error, began, "no answer")
+            raise LostError(reason) from None
         return container
 
     def pictures(self, wanted: Callable[[], bool]) -> Iterator[Picture | None]:
