@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -78,3 +80,21 @@ def test_models_tell_the_portraits_apart(model: str, name: str, wanted: str) -> 
     assert x0 < 203 < 248 < x1
     assert y0 < 101 < 160 < y1
     assert x1 - x0 < 170
+
+
+@pytest.mark.slow
+def test_the_clip_is_one_alert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The short moment without a mask is none; what the README shows is what comes out."""
+    from maskwatch.cli.app import main
+
+    clip = tmp_path / "clip.mp4"
+    subprocess.run([sys.executable, EXAMPLES / "make_clip.py", clip], check=True)
+    with pytest.raises(SystemExit) as stopped:
+        main(["watch", str(clip)])
+    assert stopped.value.code in (0, None)
+    shown = [re.sub(r"\(\d+%\)", "", line[9:]).strip() for line in capsys.readouterr().out.splitlines()]
+    assert shown[1:3] == [
+        "clip: person 1 no mask for 2 s",
+        "clip: person 1 no longer no mask after 5 s",
+    ]
+    assert shown[-1].split()[-4:] == ["12", "s", "144", "0"]

@@ -10,7 +10,13 @@ import pytest
 import typer
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/data.md", "docs/report.md", "docs/training.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+)
+
+GROUPS = ("data", "events")
 
 
 def read(name: str) -> str:
@@ -55,7 +61,7 @@ def verbs() -> dict[str, set[str]]:
 
     command = typer.main.get_command(app)
     group = command.commands  # type: ignore[attr-defined]
-    inner = {f"data {name}": verb for name, verb in group["data"].commands.items()}
+    inner = {f"{outer} {name}": verb for outer in GROUPS for name, verb in group[outer].commands.items()}
     verbs = {**group, **inner}
     options = {name: {text for param in verb.params for text in param.opts} for name, verb in verbs.items()}
     return {"": {text for param in command.params for text in param.opts} | {"--help"}, **options}
@@ -69,8 +75,8 @@ def test_pages_show_commands() -> None:
 def test_commands_exist(page: str, line: str, verbs: dict[str, set[str]]) -> None:
     words = shlex.split(line, comments=True)[1:]
     verb = words[0] if not words[0].startswith("-") else ""
-    if verb == "data" and words[1:] and words[1].isalpha():
-        verb = f"data {words[1]}"
+    if verb in GROUPS and words[1:] and words[1].isalpha():
+        verb = f"{verb} {words[1]}"
     assert verb in verbs, f"{page} shows a verb that there is not"
     options = {word.split("=")[0] for word in words if word.startswith("-") and word != "-"}
     assert options <= verbs[verb] | {"--help"}, f"{page} shows an option that there is not"
