@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime
 
 import pytest
 
-from drawn_events import event, minute, wait_until
+from drawn_events import START, event, minute, wait_until
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink, SinkState, TryLater
@@ -236,6 +237,24 @@ def test_what_changes_inside_is_said(notes: Notes, monkeypatch: pytest.MonkeyPat
         "delivers again",
         "on the disk for the next start: 3 events",
     ]
+
+
+def test_deleting_goes_on_after_a_sink_that_cannot(notes: Notes) -> None:
+    class Locked(Kept):
+        def delete_before(self, when: datetime) -> int:
+            raise TryLater("locked; try again")
+
+    class Deleting(Kept):
+        def delete_before(self, when: datetime) -> int:
+            self.got.append(when.isoformat())
+            return 3
+
+    locked, deleting = Locked(), Deleting()
+    with deliver(notes, deleting, Kept(), deleting) as delivery:
+        assert delivery.delete_before(START) == 6
+    with deliver(notes, locked, deleting) as delivery, pytest.raises(TryLater, match="locked"):
+        delivery.delete_before(START)
+    assert deleting.got == [START.isoformat()] * 3
 
 
 def test_an_error_of_closing_is_said(notes: Notes) -> None:

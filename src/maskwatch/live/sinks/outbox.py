@@ -145,7 +145,10 @@ class Outbox:
 
     def delete_before(self, when: datetime) -> int:
         """Deletes the events of before `when`, whether the receiver has got them or not."""
-        return self._write("DELETE FROM outbox WHERE time_ms < ?", time_ms(when))
+        number = self._write("DELETE FROM outbox WHERE time_ms < ?", time_ms(when))
+        with self._lock, telling(self.path):  # what was deleted must not survive in the log beside the file
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return number
 
     def counts(self) -> tuple[int, int]:
         """How many wait, and how many are parked."""
