@@ -45,6 +45,8 @@ LEAST_SEEN = 0.7
 """… and must be in sight in this share of the frames."""
 GRACE_S = 1.5
 """An event is right when the person has been in its state within this time before it."""
+LEAST_GAIN = 2
+"""A setting stays unless another one costs less by so much; less is chance."""
 START = datetime(2025, 1, 1, 12, tzinfo=UTC)
 
 
@@ -209,15 +211,17 @@ def choose(streams: Sequence[Stream], model: ModelMetadata) -> Iterator[str]:
     yield from rows([["setting", "value", *_HEADS, "cost"], ["---"] * 2 + ["---:"] * (len(_HEADS) + 1)])
     for (group, name), values in GRID.items():
         tried = []
-        for value in values:
+        now = getattr(getattr(settings, group), name)
+        for value in sorted({*values, now}):
             changed = replace(getattr(settings, group), **{name: value})
             trial = replace(settings, **{group: changed})
             score = total(watch(stream, model, trial) for stream in streams)
             tried.append((score.cost, value, trial))
             yield from rows([[name, f"{value:g}", *_cells(score), str(score.cost)]])
-        now = getattr(getattr(settings, group), name)
-        # A setting stays where no other is better.
-        settings = min(tried, key=lambda one: (one[0], abs(one[1] - now)))[2]
+        cost = min(cost for cost, value, _ in tried if value == now)
+        best = min(tried, key=lambda one: (one[0], abs(one[1] - now)))
+        if best[0] <= cost - LEAST_GAIN:
+            settings = best[2]
     yield ""
     yield f"chosen: {settings}"
 

@@ -25,8 +25,8 @@ class TrackSettings:
 
     Attributes:
         lost_s: a track that has not been seen for longer is over.
-        widen: boxes are widened by this share of their size on each side before they are compared, because
-            a face is small beside the way that its owner walks between two frames.
+        widen: boxes are widened by this share of their size on each side before they are compared. It holds
+            tracks together where a face moves by its own width between two frames, and mixes up neighbours.
         least_iou: widened boxes that overlap less are not the same face.
         least_frames: a new track needs so many frames in a row.
         reach: a track that begins within this many face heights of one that is out of sight goes on with
@@ -35,8 +35,8 @@ class TrackSettings:
     """
 
     lost_s: float = 2.0
-    widen: float = 0.3
-    least_iou: float = 0.1
+    widen: float = 0.0
+    least_iou: float = 0.2
     least_frames: int = 2
     reach: float = 1.0
     frame_rate: float = 10.0

@@ -24,7 +24,7 @@ class VoteSettings:
         margin: by how much its share (0..1) must lead.
     """
 
-    memory_s: float = 1.0
+    memory_s: float = 2.0
     hold_s: float = 0.8
     margin: float = 0.1
 
