@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drawn_events import event, minute
@@ -50,6 +50,7 @@ EVENTS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(EVENTS)
 def test_what_is_written_is_read_again(one: Event) -> None:
     line = one.to_json()

@@ -69,7 +69,7 @@ def test_rotation_may_keep_none_and_takes_a_line_longer_than_the_file(tmp_path: 
     assert ids(path) == [2]
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)  # it waits for the disk
 @given(st.integers(1, 400))
 def test_half_a_line_is_taken_away(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     path = tmp_path_factory.mktemp("half") / "events.jsonl"
