@@ -228,10 +228,11 @@ def simulated(script: Script, gallery: Gallery) -> Stream:
         wander = keep * wander + np.sqrt(1 - keep**2) * rng.normal(0, gallery.scatter, wander.shape)
         before_s = time_s
         boxes = script.boxes(time_s)
+        visible = script.visible(time_s, boxes)
         rows = [
             (box, _said(actor, gallery, script, time_s, wander[index]))
             for index, (actor, box) in enumerate(zip(script.actors, boxes, strict=True))
-            if script.visible(time_s, boxes)[index]
+            if visible[index]
         ]
         rows += [(box, scores) for lasts, box, scores in ghosts if within(time_s, (lasts,))]
         found.append(_as_faces(rows, gallery, rng))

@@ -119,7 +119,7 @@ def _actor(rng: np.random.Generator, class_ids: Sequence[int], shares: Sequence[
     kind = rng.choice(["stand", "walk", "approach"])
     size = float(rng.uniform(90, 190))
     x, y = float(rng.uniform(120, WIDTH - 120)), float(rng.uniform(120, HEIGHT - 160))
-    begin, long = float(rng.uniform(0, 8)), float(rng.uniform(8, 20))
+    begin, long = float(rng.uniform(0, 0.4 * SECONDS)), float(rng.uniform(8, 20))
     first, last = (x, y, size), (x + float(rng.uniform(-60, 60)), y, size)
     if kind == "walk":
         first, last, long = (-60.0, y, size), (WIDTH + 60.0, y, size), float(rng.uniform(5, 12))

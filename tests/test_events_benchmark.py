@@ -100,6 +100,7 @@ def test_who_is_behind_somebody_is_not_visible(events: ModuleType) -> None:
     assert script.visible(3.0, script.boxes(3.0)).tolist() == [False, True, True]
 
 
+@pytest.mark.slow
 def test_table(
     events: ModuleType,
     photographs: Path,
