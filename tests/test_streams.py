@@ -108,10 +108,10 @@ def test_a_slow_consumer_gets_the_newest_frame(
     for _ in range(3):
         seen = capture.status().frames
         await_(lambda seen=seen: capture.status().frames >= seen + 10, capture)
-        taken.append(take(capture))
-        assert sum(isinstance(one, Picture) for one in gc.get_objects()) <= 4  # no queue anywhere
         newest = capture.status().frames - 1
-        assert newest - taken[-1].index <= 2
+        taken.append(take(capture))
+        assert taken[-1].index >= newest - 1  # one may have come that is not in the mailbox yet
+        assert sum(isinstance(one, Picture) for one in gc.get_objects()) <= 4  # no queue anywhere
     for one, later in itertools.pairwise(taken):
         steps = later.index - one.index
         assert steps >= 9
