@@ -57,6 +57,10 @@ Mqtt = Annotated[
     str | None,
     typer.Option(metavar="URL", help="mqtt://user@host/prefix; password in MASKWATCH_MQTT_PASSWORD."),
 ]
+Outboxes = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where events wait for a webhook or a broker that is away."),
+]
 Notify = Annotated[bool, typer.Option("--notify", help="A desktop notification for each alert.")]
 Sound = Annotated[bool, typer.Option("--sound", help="A sound for each alert.")]
 Shell = Annotated[
@@ -108,6 +112,7 @@ def watch(
     db: Database = None,
     webhook: Webhook = None,
     mqtt: Mqtt = None,
+    outboxes: Outboxes = None,
     notify: Notify = False,
     sound: Sound = False,
     shell: Shell = None,
@@ -145,6 +150,7 @@ def watch(
             "db": db,
             "webhook": webhook,
             "mqtt": mqtt,
+            "outboxes": outboxes,
             "notify": notify,
             "sound": sound,
             "shell": shell,

@@ -83,10 +83,11 @@ class WatchPlan:
             )
         if self.keep_faces and self.save_video is None and self.thumbnails is None:
             raise OptionError("--keep-faces changes what is stored; add --save-video or --thumbnails")
-        stored = (self.save_video, self.thumbnails, self.sinks.db, self.sinks.events)
-        if self.retain_days is not None and not any(stored):
+        sinks = (self.sinks.db, self.sinks.events, self.sinks.webhook, self.sinks.mqtt)
+        if self.retain_days is not None and not any((self.save_video, self.thumbnails, *sinks)):
             raise OptionError(
-                "--retain deletes what this command stored; add --db, --events, --thumbnails or --save-video"
+                "--retain deletes what this command stored; add --db, --events, --webhook, --mqtt, "
+                "--thumbnails or --save-video"
             )
         if self.show:
             check_display()
