@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmark_module import load_benchmark
 from maskwatch import Detector
 from maskwatch.blur import COVER_SCORE, blur, cover_thresholds
 from maskwatch.images import read_image
@@ -128,3 +129,16 @@ def faces_before_and_after(pictures: list[Path]) -> tuple[int, int]:
         faint = detector(image, threshold=cover_thresholds(detector.thresholds))
         after += len(detector(blur(image, faint.xyxy)))
     return before, after
+
+
+def test_the_benchmark_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = load_benchmark("blur", monkeypatch)
+    box = np.array([[40, 20, 80, 60]], np.float32)
+    mask = benchmark.patches((100, 120), box)
+    assert mask[10:70, 30:90].all()
+    assert mask.sum() == 60 * 60
+    faces = np.array([[40, 20, 80, 60], [80, 20, 92, 60], [80, 20, 93, 60], [0, 0, 9, 9]], np.float32)
+    assert benchmark.hidden(mask, faces) == 2  # the second for ten columns of twelve, the third of thirteen
+    assert benchmark.astray(np.concatenate([box, box + 30]), faces) == 1
+    assert benchmark.found_again(faces, box + 1) == 1
+    assert benchmark.found_again(faces, np.zeros((0, 4))) == 0

@@ -24,9 +24,9 @@ MARGIN = 0.25
 COVER_SCORE = 0.1
 """What scores more is covered, whether it counts as a face or not.
 
-At the embedded model's own thresholds, 89% of the faces of `unseen/webcam` and 81% of those of every second
-picture of `unseen/crowds` lie under a patch (80% of their box or more); at this score 98% and 99%. For it the
-patches take a seventh more of the picture, much of which is faces too small to count.
+At the thresholds of maskwatch-640, 87% of the faces of `unseen/webcam` and 80% of those of `unseen/crowds`
+lie under a patch, at this score 98% and 99%. For it the patches take a seventh more of the picture, much of
+which is faces too small to count (benchmarks/blur.py).
 """
 
 _SMALLEST_CELL = 4  # pixels; of a smaller one too much would be left
