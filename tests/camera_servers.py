@@ -88,8 +88,7 @@ class RtspServer:
 
 
 class _Threads(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    daemon_threads = True
-    block_on_close = True
+    daemon_threads = False  # so that closing waits for the answers
     allow_reuse_address = True
     request_queue_size = 32
 
