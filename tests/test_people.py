@@ -104,7 +104,10 @@ def test_a_mask_that_is_put_on_ends_the_alert() -> None:
     scenes = play().show(5, (HERE, BARE)).show(4, (HERE, MASK))
     (_, kind, state, reason) = scenes.told()[-1]
     assert (kind, state, reason) == ("alert_end", "no_mask", "changed")
-    assert 5.0 < float(scenes.events[-1][1].duration_s or 0) < 6.0
+    end = scenes.events[-1][1]
+    assert 5.0 < float(end.duration_s or 0) < 6.0
+    assert 0.4 < float(end.score or 0) < 0.9, "of the state that has ended, not of the new one"
+    assert end.id != end.alert
 
 
 def test_incorrect_is_a_state_of_its_own() -> None:

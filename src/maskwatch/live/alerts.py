@@ -39,12 +39,14 @@ class Alert:
         state: class id.
         start_s: since when the state has counted, on the source's clock.
         zone: where it began; None for no zone.
+        score: the largest share that the state has had in the vote since it began.
         id: that of its event.
     """
 
     state: int
     start_s: float
     zone: str | None
+    score: float
     id: str = field(default_factory=new_id)
 
 

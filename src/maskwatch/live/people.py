@@ -155,7 +155,10 @@ class People:
             yield from self._end_alert(frame, number, "changed", vote.since_s)
         if vote.state in self._alarming:
             zone = wanted[0] if wanted else None
-            alert = Alert(vote.state, max(vote.since_s, somebody.start_s), zone)
+            if (going := self._alerts.of(number)) is not None:
+                going.score = max(going.score, vote.score)
+                return
+            alert = Alert(vote.state, max(vote.since_s, somebody.start_s), zone, vote.score)
             if self._alerts.begin(number, alert, somebody.first_s, time_s, somebody.box_xyxy):
                 yield self._begun(frame, number, alert)
 
@@ -167,6 +170,7 @@ class People:
             "alert",
             id=alert.id,
             state=self._names[alert.state],
+            score=alert.score,
             zone=alert.zone,
             duration_s=frame.time_s - alert.start_s,
         )
@@ -183,6 +187,7 @@ class People:
             number,
             "alert_end",
             state=self._names[alert.state],
+            score=alert.score,
             zone=alert.zone,
             duration_s=max(0.0, end_s - alert.start_s),
             alert=alert.id,
@@ -193,7 +198,10 @@ class People:
         self._minutes.crossing(line.name, direction)
         state = self._known[number].vote.state
         name = None if state is None else self._names[state]
-        return self._event(frame, number, "crossing", line=line.name, direction=direction, state=name)
+        score = None if state is None else self._known[number].vote.score
+        return self._event(
+            frame, number, "crossing", line=line.name, direction=direction, state=name, score=score
+        )
 
     def _count_time(self, somebody: _Somebody, seconds: float) -> None:
         """The time of one who is not decided waits until he is."""
@@ -225,8 +233,6 @@ class People:
         somebody = self._known[number]
         height, width = frame.image_rgb.shape[:2]
         x1, y1, x2, y2 = map(float, somebody.box_xyxy)
-        if facts.get("state") is not None:
-            facts["score"] = somebody.vote.score
         return Event(
             kind,
             frame.when,
