@@ -115,8 +115,8 @@ def test_no_face_is_found_afterwards(name: str) -> None:
 
 
 def test_no_face_is_found_afterwards_in_photographs(shared: Path) -> None:
-    before, after = faces_before_and_after(sorted((shared / "data/unseen/crowds").glob("*.jpg"))[:8])
-    assert before > 50
+    before, after = faces_before_and_after(sorted((shared / "data/unseen/crowds").glob("*.jpg"))[:5])
+    assert before > 40
     assert after == 0
 
 

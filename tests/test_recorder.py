@@ -132,6 +132,13 @@ def test_parts_are_named_after_their_beginning(tmp_path: Path) -> None:
     assert not part_pattern(path).fullmatch("back door_20250131T080000Z.mp4")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there are no such rights here")
+def test_others_may_not_look(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "a.mp4", 10) as recorder:
+        recorder.add(live(grey(0), 0, 0.0), NOBODY)
+    assert (tmp_path / "a.mp4").stat().st_mode & 0o007 == 0
+
+
 def test_no_frames_give_no_file(tmp_path: Path) -> None:
     with Recorder(tmp_path / "a.mp4", 10):
         pass
@@ -266,7 +273,8 @@ class Pan:
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return Detector(threads=1)
+    """The one that watching uses."""
+    return Detector("maskwatch-320", threads=1)
 
 
 @pytest.fixture(scope="module")

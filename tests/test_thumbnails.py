@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def test_the_person_and_what_is_around(tmp_path: Path, noise: np.ndarray) -> Non
     assert image.shape == (200, 200, 3)  # the face is 50 high, with 75 above and below
     assert contrast(image[75:125, 80:120]) < 25 < contrast(image[:50])
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+    if os.name == "posix":
+        assert path.stat().st_mode & 0o007 == 0  # others may not look
 
 
 def test_kept_faces(tmp_path: Path, noise: np.ndarray) -> None:

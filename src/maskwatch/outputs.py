@@ -79,6 +79,12 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot create this folder ({reason}); choose another one") from None
 
 
+def keep_from_others(path: Path) -> None:
+    """Takes a file's rights from all but its owner and group, where the file system knows such a thing."""
+    with contextlib.suppress(OSError):
+        path.chmod(path.stat().st_mode & 0o770)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a name to write to; the file gets its own name at the end, or is deleted after an error.

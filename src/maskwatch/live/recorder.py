@@ -16,7 +16,7 @@ from maskwatch.cover import MAX_WAITING, REACH_S, Boxes, Cover
 from maskwatch.images import UInt8Array
 from maskwatch.live.frame import LiveFrame
 from maskwatch.mp4 import Mp4Writer
-from maskwatch.outputs import make_folder
+from maskwatch.outputs import keep_from_others, make_folder
 
 Draw: TypeAlias = Callable[[UInt8Array], UInt8Array]
 
@@ -140,6 +140,7 @@ class Recorder:
         if self._writer is None:
             path = self._free_path(frame)
             self._writer = Mp4Writer(path, self._fps, size_wh, growing=True)
+            keep_from_others(path)
             self._began_s = frame.time_s
             self.paths += (path,)
         return self._writer

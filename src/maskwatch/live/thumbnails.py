@@ -17,7 +17,7 @@ from maskwatch.images import UInt8Array
 from maskwatch.live.events import Event
 from maskwatch.live.frame import LiveFrame
 from maskwatch.live.recorder import STAMP
-from maskwatch.outputs import make_folder
+from maskwatch.outputs import keep_from_others, make_folder
 from maskwatch.render import save_picture
 
 _CONTEXT = 1.5
@@ -100,6 +100,7 @@ class Thumbnails:
             image_rgb = blur(image_rgb, np.concatenate([self._sights[frame.source].boxes_xyxy, own]))
         path = self._folder / _name(event)
         save_picture(_cut(image_rgb, own), path)
+        keep_from_others(path)
         return path
 
 
