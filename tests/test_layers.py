@@ -31,7 +31,9 @@ LAYERS = (
     "blur",
     "cover",
     "records",
+    "client",
     "live",
+    "serve",
     "html",
     "data",
     "network",
@@ -42,22 +44,27 @@ LAYERS = (
     "cli",
     "__main__",
 )
-BASE_LAYERS = (*LAYERS[: LAYERS.index("live")], "cli", "__main__")
+BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
 
 # Not part of the base install.
 HEAVY = {
+    "fastapi",
     "jinja2",
     "lightning",
     "onnx",
     "onnxscript",
     "paho",
+    "prometheus_client",
     "pycocotools",
     "safetensors",
+    "starlette",
     "tensorboard",
     "tensorflow",
     "torch",
     "torchvision",
     "trackers",
+    "uvicorn",
+    "websockets",
 }
 
 

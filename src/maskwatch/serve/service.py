@@ -1,0 +1,134 @@
+"""What the routes of one app share: models, queue, counters, and whether it is stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from starlette.requests import HTTPConnection
+
+from maskwatch.serve.batcher import Batcher
+from maskwatch.serve.capacity import Capacity, Rates
+from maskwatch.serve.metrics import Metrics
+from maskwatch.serve.settings import ServeSettings
+from maskwatch.serve.shelf import Shelf
+from maskwatch.serve.tokens import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from maskwatch.serve.watching import Watching
+
+T = TypeVar("T")
+
+_FETCHERS = 4
+"""Addresses that are fetched at the same time; they wait for others' servers, not for this machine."""
+
+
+class Service:
+    """The state of an app; complete only while it runs, see `running`.
+
+    Attributes:
+        in_flight: requests that are being answered, streams not among them.
+        streams: open streams.
+        stopping: set when the service has been told to stop.
+        watching: what is watched beside; None for nothing.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self.settings = settings
+        self.tokens = Tokens(settings.token)
+        self.metrics = Metrics()
+        self.capacity = Capacity(settings.limits.queue, self.metrics.queued)
+        self.rates = Rates(settings.limits.rate)
+        self.in_flight = 0
+        self.streams = 0
+        self.stopping = asyncio.Event()
+        self.watching: Watching | None = None
+        self._shelf: Shelf | None = None
+        self._batcher: Batcher | None = None
+        self._decoders: ThreadPoolExecutor | None = None
+        self._fetchers: ThreadPoolExecutor | None = None
+
+    @property
+    def shelf(self) -> Shelf:
+        assert self._shelf is not None, "the service runs"
+        return self._shelf
+
+    @property
+    def batcher(self) -> Batcher:
+        assert self._batcher is not None, "the service runs"
+        return self._batcher
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes requests."""
+        return self._batcher is not None and not self.stopping.is_set()
+
+    def stop(self) -> None:
+        """From now on requests are refused and streams end. In the loop's own thread."""
+        self.stopping.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Loads the models, and closes everything at the end."""
+        settings = self.settings
+        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as self._decoders:
+            with ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch") as self._fetchers:
+                self._shelf = await self.in_thread(Shelf, settings)
+                batcher = Batcher(settings.lanes, settings.batch, self.metrics, self.capacity)
+                self._batcher = batcher
+                try:
+                    async with self._watched():
+                        yield
+                finally:
+                    self.stop()
+                    self._batcher = None
+                    await batcher.close()
+
+    async def in_thread(self, work: Callable[..., T], *args: object) -> T:
+        """Runs what takes the processor, so that the event loop stays free."""
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *args)
+
+    async def fetching(self, work: Callable[..., T], *args: object) -> T:
+        """Runs what waits for another server."""
+        return await asyncio.get_running_loop().run_in_executor(self._fetchers, work, *args)
+
+    @contextmanager
+    def stream(self) -> Iterator[bool]:
+        """Counts a stream in its block; gives False where there are too many already."""
+        if self.streams >= self.settings.limits.max_streams:
+            yield False
+            return
+        self.streams += 1
+        self.metrics.streams.inc()
+        try:
+            yield True
+        finally:
+            self.streams -= 1
+            self.metrics.streams.dec()
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        if self.settings.watch is None:
+            yield
+            return
+        from maskwatch.serve.watching import Watching  # needs the extra `live`
+
+        self.watching = Watching(self.settings.watch)
+        try:
+            await self.in_thread(self.watching.start)
+            yield
+        finally:
+            await self.in_thread(self.watching.close)
+
+
+def service_of(connection: HTTPConnection) -> Service:
+    """The service of a request or WebSocket."""
+    service = connection.app.state.service
+    assert isinstance(service, Service)
+    return service

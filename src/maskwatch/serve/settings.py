@@ -1,0 +1,159 @@
+"""What the user of `maskwatch serve` can choose, checked once."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from maskwatch.detector import Threshold
+from maskwatch.errors import OptionError
+
+if TYPE_CHECKING:
+    from maskwatch.live.plan import WatchPlan
+
+MIN_TOKEN = 16
+"""Characters; shorter ones can be guessed."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is taken at once.
+
+    Attributes:
+        max_bytes: of a request's body and of a stream's message.
+        max_pixels: of a picture, read from its header before it is decoded.
+        max_images: pictures in a request.
+        queue: pictures in work or waiting, in each worker.
+        timeout_s: for a request; its body has as long.
+        max_streams: open WebSockets and watch streams, in each worker.
+        rate: requests a second of one client address, in each worker; None for any number.
+    """
+
+    max_bytes: int = 32 << 20
+    max_pixels: int = 50_000_000
+    max_images: int = 16
+    queue: int = 32
+    timeout_s: float = 30.0
+    max_streams: int = 16
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_bytes", "max_pixels", "max_images", "queue", "max_streams"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{_option(name)} {getattr(self, name)}: pass 1 or more")
+        if self.max_images > self.queue:
+            raise OptionError(
+                f"--max-images {self.max_images} is more than --queue {self.queue}, so that a full request "
+                "would never be taken; raise --queue"
+            )
+        for name, value in (("--timeout", self.timeout_s), ("--rate", self.rate)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise OptionError(f"{name} {value}: pass a number above 0")
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """A service as it was asked for.
+
+    Attributes:
+        models: names of embedded models or paths of files, the default one first.
+        threshold: scores above it count, unless a request says otherwise; as `Detector` takes it.
+        host, port: where it listens; port 0 takes a free one.
+        workers: processes side by side.
+        threads: of the network in one call; None shares the cores among the lanes of all workers.
+        lanes: calls of the network at the same time, in each worker.
+        batch: pictures in one call at most, of those that wait.
+        token: what a client must know; None asks for nothing.
+        cors: origins whose pages may use the service.
+        allow_urls: whether a request may name addresses of pictures.
+        url_networks: private networks that such addresses may lie in, such as 192.168.1.0/24.
+        limits: how much is taken at once.
+        drain_s: seconds for which requests are still refused politely when the service is told to stop.
+        watch: what is watched beside; None for nothing.
+
+    Raises:
+        OptionError: a value that cannot be used, or an open address without a token.
+    """
+
+    models: tuple[str, ...]
+    threshold: Threshold | None = None
+    host: str = "127.0.0.1"
+    port: int = 8765
+    workers: int = 1
+    threads: int | None = None
+    lanes: int = 2
+    batch: int = 1
+    token: str | None = field(default=None, repr=False)
+    cors: tuple[str, ...] = ()
+    allow_urls: bool = False
+    url_networks: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    drain_s: float = 0.0
+    watch: WatchPlan | None = None
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
+        if self.token is not None:
+            _check_token(self.token)
+        elif not is_loopback(self.host):
+            raise OptionError(
+                f"--host {self.host} can be reached by others, so the service needs a token; put one of "
+                f"{MIN_TOKEN} characters or more into MASKWATCH_TOKEN or a --token-file"
+            )
+        for origin in self.cors:
+            _check_origin(origin)
+        for network in self.url_networks:
+            _check_network(network)
+        if self.url_networks and not self.allow_urls:
+            raise OptionError("--url-network widens what --allow-urls may fetch; add --allow-urls")
+        if self.watch is not None and self.workers > 1:
+            raise OptionError(f"--watch needs one process, not --workers {self.workers}; leave --workers out")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _check_numbers(settings: ServeSettings) -> None:
+    if not settings.models:
+        raise OptionError("no model to serve; name one with --model")
+    if not 0 <= settings.port <= 65535:
+        raise OptionError(f"--port {settings.port}: pass a number from 0 to 65535")
+    for name in ("workers", "lanes", "batch", "threads"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise OptionError(f"{_option(name)} {value}: pass 1 or more")
+    if not (math.isfinite(settings.drain_s) and settings.drain_s >= 0):
+        raise OptionError(f"--drain {settings.drain_s}: pass a number of seconds, 0 or more")
+
+
+def _check_token(token: str) -> None:
+    # The value itself is not shown: it would end up in logs.
+    if len(token) < MIN_TOKEN:
+        raise OptionError(f"the token has {len(token)} characters; make it {MIN_TOKEN} or more")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise OptionError("the token has blanks or letters beyond ASCII; use letters, digits and - _ . ~")
+
+
+def _check_origin(origin: str) -> None:
+    parts = urlsplit(origin)
+    if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}":
+        raise OptionError(f"--cors {origin!r} is no origin; write it like https://example.org:8080")
+
+
+def _check_network(network: str) -> None:
+    try:
+        ipaddress.ip_network(network)
+    except ValueError as error:
+        raise OptionError(f"--url-network {network!r}: {error}; write it like 192.168.1.0/24") from None
