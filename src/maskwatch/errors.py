@@ -65,6 +65,31 @@ class EventError(MaskwatchError):
     """An event, or a file of events, that cannot be read."""
 
 
+class ServiceError(MaskwatchError):
+    """A service that cannot be reached, or its answer that says no.
+
+    Attributes:
+        status: the HTTP status; None where no answer came.
+        detail: what the service said, in its words.
+        retry_after_s: seconds after which it wants to be asked again; None where it said nothing of it.
+        failures: source and reason of each picture that it could not read.
+    """
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        failures: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        self.failures = tuple(failures)
+
+
 class DataError(MaskwatchError):
     """One or more faults in a data set, all of them at once.
 
