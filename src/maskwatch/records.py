@@ -75,6 +75,19 @@ def to_records(detections: sv.Detections) -> list[dict[str, Any]]:
     ]
 
 
+def to_record(result: Result) -> dict[str, Any]:
+    """One entry of `results`, ready for `json.dumps`."""
+    return {
+        "source": result.source,
+        "kind": result.kind,
+        "frame": result.frame,
+        "time_s": None if result.time_s is None else round(result.time_s, 4),
+        "width": result.width,
+        "height": result.height,
+        "detections": to_records(result.detections),
+    }
+
+
 class Target:
     """A file, or standard output, to which text goes; every failure is an `OutputError`."""
 
@@ -126,16 +139,7 @@ class JsonWriter:
         self._file.write(json.dumps(head, ensure_ascii=False)[:-1] + ',\n"results": [')
 
     def add(self, result: Result) -> None:
-        record = {
-            "source": result.source,
-            "kind": result.kind,
-            "frame": result.frame,
-            "time_s": None if result.time_s is None else round(result.time_s, 4),
-            "width": result.width,
-            "height": result.height,
-            "detections": to_records(result.detections),
-        }
-        self._file.write(self._separator + json.dumps(record, ensure_ascii=False))
+        self._file.write(self._separator + json.dumps(to_record(result), ensure_ascii=False))
         self._separator = ",\n"
 
     def fail(self, source: str, reason: str) -> None:

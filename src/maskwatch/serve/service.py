@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_DECODERS = 4
+"""Pictures that are decoded at the same time: each takes up to 4 bytes for each of its pixels, twice."""
+
 _FETCHERS = 4
 """Addresses that are fetched at the same time; they wait for others' servers, not for this machine."""
 
@@ -44,6 +48,7 @@ class Service:
         self.tokens = Tokens(settings.token)
         self.metrics = Metrics()
         self.capacity = Capacity(settings.limits.queue, self.metrics.queued)
+        self.networks = tuple(ipaddress.ip_network(network) for network in settings.url_networks)
         self.rates = Rates(settings.limits.rate)
         self.in_flight = 0
         self.streams = 0
@@ -77,7 +82,8 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """Loads the models, and closes everything at the end."""
         settings = self.settings
-        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as self._decoders:
+        with ThreadPoolExecutor(
+            min(_DECODERS, os.cpu_count() or 1), thread_name_prefix="decode") as self._decoders:
             with ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch") as self._fetchers:
                 self._shelf = await self.in_thread(Shelf, settings)
                 batcher = Batcher(settings.lanes, settings.batch, self.metrics, self.capacity)

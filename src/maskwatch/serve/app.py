@@ -1,0 +1,52 @@
+"""Settings → the app: routes, door and page, joined."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from maskwatch._version import __version__
+from maskwatch.serve import detect, health, models, stream
+from maskwatch.serve.guard import Guard
+from maskwatch.serve.page import mount_page
+from maskwatch.serve.problem import add_handlers
+from maskwatch.serve.service import Service
+from maskwatch.serve.settings import ServeSettings
+
+_ABOUT = "Finds every face in a picture and says whether it wears a mask. See docs/service.md."
+
+
+def create_app(settings: ServeSettings) -> FastAPI:
+    """The service as an ASGI app; models are loaded when it starts, by its lifespan."""
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        async with service.running():
+            yield
+
+    # Without FastAPI's /docs, which would load its scripts from someone else's server.
+    app = FastAPI(
+        title="Maskwatch", version=__version__, description=_ABOUT, lifespan=lifespan, docs_url=None,
+        redoc_url=None, redirect_slashes=False,
+    )  # fmt: skip
+    app.state.service = service
+    add_handlers(app)
+    for router in (detect.router, stream.router, models.router, health.router):
+        app.include_router(router)
+    if settings.watch is not None:
+        from maskwatch.serve import watch  # needs the extra `live`
+
+        app.include_router(watch.router)
+    mount_page(app, settings)
+    app.add_middleware(Guard, service=service)
+    if settings.cors:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.cors, allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["Authorization", "Content-Type"], expose_headers=["ETag", "Retry-After"],
+        )  # fmt: skip
+    return app

@@ -1,0 +1,152 @@
+"""`POST /v1/detect`: pictures in; records and drawn pictures out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from maskwatch._version import __version__
+from maskwatch.records import JSON_SCHEMA, to_record
+from maskwatch.serve.bodies import NAME_LENGTH, Upload, read_uploads
+from maskwatch.serve.look import Drawing, Failed, Looked, PictureType, look
+from maskwatch.serve.problem import Problem, busy
+from maskwatch.serve.query import Wish
+from maskwatch.serve.schemas import Records, detect_body, problems
+from maskwatch.serve.service import Service, service_of
+
+router = APIRouter(prefix="/v1", tags=["detect"])
+
+ModelName = Annotated[str | None, Query(max_length=200, description="A name of /v1/models.")]
+ThresholdText = Annotated[
+    str | None,
+    Query(
+        max_length=500,
+        description="Scores above it count: 0.5, or mask=0.6,no_mask=0.3.",
+        openapi_examples={"all": {"value": "0.5"}, "some": {"value": "mask=0.6,no_mask=0.3"}},
+    ),
+]
+ClassNames = Annotated[
+    str | None,
+    Query(
+        max_length=500, description="Only these classes.", openapi_examples={"one": {"value": "no_mask"}}
+    ),
+]
+Annotate = Annotated[bool, Query(description="Also the drawn picture.")]
+Blur = Annotated[bool, Query(description="Faces in the drawn picture are blurred; goes with annotate.")]
+SourceName = Annotated[
+    str | None, Query(max_length=NAME_LENGTH, description="What a picture sent as it is is called.")
+]
+
+_PICTURES: dict[str, PictureType] = {"image/jpeg": "jpeg", "image/png": "png"}
+
+
+@router.post(
+    "/detect",
+    summary="Find the faces in pictures, and say whether they wear masks",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Records; the drawn picture where it is one and Accept asks for it.",
+            "model": Records,
+            "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _PICTURES},
+        },
+        **problems(400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
+    },
+    openapi_extra=detect_body(),
+)
+async def detect(
+    request: Request,
+    model: ModelName = None,
+    threshold: ThresholdText = None,
+    classes: ClassNames = None,
+    annotate: Annotate = False,
+    blur: Blur = False,
+    name: SourceName = None,
+) -> Response:
+    """Send multipart/form-data with `images`, one picture as it is, or JSON with Base64."""
+    del name  # read with the body, see bodies.py
+    service = service_of(request)
+    if blur and not annotate:
+        raise Problem(422, "blur=1 changes the drawn picture; add annotate=1")
+    with service.capacity.hold() as hold:
+        wish = Wish.parse(service.shelf, model, threshold, classes)
+        limits = service.settings.limits
+        uploads = await read_uploads(request, limits, allow_urls=service.settings.allow_urls)
+        hold.need(len(uploads))
+        wanted = _wanted_type(request.headers.get("accept", "")) if annotate and len(uploads) == 1 else None
+        drawing = Drawing(wanted or "jpeg", blur) if annotate else None
+        outcomes = await _look_all(service, uploads, wish, drawing)
+    _check_any(outcomes)
+    first = outcomes[0]
+    if wanted and isinstance(first, Looked) and first.drawn is not None:
+        return Response(first.drawn, media_type=f"image/{first.drawn_type}")
+    body = json.dumps(_document(wish, outcomes)).encode("ascii")
+    return Response(body, media_type="application/json")
+
+
+async def _look_all(
+    service: Service, uploads: Sequence[Upload], wish: Wish, drawing: Drawing | None
+) -> list[Looked | Failed]:
+    seconds = service.settings.limits.timeout_s
+    try:
+        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+            tasks = [group.create_task(look(service, upload, wish, drawing)) for upload in uploads]
+    except TimeoutError:
+        raise busy(f"not done within {seconds:g} s; send fewer or smaller pictures, or later", 5) from None
+    return [task.result() for task in tasks]
+
+
+def _check_any(outcomes: Sequence[Looked | Failed]) -> None:
+    """A request of which nothing could be read is an error."""
+    failures = [_failure(one) for one in outcomes if isinstance(one, Failed)]
+    if len(failures) == len(outcomes):
+        head = f"{failures[0]['source']}: {failures[0]['reason']}"
+        more = "" if len(failures) == 1 else f" (and {len(failures) - 1} more, see failures)"
+        raise Problem(422, head + more, failures=failures)
+
+
+def _document(wish: Wish, outcomes: Sequence[Looked | Failed]) -> dict[str, Any]:
+    """The document that `maskwatch detect --json` writes."""
+    return {
+        "schema": JSON_SCHEMA,
+        "maskwatch": __version__,
+        "model": wish.model.head(dict(wish.threshold)),
+        "results": [_record(one) for one in outcomes if isinstance(one, Looked)],
+        "failures": [_failure(one) for one in outcomes if isinstance(one, Failed)],
+    }
+
+
+def _record(looked: Looked) -> dict[str, Any]:
+    record = to_record(looked.result)
+    if looked.drawn is not None:
+        text = base64.b64encode(looked.drawn).decode("ascii")
+        record["annotated"] = f"data:image/{looked.drawn_type};base64,{text}"
+    return record
+
+
+def _failure(failed: Failed) -> dict[str, str]:
+    return {"source": failed.source, "reason": failed.reason}
+
+
+def _wanted_type(accept: str) -> PictureType | None:
+    """The kind of picture that `Accept` puts before JSON; None for JSON."""
+    ranked: list[tuple[float, str]] = []
+    for part in accept.split(","):
+        kind, _, rest = part.partition(";")
+        quality = rest.strip().removeprefix("q=")
+        try:
+            ranked.append((float(quality) if quality else 1.0, kind.strip().lower()))
+        except ValueError:
+            ranked.append((0.0, kind.strip().lower()))
+    for quality, kind in sorted(ranked, key=lambda pair: -pair[0]):
+        if quality > 0 and kind in _PICTURES:
+            return _PICTURES[kind]
+        if kind in ("application/json", "*/*"):
+            return None
+    return None

@@ -1,0 +1,135 @@
+"""One picture of a request, all the way: bytes → network → record and, if wanted, a drawn picture."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import supervision as sv
+from PIL import Image
+
+from maskwatch.blur import blur, cover_thresholds
+from maskwatch.detector import Detector
+from maskwatch.errors import ImageError, SourceError
+from maskwatch.images import Placement, UInt8Array, read_image
+from maskwatch.records import Result
+from maskwatch.render import draw
+from maskwatch.serve.bodies import Upload
+from maskwatch.serve.query import Wish
+from maskwatch.serve.service import Service
+
+PictureType: TypeAlias = Literal["jpeg", "png"]
+
+_JPEG_QUALITY = 90
+_JPEG_SIDE = 65_500  # pixels, what JPEG can hold
+_FETCH_SHARE = 0.5  # of a request's time
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How the drawn picture is wanted."""
+
+    picture_type: PictureType
+    blurred: bool
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A picture that could not be read, and why."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A picture that has been looked at.
+
+    Attributes:
+        drawn: the file of the drawn picture; None where none was wanted.
+        drawn_type: of that file.
+    """
+
+    result: Result
+    drawn: bytes | None = None
+    drawn_type: PictureType = "jpeg"
+
+
+async def look(service: Service, upload: Upload, wish: Wish, drawing: Drawing | None) -> Looked | Failed:
+    """Finds the faces of one picture; one that cannot be read is no error of the request."""
+    try:
+        return await _look(service, upload, wish, drawing)
+    except (ImageError, SourceError) as error:
+        service.metrics.failed()
+        return Failed(upload.source, str(error).removeprefix(f"{upload.url or upload.source}: "))
+
+
+async def _look(service: Service, upload: Upload, wish: Wish, drawing: Drawing | None) -> Looked:
+    data = upload.data if upload.url is None else await _fetched(service, upload.url)
+    detector, limit = wish.model.detector, service.settings.limits.max_pixels
+    with service.metrics.timed("decode"):
+        canvas, placement = await service.in_thread(prepare, detector, data, upload.source, limit)
+    found = await service.batcher(detector, canvas, placement, wish.threshold)
+    kept = wish.kept(found)
+    service.metrics.picture(wish.model.name, kept.data.get("class_name", ()))
+    result = Result(upload.source, placement.width, placement.height, kept)
+    if drawing is None:
+        return Looked(result)
+    hidden_xyxy = None
+    if drawing.blurred:  # at their own thresholds: a weak box can win over one that counts
+        faint = await service.batcher(detector, canvas, placement, cover_thresholds(wish.threshold))
+        hidden_xyxy = np.concatenate([found.xyxy, faint.xyxy])
+    with service.metrics.timed("encode"):
+        return await service.in_thread(_drawn, data, limit, result, hidden_xyxy, drawing.picture_type)
+
+
+async def _fetched(service: Service, url: str) -> bytes:
+    from maskwatch.serve.urls import fetch
+
+    limits = service.settings.limits
+    return await service.fetching(
+        fetch, url, limits.max_bytes, limits.timeout_s * _FETCH_SHARE, service.networks
+    )
+
+
+def prepare(detector: Detector, data: bytes, source: str, max_pixels: int) -> tuple[UInt8Array, Placement]:
+    """Decodes a picture and brings it to network size (1, H, W, 3); the picture itself is not kept.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    batch_nhwc, placements = detector.prepare([read_image(data, max_pixels=max_pixels, name=source)])
+    return batch_nhwc, placements[0]
+
+
+def _drawn(
+    data: bytes,
+    max_pixels: int,
+    result: Result,
+    hidden_xyxy: npt.NDArray[np.float32] | None,
+    picture_type: PictureType,
+) -> Looked:
+    """Decodes once more: pictures that wait for the network would take all memory otherwise."""
+    image_rgb = read_image(data, max_pixels=max_pixels, name=result.source)
+    if hidden_xyxy is not None:
+        image_rgb = blur(image_rgb, hidden_xyxy)
+    if max(image_rgb.shape) > _JPEG_SIDE:
+        picture_type = "png"
+    return Looked(result, encode(_marked(image_rgb, result.detections), picture_type), picture_type)
+
+
+def _marked(image_rgb: UInt8Array, detections: sv.Detections) -> UInt8Array:
+    return draw(image_rgb, detections) if len(detections) else image_rgb
+
+
+def encode(image_rgb: UInt8Array, picture_type: PictureType) -> bytes:
+    """The file of a picture (H, W, 3), without any metadata."""
+    file = io.BytesIO()
+    if picture_type == "png":
+        Image.fromarray(image_rgb).save(file, "PNG", compress_level=3)
+    else:
+        Image.fromarray(image_rgb).save(file, "JPEG", quality=_JPEG_QUALITY)
+    return file.getvalue()

@@ -1,0 +1,98 @@
+"""What a client asks for beside its picture: model, thresholds, classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import supervision as sv
+
+from maskwatch.serve.problem import Problem
+from maskwatch.serve.shelf import Model, Shelf
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How pictures are looked at.
+
+    Attributes:
+        threshold: class name → score above which it counts, of every class.
+        class_ids: those that are told.
+    """
+
+    model: Model
+    threshold: Mapping[str, float]
+    class_ids: frozenset[int]
+
+    @classmethod
+    def parse(cls, shelf: Shelf, model: str | None, threshold: str | None, classes: str | None) -> Wish:
+        """Reads the parameters of a query.
+
+        Raises:
+            Problem: 422, a value that cannot be used.
+        """
+        chosen = shelf.pick(model)
+        names = None if classes is None else [name.strip() for name in classes.split(",")]
+        return cls.of(chosen, _numbers(threshold), names)
+
+    @classmethod
+    def of(cls, model: Model, threshold: Any, classes: Any) -> Wish:
+        """From values as JSON has them: a number, an object or null; a list of names or null.
+
+        Raises:
+            Problem: 422, a value that cannot be used.
+        """
+        return cls(model, _thresholds(model, threshold), _class_ids(model, classes))
+
+    def kept(self, detections: sv.Detections) -> sv.Detections:
+        """Those of the classes that are told."""
+        if detections.class_id is None or len(self.class_ids) == len(self.model.detector.class_names):
+            return detections
+        kept = detections[np.isin(detections.class_id, list(self.class_ids))]
+        assert isinstance(kept, sv.Detections)
+        return kept
+
+
+def _numbers(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = [part.split("=") for part in text.split(",")]
+        return {name.strip(): float(value) for name, value in pairs}
+    except ValueError:
+        raise Problem(
+            422, f"threshold {text!r} is no number; write 0.5, or mask=0.6,no_mask=0.3 for single classes"
+        ) from None
+
+
+def _thresholds(model: Model, wanted: Any) -> dict[str, float]:
+    own = model.detector.thresholds
+    if wanted is None:
+        return own
+    values = wanted if isinstance(wanted, Mapping) else dict.fromkeys(own, wanted)
+    for name, value in values.items():
+        if name not in own:
+            raise Problem(
+                422, f"threshold names class {name!r}, which {model.name} does not have; use {', '.join(own)}"
+            )
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or not 0 <= value <= 1:
+            raise Problem(422, f"threshold of {name} is {value!r}; pass a number from 0 to 1")
+    return {**own, **{name: float(value) for name, value in values.items()}}
+
+
+def _class_ids(model: Model, names: Any) -> frozenset[int]:
+    known = model.detector.class_names
+    if names is None:
+        return frozenset(range(len(known)))
+    if not isinstance(names, list) or not names:
+        raise Problem(422, f"classes is {names!r}; pass some of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise Problem(422, f"classes: {model.name} has no class {name!r}; use some of {', '.join(known)}")
+    return frozenset(known.index(name) for name in names)
