@@ -1,0 +1,122 @@
+// What the service itself watches (`maskwatch serve --watch`): the stream, the numbers, the last events.
+
+import { type Api, Problem, type WatchedSource, type WatchEvent, type Watching } from "./api";
+import { element, made, show } from "./dom";
+import { readEvents } from "./sse";
+import { spoken } from "./threshold";
+
+const NUMBERS_MS = 1000;
+const AGAIN_MS = 3000;
+const LAST_EVENTS = 20;
+
+export class Watch {
+  private readonly stop = new AbortController();
+  private readonly known = new Set<string>();
+  private shown = "";
+
+  constructor(private readonly api: Api) {}
+
+  /** Shows the section where the service watches something; gives whether it does. */
+  async begin(): Promise<boolean> {
+    const watching = await this.api.watching();
+    show(element("watch"), watching !== null);
+    if (!watching) return false;
+    element<HTMLImageElement>("watch-stream").addEventListener("error", () => this.later(() => this.open(), AGAIN_MS));
+    this.render(watching);
+    watching.events.forEach((event) => this.add(event));
+    this.later(() => this.numbers(), NUMBERS_MS);
+    void this.listen();
+    return true;
+  }
+
+  private later(task: () => Promise<void>, ms: number): void {
+    setTimeout(() => void task().catch(() => this.later(task, AGAIN_MS)), ms);
+  }
+
+  private async numbers(): Promise<void> {
+    const watching = await this.api.watching();
+    if (watching) this.render(watching);
+    this.later(() => this.numbers(), NUMBERS_MS);
+  }
+
+  private async listen(): Promise<void> {
+    try {
+      const response = await this.api.events(this.stop.signal);
+      await readEvents(response, ({ data }) => this.add(JSON.parse(data) as WatchEvent));
+    } catch (error) {
+      if (error instanceof Problem && error.status === 401) return; // the numbers ask for the token
+    }
+    this.later(() => this.listen(), AGAIN_MS);
+  }
+
+  private render({ sources }: Watching): void {
+    element("watch-sources").replaceChildren(...sources.map((one) => this.row(one)));
+    const current = sources.find((one) => one.name === this.shown) ?? sources[0];
+    if (!current) return;
+    if (current.name !== this.shown) {
+      this.shown = current.name;
+      void this.open();
+    }
+    const pace = current.state === "live" ? `${current.fps.toFixed(1)} frames a second` : current.reason;
+    element("watch-caption").textContent = [current.name, current.state, pace].filter(Boolean).join(", ");
+  }
+
+  /** One stream at a time: a browser keeps six connections to a host, and a stream never gives one back. */
+  private async open(): Promise<void> {
+    const image = element<HTMLImageElement>("watch-stream");
+    image.alt = `Live picture of ${this.shown}, with boxes and zones`;
+    image.src = (await this.api.ticketed(`v1/watch/${encodeURIComponent(this.shown)}.mjpg`)).href;
+  }
+
+  private row(source: WatchedSource): HTMLTableRowElement {
+    const row = made("tr");
+    const name = made("td");
+    const button = made("button", source.name);
+    button.type = "button";
+    button.className = "small";
+    button.setAttribute("aria-pressed", String(source.name === this.shown));
+    button.addEventListener("click", () => {
+      this.shown = source.name;
+      void this.open();
+    });
+    name.append(button);
+    row.append(name, made("td", source.reason ? `${source.state}: ${source.reason}` : source.state));
+    row.append(made("td", tally(peopleByState(source))), made("td", tally(source.counts)));
+    return row;
+  }
+
+  private add(event: WatchEvent): void {
+    if (this.known.has(event.id) || event.kind === "minute") return;
+    this.known.add(event.id);
+    const list = element("watch-events");
+    list.prepend(made("li", sentence(event)));
+    while (list.childElementCount > LAST_EVENTS) list.lastElementChild?.remove();
+  }
+}
+
+function peopleByState(source: WatchedSource): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { state } of source.people) counts[state] = (counts[state] ?? 0) + 1;
+  return counts;
+}
+
+/** "2 mask, 1 no mask", or a dash. */
+export function tally(counts: Record<string, number>): string {
+  const parts = Object.entries(counts).filter(([, count]) => count > 0);
+  return parts.map(([name, count]) => `${count} ${spoken(name)}`).join(", ") || "–";
+}
+
+/** An event as a line that a person reads. */
+export function sentence(event: WatchEvent): string {
+  const time = new Date(event.time).toLocaleTimeString();
+  const who = event.track === null ? "" : `person ${event.track} `;
+  const where = event.zone ? ` in ${event.zone}` : "";
+  const state = spoken(event.state ?? "");
+  const what: Record<string, string> = {
+    alert: `alert: ${who}${state}${where}`,
+    alert_end: `over: ${who}${state}${where}, ${event.reason ?? ""} after ${event.duration_s?.toFixed(0) ?? "?"} s`,
+    crossing: `${who}crossed ${event.line ?? "a line"} (${event.direction ?? "?"})`,
+    source: `${state}${event.reason ? `: ${event.reason}` : ""}`,
+  };
+  return `${time} ${event.source}, ${what[event.kind] ?? spoken(event.kind)}`;
+}
