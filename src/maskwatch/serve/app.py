@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
 from maskwatch._version import __version__
@@ -13,14 +15,34 @@ from maskwatch.serve import detect, health, models, stream
 from maskwatch.serve.guard import Guard
 from maskwatch.serve.page import mount_page
 from maskwatch.serve.problem import add_handlers
+from maskwatch.serve.schemas import add_problem_schema
 from maskwatch.serve.service import Service
 from maskwatch.serve.settings import ServeSettings
 
 _ABOUT = "Finds every face in a picture and says whether it wears a mask. See docs/service.md."
 
 
+def _describe(app: FastAPI) -> None:
+    """Makes /openapi.json; once, as FastAPI does."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title, version=app.version, description=app.description, routes=app.routes
+            )
+            add_problem_schema(document)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
 def create_app(settings: ServeSettings) -> FastAPI:
-    """The service as an ASGI app; models are loaded when it starts, by its lifespan."""
+    """The service as an ASGI app; it works within its lifespan.
+
+    Raises:
+        MaskwatchError: a model that cannot be loaded, or a source that cannot be watched.
+    """
     service = Service(settings)
 
     @asynccontextmanager
@@ -36,6 +58,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     )  # fmt: skip
     app.state.service = service
     add_handlers(app)
+    _describe(app)
     for router in (detect.router, stream.router, models.router, health.router):
         app.include_router(router)
     if settings.watch is not None:

@@ -28,7 +28,7 @@ class _Job:
     came_s: float = field(default_factory=perf_counter)
 
     def goes_with(self, other: _Job) -> bool:
-        """Thresholds are those of a whole call: a weak box can win over one that counts (see cli/drawn.py)."""
+        """Thresholds are those of a whole call: a weak box can win over one that counts."""
         return self.detector is other.detector and self.threshold == other.threshold
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -133,7 +133,7 @@ def _from_picture(picture: PictureBody, number: int, allow_urls: bool) -> Upload
 
 
 async def _from_form(request: Request, body: bytes, limits: Limits) -> list[Upload]:
-    async def once() -> AsyncIterator[bytes]:
+    async def once() -> AsyncGenerator[bytes, None]:
         yield body
 
     parser = MultiPartParser(request.headers, once(), max_files=limits.max_images, max_fields=_MORE_FIELDS)

@@ -33,9 +33,7 @@ ThresholdText = Annotated[
 ]
 ClassNames = Annotated[
     str | None,
-    Query(
-        max_length=500, description="Only these classes.", openapi_examples={"one": {"value": "no_mask"}}
-    ),
+    Query(max_length=500, description="Only these classes.", openapi_examples={"one": {"value": "no_mask"}}),
 ]
 Annotate = Annotated[bool, Query(description="Also the drawn picture.")]
 Blur = Annotated[bool, Query(description="Faces in the drawn picture are blurred; goes with annotate.")]
@@ -136,17 +134,16 @@ def _failure(failed: Failed) -> dict[str, str]:
 
 def _wanted_type(accept: str) -> PictureType | None:
     """The kind of picture that `Accept` puts before JSON; None for JSON."""
-    ranked: list[tuple[float, str]] = []
-    for part in accept.split(","):
-        kind, _, rest = part.partition(";")
-        quality = rest.strip().removeprefix("q=")
-        try:
-            ranked.append((float(quality) if quality else 1.0, kind.strip().lower()))
-        except ValueError:
-            ranked.append((0.0, kind.strip().lower()))
-    for quality, kind in sorted(ranked, key=lambda pair: -pair[0]):
-        if quality > 0 and kind in _PICTURES:
-            return _PICTURES[kind]
-        if kind in ("application/json", "*/*"):
-            return None
-    return None
+    ranked = sorted((_ranked(part) for part in accept.split(",")), key=lambda pair: -pair[0])
+    kinds = [kind for rank, kind in ranked if rank > 0 and kind in (*_PICTURES, "application/json", "*/*")]
+    return _PICTURES.get(kinds[0]) if kinds else None
+
+
+def _ranked(part: str) -> tuple[float, str]:
+    """Quality and type of a part of `Accept` (RFC 9110, section 12.5.1)."""
+    kind, _, rest = part.partition(";")
+    quality = rest.strip().removeprefix("q=")
+    try:
+        return float(quality) if quality else 1.0, kind.strip().lower()
+    except ValueError:
+        return 0.0, kind.strip().lower()

@@ -46,8 +46,9 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = _careful(scope["path"], message.get("headers", []))
                 if service.stopping.is_set():
-                    message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+                    message["headers"] = [*message["headers"], (b"connection", b"close")]
             await send(message)
 
         service.in_flight += counted
@@ -100,7 +101,9 @@ class Guard:
         # What was given is not shown: it may be a token with a slip of the finger.
         what = "the ticket is too old or not ours" if ticket is not None else "no token, or a wrong one"
         return Problem(
-            401, f"{path}: {what}; send the header Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
+            401,
+            f"{path}: {what}; send the header Authorization: Bearer TOKEN",
+            {"WWW-Authenticate": "Bearer"},
         )
 
     def _host_problem(self, headers: Headers) -> Problem | None:
@@ -126,6 +129,15 @@ class Guard:
         except Problem as problem:
             return problem
         return None
+
+
+def _careful(path: str, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """What the API says of people is kept by no cache, unless an answer allows it itself."""
+    if not path.startswith("/v1/"):
+        return headers
+    given = {name.lower() for name, _ in headers}
+    more = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+    return [*headers, *(header for header in more if header[0] not in given)]
 
 
 _METHODS = frozenset(["GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"])

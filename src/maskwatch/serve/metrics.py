@@ -7,15 +7,25 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from maskwatch._version import __version__
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""Variable of the environment, read by prometheus_client: where workers leave their numbers for each other."""
+"""Variable of the environment that prometheus_client reads: where workers leave their numbers."""
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
 
 STAGES = ("decode", "queue", "detect", "encode")
 
@@ -99,7 +109,7 @@ class Metrics:
         if not self._shared:
             return generate_latest(self._registry)
         everything = CollectorRegistry()
-        MultiProcessCollector(everything)
+        MultiProcessCollector(everything)  # type: ignore[no-untyped-call]
         return generate_latest(everything)
 
     @staticmethod

@@ -29,9 +29,9 @@ async def models(request: Request) -> dict[str, Any]:
     return {"models": [{**model.describe(), "default": model is shelf.default} for model in shelf]}
 
 
-@router.api_route(
+@router.head("/{name}.onnx", include_in_schema=False)
+@router.get(
     "/{name}.onnx",
-    methods=["GET", "HEAD"],
     summary="A model file",
     response_class=FileResponse,
     responses={
@@ -39,7 +39,6 @@ async def models(request: Request) -> dict[str, Any]:
         304: {"description": "It is still the one of If-None-Match."},
         **problems(401, 403, 404, 429, 503),
     },
-    include_in_schema=False,  # twice the same id; documented below
 )
 async def model_file(request: Request, name: str, v: str | None = None) -> Response:
     """The file that the service itself runs."""

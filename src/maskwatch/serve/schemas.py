@@ -10,6 +10,8 @@ from maskwatch.records import JSON_SCHEMA
 from maskwatch.serve.bodies import FIELD, DetectBody
 from maskwatch.serve.problem import MEDIA_TYPE
 
+_REFS = "#/components/schemas/{model}"
+
 
 class Found(BaseModel):
     """A face: `box` is left, top, right, bottom in pixels of the picture."""
@@ -104,8 +106,17 @@ class ProblemDetails(BaseModel):
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For `responses=`: those that are problems."""
-    content = {MEDIA_TYPE: {"schema": ProblemDetails.model_json_schema()}}
-    return {status: {"description": "See docs/service.md, Errors.", "content": content} for status in statuses}
+    content = {MEDIA_TYPE: {"schema": {"$ref": _REFS.format(model="ProblemDetails")}}}
+    answer = {"description": "See docs/service.md, Errors.", "content": content}
+    return dict.fromkeys(statuses, answer)
+
+
+def add_problem_schema(document: dict[str, Any]) -> None:
+    """Adds what `problems` refers to: FastAPI would call it application/json."""
+    schema = ProblemDetails.model_json_schema(ref_template=_REFS)
+    schemas = document["components"]["schemas"]
+    schemas |= schema.pop("$defs")
+    schemas["ProblemDetails"] = schema
 
 
 def detect_body() -> dict[str, Any]:

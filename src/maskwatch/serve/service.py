@@ -34,17 +34,21 @@ _FETCHERS = 4
 
 
 class Service:
-    """The state of an app; complete only while it runs, see `running`.
+    """The state of an app; it takes work only within `running`.
 
     Attributes:
         in_flight: requests that are being answered, streams not among them.
         streams: open streams.
         stopping: set when the service has been told to stop.
         watching: what is watched beside; None for nothing.
+
+    Raises:
+        MaskwatchError: a model that cannot be loaded, or a source that cannot be watched.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
+        self.shelf = Shelf(settings)
         self.tokens = Tokens(settings.token)
         self.metrics = Metrics()
         self.capacity = Capacity(settings.limits.queue, self.metrics.queued)
@@ -53,16 +57,10 @@ class Service:
         self.in_flight = 0
         self.streams = 0
         self.stopping = asyncio.Event()
-        self.watching: Watching | None = None
-        self._shelf: Shelf | None = None
+        self.watching: Watching | None = _watching(settings)
         self._batcher: Batcher | None = None
         self._decoders: ThreadPoolExecutor | None = None
         self._fetchers: ThreadPoolExecutor | None = None
-
-    @property
-    def shelf(self) -> Shelf:
-        assert self._shelf is not None, "the service runs"
-        return self._shelf
 
     @property
     def batcher(self) -> Batcher:
@@ -80,21 +78,22 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Loads the models, and closes everything at the end."""
+        """Opens what works in threads, and closes it at the end."""
         settings = self.settings
-        with ThreadPoolExecutor(
-            min(_DECODERS, os.cpu_count() or 1), thread_name_prefix="decode") as self._decoders:
-            with ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch") as self._fetchers:
-                self._shelf = await self.in_thread(Shelf, settings)
-                batcher = Batcher(settings.lanes, settings.batch, self.metrics, self.capacity)
-                self._batcher = batcher
-                try:
-                    async with self._watched():
-                        yield
-                finally:
-                    self.stop()
-                    self._batcher = None
-                    await batcher.close()
+        decoders = min(_DECODERS, os.cpu_count() or 1)
+        with (
+            ThreadPoolExecutor(decoders, thread_name_prefix="decode") as self._decoders,
+            ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch") as self._fetchers,
+        ):
+            batcher = Batcher(settings.lanes, settings.batch, self.metrics, self.capacity)
+            self._batcher = batcher
+            try:
+                async with self._watched():
+                    yield
+            finally:
+                self.stop()
+                self._batcher = None
+                await batcher.close()
 
     async def in_thread(self, work: Callable[..., T], *args: object) -> T:
         """Runs what takes the processor, so that the event loop stays free."""
@@ -120,17 +119,22 @@ class Service:
 
     @asynccontextmanager
     async def _watched(self) -> AsyncIterator[None]:
-        if self.settings.watch is None:
+        if self.watching is None:
             yield
             return
-        from maskwatch.serve.watching import Watching  # needs the extra `live`
-
-        self.watching = Watching(self.settings.watch)
+        await self.in_thread(self.watching.start)
         try:
-            await self.in_thread(self.watching.start)
             yield
         finally:
             await self.in_thread(self.watching.close)
+
+
+def _watching(settings: ServeSettings) -> Watching | None:
+    if settings.watch is None:
+        return None
+    from maskwatch.serve.watching import Watching  # needs the extra `live`
+
+    return Watching(settings.watch)
 
 
 def service_of(connection: HTTPConnection) -> Service:

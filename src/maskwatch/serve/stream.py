@@ -127,15 +127,12 @@ class _Stream:
 
     async def _look(self, frame: _Frame) -> dict[str, Any]:
         service, wish = self._service, self._wish
-        detector, began = wish.model.detector, perf_counter()
-        limits = service.settings.limits
+        detector, limit, began = wish.model.detector, service.settings.limits.max_pixels, perf_counter()
         try:
-            # A frame that waits here is already the newest of its stream, so it counts like any picture.
-            with service.capacity.hold(), service.metrics.timed("decode"):
-                canvas, place = await service.in_thread(
-                    prepare, detector, frame.data, "frame", limits.max_pixels
-                )
-            found = wish.kept(await service.batcher(detector, canvas, place, wish.threshold))
+            with service.capacity.hold():
+                with service.metrics.timed("decode"):
+                    canvas, place = await service.in_thread(prepare, detector, frame.data, "frame", limit)
+                found = wish.kept(await service.batcher(detector, canvas, place, wish.threshold))
         except ImageError as error:
             service.metrics.failed()
             return {"problem": of_error(error).to_dict(self._socket.url.path)}
