@@ -6,12 +6,14 @@ import glueUrl from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
 import wasmUrl from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
 import { type BoxXyxy, fittedSize, type Size, toPicture } from "./geometry";
 import { type Finding, type Model, rounded } from "./records";
+import { setInitializer } from "./onnx";
 import { resize, type RowReader } from "./resize";
+import { asked } from "./threshold";
 
 /** What the page sends; each is answered once, with the same `id`. */
 export type Request =
   | { id: number; kind: "load"; bytes: ArrayBuffer; model: Model; threads: number }
-  | { id: number; kind: "detect"; bitmap: ImageBitmap; threshold: number };
+  | { id: number; kind: "detect"; bitmap: ImageBitmap };
 
 export type Answer = { id: number; finding?: Finding & { ms: number }; error?: string };
 
@@ -31,37 +33,37 @@ self.addEventListener("message", (event: MessageEvent<Request>) => {
 
 async function answer(request: Request): Promise<(Finding & { ms: number }) | undefined> {
   if (request.kind === "load") {
-    await load(request.bytes, request.threads);
-    model = request.model;
+    await load(request.bytes, request.model, request.threads);
     return undefined;
   }
   try {
-    return await detect(request.bitmap, request.threshold);
+    return await detect(request.bitmap);
   } finally {
     request.bitmap.close();
   }
 }
 
-async function load(bytes: ArrayBuffer, threads: number): Promise<void> {
+async function load(bytes: ArrayBuffer, about: Model, threads: number): Promise<void> {
+  const file = new Uint8Array(bytes);
+  setInitializer(file, "score_thresholds", asked(about.thresholds));
   // Beside the page, not at an address of somebody else, which is where ONNX Runtime would look otherwise.
   const at = (url: string) => new URL(url, self.location.href).href;
   ort.env.wasm.wasmPaths = { mjs: at(glueUrl), wasm: at(wasmUrl) };
   ort.env.wasm.numThreads = threads;
   await session?.release();
-  session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+  session = await ort.InferenceSession.create(file, { executionProviders: ["wasm"], logSeverityLevel: 3 });
+  model = about;
 }
 
-async function detect(bitmap: ImageBitmap, threshold: number): Promise<Finding & { ms: number }> {
+async function detect(bitmap: ImageBitmap): Promise<Finding & { ms: number }> {
   if (!session || !model) throw new Error("no model is loaded");
   const start = performance.now();
   const picture = { width: bitmap.width, height: bitmap.height };
   const canvas = { height: model.input_size[0], width: model.input_size[1] };
   const fitted = fittedSize(picture, canvas, model.resize);
   const pixels = onCanvas(resize(rowsOf(bitmap), picture, fitted), fitted, canvas);
-  const outputs = await session.run({
-    images: new ort.Tensor("uint8", pixels, [1, canvas.height, canvas.width, 3]),
-    score_thresholds: new ort.Tensor("float32", new Float32Array(model.classes.length).fill(threshold)),
-  });
+  const images = new ort.Tensor("uint8", pixels, [1, canvas.height, canvas.width, 3]);
+  const outputs = await session.run({ images });
   const detections = collect(outputs, model, fitted, picture);
   return { ...picture, detections, ms: performance.now() - start };
 }

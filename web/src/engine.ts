@@ -77,8 +77,7 @@ export class LocalEngine implements Engine {
   }
 
   async bitmap(bitmap: ImageBitmap): Promise<Finding & { ms: number }> {
-    const threshold = asked(this.model.thresholds);
-    const { finding } = await this.ask({ kind: "detect", bitmap, threshold }, [bitmap]);
+    const { finding } = await this.ask({ kind: "detect", bitmap }, [bitmap]);
     if (!finding) throw new Error("the browser's detector gave no answer; choose “On the server”");
     return finding;
   }

@@ -34,15 +34,20 @@ class Page {
       this.models = await this.api.models();
     } catch (error) {
       if (!(error instanceof Problem) || error.status !== 401) return trouble(textOf(error));
-      show(element("work"), false);
+      this.offer(false);
       show(element("login"), true);
       element("token").focus();
       return;
     }
-    show(element("work"), true);
+    this.offer(true);
     this.offerModels();
     await this.choose();
     await new Watch(this.api).begin().catch((error: unknown) => trouble(textOf(error)));
+  }
+
+  private offer(shown: boolean): void {
+    show(element("where"), shown);
+    show(element("work"), shown);
   }
 
   listen(): void {

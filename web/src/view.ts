@@ -48,7 +48,7 @@ export class View {
     const { shown, look } = this;
     if (!shown?.image || !look) return;
     const canvas = new OffscreenCanvas(shown.image.width, shown.image.height);
-    this.paint(canvas.getContext("2d"), canvas, shown.image, shown, look);
+    this.paint(canvas.getContext("2d", { willReadFrequently: true }), canvas, shown.image, shown, look);
     save(await canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 }), `${stem(shown.name)}-maskwatch.jpg`);
   }
 
@@ -65,7 +65,7 @@ export class View {
       const size = within(image, LONGEST_SIDE);
       if (this.canvas.width !== size.width) this.canvas.width = size.width;
       if (this.canvas.height !== size.height) this.canvas.height = size.height;
-      this.paint(this.canvas.getContext("2d"), this.canvas, image, shown, look);
+      this.paint(this.canvas.getContext("2d", { willReadFrequently: true }), this.canvas, image, shown, look);
     }
     this.count(faces, look.model.classes);
     this.list(faces);
