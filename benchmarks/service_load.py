@@ -1,0 +1,301 @@
+"""What the service makes of the detector's own rate, and what becomes of requests when it is full.
+
+    python benchmarks/service_load.py
+    python benchmarks/service_load.py --model maskwatch-320 --seconds 10 --rounds 5
+    python benchmarks/service_load.py --image photo.jpg -- --queue 4 --max-images 4
+
+What stands after `--` goes to `maskwatch serve`, which the benchmark starts on a free port of this machine.
+Each round measures the bare `Detector` on the same files (one call on all cores, and one call a core side by
+side; the better one counts) and then the service with more and more connections, each of which sends its next
+picture when it has its answer. So whatever else the machine does falls on both, and ratios are those of one
+round. At the end requests come at ten times the highest rate it had, whether it answers or not.
+
+Everything stays on this machine, and every part ends by itself after its time or its number of requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import itertools
+import os
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from maskwatch import Detector, MaskwatchError
+from maskwatch.models import DEFAULT_MODEL
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURES = (ROOT / "examples" / "astronaut.jpg", ROOT / "examples" / "astronaut_masked.jpg")
+CONNECTIONS = (1, 2, 4, 8, 16)
+OVERLOAD = 10
+MOST_REQUESTS = 20_000
+SENDERS = 64
+START_S = 120
+ANSWER_S = 120
+
+
+@dataclass
+class Load:
+    """What came of one load; `elapsed_s` from the first request to the last answer."""
+
+    name: str
+    elapsed_s: float = 0.0
+    latencies_s: list[float] = field(default_factory=list)
+    shed: int = 0
+    shed_without_time: int = 0
+    broken: int = 0
+
+    @property
+    def sent(self) -> int:
+        return len(self.latencies_s) + self.shed + self.broken
+
+    @property
+    def rate(self) -> float:
+        """Pictures answered in a second."""
+        return len(self.latencies_s) / self.elapsed_s
+
+    def percentile_ms(self, percent: float) -> float:
+        """Of the answered; not a number where there is none."""
+        return float(np.percentile(self.latencies_s, percent)) * 1000 if self.latencies_s else float("nan")
+
+    def add(self, other: Load) -> None:
+        """Takes in another measurement of the same load."""
+        self.elapsed_s += other.elapsed_s
+        self.latencies_s += other.latencies_s
+        self.shed += other.shed
+        self.shed_without_time += other.shed_without_time
+        self.broken += other.broken
+
+    def row(self, ratio: float) -> str:
+        """A line of the table."""
+        cells = [self.name, f"{self.sent / self.elapsed_s:.1f}", f"{self.rate:.1f}", f"{ratio:.0%}"]
+        cells += [f"{self.percentile_ms(percent):.0f}" for percent in (50, 95, 99)]
+        return f"| {' | '.join([*cells, str(self.shed), str(self.broken)])} |"
+
+
+@contextlib.contextmanager
+def service(model: str, options: Sequence[str]) -> Iterator[str]:
+    """`maskwatch serve` for the length of the block; gives its host and port."""
+    command = [sys.executable, "-m", "maskwatch", "serve", "--port", "0", "--model", model, *options]
+    environment = {name: value for name, value in os.environ.items() if name != "MASKWATCH_TOKEN"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
+        try:
+            yield _address(process)
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if match := re.search(r"http://(127\.0\.0\.1:\d+)", line):
+            # What it says from here on is read, so that it never waits for a reader.
+            threading.Thread(target=process.stdout.read, daemon=True).start()
+            _wait_until_ready(match[1])
+            return match[1]
+    raise SystemExit(f"error: the service did not start:\n{''.join(said)}")
+
+
+def _wait_until_ready(host: str) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), contextlib.closing(http.client.HTTPConnection(host)) as connection:
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"error: {host} was not ready within {START_S} s")
+
+
+class Sender:
+    """One connection, kept open, that asks for pictures."""
+
+    def __init__(self, host: str, load: Load, lock: threading.Lock) -> None:
+        self._connection = http.client.HTTPConnection(host, timeout=ANSWER_S)
+        self._load, self._lock = load, lock
+
+    def send(self, picture: bytes) -> None:
+        """One request; its end is counted in the load."""
+        begin = time.perf_counter()
+        headers = {"Content-Type": "application/octet-stream"}
+        try:
+            self._connection.request("POST", "/v1/detect", picture, headers)
+            response = self._connection.getresponse()
+            response.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            with self._lock:
+                self._load.broken += 1
+            return
+        took_s = time.perf_counter() - begin
+        with self._lock:
+            if response.status == 200:
+                self._load.latencies_s.append(took_s)
+            elif response.status == 503:
+                self._load.shed += 1
+                self._load.shed_without_time += response.getheader("Retry-After") is None
+            else:
+                self._load.broken += 1
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def together(count: int, work: Callable[[int], None]) -> float:
+    """Runs work(0) … work(count − 1) in threads of their own; gives the seconds until the last has ended."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - begin
+
+
+def bare(detectors: Sequence[Detector], pictures: Sequence[bytes], seconds: float) -> float:
+    """Pictures a second of detectors that are called side by side."""
+    counts = [0] * len(detectors)
+    end = time.perf_counter() + seconds
+
+    def work(number: int) -> None:
+        for picture in itertools.cycle(pictures):
+            detectors[number](picture)
+            counts[number] += 1
+            if time.perf_counter() >= end:
+                return
+
+    elapsed_s = together(len(detectors), work)
+    return sum(counts) / elapsed_s
+
+
+def closed(host: str, connections: int, pictures: Sequence[bytes], seconds: float) -> Load:
+    """A load that waits for its answers: each connection sends one picture after the other."""
+    load, lock = Load(f"{connections} connection{'s'[: connections > 1]}"), threading.Lock()
+    end = time.perf_counter() + seconds
+
+    def work(number: int) -> None:
+        with contextlib.closing(Sender(host, load, lock)) as sender:
+            for turn in range(MOST_REQUESTS // connections):
+                sender.send(pictures[(number + turn) % len(pictures)])
+                if time.perf_counter() >= end:
+                    return
+
+    load.elapsed_s = together(connections, work)
+    return load
+
+
+def opened(host: str, rate: float, pictures: Sequence[bytes], seconds: float) -> Load:
+    """A load that does not wait: `rate` requests a second, each at its own time, while a sender is free."""
+    load, lock = Load(f"{rate:.0f} requests a second"), threading.Lock()
+    turns = iter(range(min(MOST_REQUESTS, max(1, round(rate * seconds)))))
+    start = time.perf_counter()
+
+    def work(number: int) -> None:
+        with contextlib.closing(Sender(host, load, lock)) as sender:
+            while True:
+                with lock:
+                    turn = next(turns, None)
+                if turn is None:
+                    return
+                time.sleep(max(0.0, start + turn / rate - time.perf_counter()))
+                sender.send(pictures[turn % len(pictures)])
+
+    load.elapsed_s = together(SENDERS, work)
+    return load
+
+
+@dataclass(frozen=True)
+class Round:
+    """Rates of one round, pictures a second."""
+
+    bare: float
+    loads: list[Load]
+
+
+def measure(host: str, options: argparse.Namespace, pictures: Sequence[bytes]) -> list[Round]:
+    """All rounds."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    alone = [Detector(options.model, threads=cores)]
+    lanes = [Detector(options.model, threads=1) for _ in range(cores)]
+    for detector in [*alone, *lanes]:
+        detector(pictures[0])
+    closed(host, max(options.connections), pictures, min(1.0, options.seconds))  # not counted: warms up
+    rounds = []
+    for _ in range(options.rounds):
+        best = max(bare(way, pictures, options.seconds) for way in (alone, lanes))
+        loads = [closed(host, count, pictures, options.seconds) for count in options.connections]
+        rounds.append(Round(best, loads))
+    return rounds
+
+
+def report(
+    rounds: Sequence[Round], host: str, options: argparse.Namespace, pictures: Sequence[bytes]
+) -> None:
+    """Prints the table, measures the overload on the way, and says how it compares."""
+    print("| load | sent/s | answered/s | of the bare detector | p50, ms | p95 | p99 | 503 | broken |")
+    print("| --- | --: | --: | --: | --: | --: | --: | --: | --: |")
+    bare_rate = statistics.median(one.bare for one in rounds)
+    print(f"| bare `Detector` | {bare_rate:.1f} | {bare_rate:.1f} | 100% | | | | | |")
+    ratios, rates, loads = [], [], []
+    for number, count in enumerate(options.connections):
+        ratios.append(statistics.median(one.loads[number].rate / one.bare for one in rounds))
+        rates.append(statistics.median(one.loads[number].rate for one in rounds))
+        whole = Load(f"{count} connection{'s'[: count > 1]}")
+        for one in rounds:
+            whole.add(one.loads[number])
+        loads.append(whole)
+        print(whole.row(ratios[-1]), flush=True)
+    over = opened(host, OVERLOAD * max(rates), pictures, options.seconds * options.rounds)
+    print(over.row(over.rate / bare_rate))
+    unloaded_ms, loaded_ms = loads[0].percentile_ms(99), over.percentile_ms(99)
+    print(f"\nAt saturation {max(ratios):.0%} of the bare detector's rate.")
+    print(
+        f"At {OVERLOAD} times the highest rate {over.shed / over.sent:.0%} were told 503, "
+        f"{over.shed_without_time} of them without Retry-After; {over.broken} got another answer or none. "
+        f"p99 of the answered is {loaded_ms / unloaded_ms:.1f} times that of {loads[0].name} "
+        f"({loaded_ms:.0f} and {unloaded_ms:.0f} ms)."
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--image", type=Path, action="append", help="picture file; may be repeated")
+    parser.add_argument("--seconds", type=float, default=5, help="for each load of a round (default 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="default 3")
+    parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS, help="default 1 2 4 8 16")
+    parser.add_argument("serve", nargs="*", metavar="-- OPTION", help="options of maskwatch serve")
+    options = parser.parse_args(arguments)
+    try:
+        pictures = [path.read_bytes() for path in options.image or PICTURES]
+        with service(options.model, options.serve) as host:
+            rounds = measure(host, options, pictures)
+            cores, names = os.cpu_count(), " ".join(options.serve) or "none"
+            print(f"{options.model}, {cores} cores, options of serve: {names}\n")
+            report(rounds, host, options, pictures)
+    except (MaskwatchError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"Load average of the machine: {', '.join(f'{value:.1f}' for value in os.getloadavg())}.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
