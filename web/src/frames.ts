@@ -16,11 +16,14 @@ export type OnFrame = (looked: LookedAt) => void;
 export interface FrameFinder {
   /** Whether a frame would be looked at now. */
   readonly ready: boolean;
+  /** What `delayMs` measures, for people. */
+  readonly delay: string;
   send(video: HTMLVideoElement): Promise<void>;
   close(): void;
 }
 
 export class LocalFrames implements FrameFinder {
+  readonly delay = "for a frame";
   private busy = false;
   private closed = false;
 
@@ -38,8 +41,9 @@ export class LocalFrames implements FrameFinder {
     this.busy = true;
     try {
       const start = performance.now();
-      const [frame, copy] = await Promise.all([createImageBitmap(video), createImageBitmap(video)]);
-      const finding = await this.detect(copy);
+      const frame = await grabbed(video);
+      if (!frame) return;
+      const finding = await this.detect(await createImageBitmap(frame));
       if (this.closed) frame.close();
       else this.onFrame({ frame, finding, delayMs: performance.now() - start });
     } catch (error) {
@@ -54,6 +58,16 @@ export class LocalFrames implements FrameFinder {
   }
 }
 
+/** The frame that a video shows; null while it has none yet, or none any more. */
+async function grabbed(video: HTMLVideoElement): Promise<ImageBitmap | null> {
+  try {
+    return await createImageBitmap(video);
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "InvalidStateError") return null;
+    throw error;
+  }
+}
+
 interface StreamAnswer extends Partial<Finding> {
   seq?: number;
   problem?: { detail: string };
@@ -64,6 +78,7 @@ const LONGEST_SIDE = 960; // pixels; the network looks at 640 at most
 const JPEG_QUALITY = 0.9;
 
 export class ServerFrames implements FrameFinder {
+  readonly delay = "round trip";
   private readonly sent = new Map<number, { frame: ImageBitmap; start: number }>();
   private next = 0;
   private taking = false;
@@ -97,7 +112,8 @@ export class ServerFrames implements FrameFinder {
     this.taking = true;
     try {
       const start = performance.now();
-      const frame = await createImageBitmap(video);
+      const frame = await grabbed(video);
+      if (!frame) return;
       const jpeg = await (await encoded(frame)).arrayBuffer();
       if (this.closed) return frame.close();
       const seq = this.next++;

@@ -124,7 +124,7 @@ export class Live {
     const span = (this.times.at(-1) ?? 0) - (this.times[0] ?? 0);
     const pace = span > 0 ? `${((1000 * (this.times.length - 1)) / span).toFixed(1)} frames a second, ` : "";
     show(element("pace"), true);
-    element("pace").textContent = `${pace}${Math.round(looked.delayMs)} ms from camera to boxes`;
+    element("pace").textContent = `${pace}${Math.round(looked.delayMs)} ms ${this.finder?.delay ?? ""}`;
     this.onLooked(this.name, looked);
   }
 

@@ -146,7 +146,10 @@ class Page {
     if (files.length === 0) return;
     trouble("");
     const video = files.find((file) => file.type.startsWith("video/"));
-    if (video) return void this.live.file(video, video.name);
+    if (video) {
+      this.pictures.select(null);
+      return void this.live.file(video, video.name);
+    }
     this.live.stop();
     this.frame = null;
     void this.pictures

@@ -2,7 +2,7 @@
 
 import { element, made, show, textOf } from "./dom";
 import type { Engine } from "./engine";
-import type { Failure, Finding, Named, Thresholds } from "./records";
+import type { Failure, Finding, Model, Named, Thresholds } from "./records";
 import { counting, summary } from "./threshold";
 
 export interface Picture {
@@ -11,12 +11,14 @@ export interface Picture {
   finding: Finding | null;
   reason: string;
   button: HTMLButtonElement;
+  thumbnail: HTMLImageElement;
 }
 
 export class Pictures {
   readonly list: Picture[] = [];
   selected: Picture | null = null;
   private run = 0;
+  private moves = 0;
 
   constructor(
     private readonly engine: () => Promise<Engine>,
@@ -37,7 +39,9 @@ export class Pictures {
     await this.look(this.selected ?? undefined);
   }
 
+  /** Puts a picture on the stage; null when something else goes there. */
   select(picture: Picture | null): void {
+    this.moves++;
     this.selected = picture;
     for (const one of this.list) one.button.setAttribute("aria-pressed", String(one === picture));
     if (picture) this.onSelect(picture);
@@ -61,7 +65,7 @@ export class Pictures {
     thumbnail.alt = "";
     thumbnail.src = URL.createObjectURL(file);
     button.append(thumbnail);
-    const picture: Picture = { name, file, finding: null, reason: "", button };
+    const picture: Picture = { name, file, finding: null, reason: "", button, thumbnail };
     button.addEventListener("click", () => this.select(picture));
     const place = made("li");
     place.append(button);
@@ -72,21 +76,27 @@ export class Pictures {
   /** `first` is selected as soon as its answer is there, unless the user has gone on meanwhile. */
   private async look(first: Picture | undefined): Promise<void> {
     const run = ++this.run;
-    const before = this.selected;
+    const moves = this.moves;
     const engine = await this.engine();
     for (const picture of this.list.filter((one) => !one.finding && !one.reason)) {
       if (run !== this.run) return; // a later call does the rest
       try {
-        picture.finding = await engine.picture(picture.file);
-        const words = summary(counting(picture.finding.detections, engine.model.thresholds), engine.model.classes);
-        picture.button.setAttribute("aria-label", `${picture.name}. ${words}`);
+        this.succeed(picture, await engine.picture(picture.file), engine.model);
       } catch (error) {
         this.fail(picture, textOf(error));
       }
-      if (picture === first && this.selected === before) this.select(picture);
+      if (picture === first && this.moves === moves) this.select(picture);
       else if (picture === this.selected) this.onSelect(picture);
       this.onChange();
     }
+  }
+
+  private succeed(picture: Picture, finding: Finding, { thresholds, classes }: Model): void {
+    picture.finding = finding;
+    picture.button.classList.remove("failed");
+    picture.button.replaceChildren(picture.thumbnail);
+    const words = summary(counting(finding.detections, thresholds), classes);
+    picture.button.setAttribute("aria-label", `${picture.name}. ${words}`);
   }
 
   private fail(picture: Picture, reason: string): void {

@@ -12,6 +12,7 @@ const LAST_EVENTS = 20;
 export class Watch {
   private readonly stop = new AbortController();
   private readonly known = new Set<string>();
+  private readonly rows = new Map<string, HTMLTableRowElement>();
   private shown = "";
 
   constructor(private readonly api: Api) {}
@@ -50,13 +51,13 @@ export class Watch {
   }
 
   private render({ sources }: Watching): void {
-    element("watch-sources").replaceChildren(...sources.map((one) => this.row(one)));
     const current = sources.find((one) => one.name === this.shown) ?? sources[0];
     if (!current) return;
     if (current.name !== this.shown) {
       this.shown = current.name;
       void this.open();
     }
+    sources.forEach((one) => this.row(one));
     const pace = current.state === "live" ? `${current.fps.toFixed(1)} frames a second` : current.reason;
     element("watch-caption").textContent = [current.name, current.state, pace].filter(Boolean).join(", ");
   }
@@ -68,20 +69,32 @@ export class Watch {
     image.src = (await this.api.ticketed(`v1/watch/${encodeURIComponent(this.shown)}.mjpg`)).href;
   }
 
-  private row(source: WatchedSource): HTMLTableRowElement {
+  /** Rows stay, so that a button keeps its focus while the numbers change. */
+  private row(source: WatchedSource): void {
+    const row = this.rows.get(source.name) ?? this.newRow(source.name);
+    const state = source.reason ? `${source.state}: ${source.reason}` : source.state;
+    const texts = [state, tally(peopleByState(source)), tally(source.counts)];
+    texts.forEach((text, i) => {
+      const cell = row.cells[i + 1];
+      if (cell && cell.textContent !== text) cell.textContent = text;
+    });
+    row.querySelector("button")?.setAttribute("aria-pressed", String(source.name === this.shown));
+  }
+
+  private newRow(name: string): HTMLTableRowElement {
     const row = made("tr");
-    const name = made("td");
-    const button = made("button", source.name);
+    const button = made("button", name);
     button.type = "button";
     button.className = "small";
-    button.setAttribute("aria-pressed", String(source.name === this.shown));
     button.addEventListener("click", () => {
-      this.shown = source.name;
+      this.shown = name;
       void this.open();
     });
-    name.append(button);
-    row.append(name, made("td", source.reason ? `${source.state}: ${source.reason}` : source.state));
-    row.append(made("td", tally(peopleByState(source))), made("td", tally(source.counts)));
+    const cell = made("td");
+    cell.append(button);
+    row.append(cell, made("td"), made("td"), made("td"));
+    element("watch-sources").append(row);
+    this.rows.set(name, row);
     return row;
   }
 
