@@ -8,9 +8,11 @@ ARGS ?=
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SETTINGS := pyproject.toml constraints.txt
 PACKAGE := $(shell find src -type f -not -name '*.pyc')
+PAGE := src/maskwatch/serve/static/index.html
+PAGE_SOURCES := $(shell find web -type f -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo clean
+.PHONY: help setup check test demo page clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,8 +30,10 @@ test: check ## all checks, then all tests; ARGS='-k voc' passes options to pytes
 demo: $(DEMO_VENV)/.ready ## install the base package alone and detect on examples/ into out/
 	$(DEMO_VENV)/bin/maskwatch detect examples --out out --force
 
+page: $(PAGE) ## build the page of `maskwatch serve` into the package (needs Node.js)
+
 clean: ## remove the environments and everything that was built or written
-	rm -rf $(VENV) $(DEMO_VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO_VENV) web/node_modules $(dir $(PAGE)) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # A stamp file says that an environment is complete; a half-made one is made again.
 $(VENV)/.ready: $(SETTINGS)
@@ -41,4 +45,11 @@ $(VENV)/.ready: $(SETTINGS)
 $(DEMO_VENV)/.ready: $(SETTINGS) $(PACKAGE)
 	$(PYTHON) -m venv $(DEMO_VENV)
 	$(DEMO_VENV)/bin/python $(PIP) .
+	@touch $@
+
+$(PAGE): web/node_modules/.package-lock.json $(PAGE_SOURCES)
+	npm --prefix web run build
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	npm --prefix web ci
 	@touch $@
