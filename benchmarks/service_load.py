@@ -1,14 +1,15 @@
 """What the service makes of the detector's own rate, and what becomes of requests when it is full.
 
     python benchmarks/service_load.py
-    python benchmarks/service_load.py --model maskwatch-320 --seconds 10 --rounds 5
+    python benchmarks/service_load.py --model maskwatch-320 --seconds 2 --rounds 20
     python benchmarks/service_load.py --image photo.jpg -- --queue 4 --max-images 4
 
 What stands after `--` goes to `maskwatch serve`, which the benchmark starts on a free port of this machine.
 Each round measures the bare `Detector` on the same files (one call on all cores, and one call a core side by
 side; the better one counts) and then the service with more and more connections, each of which sends its next
-picture when it has its answer. So whatever else the machine does falls on both, and ratios are those of one
-round. At the end requests come at ten times the highest rate it had, whether it answers or not.
+picture when it has its answer, or after `Retry-After` when it was turned away. So whatever else the machine
+does falls on both, and ratios are those of one round. At the end of each round requests come at ten times the
+highest rate that the service had in it, whether it answers or not.
 
 Everything stays on this machine, and every part ends by itself after its time or its number of requests.
 """
@@ -39,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURES = (ROOT / "examples" / "astronaut.jpg", ROOT / "examples" / "astronaut_masked.jpg")
 CONNECTIONS = (1, 2, 4, 8, 16)
 OVERLOAD = 10
+OVERLOADED = f"{OVERLOAD} times the highest rate"
 MOST_REQUESTS = 20_000
 SENDERS = 64
 START_S = 120
@@ -47,9 +49,10 @@ ANSWER_S = 120
 
 @dataclass
 class Load:
-    """What came of one load; `elapsed_s` from the first request to the last answer."""
+    """What came of one load; `sending_s` until the last request, `elapsed_s` until the last answer."""
 
     name: str
+    sending_s: float = 0.0
     elapsed_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
     shed: int = 0
@@ -71,6 +74,7 @@ class Load:
 
     def add(self, other: Load) -> None:
         """Takes in another measurement of the same load."""
+        self.sending_s += other.sending_s
         self.elapsed_s += other.elapsed_s
         self.latencies_s += other.latencies_s
         self.shed += other.shed
@@ -79,7 +83,7 @@ class Load:
 
     def row(self, ratio: float) -> str:
         """A line of the table."""
-        cells = [self.name, f"{self.sent / self.elapsed_s:.1f}", f"{self.rate:.1f}", f"{ratio:.0%}"]
+        cells = [self.name, f"{self.sent / self.sending_s:.1f}", f"{self.rate:.1f}", f"{ratio:.0%}"]
         cells += [f"{self.percentile_ms(percent):.0f}" for percent in (50, 95, 99)]
         return f"| {' | '.join([*cells, str(self.shed), str(self.broken)])} |"
 
@@ -130,8 +134,8 @@ class Sender:
         self._connection = http.client.HTTPConnection(host, timeout=ANSWER_S)
         self._load, self._lock = load, lock
 
-    def send(self, picture: bytes) -> None:
-        """One request; its end is counted in the load."""
+    def send(self, picture: bytes) -> float:
+        """One request, whose end is counted in the load; gives the seconds to stay away after it."""
         begin = time.perf_counter()
         headers = {"Content-Type": "application/octet-stream"}
         try:
@@ -142,7 +146,7 @@ class Sender:
             self._connection.close()
             with self._lock:
                 self._load.broken += 1
-            return
+            return 0.0
         took_s = time.perf_counter() - begin
         with self._lock:
             if response.status == 200:
@@ -152,6 +156,7 @@ class Sender:
                 self._load.shed_without_time += response.getheader("Retry-After") is None
             else:
                 self._load.broken += 1
+        return float(response.getheader("Retry-After", "0"))
 
     def close(self) -> None:
         self._connection.close()
@@ -192,17 +197,19 @@ def closed(host: str, connections: int, pictures: Sequence[bytes], seconds: floa
     def work(number: int) -> None:
         with contextlib.closing(Sender(host, load, lock)) as sender:
             for turn in range(MOST_REQUESTS // connections):
-                sender.send(pictures[(number + turn) % len(pictures)])
-                if time.perf_counter() >= end:
+                away_s = sender.send(pictures[(number + turn) % len(pictures)])
+                left_s = end - time.perf_counter()
+                if left_s <= away_s:
                     return
+                time.sleep(away_s)
 
-    load.elapsed_s = together(connections, work)
+    load.sending_s = load.elapsed_s = together(connections, work)
     return load
 
 
 def opened(host: str, rate: float, pictures: Sequence[bytes], seconds: float) -> Load:
     """A load that does not wait: `rate` requests a second, each at its own time, while a sender is free."""
-    load, lock = Load(f"{rate:.0f} requests a second"), threading.Lock()
+    load, lock = Load(OVERLOADED), threading.Lock()
     turns = iter(range(min(MOST_REQUESTS, max(1, round(rate * seconds)))))
     start = time.perf_counter()
 
@@ -214,18 +221,22 @@ def opened(host: str, rate: float, pictures: Sequence[bytes], seconds: float) ->
                 if turn is None:
                     return
                 time.sleep(max(0.0, start + turn / rate - time.perf_counter()))
+                with lock:
+                    load.sending_s = max(load.sending_s, time.perf_counter() - start)
                 sender.send(pictures[turn % len(pictures)])
 
     load.elapsed_s = together(SENDERS, work)
+    load.sending_s = max(load.sending_s, 1 / rate)  # the first one alone is sent at once
     return load
 
 
 @dataclass(frozen=True)
 class Round:
-    """Rates of one round, pictures a second."""
+    """One round: the bare detector's rate in pictures a second, the loads, and the overload."""
 
     bare: float
     loads: list[Load]
+    over: Load
 
 
 def measure(host: str, options: argparse.Namespace, pictures: Sequence[bytes]) -> list[Round]:
@@ -240,37 +251,45 @@ def measure(host: str, options: argparse.Namespace, pictures: Sequence[bytes]) -
     for _ in range(options.rounds):
         best = max(bare(way, pictures, options.seconds) for way in (alone, lanes))
         loads = [closed(host, count, pictures, options.seconds) for count in options.connections]
-        rounds.append(Round(best, loads))
+        over = opened(host, OVERLOAD * max(load.rate for load in loads), pictures, options.seconds)
+        rounds.append(Round(best, loads, over))
     return rounds
 
 
-def report(
-    rounds: Sequence[Round], host: str, options: argparse.Namespace, pictures: Sequence[bytes]
-) -> None:
-    """Prints the table, measures the overload on the way, and says how it compares."""
-    print("| load | sent/s | answered/s | of the bare detector | p50, ms | p95 | p99 | 503 | broken |")
-    print("| --- | --: | --: | --: | --: | --: | --: | --: | --: |")
-    bare_rate = statistics.median(one.bare for one in rounds)
-    print(f"| bare `Detector` | {bare_rate:.1f} | {bare_rate:.1f} | 100% | | | | | |")
-    ratios, rates, loads = [], [], []
-    for number, count in enumerate(options.connections):
-        ratios.append(statistics.median(one.loads[number].rate / one.bare for one in rounds))
-        rates.append(statistics.median(one.loads[number].rate for one in rounds))
-        whole = Load(f"{count} connection{'s'[: count > 1]}")
-        for one in rounds:
-            whole.add(one.loads[number])
-        loads.append(whole)
-        print(whole.row(ratios[-1]), flush=True)
-    over = opened(host, OVERLOAD * max(rates), pictures, options.seconds * options.rounds)
-    print(over.row(over.rate / bare_rate))
-    unloaded_ms, loaded_ms = loads[0].percentile_ms(99), over.percentile_ms(99)
-    print(f"\nAt saturation {max(ratios):.0%} of the bare detector's rate.")
-    print(
-        f"At {OVERLOAD} times the highest rate {over.shed / over.sent:.0%} were told 503, "
-        f"{over.shed_without_time} of them without Retry-After; {over.broken} got another answer or none. "
-        f"p99 of the answered is {loaded_ms / unloaded_ms:.1f} times that of {loads[0].name} "
-        f"({loaded_ms:.0f} and {unloaded_ms:.0f} ms)."
-    )
+def report(rounds: Sequence[Round]) -> str:
+    """The table, and what it comes to."""
+    rates = [one.bare for one in rounds]
+    lines = [
+        "| load | sent/s | answered/s | of the bare detector | p50, ms | p95 | p99 | 503 | broken |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+        f"| bare `Detector` | | {statistics.median(rates):.1f} | 100% | | | | | |",
+    ]
+    columns = [*zip(*(one.loads for one in rounds), strict=True), tuple(one.over for one in rounds)]
+    wholes = [whole(column) for column in columns]
+    ratios = [
+        statistics.median(load.rate / rate for load, rate in zip(column, rates, strict=True))
+        for column in columns
+    ]
+    lines += [load.row(ratio) for load, ratio in zip(wholes, ratios, strict=True)]
+    first, over = wholes[0], wholes[-1]
+    times = over.percentile_ms(99) / first.percentile_ms(99)
+    lines += [
+        "",
+        f"At saturation {max(ratios[:-1]):.0%} of the bare detector's rate (median of {len(rounds)} rounds, "
+        f"in which it was {min(rates):.1f} to {max(rates):.1f} a second).",
+        f"At {OVERLOADED} {over.shed / over.sent:.0%} were told 503, {over.shed_without_time} of them "
+        f"without Retry-After; {over.broken} got another answer or none. p99 of the answered is {times:.1f} times "
+        f"that of {first.name} ({over.percentile_ms(99):.0f} and {first.percentile_ms(99):.0f} ms).",
+    ]
+    return "\n".join(lines)
+
+
+def whole(loads: Sequence[Load]) -> Load:
+    """The same load of all rounds as one."""
+    total = Load(loads[0].name)
+    for load in loads:
+        total.add(load)
+    return total
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -278,8 +297,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--image", type=Path, action="append", help="picture file; may be repeated")
-    parser.add_argument("--seconds", type=float, default=5, help="for each load of a round (default 5)")
-    parser.add_argument("--rounds", type=int, default=3, help="default 3")
+    parser.add_argument("--seconds", type=float, default=2, help="for each load of a round (default 2)")
+    parser.add_argument("--rounds", type=int, default=10, help="default 10")
     parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS, help="default 1 2 4 8 16")
     parser.add_argument("serve", nargs="*", metavar="-- OPTION", help="options of maskwatch serve")
     options = parser.parse_args(arguments)
@@ -288,8 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with service(options.model, options.serve) as host:
             rounds = measure(host, options, pictures)
             cores, names = os.cpu_count(), " ".join(options.serve) or "none"
-            print(f"{options.model}, {cores} cores, options of serve: {names}\n")
-            report(rounds, host, options, pictures)
+            print(f"{options.model}, {cores} cores, options of serve: {names}\n\n{report(rounds)}")
     except (MaskwatchError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -165,11 +165,11 @@ def test_several_pictures_keep_their_places(tmp_path: Path) -> None:
 
 def test_addresses_are_left_to_the_service() -> None:
     url = "https://camera.test/door.jpg?at=1"
-    stand_in = StandIn(document(url, "picture-1"))
+    stand_in = StandIn(document("door.jpg", "picture-1"))
     with stand_in.client() as client:
         answer = client.detect([url, b"raw"], threshold={"mask": 0.6, "no_mask": 0.3})
     assert json.loads(stand_in.requests[0].content) == {
-        "images": [{"url": url}, {"name": "picture-1", "data": base64.b64encode(b"raw").decode()}]
+        "images": [{"name": "door.jpg", "url": url}, {"name": "picture-1", "data": base64.b64encode(b"raw").decode()}]
     }
     assert stand_in.requests[0].url.params["threshold"] == "mask=0.6,no_mask=0.3"
     assert [one.source for one in answer.pictures] == [url, "picture-1"]

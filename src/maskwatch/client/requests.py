@@ -208,7 +208,7 @@ def _body(names: Sequence[str], images: Sequence[ImageInput]) -> dict[str, Any]:
 
 def _entry(name: str, image: ImageInput) -> dict[str, str]:
     if is_url(image):
-        return {"url": str(image)}
+        return {"name": name, "url": str(image)}
     file = _file_bytes(image, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1])
     return {"name": name, "data": base64.b64encode(file).decode("ascii")}
 
@@ -238,9 +238,10 @@ def _different(sources: Sequence[str]) -> list[str]:
     Characters that a form or an address would have to escape are left out, so that the same name comes back.
     """
     names = [
-        source if is_url(source) else _UNSAFE.sub("_", Path(source).name)[-_NAME_LENGTH:] or "picture"
+        _UNSAFE.sub("_", Path(httpx2.URL(source).path if is_url(source) else source).name)[-_NAME_LENGTH:]
         for source in sources
     ]
+    names = [name or "picture" for name in names]
     return [f"{index}-{name}" if names.count(name) > 1 else name for index, name in enumerate(names)]
 
 
