@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -136,6 +137,7 @@ async def _from_form(request: Request, body: bytes, limits: Limits) -> list[Uplo
     async def once() -> AsyncGenerator[bytes, None]:
         yield body
 
+    _check_form_end(request.headers["content-type"], body)
     parser = MultiPartParser(request.headers, once(), max_files=limits.max_images, max_fields=_MORE_FIELDS)
     parser.spool_max_size = limits.max_bytes + 1  # in memory, where it is anyway: no face goes to the disk
     try:
@@ -155,6 +157,16 @@ async def _from_form(request: Request, body: bytes, limits: Limits) -> list[Uplo
         ]
     finally:
         await form.close()
+
+
+def _check_form_end(content_type: str, body: bytes) -> None:
+    """Starlette's parser takes a form that breaks off for one that has fewer parts."""
+    _, parameters = parse_options_header(content_type)
+    boundary = parameters.get(b"boundary")
+    if not boundary:
+        raise Problem(400, f"Content-Type {content_type!r} has no boundary; {_WAYS}")
+    if b"\r\n--" + boundary + b"--" not in body:
+        raise Problem(400, f"the form of {len(body)} bytes does not end with its boundary; send it again")
 
 
 def _too_large(size: str, limits: Limits) -> Problem:

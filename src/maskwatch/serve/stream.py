@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import anyio
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
@@ -71,19 +72,17 @@ class _Stream:
 
     async def run(self) -> None:
         """Until the client goes or the service stops."""
-        tasks = [asyncio.create_task(work) for work in (self._receive(), self._answer(), self._stopped())]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        error = next(iter(done)).exception()
-        if isinstance(error, _Closed):
+            async with anyio.create_task_group() as group:
+                for work in (self._receive, self._answer, self._stopped):
+                    group.start_soon(work)
+        except* WebSocketDisconnect:
+            pass
+        except* _Closed as closed:
+            reason = closed.exceptions[0]
+            assert isinstance(reason, _Closed)
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the client was faster
-                await self._socket.close(error.code, error.reason)
-        elif error is not None and not isinstance(error, WebSocketDisconnect):
-            raise error
+                await self._socket.close(reason.code, reason.reason)
 
     async def _stopped(self) -> None:
         await self._service.stopping.wait()

@@ -1,0 +1,84 @@
+"""Services for tests: an app in this process, or the command in another one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from starlette.testclient import TestClient
+
+from maskwatch.serve.app import create_app
+from maskwatch.serve.settings import Limits, ServeSettings
+
+LOCAL = "http://127.0.0.1"
+STREAM = "ws://127.0.0.1/v1/stream"
+TOKEN = "a-token-of-the-tests"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+LONG_S = 60.0
+
+
+def settings(model: Path, limits: dict[str, Any] | None = None, **rest: Any) -> ServeSettings:
+    rest = {"threads": 1, **rest}
+    return ServeSettings(models=(str(model),), limits=Limits(**(limits or {})), **rest)
+
+
+@contextlib.contextmanager
+def client_of(model: Path, limits: dict[str, Any] | None = None, **rest: Any) -> Iterator[TestClient]:
+    app = create_app(settings(model, limits, **rest))
+    with TestClient(app, base_url=LOCAL, raise_server_exceptions=False) as client:
+        yield client
+
+
+def picture_file(image_rgb: np.ndarray, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image_rgb).save(file, kind)
+    return file.getvalue()
+
+
+@dataclass
+class Command:
+    """A running `maskwatch serve`."""
+
+    process: subprocess.Popen[str]
+    address: str
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(LONG_S)
+
+
+@contextlib.contextmanager
+def command(model: Path, *options: str, token: str | None = None) -> Iterator[Command]:
+    """Starts the command on a free port and waits until it takes requests."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    environment.pop("MASKWATCH_TOKEN", None)
+    if token is not None:
+        environment["MASKWATCH_TOKEN"] = token
+    line = [sys.executable, "-m", "maskwatch", "serve", "--port", "0", "--model", str(model), *options]
+    with subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            first = process.stdout.readline()
+            found = re.search(r"http://\S+", first)
+            assert found, f"{first!r} {process.stderr.read() if process.poll() is not None else ''}"
+            yield Command(process, found[0])
+        finally:
+            process.kill()

@@ -1,0 +1,234 @@
+"""Who is let in: tokens, tickets, hosts, origins, rates; and what a service may be asked to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra 'serve'")
+pytest.importorskip("httpx2", reason="Starlette's test client needs it")
+
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.testclient import TestClient, WebSocketDenialResponse
+
+from maskwatch.cli.app import main
+from maskwatch.errors import OptionError
+from maskwatch.serve.capacity import Rates
+from maskwatch.serve.problem import Problem
+from maskwatch.serve.settings import Limits, ServeSettings
+from maskwatch.serve.tokens import TICKET_S, Tokens
+from serving import BEARER, STREAM, TOKEN, client_of
+
+
+@pytest.fixture(scope="module")
+def closed(tiny_model: Path) -> Iterator[TestClient]:
+    with client_of(tiny_model, token=TOKEN) as client:
+        yield client
+
+
+def test_token(closed: TestClient) -> None:
+    assert closed.get("/v1/models", headers=BEARER).status_code == 200
+    assert closed.get("/v1/models", headers={"Authorization": f"bearer {TOKEN}"}).status_code == 200
+    for wrong in ("", "Bearer", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN):
+        answer = closed.get("/v1/models", headers={"Authorization": wrong})
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert TOKEN[:-1] not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/healthz", 200),
+        ("GET", "/readyz", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/", 200),
+        ("GET", "/metrics", 401),
+        ("POST", "/v1/detect", 401),
+        ("POST", "/v1/ticket", 401),
+        ("GET", "/v1/models/tiny.onnx", 401),
+        ("GET", "/v1/nothing", 401),
+    ],
+)
+def test_what_needs_a_token(closed: TestClient, method: str, path: str, status: int) -> None:
+    assert closed.request(method, path).status_code == status
+
+
+def test_a_ticket_opens_streams_only(closed: TestClient) -> None:
+    answer = closed.post("/v1/ticket", headers=BEARER).json()
+    assert answer["expires_s"] == 60
+    ticket = answer["ticket"]
+    assert closed.get(f"/v1/models?ticket={ticket}").status_code == 401
+    assert closed.get(f"/v1/watch?ticket={ticket}").status_code == 401
+    with closed.websocket_connect(f"/v1/stream?ticket={ticket}") as socket:
+        socket.send_text("{}")
+        assert socket.receive_json()["problem"]["status"] == 422
+    for wrong in ("", "?ticket=", "?ticket=v1.99999999999.abc.def", f"?ticket={ticket[:-1]}"):
+        with pytest.raises(WebSocketDenialResponse) as denied, closed.websocket_connect(f"/v1/stream{wrong}"):
+            pass
+        assert denied.value.status_code == 401
+    with closed.websocket_connect("/v1/stream", headers=BEARER):
+        pass
+
+
+def test_tickets_grow_old() -> None:
+    now = [1_000_000.0]
+    tokens = Tokens(TOKEN, lambda: now[0])
+    ticket = tokens.ticket()
+    assert ticket.startswith("v1.1000060.")
+    now[0] += TICKET_S
+    assert tokens.admits_ticket(ticket)
+    assert not Tokens("another-token-of-the-tests", lambda: now[0]).admits_ticket(ticket)
+    now[0] += 1
+    assert not tokens.admits_ticket(ticket)
+    late = ticket.replace("1000060", "9000060")
+    assert not tokens.admits_ticket(late)
+
+
+@given(st.text())
+def test_nothing_else_is_a_token_or_ticket(text: str) -> None:
+    tokens = Tokens(TOKEN)
+    assert not tokens.admits_ticket(text)
+    assert not tokens.admits(f"Bearer {text}")
+
+
+def test_without_a_token_only_names_of_this_machine(tiny_model: Path) -> None:
+    with client_of(tiny_model, cors=("https://friend.example",)) as client:
+
+        def status(**headers: str) -> int:
+            return client.get("/v1/models", headers=headers).status_code
+
+        assert status() == 200
+        for host in ("localhost", "localhost:8765", "127.0.0.1:80", "[::1]:8765"):
+            assert status(Host=host) == 200
+        for host in ("evil.example", "evil.example:8765", "127.0.0.1.evil.example", ""):
+            assert status(Host=host) == 403
+        assert client.get("/", headers={"Host": "evil.example"}).status_code == 403
+        assert status(Origin="http://127.0.0.1") == 200
+        assert status(Origin="https://friend.example") == 200
+        for origin in ("https://evil.example", "null", "http://127.0.0.1:3000"):
+            assert status(Origin=origin) == 403
+        with (
+            pytest.raises(WebSocketDenialResponse) as denied,
+            client.websocket_connect(STREAM, headers={"Origin": "https://evil.example"}),
+        ):
+            pass
+        assert denied.value.status_code == 403
+
+
+def test_cors(tiny_model: Path) -> None:
+    with client_of(tiny_model, token=TOKEN, cors=("https://friend.example",)) as client:
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        friend = client.options("/v1/detect", headers={"Origin": "https://friend.example", **asked})
+        assert friend.status_code == 200
+        assert friend.headers["access-control-allow-origin"] == "https://friend.example"
+        other = client.options("/v1/detect", headers={"Origin": "https://evil.example", **asked})
+        assert "access-control-allow-origin" not in other.headers
+        # Also an error can be read by a page that may use the service.
+        denied = client.get("/v1/models", headers={"Origin": "https://friend.example"})
+        assert denied.status_code == 401
+        assert denied.headers["access-control-allow-origin"] == "https://friend.example"
+
+
+def test_no_cache_keeps_answers(closed: TestClient) -> None:
+    answer = closed.get("/v1/models", headers=BEARER)
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_rate(tiny_model: Path) -> None:
+    with client_of(tiny_model, {"rate": 0.01}) as client:
+        assert client.get("/v1/models").status_code == 200
+        answer = client.get("/v1/models")
+        assert answer.status_code == 429
+        assert 90 <= int(answer.headers["retry-after"]) <= 100
+        assert client.get("/healthz").status_code == 200
+
+
+def test_rates_refill() -> None:
+    now = [0.0]
+    rates = Rates(2, lambda: now[0])
+    for _ in range(2):
+        rates.check("a")
+    with pytest.raises(Problem, match="a: more than 2 requests a second"):
+        rates.check("a")
+    rates.check("b")
+    now[0] += 0.5
+    rates.check("a")
+    with pytest.raises(Problem):
+        rates.check("a")
+
+
+@pytest.mark.parametrize(
+    ("options", "texts"),
+    [
+        ({"host": "0.0.0.0"}, ("--host 0.0.0.0", "MASKWATCH_TOKEN")),
+        ({"host": "::"}, ("--host ::", "token")),
+        ({"token": "short"}, ("5 characters", "16")),
+        ({"token": "with a blank in the middle"}, ("blanks",)),
+        ({"models": ()}, ("--model",)),
+        ({"port": 70_000}, ("--port 70000",)),
+        ({"workers": 0}, ("--workers 0",)),
+        ({"threads": 0}, ("--threads 0",)),
+        ({"lanes": -1}, ("--lanes -1",)),
+        ({"drain_s": -1.0}, ("--drain -1.0",)),
+        ({"cors": ("example.org",)}, ("'example.org'", "https://")),
+        ({"cors": ("https://example.org/",)}, ("no origin",)),
+        ({"url_networks": ("10.0.0.0/8",)}, ("--allow-urls",)),
+        ({"allow_urls": True, "url_networks": ("10.0.0.1/8",)}, ("'10.0.0.1/8'", "192.168.1.0/24")),
+    ],
+)
+def test_settings_that_cannot_be(options: dict[str, Any], texts: tuple[str, ...]) -> None:
+    with pytest.raises(OptionError) as error:
+        ServeSettings(**{"models": ("tiny",), **options})
+    for text in texts:
+        assert text in str(error.value)
+
+
+def test_an_open_address_with_a_token() -> None:
+    assert ServeSettings(models=("tiny",), host="0.0.0.0", token=TOKEN).token == TOKEN
+    assert TOKEN not in repr(ServeSettings(models=("tiny",), token=TOKEN))
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        ({"max_bytes": 0}, "--max-bytes 0"),
+        ({"max_images": 40}, "raise --queue"),
+        ({"timeout_s": float("nan")}, "--timeout nan"),
+        ({"rate": 0.0}, "--rate 0.0"),
+    ],
+)
+def test_limits_that_cannot_be(limits: dict[str, Any], text: str) -> None:
+    with pytest.raises(OptionError, match=text):
+        Limits(**limits)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--host", "0.0.0.0"], "needs a token"),
+        (["--model", "nothing"], "no model 'nothing'"),
+        (["--model", "nothing", "--workers", "2"], "no model 'nothing'"),
+        (["--token-file", "nothing"], "cannot be read"),
+        (["--host", "192.0.2.1", "--token-file", "token"], "cannot listen"),
+    ],
+)
+def test_command_line_errors(
+    arguments: list[str],
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MASKWATCH_TOKEN", raising=False)
+    Path("token").write_text(f"{TOKEN}\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", *arguments])
+    assert ended.value.code == 2
+    assert text in capsys.readouterr().err
