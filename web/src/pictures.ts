@@ -35,7 +35,10 @@ export class Pictures {
 
   /** Has all of them looked at again, by another model or elsewhere. */
   async again(): Promise<void> {
-    for (const picture of this.list) Object.assign(picture, { finding: null, reason: "" });
+    for (const picture of this.list) {
+      Object.assign(picture, { finding: null, reason: "" });
+      picture.button.setAttribute("aria-label", picture.name);
+    }
     await this.look(this.selected ?? undefined);
   }
 

@@ -1,0 +1,274 @@
+"""The page in a real browser, on a real service with the real model."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
+
+from browser import Tab, chromium, installed_chromium, mjpeg, tab_of
+from maskwatch.serve.server import run_in_thread
+from maskwatch.serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+ASTRONAUT, MASKED = EXAMPLES / "astronaut.jpg", EXAMPLES / "astronaut_masked.jpg"
+PHONE = {"viewport": {"width": 360, "height": 740}}
+TOKEN = "a-token-of-the-tests"
+ORIENTATION = 0x0112  # EXIF
+
+
+@contextlib.contextmanager
+def serving(*models: str, **rest: Any) -> Iterator[str]:
+    server, address, thread = run_in_thread(ServeSettings(models=models, port=0, threads=1, lanes=1, **rest))
+    try:
+        yield address
+    finally:
+        server.stop()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    clip = mjpeg(tmp_path_factory.mktemp("camera") / "clip.mjpeg", ASTRONAUT.read_bytes())
+    with chromium(clip) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[str]:
+    installed_chromium()
+    with serving("maskwatch-320", "maskwatch-640") as address:
+        yield address
+
+
+@pytest.fixture
+def tab(browser: Browser, service: str) -> Iterator[Tab]:
+    with tab_of(browser, service) as opened:
+        yield opened.open()
+        assert opened.foreign_requests() == []
+        assert [text for text in opened.complaints if "Content Security Policy" in text] == []
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """As they are, turned by EXIF, see-through, larger and smaller than the network, and one of a crowd."""
+    folder = tmp_path_factory.mktemp("pictures")
+    with Image.open(ASTRONAUT) as image:
+        exif = Image.Exif()
+        exif[ORIENTATION] = 6
+        turned = image.convert("RGB").transpose(Image.Transpose.ROTATE_90)
+        turned.save(folder / "turned.jpg", quality=95, exif=exif)
+        see_through = image.convert("RGBA")
+        see_through.putalpha(Image.linear_gradient("L").resize(image.size))
+        see_through.save(folder / "see-through.png")
+        image.resize((240, 240)).save(folder / "small.png")
+        image.crop((0, 0, 400, 300)).resize((1600, 1201)).save(folder / "large.jpg", quality=92)
+    made = [folder / name for name in ("turned.jpg", "see-through.png", "small.png", "large.jpg")]
+    crowds = Path(__file__).parents[2] / "shared" / "data" / "unseen" / "crowds"
+    return [ASTRONAUT, MASKED, *made, *sorted(crowds.glob("*.jpg"))[:2]]
+
+
+def assert_same(server: dict[str, Any], browser: dict[str, Any]) -> None:
+    """The same faces within one pixel and a hundredth of score."""
+    assert server["model"] == browser["model"]
+    for ours, theirs in zip(server["results"], browser["results"], strict=True):
+        name = ours["source"]
+        assert {key: ours[key] for key in ours if key != "detections"} == {
+            key: theirs[key] for key in theirs if key != "detections"
+        }
+        assert len(ours["detections"]) == len(theirs["detections"]), name
+        for one, other in zip(ours["detections"], theirs["detections"], strict=True):
+            assert (one["class"], one["class_id"]) == (other["class"], other["class_id"]), name
+            assert one["score"] == pytest.approx(other["score"], abs=0.01), name
+            assert one["box"] == pytest.approx(other["box"], abs=1), name
+
+
+@pytest.mark.slow
+def test_browser_and_service_find_the_same(tab: Tab, pictures: list[Path]) -> None:
+    tab.look("server", "maskwatch-320")
+    tab.choose(*pictures)
+    from_server = tab.document()
+    tab.look("browser")
+    tab.wait_for_pictures(len(pictures))
+    assert from_server["schema"] == "maskwatch.detections/1"
+    assert [len(one["detections"]) for one in from_server["results"]][:3] == [1, 1, 1]
+    assert_same(from_server, tab.document())
+
+
+@pytest.mark.slow
+def test_the_large_model_does_as_well(tab: Tab) -> None:
+    tab.look("server", "maskwatch-640")
+    tab.choose(ASTRONAUT, MASKED)
+    from_server = tab.document()
+    tab.look("browser")
+    tab.wait_for_pictures(2)
+    assert [one["detections"][0]["class"] for one in from_server["results"]] == ["no_mask", "mask"]
+    assert_same(from_server, tab.document())
+
+
+def test_private_means_that_no_picture_is_sent(tab: Tab) -> None:
+    tab.look("browser", "maskwatch-320")
+    assert "No picture leaves this device" in tab.text("#about")
+    assert tab.page.evaluate("crossOriginIsolated"), "threads need the headers COOP and COEP"
+    tab.requests.clear()
+    tab.choose(ASTRONAUT)
+    assert tab.text("#status") == "1 face: 1 no mask"
+    sent = [url for url in tab.requests if not url.startswith("blob:")]
+    assert sent == []
+
+
+def test_the_slider_asks_nobody(tab: Tab) -> None:
+    tab.choose(ASTRONAUT)
+    assert tab.text("#status") == "1 face: 1 no mask"
+    tab.requests.clear()
+    tab.page.fill("#threshold", "99")
+    assert tab.text("#status") == "No face found"
+    assert tab.document()["results"][0]["detections"] == []
+    tab.page.fill("#threshold", "20")
+    assert tab.text("#status").startswith("1 face")
+    assert tab.document()["model"]["thresholds"] == {"mask": 0.2, "no_mask": 0.2, "mask_incorrect": 0.2}
+    tab.page.click("#own")
+    assert tab.document()["model"]["thresholds"]["no_mask"] == pytest.approx(0.4271)
+    assert [url for url in tab.requests if not url.startswith("blob:")] == []
+
+
+def test_camera_in_both_modes(tab: Tab) -> None:
+    tab.look("server", "maskwatch-320")
+    tab.page.click("#camera")
+    found = []
+    for where, delay in (("server", "round trip"), ("browser", "for a frame")):
+        tab.look(where)
+        tab.page.wait_for_function(
+            """delay => document.querySelector('#pace').textContent.includes(delay)
+                && document.querySelector('#status').textContent === '1 face: 1 no mask'""",
+            arg=delay,
+        )
+        found.append(tab.document()["results"][0])
+    assert [one["source"] for one in found] == ["camera", "camera"]
+    from_server, from_browser = (one["detections"][0] for one in found)
+    # The service gets the frame as a JPEG, so they are not quite the same.
+    assert from_server["box"] == pytest.approx(from_browser["box"], abs=5)
+    assert from_server["score"] == pytest.approx(from_browser["score"], abs=0.1)
+    tab.page.click("#stop")
+    assert not tab.page.is_visible("#stop")
+
+
+def test_what_is_no_picture_is_said(tab: Tab, tmp_path: Path) -> None:
+    torn = tmp_path / "torn.jpg"
+    torn.write_bytes(b"no picture at all")
+    for where in ("server", "browser"):
+        tab.look(where, "maskwatch-320")
+        tab.page.set_input_files("#files", [torn])
+        tab.page.wait_for_selector("#trouble:visible")
+        assert "torn.jpg: " in tab.text("#trouble")
+    assert {one["source"] for one in tab.document()["failures"]} == {"torn.jpg"}
+
+
+def test_paste_and_drop(tab: Tab) -> None:
+    for event in ("paste", "drop"):
+        tab.page.evaluate(
+            """async ([event, bytes]) => {
+                const data = new DataTransfer();
+                data.items.add(new File([new Uint8Array(bytes)], `${event}.jpg`, {type: 'image/jpeg'}));
+                const init = {bubbles: true, cancelable: true};
+                document.body.dispatchEvent(event === 'paste'
+                    ? new ClipboardEvent(event, {...init, clipboardData: data})
+                    : new DragEvent(event, {...init, dataTransfer: data}));
+            }""",
+            [event, list(ASTRONAUT.read_bytes())],
+        )
+    tab.wait_for_pictures(2)
+    assert [one["source"] for one in tab.document()["results"]] == ["paste.jpg", "drop.jpg"]
+
+
+def test_downloaded_picture_is_drawn_or_blurred(tab: Tab) -> None:
+    tab.choose(ASTRONAUT)
+    x1, y1, x2, y2 = (round(value) for value in tab.document()["results"][0]["detections"][0]["box"])
+    drawn = np.array(Image.open(io.BytesIO(tab.saved("#save-picture"))))
+    tab.page.check("#blur")
+    blurred = np.array(Image.open(io.BytesIO(tab.saved("#save-picture"))))
+    original = np.array(Image.open(ASTRONAUT).convert("RGB"))
+    assert drawn.shape == blurred.shape == original.shape
+    edge = drawn[(y1 + y2) // 2, x1 - 1 : x1 + 2].astype(int)
+    assert (np.abs(edge - (213, 94, 0)).sum(axis=1) < 60).any(), "the box is drawn in the colour of its class"
+    inside = np.s_[y1 + 10 : y2 - 10, x1 + 10 : x2 - 10]
+    assert np.abs(drawn[inside].astype(int) - original[inside]).mean() < 5
+    steps = [np.abs(np.diff(image[inside].astype(int), axis=1)).mean() for image in (original, blurred)]
+    assert steps[1] < steps[0] / 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_accessible_and_narrow(browser: Browser, service: str, scheme: str) -> None:
+    with tab_of(browser, service, color_scheme=scheme, **PHONE) as tab:
+        tab.open()
+        assert tab.axe_violations() == []
+        tab.choose(ASTRONAUT, MASKED)
+        assert tab.axe_violations() == []
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
+        assert tab.page.get_attribute("#picture", "aria-label") == "astronaut.jpg. 1 face: 1 no mask"
+
+
+def test_keyboard_alone(tab: Tab) -> None:
+    def go_to(element: str) -> None:
+        for _ in range(40):
+            if tab.page.evaluate("document.activeElement.id") == element:
+                return
+            tab.page.keyboard.press("Tab")
+        pytest.fail(f"Tab does not reach #{element}")
+
+    go_to("files")
+    with tab.page.expect_file_chooser() as chooser:
+        tab.page.keyboard.press("Space")
+    chooser.value.set_files(ASTRONAUT)
+    tab.wait_for_pictures(1)
+    go_to("threshold")
+    tab.page.keyboard.press("End")
+    assert tab.text("#status") == "No face found"
+    tab.page.keyboard.press("Home")
+    assert tab.text("#status").startswith("1 face")
+    go_to("save-picture")
+    with tab.page.expect_download() as download:
+        tab.page.keyboard.press("Enter")
+    assert download.value.suggested_filename == "astronaut-maskwatch.jpg"
+
+
+def test_token_and_a_squashing_model(browser: Browser, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="the tests write their own model files with onnx")
+    from tiny_model import metadata, write_tiny_model
+
+    model = write_tiny_model(tmp_path / "tiny.onnx", metadata(resize="squash"))
+    image = np.full((40, 128, 3), 90, np.uint8)
+    image[0:10, 32:64], image[20:30, 0:32] = (0, 255, 0), (255, 0, 0)
+    Image.fromarray(image).save(tmp_path / "cells.png")
+    with serving(str(model), token=TOKEN) as address, tab_of(browser, address) as tab:
+        tab.page.goto(address)
+        tab.page.wait_for_selector("#login:visible")
+        assert not tab.page.is_visible("#work")
+        assert tab.axe_violations() == []
+        tab.page.fill("#token", "not the right token")
+        tab.page.keyboard.press("Enter")
+        tab.page.wait_for_selector("#trouble:visible")
+        tab.page.fill("#token", TOKEN)
+        tab.page.keyboard.press("Enter")
+        tab.page.wait_for_selector("#work:visible")
+        tab.open()  # the token is still there
+        tab.choose(tmp_path / "cells.png")
+        from_server = tab.document()
+        tab.look("browser")
+        tab.wait_for_pictures(1)
+        assert {one["class"] for one in from_server["results"][0]["detections"]} == {"mask", "no_mask"}
+        assert_same(from_server, tab.document())
+        tab.page.click("#camera")  # a stream needs a ticket
+        tab.look("server")
+        tab.page.wait_for_function("document.querySelector('#pace').textContent.includes('round trip')")
