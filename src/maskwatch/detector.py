@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,6 +62,21 @@ class Detector:
         self._class_agnostic = class_agnostic
         self._class_names = np.array(file.metadata.classes)
         self._runtime = open_runtime(runtime, file.path, threads)
+
+    def variant(self, *, threshold: Threshold | None = None, class_agnostic: bool | None = None) -> Detector:
+        """The same loaded model with other options; takes no memory of its own.
+
+        Args:
+            threshold: as in the constructor; what is left out is as in this detector.
+            class_agnostic: as in the constructor.
+
+        Raises:
+            OptionError, LabelError: a value out of range, a class that the model does not have.
+        """
+        other = copy.copy(self)
+        other._thresholds = self._resolve(threshold, self._thresholds)
+        other._class_agnostic = class_agnostic
+        return other
 
     @property
     def name(self) -> str:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from maskwatch.cli.options import parse_threshold, pick_model
+from maskwatch.cli.watch import LIVE_MODEL
 from maskwatch.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
+    from maskwatch.live.plan import WatchPlan
     from maskwatch.serve.settings import ServeSettings
 
 TOKEN_VARIABLE = "MASKWATCH_TOKEN"
@@ -61,6 +63,21 @@ Rate = Annotated[
 Drain = Annotated[
     float, typer.Option(metavar="SECONDS", help="When told to stop, answer 503 for so long, then end.")
 ]
+WatchSources = Annotated[
+    list[str] | None,
+    typer.Option("--watch", metavar="SOURCE", help="Watch this beside, as `maskwatch watch`; several times."),
+]
+WatchFps = Annotated[
+    float | None, typer.Option(metavar="N", help="At most so many frames a second of each watched source.")
+]
+Zones = Annotated[Path | None, typer.Option(metavar="FILE", help="Zones and lines of what is watched.")]
+Events = Annotated[
+    Path | None, typer.Option("--events", metavar="FILE", help="Append events of watching to this file.")
+]
+Database = Annotated[
+    Path | None, typer.Option("--db", metavar="FILE", help="Store events of watching in SQLite.")
+]
+KeepFaces = Annotated[bool, typer.Option("--keep-faces", help="Do not blur faces in what is watched.")]
 
 
 def serve(
@@ -85,6 +102,12 @@ def serve(
     max_streams: MaxStreams = None,
     rate: Rate = None,
     drain: Drain = 0.0,
+    watch: WatchSources = None,
+    watch_fps: WatchFps = None,
+    zones: Zones = None,
+    events: Events = None,
+    db: Database = None,
+    keep_faces: KeepFaces = False,
 ) -> None:
     """Serve the detector over HTTP, with a page to try it.
 
@@ -117,6 +140,16 @@ def serve(
         allow_urls=allow_urls,
         url_networks=tuple(url_network or ()),
         drain_s=drain,
+        watch=_plan(
+            watch or [],
+            model=_models(model, size)[0] if model or size else LIVE_MODEL,
+            threshold=parse_threshold(threshold),
+            threads=threads,
+            fps=watch_fps,
+            zones=zones,
+            sinks={"events": events, "db": db},
+        ),
+        keep_faces=keep_faces,
     )
     if settings.workers == 1:
         from maskwatch.serve.server import run_alone as run
@@ -133,6 +166,23 @@ def _settings(limits: dict[str, Any], **rest: Any) -> ServeSettings:
         raise MissingExtraError(f"maskwatch serve (module {error.name})", "serve") from None
     given = {name: value for name, value in limits.items() if value is not None}
     return ServeSettings(limits=Limits(**given), **rest)
+
+
+def _plan(sources: list[str], *, sinks: dict[str, Path | None], **rest: Any) -> WatchPlan | None:
+    if not sources:
+        for option, value in {"zones": rest["zones"], "watch-fps": rest["fps"], **sinks}.items():
+            if value is not None:
+                raise OptionError(f"--{option} {value} is about what is watched; add --watch SOURCE")
+        return None
+    try:
+        from maskwatch.live.capture_settings import CaptureSettings
+        from maskwatch.live.plan import WatchPlan
+        from maskwatch.live.sinks.settings import SinkSettings
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"--watch (module {error.name})", "live") from None
+    # A file plays at its own pace: somebody looks.
+    capture = CaptureSettings(pace=True)
+    return WatchPlan(sources=tuple(sources), capture=capture, sinks=SinkSettings(**sinks), **rest)
 
 
 def _models(names: list[str] | None, size: int | None) -> tuple[str, ...]:

@@ -55,9 +55,9 @@ class FaceFinder:
     """One detector for all sources, set up so that it says what each class thinks of a face.
 
     Args:
-        model: name of an embedded model, or path of a model file.
+        model: name of an embedded model, path of a model file, or a detector that has loaded one.
         threshold: from which score faces count, as `Detector` takes it.
-        threads: threads for one call; None takes one for each core.
+        threads: threads for one call; None takes one for each core. A detector keeps its own.
 
     Raises:
         ModelFileError, OptionError, LabelError: as `Detector`.
@@ -65,12 +65,15 @@ class FaceFinder:
 
     def __init__(
         self,
-        model: str | Path = DEFAULT_MODEL,
+        model: str | Path | Detector = DEFAULT_MODEL,
         *,
         threshold: Threshold | None = None,
         threads: int | None = None,
     ) -> None:
-        self.detector = Detector(model, threshold=threshold, class_agnostic=False, threads=threads)
+        if isinstance(model, Detector):
+            self.detector = model.variant(threshold=threshold, class_agnostic=False)
+        else:
+            self.detector = Detector(model, threshold=threshold, class_agnostic=False, threads=threads)
 
     @property
     def metadata(self) -> ModelMetadata:

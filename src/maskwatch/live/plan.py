@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from maskwatch.detector import Threshold
+from maskwatch.detector import Detector, Threshold
 from maskwatch.errors import OptionError
 from maskwatch.live.capture import Capture, CaptureSettings, open_captures
 from maskwatch.live.faces import FaceFinder
@@ -93,22 +93,48 @@ class WatchPlan:
             check_display()
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a plan needs to watch, opened but not started; sources by name. `run` names the run."""
+
+    captures: list[Capture]
+    finder: FaceFinder
+    people: Mapping[str, People]
+    places: Mapping[str, Places]
+    run: str
+
+
+def open_parts(plan: WatchPlan, detector: Detector | None = None) -> Parts:
+    """The parts of a plan.
+
+    Args:
+        detector: has loaded the plan's model already; None loads it.
+
+    Raises:
+        MaskwatchError: something of the plan cannot be done.
+    """
+    captures = open_captures(plan.sources, plan.capture)
+    names = [capture.name for capture in captures]
+    places = _places(plan, names)
+    finder = FaceFinder(detector or plan.model, threshold=plan.threshold, threads=plan.threads)
+    run = uuid.uuid4().hex[:12]
+    people = {name: People(name, run, finder.metadata, plan.people, places[name]) for name in names}
+    return Parts(captures, finder, people, places, run)
+
+
 def run_watch(plan: WatchPlan) -> bool:
     """Watches until the sources have ended, or Ctrl-C or SIGTERM; True when no source was given up.
 
     Raises:
         MaskwatchError: something of the plan cannot be done; nothing has been watched then.
     """
-    captures = open_captures(plan.sources, plan.capture)
-    names = [capture.name for capture in captures]
-    places = _places(plan, names)
-    finder = FaceFinder(plan.model, threshold=plan.threshold, threads=plan.threads)
-    run = uuid.uuid4().hex[:12]
-    people = {name: People(name, run, finder.metadata, plan.people, places[name]) for name in names}
+    parts = open_parts(plan)
     with contextlib.ExitStack() as stack:
         trouble = partial(_print_trouble, Console(stderr=True, highlight=False))
         delivery = stack.enter_context(open_delivery(plan.sinks, on_trouble=trouble))
-        run_parts = _Run(plan, captures, finder, people, places, run, delivery, trouble)
+        run_parts = _Run(
+            plan, parts.captures, parts.finder, parts.people, parts.places, parts.run, delivery, trouble
+        )
         return run_parts.go(stack)
 
 

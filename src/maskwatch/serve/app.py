@@ -62,9 +62,9 @@ def create_app(settings: ServeSettings) -> FastAPI:
     for router in (detect.router, stream.router, models.router, health.router):
         app.include_router(router)
     if settings.watch is not None:
-        from maskwatch.serve import watch  # needs the extra `live`
+        from maskwatch.serve.watch import router as watch_router  # needs the extra `live`
 
-        app.include_router(watch.router)
+        app.include_router(watch_router)
     mount_page(app, settings)
     app.add_middleware(Guard, service=service)
     if settings.cors:

@@ -15,10 +15,10 @@ from maskwatch.serve.service import Service
 _ALWAYS = frozenset(["/healthz", "/readyz", "/metrics"])
 """Answered while the service stops, too."""
 
-_TICKETS = re.compile(r"/v1/stream|/v1/watch/[^/]+")
+_TICKETS = re.compile(r"/v1/stream|/v1/watch/.+")
 """What a browser opens without headers of a program's choice."""
 
-_ENDLESS = re.compile(r"/v1/watch/[^/]+")
+_ENDLESS = re.compile(r"/v1/watch/.+")
 """Answers that end only when the client or the service goes; nobody waits for these."""
 
 _LOCAL_NAMES = frozenset(["localhost", "127.0.0.1", "[::1]"])

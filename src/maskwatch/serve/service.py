@@ -57,7 +57,7 @@ class Service:
         self.in_flight = 0
         self.streams = 0
         self.stopping = asyncio.Event()
-        self.watching: Watching | None = _watching(settings)
+        self.watching: Watching | None = _watching(settings, self.shelf)
         self._batcher: Batcher | None = None
         self._decoders: ThreadPoolExecutor | None = None
         self._fetchers: ThreadPoolExecutor | None = None
@@ -122,19 +122,19 @@ class Service:
         if self.watching is None:
             yield
             return
-        await self.in_thread(self.watching.start)
+        self.watching.start(asyncio.get_running_loop())
         try:
             yield
         finally:
             await self.in_thread(self.watching.close)
 
 
-def _watching(settings: ServeSettings) -> Watching | None:
+def _watching(settings: ServeSettings, shelf: Shelf) -> Watching | None:
     if settings.watch is None:
         return None
     from maskwatch.serve.watching import Watching  # needs the extra `live`
 
-    return Watching(settings.watch)
+    return Watching(settings.watch, shelf.of_file(settings.watch.model), keep_faces=settings.keep_faces)
 
 
 def service_of(connection: HTTPConnection) -> Service:

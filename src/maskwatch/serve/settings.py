@@ -73,6 +73,7 @@ class ServeSettings:
         limits: how much is taken at once.
         drain_s: seconds for which requests are still refused politely when the service is told to stop.
         watch: what is watched beside; None for nothing.
+        keep_faces: show faces in what is watched as they are.
 
     Raises:
         OptionError: a value that cannot be used, or an open address without a token.
@@ -93,6 +94,7 @@ class ServeSettings:
     limits: Limits = field(default_factory=Limits)
     drain_s: float = 0.0
     watch: WatchPlan | None = None
+    keep_faces: bool = False
 
     def __post_init__(self) -> None:
         _check_numbers(self)
@@ -109,6 +111,8 @@ class ServeSettings:
             _check_network(network)
         if self.url_networks and not self.allow_urls:
             raise OptionError("--url-network widens what --allow-urls may fetch; add --allow-urls")
+        if self.keep_faces and self.watch is None:
+            raise OptionError("--keep-faces changes what --watch shows; add --watch SOURCE")
         if self.watch is not None and self.workers > 1:
             raise OptionError(f"--watch needs one process, not --workers {self.workers}; leave --workers out")
 

@@ -103,6 +103,11 @@ class Shelf:
             raise Problem(422, f"model {name!r} is not served; choose one of {', '.join(self._models)}")
         return self._models[name]
 
+    def of_file(self, name_or_path: str) -> Detector | None:
+        """The detector that has loaded a model already, by the name of an embedded one or by path."""
+        path = load_model_file(name_or_path).path.resolve()
+        return next((model.detector for model in self if model.path.resolve() == path), None)
+
     def find(self, name: str) -> Model | None:
         """The model of that name, if there is one."""
         return self._models.get(name)

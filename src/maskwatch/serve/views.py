@@ -1,0 +1,151 @@
+"""What is seen of each source right now, for whoever looks; and the last events."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from maskwatch.blur import blur
+from maskwatch.cover import Boxes, Cover
+from maskwatch.live.drawing import draw_people
+from maskwatch.live.events import Event
+from maskwatch.live.frame import LiveFrame
+from maskwatch.live.people import Person
+from maskwatch.live.watch import Look, Viewer
+from maskwatch.live.zones import Places
+from maskwatch.serve.look import encode
+
+KEPT_EVENTS = 50
+
+
+@dataclass(eq=False)
+class View:
+    """A frame that has been looked at, and who was in it.
+
+    Attributes:
+        hidden_xyxy: (N, 4), what is blurred before anybody sees it; None blurs nothing.
+    """
+
+    frame: LiveFrame
+    people: Sequence[Person]
+    hidden_xyxy: Boxes | None
+    places: Places
+    class_names: Sequence[str]
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _jpeg: bytes | None = field(default=None, repr=False)
+
+    def jpeg(self) -> bytes:
+        """The drawn picture; made once, however many look, and only if somebody does."""
+        with self._lock:
+            if self._jpeg is None:
+                image_rgb = self.frame.image_rgb
+                if self.hidden_xyxy is not None:
+                    image_rgb = blur(image_rgb, self.hidden_xyxy)
+                self._jpeg = encode(
+                    draw_people(image_rgb, self.people, self.class_names, self.places), "jpeg"
+                )
+            return self._jpeg
+
+
+class News:
+    """Wakes those who wait in an event loop, from any thread."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._came = asyncio.Event()
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Names the loop in which is waited."""
+        self._loop = loop
+
+    def tell(self) -> None:
+        """Something is new."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def next(self) -> asyncio.Event:
+        """Is set when something new is told; ask for it before looking, so that nothing is missed."""
+        return self._came
+
+    def _wake(self) -> None:
+        came, self._came = self._came, asyncio.Event()
+        came.set()
+
+
+class Views(Viewer):
+    """The newest view of each source and the last events. Written by the watching thread, read by any.
+
+    Args:
+        places: by source.
+        class_names: in the order of their ids.
+        keep_faces: True hides none.
+    """
+
+    def __init__(self, places: Mapping[str, Places], class_names: Sequence[str], *, keep_faces: bool) -> None:
+        self.news = News()
+        self._places, self._names = places, class_names
+        # At once, as a thumbnail is: a face that was missed is covered where it was found before.
+        self._covers: dict[str, Cover[None]] = {}
+        if not keep_faces:
+            self._covers = {source: Cover(max_waiting=0) for source in places}
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._newest: dict[str, View] = {}
+        self._gone: dict[str, Counter[str]] = {source: Counter() for source in places}
+        self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._told = 0
+
+    def look(self, look: Look) -> None:
+        source = look.frame.source
+        before = self._newest.get(source)
+        if before is not None:
+            still = {person.track for person in look.scene.people}
+            left = [person for person in before.people if person.track not in still]
+            self._gone[source].update(str(person.state) for person in left if person.state is not None)
+        self._newest[source] = View(
+            look.frame, look.scene.people, self._hidden(look), self._places[source], self._names
+        )
+        self.news.tell()
+
+    def event(self, event: Event) -> None:
+        self._events.append(event)
+        self._told += 1
+        self.news.tell()
+
+    def newest(self, source: str) -> View | None:
+        """The newest view of a source; None before the first frame."""
+        return self._newest.get(source)
+
+    def counts(self, source: str) -> dict[str, int]:
+        """People since the start, by the state that they have or had last."""
+        view = self._newest.get(source)
+        there = Counter(str(one.state) for one in view.people if one.state is not None) if view else Counter()
+        return {name: self._gone[source][name] + there[name] for name in self._names}
+
+    def events(self, told: int | None = None) -> tuple[list[Event], int]:
+        """The last events, those after the first `told` of all; and how many there have been in all."""
+        events, total = list(self._events), self._told
+        return (events if told is None else events[max(0, len(events) - (total - told)) :]), total
+
+    def told_before(self, event_id: str | None) -> int:
+        """How many had been told when this one had; all but the kept ones if it is not known."""
+        events, total = self.events()
+        for place, event in enumerate(events):
+            if event.id == event_id:
+                return total - len(events) + place + 1
+        return total if event_id is None else total - len(events)
+
+    def _hidden(self, look: Look) -> Boxes | None:
+        frame, faces = look.frame, look.faces
+        if frame.source not in self._covers:
+            return None
+        size = frame.image_rgb.shape[1], frame.image_rgb.shape[0]
+        if self._sizes.setdefault(frame.source, size) != size:  # boxes of another size say nothing
+            self._covers[frame.source], self._sizes[frame.source] = Cover(max_waiting=0), size
+        cover = self._covers[frame.source]
+        ((_, hidden_xyxy),) = cover.add(
+            None, frame.time_s, faces.boxes_xyxy, look.scene.tracks, sure=faces.counts
+        )
+        return hidden_xyxy
