@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -25,6 +27,7 @@ FLAGS = (
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 )
+CAMERA_WH = (640, 480)
 WAIT_MS = 60_000  # the machine may be busy; whatever is waited for comes in a second or two
 
 
@@ -136,7 +139,10 @@ def tab_of(browser: Browser, address: str, **options: Any) -> Iterator[Tab]:
         context.close()
 
 
-def mjpeg(path: Path, jpeg: bytes, frames: Sequence[int] = range(10)) -> Path:
-    """A clip for the camera: the same JPEG some times over."""
-    path.write_bytes(b"".join(jpeg for _ in frames))
+def clip_of(picture: Path, path: Path) -> Path:
+    """A clip for the camera: the same picture ten times, as it comes from a webcam."""
+    with Image.open(picture) as image:
+        file = io.BytesIO()
+        image.convert("RGB").resize(CAMERA_WH).save(file, "JPEG", quality=95)
+    path.write_bytes(file.getvalue() * 10)
     return path

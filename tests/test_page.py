@@ -14,7 +14,7 @@ from PIL import Image
 
 pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
 
-from browser import Tab, chromium, installed_chromium, mjpeg, tab_of
+from browser import Tab, chromium, clip_of, installed_chromium, tab_of
 from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import ServeSettings
 
@@ -40,7 +40,7 @@ def serving(*models: str, **rest: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    clip = mjpeg(tmp_path_factory.mktemp("camera") / "clip.mjpeg", ASTRONAUT.read_bytes())
+    clip = clip_of(ASTRONAUT, tmp_path_factory.mktemp("camera") / "clip.mjpeg")
     with chromium(clip) as running:
         yield running
 

@@ -50,7 +50,7 @@ describe("the same size", () => {
   });
 });
 
-// tests/test_page_sources.py writes pictures with what OpenCV makes of them, and names the file here.
+// tests/test_page_build.py writes pictures with what OpenCV makes of them, and names the file here.
 const cases = process.env["MASKWATCH_RESIZE_CASES"] ?? "";
 
 describe.skipIf(!existsSync(cases))("as OpenCV", () => {
