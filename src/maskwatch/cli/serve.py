@@ -168,7 +168,7 @@ def _settings(limits: dict[str, Any], **rest: Any) -> ServeSettings:
     return ServeSettings(limits=Limits(**given), **rest)
 
 
-def _plan(sources: list[str], *, sinks: dict[str, Path | None], **rest: Any) -> WatchPlan | None:
+def _plan(sources: list[str], *, sinks: dict[str, Any], **rest: Any) -> WatchPlan | None:
     if not sources:
         for option, value in {"zones": rest["zones"], "watch-fps": rest["fps"], **sinks}.items():
             if value is not None:

@@ -1,0 +1,246 @@
+"""`serve --watch`: a camera watched beside, as numbers, pictures and events."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="needs the extra 'serve'")
+pytest.importorskip("trackers", reason="needs the extra 'live'")
+
+from camera_servers import HttpCamera, begin_mjpeg, send_picture
+from drawn_events import wait_until
+from maskwatch.cli.app import main
+from maskwatch.errors import OptionError
+from maskwatch.live.alerts import AlertSettings
+from maskwatch.live.capture_settings import CaptureSettings
+from maskwatch.live.people_settings import PeopleSettings
+from maskwatch.live.plan import WatchPlan
+from maskwatch.live.sinks.settings import SinkSettings
+from maskwatch.serve.server import run_in_thread
+from maskwatch.serve.settings import ServeSettings
+from serving import LONG_S, settings
+
+FACE = slice(64, 128)
+INSIDE = slice(80, 112)
+
+
+def striped() -> np.ndarray:
+    """A grey picture with a person without a mask, who has a pattern of his own."""
+    image = np.full((256, 256, 3), 90, np.uint8)
+    image[FACE, FACE] = (255, 0, 0)
+    image[64:128:8, FACE] = image[65:128:8, FACE] = (90, 0, 0)
+    return image
+
+
+def camera_of(image_rgb: np.ndarray) -> Callable[[BaseHTTPRequestHandler, threading.Event], None]:
+    picture = cv2.imencode(".jpg", cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+    def answer(handler: BaseHTTPRequestHandler, ended: threading.Event) -> None:
+        begin_mjpeg(handler)
+        while not ended.wait(1 / 25):
+            send_picture(handler, picture)
+
+    return answer
+
+
+class Site:
+    """A running service."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    @contextlib.contextmanager
+    def open(self, path: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONG_S)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers=headers)
+            with connection.getresponse() as response:
+                yield response
+
+    def json(self, path: str) -> Any:
+        with self.open(path) as response:
+            return json.loads(response.read())
+
+    def picture(self, path: str) -> np.ndarray:
+        """The next picture of a stream."""
+        with self.open(path) as response:
+            assert response.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=frame"
+            return next_picture(response)
+
+
+def next_picture(response: http.client.HTTPResponse) -> np.ndarray:
+    assert response.readline() == b"--frame\r\n"
+    assert response.readline() == b"Content-Type: image/jpeg\r\n"
+    length = int(response.readline().partition(b":")[2])
+    assert response.readline() == b"\r\n"
+    data = response.read(length)
+    assert response.readline() == b"\r\n"
+    return np.asarray(Image.open(io.BytesIO(data))).astype(int)
+
+
+@contextlib.contextmanager
+def site(model: Path, source: str, limits: dict[str, Any] | None = None, **rest: Any) -> Iterator[Site]:
+    sinks = rest.pop("sinks", SinkSettings())
+    plan = WatchPlan(
+        sources=(source,),
+        model=str(model),
+        sinks=sinks,
+        capture=CaptureSettings(first_wait_s=0.2, pace=True),
+        people=PeopleSettings(alerts=AlertSettings(dwell_s=0.3)),
+    )
+    server, address, thread = run_in_thread(settings(model, limits, port=0, watch=plan, **rest))
+    try:
+        yield Site(int(address.rpartition(":")[2]))
+    finally:
+        server.stop()
+        thread.join(LONG_S)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def camera() -> Iterator[HttpCamera]:
+    with HttpCamera(camera_of(striped())) as camera:
+        yield camera
+
+
+@pytest.fixture(scope="module")
+def watched(tiny_model: Path, camera: HttpCamera) -> Iterator[Site]:
+    with site(tiny_model, f"door={camera.url}", {"max_streams": 2}) as watched:
+        wait_until(
+            lambda: any(event["kind"] == "alert" for event in watched.json("/v1/watch")["events"]), "alert"
+        )
+        yield watched
+
+
+def test_who_is_there(watched: Site) -> None:
+    document = watched.json("/v1/watch")
+    (source,) = document["sources"]
+    assert (source["name"], source["state"], source["reason"]) == ("door", "live", "")
+    assert (source["width"], source["height"]) == (256, 256)
+    (person,) = source["people"]
+    assert (person["track"], person["state"], person["alert"]) == (1, "no_mask", True)
+    assert np.abs(np.array(person["box"]) - (64, 64, 128, 128)).max() < 10
+    assert source["counts"] == {"mask": 0, "no_mask": 1, "mask_incorrect": 0}
+    assert source["stream"] == "/v1/watch/door.mjpg"
+    alert = next(event for event in document["events"] if event["kind"] == "alert")
+    assert alert["schema"] == "maskwatch.event/1"
+    assert alert["run"] == document["run"]
+    assert alert["state"] == "no_mask"
+
+
+def rows_differ(image: np.ndarray) -> float:
+    """How much of the pattern of the face is left."""
+    return float(np.abs(np.diff(image[INSIDE, INSIDE, 0], axis=0)).max())
+
+
+def test_the_stream_hides_faces(watched: Site) -> None:
+    image = watched.picture("/v1/watch/door.mjpg")
+    assert image.shape == (256, 256, 3)
+    assert rows_differ(striped().astype(int)) == 165
+    assert rows_differ(image) < 30
+    assert np.abs(image[200:, 200:] - 90).max() < 8
+
+
+def test_the_stream_goes_on_and_ends_with_its_client(watched: Site) -> None:
+    with watched.open("/v1/watch/door.mjpg") as first, watched.open("/v1/watch/door.mjpg") as second:
+        for _ in range(3):
+            next_picture(first)
+            next_picture(second)
+        with watched.open("/v1/watch/events") as third:
+            assert third.status == 503
+            assert third.headers["Retry-After"]
+    wait_until(lambda: b"maskwatch_streams 0.0" in read(watched, "/metrics"), "end of streams")
+
+
+def read(watched: Site, path: str) -> bytes:
+    with watched.open(path) as response:
+        return response.read()
+
+
+def test_events_are_told_again_to_who_was_away(watched: Site) -> None:
+    events = watched.json("/v1/watch")["events"]
+    first, *missed = events
+    with watched.open("/v1/watch/events", **{"Last-Event-ID": first["id"]}) as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        assert response.readline().startswith(b":")
+        assert response.readline() == b"\n"
+        for event in missed:
+            assert response.readline() == f"event: {event['kind']}\n".encode()
+            assert response.readline() == f"id: {event['id']}\n".encode()
+            kind, _, data = response.readline().partition(b": ")
+            assert (kind, json.loads(data)) == (b"data", event)
+            assert response.readline() == b"\n"
+
+
+def test_no_such_source(watched: Site) -> None:
+    with watched.open("/v1/watch/cellar.mjpg") as response:
+        assert response.status == 404
+        assert "'cellar'" in json.loads(response.read())["detail"]
+
+
+def test_its_description_has_it(watched: Site) -> None:
+    paths = watched.json("/openapi.json")["paths"]
+    assert {"/v1/watch", "/v1/watch/events", "/v1/watch/{source}.mjpg"} <= paths.keys()
+
+
+def test_streams_end_when_the_service_stops(tiny_model: Path, camera: HttpCamera, tmp_path: Path) -> None:
+    """Also: faces are kept where that is wanted, and events stored."""
+    sinks = SinkSettings(events=tmp_path / "events.jsonl")
+    with contextlib.ExitStack() as stack:
+        with site(tiny_model, f"door={camera.url}", keep_faces=True, sinks=sinks) as watched:
+            pictures = stack.enter_context(watched.open("/v1/watch/door.mjpg"))
+            events = stack.enter_context(watched.open("/v1/watch/events"))
+            assert rows_differ(next_picture(pictures)) > 100
+            wait_until(
+                lambda: any(one["kind"] == "alert" for one in watched.json("/v1/watch")["events"]), "alert"
+            )
+        pictures.read()  # it ends, or this would wait for ever
+        told = [line for line in events.read().decode().splitlines() if line.startswith("event: ")]
+        assert "event: alert" in told
+    stored = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [one["reason"] for one in stored if one["kind"] == "alert_end"] == ["stopped"]
+
+
+def test_a_file_that_cannot_be_watched(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "torn.mp4").write_bytes(b"no video")
+    with site(tiny_model, f"film={tmp_path / 'torn.mp4'}") as watched:
+        assert watched.json("/v1/models")["models"]
+    assert "serving goes on" in capsys.readouterr().err
+
+
+def test_options_that_need_each_other(
+    tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MASKWATCH_TOKEN", raising=False)
+    for arguments, text in (
+        (["--keep-faces"], "--keep-faces"),
+        (["--zones", "z.toml"], "--zones z.toml"),
+        (["--db", "a.sqlite"], "--db a.sqlite"),
+        (["--watch-fps", "5"], "--watch-fps 5.0"),
+        (["--watch", "0", "--workers", "2"], "--workers 2"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["serve", "--model", str(tiny_model), *arguments])
+        assert ended.value.code == 2
+        assert text in capsys.readouterr().err
+
+
+def test_one_process_for_watching(tiny_model: Path) -> None:
+    plan = WatchPlan(sources=("0",), model=str(tiny_model))
+    with pytest.raises(OptionError, match="one process"):
+        ServeSettings(models=(str(tiny_model),), workers=2, watch=plan)
