@@ -74,7 +74,7 @@ class Tab:
 
     def open(self) -> Tab:
         self.page.goto(self.address + "/")
-        self.page.wait_for_function("document.querySelector('#about').textContent !== ''")
+        self.page.wait_for_function("() => document.querySelector('#about').textContent !== ''")
         return self
 
     def choose(self, *files: Path) -> None:

@@ -99,8 +99,8 @@ export class Api {
     }
   }
 
-  events(signal: AbortSignal): Promise<Response> {
-    return this.fetch("v1/watch/events", { signal, headers: { Accept: "text/event-stream" } });
+  events(): Promise<Response> {
+    return this.fetch("v1/watch/events", { headers: { Accept: "text/event-stream" } });
   }
 
   /** An address with a ticket, for a WebSocket or a picture, which send no headers. */
@@ -121,8 +121,7 @@ export class Api {
     let response: Response;
     try {
       response = await fetch(address(path), { ...init, headers });
-    } catch (error) {
-      if (error instanceof DOMException && error.name === "AbortError") throw error;
+    } catch {
       throw new Problem(0, "the service does not answer; is it still running?");
     }
     if (!response.ok) throw await problem(response);

@@ -10,8 +10,8 @@ const AGAIN_MS = 3000;
 const LAST_EVENTS = 20;
 
 export class Watch {
-  private readonly stop = new AbortController();
   private readonly known = new Set<string>();
+  private readonly streams = new Map<string, string>();
   private readonly rows = new Map<string, HTMLTableRowElement>();
   private shown = "";
 
@@ -42,7 +42,7 @@ export class Watch {
 
   private async listen(): Promise<void> {
     try {
-      const response = await this.api.events(this.stop.signal);
+      const response = await this.api.events();
       await readEvents(response, ({ data }) => this.add(JSON.parse(data) as WatchEvent));
     } catch (error) {
       if (error instanceof Problem && error.status === 401) return; // the numbers ask for the token
@@ -51,6 +51,7 @@ export class Watch {
   }
 
   private render({ sources }: Watching): void {
+    for (const { name, stream } of sources) this.streams.set(name, stream);
     const current = sources.find((one) => one.name === this.shown) ?? sources[0];
     if (!current) return;
     if (current.name !== this.shown) {
@@ -66,7 +67,7 @@ export class Watch {
   private async open(): Promise<void> {
     const image = element<HTMLImageElement>("watch-stream");
     image.alt = `Live picture of ${this.shown}, with boxes and zones`;
-    image.src = (await this.api.ticketed(`v1/watch/${encodeURIComponent(this.shown)}.mjpg`)).href;
+    image.src = (await this.api.ticketed(this.streams.get(this.shown) ?? "")).href;
   }
 
   /** Rows stay, so that a button keeps its focus while the numbers change. */

@@ -1,0 +1,69 @@
+"""What the page shows of a camera that the service watches."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
+pytest.importorskip("trackers", reason="watching needs the extra 'live'")
+
+from browser import chromium, clip_of, installed_chromium, tab_of
+from camera_servers import HttpCamera, begin_mjpeg, send_picture
+from maskwatch.live.alerts import AlertSettings
+from maskwatch.live.capture_settings import CaptureSettings
+from maskwatch.live.people_settings import PeopleSettings
+from maskwatch.live.plan import WatchPlan
+from maskwatch.serve.server import run_in_thread
+from maskwatch.serve.settings import ServeSettings
+
+TOKEN = "a-token-of-the-tests"
+PHONE = {"viewport": {"width": 360, "height": 740}}
+
+
+def red_face(handler: BaseHTTPRequestHandler, ended: threading.Event) -> None:
+    """A camera in front of which somebody stands without a mask, as the tiny model sees it."""
+    image_bgr = np.full((256, 256, 3), 90, np.uint8)
+    image_bgr[64:128, 64:128] = (0, 0, 255)
+    picture = cv2.imencode(".jpg", image_bgr)[1].tobytes()
+    begin_mjpeg(handler)
+    while not ended.wait(1 / 25):
+        send_picture(handler, picture)
+
+
+def test_stream_numbers_and_events(tiny_model: Path, tmp_path: Path) -> None:
+    installed_chromium()
+    examples = Path(__file__).parents[1] / "examples"
+    clip = clip_of(examples / "astronaut.jpg", tmp_path / "clip.mjpeg")
+    with HttpCamera(red_face) as camera:
+        plan = WatchPlan(
+            sources=(f"door={camera.url}",),
+            model=str(tiny_model),
+            capture=CaptureSettings(first_wait_s=0.2, pace=True),
+            people=PeopleSettings(alerts=AlertSettings(dwell_s=0.3)),
+        )
+        settings = ServeSettings(models=(str(tiny_model),), port=0, threads=1, token=TOKEN, watch=plan)
+        server, address, thread = run_in_thread(settings)
+        try:
+            with chromium(clip) as browser, tab_of(browser, address, **PHONE) as tab:
+                tab.page.goto(address)
+                tab.page.fill("#token", TOKEN)
+                tab.page.keyboard.press("Enter")
+                tab.page.wait_for_function(
+                    """() => document.querySelector('#watch-stream').naturalWidth === 256
+                        && document.querySelector('#watch-sources').textContent.includes('1 no mask')
+                        && document.querySelector('#watch-events').textContent.includes('alert: person 1')"""
+                )
+                assert "door, live" in tab.text("#watch-caption")
+                assert tab.axe_violations() == []
+                assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
+                assert tab.foreign_requests() == []
+                assert [text for text in tab.complaints if "Content Security Policy" in text] == []
+        finally:
+            server.stop()
+            thread.join()
