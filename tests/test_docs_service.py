@@ -53,7 +53,7 @@ def surroundings(url: str, tmp_path: Path, street: np.ndarray) -> dict[str, Any]
 
 
 def run(words: list[str], surroundings: dict[str, Any]) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, **surroundings)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=40, **surroundings)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
