@@ -28,6 +28,8 @@ export default defineConfig({
   plugins: [packed()],
   // Its glue is a file of its own then, which a strict Content-Security-Policy asks for.
   resolve: { conditions: ["onnxruntime-web-use-extern-wasm", "module", "browser", "production"] },
+  // While somebody works on the page, the API is that of `maskwatch serve` with its own port.
+  server: { proxy: { "/v1": { target: "http://127.0.0.1:8765", ws: true } } },
   worker: { format: "es" },
   build: {
     outDir: out,

@@ -15,7 +15,7 @@ export type Request =
   | { id: number; kind: "load"; bytes: ArrayBuffer; model: Model; threads: number }
   | { id: number; kind: "detect"; bitmap: ImageBitmap };
 
-export type Answer = { id: number; finding?: Finding & { ms: number }; error?: string };
+export type Answer = { id: number; finding?: Finding; error?: string };
 
 const PAD = 128;
 const STRIP = 128; // rows that are read at once: a picture is never in memory a second time
@@ -31,7 +31,7 @@ self.addEventListener("message", (event: MessageEvent<Request>) => {
   );
 });
 
-async function answer(request: Request): Promise<(Finding & { ms: number }) | undefined> {
+async function answer(request: Request): Promise<Finding | undefined> {
   if (request.kind === "load") {
     await load(request.bytes, request.model, request.threads);
     return undefined;
@@ -55,17 +55,15 @@ async function load(bytes: ArrayBuffer, about: Model, threads: number): Promise<
   model = about;
 }
 
-async function detect(bitmap: ImageBitmap): Promise<Finding & { ms: number }> {
+async function detect(bitmap: ImageBitmap): Promise<Finding> {
   if (!session || !model) throw new Error("no model is loaded");
-  const start = performance.now();
   const picture = { width: bitmap.width, height: bitmap.height };
   const canvas = { height: model.input_size[0], width: model.input_size[1] };
   const fitted = fittedSize(picture, canvas, model.resize);
   const pixels = onCanvas(resize(rowsOf(bitmap), picture, fitted), fitted, canvas);
   const images = new ort.Tensor("uint8", pixels, [1, canvas.height, canvas.width, 3]);
   const outputs = await session.run({ images });
-  const detections = collect(outputs, model, fitted, picture);
-  return { ...picture, detections, ms: performance.now() - start };
+  return { ...picture, detections: collect(outputs, model, fitted, picture) };
 }
 
 function rowsOf(bitmap: ImageBitmap): RowReader {

@@ -76,7 +76,7 @@ export class LocalEngine implements Engine {
     return this.bitmap(await decoded(file));
   }
 
-  async bitmap(bitmap: ImageBitmap): Promise<Finding & { ms: number }> {
+  async bitmap(bitmap: ImageBitmap): Promise<Finding> {
     const { finding } = await this.ask({ kind: "detect", bitmap }, [bitmap]);
     if (!finding) throw new Error("the browser's detector gave no answer; choose “On the server”");
     return finding;

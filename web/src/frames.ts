@@ -18,7 +18,8 @@ export interface FrameFinder {
   readonly ready: boolean;
   /** What `delayMs` measures, for people. */
   readonly delay: string;
-  send(video: HTMLVideoElement): Promise<void>;
+  /** Sends the frame that is shown; false where there was none. */
+  send(video: HTMLVideoElement): Promise<boolean>;
   close(): void;
 }
 
@@ -37,12 +38,12 @@ export class LocalFrames implements FrameFinder {
     return !this.busy;
   }
 
-  async send(video: HTMLVideoElement): Promise<void> {
+  async send(video: HTMLVideoElement): Promise<boolean> {
     this.busy = true;
     try {
       const start = performance.now();
       const frame = await grabbed(video);
-      if (!frame) return;
+      if (!frame) return false;
       const finding = await this.detect(await createImageBitmap(frame));
       if (this.closed) frame.close();
       else this.onFrame({ frame, finding, delayMs: performance.now() - start });
@@ -51,6 +52,7 @@ export class LocalFrames implements FrameFinder {
     } finally {
       this.busy = false;
     }
+    return true;
   }
 
   close(): void {
@@ -108,20 +110,24 @@ export class ServerFrames implements FrameFinder {
     return !this.taking && this.sent.size < UNANSWERED && this.socket.readyState === WebSocket.OPEN;
   }
 
-  async send(video: HTMLVideoElement): Promise<void> {
+  async send(video: HTMLVideoElement): Promise<boolean> {
     this.taking = true;
     try {
       const start = performance.now();
       const frame = await grabbed(video);
-      if (!frame) return;
+      if (!frame) return false;
       const jpeg = await (await encoded(frame)).arrayBuffer();
-      if (this.closed) return frame.close();
+      if (this.closed) {
+        frame.close();
+        return false;
+      }
       const seq = this.next++;
       this.sent.set(seq, { frame, start });
       this.socket.send(message(seq, jpeg));
     } finally {
       this.taking = false;
     }
+    return true;
   }
 
   close(): void {

@@ -7,6 +7,7 @@ import type { FrameFinder, LookedAt } from "./frames";
 export type OnLooked = (name: string, looked: LookedAt) => void;
 
 const PACE_FRAMES = 20; // over which the pace is averaged
+const NEVER = -1; // no time of a video
 
 export class Live {
   private readonly video = document.createElement("video");
@@ -14,6 +15,7 @@ export class Live {
   private stream: MediaStream | null = null;
   private name = "";
   private run = 0;
+  private sentTime = NEVER;
   private facing: "environment" | "user" = "user";
   private readonly times: number[] = [];
 
@@ -92,6 +94,7 @@ export class Live {
     const run = ++this.run;
     this.name = name;
     this.times.length = 0;
+    this.sentTime = NEVER;
     show(element("stop"), true);
     this.finder?.close();
     this.finder = null;
@@ -112,8 +115,16 @@ export class Live {
     if (run !== this.run) return;
     const { finder, video } = this;
     const hasFrame = video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA && video.videoWidth > 0;
-    if (finder?.ready && hasFrame) void finder.send(video).catch((error: unknown) => this.failed(run, textOf(error)));
-    // Not at each frame that is shown: a video that stands still is looked at again when its position changes.
+    // A video that stands still is looked at once.
+    if (finder?.ready && hasFrame && !video.seeking && video.currentTime !== this.sentTime) {
+      this.sentTime = video.currentTime;
+      finder.send(video).then(
+        (sent) => {
+          if (!sent) this.sentTime = NEVER;
+        },
+        (error: unknown) => this.failed(run, textOf(error)),
+      );
+    }
     requestAnimationFrame(() => this.next(run));
   }
 
