@@ -73,7 +73,7 @@ export class Live {
 
   /** Goes on with another engine. */
   async again(): Promise<void> {
-    if (this.running) await this.begin(this.name);
+    if (this.running) await this.begin(this.name, !this.video.paused);
   }
 
   stop(): void {
@@ -90,7 +90,7 @@ export class Live {
     element("camera").textContent = "Use the camera";
   }
 
-  private async begin(name: string): Promise<void> {
+  private async begin(name: string, play = true): Promise<void> {
     const run = ++this.run;
     this.name = name;
     this.times.length = 0;
@@ -103,7 +103,7 @@ export class Live {
       const finder = await engine.frames((looked) => this.looked(run, looked), (text) => this.failed(run, text));
       if (run !== this.run) return finder.close();
       this.finder = finder;
-      await this.play();
+      if (play) await this.play();
     } catch (error) {
       this.failed(run, textOf(error));
       return;
@@ -170,8 +170,9 @@ export class Live {
 
   private showPosition(): void {
     const seek = element<HTMLInputElement>("seek");
-    if (document.activeElement === seek && this.video.paused) return;
-    if (this.video.duration > 0) seek.value = String(Math.round((1000 * this.video.currentTime) / this.video.duration));
-    seek.setAttribute("aria-valuetext", `${this.video.currentTime.toFixed(1)} s`);
+    const { currentTime, duration, paused } = this.video;
+    seek.setAttribute("aria-valuetext", `${currentTime.toFixed(1)} s`);
+    if (document.activeElement === seek && paused) return; // the user moves it
+    if (duration > 0) seek.value = String(Math.round((1000 * currentTime) / duration));
   }
 }
