@@ -35,8 +35,8 @@ class _Job:
 class Batcher:
     """Runs the network on pictures in the order in which they came; for one event loop.
 
-    On a CPU a batch is hardly faster for each picture than a single one, while calls side by side, of one
-    thread each, are (benchmarks in docs/service.md). So there are lanes, and a lane takes only what already
+    On a CPU a batch is hardly faster for each picture than a single one, while calls side by side with fewer
+    threads each are (benchmarks/service_lanes.py). So there are lanes, and a lane takes only what already
     waits: nobody waits for company.
 
     Args:

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from types import FrameType
 
@@ -55,6 +56,23 @@ def address_of(listener: socket.socket, host: str) -> str:
     """What a browser on this machine types."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
+
+
+class _NoFalseAlarm(logging.Filter):
+    """Uvicorn takes a WebSocket that was refused with an answer of HTTP for an app that forgot to answer."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "without completing handshake" not in str(record.msg)
+
+
+def quiet() -> None:
+    """Keeps out of the log what libraries say of a client's broken files and forms: it is in the answer."""
+    warnings.simplefilter("ignore")  # a worker begins with Python's own setting
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    logging.getLogger("PIL").setLevel(logging.ERROR)
+    logger = logging.getLogger("uvicorn.error")
+    if not any(isinstance(one, _NoFalseAlarm) for one in logger.filters):
+        logger.addFilter(_NoFalseAlarm())
 
 
 class Server(uvicorn.Server):
@@ -131,6 +149,7 @@ def run_alone(settings: ServeSettings, announce: Callable[[str], None]) -> None:
     Raises:
         MaskwatchError: the service cannot begin.
     """
+    quiet()
     with listen(settings.host, settings.port) as listener:
         address = address_of(listener, settings.host)
         Server(settings, lambda: announce(address)).run([listener])

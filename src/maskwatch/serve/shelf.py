@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from maskwatch.detector import Detector
 from maskwatch.errors import OptionError
 from maskwatch.models import load_model_file
@@ -123,4 +125,5 @@ def _load(wanted: str, settings: ServeSettings, threads: int) -> Model:
     path = load_model_file(wanted).path
     data = path.read_bytes()
     detector = Detector(wanted, threshold=settings.threshold, threads=threads)
+    detector.run(np.zeros((1, *detector.input_size, 3), np.uint8))  # or the first client would wait for it
     return Model(detector, path, hashlib.sha256(data).hexdigest(), len(data))

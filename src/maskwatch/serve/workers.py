@@ -21,7 +21,7 @@ from typing import Any
 from maskwatch.errors import MaskwatchError
 from maskwatch.models import load_model_file
 from maskwatch.serve.metrics import SHARED_FOLDER
-from maskwatch.serve.server import Server, address_of, listen
+from maskwatch.serve.server import Server, address_of, listen, quiet
 from maskwatch.serve.settings import ServeSettings
 
 CANNOT_BEGIN = 2
@@ -158,6 +158,7 @@ class Supervisor:
 
 def _work(settings: ServeSettings, listener: socket.socket, ready: Connection) -> None:
     """A worker's whole life."""
+    quiet()
     try:
         server = Server(settings, lambda: _say_ready(ready), alone=False)
     except MaskwatchError as error:
