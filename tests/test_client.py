@@ -7,6 +7,7 @@ import base64
 import email.utils
 import json
 import re
+import ssl
 import struct
 import subprocess
 import sys
@@ -27,6 +28,7 @@ websockets = pytest.importorskip("websockets", reason="the extra client is not i
 from PIL import Image  # noqa: E402
 from websockets.sync.server import ServerConnection, serve  # noqa: E402
 
+from certificates import make_certificate, server_context  # noqa: E402
 from maskwatch.client import AsyncClient, Client, Face, Failure, FrameAnswer, ServiceError  # noqa: E402
 from maskwatch.errors import ImageError, OptionError  # noqa: E402
 from receiver import free_port  # noqa: E402
@@ -169,7 +171,10 @@ def test_addresses_are_left_to_the_service() -> None:
     with stand_in.client() as client:
         answer = client.detect([url, b"raw"], threshold={"mask": 0.6, "no_mask": 0.3})
     assert json.loads(stand_in.requests[0].content) == {
-        "images": [{"name": "door.jpg", "url": url}, {"name": "picture-1", "data": base64.b64encode(b"raw").decode()}]
+        "images": [
+            {"name": "door.jpg", "url": url},
+            {"name": "picture-1", "data": base64.b64encode(b"raw").decode()},
+        ]
     }
     assert stand_in.requests[0].url.params["threshold"] == "mask=0.6,no_mask=0.3"
     assert [one.source for one in answer.pictures] == [url, "picture-1"]
@@ -360,7 +365,7 @@ Talk = Callable[[ServerConnection], None]
 
 
 @contextmanager
-def streaming(talk: Talk) -> Iterator[str]:
+def streaming(talk: Talk, tls: Any = None) -> Iterator[str]:
     """A server on this machine that talks on each WebSocket as it is told; gives its address."""
     errors: list[BaseException] = []
 
@@ -373,6 +378,8 @@ def streaming(talk: Talk) -> Iterator[str]:
             errors.append(error)
 
     def check(connection: ServerConnection, request: Any) -> Any:
+        if request.path == "/mask/healthz":
+            return connection.respond(200, "ok")
         if request.headers.get("Authorization") != "Bearer 0123456789abcdef":
             response = connection.respond(
                 401, json.dumps({"detail": "the token is wrong; pass the right one"})
@@ -383,11 +390,11 @@ def streaming(talk: Talk) -> Iterator[str]:
         connection.asked = request.path  # type: ignore[attr-defined]
         return None
 
-    with serve(handle, "127.0.0.1", 0, process_request=check) as server:
+    with serve(handle, "127.0.0.1", 0, process_request=check, ssl=tls) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.socket.getsockname()[1]}/mask"
+            yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.socket.getsockname()[1]}/mask"
         finally:
             server.shutdown()
             thread.join()
@@ -521,9 +528,32 @@ def test_stream_that_speaks_otherwise() -> None:
         stream.receive()
 
 
-def run_async(test: Callable[[AsyncClient], Awaitable[None]], url: str, token: str = TOKEN) -> None:
+def test_a_certificate_of_ones_own(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    trusted = ssl.create_default_context(cafile=certificate)
+    with streaming(answer_each, server_context(certificate, key)) as url:
+        with Client(url, token=TOKEN, tls=trusted) as client, client.stream() as stream:
+            assert client.is_alive()
+            assert [answer.seq for answer in stream.detect([FOREST])] == [1]
+        with Client(url, token=TOKEN) as client:
+            assert not client.is_alive()
+            for ask in (client.models, client.stream):
+                with pytest.raises(ServiceError, match=r"not trusted.*pass its issuer as tls"):
+                    ask()
+
+        async def test(client: AsyncClient) -> None:
+            assert await client.is_alive()
+            async with client.stream() as stream:
+                assert [answer.seq async for answer in stream.detect([FOREST])] == [1]
+
+        run_async(test, url, tls=trusted)
+
+
+def run_async(
+    test: Callable[[AsyncClient], Awaitable[None]], url: str, token: str = TOKEN, tls: Any = None
+) -> None:
     async def run() -> None:
-        async with AsyncClient(url, token=token) as client:
+        async with AsyncClient(url, token=token, tls=tls) as client:
             await test(client)
 
     asyncio.run(run())

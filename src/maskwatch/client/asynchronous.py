@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -35,10 +36,11 @@ class AsyncClient:
         token: str | None = None,
         timeout_s: float = requests.TIMEOUT_S,
         retries: int = requests.RETRIES,
+        tls: ssl.SSLContext | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self._timeout_s, self._retries = timeout_s, retries
-        self._http = httpx2.AsyncClient(**requests.settings(url, token, timeout_s), transport=transport)
+        self._timeout_s, self._retries, self._tls = timeout_s, retries, tls
+        self._http = httpx2.AsyncClient(**requests.settings(url, token, timeout_s, tls), transport=transport)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -92,7 +94,7 @@ class AsyncClient:
     ) -> AsyncIterator[AsyncStream]:
         """As `Client.stream`, for `async with` alone."""
         url = streams.address(self._http.base_url, requests.query(threshold, classes, model))
-        how = streams.connecting(self._http.headers, self._timeout_s, self._http.trust_env)
+        how = streams.connecting(self._http, self._timeout_s, self._tls)
         try:
             connection = await connect(url, **how)
         except (OSError, InvalidHandshake) as error:

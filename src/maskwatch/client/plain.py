@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -30,6 +31,8 @@ class Client:
         timeout_s: seconds for connecting, and for each pause in an answer.
         retries: how often it asks again when the service is full (503, 429), each time after as many
             seconds as `Retry-After` says.
+        tls: which certificates to trust, such as `ssl.create_default_context(cafile="house.pem")`; None takes
+            those that the system trusts.
         transport: an httpx2 transport in place of the network, such as one for a Unix socket.
 
     One client may be used by several threads at once.
@@ -45,10 +48,11 @@ class Client:
         token: str | None = None,
         timeout_s: float = requests.TIMEOUT_S,
         retries: int = requests.RETRIES,
+        tls: ssl.SSLContext | None = None,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        self._timeout_s, self._retries = timeout_s, retries
-        self._http = httpx2.Client(**requests.settings(url, token, timeout_s), transport=transport)
+        self._timeout_s, self._retries, self._tls = timeout_s, retries, tls
+        self._http = httpx2.Client(**requests.settings(url, token, timeout_s, tls), transport=transport)
 
     def __enter__(self) -> Client:
         return self
@@ -128,7 +132,7 @@ class Client:
             ServiceError: as for `detect`.
         """
         url = streams.address(self._http.base_url, requests.query(threshold, classes, model))
-        how = streams.connecting(self._http.headers, self._timeout_s, self._http.trust_env)
+        how = streams.connecting(self._http, self._timeout_s, self._tls)
         try:
             return Stream(connect(url, **how))
         except (OSError, InvalidHandshake) as error:

@@ -10,6 +10,7 @@ import email.utils
 import json
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ class Call(Generic[T]):
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def settings(url: str, token: str | None, timeout_s: float) -> dict[str, Any]:
+def settings(url: str, token: str | None, timeout_s: float, tls: ssl.SSLContext | None) -> dict[str, Any]:
     """Arguments for either of httpx2's clients.
 
     Raises:
@@ -71,6 +72,7 @@ def settings(url: str, token: str | None, timeout_s: float) -> dict[str, Any]:
         "base_url": base,
         "headers": headers,
         "timeout": timeout_s,
+        "verify": True if tls is None else tls,
         "trust_env": base.host not in _LOOPBACK,
     }
 
@@ -160,11 +162,15 @@ def problem(status: int, headers: Mapping[str, str], body: bytes) -> ServiceErro
     return ServiceError(detail, status=status, retry_after_s=after_s, failures=failures)
 
 
-def unreachable(base_url: httpx2.URL, error: httpx2.TransportError) -> ServiceError:
-    """A request that got no answer, as an error."""
+def unreachable(base_url: httpx2.URL, error: Exception) -> ServiceError:
+    """A request or stream that got no answer, as an error."""
     why = str(error) or type(error).__name__
-    if isinstance(error, httpx2.TimeoutException):
+    if isinstance(error, (httpx2.TimeoutException, TimeoutError)):
         return ServiceError(f"{base_url} did not answer in time ({why}); ask again, or raise timeout_s")
+    if "CERTIFICATE_VERIFY_FAILED" in why:
+        return ServiceError(
+            f"{base_url} has a certificate that is not trusted ({why}); pass its issuer as tls"
+        )
     return ServiceError(f"{base_url} cannot be reached ({why}); start it with: maskwatch serve")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ import httpx2
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from maskwatch.client.answers import FrameAnswer
-from maskwatch.client.requests import Classes, Threshold, frame_bytes, problem
+from maskwatch.client.requests import Classes, Threshold, frame_bytes, problem, unreachable
 from maskwatch.errors import ServiceError
 from maskwatch.images import ImageInput
 
@@ -28,26 +29,28 @@ def address(base_url: httpx2.URL, params: Mapping[str, str]) -> str:
     return str(base_url.copy_with(scheme=scheme, path=path, params=dict(params)))
 
 
-def connecting(headers: Mapping[str, str], timeout_s: float, trust_env: bool) -> dict[str, Any]:
-    """Arguments for either of websockets' `connect`."""
-    token = {name: value for name, value in headers.items() if name.lower() == "authorization"}
+def connecting(
+    http: httpx2.Client | httpx2.AsyncClient, timeout_s: float, tls: ssl.SSLContext | None
+) -> dict[str, Any]:
+    """Arguments for either of websockets' `connect`: what holds for requests holds for the stream."""
+    token = http.headers.get("authorization")
     return {
-        "additional_headers": token,
-        "user_agent_header": headers["user-agent"],
+        "additional_headers": {} if token is None else {"Authorization": token},
+        "user_agent_header": http.headers["user-agent"],
         "open_timeout": timeout_s,
         "compression": None,  # a JPEG gets no smaller
-        "proxy": True if trust_env else None,
+        "proxy": True if http.trust_env else None,
+        "ssl": tls if http.base_url.scheme == "https" else None,
     }
 
 
 def refused(base_url: httpx2.URL, error: Exception) -> ServiceError:
     """A stream that could not be opened, as an error."""
-    if isinstance(error, InvalidStatus):
-        response = error.response
-        headers = {name.lower(): value for name, value in response.headers.raw_items()}
-        return problem(response.status_code, headers, bytes(response.body or b""))
-    why = str(error) or type(error).__name__
-    return ServiceError(f"{base_url} cannot be reached ({why}); start it with: maskwatch serve")
+    if not isinstance(error, InvalidStatus):
+        return unreachable(base_url, error)
+    response = error.response
+    headers = {name.lower(): value for name, value in response.headers.raw_items()}
+    return problem(response.status_code, headers, bytes(response.body or b""))
 
 
 def ended(error: ConnectionClosed) -> ServiceError:
