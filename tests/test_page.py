@@ -124,6 +124,7 @@ def test_private_means_that_no_picture_is_sent(tab: Tab) -> None:
     assert "No picture leaves this device" in tab.text("#about")
     assert tab.page.evaluate("crossOriginIsolated"), "threads need the headers COOP and COEP"
     tab.requests.clear()
+    tab.page.context.set_offline(True)
     tab.choose(ASTRONAUT)
     assert tab.text("#status") == "1 face: 1 no mask"
     sent = [url for url in tab.requests if not url.startswith("blob:")]
