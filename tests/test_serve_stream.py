@@ -92,8 +92,8 @@ def test_only_the_newest(tiny_model: Path, street: np.ndarray, monkeypatch: pyte
         assert may_go.wait(60)
         return run(self, *given, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Detector, "run", slow)
     with client_of(tiny_model) as client, client.websocket_connect(STREAM) as socket:
+        monkeypatch.setattr(Detector, "run", slow)
         socket.send_bytes(message(0, street))
         assert busy.wait(60)
         for seq in range(1, 9):
