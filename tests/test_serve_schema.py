@@ -1,4 +1,4 @@
-"""The service keeps to its own description: schemathesis asks what /openapi.json allows, and what it forbids."""
+"""The service keeps to its description: schemathesis asks what /openapi.json allows and what it forbids."""
 
 from __future__ import annotations
 
