@@ -11,6 +11,9 @@ picture when it has its answer, or after `Retry-After` when it was turned away. 
 does falls on both, and ratios are those of one round. At the end of each round requests come at ten times the
 highest rate that the service had in it, whether it answers or not.
 
+"CPU" is the processor time of the service for each picture that it answered. It hardly changes when others
+use the machine as well, where a rate does.
+
 Everything stays on this machine, and every part ends by itself after its time or its number of requests.
 """
 
@@ -29,6 +32,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +53,15 @@ ANSWER_S = 120
 
 @dataclass
 class Load:
-    """What came of one load; `sending_s` until the last request, `elapsed_s` until the last answer."""
+    """What came of one load; `sending_s` until the last request, `elapsed_s` until the last answer.
+
+    `cpu_s` is the processor time that the service took for it, not a number where /proc is missing.
+    """
 
     name: str
     sending_s: float = 0.0
     elapsed_s: float = 0.0
+    cpu_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
     shed: int = 0
     shed_without_time: int = 0
@@ -76,6 +84,7 @@ class Load:
         """Takes in another measurement of the same load."""
         self.sending_s += other.sending_s
         self.elapsed_s += other.elapsed_s
+        self.cpu_s += other.cpu_s
         self.latencies_s += other.latencies_s
         self.shed += other.shed
         self.shed_without_time += other.shed_without_time
@@ -85,19 +94,24 @@ class Load:
         """A line of the table."""
         cells = [self.name, f"{self.sent / self.sending_s:.1f}", f"{self.rate:.1f}", f"{ratio:.0%}"]
         cells += [f"{self.percentile_ms(percent):.0f}" for percent in (50, 95, 99)]
-        return f"| {' | '.join([*cells, str(self.shed), str(self.broken)])} |"
+        cells += [
+            str(self.shed),
+            str(self.broken),
+            f"{self.cpu_s / max(1, len(self.latencies_s)) * 1000:.0f}",
+        ]
+        return f"| {' | '.join(cells)} |"
 
 
 @contextlib.contextmanager
-def service(model: str, options: Sequence[str]) -> Iterator[str]:
-    """`maskwatch serve` for the length of the block; gives its host and port."""
+def service(model: str, options: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """`maskwatch serve` for the length of the block; gives its host and port, and its process' number."""
     command = [sys.executable, "-m", "maskwatch", "serve", "--port", "0", "--model", model, *options]
     environment = {name: value for name, value in os.environ.items() if name != "MASKWATCH_TOKEN"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as process:
         try:
-            yield _address(process)
+            yield _address(process), process.pid
         finally:
             process.terminate()
             process.communicate()
@@ -125,6 +139,19 @@ def _wait_until_ready(host: str) -> None:
                 return
         time.sleep(0.1)
     raise SystemExit(f"error: {host} was not ready within {START_S} s")
+
+
+def cpu_s(process: int) -> float:
+    """Processor seconds of a process and its workers until now; not a number where /proc is missing."""
+    if not Path("/proc/self/stat").exists():
+        return float("nan")
+    ticks = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            words = file.read_text().rpartition(")")[2].split()
+            if process in (int(file.parent.name), int(words[1])):
+                ticks += int(words[11]) + int(words[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Sender:
@@ -173,8 +200,8 @@ def together(count: int, work: Callable[[int], None]) -> float:
     return time.perf_counter() - begin
 
 
-def bare(detectors: Sequence[Detector], pictures: Sequence[bytes], seconds: float) -> float:
-    """Pictures a second of detectors that are called side by side."""
+def bare(detectors: Sequence[Detector], pictures: Sequence[bytes], seconds: float) -> tuple[float, float]:
+    """Pictures a second of detectors that are called side by side, and processor seconds a picture."""
     counts = [0] * len(detectors)
     end = time.perf_counter() + seconds
 
@@ -185,8 +212,9 @@ def bare(detectors: Sequence[Detector], pictures: Sequence[bytes], seconds: floa
             if time.perf_counter() >= end:
                 return
 
+    before_s = time.process_time()
     elapsed_s = together(len(detectors), work)
-    return sum(counts) / elapsed_s
+    return sum(counts) / elapsed_s, (time.process_time() - before_s) / sum(counts)
 
 
 def closed(host: str, connections: int, pictures: Sequence[bytes], seconds: float) -> Load:
@@ -232,15 +260,23 @@ def opened(host: str, rate: float, pictures: Sequence[bytes], seconds: float) ->
 
 @dataclass(frozen=True)
 class Round:
-    """One round: the bare detector's rate in pictures a second, the loads, and the overload."""
+    """One round: the bare detector's pictures a second and processor seconds a picture, loads, overload."""
 
     bare: float
+    bare_cpu_s: float
     loads: list[Load]
     over: Load
 
 
-def measure(host: str, options: argparse.Namespace, pictures: Sequence[bytes]) -> list[Round]:
+def measure(host: str, process: int, options: argparse.Namespace, pictures: Sequence[bytes]) -> list[Round]:
     """All rounds."""
+
+    def counted(load: Callable[[], Load]) -> Load:
+        before_s = cpu_s(process)
+        result = load()
+        result.cpu_s = cpu_s(process) - before_s
+        return result
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     alone = [Detector(options.model, threads=cores)]
     lanes = [Detector(options.model, threads=1) for _ in range(cores)]
@@ -250,19 +286,23 @@ def measure(host: str, options: argparse.Namespace, pictures: Sequence[bytes]) -
     rounds = []
     for _ in range(options.rounds):
         best = max(bare(way, pictures, options.seconds) for way in (alone, lanes))
-        loads = [closed(host, count, pictures, options.seconds) for count in options.connections]
-        over = opened(host, OVERLOAD * max(load.rate for load in loads), pictures, options.seconds)
-        rounds.append(Round(best, loads, over))
+        loads = [
+            counted(partial(closed, host, count, pictures, options.seconds)) for count in options.connections
+        ]
+        rate = OVERLOAD * max(load.rate for load in loads)
+        over = counted(partial(opened, host, rate, pictures, options.seconds))
+        rounds.append(Round(*best, loads, over))
     return rounds
 
 
 def report(rounds: Sequence[Round]) -> str:
     """The table, and what it comes to."""
     rates = [one.bare for one in rounds]
+    bare_cpu_s = statistics.median(one.bare_cpu_s for one in rounds)
     lines = [
-        "| load | sent/s | answered/s | of the bare detector | p50, ms | p95 | p99 | 503 | broken |",
-        "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
-        f"| bare `Detector` | | {statistics.median(rates):.1f} | 100% | | | | | |",
+        "| load | sent/s | answered/s | of the bare one | p50, ms | p95 | p99 | 503 | broken | CPU, ms |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
+        f"| bare `Detector` | | {statistics.median(rates):.1f} | 100% | | | | | | {bare_cpu_s * 1000:.0f} |",
     ]
     columns = [*zip(*(one.loads for one in rounds), strict=True), tuple(one.over for one in rounds)]
     wholes = [whole(column) for column in columns]
@@ -278,8 +318,8 @@ def report(rounds: Sequence[Round]) -> str:
         f"At saturation {max(ratios[:-1]):.0%} of the bare detector's rate (median of {len(rounds)} rounds, "
         f"in which it was {min(rates):.1f} to {max(rates):.1f} a second).",
         f"At {OVERLOADED} {over.shed / over.sent:.0%} were told 503, {over.shed_without_time} of them "
-        f"without Retry-After; {over.broken} got another answer or none. p99 of the answered is {times:.1f} times "
-        f"that of {first.name} ({over.percentile_ms(99):.0f} and {first.percentile_ms(99):.0f} ms).",
+        f"without Retry-After; {over.broken} got another answer or none. "
+        f"p99 of the answered is {times:.1f} times that of {first.name} ({over.percentile_ms(99):.0f} and {first.percentile_ms(99):.0f} ms).",
     ]
     return "\n".join(lines)
 
@@ -304,8 +344,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         pictures = [path.read_bytes() for path in options.image or PICTURES]
-        with service(options.model, options.serve) as host:
-            rounds = measure(host, options, pictures)
+        with service(options.model, options.serve) as (host, process):
+            rounds = measure(host, process, options, pictures)
             cores, names = os.cpu_count(), " ".join(options.serve) or "none"
             print(f"{options.model}, {cores} cores, options of serve: {names}\n\n{report(rounds)}")
     except (MaskwatchError, OSError) as error:
