@@ -319,7 +319,8 @@ def report(rounds: Sequence[Round]) -> str:
         f"in which it was {min(rates):.1f} to {max(rates):.1f} a second).",
         f"At {OVERLOADED} {over.shed / over.sent:.0%} were told 503, {over.shed_without_time} of them "
         f"without Retry-After; {over.broken} got another answer or none. "
-        f"p99 of the answered is {times:.1f} times that of {first.name} ({over.percentile_ms(99):.0f} and {first.percentile_ms(99):.0f} ms).",
+        f"p99 of the answered is {times:.1f} times that of {first.name} "
+        f"({over.percentile_ms(99):.0f} and {first.percentile_ms(99):.0f} ms).",
     ]
     return "\n".join(lines)
 
