@@ -156,7 +156,13 @@ def run_alone(settings: ServeSettings, announce: Callable[[str], None]) -> None:
 
 
 def run_in_thread(settings: ServeSettings) -> tuple[Server, str, threading.Thread]:
-    """A server in a thread of this process, for tests: itself, its address, and the thread to join."""
+    """A server in a thread, for a program that does something else beside: itself, its address, its thread.
+
+    End it with `Server.stop`, then join the thread.
+
+    Raises:
+        MaskwatchError: the service cannot begin.
+    """
     listener = listen(settings.host, settings.port)
     address, ready = address_of(listener, settings.host), threading.Event()
     server = Server(settings, ready.set)
