@@ -65,14 +65,20 @@ class Capacity:
         finally:
             hold.release()
 
+    def problem(self, pictures: int) -> Problem | None:
+        """503 where there is no room for so many more."""
+        if pictures <= 0 or self._used + pictures <= self._limit:
+            return None
+        return busy(
+            f"{self._used} pictures are in work or waiting and {self._limit} is the limit, so {pictures} "
+            "more cannot be taken; come back later",
+            min(_LONGEST_WAIT_S, math.ceil(self._used * self._seconds_each)),
+        )
+
     def take(self, pictures: int) -> None:
         """Counts pictures in, or with a negative number out."""
-        if pictures > 0 and self._used + pictures > self._limit:
-            raise busy(
-                f"{self._used} pictures are in work or waiting and {self._limit} is the limit, so {pictures} "
-                "more cannot be taken; come back later",
-                min(_LONGEST_WAIT_S, math.ceil(self._used * self._seconds_each)),
-            )
+        if problem := self.problem(pictures):
+            raise problem
         self._used += pictures
         self._gauge.inc(pictures)
 

@@ -21,6 +21,8 @@ _TICKETS = re.compile(r"/v1/stream|/v1/watch/.+")
 _ENDLESS = re.compile(r"/v1/watch/.+")
 """Answers that end only when the client or the service goes; nobody waits for these."""
 
+_DETECT = "/v1/detect"
+
 _LOCAL_NAMES = frozenset(["localhost", "127.0.0.1", "[::1]"])
 
 
@@ -60,7 +62,9 @@ class Guard:
                 await problem.to_response(scope["path"])(scope, receive, watched_send)
         finally:
             service.in_flight -= counted
-            path = getattr(scope.get("route"), "path", "other")
+            # A request that found the house full has no route.
+            full = status == 503 and scope["path"] == _DETECT
+            path = getattr(scope.get("route"), "path", _DETECT if full else "other")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             service.metrics.request(method, path, status, perf_counter() - began)
 
@@ -89,7 +93,13 @@ class Guard:
             problem = self._token_problem(scope, headers)
         else:
             problem = self._host_problem(headers) or self._origin_problem(headers)
-        return problem or self._rate_problem(scope)
+        return problem or self._rate_problem(scope) or self._full_problem(scope)
+
+    def _full_problem(self, scope: Scope) -> Problem | None:
+        """Here, since the way to the route costs as much again, and a flood is told nothing else."""
+        if scope["path"] != _DETECT or scope.get("method") != "POST":
+            return None
+        return self._service.capacity.problem(1)
 
     def _token_problem(self, scope: Scope, headers: Headers) -> Problem | None:
         tokens, path = self._service.tokens, scope["path"]
