@@ -2,7 +2,7 @@
 
     python benchmarks/service_load.py
     python benchmarks/service_load.py --model maskwatch-320 --seconds 2 --rounds 20
-    python benchmarks/service_load.py --image photo.jpg -- --queue 4 --max-images 4
+    python benchmarks/service_load.py --image photo.jpg -- --waiting 4
 
 What stands after `--` goes to `maskwatch serve`, which the benchmark starts on a free port of this machine.
 Each round measures the bare `Detector` on the same files (one call on all cores, and one call a core side by

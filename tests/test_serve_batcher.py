@@ -27,7 +27,7 @@ LOW, HIGH = ({"mask": score, "no_mask": score, "mask_incorrect": score} for scor
 def run(lanes: int, batch: int, work: Callable[[Batcher], Awaitable[Any]]) -> Any:
     async def inside() -> Any:
         metrics = Metrics()
-        batcher = Batcher(lanes, batch, metrics, Capacity(32, metrics.queued))
+        batcher = Batcher(lanes, batch, metrics, Capacity(32, 32, metrics.queued))
         try:
             return await work(batcher)
         finally:
@@ -137,7 +137,7 @@ def test_a_failure_is_told_and_the_lane_lives_on(tiny_model: Path) -> None:
 
 
 def test_capacity() -> None:
-    capacity = Capacity(3, Metrics().queued)
+    capacity = Capacity(3, 3, Metrics().queued)
     with capacity.hold() as one, capacity.hold() as two:
         one.need(2)
         with pytest.raises(Problem, match="3 pictures are in work or waiting and 3 is the limit") as full:
@@ -152,3 +152,19 @@ def test_capacity() -> None:
         assert int(slow.value.headers["Retry-After"]) == 60
     with capacity.hold() as three:
         three.need(3)
+
+
+def test_who_would_wait_for_long_is_told_at_once() -> None:
+    """A request that was taken may still grow; frames of streams close the door to nobody."""
+    capacity = Capacity(8, 2, Metrics().queued)
+    with capacity.hold_frame(), capacity.hold_frame(), capacity.hold() as one:
+        assert capacity.closed() is None
+        one.need(2)
+        with pytest.raises(Problem, match="pictures before yours: 2; come back later") as told:
+            capacity.hold().__enter__()
+        assert told.value.status == 503
+        with capacity.hold_frame():
+            one.need(5)
+            with pytest.raises(Problem, match="8 is the limit"):
+                one.need(6)
+    assert capacity.closed() is None

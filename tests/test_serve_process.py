@@ -75,7 +75,7 @@ def queued(service: Command) -> float:
 
 def test_queue_timeout_and_a_good_end(tiny_model: Path, picture: bytes) -> None:
     """One service for what would be several tests: it takes seconds to begin."""
-    with command(tiny_model, "--queue", "1", "--max-images", "1") as service:
+    with command(tiny_model, "--lanes", "1", "--waiting", "0") as service:
         assert service.address == f"http://127.0.0.1:{service.port}"
         assert status(service, "/readyz") == 200
         first = Ask(service, "POST", "/v1/detect", picture).half()
@@ -83,7 +83,7 @@ def test_queue_timeout_and_a_good_end(tiny_model: Path, picture: bytes) -> None:
         code, headers, body = Ask(service, "POST", "/v1/detect", picture).answer()
         assert (code, headers["content-type"]) == (503, "application/problem+json")
         assert int(headers["retry-after"]) >= 1
-        assert "1 is the limit" in json.loads(body)["detail"]
+        assert "pictures before yours: 1" in json.loads(body)["detail"]
 
         service.process.send_signal(signal.SIGTERM)
         eventually(lambda: status(service, "/readyz") == 503)

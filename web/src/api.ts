@@ -1,5 +1,6 @@
 // The service's API, version 1: docs/service.md.
 
+import { patiently } from "./patience";
 import type { Finding, Model } from "./records";
 
 const TOKEN_KEY = "maskwatch.token";
@@ -120,7 +121,7 @@ export class Api {
     if (this.token) headers.set("Authorization", `Bearer ${this.token}`);
     let response: Response;
     try {
-      response = await fetch(address(path), { ...init, headers });
+      response = await patiently(() => fetch(address(path), { ...init, headers }));
     } catch {
       throw new Problem(0, "the service does not answer; is it still running?");
     }

@@ -52,6 +52,10 @@ UrlNetwork = Annotated[
 MaxBytes = Annotated[int | None, typer.Option(metavar="N", help="Bytes of a body. Default: 32 MiB.")]
 MaxPixels = Annotated[int | None, typer.Option(metavar="N", help="Pixels of a picture. Default: 50 million.")]
 MaxImages = Annotated[int | None, typer.Option(metavar="N", help="Pictures in a request. Default: 16.")]
+Waiting = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Pictures that may wait when a request comes; else 503. Default: 1."),
+]
 Queue = Annotated[
     int | None, typer.Option(metavar="N", help="Pictures in work or waiting; then 503. Default: 32.")
 ]
@@ -97,6 +101,7 @@ def serve(
     max_bytes: MaxBytes = None,
     max_pixels: MaxPixels = None,
     max_images: MaxImages = None,
+    waiting: Waiting = None,
     queue: Queue = None,
     timeout: Timeout = None,
     max_streams: MaxStreams = None,
@@ -120,6 +125,7 @@ def serve(
         "max_bytes": max_bytes,
         "max_pixels": max_pixels,
         "max_images": max_images,
+        "waiting": waiting,
         "queue": queue,
         "timeout_s": timeout,
         "max_streams": max_streams,

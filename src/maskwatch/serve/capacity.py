@@ -19,10 +19,10 @@ _LONGEST_WAIT_S = 60
 
 
 class Hold:
-    """A request's share of the capacity; begins with one picture, since it has at least one."""
+    """A share of the capacity; begins with one picture, since a request has at least one."""
 
-    def __init__(self, capacity: Capacity) -> None:
-        self._capacity, self.pictures = capacity, 0
+    def __init__(self, capacity: Capacity, *, request: bool) -> None:
+        self._capacity, self._request, self.pictures = capacity, request, 0
         self.need(1)
 
     def need(self, pictures: int) -> None:
@@ -31,56 +31,87 @@ class Hold:
         Raises:
             Problem: 503, there is no room; the share stays as it is.
         """
-        self._capacity.take(pictures - self.pictures)
+        self._capacity.take(pictures - self.pictures, request=self._request)
         self.pictures = pictures
 
     def release(self) -> None:
         """Gives the share back."""
-        self._capacity.take(-self.pictures)
+        self._capacity.take(-self.pictures, request=self._request)
         self.pictures = 0
 
 
 class Capacity:
     """Pictures in work or waiting, up to a limit. For one event loop.
 
+    A request is taken only while few pictures of others are before it: one that would wait for long is
+    better told at once. What has been taken may bring as many pictures as the limit has room for. The frames
+    of streams wait one each at the most, and count for the limit alone.
+
     Args:
         limit: pictures.
-        gauge: shows how many there are.
+        door: pictures of requests from which on no further request is taken.
+        gauge: shows how many pictures there are.
     """
 
-    def __init__(self, limit: int, gauge: Gauge) -> None:
-        self._limit, self._used, self._gauge = limit, 0, gauge
+    def __init__(self, limit: int, door: int, gauge: Gauge) -> None:
+        self._limit, self._door, self._gauge = limit, door, gauge
+        self._used = self._requested = 0
         self._seconds_each = 0.1
 
     @contextmanager
     def hold(self) -> Iterator[Hold]:
-        """Room for one picture, for the length of the block.
+        """Room for a request with one picture, for the length of the block.
 
         Raises:
             Problem: 503, there is none.
         """
-        hold = Hold(self)
+        if problem := self.closed():
+            raise problem
+        with self._held(request=True) as hold:
+            yield hold
+
+    @contextmanager
+    def hold_frame(self) -> Iterator[Hold]:
+        """Room for a stream's frame, for the length of the block.
+
+        Raises:
+            Problem: 503, there is none.
+        """
+        with self._held(request=False) as hold:
+            yield hold
+
+    def closed(self) -> Problem | None:
+        """503 where no further request is taken."""
+        if self._requested < self._door:
+            return self._full(1)
+        return self._busy(f"pictures before yours: {self._requested}; come back later")
+
+    def take(self, pictures: int, *, request: bool) -> None:
+        """Counts pictures in, or with a negative number out."""
+        if problem := self._full(pictures):
+            raise problem
+        self._used += pictures
+        self._requested += pictures if request else 0
+        self._gauge.inc(pictures)
+
+    @contextmanager
+    def _held(self, *, request: bool) -> Iterator[Hold]:
+        hold = Hold(self, request=request)
         try:
             yield hold
         finally:
             hold.release()
 
-    def problem(self, pictures: int) -> Problem | None:
-        """503 where there is no room for so many more."""
+    def _full(self, pictures: int) -> Problem | None:
         if pictures <= 0 or self._used + pictures <= self._limit:
             return None
-        return busy(
+        return self._busy(
             f"{self._used} pictures are in work or waiting and {self._limit} is the limit, so {pictures} "
-            "more cannot be taken; come back later",
-            min(_LONGEST_WAIT_S, math.ceil(self._used * self._seconds_each)),
+            "more cannot be taken; come back later"
         )
 
-    def take(self, pictures: int) -> None:
-        """Counts pictures in, or with a negative number out."""
-        if problem := self.problem(pictures):
-            raise problem
-        self._used += pictures
-        self._gauge.inc(pictures)
+    def _busy(self, text: str) -> Problem:
+        return busy(text, min(_LONGEST_WAIT_S, math.ceil(self._used * self._seconds_each)))
 
     def took(self, seconds: float, pictures: int) -> None:
         """Learns from each call of the network how long a client should stay away."""

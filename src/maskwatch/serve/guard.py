@@ -99,7 +99,7 @@ class Guard:
         """Here, since the way to the route costs as much again, and a flood is told nothing else."""
         if scope["path"] != _DETECT or scope.get("method") != "POST":
             return None
-        return self._service.capacity.problem(1)
+        return self._service.capacity.closed()
 
     def _token_problem(self, scope: Scope, headers: Headers) -> Problem | None:
         tokens, path = self._service.tokens, scope["path"]

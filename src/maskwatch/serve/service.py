@@ -51,7 +51,8 @@ class Service:
         self.shelf = Shelf(settings)
         self.tokens = Tokens(settings.token)
         self.metrics = Metrics()
-        self.capacity = Capacity(settings.limits.queue, self.metrics.queued)
+        door = settings.lanes + settings.limits.waiting
+        self.capacity = Capacity(settings.limits.queue, door, self.metrics.queued)
         self.networks = tuple(ipaddress.ip_network(network) for network in settings.url_networks)
         self.rates = Rates(settings.limits.rate)
         self.in_flight = 0

@@ -26,6 +26,8 @@ class Limits:
         max_bytes: of a request's body and of a stream's message.
         max_pixels: of a picture, read from its header before it is decoded.
         max_images: pictures in a request.
+        waiting: pictures of other requests that may wait when a request comes, beside one in each lane; in
+            each worker.
         queue: pictures in work or waiting, in each worker.
         timeout_s: for a request; its body has as long.
         max_streams: open WebSockets and watch streams, in each worker.
@@ -35,6 +37,7 @@ class Limits:
     max_bytes: int = 32 << 20
     max_pixels: int = 50_000_000
     max_images: int = 16
+    waiting: int = 1
     queue: int = 32
     timeout_s: float = 30.0
     max_streams: int = 16
@@ -44,6 +47,8 @@ class Limits:
         for name in ("max_bytes", "max_pixels", "max_images", "queue", "max_streams"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{_option(name)} {getattr(self, name)}: pass 1 or more")
+        if self.waiting < 0:
+            raise OptionError(f"--waiting {self.waiting}: pass 0 or more")
         if self.max_images > self.queue:
             raise OptionError(
                 f"--max-images {self.max_images} is more than --queue {self.queue}, so that a full request "

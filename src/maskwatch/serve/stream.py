@@ -128,7 +128,7 @@ class _Stream:
         service, wish = self._service, self._wish
         detector, limit, began = wish.model.detector, service.settings.limits.max_pixels, perf_counter()
         try:
-            with service.capacity.hold():
+            with service.capacity.hold_frame():
                 with service.metrics.timed("decode"):
                     canvas, place = await service.in_thread(prepare, detector, frame.data, "frame", limit)
                 found = wish.kept(await service.batcher(detector, canvas, place, wish.threshold))
