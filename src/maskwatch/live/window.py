@@ -15,7 +15,7 @@ from maskwatch.live.drawing import draw_people
 from maskwatch.live.watch import Look, Viewer
 from maskwatch.live.zones import Places
 
-_INSTEAD = "leave out --show, or store what is seen with --save-video"
+_INSTEAD = "see it in a browser with maskwatch serve --watch SOURCE, or store it with --save-video"
 _QUIT = frozenset([ord("q"), 27])
 
 
