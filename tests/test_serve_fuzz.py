@@ -241,7 +241,9 @@ async def run(app: Any, seed: int, count: int) -> Counter[tuple[str, int]]:
 
 
 def fuzz(model: Path, seed: int, count: int) -> None:
-    app = create_app(settings(model, {"max_pixels": MAX_PIXELS, "max_bytes": 1 << 20}))
+    # Nobody is turned away for being early: what is wrong shall be looked at.
+    limits = {"max_pixels": MAX_PIXELS, "max_bytes": 1 << 20, "waiting": TOGETHER}
+    app = create_app(settings(model, limits))
     measured = begin_peak()
     before = peak_mib()
     outcomes = asyncio.run(run(app, seed, count))

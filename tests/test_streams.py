@@ -111,7 +111,7 @@ def test_a_slow_consumer_gets_the_newest_frame(
         newest = capture.status().frames - 1
         taken.append(take(capture))
         assert taken[-1].index >= newest - 1  # one may have come that is not in the mailbox yet
-        assert sum(isinstance(one, Picture) for one in gc.get_objects()) <= 4  # no queue anywhere
+        assert sum(type(one) is Picture for one in gc.get_objects()) <= 4  # no queue anywhere
     for one, later in itertools.pairwise(taken):
         steps = later.index - one.index
         assert steps >= 9
