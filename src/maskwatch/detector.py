@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -181,6 +181,18 @@ class Detector:
             )
         named = {name: _unit(f"threshold of {name}", value) for name, value in threshold.items()}
         return tuple(named.get(name, old) for name, old in zip(self.class_names, defaults, strict=True))
+
+
+def only_classes(detections: sv.Detections, class_ids: Collection[int]) -> sv.Detections:
+    """Those detections that are of one of these classes, in their order."""
+    if detections.class_id is None:
+        return detections
+    wanted = np.isin(detections.class_id, list(class_ids))
+    if wanted.all():
+        return detections
+    kept = detections[wanted]
+    assert isinstance(kept, sv.Detections)
+    return kept
 
 
 def _unit(name: str, value: float) -> float:

@@ -52,6 +52,23 @@ def color_rgb(class_id: int) -> tuple[int, int, int]:
     return PALETTE_RGB[class_id % len(PALETTE_RGB)]
 
 
+def parse_class_numbers(text: str) -> float | dict[str, float]:
+    """`"0.5"` → one number for all classes, `"mask=0.6,no_mask=0.3"` → class name → number.
+
+    Raises:
+        ValueError: neither of these; says what to write.
+    """
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = [part.split("=") for part in text.split(",")]
+        return {name.strip(): float(value) for name, value in pairs}
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no number; write 0.5, or mask=0.6,no_mask=0.3 for single classes"
+        ) from None
+
+
 class ClassMap:
     """Maps the names that stand in annotations to class ids.
 

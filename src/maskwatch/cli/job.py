@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import supervision as sv
 
 from maskwatch.cli.drawn import DrawnVideo, Painter
 from maskwatch.cli.options import parse_names, parse_threshold, pick_model
 from maskwatch.cli.report import Report, VideoTally
-from maskwatch.detector import BATCH_SIZE, Detector
+from maskwatch.detector import BATCH_SIZE, Detector, only_classes
 from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
 from maskwatch.outputs import check_targets, make_folder, plan_targets
 from maskwatch.records import CsvWriter, JsonWriter, RecordWriter, Result, Writers, open_target
@@ -146,11 +145,7 @@ class Job:
         return DrawnVideo(self.painter, stack.enter_context(video_writer(self.targets[source], fps)))
 
     def _kept(self, detections: sv.Detections) -> sv.Detections:
-        if detections.class_id is None or len(self.class_ids) == len(self.detector.class_names):
-            return detections
-        kept = detections[np.isin(detections.class_id, list(self.class_ids))]
-        assert isinstance(kept, sv.Detections)
-        return kept
+        return only_classes(detections, self.class_ids)
 
     @contextlib.contextmanager
     def _writers(self) -> Iterator[Writers]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from maskwatch.errors import OptionError
+from maskwatch.labels import parse_class_numbers
 
 
 def parse_threshold(text: str | None) -> float | dict[str, float] | None:
@@ -14,14 +15,9 @@ def parse_threshold(text: str | None) -> float | dict[str, float] | None:
     if text is None:
         return None
     try:
-        if "=" not in text:
-            return float(text)
-        pairs = [part.split("=") for part in text.split(",")]
-        return {name.strip(): float(value) for name, value in pairs}
-    except ValueError:
-        raise OptionError(
-            f"--threshold {text!r} is no number; write 0.5, or mask=0.6,no_mask=0.3 for single classes"
-        ) from None
+        return parse_class_numbers(text)
+    except ValueError as error:
+        raise OptionError(f"--threshold {error}") from None
 
 
 def parse_names(text: str | None) -> tuple[str, ...] | None:

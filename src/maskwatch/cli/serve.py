@@ -131,10 +131,11 @@ def serve(
         "max_streams": max_streams,
         "rate": rate,
     }
+    models, thresholds = _models(model, size), parse_threshold(threshold)
     settings = _settings(
         limits,
-        models=_models(model, size),
-        threshold=parse_threshold(threshold),
+        models=models,
+        threshold=thresholds,
         host=host,
         port=port,
         workers=workers,
@@ -148,8 +149,8 @@ def serve(
         drain_s=drain,
         watch=_plan(
             watch or [],
-            model=_models(model, size)[0] if model or size else LIVE_MODEL,
-            threshold=parse_threshold(threshold),
+            model=models[0] if model or size else LIVE_MODEL,
+            threshold=thresholds,
             threads=threads,
             fps=watch_fps,
             zones=zones,

@@ -132,10 +132,7 @@ def run_watch(plan: WatchPlan) -> bool:
     with contextlib.ExitStack() as stack:
         trouble = partial(_print_trouble, Console(stderr=True, highlight=False))
         delivery = stack.enter_context(open_delivery(plan.sinks, on_trouble=trouble))
-        run_parts = _Run(
-            plan, parts.captures, parts.finder, parts.people, parts.places, parts.run, delivery, trouble
-        )
-        return run_parts.go(stack)
+        return _Run(plan, parts, delivery, trouble).go(stack)
 
 
 @dataclass(frozen=True)
@@ -143,24 +140,20 @@ class _Run:
     """The parts of one run, and how they hang together."""
 
     plan: WatchPlan
-    captures: list[Capture]
-    finder: FaceFinder
-    people: Mapping[str, People]
-    places: Mapping[str, Places]
-    run: str
+    parts: Parts
     delivery: Delivery
     trouble: Trouble
 
     def go(self, stack: contextlib.ExitStack) -> bool:
-        classes = self.finder.metadata.classes
+        parts, classes = self.parts, self.parts.finder.metadata.classes
         totals = Totals(classes)
         viewers: list[Viewer] = [totals]
         pictures = self._pictures()
         watch = Watch(
-            self.captures,
-            self.finder,
-            self.people,
-            self.run,
+            parts.captures,
+            parts.finder,
+            parts.people,
+            parts.run,
             Outlets(
                 put=self.delivery.put,
                 viewers=viewers,  # still filled below: some viewers need the watch
@@ -171,10 +164,10 @@ class _Run:
         if pictures is not None:
             viewers.append(pictures)
         if self.plan.save_video is not None:
-            recording = Recording(self._recorders(self.plan.save_video), self.places, classes, self.trouble)
+            recording = Recording(self._recorders(self.plan.save_video), parts.places, classes, self.trouble)
             viewers.append(stack.enter_context(recording))
         if self.plan.show:
-            viewers.append(stack.enter_context(Window(classes, self.places, watch.stop)))
+            viewers.append(stack.enter_context(Window(classes, parts.places, watch.stop)))
         screen = self._screen(watch)
         viewers.append(screen)
         with self._sweeping(), _stopping(watch.stop), screen:
@@ -189,7 +182,7 @@ class _Run:
             return JsonLines(sys.stdout)
         if not sys.stdout.isatty():
             return PlainLines(sys.stdout)
-        classes = self.finder.metadata.classes
+        classes = self.parts.finder.metadata.classes
         alerting = self.plan.people.alerting(classes)
         return Screen(watch.status, self.delivery.status, classes, alerting)
 
@@ -204,13 +197,13 @@ class _Run:
             name: Recorder(
                 target, self.plan.fps or _RECORDED_FPS, keep_faces=self.plan.keep_faces, part_s=part_s
             )
-            for name, target in _video_paths(path, list(self.people)).items()
+            for name, target in _video_paths(path, list(self.parts.people)).items()
         }
 
     def _sweeping(self) -> contextlib.AbstractContextManager[None]:
         if self.plan.retain_days is None:
             return contextlib.nullcontext()
-        kept = _kept(self.plan, list(self.people))
+        kept = _kept(self.plan, list(self.parts.people))
         retention = Retention(self.plan.retain_days, kept, [self.delivery.delete_before])
         return _sweeping(retention, self.trouble)
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import supervision as sv
 
+from maskwatch.detector import only_classes
+from maskwatch.labels import parse_class_numbers
 from maskwatch.serve.problem import Problem
 from maskwatch.serve.shelf import Model, Shelf
 
@@ -49,25 +50,16 @@ class Wish:
 
     def kept(self, detections: sv.Detections) -> sv.Detections:
         """Those of the classes that are told."""
-        if detections.class_id is None or len(self.class_ids) == len(self.model.detector.class_names):
-            return detections
-        kept = detections[np.isin(detections.class_id, list(self.class_ids))]
-        assert isinstance(kept, sv.Detections)
-        return kept
+        return only_classes(detections, self.class_ids)
 
 
 def _numbers(text: str | None) -> Any:
     if text is None:
         return None
     try:
-        if "=" not in text:
-            return float(text)
-        pairs = [part.split("=") for part in text.split(",")]
-        return {name.strip(): float(value) for name, value in pairs}
-    except ValueError:
-        raise Problem(
-            422, f"threshold {text!r} is no number; write 0.5, or mask=0.6,no_mask=0.3 for single classes"
-        ) from None
+        return parse_class_numbers(text)
+    except ValueError as error:
+        raise Problem(422, f"threshold {error}") from None
 
 
 def _thresholds(model: Model, wanted: Any) -> dict[str, float]:
