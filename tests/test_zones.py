@@ -13,6 +13,7 @@ from live_scenes import face
 from maskwatch.cli.app import app
 from maskwatch.errors import MaskwatchError, OptionError, SourceError
 from maskwatch.images import read_image
+from maskwatch.live.drawing import corners, draw_places
 from maskwatch.live.zones import Line, Places, Whereabouts, Zone
 from maskwatch.live.zones_file import check_sources, read_places
 from maskwatch.live.zones_sheet import draw_sheet
@@ -234,6 +235,21 @@ def test_a_sheet_shows_grid_zone_and_line() -> None:
     assert (sheet[420, 240] != plain[420, 240]).any(), "the arrow, below a line from left to right"
     assert (sheet[390, 240] == plain[390, 240]).all(), "none above it"
     assert draw_sheet(image[:108, :192], Places()).shape == (540, 960, 3), "a small picture is enlarged"
+
+
+def test_a_share_is_the_same_pixel_wherever_it_is_drawn() -> None:
+    """Half of 200 is where the pixel 100 begins, as on the grid; the far edge is in the last pixel."""
+    image = np.zeros((100, 200, 3), np.uint8)
+    assert corners(((0.0, 0.0), (0.5, 0.25), (1.0, 1.0)), image).tolist() == [[0, 0], [100, 25], [199, 99]]
+    assert corners(((0.0, 0.5),), np.zeros((1080, 1920, 3), np.uint8)).tolist() == [[0, 540]]
+    door = Places((DOOR,))
+    drawn = draw_places(image, door)
+    assert (drawn[50, [100, 199]] > 220).all()
+    assert not drawn[50, [97, 103, 196]].any()
+    wide = np.zeros((480, 960, 3), np.uint8)  # so large that a sheet does not enlarge it
+    sheet = draw_sheet(wide, door)
+    assert (sheet[300, [480, 959]] > 220).all(), "the same line, above the coloured band"
+    assert (draw_places(wide, door)[300, [480, 959]] > 220).all()
 
 
 def test_the_command_begins_a_file_and_draws_it(tmp_path: Path) -> None:

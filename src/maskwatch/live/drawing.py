@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import supervision as sv
 
 from maskwatch.images import UInt8Array
@@ -15,8 +16,8 @@ from maskwatch.live.zones import Places, Shares
 from maskwatch.render import draw
 
 _UNDECIDED = "undecided"
-_PLACES_RGB = (255, 255, 255)
-_EDGE_RGB = (0, 0, 0)
+_CONTOUR = (((0, 0, 0), 3), ((255, 255, 255), 1))
+"""Colours and widths, one over the other: white with a black edge is seen on anything."""
 
 
 def draw_people(
@@ -42,15 +43,15 @@ def draw_places(image_rgb: UInt8Array, places: Places) -> UInt8Array:
     """Draws zones as outlines and lines with an arrow in the direction of `in` into a copy."""
     canvas = image_rgb.copy()
     for zone in places.zones:
-        _draw_line(canvas, zone.points, closed=True)
+        _draw_contour(canvas, zone.points, closed=True)
     for line in places.lines:
-        _draw_line(canvas, line.points, closed=False)
-        (x1, y1), (x2, y2) = (_pixel(point, canvas) for point in line.points)
+        _draw_contour(canvas, line.points, closed=False)
+        (x1, y1), (x2, y2) = corners(line.points, canvas)
         middle = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
         # The right of who looks along the line, with y pointing down.
         normal = np.array([y1 - y2, x2 - x1]) / max(1.0, float(np.hypot(x2 - x1, y2 - y1)))
         end = middle + normal * 0.06 * min(canvas.shape[:2])
-        for color, width in ((_EDGE_RGB, 3), (_PLACES_RGB, 1)):
+        for color, width in _CONTOUR:
             cv2.arrowedLine(
                 canvas, tuple(middle.round().astype(int)), tuple(end.round().astype(int)), color, width,
                 cv2.LINE_AA, tipLength=0.4,
@@ -58,12 +59,24 @@ def draw_places(image_rgb: UInt8Array, places: Places) -> UInt8Array:
     return canvas
 
 
-def _draw_line(canvas: UInt8Array, points: Shares, *, closed: bool) -> None:
-    corners = np.array([_pixel(point, canvas) for point in points], np.int32)
-    for color, width in ((_EDGE_RGB, 3), (_PLACES_RGB, 1)):
-        cv2.polylines(canvas, [corners], closed, color, width, cv2.LINE_AA)
+def outline(
+    canvas: UInt8Array, points: Shares, color: tuple[int, int, int], width: int, *, closed: bool
+) -> None:
+    """Draws a zone's or line's course, `width` pixels wide, into a picture (H, W, 3) itself."""
+    cv2.polylines(canvas, [corners(points, canvas)], closed, color, width, cv2.LINE_AA)
 
 
-def _pixel(point: tuple[float, float], canvas: UInt8Array) -> tuple[int, int]:
-    height, width = canvas.shape[:2]
-    return round(point[0] * (width - 1)), round(point[1] * (height - 1))
+def corners(points: Shares, image: UInt8Array) -> npt.NDArray[np.int32]:
+    """Shares of a picture (H, W, ...) → pixels in it, (N, 2) as x, y.
+
+    A share counts from edge to edge, as where people stand is measured against zones: half of 4 pixels is
+    where the third begins. What lies on the far edge is drawn in the last pixel, or nobody would see it.
+    """
+    size_wh = np.array(image.shape[1::-1])
+    pixels = (np.array(points) * size_wh).round()  # (N, 2)
+    return np.asarray(np.minimum(pixels, size_wh - 1), np.int32)
+
+
+def _draw_contour(canvas: UInt8Array, points: Shares, *, closed: bool) -> None:
+    for color, width in _CONTOUR:
+        outline(canvas, points, color, width, closed=closed)

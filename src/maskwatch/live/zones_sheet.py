@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from maskwatch.images import UInt8Array
 from maskwatch.labels import color_rgb
-from maskwatch.live.drawing import draw_places
-from maskwatch.live.zones import Places, Shares, Zone
+from maskwatch.live.drawing import corners, draw_places, outline
+from maskwatch.live.zones import Places, Zone
 from maskwatch.render import text_rgb
 
 _STEPS = 10
@@ -27,10 +26,12 @@ def draw_sheet(image_rgb: UInt8Array, places: Places) -> UInt8Array:
         size = round(image_rgb.shape[1] * factor), round(image_rgb.shape[0] * factor)
         canvas = np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     canvas = _with_grid(canvas)
+    band = max(5, canvas.shape[1] // 160)
     for index, zone in enumerate(places.zones):
         canvas = _tinted(canvas, zone, _zone_rgb(index))
+        outline(canvas, zone.points, _zone_rgb(index), band, closed=True)
     for line in places.lines:
-        canvas = _outlined(canvas, line.points, _LINE_RGB, closed=False)
+        outline(canvas, line.points, _LINE_RGB, band, closed=False)
     picture = Image.fromarray(draw_places(canvas, places))
     _draw_scale(picture)
     _draw_names(picture, places)
@@ -42,21 +43,10 @@ def _zone_rgb(index: int) -> tuple[int, int, int]:
 
 
 def _tinted(canvas: UInt8Array, zone: Zone, color: tuple[int, int, int]) -> UInt8Array:
-    height, width = canvas.shape[:2]
-    inside = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(inside, [_corners(zone.points, canvas)], 1)
+    inside = np.zeros(canvas.shape[:2], np.uint8)
+    cv2.fillPoly(inside, [corners(zone.points, canvas)], 1)
     tinted = canvas * (1 - _TINT) + np.array(color) * _TINT
-    canvas = np.where(inside[..., None] > 0, tinted.round(), canvas).astype(np.uint8)
-    return _outlined(canvas, zone.points, color, closed=True)
-
-
-def _outlined(canvas: UInt8Array, points: Shares, color: tuple[int, int, int], *, closed: bool) -> UInt8Array:
-    wide = max(5, canvas.shape[1] // 160)
-    return np.asarray(cv2.polylines(canvas.copy(), [_corners(points, canvas)], closed, color, wide), np.uint8)
-
-
-def _corners(points: Shares, canvas: UInt8Array) -> npt.NDArray[np.int32]:
-    return (np.array(points) * (canvas.shape[1], canvas.shape[0])).round().astype(np.int32)
+    return np.where(inside[..., None] > 0, tinted.round(), canvas).astype(np.uint8)
 
 
 def _with_grid(canvas: UInt8Array) -> UInt8Array:
