@@ -8,6 +8,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import supervision as sv
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
@@ -26,11 +28,17 @@ from maskwatch.cli.app import main
 from maskwatch.errors import OptionError
 from maskwatch.live.alerts import AlertSettings
 from maskwatch.live.capture_settings import CaptureSettings
+from maskwatch.live.faces import Faces
+from maskwatch.live.frame import LiveFrame
 from maskwatch.live.people_settings import PeopleSettings
 from maskwatch.live.plan import WatchPlan
+from maskwatch.live.scene import Scene
 from maskwatch.live.sinks.settings import SinkSettings
+from maskwatch.live.watch import Look
+from maskwatch.live.zones import Places
 from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import ServeSettings
+from maskwatch.serve.views import Views
 from serving import LONG_S, settings
 
 FACE = slice(64, 128)
@@ -194,6 +202,29 @@ def test_no_such_source(watched: Site) -> None:
 def test_its_description_has_it(watched: Site) -> None:
     paths = watched.json("/openapi.json")["paths"]
     assert {"/v1/watch", "/v1/watch/events", "/v1/watch/{source}.mjpg"} <= paths.keys()
+
+
+def test_a_face_that_was_missed_is_hidden_until_the_frames_have_another_size() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    face = np.array([[64, 64, 128, 128]], np.float32)
+    views = Views({"door": Places()}, ["no_mask"], keep_faces=False)
+    shown = []
+    for index, (image_rgb, boxes_xyxy) in enumerate(
+        [(image, face), (image, face[:0]), (image[:, :200], face[:0])]
+    ):
+        views.look(looked_at(image_rgb, index, boxes_xyxy))
+        view = views.newest("door")
+        assert view is not None
+        shown.append(np.asarray(Image.open(io.BytesIO(view.jpeg())))[INSIDE, INSIDE].astype(float).std())
+    found, missed, other_size = shown
+    assert max(found, missed) < 25 < 40 < other_size
+
+
+def looked_at(image_rgb: np.ndarray, index: int, boxes_xyxy: np.ndarray) -> Look:
+    frame = LiveFrame("door", index, index / 10, datetime.now().astimezone(), 0.0, image_rgb)
+    count = len(boxes_xyxy)
+    faces = Faces(boxes_xyxy, np.ones((count, 1), np.float32), np.ones(count, bool))
+    return Look(frame, faces, Scene((), (), sv.Detections.empty(), np.full(count, -1)), 0.0)
 
 
 def test_streams_end_when_the_service_stops(tiny_model: Path, camera: HttpCamera, tmp_path: Path) -> None:

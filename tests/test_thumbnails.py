@@ -90,6 +90,20 @@ def test_sources_are_kept_apart(tmp_path: Path, noise: np.ndarray) -> None:
     assert contrast(image[:50]) > 40
 
 
+def test_where_a_face_was_in_frames_of_another_size_says_nothing(tmp_path: Path, noise: np.ndarray) -> None:
+    """A camera that is set anew shows something else at 300, 100; within one size it is remembered."""
+    thumbnails, whole = Thumbnails(tmp_path), {"box_xyxy": None}
+    small = noise[:360, :480]
+    for index in range(3):
+        thumbnails.look(live(noise, index), [FACE])
+    other = read_image(thumbnails.store(alert(id="a", **whole), live(small, 3), [[60, 40, 100, 90]]))
+    assert contrast(other[110:140, 310:330]) > 40
+    missed = read_image(thumbnails.store(alert(id="b", **whole), live(small, 4), NOBODY))
+    assert contrast(missed[50:80, 70:90]) < 30 < 40 < contrast(missed[110:140, 310:330])
+    again = read_image(thumbnails.store(alert(id="c", **whole), live(noise[:, :480], 5), NOBODY))
+    assert contrast(again[50:80, 70:90]) > 40
+
+
 @pytest.mark.parametrize(
     ("event", "name"),
     [

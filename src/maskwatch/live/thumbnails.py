@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 
@@ -12,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from maskwatch.blur import blur
-from maskwatch.cover import Boxes, Cover
+from maskwatch.cover import Boxes
 from maskwatch.images import UInt8Array
 from maskwatch.live.events import Event
 from maskwatch.live.frame import LiveFrame
+from maskwatch.live.hiding import Hiding
 from maskwatch.live.recorder import STAMP
 from maskwatch.outputs import keep_from_others, make_folder
 from maskwatch.render import save_picture
@@ -35,13 +35,6 @@ Example: 20250131T080000Z_door_t12_3f2a9c01.jpg
 """
 
 
-@dataclass(frozen=True, eq=False)
-class _Sight:
-    cover: Cover[int]
-    index: int  # of the frame that was looked at last
-    boxes_xyxy: Boxes
-
-
 class Thumbnails:
     """Stores pictures of alerts in a folder, as JPEG without any metadata.
 
@@ -59,7 +52,7 @@ class Thumbnails:
     def __init__(self, folder: Path, *, keep_faces: bool = False) -> None:
         make_folder(folder)
         self._folder, self._keep_faces = folder, keep_faces
-        self._sights: dict[str, _Sight] = {}
+        self._hiding = Hiding()
 
     def look(
         self,
@@ -69,19 +62,8 @@ class Thumbnails:
         *,
         sure: npt.ArrayLike | None = None,
     ) -> None:
-        """Remembers where the faces of a frame are: all that were found, the unsure ones too.
-
-        Args:
-            frame: the newest of its source.
-            boxes_xyxy: (N, 4).
-            track_ids, sure: (N,), as in `Cover.add`.
-        """
-        sight = self._sights.get(frame.source)
-        if sight is not None and sight.index == frame.index:
-            return  # `store` was first
-        cover: Cover[int] = Cover(max_waiting=0) if sight is None else sight.cover
-        ((_, hidden_xyxy),) = cover.add(frame.index, frame.time_s, boxes_xyxy, track_ids, sure=sure)
-        self._sights[frame.source] = _Sight(cover, frame.index, hidden_xyxy)
+        """Remembers where the faces of a frame are; all as in `Hiding.look`."""
+        self._hiding.look(frame, boxes_xyxy, track_ids, sure=sure)
 
     def store(
         self,
@@ -93,11 +75,11 @@ class Thumbnails:
         sure: npt.ArrayLike | None = None,
     ) -> Path:
         """Stores the picture of an event in a frame, its faces as in `look`; gives the path of the file."""
-        self.look(frame, boxes_xyxy, track_ids, sure=sure)
+        hidden_xyxy = self._hiding.look(frame, boxes_xyxy, track_ids, sure=sure)
         image_rgb = frame.image_rgb
         own = np.zeros((0, 4)) if event.box_xyxy is None else np.array([event.box_xyxy], np.float64)
         if not self._keep_faces:
-            image_rgb = blur(image_rgb, np.concatenate([self._sights[frame.source].boxes_xyxy, own]))
+            image_rgb = blur(image_rgb, np.concatenate([hidden_xyxy, own]))
         path = self._folder / _name(event)
         save_picture(_cut(image_rgb, own), path)
         keep_from_others(path)

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from maskwatch.blur import blur
-from maskwatch.cover import Boxes, Cover
+from maskwatch.cover import Boxes
 from maskwatch.live.drawing import draw_people
 from maskwatch.live.events import Event
 from maskwatch.live.frame import LiveFrame
+from maskwatch.live.hiding import Hiding
 from maskwatch.live.people import Person
 from maskwatch.live.watch import Look, Viewer
 from maskwatch.live.zones import Places
@@ -87,11 +88,7 @@ class Views(Viewer):
     def __init__(self, places: Mapping[str, Places], class_names: Sequence[str], *, keep_faces: bool) -> None:
         self.news = News()
         self._places, self._names = places, class_names
-        # At once, as a thumbnail is: a face that was missed is covered where it was found before.
-        self._covers: dict[str, Cover[None]] = {}
-        if not keep_faces:
-            self._covers = {source: Cover(max_waiting=0) for source in places}
-        self._sizes: dict[str, tuple[int, int]] = {}
+        self._hiding = None if keep_faces else Hiding()
         self._newest: dict[str, View] = {}
         self._gone: dict[str, Counter[str]] = {source: Counter() for source in places}
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
@@ -138,14 +135,7 @@ class Views(Viewer):
         return total if event_id is None else total - len(events)
 
     def _hidden(self, look: Look) -> Boxes | None:
-        frame, faces = look.frame, look.faces
-        if frame.source not in self._covers:
+        if self._hiding is None:
             return None
-        size = frame.image_rgb.shape[1], frame.image_rgb.shape[0]
-        if self._sizes.setdefault(frame.source, size) != size:  # boxes of another size say nothing
-            self._covers[frame.source], self._sizes[frame.source] = Cover(max_waiting=0), size
-        cover = self._covers[frame.source]
-        ((_, hidden_xyxy),) = cover.add(
-            None, frame.time_s, faces.boxes_xyxy, look.scene.tracks, sure=faces.counts
-        )
-        return hidden_xyxy
+        faces = look.faces
+        return self._hiding.look(look.frame, faces.boxes_xyxy, look.scene.tracks, sure=faces.counts)
