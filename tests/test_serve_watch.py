@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import io
 import json
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -21,7 +22,9 @@ from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 pytest.importorskip("trackers", reason="needs the extra 'live'")
+pytest.importorskip("paho.mqtt", reason="needs the extra 'live'")
 
+from broker import Listener, Mosquitto, needs_broker
 from camera_servers import HttpCamera, begin_mjpeg, send_picture
 from drawn_events import wait_until
 from maskwatch.cli.app import main
@@ -34,12 +37,14 @@ from maskwatch.live.people_settings import PeopleSettings
 from maskwatch.live.plan import WatchPlan
 from maskwatch.live.scene import Scene
 from maskwatch.live.sinks.settings import SinkSettings
+from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.watch import Look
 from maskwatch.live.zones import Places
 from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import ServeSettings
 from maskwatch.serve.views import Views
-from serving import LONG_S, settings
+from receiver import SECRET, Receiver, signature_is_right
+from serving import LONG_S, command, settings
 
 FACE = slice(64, 128)
 INSIDE = slice(80, 112)
@@ -243,6 +248,59 @@ def test_streams_end_when_the_service_stops(tiny_model: Path, camera: HttpCamera
         assert "event: alert" in told
     stored = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [one["reason"] for one in stored if one["kind"] == "alert_end"] == ["stopped"]
+
+
+def test_events_go_where_the_command_sends_them(
+    tiny_model: Path, camera: HttpCamera, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To all that are named at once; the webhook has only the kinds that it was to get, signed."""
+    monkeypatch.setenv("MASKWATCH_WEBHOOK_SECRET", SECRET)
+    told = tmp_path / "told.json"
+    with Receiver() as receiver:
+        options = [
+            "--watch", f"door={camera.url}",
+            "--events", str(tmp_path / "e.jsonl"), "--db", str(tmp_path / "e.sqlite"),
+            "--webhook", receiver.url, "--outboxes", str(tmp_path / "waiting"),
+            "--send", "webhook=alert,alert_end", "--shell", f"cat > {shlex.quote(str(told))}",
+        ]  # fmt: skip
+        with command(tiny_model, *options) as running:
+            wait_until(lambda: receiver.requests and told.is_file() and told.read_text(), "alert", LONG_S)
+            assert running.stop() == 0
+            assert running.process.stderr is not None
+            assert running.process.stderr.read() == ""
+    records = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text("utf-8").splitlines()]
+    assert {"source", "alert", "alert_end"} <= {record["kind"] for record in records}
+    with EventStore(tmp_path / "e.sqlite") as store:
+        assert sorted(record["id"] for record in store.records()) == sorted(one["id"] for one in records)
+    alerts = [record for record in records if record["kind"] in ("alert", "alert_end")]
+    assert [request.record for request in receiver.requests] == alerts
+    assert [record["kind"] for record in alerts] == ["alert", "alert_end"]
+    assert alerts[1]["reason"] == "stopped"
+    assert json.loads(told.read_text("utf-8")) == alerts[0]
+    assert all(signature_is_right(one, b"0123456789abcdef0123456789abcdef") for one in receiver.requests)
+    assert len([*(tmp_path / "waiting").glob("*.sqlite")]) == 1
+
+
+@needs_broker
+def test_home_assistant_learns_of_what_a_service_watches(
+    tiny_model: Path, camera: HttpCamera, tmp_path: Path
+) -> None:
+    broker = Mosquitto(tmp_path)
+    try:
+        listener = Listener(broker.port)
+        try:
+            options = ["--mqtt", f"mqtt://127.0.0.1:{broker.port}/home", "--outboxes", str(tmp_path)]
+            with command(tiny_model, "--watch", f"door={camera.url}", *options) as running:
+                alerts = lambda: [one for one in listener.of("home/events") if one["kind"] == "alert"]  # noqa: E731
+                wait_until(alerts, "alert", LONG_S)
+                assert running.stop() == 0
+            wait_until(lambda: listener.of("home/status") == ["online", "offline"], "the end", LONG_S)
+        finally:
+            listener.close()
+    finally:
+        broker.kill()
+    assert [(one["source"], one["state"]) for one in alerts()] == [("door", "no_mask")]
+    assert any(topic.startswith("homeassistant/") for topic, _, _ in listener.messages)
 
 
 def test_a_file_that_cannot_be_watched(

@@ -22,6 +22,7 @@ from maskwatch.cli.evaluate import evaluate
 from maskwatch.cli.events import events_app
 from maskwatch.cli.export import export
 from maskwatch.cli.models import models
+from maskwatch.cli.panels import PanelCommand
 from maskwatch.cli.serve import serve
 from maskwatch.cli.train import train
 from maskwatch.cli.watch import watch
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain lines, the same on a terminal and in a log
 )
 for verb in (detect, watch, serve, zones, train, evaluate, diagnose, export, models):
-    app.command()(verb)
+    app.command(cls=PanelCommand)(verb)
 app.add_typer(data_app)
 app.add_typer(events_app)
 

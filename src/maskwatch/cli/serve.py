@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskwatch.cli.event_options import EventOptions, with_event_options
 from maskwatch.cli.options import parse_threshold, pick_model
 from maskwatch.cli.watch import LIVE_MODEL
 from maskwatch.errors import MissingExtraError, OptionError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from maskwatch.serve.settings import ServeSettings
 
 TOKEN_VARIABLE = "MASKWATCH_TOKEN"
+
+_WATCHING = "Watching"
 
 Host = Annotated[
     str, typer.Option(metavar="ADDRESS", help="Where to listen; all but this machine needs a token.")
@@ -69,21 +72,30 @@ Drain = Annotated[
 ]
 WatchSources = Annotated[
     list[str] | None,
-    typer.Option("--watch", metavar="SOURCE", help="Watch this beside, as `maskwatch watch`; several times."),
+    typer.Option(
+        "--watch",
+        metavar="SOURCE",
+        rich_help_panel=_WATCHING,
+        help="Watch this beside, as `maskwatch watch`; several times.",
+    ),
 ]
 WatchFps = Annotated[
-    float | None, typer.Option(metavar="N", help="At most so many frames a second of each watched source.")
+    float | None,
+    typer.Option(
+        metavar="N", rich_help_panel=_WATCHING, help="At most so many frames a second of each source."
+    ),
 ]
-Zones = Annotated[Path | None, typer.Option(metavar="FILE", help="Zones and lines of what is watched.")]
-Events = Annotated[
-    Path | None, typer.Option("--events", metavar="FILE", help="Append events of watching to this file.")
+Zones = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", rich_help_panel=_WATCHING, help="Zones and lines, see `maskwatch zones`."),
 ]
-Database = Annotated[
-    Path | None, typer.Option("--db", metavar="FILE", help="Store events of watching in SQLite.")
+KeepFaces = Annotated[
+    bool,
+    typer.Option("--keep-faces", rich_help_panel=_WATCHING, help="Do not blur faces in what is shown of it."),
 ]
-KeepFaces = Annotated[bool, typer.Option("--keep-faces", help="Do not blur faces in what is watched.")]
 
 
+@with_event_options
 def serve(
     host: Host = "127.0.0.1",
     port: Port = 8765,
@@ -110,9 +122,9 @@ def serve(
     watch: WatchSources = None,
     watch_fps: WatchFps = None,
     zones: Zones = None,
-    events: Events = None,
-    db: Database = None,
     keep_faces: KeepFaces = False,
+    *,
+    sinks: EventOptions,
 ) -> None:
     """Serve the detector over HTTP, with a page to try it.
 
@@ -154,7 +166,7 @@ def serve(
             threads=threads,
             fps=watch_fps,
             zones=zones,
-            sinks={"events": events, "db": db},
+            sinks=sinks,
         ),
         keep_faces=keep_faces,
     )
@@ -175,21 +187,24 @@ def _settings(limits: dict[str, Any], **rest: Any) -> ServeSettings:
     return ServeSettings(limits=Limits(**given), **rest)
 
 
-def _plan(sources: list[str], *, sinks: dict[str, Any], **rest: Any) -> WatchPlan | None:
+def _plan(sources: list[str], *, sinks: EventOptions, **rest: Any) -> WatchPlan | None:
     if not sources:
-        for option, value in {"zones": rest["zones"], "watch-fps": rest["fps"], **sinks}.items():
-            if value is not None:
-                raise OptionError(f"--{option} {value} is about what is watched; add --watch SOURCE")
+        options = {"zones": rest["zones"], "watch-fps": rest["fps"]}
+        given = [f"--{name} {value}" for name, value in options.items() if value is not None]
+        given += sinks.given()
+        if given:
+            raise OptionError(f"{given[0]} is about what is watched; add --watch SOURCE")
         return None
     try:
         from maskwatch.live.capture_settings import CaptureSettings
         from maskwatch.live.plan import WatchPlan
-        from maskwatch.live.sinks.settings import SinkSettings
+
+        sink_settings = sinks.settings()
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"--watch (module {error.name})", "live") from None
     # A file plays at its own pace: somebody looks.
     capture = CaptureSettings(pace=True)
-    return WatchPlan(sources=tuple(sources), capture=capture, sinks=SinkSettings(**sinks), **rest)
+    return WatchPlan(sources=tuple(sources), capture=capture, sinks=sink_settings, **rest)
 
 
 def _models(names: list[str] | None, size: int | None) -> tuple[str, ...]:

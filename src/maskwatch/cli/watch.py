@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskwatch.cli.event_options import EventOptions, with_event_options
 from maskwatch.cli.options import parse_names, parse_threshold, pick_model
 from maskwatch.errors import MissingExtraError
 
@@ -43,35 +44,6 @@ Alert = Annotated[
     str | None,
     typer.Option(metavar="CLASSES", help="States that are alerts. Default: no_mask,mask_incorrect."),
 ]
-Events = Annotated[
-    Path | None, typer.Option("--events", metavar="FILE", help="Append events to a JSON Lines file.")
-]
-Database = Annotated[
-    Path | None, typer.Option("--db", metavar="FILE", help="Store events in SQLite, for `maskwatch events`.")
-]
-Webhook = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="Send events by HTTP; secret in MASKWATCH_WEBHOOK_SECRET."),
-]
-Mqtt = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="mqtt://user@host/prefix; password in MASKWATCH_MQTT_PASSWORD."),
-]
-Outboxes = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Where events wait for a webhook or a broker that is away."),
-]
-Notify = Annotated[bool, typer.Option("--notify", help="A desktop notification for each alert.")]
-Sound = Annotated[bool, typer.Option("--sound", help="A sound for each alert.")]
-Shell = Annotated[
-    str | None, typer.Option(metavar="COMMAND", help="Run for each alert, with its JSON on standard input.")
-]
-Send = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="SINK=KINDS", help="Which events a sink gets, e.g. notify=alert,crossing or mqtt=all."
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print events as JSON Lines, nothing else.")]
 Show = Annotated[bool, typer.Option("--show", help="Open a window; q closes it.")]
 SaveVideo = Annotated[
@@ -99,6 +71,7 @@ Threads = Annotated[
 ]
 
 
+@with_event_options
 def watch(
     sources: Sources,
     fps: Fps = None,
@@ -108,15 +81,8 @@ def watch(
     dwell: Dwell = None,
     cooldown: Cooldown = None,
     alert: Alert = None,
-    events: Events = None,
-    db: Database = None,
-    webhook: Webhook = None,
-    mqtt: Mqtt = None,
-    outboxes: Outboxes = None,
-    notify: Notify = False,
-    sound: Sound = False,
-    shell: Shell = None,
-    send: Send = None,
+    *,
+    sinks: EventOptions,
     json_lines: Json = False,
     show: Show = False,
     save_video: SaveVideo = None,
@@ -145,17 +111,7 @@ def watch(
         alerts={"dwell_s": dwell, "cooldown_s": cooldown},
         alert_classes=parse_names(alert),
         zones=zones,
-        sinks={
-            "events": events,
-            "db": db,
-            "webhook": webhook,
-            "mqtt": mqtt,
-            "outboxes": outboxes,
-            "notify": notify,
-            "sound": sound,
-            "shell": shell,
-        },
-        send=send or [],
+        sinks=sinks,
         save_video=save_video,
         thumbnails=thumbnails,
         keep_faces=keep_faces,
@@ -174,8 +130,7 @@ def _plan(
     capture: dict[str, Any],
     alerts: dict[str, float | None],
     alert_classes: tuple[str, ...] | None,
-    sinks: dict[str, Any],
-    send: list[str],
+    sinks: EventOptions,
     **rest: Any,
 ) -> WatchPlan:
     try:
@@ -183,13 +138,14 @@ def _plan(
         from maskwatch.live.capture import CaptureSettings
         from maskwatch.live.people_settings import PeopleSettings
         from maskwatch.live.plan import WatchPlan
-        from maskwatch.live.sinks.settings import SinkSettings, parse_kinds
+
+        sink_settings = sinks.settings()
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"maskwatch watch (module {error.name})", "live") from None
     given = {name: value for name, value in alerts.items() if value is not None}
     return WatchPlan(
         capture=CaptureSettings(**capture),
         people=PeopleSettings(alerts=AlertSettings(**given), alert_classes=alert_classes),
-        sinks=SinkSettings(**sinks, kinds=parse_kinds(send)),
+        sinks=sink_settings,
         **rest,
     )
