@@ -57,7 +57,8 @@ def scores(
     if not (last.exists() and load_checkpoint(last).step >= entry.recipe.steps):
         train(training, test, entry.recipe, output, start=start, resume=last.exists())
     minutes = (time.monotonic() - began) / 60
-    stats = coco_evaluate(test, predict(TorchDetector.load(last), test)).stats
+    detector = TorchDetector.load(last, class_agnostic=False)  # as `maskwatch evaluate` measures
+    stats = coco_evaluate(test, predict(detector, test)).stats
     return {name: stats[name] for name in SCORES}, minutes
 
 

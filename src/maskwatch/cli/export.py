@@ -68,7 +68,7 @@ def export(
 
     _check(out, threshold, tune, force)
     loaded = load_checkpoint(checkpoint)
-    detector = TorchDetector.of(loaded, parse_size(size), two_scales=two_scales)
+    detector = TorchDetector.of(loaded, parse_size(size), class_agnostic=True, two_scales=two_scales)
     photographs = photographs_at(verify_on) if verify_on is not None else own_photographs()
     thresholds = _thresholds(threshold, loaded.class_names)
     if tune:

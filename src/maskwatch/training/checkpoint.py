@@ -102,7 +102,7 @@ class TorchDetector:
 
     @classmethod
     def load(
-        cls, path: str | Path, size_hw: tuple[int, int] | None = None, *, class_agnostic: bool = True
+        cls, path: str | Path, size_hw: tuple[int, int] | None = None, *, class_agnostic: bool
     ) -> TorchDetector:
         """From a checkpoint file; as `of`.
 
@@ -117,10 +117,13 @@ class TorchDetector:
         checkpoint: Checkpoint,
         size_hw: tuple[int, int] | None = None,
         *,
-        class_agnostic: bool = True,
+        class_agnostic: bool,
         two_scales: bool = False,
     ) -> TorchDetector:
         """From a checkpoint, at the size it was trained for or another one; with a second look at half of it.
+
+        NMS has no default here: COCO's numbers want it within each class, a face that is shown gets one box
+        of all classes, and AP of the one is several hundredths above that of the other.
 
         Raises:
             OptionError: the network cannot take that size.
