@@ -69,7 +69,8 @@ def quick(**changes: object) -> Recipe:
 
 def run_script(data: Path, output: Path, mode: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(data), str(output), mode],
+        # Lightning's advice on how to resume is not about us, and would worry who resumes.
+        [sys.executable, "-W", "error:You're resuming", "-c", SCRIPT, str(data), str(output), mode],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -291,6 +291,7 @@ def _quiet() -> None:
         ".*does not have many workers.*",
         ".*LeafSpec.*",  # of its own internals
         ".*module\\(s\\) in eval mode.*",  # the frozen blocks are
+        ".*your dataloader is not resumable.*",  # StepSampler takes up the batches by the step
         "Checkpoint directory .* exists and is not empty.*",  # it was made by us, or is resumed
     ):
         warnings.filterwarnings("ignore", message=message)
