@@ -58,18 +58,19 @@ def panels(verb: str, capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]
 
 def test_both_offer_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    listed = [*OPTIONS, "--thumbnails", "--retain"]
     offered = [
         [
             (param.opts, param.help, param.metavar, param.default)
             for param in commands[verb].params
-            if param.opts[0] in OPTIONS
+            if param.opts[0] in listed
         ]
         for verb in ("watch", "serve")
     ]
-    assert len(offered[0]) == len(OPTIONS)
+    assert len(offered[0]) == len(listed)
     assert offered[0] == offered[1]
     for verb in ("watch", "serve"):
-        assert panels(verb, capsys)["Events"] == OPTIONS
+        assert panels(verb, capsys)["Events"] == listed
 
 
 def test_help_has_each_option_once_and_the_rest_apart(capsys: pytest.CaptureFixture[str]) -> None:

@@ -281,6 +281,22 @@ def test_events_go_where_the_command_sends_them(
     assert len([*(tmp_path / "waiting").glob("*.sqlite")]) == 1
 
 
+def test_pictures_of_alerts_are_stored_and_what_is_old_is_deleted(
+    tiny_model: Path, camera: HttpCamera, tmp_path: Path
+) -> None:
+    folder = tmp_path / "alerts"
+    folder.mkdir()
+    past = folder / "20200131T080000Z_door_t12_3f2a9c01.jpg"
+    past.write_bytes(b"\xff\xd8\xff")
+    options = ["--watch", f"door={camera.url}", "--thumbnails", str(folder), "--retain", "7"]
+    with command(tiny_model, *options) as running:
+        wait_until(lambda: any(one != past for one in folder.glob("*.jpg")), "picture", LONG_S)
+        assert running.stop() == 0
+    (picture,) = folder.glob("*.jpg")
+    assert picture != past
+    assert rows_differ(np.asarray(Image.open(picture)).astype(int)) < 30
+
+
 @needs_broker
 def test_home_assistant_learns_of_what_a_service_watches(
     tiny_model: Path, camera: HttpCamera, tmp_path: Path
@@ -321,6 +337,8 @@ def test_options_that_need_each_other(
         (["--zones", "z.toml"], "--zones z.toml"),
         (["--db", "a.sqlite"], "--db a.sqlite"),
         (["--watch-fps", "5"], "--watch-fps 5.0"),
+        (["--retain", "7"], "--retain 7.0"),
+        (["--watch", "0", "--retain", "7"], "add something that stores"),
         (["--watch", "0", "--workers", "2"], "--workers 2"),
     ):
         with pytest.raises(SystemExit) as ended:

@@ -19,6 +19,16 @@ def _option(*names: str, help: str, metavar: str | None = None) -> Any:
     return typer.Option(*names, help=help, metavar=metavar, rich_help_panel="Events")
 
 
+# What is stored beside them: a matter of the plan, not of a sink.
+Thumbnails = Annotated[
+    Path | None, _option("--thumbnails", metavar="DIR", help="Store a picture of each alert, faces blurred.")
+]
+Retain = Annotated[
+    float | None,
+    _option("--retain", metavar="DAYS", help="Delete what this command stored, once so old."),
+]
+
+
 @dataclass(frozen=True)
 class EventOptions:
     """What the user gave of them. A command has them all by one parameter, see `with_event_options`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.cli.event_options import EventOptions, with_event_options
+from maskwatch.cli.event_options import EventOptions, Retain, Thumbnails, with_event_options
 from maskwatch.cli.options import parse_threshold, pick_model
 from maskwatch.cli.watch import LIVE_MODEL
 from maskwatch.errors import MissingExtraError, OptionError
@@ -91,7 +91,9 @@ Zones = Annotated[
 ]
 KeepFaces = Annotated[
     bool,
-    typer.Option("--keep-faces", rich_help_panel=_WATCHING, help="Do not blur faces in what is shown of it."),
+    typer.Option(
+        "--keep-faces", rich_help_panel=_WATCHING, help="Do not blur faces in what is shown and stored."
+    ),
 ]
 
 
@@ -125,6 +127,8 @@ def serve(
     keep_faces: KeepFaces = False,
     *,
     sinks: EventOptions,
+    thumbnails: Thumbnails = None,
+    retain: Retain = None,
 ) -> None:
     """Serve the detector over HTTP, with a page to try it.
 
@@ -167,6 +171,8 @@ def serve(
             fps=watch_fps,
             zones=zones,
             sinks=sinks,
+            thumbnails=thumbnails,
+            retain_days=retain,
         ),
         keep_faces=keep_faces,
     )
@@ -189,8 +195,8 @@ def _settings(limits: dict[str, Any], **rest: Any) -> ServeSettings:
 
 def _plan(sources: list[str], *, sinks: EventOptions, **rest: Any) -> WatchPlan | None:
     if not sources:
-        options = {"zones": rest["zones"], "watch-fps": rest["fps"]}
-        given = [f"--{name} {value}" for name, value in options.items() if value is not None]
+        options = {"zones": "zones", "watch-fps": "fps", "thumbnails": "thumbnails", "retain": "retain_days"}
+        given = [f"--{name} {rest[key]}" for name, key in options.items() if rest[key] is not None]
         given += sinks.given()
         if given:
             raise OptionError(f"{given[0]} is about what is watched; add --watch SOURCE")

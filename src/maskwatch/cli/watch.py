@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.cli.event_options import EventOptions, with_event_options
+from maskwatch.cli.event_options import EventOptions, Retain, Thumbnails, with_event_options
 from maskwatch.cli.options import parse_names, parse_threshold, pick_model
 from maskwatch.errors import MissingExtraError
 
@@ -50,13 +50,7 @@ SaveVideo = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Write what was seen as MP4, faces blurred."),
 ]
-Thumbnails = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Store a picture of each alert, faces blurred.")
-]
 KeepFaces = Annotated[bool, typer.Option("--keep-faces", help="Do not blur faces in what is stored.")]
-Retain = Annotated[
-    float | None, typer.Option(metavar="DAYS", help="Delete what this command stored, once so old.")
-]
 Model = Annotated[
     str | None,
     typer.Option(metavar="MODEL", help="Name of an embedded model, or a file. Default: maskwatch-320."),

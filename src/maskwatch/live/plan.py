@@ -86,8 +86,8 @@ class WatchPlan:
         sinks = (self.sinks.db, self.sinks.events, self.sinks.webhook, self.sinks.mqtt)
         if self.retain_days is not None and not any((self.save_video, self.thumbnails, *sinks)):
             raise OptionError(
-                "--retain deletes what this command stored; add --db, --events, --webhook, --mqtt, "
-                "--thumbnails or --save-video"
+                "--retain deletes what this command stored; add something that stores, as --db, --events "
+                "or --thumbnails"
             )
         if self.show:
             check_display()
@@ -148,7 +148,7 @@ class _Run:
         parts, classes = self.parts, self.parts.finder.metadata.classes
         totals = Totals(classes)
         viewers: list[Viewer] = [totals]
-        pictures = self._pictures()
+        pictures = open_pictures(self.plan.thumbnails, self.trouble, keep_faces=self.plan.keep_faces)
         watch = Watch(
             parts.captures,
             parts.finder,
@@ -170,7 +170,7 @@ class _Run:
             viewers.append(stack.enter_context(Window(classes, parts.places, watch.stop)))
         screen = self._screen(watch)
         viewers.append(screen)
-        with self._sweeping(), _stopping(watch.stop), screen:
+        with sweeping(self.plan, parts, self.delivery, self.trouble), _stopping(watch.stop), screen:
             watch.run()
         statuses = watch.status()
         if not self.plan.json_lines:
@@ -186,11 +186,6 @@ class _Run:
         alerting = self.plan.people.alerting(classes)
         return Screen(watch.status, self.delivery.status, classes, alerting)
 
-    def _pictures(self) -> Pictures | None:
-        if self.plan.thumbnails is None:
-            return None
-        return Pictures(Thumbnails(self.plan.thumbnails, keep_faces=self.plan.keep_faces), self.trouble)
-
     def _recorders(self, path: Path) -> dict[str, Recorder]:
         part_s = None if self.plan.retain_days is None else PART_S
         return {
@@ -200,12 +195,24 @@ class _Run:
             for name, target in _video_paths(path, list(self.parts.people)).items()
         }
 
-    def _sweeping(self) -> contextlib.AbstractContextManager[None]:
-        if self.plan.retain_days is None:
-            return contextlib.nullcontext()
-        kept = _kept(self.plan, list(self.parts.people))
-        retention = Retention(self.plan.retain_days, kept, [self.delivery.delete_before])
-        return _sweeping(retention, self.trouble)
+
+def open_pictures(folder: Path | None, trouble: Trouble, *, keep_faces: bool) -> Pictures | None:
+    """What stores a picture of each alert in `folder`; None where there is none."""
+    return None if folder is None else Pictures(Thumbnails(folder, keep_faces=keep_faces), trouble)
+
+
+def sweeping(
+    plan: WatchPlan, parts: Parts, delivery: Delivery, trouble: Trouble
+) -> contextlib.AbstractContextManager[None]:
+    """While it is entered, what the plan stores is deleted once it is too old.
+
+    Raises:
+        OptionError: the plan keeps things for too short or too long a time.
+    """
+    if plan.retain_days is None:
+        return contextlib.nullcontext()
+    kept = _kept(plan, list(parts.people))
+    return _sweeping(Retention(plan.retain_days, kept, [delivery.delete_before]), trouble)
 
 
 def _places(plan: WatchPlan, names: list[str]) -> dict[str, Places]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 from typing import Any
@@ -11,7 +12,7 @@ from urllib.parse import quote
 from maskwatch.detector import Detector
 from maskwatch.errors import MaskwatchError
 from maskwatch.live.health import CaptureStatus
-from maskwatch.live.plan import WatchPlan, open_parts
+from maskwatch.live.plan import WatchPlan, open_parts, open_pictures, sweeping
 from maskwatch.live.sinks.settings import open_delivery
 from maskwatch.live.watch import Outlets, Watch
 from maskwatch.serve.views import Views
@@ -21,9 +22,9 @@ class Watching:
     """Watches from `start` to `close`.
 
     Args:
-        plan: what of it stores, shows or prints is not for here, but for its sinks.
+        plan: windows, terminals and recordings are not for here; sinks, thumbnails and their age are.
         detector: has loaded the plan's model already; None loads it.
-        keep_faces: show faces as they are.
+        keep_faces: show and store faces as they are.
 
     Raises:
         MaskwatchError: something of the plan cannot be done.
@@ -32,14 +33,23 @@ class Watching:
     def __init__(self, plan: WatchPlan, detector: Detector | None, *, keep_faces: bool) -> None:
         self._parts = parts = open_parts(plan, detector)
         self.views = Views(parts.places, parts.finder.metadata.classes, keep_faces=keep_faces)
-        self._delivery = open_delivery(plan.sinks, on_trouble=_say)
-        outlets = Outlets(put=self._delivery.put, viewers=[self.views])
+        pictures = open_pictures(plan.thumbnails, _say, keep_faces=keep_faces)
+        with contextlib.ExitStack() as opened:
+            delivery = opened.enter_context(open_delivery(plan.sinks, on_trouble=_say))
+            self._sweeping = sweeping(plan, parts, delivery, _say)
+            self._opened = opened.pop_all()  # nothing has failed, so `close` closes it
+        outlets = Outlets(
+            put=delivery.put,
+            viewers=[self.views] if pictures is None else [self.views, pictures],
+            thumbnail=None if pictures is None else pictures.store,
+        )
         self._watch = Watch(parts.captures, parts.finder, parts.people, parts.run, outlets, plan.fps)
         self._thread = threading.Thread(target=self._run, name="watch")
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begins; `loop` is where others wait for what is new."""
         self.views.news.attach(loop)
+        self._opened.enter_context(self._sweeping)
         self._thread.start()
 
     def close(self) -> None:
@@ -47,7 +57,7 @@ class Watching:
         self._watch.stop()
         if self._thread.ident is not None:
             self._thread.join()
-        self._delivery.close()
+        self._opened.close()
 
     def has(self, source: str) -> bool:
         """Whether a source of that name is watched."""
