@@ -21,11 +21,17 @@ AXE = WEB / "node_modules" / "axe-core" / "axe.min.js"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--no-sandbox",
-    "--disable-gpu",
     "--no-first-run",
     "--disable-background-networking",
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
+)
+NO_GPU = ("--disable-gpu",)
+# A graphics processor that the processor plays: slow, but the whole way that a picture goes with WebGPU.
+SOFTWARE_GPU = (
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--enable-unsafe-swiftshader",
 )
 CAMERA_WH = (640, 480)
 WAIT_MS = 60_000  # the machine may be busy; whatever is waited for comes in a second or two
@@ -50,7 +56,7 @@ def chromium(camera: Path) -> Iterator[Browser]:
     path = installed_chromium()
     from playwright.sync_api import sync_playwright
 
-    flags = [*FLAGS, f"--use-file-for-fake-video-capture={camera}"]
+    flags = [*FLAGS, *NO_GPU, f"--use-file-for-fake-video-capture={camera}"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         try:
@@ -72,8 +78,8 @@ class Tab:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda message: self.complaints.append(message.text))
 
-    def open(self) -> Tab:
-        self.page.goto(self.address + "/")
+    def open(self, query: str = "") -> Tab:
+        self.page.goto(f"{self.address}/{query}")
         self.page.wait_for_function("() => document.querySelector('#about').textContent !== ''")
         return self
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from PIL import Image
 
 pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
 
-from browser import Tab, chromium, clip_of, installed_chromium, tab_of
+from browser import FLAGS, SOFTWARE_GPU, Tab, chromium, clip_of, installed_chromium, tab_of
 from maskwatch.images import read_image
+from maskwatch.models import load_model_file
 from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import ServeSettings
 from maskwatch.videos import video_writer
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ASTRONAUT, MASKED = EXAMPLES / "astronaut.jpg", EXAMPLES / "astronaut_masked.jpg"
+SMALL = 128
 PHONE = {"viewport": {"width": 360, "height": 740}}
 TOKEN = "a-token-of-the-tests"
 ORIENTATION = 0x0112  # EXIF
@@ -117,6 +120,80 @@ def test_the_large_model_does_as_well(tab: Tab) -> None:
     tab.wait_for_pictures(2)
     assert [one["detections"][0]["class"] for one in from_server["results"]] == ["no_mask", "mask"]
     assert_same(from_server, tab.document())
+
+
+@pytest.fixture(scope="module")
+def gpu_browser(browser: Browser) -> Iterator[Browser]:
+    """One with a graphics processor, or the test is skipped."""
+    running = browser.browser_type.launch(executable_path=installed_chromium(), args=[*FLAGS, *SOFTWARE_GPU])
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def small_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The weights and all operations of maskwatch-640 at a fifth of its size: software draws slowly."""
+    pytest.importorskip("torch", reason="a model file is made")
+    from maskwatch.export.onnx import build_model
+    from maskwatch.network.two_scales import TwoScales
+    from maskwatch.training.recipe import Recipe
+    from maskwatch.training.start import start_network
+
+    about = replace(load_model_file("maskwatch-640").metadata, name="small", input_size=(SMALL, SMALL))
+    network = TwoScales(start_network("maskwatch-640", Recipe(), about.classes))
+    path = tmp_path_factory.mktemp("small") / "small.onnx"
+    path.write_bytes(build_model(network, about).SerializeToString())
+    with serving(str(path)) as address:
+        yield address
+
+
+@pytest.fixture
+def gpu_tab(gpu_browser: Browser, small_service: str) -> Iterator[Tab]:
+    """Not opened yet; skipped where this Chromium cannot play a graphics processor."""
+    with tab_of(gpu_browser, small_service) as tab:
+        tab.open("?runtime=wasm")
+        found = "async () => !!(await navigator.gpu?.requestAdapter()) && 'Suspending' in WebAssembly"
+        if not tab.page.evaluate(found):
+            pytest.skip("this Chromium has no WebGPU in software, or no JSPI")
+        tab.requests.clear()
+        yield tab
+        assert tab.foreign_requests() == []
+        assert [text for text in tab.complaints if "Content Security Policy" in text] == []
+
+
+@pytest.mark.slow
+def test_a_graphics_processor_finds_the_same(gpu_tab: Tab) -> None:
+    tab = gpu_tab.open("?runtime=webgpu")
+    tab.look("server")
+    tab.choose(ASTRONAUT, MASKED)
+    from_server = tab.document()
+    assert [one["detections"][0]["class"] for one in from_server["results"]] == ["no_mask", "mask"]
+    tab.look("browser")
+    tab.wait_for_pictures(2)
+    assert "in this browser (WebGPU)." in tab.text("#about")
+    assert_same(from_server, tab.document())
+
+
+def test_an_imitated_graphics_processor_is_left_alone_unless_asked_for(gpu_tab: Tab) -> None:
+    tab = gpu_tab.open()
+    tab.look("browser")
+    tab.choose(ASTRONAUT)
+    assert "(WebAssembly, " in tab.text("#about")
+    runtimes = [url for url in tab.requests if url.endswith(".wasm")]
+    assert len(runtimes) == 1
+    assert "jspi" not in runtimes[0]
+
+
+def test_who_asks_for_webgpu_where_there_is_none_is_told(browser: Browser, service: str) -> None:
+    with tab_of(browser, service) as tab:
+        tab.open("?runtime=webgpu").look("browser", "maskwatch-320")
+        assert "(WebAssembly, " in tab.text("#about")
+        assert "WebGPU does not run: this browser has no graphics processor for it." in tab.text("#about")
+        tab.open("?runtime=quantum").page.check("input[value=browser]")
+        tab.page.wait_for_selector("#trouble:visible")
+        assert "“quantum” is no runtime" in tab.text("#trouble")
 
 
 def test_private_means_that_no_picture_is_sent(tab: Tab) -> None:

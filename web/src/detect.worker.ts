@@ -1,68 +1,71 @@
 // Looks at pictures in this browser, beside the page, so that the page stays alive meanwhile: the same model
-// file as in the package, run by ONNX Runtime as WebAssembly.
+// file as in the package, run by ONNX Runtime.
 
-import * as ort from "onnxruntime-web/wasm";
-import glueUrl from "onnxruntime-web/ort-wasm-simd-threaded.mjs?url";
-import wasmUrl from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
+import { candidatesFor } from "./candidates";
 import { type BoxXyxy, fittedSize, type Size, toPicture } from "./geometry";
+import { Network, type Outputs } from "./network";
 import { type Finding, type Model, rounded } from "./records";
 import { setInitializer } from "./onnx";
 import { resize, type RowReader } from "./resize";
+import { reasonAgainstWebGpu, type Runtime, type Wish } from "./runtime";
 import { asked } from "./threshold";
 
-/** What the page sends; each is answered once, with the same `id`. */
+/** What the page sends; each is answered once, with the same `id`. The first one is “load”, and there is one. */
 export type Request =
-  | { id: number; kind: "load"; bytes: ArrayBuffer; model: Model; threads: number }
+  | { id: number; kind: "load"; bytes: ArrayBuffer; model: Model; threads: number; wish: Wish }
   | { id: number; kind: "detect"; bitmap: ImageBitmap };
 
-export type Answer = { id: number; finding?: Finding; error?: string };
+export type Answer = { id: number; finding?: Finding; runtime?: Runtime; error?: string };
 
 const PAD = 128;
 const STRIP = 128; // rows that are read at once: a picture is never in memory a second time
 
-let session: ort.InferenceSession | undefined;
-let model: Model | undefined;
+let loaded: { model: Model; canvas: Size; network: Network; reason: string | null } | undefined;
 
 self.addEventListener("message", (event: MessageEvent<Request>) => {
   const request = event.data;
   answer(request).then(
-    (finding) => self.postMessage({ id: request.id, ...(finding && { finding }) } satisfies Answer),
-    (error: unknown) => self.postMessage({ id: request.id, error: String(error) } satisfies Answer),
+    (given) => self.postMessage({ id: request.id, ...given, ...running() } satisfies Answer),
+    (error: unknown) => self.postMessage({ id: request.id, error: String(error), ...running() } satisfies Answer),
   );
 });
 
-async function answer(request: Request): Promise<Finding | undefined> {
+async function answer(request: Request): Promise<{ finding?: Finding }> {
   if (request.kind === "load") {
-    await load(request.bytes, request.model, request.threads);
-    return undefined;
+    await load(request.bytes, request.model, request.threads, request.wish);
+    return {};
   }
   try {
-    return await detect(request.bitmap);
+    return { finding: await detect(request.bitmap) };
   } finally {
     request.bitmap.close();
   }
 }
 
-async function load(bytes: ArrayBuffer, about: Model, threads: number): Promise<void> {
+/** Said with each answer, since what runs may have changed on the way to it. */
+function running(): { runtime?: Runtime } {
+  if (!loaded) return {};
+  const { network, reason } = loaded;
+  return { runtime: { words: network.words, withoutWebGpu: reason ?? network.failures[0] ?? "" } };
+}
+
+async function load(bytes: ArrayBuffer, model: Model, threads: number, wish: Wish): Promise<void> {
   const file = new Uint8Array(bytes);
-  setInitializer(file, "score_thresholds", asked(about.thresholds));
-  // Beside the page, not at an address of somebody else, which is where ONNX Runtime would look otherwise.
-  const at = (url: string) => new URL(url, self.location.href).href;
-  ort.env.wasm.wasmPaths = { mjs: at(glueUrl), wasm: at(wasmUrl) };
-  ort.env.wasm.numThreads = threads;
-  await session?.release();
-  session = await ort.InferenceSession.create(file, { executionProviders: ["wasm"], logSeverityLevel: 3 });
-  model = about;
+  setInitializer(file, "score_thresholds", asked(model.thresholds));
+  const canvas = { height: model.input_size[0], width: model.input_size[1] };
+  const reason = await reasonAgainstWebGpu(wish, { gpu: navigator.gpu, jspi: "Suspending" in WebAssembly });
+  const network = new Network(candidatesFor(file, canvas, threads, reason === null));
+  if (reason === null) await network.run(grey(canvas)); // a GPU shows only at work whether it can do it
+  else await network.open();
+  loaded = { model, canvas, network, reason };
 }
 
 async function detect(bitmap: ImageBitmap): Promise<Finding> {
-  if (!session || !model) throw new Error("no model is loaded");
+  if (!loaded) throw new Error("no model is loaded");
+  const { model, canvas, network } = loaded;
   const picture = { width: bitmap.width, height: bitmap.height };
-  const canvas = { height: model.input_size[0], width: model.input_size[1] };
   const fitted = fittedSize(picture, canvas, model.resize);
-  const pixels = onCanvas(resize(rowsOf(bitmap), picture, fitted), fitted, canvas);
-  const images = new ort.Tensor("uint8", pixels, [1, canvas.height, canvas.width, 3]);
-  const outputs = await session.run({ images });
+  const outputs = await network.run(onCanvas(resize(rowsOf(bitmap), picture, fitted), fitted, canvas));
   return { ...picture, detections: collect(outputs, model, fitted, picture) };
 }
 
@@ -87,8 +90,12 @@ function rowsOf(bitmap: ImageBitmap): RowReader {
   };
 }
 
+function grey(canvas: Size): Uint8Array {
+  return new Uint8Array(canvas.width * canvas.height * 3).fill(PAD);
+}
+
 function onCanvas(resized: Uint8Array, fitted: Size, canvas: Size): Uint8Array {
-  const pixels = new Uint8Array(canvas.width * canvas.height * 3).fill(PAD);
+  const pixels = grey(canvas);
   for (let y = 0; y < fitted.height; y++) {
     const row = resized.subarray(y * fitted.width * 3, (y + 1) * fitted.width * 3);
     pixels.set(row, y * canvas.width * 3);
@@ -96,12 +103,9 @@ function onCanvas(resized: Uint8Array, fitted: Size, canvas: Size): Uint8Array {
   return pixels;
 }
 
-function collect(outputs: ort.InferenceSession.ReturnType, about: Model, fitted: Size, picture: Size): Finding["detections"] {
-  const boxes = outputs["boxes"]?.data as Float32Array;
-  const scores = outputs["scores"]?.data as Float32Array;
-  const classes = outputs["classes"]?.data as BigInt64Array;
-  const count = Number((outputs["num_detections"]?.data as BigInt64Array)[0]);
-  return Array.from({ length: count }, (_, i) => {
+function collect(outputs: Outputs, about: Model, fitted: Size, picture: Size): Finding["detections"] {
+  const { boxes, scores, classes, num_detections } = outputs;
+  return Array.from({ length: Number(num_detections[0]) }, (_, i) => {
     const box = toPicture([...boxes.subarray(4 * i, 4 * i + 4)] as BoxXyxy, fitted, picture);
     const id = Number(classes[i]);
     return rounded({ class: about.classes[id] ?? String(id), class_id: id, score: scores[i] ?? 0, box });

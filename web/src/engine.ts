@@ -4,18 +4,23 @@ import type { Api } from "./api";
 import type { Answer, Request } from "./detect.worker";
 import type { Finding, Model } from "./records";
 import { LocalFrames, type FrameFinder, ServerFrames, type OnFrame } from "./frames";
+import { type Runtime, runtimeSentence, type Wish } from "./runtime";
 import { asked } from "./threshold";
 
 export interface Engine {
   readonly model: Model;
   /** A sentence about where pictures go and what runs. */
   readonly about: string;
+  /** Told when that sentence has changed. */
+  onAbout: ((about: string) => void) | null;
   picture(file: Blob): Promise<Finding>;
   frames(onFrame: OnFrame, onTrouble: (text: string) => void): Promise<FrameFinder>;
   close(): void;
 }
 
 export class ServerEngine implements Engine {
+  onAbout = null;
+
   constructor(
     private readonly api: Api,
     readonly model: Model,
@@ -40,26 +45,28 @@ export class ServerEngine implements Engine {
 const MOST_THREADS = 4; // more make a network of this size no faster
 
 export class LocalEngine implements Engine {
+  onAbout: ((about: string) => void) | null = null;
   private readonly waiting = new Map<number, (answer: Answer) => void>();
   private sent = 0;
+  private runtime: Runtime | undefined; // as the last answer had it
 
   private constructor(
     readonly model: Model,
     private readonly worker: Worker,
-    private readonly threads: number,
+    private readonly wish: Wish,
   ) {
     worker.addEventListener("message", (event: MessageEvent<Answer>) => this.settle(event.data));
     worker.addEventListener("error", (event) => this.fail(event.message || "its program could not be loaded"));
   }
 
-  static async load(api: Api, model: Model, progress: (share: number) => void): Promise<LocalEngine> {
+  static async load(api: Api, model: Model, wish: Wish, progress: (share: number) => void): Promise<LocalEngine> {
     const bytes = await api.modelFile(model, (count) => progress(Math.min(1, count / model.bytes)));
     // Without the headers for it (COOP, COEP, https) browsers give no memory that threads can share.
     const threads = crossOriginIsolated ? Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1) : 1;
     const worker = new Worker(new URL("./detect.worker.ts", import.meta.url), { type: "module" });
-    const engine = new LocalEngine(model, worker, threads);
+    const engine = new LocalEngine(model, worker, wish);
     try {
-      await engine.ask({ kind: "load", bytes, model, threads }, [bytes]);
+      await engine.ask({ kind: "load", bytes, model, threads, wish }, [bytes]);
     } catch (error) {
       engine.close();
       throw error;
@@ -68,8 +75,7 @@ export class LocalEngine implements Engine {
   }
 
   get about(): string {
-    const threads = this.threads === 1 ? "1 thread" : `${this.threads} threads`;
-    return `Private: the model runs in this browser (WebAssembly, ${threads}). No picture leaves this device.`;
+    return this.runtime ? runtimeSentence(this.runtime, this.wish) : "";
   }
 
   async picture(file: Blob): Promise<Finding> {
@@ -100,6 +106,9 @@ export class LocalEngine implements Engine {
   }
 
   private settle(answer: Answer): void {
+    const before = this.about;
+    this.runtime = answer.runtime ?? this.runtime;
+    if (this.about !== before) this.onAbout?.(this.about);
     this.waiting.get(answer.id)?.(answer);
     this.waiting.delete(answer.id);
   }

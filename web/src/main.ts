@@ -3,6 +3,7 @@
 import { Api, Problem } from "./api";
 import { element, save, show, stem, textOf, trouble } from "./dom";
 import { type Engine, LocalEngine, ServerEngine } from "./engine";
+import { wishOf } from "./runtime";
 import type { LookedAt } from "./frames";
 import { Live } from "./live";
 import { type Picture, Pictures } from "./pictures";
@@ -118,9 +119,13 @@ class Page {
     void Promise.race([before, Promise.resolve(null)]).then((old) => old?.close());
     this.look();
     try {
-      const { about } = await engine;
+      const current = await engine;
       if (this.engine !== engine) return;
-      element("about").textContent = about;
+      const say = (about: string) => {
+        if (this.engine === engine) element("about").textContent = about;
+      };
+      current.onAbout = say;
+      say(current.about);
       if (this.live.running) await this.live.again();
       else await this.pictures.again();
     } catch (error) {
@@ -136,7 +141,7 @@ class Page {
     if (where !== "browser") return new ServerEngine(api, model);
     element("about").textContent = `The model (${(model.bytes / 1e6).toFixed(0)} MB) is loaded into this browser …`;
     try {
-      return await LocalEngine.load(api, model, (share) => (progress.value = share));
+      return await LocalEngine.load(api, model, wishOf(location.search), (share) => (progress.value = share));
     } finally {
       show(progress, false);
     }
