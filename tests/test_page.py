@@ -84,6 +84,14 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [ASTRONAUT, MASKED, *made, *sorted(crowds.glob("*.jpg"))[:2]]
 
 
+def drawn_cells(path: Path) -> Path:
+    """A picture for the tiny model: one face with a mask, one without."""
+    image = np.full((40, 128, 3), 90, np.uint8)
+    image[0:10, 32:64], image[20:30, 0:32] = (0, 255, 0), (255, 0, 0)
+    Image.fromarray(image).save(path)
+    return path
+
+
 def assert_same(server: dict[str, Any], browser: dict[str, Any]) -> None:
     """The same faces within one pixel and a hundredth of score."""
     assert server["model"] == browser["model"]
@@ -149,15 +157,19 @@ def small_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+def skip_without_webgpu(tab: Tab) -> None:
+    tab.open("?runtime=wasm")
+    found = "async () => !!(await navigator.gpu?.requestAdapter()) && 'Suspending' in WebAssembly"
+    if not tab.page.evaluate(found):
+        pytest.skip("this Chromium has no WebGPU in software, or no JSPI")
+    tab.requests.clear()
+
+
 @pytest.fixture
 def gpu_tab(gpu_browser: Browser, small_service: str) -> Iterator[Tab]:
     """Not opened yet; skipped where this Chromium cannot play a graphics processor."""
     with tab_of(gpu_browser, small_service) as tab:
-        tab.open("?runtime=wasm")
-        found = "async () => !!(await navigator.gpu?.requestAdapter()) && 'Suspending' in WebAssembly"
-        if not tab.page.evaluate(found):
-            pytest.skip("this Chromium has no WebGPU in software, or no JSPI")
-        tab.requests.clear()
+        skip_without_webgpu(tab)
         yield tab
         assert tab.foreign_requests() == []
         assert [text for text in tab.complaints if "Content Security Policy" in text] == []
@@ -184,6 +196,61 @@ def test_an_imitated_graphics_processor_is_left_alone_unless_asked_for(gpu_tab: 
     runtimes = [url for url in tab.requests if url.endswith(".wasm")]
     assert len(runtimes) == 1
     assert "jspi" not in runtimes[0]
+
+
+COUNT_WORK = """() => {
+    const work = GPUComputePassEncoder.prototype, dispatch = work.dispatchWorkgroups;
+    self.dispatches = 0;
+    work.dispatchWorkgroups = function (...given) { self.dispatches++; return dispatch.apply(this, given); };
+}"""
+ON_THE_NEXT_PICTURE = """how => {
+    const device = GPUDevice.prototype, make = device.createCommandEncoder;
+    device.createCommandEncoder = function (...given) {
+        if (how === "lost") this.destroy();
+        else this.createBuffer({size: 16, usage: 0});  // an error that nobody catches
+        return make.apply(this, given);
+    };
+}"""
+
+
+@pytest.mark.parametrize("trouble", ["lost", "wrong", "crashed"])
+def test_a_graphics_processor_that_fails_costs_no_picture(
+    browser: Browser, tmp_path: Path, trouble: str
+) -> None:
+    pytest.importorskip("onnx", reason="the tests write their own model files with onnx")
+    from tiny_model import metadata, write_tiny_model
+
+    model = write_tiny_model(tmp_path / "tiny.onnx", metadata(resize="squash"))
+    picture = drawn_cells(tmp_path / "cells.png")
+    launch = browser.browser_type.launch
+    with (
+        serving(str(model)) as address,
+        launch(executable_path=installed_chromium(), args=[*FLAGS, *SOFTWARE_GPU]) as own,
+        tab_of(own, address) as tab,
+    ):
+        skip_without_webgpu(tab)
+        tab.open("?runtime=webgpu").choose(picture)
+        expected = tab.document()["results"][0]["detections"]
+        assert {one["class"] for one in expected} == {"mask", "no_mask"}
+        tab.look("browser")
+        assert "in this browser (WebGPU)." in tab.text("#about")
+        worker = next(one for one in tab.page.workers if "detect.worker" in one.url)
+        worker.evaluate(COUNT_WORK)
+        tab.choose(picture)
+        assert worker.evaluate("self.dispatches") > 5, "the graphics processor works"
+        if trouble == "crashed":
+            own.new_browser_cdp_session().send("Browser.crashGpuProcess")
+        else:
+            worker.evaluate(ON_THE_NEXT_PICTURE, trouble)
+        tab.requests.clear()
+        tab.page.context.set_offline(True)
+        tab.choose(picture)
+        assert "(WebAssembly, " in tab.text("#about")
+        assert "WebGPU does not run: " in tab.text("#about")
+        tab.choose(picture)
+        assert [one["detections"] for one in tab.document()["results"]] == [expected] * 4
+        assert tab.text("#trouble") == ""
+        assert [url for url in tab.requests if not url.startswith("blob:")] == []
 
 
 def test_who_asks_for_webgpu_where_there_is_none_is_told(browser: Browser, service: str) -> None:
@@ -350,9 +417,7 @@ def test_token_and_a_squashing_model(browser: Browser, tmp_path: Path) -> None:
     from tiny_model import metadata, write_tiny_model
 
     model = write_tiny_model(tmp_path / "tiny.onnx", metadata(resize="squash"))
-    image = np.full((40, 128, 3), 90, np.uint8)
-    image[0:10, 32:64], image[20:30, 0:32] = (0, 255, 0), (255, 0, 0)
-    Image.fromarray(image).save(tmp_path / "cells.png")
+    picture = drawn_cells(tmp_path / "cells.png")
     with serving(str(model), token=TOKEN) as address, tab_of(browser, address) as tab:
         tab.page.goto(address)
         tab.page.wait_for_selector("#login:visible")
@@ -365,7 +430,7 @@ def test_token_and_a_squashing_model(browser: Browser, tmp_path: Path) -> None:
         tab.page.keyboard.press("Enter")
         tab.page.wait_for_selector("#work:visible")
         tab.open()  # the token is still there
-        tab.choose(tmp_path / "cells.png")
+        tab.choose(picture)
         from_server = tab.document()
         tab.look("browser")
         tab.wait_for_pictures(1)

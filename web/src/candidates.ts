@@ -38,7 +38,6 @@ async function opened({ ort, glueUrl, wasmUrl }: Loaded, file: Uint8Array, size:
   return {
     broken,
     run: async (pixels) => outputs(await session.run({ images: new ort.Tensor("uint8", pixels, [1, size.height, size.width, 3]) })),
-    close: () => session.release(),
   };
 }
 

@@ -20,11 +20,13 @@ export type Answer = { id: number; finding?: Finding; runtime?: Runtime; error?:
 const PAD = 128;
 const STRIP = 128; // rows that are read at once: a picture is never in memory a second time
 
+let before: Promise<void> = Promise.resolve();
 let loaded: { model: Model; canvas: Size; network: Network; reason: string | null } | undefined;
 
 self.addEventListener("message", (event: MessageEvent<Request>) => {
   const request = event.data;
-  answer(request).then(
+  // One after the other: a runtime that fails is left once, not by each picture that waits for it.
+  before = before.then(() => answer(request)).then(
     (given) => self.postMessage({ id: request.id, ...given, ...running() } satisfies Answer),
     (error: unknown) => self.postMessage({ id: request.id, error: String(error), ...running() } satisfies Answer),
   );

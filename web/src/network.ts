@@ -15,7 +15,6 @@ export interface Runner {
   readonly broken: Promise<never>;
   /** Takes uint8 RGB, H×W×3 at the size of the network. */
   run(pixels: Uint8Array): Promise<Outputs>;
-  close(): Promise<void>;
 }
 
 export interface Candidate {
@@ -60,9 +59,7 @@ export class Network {
       } catch (error) {
         if (this.at + 1 === this.candidates.length) throw error;
         this.failures.push(error instanceof Error ? error.message : String(error));
-        // What is broken may never close either, so nobody waits for it.
-        this.runner?.close().catch(() => undefined);
-        this.runner = null;
+        this.runner = null; // not released: on a lost GPU, that would wait for ever and block the worker
         this.at++;
       }
     }

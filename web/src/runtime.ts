@@ -20,9 +20,10 @@ export function wasmWords(threads: number): string {
   return `WebAssembly, ${threads} thread${threads === 1 ? "" : "s"}`;
 }
 
-/** A sentence for people. The reason is for those alone who asked for WebGPU. */
+/** A sentence for people. The reason, of which a browser may say several lines, is for those alone who asked for WebGPU. */
 export function runtimeSentence({ words, withoutWebGpu }: Runtime, wish: Wish): string {
-  const reason = wish === "webgpu" && withoutWebGpu ? ` WebGPU does not run: ${withoutWebGpu}.` : "";
+  const why = withoutWebGpu.replace(/\.?\s*(\n.*)?$/s, "");
+  const reason = wish === "webgpu" && why ? ` WebGPU does not run: ${why}.` : "";
   return `Private: the model runs in this browser (${words}). No picture leaves this device.${reason}`;
 }
 

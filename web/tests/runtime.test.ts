@@ -42,5 +42,7 @@ test("what runs is said, and why not WebGPU to those alone who asked for it", ()
     "Private: the model runs in this browser (WebAssembly, 4 threads). No picture leaves this device. " +
       "WebGPU does not run: it was lost.",
   );
+  const loud = { ...runtime, withoutWebGpu: "Buffer usages must not be 0.\n - While calling [Device].\n" };
+  expect(runtimeSentence(loud, "webgpu")).toMatch(/ WebGPU does not run: Buffer usages must not be 0\.$/);
   expect(runtimeSentence({ words: "WebGPU", withoutWebGpu: "" }, "webgpu")).not.toContain("does not run");
 });
