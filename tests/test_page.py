@@ -261,6 +261,7 @@ def test_who_asks_for_webgpu_where_there_is_none_is_told(browser: Browser, servi
         tab.open("?runtime=quantum").page.check("input[value=browser]")
         tab.page.wait_for_selector("#trouble:visible")
         assert "“quantum” is no runtime" in tab.text("#trouble")
+        assert tab.text("#about") == "Nothing looks at pictures now; choose where."
 
 
 def test_private_means_that_no_picture_is_sent(tab: Tab) -> None:
@@ -340,6 +341,7 @@ def test_what_is_no_picture_is_said(tab: Tab, tmp_path: Path) -> None:
         tab.page.set_input_files("#files", [torn])
         tab.page.wait_for_selector("#trouble:visible")
         assert "torn.jpg: " in tab.text("#trouble")
+        assert tab.text("#status") == "This picture could not be looked at"
     assert {one["source"] for one in tab.document()["failures"]} == {"torn.jpg"}
 
 

@@ -129,7 +129,9 @@ class Page {
       if (this.live.running) await this.live.again();
       else await this.pictures.again();
     } catch (error) {
-      if (this.engine === engine) trouble(textOf(error));
+      if (this.engine !== engine) return;
+      trouble(textOf(error));
+      await engine.catch(() => (element("about").textContent = "Nothing looks at pictures now; choose where."));
     }
   }
 
@@ -176,7 +178,8 @@ class Page {
     const image = await createImageBitmap(picture.file).catch(() => null);
     if (picture !== this.pictures.selected) return image?.close();
     if (finding && !image) trouble(`${name}: this browser cannot show it; what was found stands in the table`);
-    this.view.set(finding && { name, image, finding, moving: false });
+    const without = picture.reason ? "This picture could not be looked at" : "The picture is being looked at";
+    this.view.set(finding && { name, image, finding, moving: false }, without);
     this.enable();
   }
 

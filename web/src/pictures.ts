@@ -47,7 +47,9 @@ export class Pictures {
     this.moves++;
     this.selected = picture;
     for (const one of this.list) one.button.setAttribute("aria-pressed", String(one === picture));
-    if (picture) this.onSelect(picture);
+    if (!picture) return;
+    intoSight(picture.button);
+    this.onSelect(picture);
   }
 
   results(thresholds: Thresholds): Named[] {
@@ -108,4 +110,11 @@ export class Pictures {
     picture.button.textContent = picture.name;
     picture.button.setAttribute("aria-label", `${picture.name}. ${reason}`);
   }
+}
+
+/** Moves the strip alone: the browser's own way would move the page as well. */
+function intoSight(button: HTMLElement): void {
+  const strip = element("strip");
+  const [inner, outer] = [button.getBoundingClientRect(), strip.getBoundingClientRect()];
+  if (inner.left < outer.left || inner.right > outer.right) strip.scrollLeft += inner.left - outer.left;
 }

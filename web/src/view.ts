@@ -28,11 +28,13 @@ const SPOKEN_MS = 2000; // between two sentences about a moving picture
 export class View {
   private readonly canvas = element<HTMLCanvasElement>("picture");
   private shown: Shown | null = null;
+  private without = "No picture yet"; // what is said where nothing is shown
   private look: Look | null = null;
   private nextWords = 0;
 
-  /** Takes over the image and closes the one before. */
-  set(shown: Shown | null): void {
+  /** Takes over the image and closes the one before; `without` is said where there is none. */
+  set(shown: Shown | null, without = ""): void {
+    this.without = without;
     if (this.shown?.image !== shown?.image) this.shown?.image?.close();
     this.shown = shown;
     this.render();
@@ -69,7 +71,7 @@ export class View {
     }
     this.count(faces, look.model.classes);
     this.list(faces);
-    this.say(shown ? summary(faces, look.model.classes) : "No picture yet", shown);
+    this.say(shown ? summary(faces, look.model.classes) : this.without, shown);
   }
 
   private paint(
