@@ -37,13 +37,13 @@ class Watching:
         with contextlib.ExitStack() as opened:
             delivery = opened.enter_context(open_delivery(plan.sinks, on_trouble=_say))
             self._sweeping = sweeping(plan, parts, delivery, _say)
+            outlets = Outlets(
+                put=delivery.put,
+                viewers=[self.views] if pictures is None else [self.views, pictures],
+                thumbnail=None if pictures is None else pictures.store,
+            )
+            self._watch = Watch(parts.captures, parts.finder, parts.people, parts.run, outlets, plan.fps)
             self._opened = opened.pop_all()  # nothing has failed, so `close` closes it
-        outlets = Outlets(
-            put=delivery.put,
-            viewers=[self.views] if pictures is None else [self.views, pictures],
-            thumbnail=None if pictures is None else pictures.store,
-        )
-        self._watch = Watch(parts.captures, parts.finder, parts.people, parts.run, outlets, plan.fps)
         self._thread = threading.Thread(target=self._run, name="watch")
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
