@@ -246,9 +246,14 @@ def test_prometheus_asks_with_the_token() -> None:
 
 def test_alerts_ask_for_numbers_that_there_are() -> None:
     pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
+    from maskwatch.live.health import CaptureStatus
+    from maskwatch.live.sinks.delivery import SinkStatus
     from maskwatch.serve.metrics import Metrics
+    from maskwatch.serve.watch_metrics import WatchMetrics
 
     metrics = Metrics()
+    source = CaptureStatus("door", "waiting", 7, 0, 1, "no route to host", 0.0, None)
+    metrics.add(WatchMetrics(lambda: [source], lambda: [SinkStatus("mqtt", 3, 2, 1, "away")]))
     metrics.request("POST", "/v1/detect", 200, 0.1)
     metrics.picture("tiny", ["mask"])
     metrics.failed()
@@ -259,6 +264,8 @@ def test_alerts_ask_for_numbers_that_there_are() -> None:
     assert len(asked) >= 4
     assert asked <= known
     assert 'maskwatch_pictures_total{result="failed"} 1.0' in text
+    assert 'maskwatch_source_state{source="door",state="waiting"} 1.0' in text
+    assert 'maskwatch_sink_events_lost{sink="mqtt"} 1.0' in text
     assert {rule["alert"] for rule in rules} == {
         *re.findall(r"^\| `(Maskwatch\w+)`", production(), re.MULTILINE)
     }

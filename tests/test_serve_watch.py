@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import io
 import json
+import re
 import shlex
 import threading
 from collections.abc import Callable, Iterator
@@ -152,6 +153,36 @@ def test_who_is_there(watched: Site) -> None:
     assert alert["schema"] == "maskwatch.event/1"
     assert alert["run"] == document["run"]
     assert alert["state"] == "no_mask"
+
+
+def test_metrics_of_the_source(watched: Site) -> None:
+    text = read(watched, "/metrics").decode()
+    assert 'maskwatch_source_state{source="door",state="live"} 1.0' in text
+    assert 'maskwatch_source_state{source="door",state="waiting"} 0.0' in text
+    assert float(re.findall(r'maskwatch_source_frames_total\{source="door"\} (\S+)', text)[0]) > 1
+    assert watched.json("/v1/watch")["sinks"] == []
+
+
+def test_a_receiver_that_is_away_is_seen_from_outside(
+    tiny_model: Path, camera: HttpCamera, tmp_path: Path
+) -> None:
+    with Receiver() as receiver:
+        url = receiver.url  # nobody listens there afterwards
+    sinks = SinkSettings(webhook=url, events=tmp_path / "e.jsonl", outboxes=tmp_path / "waiting")
+    with site(tiny_model, f"door={camera.url}", sinks=sinks) as watched:
+
+        def of(name: str) -> dict[str, Any]:
+            return next(one for one in watched.json("/v1/watch")["sinks"] if one["name"] == name)
+
+        wait_until(lambda: of("webhook")["waiting"] and of("webhook")["error"], "trouble")
+        wait_until(lambda: of("jsonl")["sent"], "an event in the file")
+        assert of("jsonl") | {"sent": 0} == {
+            "name": "jsonl", "sent": 0, "waiting": 0, "lost": 0, "error": None
+        }  # fmt: skip
+        text = read(watched, "/metrics").decode()
+    assert 'maskwatch_sink_trouble{sink="webhook"} 1.0' in text
+    assert 'maskwatch_sink_trouble{sink="jsonl"} 0.0' in text
+    assert re.search(r'^maskwatch_sink_events_waiting\{sink="webhook"\} [1-9]', text, re.MULTILINE)
 
 
 def rows_differ(image: np.ndarray) -> float:

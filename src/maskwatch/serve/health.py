@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -37,8 +38,9 @@ async def readyz(request: Request) -> dict[str, str]:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401, 403, 429)},
 )
 async def metrics(request: Request) -> Response:
-    """Requests, times, pictures, faces; of all workers together."""
-    return Response(service_of(request).metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+    """Requests, times, pictures, faces, of all workers together; sources and sinks of what is watched."""
+    text = await asyncio.to_thread(service_of(request).metrics.text)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
 
 @router.post(

@@ -17,6 +17,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from maskwatch._version import __version__
 
@@ -104,13 +105,18 @@ class Metrics:
         """Counts frames of a stream that were forgotten."""
         self._frames_dropped.inc(frames)
 
+    def add(self, collector: Collector) -> None:
+        """Adds numbers that are asked for each time; those of this process only."""
+        self._registry.register(collector)
+
     def text(self) -> bytes:
-        """All numbers in Prometheus' own format."""
+        """All numbers in Prometheus' own format. Asks what was added, so that it may block for a moment."""
+        own = generate_latest(self._registry)
         if not self._shared:
-            return generate_latest(self._registry)
+            return own
         everything = CollectorRegistry()
         MultiProcessCollector(everything)  # type: ignore[no-untyped-call]
-        return generate_latest(everything)
+        return generate_latest(everything) + own
 
     @staticmethod
     def _gauge(name: str, text: str, registry: CollectorRegistry | None) -> Gauge:

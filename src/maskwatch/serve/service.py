@@ -58,7 +58,7 @@ class Service:
         self.in_flight = 0
         self.streams = 0
         self.stopping = asyncio.Event()
-        self.watching: Watching | None = _watching(settings, self.shelf)
+        self.watching: Watching | None = _watching(settings, self.shelf, self.metrics)
         self._batcher: Batcher | None = None
         self._decoders: ThreadPoolExecutor | None = None
         self._fetchers: ThreadPoolExecutor | None = None
@@ -130,12 +130,15 @@ class Service:
             await self.in_thread(self.watching.close)
 
 
-def _watching(settings: ServeSettings, shelf: Shelf) -> Watching | None:
+def _watching(settings: ServeSettings, shelf: Shelf, metrics: Metrics) -> Watching | None:
     if settings.watch is None:
         return None
+    from maskwatch.serve.watch_metrics import WatchMetrics
     from maskwatch.serve.watching import Watching  # needs the extra `live`
 
-    return Watching(settings.watch, shelf.of_file(settings.watch.model), keep_faces=settings.keep_faces)
+    watching = Watching(settings.watch, shelf.of_file(settings.watch.model), keep_faces=settings.keep_faces)
+    metrics.add(WatchMetrics(watching.sources, watching.sinks))
+    return watching
 
 
 def service_of(connection: HTTPConnection) -> Service:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +15,7 @@ from maskwatch.detector import Detector
 from maskwatch.errors import MaskwatchError
 from maskwatch.live.health import CaptureStatus
 from maskwatch.live.plan import WatchPlan, open_parts, open_pictures, sweeping
+from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.sinks.settings import open_delivery
 from maskwatch.live.watch import Outlets, Watch
 from maskwatch.serve.views import Views
@@ -35,7 +38,7 @@ class Watching:
         self.views = Views(parts.places, parts.finder.metadata.classes, keep_faces=keep_faces)
         pictures = open_pictures(plan.thumbnails, _say, keep_faces=keep_faces)
         with contextlib.ExitStack() as opened:
-            delivery = opened.enter_context(open_delivery(plan.sinks, on_trouble=_say))
+            self._delivery = delivery = opened.enter_context(open_delivery(plan.sinks, on_trouble=_say))
             self._sweeping = sweeping(plan, parts, delivery, _say)
             outlets = Outlets(
                 put=delivery.put,
@@ -63,12 +66,21 @@ class Watching:
         """Whether a source of that name is watched."""
         return source in self._parts.people
 
+    def sources(self) -> Sequence[CaptureStatus]:
+        """How each source is doing."""
+        return self._watch.status()
+
+    def sinks(self) -> Sequence[SinkStatus]:
+        """How each sink is doing."""
+        return self._delivery.status()
+
     def describe(self) -> dict[str, Any]:
         """What `GET /v1/watch` says."""
         events, _ = self.views.events()
         return {
             "run": self._parts.run,
-            "sources": [self._source(status) for status in self._watch.status()],
+            "sources": [self._source(status) for status in self.sources()],
+            "sinks": [dataclasses.asdict(status) for status in self.sinks()],
             "events": [event.to_record() for event in events],
         }
 
