@@ -36,7 +36,9 @@ def red_face(handler: BaseHTTPRequestHandler, ended: threading.Event) -> None:
         send_picture(handler, picture)
 
 
-def test_stream_numbers_and_events(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", [True, False], ids=["", "without the stream of events"])
+def test_stream_numbers_and_events(tiny_model: Path, tmp_path: Path, told: bool) -> None:
+    """What happens before the stream of events begins, or while it is away, is shown as well."""
     installed_chromium()
     examples = Path(__file__).parents[1] / "examples"
     clip = clip_of(examples / "astronaut.jpg", tmp_path / "clip.mjpeg")
@@ -51,6 +53,8 @@ def test_stream_numbers_and_events(tiny_model: Path, tmp_path: Path) -> None:
         server, address, thread = run_in_thread(settings)
         try:
             with chromium(clip) as browser, tab_of(browser, address, **PHONE) as tab:
+                if not told:
+                    tab.page.route("**/v1/watch/events", lambda route: route.abort())
                 tab.page.goto(address)
                 tab.page.fill("#token", TOKEN)
                 tab.page.keyboard.press("Enter")

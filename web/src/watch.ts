@@ -24,7 +24,6 @@ export class Watch {
     if (!watching) return false;
     element<HTMLImageElement>("watch-stream").addEventListener("error", () => this.later(() => this.open(), AGAIN_MS));
     this.render(watching);
-    watching.events.forEach((event) => this.add(event));
     this.later(() => this.numbers(), NUMBERS_MS);
     void this.listen();
     return true;
@@ -50,7 +49,8 @@ export class Watch {
     this.later(() => this.listen(), AGAIN_MS);
   }
 
-  private render({ sources }: Watching): void {
+  private render({ sources, events }: Watching): void {
+    events.forEach((event) => this.add(event)); // the stream begins, and comes back, without what happened meanwhile
     for (const { name, stream } of sources) this.streams.set(name, stream);
     const current = sources.find((one) => one.name === this.shown) ?? sources[0];
     if (!current) return;
@@ -103,7 +103,11 @@ export class Watch {
     if (this.known.has(event.id) || event.kind === "minute") return;
     this.known.add(event.id);
     const list = element("watch-events");
-    list.prepend(made("li", sentence(event)));
+    const item = made("li", sentence(event));
+    const at = Date.parse(event.time);
+    item.dataset.at = String(at);
+    const older = [...list.querySelectorAll("li")].find((one) => Number(one.dataset.at) <= at);
+    list.insertBefore(item, older ?? null);
     while (list.childElementCount > LAST_EVENTS) list.lastElementChild?.remove();
   }
 }
