@@ -45,7 +45,7 @@ def command_lines() -> list[tuple[str, str]]:
     """Every `maskwatch VERB …` in a shell block or an inline code of the pages."""
     found = []
     for page in PAGES:
-        lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+        lines = [line for block in blocks(page, "sh") for line in block.replace("\\\n", " ").splitlines()]
         lines += re.findall(r"`(maskwatch [^`]+)`", read(page))
         for line in lines:
             _, name, rest = line.partition("maskwatch ")
