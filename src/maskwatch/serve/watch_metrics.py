@@ -27,10 +27,6 @@ class WatchMetrics(Collector):
     ) -> None:
         self._sources, self._sinks = sources, sinks
 
-    def describe(self) -> list[Family]:
-        """The names, without asking for numbers."""
-        return [*_of_sources(()), *_of_sinks(())]
-
     def collect(self) -> Iterator[Family]:
         """The numbers of now."""
         yield from _of_sources(self._sources())
