@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -19,6 +20,7 @@ from maskwatch.live.alerts import AlertSettings
 from maskwatch.live.capture_settings import CaptureSettings
 from maskwatch.live.people_settings import PeopleSettings
 from maskwatch.live.plan import WatchPlan
+from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import ServeSettings
 
@@ -48,6 +50,7 @@ def test_stream_numbers_and_events(tiny_model: Path, tmp_path: Path, told: bool)
             model=str(tiny_model),
             capture=CaptureSettings(first_wait_s=0.2, pace=True),
             people=PeopleSettings(alerts=AlertSettings(dwell_s=0.3)),
+            sinks=SinkSettings(events=tmp_path / "events.jsonl", shell="echo no bell here >&2; exit 3"),
         )
         settings = ServeSettings(models=(str(tiny_model),), port=0, threads=1, token=TOKEN, watch=plan)
         server, address, thread = run_in_thread(settings)
@@ -61,9 +64,13 @@ def test_stream_numbers_and_events(tiny_model: Path, tmp_path: Path, told: bool)
                 tab.page.wait_for_function(
                     """() => document.querySelector('#watch-stream').naturalWidth === 256
                         && document.querySelector('#watch-sources').textContent.includes('1 no mask')
-                        && document.querySelector('#watch-events').textContent.includes('alert: person 1')"""
+                        && document.querySelector('#watch-events').textContent.includes('alert: person 1')
+                        && document.querySelector('#watch-sinks .bad') !== null"""
                 )
                 assert "door, live" in tab.text("#watch-caption")
+                unwell, well = sorted(tab.page.locator("#watch-sinks li").all_inner_texts(), reverse=True)
+                assert re.fullmatch(r"jsonl: [1-9]\d* sent", well)
+                assert re.fullmatch(r"shell: 0 sent, [1-9]\d* lost, .*: no bell here; .*", unwell)
                 assert tab.axe_violations() == []
                 assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
                 assert tab.foreign_requests() == []

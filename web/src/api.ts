@@ -48,8 +48,17 @@ export interface WatchEvent {
   track: number | null;
 }
 
+export interface WatchedSink {
+  name: string;
+  sent: number;
+  waiting: number;
+  lost: number;
+  error: string | null;
+}
+
 export interface Watching {
   sources: WatchedSource[];
+  sinks: WatchedSink[];
   events: WatchEvent[];
 }
 

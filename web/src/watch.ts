@@ -1,6 +1,6 @@
 // What the service itself watches (`maskwatch serve --watch`): the stream, the numbers, the last events.
 
-import { type Api, Problem, type WatchedSource, type WatchEvent, type Watching } from "./api";
+import { type Api, Problem, type WatchedSink, type WatchedSource, type WatchEvent, type Watching } from "./api";
 import { element, made, show } from "./dom";
 import { readEvents } from "./sse";
 import { spoken } from "./threshold";
@@ -49,8 +49,9 @@ export class Watch {
     this.later(() => this.listen(), AGAIN_MS);
   }
 
-  private render({ sources, events }: Watching): void {
+  private render({ sources, sinks, events }: Watching): void {
     events.forEach((event) => this.add(event)); // the stream begins, and comes back, without what happened meanwhile
+    renderSinks(sinks);
     for (const { name, stream } of sources) this.streams.set(name, stream);
     const current = sources.find((one) => one.name === this.shown) ?? sources[0];
     if (!current) return;
@@ -110,6 +111,23 @@ export class Watch {
     list.insertBefore(item, older ?? null);
     while (list.childElementCount > LAST_EVENTS) list.lastElementChild?.remove();
   }
+}
+
+function renderSinks(sinks: WatchedSink[]): void {
+  const list = element("watch-sinks");
+  show(element("sinks"), sinks.length > 0);
+  sinks.forEach((sink, i) => {
+    const item = list.children[i] ?? list.appendChild(made("li"));
+    const text = delivery(sink);
+    if (item.textContent !== text) item.textContent = text;
+    item.classList.toggle("bad", sink.error !== null || sink.lost > 0);
+  });
+}
+
+/** How the events get to a sink, as a line that a person reads. */
+export function delivery({ name, sent, waiting, lost, error }: WatchedSink): string {
+  const counts = [`${sent} sent`, waiting > 0 ? `${waiting} waiting` : "", lost > 0 ? `${lost} lost` : ""];
+  return `${name}: ${[...counts, error ?? ""].filter(Boolean).join(", ")}`;
 }
 
 function peopleByState(source: WatchedSource): Record<string, number> {
