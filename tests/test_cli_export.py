@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("run") / "best.ckpt", 32)
 
 
-def write_checkpoint(target: Path, size: int) -> Path:
-    """As `maskwatch train` does."""
-    network = tiny_network(len(CLASSES), size)
+def write_checkpoint(target: Path, size: int, classes: Sequence[str] = CLASSES, shift: float = 0.0) -> Path:
+    """As `maskwatch train` does; `shift` is added to every score before the sigmoid."""
+    network = tiny_network(len(classes), size)
+    with torch.no_grad():
+        bias = network.head.classes.pointwise.bias
+        assert bias is not None
+        bias += shift
     content = {
-        FORMAT_KEY: describe(Recipe(size=size), CLASSES, "noise"),
+        FORMAT_KEY: describe(Recipe(size=size), classes, "noise"),
         "state_dict": {f"network.{key}": value for key, value in network.state_dict().items()},
         "global_step": 9,
     }
@@ -94,6 +99,30 @@ def test_a_file_that_looks_twice_finds_the_large_ones_at_half_size(tmp_path: Pat
     assert (sides > 40).any(), "the large ones come from the second look"
     assert load_model_file(twice).metadata.box_voting
     assert twice.stat().st_size < 1.05 * once.stat().st_size, "the weights are stored once"
+
+
+def test_several_checkpoints_become_the_mean_of_their_weights(tmp_path: Path) -> None:
+    low, middle, high = (
+        write_checkpoint(tmp_path / f"{name}.ckpt", 32, shift=shift)
+        for name, shift in (("low", 0.0), ("middle", 1.0), ("high", 2.0))
+    )
+    mean, expected = tmp_path / "mean.onnx", tmp_path / "expected.onnx"
+    assert run(low, high, "-o", mean) == 0
+    assert run(middle, "-o", expected) == 0
+    picture = noisy_pictures(1, 32)[0]
+    found, wanted = (Detector(path, threshold=0.0)(picture) for path in (mean, expected))
+    np.testing.assert_allclose(found.xyxy, wanted.xyxy, atol=1e-3)
+    np.testing.assert_allclose(found.confidence, wanted.confidence, atol=1e-5)
+    assert json.loads(load_model_file(mean).metadata.recipe)["mean_of"] == 2
+
+
+def test_checkpoints_that_have_no_mean_are_named(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_checkpoint(tmp_path / "other.ckpt", 32, ("face", "back", "side"))
+    assert run(checkpoint, other, "-o", tmp_path / "x.onnx") == 2
+    assert f"other.ckpt: has other classes, anchors or resizing than {checkpoint}" in capsys.readouterr().err
+    assert not (tmp_path / "x.onnx").exists()
 
 
 @pytest.mark.parametrize(

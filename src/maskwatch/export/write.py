@@ -40,7 +40,9 @@ def describe_model(
         thresholds=tuple(round(value, 4) for value in thresholds),
         trained_on=checkpoint.trained_on,
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        recipe=json.dumps({**plain(checkpoint.recipe), "step": checkpoint.step}),
+        recipe=json.dumps(
+            {**plain(checkpoint.recipe), "step": checkpoint.step, "mean_of": checkpoint.mean_of}
+        ),
         box_voting=checkpoint.recipe.box_voting,
     )
 

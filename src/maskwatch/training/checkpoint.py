@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ class Checkpoint:
     class_names: tuple[str, ...]
     step: int
     trained_on: str
+    mean_of: int = 1
+    """How many checkpoints the weights are the mean of."""
 
 
 def anchors_of(recipe: Recipe) -> AnchorSpec:
@@ -76,6 +78,40 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "give one that `maskwatch train` wrote"
         ) from error
     return Checkpoint(network.eval(), recipe, names, int(content["global_step"]), str(own["trained_on"]))
+
+
+def load_mean(paths: Sequence[str | Path]) -> Checkpoint:
+    """The mean of the weights of several checkpoints of one run, or of runs from the same start.
+
+    Such weights lie in one basin, and their mean is often better than each of them. All else is that of the
+    first. The statistics of BatchNorms are averaged too, which is exact where the last phase froze them.
+
+    Source: the uniform soup of Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned
+    models improves accuracy without increasing inference time".
+
+    Raises:
+        CheckpointError: as `load_checkpoint`; they differ in classes, anchors or resizing.
+    """
+    first, *others = [load_checkpoint(path) for path in paths]
+    for path, other in zip(paths[1:], others, strict=True):
+        if _shape(other) != _shape(first):
+            raise CheckpointError(
+                f"{path}: has other classes, anchors or resizing than {paths[0]}, so that their weights have "
+                "no mean; give checkpoints of one run, or of runs from the same start with the same recipe"
+            )
+    states = [one.network.state_dict() for one in (first, *others)]
+    first.network.load_state_dict(
+        {
+            # Counts of batches are whole numbers, which have no use after training.
+            key: torch.stack([state[key] for state in states]).mean(0) if value.is_floating_point() else value
+            for key, value in states[0].items()
+        }
+    )
+    return replace(first, mean_of=len(states))
+
+
+def _shape(checkpoint: Checkpoint) -> tuple[object, ...]:
+    return checkpoint.class_names, checkpoint.network.anchor_spec, checkpoint.recipe.resize
 
 
 def _first_line(error: BaseException) -> str:
