@@ -84,7 +84,7 @@ def load_mean(paths: Sequence[str | Path]) -> Checkpoint:
     """The mean of the weights of several checkpoints of one run, or of runs from the same start.
 
     Such weights lie in one basin, and their mean is often better than each of them. All else is that of the
-    first. The statistics of BatchNorms are averaged too, which is exact where the last phase froze them.
+    first. The statistics of BatchNorms are averaged too; where the last phase froze them, all have the same.
 
     Source: the uniform soup of Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned
     models improves accuracy without increasing inference time".
