@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from maskwatch.network.anchors import AnchorSpec, anchors_xyxy
 from maskwatch.network.boxes import encode
 from maskwatch.network.loss import QualityLoss, SSDLoss, Targets
-from maskwatch.network.matching import UNMATCHED, match_atss, match_iou
+from maskwatch.network.matching import IGNORED, UNMATCHED, ignore_anchors, match_atss, match_iou
 
 ANCHORS = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 16], [20, 20, 30, 30], [40, 40, 50, 50]])
 
@@ -100,3 +100,39 @@ def test_losses_of_pictures_without_a_face_are_finite(loss: SSDLoss | QualityLos
     assert torch.isfinite(logits.grad).all()
     assert encodings.grad is not None
     assert torch.isfinite(encodings.grad).all()
+
+
+def test_anchors_of_ignore_regions_are_marked_and_those_of_faces_kept() -> None:
+    def match(boxes: torch.Tensor) -> torch.Tensor:
+        return match_iou(ANCHORS, boxes, (64, 64))
+
+    faces = torch.tensor([[0.0, 0, 10, 10]])
+    # The first region covers the anchors of the face as well, the second just over half of the third anchor,
+    # the third region is small: no anchor lies in it, and the last one owns it.
+    regions = torch.tensor([[0.0, 0, 12, 30], [20, 20, 30, 25.5], [43, 43, 46, 46]])
+    matches = match(faces)
+    assert matches.tolist() == [0, 0, UNMATCHED, UNMATCHED]
+    assert ignore_anchors(matches, ANCHORS, regions, match).tolist() == [0, 0, IGNORED, IGNORED]
+    assert ignore_anchors(match(torch.zeros(0, 4)), ANCHORS, regions[:1], match).tolist() == [
+        IGNORED,
+        IGNORED,
+        UNMATCHED,
+        UNMATCHED,
+    ]
+    assert ignore_anchors(matches, ANCHORS, torch.zeros(0, 4), match) is matches
+
+
+@pytest.mark.parametrize("loss", [SSDLoss(), QualityLoss()])
+def test_ignored_anchors_are_asked_nothing(loss: SSDLoss | QualityLoss) -> None:
+    """Their logits get no gradient, and the others count as if the ignored ones were not there."""
+    boxes = torch.tensor([[1.0, 0, 11, 10]])
+    encodings = torch.zeros(1, 4, 4)
+    logits = torch.linspace(-2, 2, 12).reshape(1, 4, 3).requires_grad_()
+    losses = loss(encodings, logits, ANCHORS, _targets([0, IGNORED, -1, IGNORED], boxes, [1]))
+    losses.classification.backward()
+    assert logits.grad is not None
+    assert (logits.grad[0, [1, 3]] == 0).all()
+    assert (logits.grad[0, [0, 2]] != 0).all()
+    without = loss(encodings[:, [0, 2]], logits[:, [0, 2]], ANCHORS[[0, 2]], _targets([0, -1], boxes, [1]))
+    assert losses.classification.item() == pytest.approx(without.classification.item())
+    assert losses.localization.item() == pytest.approx(without.localization.item())

@@ -40,6 +40,12 @@ class Sample:
         """Name that lists of stems use: that of the annotation, or of the picture where there is none."""
         return (self.annotation_path or self.image_path).stem
 
+    @property
+    def ignore(self) -> npt.NDArray[np.bool_]:
+        """(G,) bool: regions that are neither right nor wrong to detect: VOC's difficult, COCO's iscrowd."""
+        crowds = [note.get("iscrowd", "0") not in ("", "0") for note in self.notes]
+        return self.difficult | np.asarray(crowds or [False] * len(self), np.bool_)
+
     def __len__(self) -> int:
         return len(self.class_ids)
 

@@ -16,6 +16,7 @@ from torchvision.ops import generalized_box_iou_loss
 
 from maskwatch.network.boxes import decode, encode
 from maskwatch.network.layers import SeparableConv2d
+from maskwatch.network.matching import IGNORED
 from maskwatch.network.ssd import SSD
 
 
@@ -23,7 +24,8 @@ from maskwatch.network.ssd import SSD
 class Targets:
     """What a picture's anchors should say.
 
-    matches (A,): ground truth of each anchor or −1; boxes_xyxy (G, 4) pixels; class_ids (G,) from 0.
+    matches (A,): ground truth of each anchor, −1 for background, −2 for an anchor that is not asked anything;
+    boxes_xyxy (G, 4) pixels; class_ids (G,) from 0.
     """
 
     matches: Tensor
@@ -69,6 +71,11 @@ class _Matched:
         return cls(torch.cat(images), torch.cat(anchors), torch.cat(boxes), torch.cat(columns))
 
 
+def _asked(targets: list[Targets]) -> Tensor:
+    """(N, A, 1): 0 for the anchors of ignore regions, 1 for all others."""
+    return torch.stack([target.matches != IGNORED for target in targets])[..., None].float()
+
+
 class SSDLoss:
     """Losses as the TF Object Detection API computes them.
 
@@ -91,12 +98,12 @@ class SSDLoss:
         localization = F.huber_loss(predicted, codes, reduction="sum", delta=1.0) / (4 * count)
         wanted = torch.zeros_like(logits, dtype=torch.float32)
         wanted[matched.image_ids, matched.anchor_ids, matched.columns] = 1.0
-        return Losses(localization, self._focal(logits.float(), wanted) / count)
+        return Losses(localization, self._focal(logits.float(), wanted, _asked(targets)) / count)
 
-    def _focal(self, logits: Tensor, wanted: Tensor) -> Tensor:
+    def _focal(self, logits: Tensor, wanted: Tensor, asked: Tensor) -> Tensor:
         probability = logits.sigmoid()
         missed = wanted * (1 - probability) + (1 - wanted) * probability
-        weight = (wanted * self.alpha + (1 - wanted) * (1 - self.alpha)) * missed**self.gamma
+        weight = (wanted * self.alpha + (1 - wanted) * (1 - self.alpha)) * missed**self.gamma * asked
         return (weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")).sum()
 
 
@@ -127,13 +134,13 @@ class QualityLoss:
         weight = scores[:, 1:].amax(1) if len(scores) else quality
         giou = generalized_box_iou_loss(boxes_xyxy, matched.boxes_xyxy)  # (M,)
         localization = (giou * weight).sum() / weight.sum().clamp(min=1.0) * self.giou_weight
-        classification = self._quality_focal(logits.float(), matched, quality) / max(len(quality), 1)
-        return Losses(localization, classification)
+        focal = self._quality_focal(logits.float(), matched, quality, _asked(targets))
+        return Losses(localization, focal / max(len(quality), 1))
 
-    def _quality_focal(self, logits: Tensor, matched: _Matched, quality: Tensor) -> Tensor:
+    def _quality_focal(self, logits: Tensor, matched: _Matched, quality: Tensor, asked: Tensor) -> Tensor:
         wanted = torch.zeros_like(logits)
         wanted[matched.image_ids, matched.anchor_ids, matched.columns] = quality
-        weight = (wanted - logits.sigmoid()).abs() ** self.beta
+        weight = (wanted - logits.sigmoid()).abs() ** self.beta * asked
         return (weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")).sum()
 
 

@@ -1,17 +1,22 @@
 """Which anchor owns which ground truth. The losses only score the answer.
 
-Every matcher gives, for each anchor of one picture, the index of its ground truth, or `UNMATCHED`.
+Every matcher gives, for each anchor of one picture, the index of its ground truth, or `UNMATCHED`;
+`ignore_anchors` marks those that belong to an ignore region as `IGNORED`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
+from torchvision.ops import box_area, box_iou
 
 UNMATCHED = -1
+IGNORED = -2
+
+# An anchor this much of which lies in an ignore region is not asked for background.
+IGNORE_COVERAGE = 0.5
 
 
 def match_iou(
@@ -87,6 +92,32 @@ def match_atss(
             free = torch.where(matches == UNMATCHED, iou[truth], -1.0)
             matches[free.argmax()] = truth
     return matches
+
+
+def ignore_anchors(
+    matches: Tensor, anchors_xyxy: Tensor, regions_xyxy: Tensor, match: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Marks the anchors that would own an ignore region, or lie in one, as `IGNORED`.
+
+    Anchors that own a ground truth keep it. Coverage is the intersection as a share of the anchor, as COCO
+    compares a detection with a crowd: a region may hold many faces, each far smaller than itself.
+
+    Args:
+        matches: (A,) what `match` gave for the ground truths.
+        anchors_xyxy: (A, 4) pixels.
+        regions_xyxy: (R, 4) pixels.
+        match: the matcher, boxes (G, 4) → (A,).
+
+    Returns:
+        (A,) int64.
+    """
+    if not len(regions_xyxy):
+        return matches
+    top_left = torch.maximum(regions_xyxy[:, None, :2], anchors_xyxy[None, :, :2])  # (R, A, 2)
+    bottom_right = torch.minimum(regions_xyxy[:, None, 2:], anchors_xyxy[None, :, 2:])
+    covered = (bottom_right - top_left).clamp(min=0).prod(2) / box_area(anchors_xyxy)  # (R, A)
+    ignored = (covered.amax(0) >= IGNORE_COVERAGE) | (match(regions_xyxy) >= 0)
+    return torch.where((matches == UNMATCHED) & ignored, IGNORED, matches)
 
 
 def _centres(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,8 @@ from maskwatch.images import PAD_VALUE, ResizeRule, fit
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 Generator: TypeAlias = np.random.Generator
 
+# The class id of an ignore region: what is in it is neither a face to find nor background.
+IGNORE_CLASS = -1
 # A face of which less than this is left in a crop is no longer asked for.
 MIN_VISIBLE = 0.35
 # Nor is one that is smaller than this many pixels of the network's input.
@@ -30,7 +32,10 @@ MAX_BLOW_UP = 8.0
 
 @dataclass(frozen=True)
 class View:
-    """A picture and its boxes. image (H, W, 3) uint8 RGB, boxes_xyxy (G, 4) float32, class_ids (G,) int64."""
+    """A picture and its boxes. image (H, W, 3) uint8 RGB, boxes_xyxy (G, 4) float32, class_ids (G,) int64.
+
+    Ignore regions have the class id `IGNORE_CLASS`.
+    """
 
     image: UInt8Array
     boxes_xyxy: npt.NDArray[np.float32]
@@ -157,7 +162,8 @@ def scale_view(
     """
     height, width = view.image.shape[:2]
     natural = network_size / max(height, width)
-    face = int(rng.integers(len(view.boxes_xyxy))) if len(view.boxes_xyxy) else None
+    faces_at = np.flatnonzero(view.class_ids != IGNORE_CLASS)
+    face = int(faces_at[rng.integers(len(faces_at))]) if len(faces_at) else None
     if face is None or rng.random() < strength.natural:
         scale = natural * _log_uniform(rng, *strength.scales)
     else:
@@ -208,6 +214,7 @@ def _scaled_crop(
     boxes = full.clip(0, size)
     visible = _area(boxes) / np.maximum(_area(full), 1e-6)
     kept = (visible >= MIN_VISIBLE) & ((boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf) >= MIN_SIDE)
+    kept |= (view.class_ids == IGNORE_CLASS) & (visible > 0)  # whatever is left of a region is still ignored
     return View(image, boxes[kept].astype(np.float32), view.class_ids[kept])
 
 

@@ -18,7 +18,16 @@ from torch.utils.data import Dataset, Sampler
 from maskwatch.data import DetectionSet
 from maskwatch.images import Placement, fit, read_image
 from maskwatch.labels import MASK_CLASSES
-from maskwatch.training.augment import MILD, STRONG, Donor, FaceClasses, View, scale_view, ssd_view
+from maskwatch.training.augment import (
+    IGNORE_CLASS,
+    MILD,
+    STRONG,
+    Donor,
+    FaceClasses,
+    View,
+    scale_view,
+    ssd_view,
+)
 from maskwatch.training.recipe import Recipe
 
 # Decoded pictures that a loader keeps, so that small data sets are decoded once.
@@ -37,7 +46,10 @@ class Key(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """images (N, S, S, 3) uint8; for each the boxes (G, 4) float32 in pixels and class ids (G,) int64."""
+    """images (N, S, S, 3) uint8; for each the boxes (G, 4) float32 in pixels and class ids (G,) int64.
+
+    Ignore regions are among the boxes, with the class id `IGNORE_CLASS`.
+    """
 
     images: Tensor
     boxes_xyxy: list[Tensor]
@@ -102,7 +114,7 @@ def balanced_order(detection_set: DetectionSet, power: float, seed: int) -> npt.
     """
     present = np.zeros((len(detection_set), len(detection_set.class_names)), bool)
     for row, sample in zip(present, detection_set.samples, strict=True):
-        row[sample.class_ids] = True
+        row[sample.class_ids[~sample.ignore]] = True
     share = present.mean(0)
     factors = (share.max(initial=0) / np.maximum(share, 1e-9)) ** power
     repeats = np.where(present, factors, 1.0).max(1, initial=1.0)
@@ -127,7 +139,8 @@ class TrainViews(Dataset[View]):
     def __getitem__(self, key: Key) -> View:
         sample = self.samples[key.picture]
         rng = np.random.default_rng((self.recipe.seed, key.step, key.slot))
-        view = View(self._read(key.picture), sample.boxes_xyxy, sample.class_ids)
+        class_ids = np.where(sample.ignore, IGNORE_CLASS, sample.class_ids)
+        view = View(self._read(key.picture), sample.boxes_xyxy, class_ids)
         if (augment := self.recipe.augment) != "scale":
             flips, crops = augment in ("ssd", "flip"), augment in ("ssd", "crop")
             return ssd_view(view, key.size, rng, self.recipe.resize, flips=flips, crops=crops)
@@ -153,8 +166,8 @@ def _large_faces(detection_set: DetectionSet, class_id: int) -> list[tuple[int, 
     return [
         (picture, box)
         for picture, sample in enumerate(detection_set.samples)
-        for box, face_class in zip(sample.boxes_xyxy, sample.class_ids, strict=True)
-        if face_class == class_id and (box[2:] - box[:2]).min() >= LEAST_DONOR
+        for box, face_class, ignore in zip(sample.boxes_xyxy, sample.class_ids, sample.ignore, strict=True)
+        if face_class == class_id and not ignore and (box[2:] - box[:2]).min() >= LEAST_DONOR
     ]
 
 

@@ -19,6 +19,7 @@ from maskwatch.data import DetectionSet
 from maskwatch.evaluation.thresholds import ranked
 from maskwatch.images import UInt8Array, letterbox, read_image
 from maskwatch.render import draw
+from maskwatch.training.augment import IGNORE_CLASS
 from maskwatch.training.batches import Batch
 from maskwatch.training.module import DetectionModule
 from maskwatch.training.recipe import plain
@@ -105,7 +106,8 @@ def side_by_side(detection_set: DetectionSet, index: int, found: sv.Detections) 
     scale = min(1.0, PICTURE_SIDE / max(image.shape[:2]))
     size_hw = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
     image, placement = letterbox(image, size_hw)
-    truth = _labelled(placement.to_network(sample.boxes_xyxy), sample.class_ids, detection_set.class_names)
+    class_ids = np.where(sample.ignore, IGNORE_CLASS, sample.class_ids)
+    truth = _labelled(placement.to_network(sample.boxes_xyxy), class_ids, detection_set.class_names)
     assert found.confidence is not None
     sure = found[found.confidence > SHOWN_SCORE]
     assert isinstance(sure, type(found))  # with a mask it gives no column
@@ -177,7 +179,7 @@ def _labelled(
 ) -> sv.Detections:
     import supervision as sv
 
-    names = np.array(class_names)[class_ids]
+    names = np.array([*class_names, "ignored"])[class_ids]  # IGNORE_CLASS is the last
     return sv.Detections(xyxy=boxes_xyxy.reshape(-1, 4), class_id=class_ids, data={"class_name": names})
 
 

@@ -15,7 +15,8 @@ from maskwatch.errors import TrainingError
 from maskwatch.evaluation.coco import CocoResult, coco_evaluate
 from maskwatch.network import SSD, AnchorSpec, preprocess
 from maskwatch.network.loss import DetectionLoss, QualityLoss, SSDLoss, Targets, l2_regularization
-from maskwatch.network.matching import match_atss, match_iou
+from maskwatch.network.matching import ignore_anchors, match_atss, match_iou
+from maskwatch.training.augment import IGNORE_CLASS
 from maskwatch.training.batches import Batch, Fitted
 from maskwatch.training.checkpoint import FORMAT_KEY, describe, postprocess, to_supervision
 from maskwatch.training.recipe import Recipe
@@ -122,10 +123,12 @@ class DetectionModule(L.LightningModule):
 
     def _targets(self, batch: Batch, anchors_xyxy: Tensor, size_hw: tuple[int, int]) -> list[Targets]:
         match = matcher_of(self.recipe, self.network.anchor_spec, anchors_xyxy, size_hw)
-        return [
-            Targets(match(boxes), boxes, class_ids)
-            for boxes, class_ids in zip(batch.boxes_xyxy, batch.class_ids, strict=True)
-        ]
+        targets = []
+        for boxes, class_ids in zip(batch.boxes_xyxy, batch.class_ids, strict=True):
+            truths, regions = boxes[class_ids != IGNORE_CLASS], boxes[class_ids == IGNORE_CLASS]
+            matches = ignore_anchors(match(truths), anchors_xyxy, regions, match)
+            targets.append(Targets(matches, truths, class_ids[class_ids != IGNORE_CLASS]))
+        return targets
 
     def _report(
         self, localization: Tensor, classification: Tensor, regularization: Tensor, total: Tensor
