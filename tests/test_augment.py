@@ -14,6 +14,7 @@ from maskwatch.data import DetectionSet, Sample, read_data
 from maskwatch.labels import ClassMap
 from maskwatch.training import batches
 from maskwatch.training.augment import (
+    IGNORE_CLASS,
     MILD,
     STRONG,
     Donor,
@@ -110,6 +111,33 @@ def test_mild_views_stay_near_the_letterbox() -> None:
     near = (sides[:, 0] > 0.84 * 40) & (sides[:, 0] < 1.21 * 40)
     assert 0.6 < near.mean() < 0.95
     assert sides.max() > 150
+
+
+@pytest.mark.parametrize("kind", ["scale", "ssd"])
+def test_what_is_left_of_an_ignore_region_is_kept_and_never_aimed_at(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little it is: a face of which less than a third is left would be dropped."""
+    monkeypatch.setattr("maskwatch.training.augment.recolour", lambda image, rng: image)
+    image = np.full((150, 240, 3), 20, np.uint8)
+    image[90:140, 180:230] = 250
+    boxes = np.array([[180, 90, 230, 140], [20, 30, 60, 70]], np.float32)
+    view, parts = View(image, boxes, np.array([IGNORE_CLASS, 1])), 0
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        out = ssd_view(view, 160, rng) if kind == "ssd" else scale_view(view, 160, 160, rng)
+        regions = out.boxes_xyxy[out.class_ids == IGNORE_CLASS]
+        outside = (out.image > 200).all(-1)
+        parts += bool(outside.any())
+        for x0, y0, x1, y1 in regions:
+            outside[int(y0) : int(np.ceil(y1)) + 1, int(x0) : int(np.ceil(x1)) + 1] = False
+        assert not outside.any(), f"seed {seed}: some of the region is taken for background"
+    assert parts > 30
+    only = View(image, boxes[:1], np.array([IGNORE_CLASS]))
+    for seed in range(20):
+        assert set(scale_view(only, 64, 160, np.random.default_rng(seed)).class_ids.tolist()) <= {
+            IGNORE_CLASS
+        }
 
 
 def test_only_mouths_of_bare_faces_are_covered() -> None:
@@ -295,3 +323,16 @@ def test_views_follow_from_seed_step_and_slot(tmp_path: Path) -> None:
     views = [TrainViews(data, recipe)[Key(3, slot, 0, 64)].image for slot in (0, 0, 1)]
     np.testing.assert_array_equal(views[0], views[1])
     assert not np.array_equal(views[0], views[2])
+
+
+def test_ignore_regions_are_no_rare_class_and_reach_the_batch_as_such(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((64, 64, 3), np.uint8))
+    boxes = np.array([[0, 0, 20, 20], [20, 20, 40, 40], [40, 40, 60, 60]], np.float32)
+    marks = np.array([False, True, False])
+    notes: tuple[dict[str, str], ...] = ({}, {}, {"iscrowd": "1"})
+    marked = Sample(tmp_path / "x.png", None, (64, 64), boxes, np.array([0, 1, 1]), marks, notes)
+    assert marked.ignore.tolist() == [False, True, True]
+    rows = DetectionSet(("a", "b"), (*([sample([0])] * 8), sample([1]), marked))
+    assert balanced_order(rows, 1.0, 1).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, *([8] * 9), 9]
+    views = TrainViews(DetectionSet(("a", "b"), (marked,)), Recipe(augment="none"))
+    assert views[Key(0, 0, 0, 64)].class_ids.tolist() == [0, IGNORE_CLASS, IGNORE_CLASS]
