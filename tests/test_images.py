@@ -18,7 +18,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from maskwatch.errors import ImageError
-from maskwatch.images import PAD_VALUE, as_rgb, fit, is_picture, letterbox, read_image, squash
+from maskwatch.image_files import is_picture
+from maskwatch.images import PAD_VALUE, as_rgb, fit, letterbox, read_image, squash
 
 LOSSLESS = ("png", "bmp", "tiff", "gif", "ppm", "webp")
 

@@ -19,6 +19,8 @@ LAYERS = (
     "errors",
     "labels",
     "download",
+    "image_metadata",
+    "image_files",
     "images",
     "sources",
     "outputs",
