@@ -233,9 +233,12 @@ def _is_heic(head: bytes) -> bool:
 
 
 def _open_heic(file: BinaryIO) -> Image.Image:
-    """HEIC says in its container how it is turned; the decoder applies that and takes EXIF's word away."""
+    """HEIC says in its container how it is turned, and the decoder applies that; EXIF would turn it twice."""
     try:
         from pillow_heif import HeifImageFile
     except ImportError:
         raise MissingExtraError("a HEIC picture", "heic") from None
-    return HeifImageFile(file)  # type: ignore[no-untyped-call]
+    image: Image.Image = HeifImageFile(file)  # type: ignore[no-untyped-call]
+    image.info.pop("exif", None)
+    image.info.pop("xmp", None)
+    return image

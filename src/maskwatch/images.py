@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from maskwatch.errors import ImageError
 from maskwatch.image_files import (
@@ -212,10 +213,7 @@ def _guarded(name: str, decode: Callable[[], UInt8Array]) -> UInt8Array:
 
 
 def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
-    # TIFF and GIF ask for Pillow's own limit of pixels once more.
-    large = Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS
-    with lifted_limit() if large else contextlib.nullcontext():
-        image.load()
+    _load(image)
     turn = _TURNS.get(orientation_of(image))
     if turn is not None:
         image = image.transpose(turn)
@@ -226,6 +224,18 @@ def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
     if image.has_transparency_data:
         return _array_to_rgb(np.asarray(image.convert("RGBA")))
     return np.array(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
+
+
+def _load(image: Image.Image) -> None:
+    # TIFF and GIF ask for Pillow's own limit of pixels once more.
+    large = Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS
+    path = getattr(image, "filename", "")
+    if path and isinstance(image, TiffImageFile) and image.tile:
+        image.filename = ""  # by its name it would be mapped into memory, at the size after the turn
+    with lifted_limit() if large else contextlib.nullcontext():
+        image.load()
+    if path:
+        image.filename = path  # type: ignore[attr-defined]
 
 
 def _grey_to_rgb(values: npt.NDArray[Any], transparent: object, name: str) -> UInt8Array:
