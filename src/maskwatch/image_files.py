@@ -210,16 +210,19 @@ def _head(file: BinaryIO) -> bytes:
 
 def _open_jpeg(file: BinaryIO) -> Image.Image:
     """The first picture, also of an MPO; `Image.open` would refuse one whose list of pictures is broken."""
-    try:
+    with _quiet_pillow(), contextlib.suppress(Exception):
         return JpegImageFile(file)
-    except Exception:  # what Pillow stumbles over may be no part of the picture
-        file.seek(0)
-        return JpegImageFile(io.BytesIO(bare_jpeg(file.read())))
+    # What Pillow stumbled over may be no part of the picture.
+    file.seek(0)
+    bare = io.BytesIO(bare_jpeg(file.read()))
+    with _quiet_pillow():
+        return JpegImageFile(bare)
 
 
 def _open_png(file: BinaryIO) -> Image.Image:
     data, metadata = bare_png(file.read())
-    image = PngImageFile(io.BytesIO(data))
+    with _quiet_pillow():
+        image = PngImageFile(io.BytesIO(data))
     image.info.update(metadata)
     return image
 

@@ -213,6 +213,7 @@ def _guarded(name: str, decode: Callable[[], UInt8Array]) -> UInt8Array:
 
 
 def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
+    premultiplied = isinstance(image, TiffImageFile) and _leave_premultiplied(image)
     _load(image)
     turn = _TURNS.get(orientation_of(image))
     if turn is not None:
@@ -222,20 +223,31 @@ def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
     if image.mode == "F":
         raise ImageError(f"{name}: grey values in floating point; save it with 8 or 16 bits")
     if image.has_transparency_data:
-        return _array_to_rgb(np.asarray(image.convert("RGBA")))
+        return _over_white(np.asarray(image.convert("RGBA")), premultiplied)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
 
 
 def _load(image: Image.Image) -> None:
     # TIFF and GIF ask for Pillow's own limit of pixels once more.
     large = Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS
-    path = getattr(image, "filename", "")
-    if path and isinstance(image, TiffImageFile) and image.tile:
-        image.filename = ""  # by its name it would be mapped into memory, at the size after the turn
+    path = image.filename if isinstance(image, TiffImageFile) else ""
+    if path:
+        image.filename = ""  # type: ignore[attr-defined]  # Pillow would map the file, at its turned size
     with lifted_limit() if large else contextlib.nullcontext():
         image.load()
     if path:
         image.filename = path  # type: ignore[attr-defined]
+
+
+def _leave_premultiplied(image: TiffImageFile) -> bool:
+    """Whether colours are multiplied by alpha. They are then left so, to be seen where alpha is zero."""
+    tiles, found = [], False
+    for tile in image.tile:
+        if isinstance(tile.args, tuple) and str(tile.args[0]).startswith("RGBa"):
+            tile, found = tile._replace(args=("RGBA" + tile.args[0][4:], *tile.args[1:])), True
+        tiles.append(tile)
+    image.tile = tiles
+    return found
 
 
 def _grey_to_rgb(values: npt.NDArray[Any], transparent: object, name: str) -> UInt8Array:
@@ -265,9 +277,11 @@ def _array_to_rgb(array: npt.NDArray[Any]) -> UInt8Array:
     return _over_white(array) if channels == 4 else array
 
 
-def _over_white(rgba: UInt8Array) -> UInt8Array:
+def _over_white(rgba: UInt8Array, premultiplied: bool = False) -> UInt8Array:
     if not rgba[..., 3].any():  # of 32-bit pictures whose writer left the fourth byte alone
         return np.ascontiguousarray(rgba[..., :3])
     alpha = rgba[..., 3:].astype(np.uint16)
+    if premultiplied:
+        return np.asarray(np.minimum(rgba[..., :3] + (255 - alpha), 255), np.uint8)
     blended = rgba[..., :3] * alpha + 255 * (255 - alpha)  # at most 255 * 255, so that uint16 holds it
     return ((blended + 127) // 255).astype(np.uint8)
