@@ -6,7 +6,9 @@ What is expected is a drawn picture, turned by NumPy as the EXIF standard says, 
 
 from __future__ import annotations
 
+import itertools
 import warnings
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,9 +18,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from maskwatch.data import find_parts, read_data
+from maskwatch.data.check import check_parts
 from maskwatch.data.header import read_header
 from maskwatch.data.scan import scan_picture
+from maskwatch.errors import ImageError
+from maskwatch.image_files import PICTURE_SUFFIXES
 from maskwatch.images import as_rgb, glance, read_image
+from maskwatch.labels import ClassMap
 
 HEIGHT, WIDTH = 64, 96
 
@@ -189,3 +196,42 @@ def test_formats_that_are_never_turned(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.HEIC"
     write(path, UPRIGHT[name], 1)
     check(path, UPRIGHT[name], 1)
+
+
+def test_a_data_set_of_every_kind_has_no_fault(tmp_path: Path) -> None:
+    """The annotator saw the picture as it is shown, and stated that size."""
+    size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
+    box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>90</xmax><ymax>60</ymax></bndbox>"
+    suffixes = itertools.cycle(PICTURE_SUFFIXES)
+    for number, kind in enumerate((TURNED | UPRIGHT).values()):
+        path = tmp_path / f"{number}{next(suffixes)}"
+        write(path, kind, 6 if kind in TURNED.values() else 1)
+        xml = f"<annotation>{size}<object><name>mask</name>{box}</object></annotation>"
+        path.with_suffix(".xml").write_text(xml)
+    checked = check_parts(find_parts(tmp_path), ClassMap(("mask",)))
+    assert len(checked.pictures) == len(TURNED | UPRIGHT)
+    assert {fault.kind for fault in checked.faults} <= {"leak", "picture-twice", "picture-alike"}
+    samples = read_data(tmp_path, ClassMap(("mask",))).samples
+    assert {sample.size_hw for sample in samples} == {(HEIGHT, WIDTH)}
+    assert {tuple(sample.boxes_xyxy[0].tolist()) for sample in samples} == {(2, 2, 90, 60)}
+
+
+@pytest.mark.parametrize("name", TURNED | UPRIGHT)
+def test_damage_is_an_image_error_for_all_or_for_none(tmp_path: Path, name: str) -> None:
+    """A header that is read may belong to a broken picture, never to one of another size."""
+    path = tmp_path / "a"
+    write(path, (TURNED | UPRIGHT)[name], 6 if name in TURNED else 1)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    for _ in range(25):
+        data = np.frombuffer(whole, np.uint8).copy()
+        places = rng.integers(0, rng.choice([min(64, len(data)), len(data)]), rng.integers(1, 8))
+        data[places] = rng.integers(0, 256, len(places))
+        path.write_bytes(data[: len(data) - int(rng.choice([0, 0, rng.integers(len(data))]))].tobytes())
+        try:
+            image, reduced = read_image(path), glance(path, 24)
+        except ImageError:
+            with pytest.raises(ImageError):
+                glance(path, 24)
+            continue
+        assert image.shape[:2] == reduced.header.size_hw == read_header(path).size_hw
