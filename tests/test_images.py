@@ -264,6 +264,26 @@ def test_too_many_pixels_are_refused_by_the_header() -> None:
         as_rgb(Image.new("RGB", (40, 40)), max_pixels=1000)
 
 
+def test_every_format_is_refused_by_its_header() -> None:
+    image = Image.new("RGB", (64, 64))
+    patches = {  # where the size stands, and how it is written
+        "JPEG": (b"\xff\xc0", 5, ">HH", 20_000),
+        "GIF": (b"GIF8", 6, "<HH", 20_000),
+        "BMP": (b"BM", 18, "<ii", 20_000),
+        "AVIF": (b"ispe", 8, ">II", 15_000),
+        "HEIF": (b"ispe", 8, ">II", 20_000),
+    }
+    pytest.importorskip("pillow_heif", reason="extra heic").register_heif_opener()
+    for kind, (mark, offset, layout, side) in patches.items():
+        data = encoded(image, kind)
+        at = data.index(mark) + offset
+        size = struct.pack(layout, side, side)
+        with pytest.raises(ImageError, match="megapixels, over the limit of 200; scale it down first"):
+            read_image(data[:at] + size + data[at + len(size) :])
+    with pytest.raises(ImageError, match=r"400\.0 megapixels, over the limit"):
+        read_image(b"P6 20000 20000 255\n...")
+
+
 def test_pillows_own_limit_is_as_before() -> None:
     before = Image.MAX_IMAGE_PIXELS
     with pytest.raises(ImageError):

@@ -5,7 +5,6 @@ Training, evaluation, export and the detector all resize through `fit`, so that 
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -213,8 +212,8 @@ def _guarded(name: str, decode: Callable[[], UInt8Array]) -> UInt8Array:
 
 
 def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
-    premultiplied = isinstance(image, TiffImageFile) and _leave_premultiplied(image)
-    _load(image)
+    premultiplied = isinstance(image, TiffImageFile) and _load_tiff(image)
+    image.load()
     turn = _TURNS.get(orientation_of(image))
     if turn is not None:
         image = image.transpose(turn)
@@ -227,16 +226,18 @@ def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
     return np.array(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
 
 
-def _load(image: Image.Image) -> None:
-    # TIFF and GIF ask for Pillow's own limit of pixels once more.
-    large = Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS
-    path = image.filename if isinstance(image, TiffImageFile) else ""
-    if path:
-        image.filename = ""  # type: ignore[attr-defined]  # Pillow would map the file, at its turned size
-    with lifted_limit() if large else contextlib.nullcontext():
+def _load_tiff(image: TiffImageFile) -> bool:
+    """Loads it; whether its colours are multiplied by alpha, and left so."""
+    premultiplied = _leave_premultiplied(image)
+    path, image.filename = image.filename, ""  # by its name Pillow would map the file, at its turned size
+    try:
+        if image.tile:
+            with lifted_limit():  # which TIFF asks for a second time
+                image.load_prepare()
         image.load()
-    if path:
-        image.filename = path  # type: ignore[attr-defined]
+    finally:
+        image.filename = path
+    return premultiplied
 
 
 def _leave_premultiplied(image: TiffImageFile) -> bool:
