@@ -311,6 +311,13 @@ def test_heic_without_its_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         read_image(path)
 
 
+def test_the_preview_of_a_raw_photograph_is_not_taken_for_it() -> None:
+    preview = encoded(Image.new("RGB", (16, 12)), "TIFF", tiffinfo={254: 1, 330: (8,)})
+    with pytest.raises(ImageError, match="of a raw photograph only the preview can be read; save it as JPEG"):
+        read_image(preview)
+    assert read_image(encoded(Image.new("RGB", (16, 12)), "TIFF", tiffinfo={254: 1})).shape == (12, 16, 3)
+
+
 def test_a_tiff_that_pillow_has_opened_by_its_name(tmp_path: Path) -> None:
     """Pillow maps it into memory, and takes the size after the turn for that before it."""
     tag = Image.Exif()

@@ -56,6 +56,7 @@ HEAVY = {
     "onnx",
     "onnxscript",
     "paho",
+    "pillow_heif",
     "prometheus_client",
     "pycocotools",
     "safetensors",

@@ -43,6 +43,8 @@ _GENERAL_BRANDS = frozenset((b"mif1", b"mif2", b"msf1"))
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # width and height change places
 
+_NEW_SUBFILE_TYPE = 254
+
 _pillow_lock = threading.Lock()
 
 
@@ -193,7 +195,14 @@ def _open_image(name: str, file: BinaryIO) -> Image.Image:
         if _is_heic(head):
             return _open_heic(file)
         with lifted_limit():
-            return Image.open(file, formats=_OTHER_FORMATS)
+            image = Image.open(file, formats=_OTHER_FORMATS)
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_preview(image):
+            raise ImageError(
+                f"{name}: a raw photograph, of which only the preview can be read; save it as JPEG"
+            )
+        return image
+    except ImageError:
+        raise
     except MissingExtraError as error:
         raise ImageError(f"{name}: {error}") from None
     except Exception as error:  # the decoders raise whatever they stumble over in a broken header
@@ -225,6 +234,12 @@ def _open_png(file: BinaryIO) -> Image.Image:
         image = PngImageFile(io.BytesIO(data))
     image.info.update(metadata)
     return image
+
+
+def _is_preview(image: TiffImagePlugin.TiffImageFile) -> bool:
+    """A raw photograph (DNG, NEF …) is a TIFF whose first picture is small and says so (TIFF 6.0, page 36)."""
+    reduced = int(image.tag_v2.get(_NEW_SUBFILE_TYPE) or 0) & 1
+    return bool(reduced) and TiffImagePlugin.SUBIFD in image.tag_v2
 
 
 def _is_heic(head: bytes) -> bool:
