@@ -237,7 +237,7 @@ def _open_png(file: BinaryIO) -> Image.Image:
 
 
 def _is_preview(image: TiffImagePlugin.TiffImageFile) -> bool:
-    """A raw photograph (DNG, NEF …) is a TIFF whose first picture is small and says so (TIFF 6.0, page 36)."""
+    """A raw photograph (DNG, NEF …) is a TIFF whose first picture says it is a reduced one (TIFF 6.0, p. 36)."""
     reduced = int(image.tag_v2.get(_NEW_SUBFILE_TYPE) or 0) & 1
     return bool(reduced) and TiffImagePlugin.SUBIFD in image.tag_v2
 
