@@ -237,9 +237,9 @@ def _open_png(file: BinaryIO) -> Image.Image:
 
 
 def _is_preview(image: TiffImagePlugin.TiffImageFile) -> bool:
-    """A raw photograph (DNG, NEF …) is a TIFF whose first picture says it is a reduced one (TIFF 6.0, p. 36)."""
-    reduced = int(image.tag_v2.get(_NEW_SUBFILE_TYPE) or 0) & 1
-    return bool(reduced) and TiffImagePlugin.SUBIFD in image.tag_v2
+    """Of a raw photograph (DNG, NEF …), a TIFF whose first picture is a reduced one (TIFF 6.0, page 36)."""
+    reduced = bool(int(image.tag_v2.get(_NEW_SUBFILE_TYPE) or 0) & 1)
+    return reduced and TiffImagePlugin.SUBIFD in image.tag_v2
 
 
 def _is_heic(head: bytes) -> bool:
