@@ -25,8 +25,8 @@ from maskwatch import MaskwatchError, read_image
 from maskwatch.data import scan
 from maskwatch.data.duplicates import Duplicate, Fingerprint, find_duplicates, fingerprint
 from maskwatch.data.scan import PictureScan, scan_pictures
-from maskwatch.data.voc_files import PICTURE_SUFFIXES
 from maskwatch.errors import OptionError
+from maskwatch.image_files import PICTURE_SUFFIXES
 from maskwatch.images import UInt8Array
 
 QUALITY = 85

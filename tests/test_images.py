@@ -6,10 +6,12 @@ import contextlib
 import io
 import os
 import struct
+import sys
 import threading
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,7 +20,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from maskwatch.errors import ImageError
-from maskwatch.images import PAD_VALUE, as_rgb, fit, is_picture, letterbox, read_image, squash
+from maskwatch.image_files import is_picture
+from maskwatch.images import PAD_VALUE, as_rgb, fit, letterbox, read_image, squash
 
 LOSSLESS = ("png", "bmp", "tiff", "gif", "ppm", "webp")
 
@@ -113,6 +116,79 @@ def test_transparent_palette_lies_over_white() -> None:
     assert read_image(encoded(image, transparency=0)).tolist() == [[[255, 255, 255], [40, 50, 60]]]
 
 
+def bmp(compression: int, alpha: int) -> bytes:
+    """One pixel (10, 120, 200) in 32 bits, with a mask for alpha, as screenshot tools write it."""
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 56, 1, 1, 1, 32, compression, 4, 0, 0, 0, 0) + masks
+    start = 14 + len(header)
+    return b"BM" + struct.pack("<IHHI", start + 4, 0, 0, start) + header + bytes((200, 120, 10, alpha))
+
+
+def premultiplied_tiff(rgba: tuple[int, int, int, int]) -> bytes:
+    data = encoded(Image.new("RGBA", (1, 1), rgba), "TIFF")
+    extra = struct.pack(
+        "<HHI", 338, 3, 1
+    )  # ExtraSamples: 2 is alpha, 1 is alpha that colours are multiplied by
+    return data.replace(extra + b"\2", extra + b"\1")
+
+
+HIDDEN = (10, 120, 200, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "tolerance"),
+    [
+        pytest.param(encoded(Image.new("RGBA", (1, 1), HIDDEN)), 0, id="png"),
+        pytest.param(encoded(Image.new("RGBA", (1, 1), HIDDEN), "TIFF"), 0, id="tiff"),
+        pytest.param(
+            encoded(Image.new("RGBA", (1, 1), HIDDEN), "WEBP", lossless=True, exact=True), 0, id="webp"
+        ),
+        pytest.param(encoded(Image.new("RGBA", (8, 8), HIDDEN), "AVIF", quality=100), 3, id="avif"),
+        pytest.param(premultiplied_tiff(HIDDEN), 0, id="premultiplied tiff"),
+        pytest.param(bmp(0, 0), 0, id="bmp without a mask in use"),
+        pytest.param(bmp(3, 0), 0, id="bmp"),
+        pytest.param(
+            cv2.imencode(".png", np.array([[[200, 120, 10, 0]]], np.uint16) * 257)[1].tobytes(),
+            0,
+            id="png of 16 bit",
+        ),
+        pytest.param(
+            encoded(Image.new("RGB", (1, 1), HIDDEN[:3]), transparency=HIDDEN[:3]), 0, id="colour key"
+        ),
+    ],
+)
+def test_an_alpha_channel_that_hides_everything_is_none(data: bytes, tolerance: int) -> None:
+    np.testing.assert_allclose(read_image(data)[0, 0], HIDDEN[:3], atol=tolerance)
+
+
+def test_pictures_that_their_transparency_hides() -> None:
+    palette = Image.new("P", (2, 1), 1)
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    assert read_image(encoded(palette, transparency=1)).tolist() == [[[40, 50, 60]] * 2]
+    assert read_image(encoded(palette, "GIF", transparency=1)).tolist() == [[[40, 50, 60]] * 2]
+    assert read_image(encoded(Image.new("LA", (1, 1), (90, 0)))).tolist() == [[[90] * 3]]
+    assert as_rgb(Image.new("RGBA", (1, 1), HIDDEN)).tolist() == [[[10, 120, 200]]]
+    assert as_rgb(np.array([[HIDDEN]], np.uint8)).tolist() == [[[10, 120, 200]]]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bmp(3, 128),
+        premultiplied_tiff((5, 60, 100, 128)),
+        encoded(Image.new("RGBA", (1, 1), (10, 120, 200, 128))),
+    ],
+)
+def test_half_transparent_pictures_lie_over_white(data: bytes) -> None:
+    # 10 · 128 / 255 + 255 · 127 / 255 = 132.02, 120 → 187.2, 200 → 227.4
+    np.testing.assert_allclose(read_image(data)[0, 0], [132, 187, 227], atol=1)
+
+
+def test_a_transparent_grey_of_sixteen_bit_lies_over_white() -> None:
+    image = Image.fromarray(np.array([[0, 257 * 100]], np.uint16))
+    assert read_image(encoded(image, transparency=0)).tolist() == [[[255] * 3, [100] * 3]]
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bit_grey_is_scaled(kind: str) -> None:
     image = Image.fromarray(np.array([[0, 257 * 100, 65535]], np.uint16))
@@ -188,11 +264,69 @@ def test_too_many_pixels_are_refused_by_the_header() -> None:
         as_rgb(Image.new("RGB", (40, 40)), max_pixels=1000)
 
 
+def test_every_format_is_refused_by_its_header() -> None:
+    image = Image.new("RGB", (64, 64))
+    patches = {  # where the size stands, and how it is written
+        "JPEG": (b"\xff\xc0", 5, ">HH", 20_000),
+        "GIF": (b"GIF8", 6, "<HH", 20_000),
+        "BMP": (b"BM", 18, "<ii", 20_000),
+        "AVIF": (b"ispe", 8, ">II", 15_000),
+        "HEIF": (b"ispe", 8, ">II", 20_000),
+    }
+    pytest.importorskip("pillow_heif", reason="extra heic").register_heif_opener()
+    for kind, (mark, offset, layout, side) in patches.items():
+        data = encoded(image, kind)
+        at = data.index(mark) + offset
+        size = struct.pack(layout, side, side)
+        with pytest.raises(ImageError, match="megapixels, over the limit of 200; scale it down first"):
+            read_image(data[:at] + size + data[at + len(size) :])
+    with pytest.raises(ImageError, match=r"400\.0 megapixels, over the limit"):
+        read_image(b"P6 20000 20000 255\n...")
+
+
 def test_pillows_own_limit_is_as_before() -> None:
     before = Image.MAX_IMAGE_PIXELS
     with pytest.raises(ImageError):
         read_image(b"nothing")
     assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_pillows_lower_limits_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would warn of 90 megapixels, and refuse 180; TIFF asks a second time."""
+    data = {
+        kind: encoded(Image.new("RGB", (40, 40)), kind) for kind in ("TIFF", "GIF", "WEBP", "PNG", "JPEG")
+    }
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
+    for kind, file in data.items():
+        assert read_image(file).shape == (40, 40, 3), kind
+
+
+def test_heic_without_its_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "phone"  # the content is enough
+    path.write_bytes(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + b"\0" * 40)
+    assert is_picture(path)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert is_picture(path)
+    with pytest.raises(ImageError, match=r"phone: .*HEIC.*run: pip install 'maskwatch\[heic\]'"):
+        read_image(path)
+
+
+def test_the_preview_of_a_raw_photograph_is_not_taken_for_it() -> None:
+    preview = encoded(Image.new("RGB", (16, 12)), "TIFF", tiffinfo={254: 1, 330: (8,)})
+    with pytest.raises(ImageError, match="a raw photograph, of which only the preview can be read; save it"):
+        read_image(preview)
+    assert read_image(encoded(Image.new("RGB", (16, 12)), "TIFF", tiffinfo={254: 1})).shape == (12, 16, 3)
+
+
+def test_a_tiff_that_pillow_has_opened_by_its_name(tmp_path: Path) -> None:
+    """Pillow maps it into memory, and takes the size after the turn for that before it."""
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    pixels = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(4, 6, 4)
+    Image.frombytes("CMYK", (6, 4), pixels.tobytes()).save(tmp_path / "a.tif", exif=tag)
+    image = Image.open(tmp_path / "a.tif")
+    np.testing.assert_array_equal(as_rgb(image), read_image(tmp_path / "a.tif"))
+    assert image.filename == str(tmp_path / "a.tif")
 
 
 def test_a_pipe_can_be_read(tmp_path: Path) -> None:

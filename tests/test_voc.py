@@ -291,14 +291,14 @@ def test_unusable_xml_is_reported_once(tmp_path: Path, content: bytes, reason: s
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"", "it is empty"), (b"GIF", "cannot identify"), (b"\xff\xd8\xff", "")]
+    ("content", "reason"),
+    [(b"", "is empty"), (b"GIF", "not a picture"), (b"\xff\xd8\xff", "not a picture")],
 )
 def test_an_unreadable_picture_is_reported(tmp_path: Path, content: bytes, reason: str) -> None:
     pair(tmp_path, "a", obj())
     (tmp_path / "a.jpg").write_bytes(content)
     problem = only_problem(tmp_path)
-    assert "a.jpg: not readable as a picture" in problem
-    assert reason in problem
+    assert re.search(f"a.jpg: .*{reason}.*; replace it or remove it", problem)
 
 
 def test_every_fault_of_every_file_comes_at_once(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from maskwatch.data import DetectionSet, Sample, find_parts, read_data
 from maskwatch.data.tfrecord import find_tfrecords, read_tfrecords
 from maskwatch.data.write import file_names, write_data
 from maskwatch.errors import DataError, OutputError
+from maskwatch.images import read_image
 from maskwatch.labels import ClassMap
 
 NAMES = ("helm & hat", "kopf", "no head")
@@ -197,3 +198,36 @@ def test_a_turned_picture_stands_upright_in_a_tfrecord(tmp_path: Path) -> None:
     with Image.open(again.image_path) as image:
         assert image.size == (100, 80)
     np.testing.assert_allclose(again.boxes_xyxy, [[50, 10, 100, 20]], atol=1e-4)
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_what_tensorflow_reads_of_a_tfrecord_is_what_we_read(tmp_path: Path) -> None:
+    """Its own decoder gets the same pixels, whatever the files were."""
+    import tensorflow as tf
+
+    drawn = np.random.default_rng(0).integers(0, 255, (40, 60, 4), np.uint8)
+    drawn[:, :30, 3] = 255
+    image, half = Image.fromarray(drawn[..., :3]), Image.fromarray(drawn)
+    image.save(tmp_path / "phone.JPG", "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
+    image.save(tmp_path / "plain.png")
+    half.save(tmp_path / "half.png")
+    image.save(tmp_path / "a.webp", lossless=True)
+    image.save(tmp_path / "b.bmp")
+    image.save(tmp_path / "c.tif")
+    image.save(tmp_path / "d.avif")
+    paths = sorted(tmp_path.iterdir())
+    one = {"boxes_xyxy": np.array([[1, 2, 30, 40]], np.float32), "class_ids": np.array([0])}
+    samples = tuple(Sample(p, None, (40, 60), **one, difficult=np.array([False])) for p in paths)
+    write_data({"": DetectionSet(NAMES, samples)}, tmp_path / "out", "tfrecord")
+    records = tf.data.TFRecordDataset(str(tmp_path / "out" / "data.tfrecord")).as_numpy_iterator()
+    features = [tf.train.Example.FromString(record).features.feature for record in records]
+    assert len(features) == len(paths) == 7
+    for path, feature in zip(paths, features, strict=True):
+        encoded = feature["image/encoded"].bytes_list.value[0]
+        assert feature["image/format"].bytes_list.value[0] == (b"jpeg" if path.suffix == ".JPG" else b"png")
+        decoded = tf.io.decode_image(encoded, channels=3).numpy()
+        tolerance = 4 if path.suffix == ".JPG" else 0  # two JPEG decoders
+        np.testing.assert_allclose(decoded.astype(int), read_image(path).astype(int), atol=tolerance)
+    kept = features[paths.index(tmp_path / "phone.JPG")]["image/encoded"].bytes_list.value[0]
+    assert kept == (tmp_path / "phone.JPG").read_bytes()

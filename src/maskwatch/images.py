@@ -5,39 +5,39 @@ Training, evaluation, export and the detector all resize through `fit`, so that 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import math
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from maskwatch.errors import ImageError
+from maskwatch.image_files import (
+    MAX_PIXELS,
+    FileInput,
+    Header,
+    OpenPicture,
+    check_pixels,
+    lifted_limit,
+    open_picture,
+    orientation_of,
+)
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 ResizeRule: TypeAlias = Literal["letterbox", "squash"]
-ImageInput: TypeAlias = "str | Path | bytes | bytearray | memoryview | Image.Image | npt.NDArray[Any]"
-
-MAX_PIXELS = 200_000_000
-"""Pictures with more pixels are refused before they are decoded: 200 MP are 600 MB of RGB."""
+ImageInput: TypeAlias = "FileInput | Image.Image | npt.NDArray[Any]"
 
 PAD_VALUE = 128  # the network sees x * 2 / 255 - 1, so that the padding is as good as zero
 
-# Named, so that no file can reach Pillow's rarer decoders (EPS, for one, starts Ghostscript).
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM")
-_READABLE = "JPEG, PNG, WebP, BMP, TIFF, GIF or PPM"
-
-# EXIF tag 0x0112, values as in the Exif 2.32 standard, section 4.6.4.
-_ORIENTATION_TAG = 0x0112
+# What an EXIF orientation asks for.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,10 +47,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-_SIDEWAYS = (5, 6, 7, 8)  # width and height change places
-
-_header_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -118,32 +114,30 @@ def fit(image_rgb: UInt8Array, size_hw: tuple[int, int], rule: ResizeRule) -> tu
     raise ValueError(f"resize rule {rule!r} is unknown; use 'letterbox' or 'squash'")
 
 
-def read_image(
-    source: str | Path | bytes | bytearray | memoryview,
-    *,
-    max_pixels: int = MAX_PIXELS,
-    name: str | None = None,
-) -> UInt8Array:
+def read_image(source: FileInput, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> UInt8Array:
     """Decodes a picture file, or the bytes of one, to uint8 (H, W, 3) RGB as a viewer would show it.
 
-    The EXIF orientation is applied, transparency is laid over white, 16-bit grey is scaled to 8 bit;
-    of an animation the first frame counts. `name` is what messages call the picture, else its path.
+    What is inside counts, not the file's name. The EXIF orientation is applied, transparency is laid over
+    white (an alpha channel that hides everything counts as none), 16-bit grey is scaled to 8 bit; of an
+    animation, and of a file of several pictures, the first counts. `name` is what messages call the picture,
+    else its path.
 
     Raises:
         ImageError: the file is missing, empty, truncated, no picture, or has more than `max_pixels` pixels.
             The number of pixels is read from the header, before anything is decoded.
     """
-    with _opened(source, name, max_pixels) as (name, image):
-        return _guarded(name, partial(_pil_to_rgb, image, name))
+    with open_picture(source, name, max_pixels) as picture:
+        image_rgb = _guarded(picture.name, partial(_pil_to_rgb, picture.image, picture.name))
+    _check_size(picture, image_rgb)
+    return image_rgb
 
 
 class Glance(NamedTuple):
-    """image_rgb: uint8 (h, w, 3), perhaps smaller than the picture; size_hw: of the picture as shown, pixels;
-    orientation: the EXIF orientation that was applied, 1 to 8, where 1 is none."""
+    """image_rgb: uint8 (h, w, 3), perhaps smaller than the picture; header: size and orientation of the
+    picture itself."""
 
     image_rgb: UInt8Array
-    size_hw: tuple[int, int]
-    orientation: int
+    header: Header
 
 
 def glance(source: str | Path, side: int, *, max_pixels: int = MAX_PIXELS) -> Glance:
@@ -160,45 +154,16 @@ def glance(source: str | Path, side: int, *, max_pixels: int = MAX_PIXELS) -> Gl
     Raises:
         ImageError: as `read_image`.
     """
-    with _opened(source, None, max_pixels) as (name, image):
-        width, height = image.size
-        jpeg = image.format == "JPEG"
-        wanted = [max(1, math.ceil(length * side / max(width, height))) for length in (width, height)]
-        image.draft("RGB", (wanted[0], wanted[1]))
-        decoded = _guarded(name, lambda: _pil_to_rgb(image, name))
-        orientation = _orientation(image)
-    size_hw = (decoded.shape[0], decoded.shape[1])
-    if jpeg:
-        size_hw = (width, height) if orientation in _SIDEWAYS else (height, width)
-    return Glance(decoded, size_hw, orientation if orientation in _TURNS else 1)
-
-
-@contextlib.contextmanager
-def _opened(
-    source: str | Path | bytes | bytearray | memoryview, name: str | None, max_pixels: int
-) -> Iterator[tuple[str, Image.Image]]:
-    """The picture of a file or of bytes, not decoded yet, and its name for messages."""
-    with contextlib.ExitStack() as stack:
-        if isinstance(source, (str, Path)):
-            name = name or str(source)
-            file = stack.enter_context(_open_file(Path(source), name))
-        else:
-            name, file = name or "picture", io.BytesIO(source)
-        if not file.read(1):
-            raise ImageError(f"{name}: the file is empty; get a complete copy of it")
-        file.seek(0)
-        image = stack.enter_context(_open(name, file))
-        _check_pixels(name, image.size, max_pixels)
-        yield name, image
-
-
-def is_picture(path: Path) -> bool:
-    """True when the file's header is that of a picture that `read_image` can read."""
-    try:
-        with _open_file(path, str(path)) as file, _open(str(path), file):
-            return True
-    except ImageError:
-        return False
+    with open_picture(source, None, max_pixels) as picture:
+        image, reduces = picture.image, picture.image.format == "JPEG"
+        if reduces:
+            width, height = image.size
+            wanted = [max(1, math.ceil(length * side / max(width, height))) for length in (width, height)]
+            image.draft("RGB", (wanted[0], wanted[1]))
+        image_rgb = _guarded(picture.name, partial(_pil_to_rgb, image, picture.name))
+    if not reduces:
+        _check_size(picture, image_rgb)
+    return Glance(image_rgb, picture.header)
 
 
 def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
@@ -214,7 +179,7 @@ def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     if isinstance(image, (str, Path, bytes, bytearray, memoryview)):
         return read_image(image, max_pixels=max_pixels)
     if isinstance(image, Image.Image):
-        _check_pixels("picture", image.size, max_pixels)
+        check_pixels("picture", (image.height, image.width), max_pixels)
         return _guarded("picture", lambda: _pil_to_rgb(image, "picture"))
     if isinstance(image, np.ndarray):
         return _array_to_rgb(image)
@@ -223,47 +188,14 @@ def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     )
 
 
-def _open_file(path: Path, name: str) -> BinaryIO:
-    """Opens for reading and seeking; a pipe is read into memory."""
-    try:
-        file = path.open("rb")
-        if file.seekable():
-            return file
-        with file:
-            return io.BytesIO(file.read(MAX_PIXELS))
-    except IsADirectoryError:
-        raise ImageError(f"{name}: this is a folder; pass a picture file") from None
-    except FileNotFoundError:
-        raise ImageError(f"{name}: no such file; check the path") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{name}: cannot be read ({reason}); check its permissions") from None
-
-
-def _open(name: str, file: BinaryIO) -> Image.Image:
-    # Pillow's own limit is lower than ours and its warning would reach the terminal, so it is lifted for
-    # the moment in which the header is read; `_check_pixels` follows before anything is decoded.
-    with _header_lock:
-        limit = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            return Image.open(file, formats=_FORMATS)
-        except Exception as error:  # the decoders raise whatever they stumble over in a broken header
-            raise ImageError(
-                f"{name}: not a picture that can be read; pass {_READABLE}, or convert it to one of these"
-            ) from error
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def _check_pixels(name: str, size_wh: tuple[int, int], max_pixels: int) -> None:
-    width, height = size_wh
-    if width * height == 0:
-        raise ImageError(f"{name}: the picture has no pixels ({width}x{height}); pass one that has some")
-    if width * height > max_pixels:
+def _check_size(picture: OpenPicture, image_rgb: UInt8Array) -> None:
+    """What a data set is checked by must be what is trained on: boxes are in pixels of the header's size."""
+    height, width = image_rgb.shape[:2]
+    if (height, width) != picture.header.size_hw:
+        says = f"{picture.header.size_hw[1]}x{picture.header.size_hw[0]}"
         raise ImageError(
-            f"{name}: {width}x{height} is {width * height / 1e6:.1f} megapixels, over the limit of "
-            f"{max_pixels / 1e6:g}; scale it down first"
+            f"{picture.name}: broken picture (its header says {says}, it holds {width}x{height}); get a "
+            "complete copy of the file"
         )
 
 
@@ -280,27 +212,54 @@ def _guarded(name: str, decode: Callable[[], UInt8Array]) -> UInt8Array:
 
 
 def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
+    premultiplied = isinstance(image, TiffImageFile) and _load_tiff(image)
     image.load()
-    turn = _TURNS.get(_orientation(image))
+    turn = _TURNS.get(orientation_of(image))
     if turn is not None:
         image = image.transpose(turn)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow also calls I (32 bit) in some files
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError(f"{name}: grey values of 32 bit; save it with 8 or 16 bits")
-        return _array_to_rgb(values.astype(np.uint16))
+        return _grey_to_rgb(np.asarray(image), image.info.get("transparency"), name)
     if image.mode == "F":
         raise ImageError(f"{name}: grey values in floating point; save it with 8 or 16 bits")
     if image.has_transparency_data:
-        return _array_to_rgb(np.asarray(image.convert("RGBA")))
-    return np.array(image.convert("RGB"), np.uint8)
+        return _over_white(np.asarray(image.convert("RGBA")), premultiplied)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
 
 
-def _orientation(image: Image.Image) -> int:
+def _load_tiff(image: TiffImageFile) -> bool:
+    """Loads it; whether its colours are multiplied by alpha, and left so."""
+    premultiplied = _leave_premultiplied(image)
+    path, image.filename = image.filename, ""  # by its name Pillow would map the file, at its turned size
     try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # damaged EXIF must not cost us the picture
-        return 1
+        if image.tile:
+            with lifted_limit():  # which TIFF asks for a second time
+                image.load_prepare()
+        image.load()
+    finally:
+        image.filename = path
+    return premultiplied
+
+
+def _leave_premultiplied(image: TiffImageFile) -> bool:
+    """Whether colours are multiplied by alpha. They are then left so, to be seen where alpha is zero."""
+    tiles, found = [], False
+    for tile in image.tile:
+        if isinstance(tile.args, tuple) and str(tile.args[0]).startswith("RGBa"):
+            tile, found = tile._replace(args=("RGBA" + tile.args[0][4:], *tile.args[1:])), True
+        tiles.append(tile)
+    image.tile = tiles
+    return found
+
+
+def _grey_to_rgb(values: npt.NDArray[Any], transparent: object, name: str) -> UInt8Array:
+    """Grey of 16 bit (H, W), of which one value may be transparent."""
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError(f"{name}: grey values of 32 bit; save it with 8 or 16 bits")
+    grey = values.astype(np.uint16)
+    if not isinstance(transparent, int):
+        return _array_to_rgb(grey)
+    alpha = np.where(grey == transparent, 0, 65535).astype(np.uint16)
+    return _array_to_rgb(np.stack((grey, grey, grey, alpha), axis=-1))  # (H, W, 4)
 
 
 def _array_to_rgb(array: npt.NDArray[Any]) -> UInt8Array:
@@ -319,7 +278,18 @@ def _array_to_rgb(array: npt.NDArray[Any]) -> UInt8Array:
     return _over_white(array) if channels == 4 else array
 
 
-def _over_white(rgba: UInt8Array) -> UInt8Array:
-    alpha = rgba[..., 3:].astype(np.uint16)
-    blended = rgba[..., :3] * alpha + 255 * (255 - alpha)  # at most 255 * 255, so that uint16 holds it
-    return ((blended + 127) // 255).astype(np.uint8)
+def _over_white(rgba: UInt8Array, premultiplied: bool = False) -> UInt8Array:
+    lowest, highest = int(rgba[..., 3].min()), int(rgba[..., 3].max())
+    if lowest == 255 or highest == 0:  # 0: the writer of a 32-bit picture left the fourth byte alone
+        return np.ascontiguousarray(rgba[..., :3])
+    alpha = rgba[..., 3].astype(np.uint16)
+    white = (255 - alpha) * np.uint16(1 if premultiplied else 255)
+    blended = np.empty((*alpha.shape, 3), np.uint8)
+    for channel in range(3):  # three short loops over whole planes are many times faster than one over pixels
+        colour = rgba[..., channel].astype(np.uint16)
+        if premultiplied:
+            blended[..., channel] = np.minimum(colour + white, 255)
+        else:
+            total = colour * alpha + white + np.uint16(128)  # at most 255 * 255 + 128
+            blended[..., channel] = (total + (total >> 8)) >> 8  # over 255, rounded
+    return blended

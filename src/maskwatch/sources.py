@@ -17,27 +17,9 @@ from urllib.parse import unquote, urlsplit
 
 from maskwatch.download import MAX_BYTES, download
 from maskwatch.errors import SourceError
-from maskwatch.images import UInt8Array, is_picture, read_image
+from maskwatch.image_files import PICTURE_SUFFIXES, is_picture
+from maskwatch.images import UInt8Array, read_image
 
-PICTURE_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-    ]
-)
 VIDEO_SUFFIXES = frozenset(
     [
         ".mp4",
@@ -57,9 +39,7 @@ VIDEO_SUFFIXES = frozenset(
     ]
 )
 # Found in a folder, these are named as unsupported rather than passed over like a text file.
-_FOREIGN_SUFFIXES = frozenset(
-    [".heic", ".heif", ".avif", ".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef"]
-)
+_FOREIGN_SUFFIXES = frozenset([".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef"])
 
 
 @dataclass(frozen=True)
@@ -153,7 +133,7 @@ def _find(spec: str, leave_out: Path | None, *, prefix_folder: bool) -> list[Sou
 def _in_folder(folder: Path, prefix: PurePath) -> list[Source]:
     unreadable: list[Path] = []
     sources: list[Source] = []
-    wanted = PICTURE_SUFFIXES | VIDEO_SUFFIXES | _FOREIGN_SUFFIXES
+    wanted = {*PICTURE_SUFFIXES, *VIDEO_SUFFIXES, *_FOREIGN_SUFFIXES}
     for root, folders, names in os.walk(folder, onerror=lambda e: unreadable.append(Path(e.filename))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = [Path(root, name) for name in sorted(names) if not name.startswith(".")]
@@ -185,7 +165,7 @@ def _without(sources: list[Source], folder: Path | None, root: Path) -> list[Sou
 
 def _file(path: Path, relative: PurePath) -> Source:
     suffix = path.suffix.lower()
-    if suffix in PICTURE_SUFFIXES | _FOREIGN_SUFFIXES:
+    if suffix in PICTURE_SUFFIXES or suffix in _FOREIGN_SUFFIXES:
         return Source(shown_name(path), "picture", relative, path)
     picture = suffix not in VIDEO_SUFFIXES and (not path.is_file() or is_picture(path))
     return Source(shown_name(path), "picture" if picture else "video", relative, path)

@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from maskwatch.data.resume import PAUSES_S, Progress, fetch_file
 from maskwatch.data.unpack import Limits, unpack
-from maskwatch.data.voc_files import PICTURE_SUFFIXES
 from maskwatch.errors import OptionError
+from maskwatch.image_files import PICTURE_SUFFIXES
 from maskwatch.outputs import MARK, check_new_folder, make_folder, new_folder, writing
 
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".zip", ".tar")

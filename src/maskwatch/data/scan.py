@@ -96,16 +96,9 @@ def scan_picture(path: Path) -> PictureScan:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         elif not stat.S_ISDIR(status.st_mode):
             return PictureScan(path, "this is no regular file; put a picture file there, or remove it")
-        image, size_hw, orientation = glance(path, SMALL_SIDE)
-        return PictureScan(
-            path,
-            None,
-            digest,
-            size_hw,
-            orientation,
-            found := fingerprint(image, size_hw),
-            _is_blank(image, found),
-        )
+        image, (size_hw, orientation) = glance(path, SMALL_SIDE)
+        found = fingerprint(image, size_hw)
+        return PictureScan(path, None, digest, size_hw, orientation, found, _is_blank(image, found))
     except ImageError as error:
         return PictureScan(path, str(error).removeprefix(f"{path}: "), digest)
     except FileNotFoundError:

@@ -19,13 +19,15 @@ from maskwatch.data.label_map import read_label_map, write_label_map
 from maskwatch.data.layout import split_of
 from maskwatch.data.tensorflow_module import load_tensorflow
 from maskwatch.errors import DataError
+from maskwatch.image_files import MAX_PIXELS, open_picture
 from maskwatch.images import read_image
 from maskwatch.outputs import writing
 
 LABEL_MAP = "label_map.pbtxt"
 SUFFIXES = (".tfrecord", ".tfrecords", ".record")
 
-_JPEG, _PNG = b"\xff\xd8", b"\x89PNG"  # all that the API's decoder can read
+_PNG = b"\x89PNG"
+_FORMATS = ("JPEG", "PNG")  # all that the API's decoder can read
 _OBJECT = "image/object/"
 _BBOX = tuple(f"{_OBJECT}bbox/{corner}" for corner in ("xmin", "ymin", "xmax", "ymax"))
 
@@ -33,19 +35,12 @@ _BBOX = tuple(f"{_OBJECT}bbox/{corner}" for corner in ("xmin", "ymin", "xmax", "
 def write_tfrecords(sets: Mapping[str, DetectionSet], folder: Path) -> None:
     """One file a split, named after it (`data.tfrecord` for a set without), and the label map.
 
+    Pictures are JPEG or PNG, which are all that the API reads; others become PNG.
+
     Raises:
-        DataError: a picture is neither JPEG nor PNG, which are all that the API reads.
         MissingExtraError: TensorFlow is not installed.
     """
     tf = load_tensorflow("TFRecord")
-    problems = [
-        f"{sample.image_path}: TFRecord holds JPEG and PNG only; save the picture as one of these"
-        for a_set in sets.values()
-        for sample in a_set.samples
-        if not _readable(sample.image_path)
-    ]
-    if problems:
-        raise DataError(problems)
     for split, detection_set in sets.items():
         path = folder / f"{split or 'data'}.tfrecord"
         with writing(path), tf.io.TFRecordWriter(str(path)) as writer:
@@ -177,14 +172,12 @@ class _Reader:
         return np.asarray(ids, np.int64)
 
 
-def _readable(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(_PNG)).startswith((_JPEG, _PNG))
-
-
 def _encoded(path: Path) -> bytes:
-    """The file as it is; redrawn where EXIF turns it, which the API's decoder would not see."""
-    if read_header(path).orientation == 1:
+    """The file as it is, or drawn anew as PNG where the API's decoder would give another picture: it knows
+    JPEG and PNG alone, no orientation, and shows the colours below transparency."""
+    with open_picture(path, None, MAX_PIXELS) as (_, image, header):
+        same = image.format in _FORMATS and header.orientation == 1 and not image.has_transparency_data
+    if same:
         return path.read_bytes()
     buffer = BytesIO()
     Image.fromarray(read_image(path)).save(buffer, "PNG")

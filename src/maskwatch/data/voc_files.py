@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import xml.etree.ElementTree as ET
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from maskwatch.data.faults import Fault
 from maskwatch.errors import DataError
-
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+from maskwatch.image_files import PICTURE_SUFFIXES
 
 _PICTURE_FOLDERS = ("jpegimages", "images")
 _ANNOTATION_FOLDERS = ("annotations",)
@@ -105,7 +104,7 @@ def _pictures(root: Path) -> list[Path]:
     return _files(root, _PICTURE_FOLDERS, PICTURE_SUFFIXES)
 
 
-def _files(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...]) -> list[Path]:
+def _files(root: Path, folders: tuple[str, ...], suffixes: Collection[str]) -> list[Path]:
     """Files of a kind in the folder itself, or else in the first of its sub-folders of these names."""
     entries = _entries(root)
     named = [entry for name in folders for entry in entries if entry.name.lower() == name and entry.is_dir()]

@@ -13,8 +13,8 @@ import yaml
 from maskwatch.data.dataset import Sample
 from maskwatch.data.faults import Box, Fault
 from maskwatch.data.raw import NO_BOX, RawObject, RawPicture
-from maskwatch.data.voc_files import PICTURE_SUFFIXES
 from maskwatch.errors import DataError
+from maskwatch.image_files import PICTURE_SUFFIXES
 
 # Ten digits hold a float32 pixel of any picture to a millionth.
 _DIGITS = 10
