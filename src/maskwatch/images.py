@@ -192,10 +192,11 @@ def _opened(
         yield name, image
 
 
-def is_picture(path: Path) -> bool:
-    """True when the file's header is that of a picture that `read_image` can read."""
+def is_picture(source: Path | bytes) -> bool:
+    """True when the header of a file, or of its bytes, is that of a picture that `read_image` can read."""
     try:
-        with _open_file(path, str(path)) as file, _open(str(path), file):
+        file = io.BytesIO(source) if isinstance(source, bytes) else _open_file(source, str(source))
+        with file, _open("picture", file):
             return True
     except ImageError:
         return False

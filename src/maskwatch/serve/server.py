@@ -68,7 +68,6 @@ class _NoFalseAlarm(logging.Filter):
 def quiet() -> None:
     """Keeps out of the log what libraries say of a client's broken files and forms: it is in the answer."""
     warnings.simplefilter("ignore")  # a worker begins with Python's own setting
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     logging.getLogger("PIL").setLevel(logging.ERROR)
     logger = logging.getLogger("uvicorn.error")
     if not any(isinstance(one, _NoFalseAlarm) for one in logger.filters):

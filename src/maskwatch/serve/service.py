@@ -15,9 +15,11 @@ from starlette.requests import HTTPConnection
 from maskwatch.serve.batcher import Batcher
 from maskwatch.serve.capacity import Capacity, Rates
 from maskwatch.serve.metrics import Metrics
+from maskwatch.serve.problem import busy
 from maskwatch.serve.settings import ServeSettings
 from maskwatch.serve.shelf import Shelf
 from maskwatch.serve.tokens import Tokens
+from maskwatch.serve.upload_limiter import UploadLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,9 +55,11 @@ class Service:
         self.metrics = Metrics()
         door = settings.lanes + settings.limits.waiting
         self.capacity = Capacity(settings.limits.queue, door, self.metrics.queued)
+        limits = settings.limits
+        self.uploads = UploadLimiter(limits.max_uploads, limits.most_upload_bytes, self.metrics.uploads)
         self.networks = tuple(ipaddress.ip_network(network) for network in settings.url_networks)
         self.rates = Rates(settings.limits.rate)
-        self.in_flight = 0
+        self.in_flight = self._fetches = 0
         self.streams = 0
         self.stopping = asyncio.Event()
         self.watching: Watching | None = _watching(settings, self.shelf, self.metrics)
@@ -101,8 +105,18 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *args)
 
     async def fetching(self, work: Callable[..., T], *args: object) -> T:
-        """Runs what waits for another server."""
-        return await asyncio.get_running_loop().run_in_executor(self._fetchers, work, *args)
+        """Runs what waits for another server.
+
+        Raises:
+            Problem: 503, too many wait already.
+        """
+        if self._fetches >= self.settings.limits.queue:
+            raise busy(f"{self._fetches} addresses are being fetched, which is the limit; come back later", 5)
+        self._fetches += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._fetchers, work, *args)
+        finally:
+            self._fetches -= 1
 
     @contextmanager
     def stream(self) -> Iterator[bool]:

@@ -30,6 +30,8 @@ class Limits:
             each worker.
         queue: pictures in work or waiting, in each worker.
         timeout_s: for a request; its body has as long.
+        max_uploads: bodies that come in at the same time, in each worker.
+        upload_bytes: of all bodies in memory, in each worker; None for eight of `max_bytes`.
         max_streams: open WebSockets and watch streams, in each worker.
         rate: requests a second of one client address, in each worker; None for any number.
     """
@@ -40,11 +42,13 @@ class Limits:
     waiting: int = 1
     queue: int = 32
     timeout_s: float = 30.0
+    max_uploads: int = 64
+    upload_bytes: int | None = None
     max_streams: int = 16
     rate: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "max_pixels", "max_images", "queue", "max_streams"):
+        for name in ("max_bytes", "max_pixels", "max_images", "queue", "max_uploads", "max_streams"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{_option(name)} {getattr(self, name)}: pass 1 or more")
         if self.waiting < 0:
@@ -54,9 +58,19 @@ class Limits:
                 f"--max-images {self.max_images} is more than --queue {self.queue}, so that a full request "
                 "would never be taken; raise --queue"
             )
+        if self.upload_bytes is not None and self.upload_bytes < self.max_bytes:
+            raise OptionError(
+                f"--upload-bytes {self.upload_bytes} is less than --max-bytes {self.max_bytes}, so that the "
+                "largest body would never be taken; raise --upload-bytes"
+            )
         for name, value in (("--timeout", self.timeout_s), ("--rate", self.rate)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise OptionError(f"{name} {value}: pass a number above 0")
+
+    @property
+    def most_upload_bytes(self) -> int:
+        """Of all bodies in memory."""
+        return 8 * self.max_bytes if self.upload_bytes is None else self.upload_bytes
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""Base64 as clients write it → bytes: data: addresses, wrapped lines, either alphabet, padded or not."""
+
+from __future__ import annotations
+
+import binascii
+import re
+
+from maskwatch.images import is_picture
+
+_ALPHABET = bytes.maketrans(b"-_", b"+/")  # of addresses and file names → the plain one (RFC 4648)
+_LINE_ENDS = b"\t\n\v\f\r"
+_DEEPEST_INDENT = 16
+_ESCAPES = ((b"%2B", b"+"), (b"%2F", b"/"), (b"%3D", b"="), (b"%0D", b""), (b"%0A", b""), (b"%20", b""))
+_LOOKS_LIKE_IT = re.compile(rb"\s*(data:|[\w+/-]{16})", re.ASCII | re.IGNORECASE)
+
+
+def decode_base64(text: bytes) -> bytes:
+    """The bytes that a text stands for.
+
+    Raises:
+        ValueError: it is no Base64; the message says why.
+    """
+    text = text.strip()
+    if text[:5].lower() == b"data:":
+        text = _after_head(text)
+    text = _unwrapped(text).translate(_ALPHABET).rstrip(b"=")
+    return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
+
+
+def picture_bytes(content: bytes) -> bytes:
+    """The file of a picture that came as it is, or as Base64; what is neither is given back as it came.
+
+    Raises:
+        ValueError: a data: address that is broken.
+    """
+    if not _LOOKS_LIKE_IT.match(content) or is_picture(content):
+        return content
+    try:
+        decoded = decode_base64(content)
+    except ValueError:
+        if content.lstrip()[:5].lower() == b"data:":
+            raise
+        return content
+    return decoded if is_picture(decoded) else content
+
+
+def _after_head(address: bytes) -> bytes:
+    """What a data: address carries (RFC 2397)."""
+    head, comma, text = address.partition(b",")
+    if not comma or not head.rstrip().lower().endswith(b";base64"):
+        raise ValueError("a data: address without ;base64 and a comma before the data")
+    if b"%" in text:
+        for escaped, plain in _ESCAPES:
+            text = text.replace(escaped, plain).replace(escaped.lower(), plain)
+    return text
+
+
+def _unwrapped(text: bytes) -> bytes:
+    """In one line. A space may end a line, as in the shell's $(base64 FILE), or indent it; elsewhere it was a
+    + that a form has eaten, and without it the picture would be another one."""
+    for _ in range(_DEEPEST_INDENT if b"\n " in text else 0):
+        text = text.replace(b"\n ", b"\n")
+    text = text.translate(None, _LINE_ENDS)
+    width = text.find(b" ") + 1
+    if width and text.count(b" ") != text[width - 1 :: width].count(b" "):
+        raise ValueError("spaces within the text, as a form puts them in the place of +")
+    return text.replace(b" ", b"")
