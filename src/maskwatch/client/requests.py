@@ -24,6 +24,7 @@ from PIL import Image
 from maskwatch._version import __version__
 from maskwatch.client.answers import Answer, Model
 from maskwatch.errors import ImageError, OptionError, ServiceError
+from maskwatch.hosts import is_loopback
 from maskwatch.images import ImageInput, as_rgb
 
 Threshold: TypeAlias = "float | Mapping[str, float]"
@@ -39,7 +40,6 @@ _PATIENCE_S = 60.0
 """Who is told to come again later than this is told so by an error."""
 
 _PROBLEM = "application/problem+json"
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _JPEG_QUALITY = 92
 _UNSAFE = re.compile(r"[^\w .,()+=@~-]")
 _NAME_LENGTH = 100
@@ -73,7 +73,7 @@ def settings(url: str, token: str | None, timeout_s: float, tls: ssl.SSLContext 
         "headers": headers,
         "timeout": timeout_s,
         "verify": True if tls is None else tls,
-        "trust_env": base.host not in _LOOPBACK,
+        "trust_env": not is_loopback(base.host),
     }
 
 

@@ -97,8 +97,8 @@ def _parts(content_type: str, body: bytes, limits: Limits) -> Iterator[_Part]:
     found = body.count(delimiter) + body.startswith(b"--" + boundary)
     if found > most + 1:  # the last one ends the form
         raise Problem(
-            413, f"the form has some {found - 1} parts, and {limits.max_images} pictures and {_MORE_PARTS} other "
-            "parts may be; send several requests",
+            413, f"the form has some {found - 1} parts, and {limits.max_images} pictures and {_MORE_PARTS} "
+            "other parts may be; send several requests",
         )  # fmt: skip
     _, *chunks = (newline + body).split(delimiter)
     for number, chunk in enumerate(chunks, 1):

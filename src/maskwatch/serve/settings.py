@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from maskwatch.detector import Threshold
 from maskwatch.errors import OptionError
+from maskwatch.hosts import leads_to_loopback
 
 if TYPE_CHECKING:
     from maskwatch.live.plan import WatchPlan
@@ -119,7 +120,7 @@ class ServeSettings:
         _check_numbers(self)
         if self.token is not None:
             _check_token(self.token)
-        elif not is_loopback(self.host):
+        elif not leads_to_loopback(self.host):
             raise OptionError(
                 f"--host {self.host} can be reached by others, so the service needs a token; put one of "
                 f"{MIN_TOKEN} characters or more into MASKWATCH_TOKEN or a --token-file"
@@ -134,14 +135,6 @@ class ServeSettings:
             raise OptionError("--keep-faces changes what --watch shows; add --watch SOURCE")
         if self.watch is not None and self.workers > 1:
             raise OptionError(f"--watch needs one process, not --workers {self.workers}; leave --workers out")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _option(name: str) -> str:
