@@ -131,8 +131,9 @@ OURS = [
 ]  # fmt: skip
 OTHERS = [
     "", ".", "localhost.evil.example", "notlocalhost", "127.0.0.1.evil.example", "127.0.0.1.nip.io",
-    "0.0.0.0", "::", "[::]", "10.0.0.1", "192.168.1.2", "128.0.0.1", "::ffff:10.0.0.1", "fe80::1", "[127.0.0.1", "face",
-    "127.0.0.1 evil.example", "127.0.0.1@evil.example", "１２７.0.0.1", "localhost\0.evil.example",
+    "0.0.0.0", "::", "[::]", "10.0.0.1", "192.168.1.2", "128.0.0.1", "::ffff:10.0.0.1", "fe80::1",
+    "[127.0.0.1", "face", "127.0.0.1 evil.example", "127.0.0.1@evil.example",
+    "１２７.0.0.1", "localhost\0.evil.example",
 ]  # fmt: skip
 
 

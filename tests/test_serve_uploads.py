@@ -20,11 +20,13 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 
 from maskwatch.errors import OptionError
+from maskwatch.serve.http_protocol import HEAD_LENGTH
 from maskwatch.serve.metrics import Metrics
 from maskwatch.serve.problem import Problem
+from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import Limits
 from maskwatch.serve.upload_limiter import UploadLimiter
-from serving import LONG_S, Command, command, picture_file
+from serving import LONG_S, Command, command, picture_file, settings
 
 MIB = 1 << 20
 
@@ -233,6 +235,57 @@ def test_slow_bodies_are_told(tiny_model: Path, picture: bytes) -> None:
         assert reasons[2] == "the body came too slowly while others waited"
         assert service.stop() == 0
         assert service.process.stderr.read() == ""
+
+
+def until_closed(connection: socket.socket, data: bytes, times: int) -> bytes:
+    """What is answered to data that is sent again and again."""
+    with connection:
+        try:
+            for _ in range(times):
+                connection.sendall(data)
+        except OSError:
+            pass
+        answer = bytearray()
+        try:
+            while more := connection.recv(65536):
+                answer += more
+        except ConnectionResetError:  # what it was still sending was not read
+            pass
+        return bytes(answer)
+
+
+def test_heads_that_do_not_end(tiny_model: Path, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one header, of many, of an address; after a request too; and such as come a byte now and then."""
+    monkeypatch.setattr("maskwatch.serve.http_protocol.HEAD_S", 1.5)
+    server, address, thread = run_in_thread(settings(tiny_model, port=0))
+    try:
+        service = Command(None, address)  # type: ignore[arg-type]
+        endpoint = ("127.0.0.1", service.port)
+        first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+        for begin, more in ((first + b"X: ", b"a"), (first, b"a: b\r\n"), (b"GET /", b"a")):
+            connection = socket.create_connection(endpoint, LONG_S)
+            head = (begin + more * HEAD_LENGTH)[: HEAD_LENGTH + 1]
+            assert until_closed(connection, head, 1).startswith(b"HTTP/1.1 431")
+            connection = socket.create_connection(endpoint, LONG_S)
+            assert len(until_closed(connection, head, 200)) < 1000
+        connection = socket.create_connection(endpoint, LONG_S)
+        connection.sendall(first + b"\r\n" + first + b"X: ")
+        assert until_closed(connection, b"a" * 1000, 70).count(b"HTTP/1.1 200") == 1
+        unfinished = [socket.create_connection(endpoint, LONG_S) for _ in range(3)]
+        for connection, begin in zip(unfinished, (b"", b"GET", first), strict=True):
+            connection.sendall(begin)
+        assert [until_closed(connection, b"", 0) for connection in unfinished] == [b""] * 3
+        with socket.create_connection(endpoint, LONG_S) as patient:  # in time for each of its requests
+            for _ in range(3):
+                patient.sendall(first + b"\r\n")
+                response = http.client.HTTPResponse(patient)
+                response.begin()
+                assert json.loads(response.read()) == {"status": "ok"}
+                time.sleep(0.8)
+        assert ask(service, picture)[0] == 200
+    finally:
+        server.stop()
+        thread.join(LONG_S)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from maskwatch.hosts import is_loopback
+from maskwatch.serve.http_protocol import HEAD_LENGTH
 from maskwatch.serve.problem import Problem, busy
 from maskwatch.serve.service import Service
 
@@ -28,7 +29,6 @@ _ANY_ADDRESS = frozenset(["0.0.0.0", "[::]"])
 """A browser that is given one of these connects to its own machine."""
 
 _QUERY_LENGTH = 8 << 10
-_HEADERS_LENGTH = 64 << 10
 
 
 class Guard:
@@ -154,8 +154,8 @@ def _length_problem(scope: Scope) -> Problem | None:
     if query > _QUERY_LENGTH:
         return Problem(414, f"the query has {query} bytes, and {_QUERY_LENGTH} may be; send less in it")
     headers = sum(len(name) + len(value) for name, value in scope["headers"])
-    if headers > _HEADERS_LENGTH:
-        return Problem(431, f"the headers have {headers} bytes, and {_HEADERS_LENGTH} may be; send fewer")
+    if headers > HEAD_LENGTH:
+        return Problem(431, f"the headers have {headers} bytes, and {HEAD_LENGTH} may be; send fewer")
     return None
 
 

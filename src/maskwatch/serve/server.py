@@ -16,6 +16,7 @@ import uvicorn
 
 from maskwatch.errors import OptionError
 from maskwatch.serve.app import create_app
+from maskwatch.serve.http_protocol import BoundedHttp
 from maskwatch.serve.settings import ServeSettings
 
 _KEEP_ALIVE_S = 30
@@ -94,7 +95,7 @@ class Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             server_header=False,
-            http="httptools",
+            http=BoundedHttp,
             ws="websockets-sansio",
             ws_max_size=settings.limits.max_bytes + _WS_OVERHEAD,
             ws_max_queue=2,  # older frames would only be forgotten later
