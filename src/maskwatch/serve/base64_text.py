@@ -11,7 +11,8 @@ _ALPHABET = bytes.maketrans(b"-_", b"+/")  # of addresses and file names → the
 _LINE_ENDS = b"\t\n\v\f\r"
 _DEEPEST_INDENT = 16
 _ESCAPES = ((b"%2B", b"+"), (b"%2F", b"/"), (b"%3D", b"="), (b"%0D", b""), (b"%0A", b""), (b"%20", b""))
-_LOOKS_LIKE_IT = re.compile(rb"\s*(data:|[\w+/-]{16})", re.ASCII | re.IGNORECASE)
+_LOOKS_LIKE_IT = re.compile(rb"data:|[\w+/-]{16}", re.ASCII | re.IGNORECASE)
+_HEAD_LENGTH = 200  # bytes, of which some may be blanks; what a client sends may be nothing else
 
 
 def decode_base64(text: bytes) -> bytes:
@@ -33,12 +34,13 @@ def picture_bytes(content: bytes) -> bytes:
     Raises:
         ValueError: a data: address that is broken.
     """
-    if not _LOOKS_LIKE_IT.match(content) or is_picture(content):
+    head = content[:_HEAD_LENGTH].lstrip()
+    if not _LOOKS_LIKE_IT.match(head) or is_picture(content):
         return content
     try:
         decoded = decode_base64(content)
     except ValueError:
-        if content.lstrip()[:5].lower() == b"data:":
+        if head[:5].lower() == b"data:":
             raise
         return content
     return decoded if is_picture(decoded) else content

@@ -57,7 +57,7 @@ _PICTURES: dict[str, PictureType] = {"image/jpeg": "jpeg", "image/png": "png"}
             "model": Records,
             "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _PICTURES},
         },
-        **problems(400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
+        **problems(400, 401, 403, 408, 413, 414, 415, 422, 429, 431, 500, 503),
     },
     openapi_extra=detect_body(),
 )

@@ -23,7 +23,8 @@ _MORE_PARTS = 8
 """Beside the pictures; they are ignored."""
 
 _HEAD_LENGTH = 16 << 10  # bytes of a part's headers
-_FIRST_LINE = re.compile(rb"(?:\r?\n)*--([^\r\n]{1,200}?)[ \t]*(\r?\n)")
+_FIRST_LINE = re.compile(rb"--([^\r\n]{1,200}?)[ \t]*(\r?\n)")
+_FIRST_LENGTH = 300
 _HINT = "send multipart/form-data as RFC 7578 has it; see docs/service.md"
 
 
@@ -120,7 +121,7 @@ def _boundary(content_type: str, body: bytes) -> tuple[bytes, bytes]:
     if boundary and b"--" + boundary in body:
         newline = b"\n" if b"--" + boundary + b"\n" in body else b"\r\n"
         return boundary, newline
-    if first := _FIRST_LINE.match(body):
+    if first := _FIRST_LINE.match(body[:_FIRST_LENGTH].lstrip(b"\r\n")):
         return first[1], first[2]
     raise Problem(400, f"Content-Type {content_type[:200]!r} names no boundary that the body has; {_HINT}")
 

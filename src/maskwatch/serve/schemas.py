@@ -127,6 +127,7 @@ def detect_body() -> dict[str, Any]:
     picture = {"schema": {"type": "string", "format": "binary"}}
     form = {
         "type": "object",
+        "description": "Each part that is a picture counts, whatever its field is called.",
         "required": [FIELD],
         "properties": {FIELD: {"type": "array", "minItems": 1, "items": picture["schema"]}},
     }
