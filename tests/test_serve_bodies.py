@@ -20,6 +20,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from maskwatch.client import Client
+from maskwatch.errors import ServiceError
 from maskwatch.serve import form_body, json_body
 from maskwatch.serve.base64_text import decode_base64, picture_bytes
 from maskwatch.serve.bodies import pictures_of
@@ -372,3 +374,28 @@ def test_a_form_of_many_parts_is_not_split(monkeypatch: pytest.MonkeyPatch) -> N
     assert made.calls == 11
     four = part(head + b"; filename=a", b"x") * 4
     assert "has 4 pictures, and 3 may be" in refused(kind, four + b"--edge--\r\n").detail
+
+
+def test_our_client_finds_its_pictures_again(client: TestClient, tmp_path: Path) -> None:
+    """Files of one name from several folders, one that is none, and names that look like those sent."""
+    sizes = {"x/a.png": (10, 4), "y/a.png": (20, 4), "0-a.png": (30, 4)}
+    paths = [tmp_path / name for name in sizes]
+    for path, (width, height) in zip(paths, sizes.values(), strict=True):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(picture_file(np.zeros((height, width, 3), np.uint8)))
+    torn = tmp_path / "1-a.png"
+    torn.write_bytes(b"torn")
+    with Client("http://127.0.0.1", transport=client._transport) as ours:
+        answer = ours.detect(paths)
+        assert [(one.source, one.width) for one in answer.pictures] == [
+            (str(path), width) for path, (width, _) in zip(paths, sizes.values(), strict=True)
+        ]
+        answer = ours.detect([paths[1], torn, paths[2]])
+        assert [(one.index, one.source, one.width) for one in answer.pictures] == [
+            (0, str(paths[1]), 20),
+            (2, str(paths[2]), 30),
+        ]
+        assert [(one.index, one.source) for one in answer.failures] == [(1, str(torn))]
+        with pytest.raises(ServiceError) as caught:
+            ours.detect([torn, torn])
+    assert [source for source, _ in caught.value.failures] == [str(torn)] * 2

@@ -33,8 +33,10 @@ def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
         OptionError: nothing can listen there.
     """
     try:
+        # Resolvers know neither the brackets of an address nor, some of them, the dot that ends a name.
+        name = host.removeprefix("[").removesuffix("]").removesuffix(".")
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
@@ -55,6 +57,7 @@ def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
 
 def address_of(listener: socket.socket, host: str) -> str:
     """What a browser on this machine types."""
+    host = host.removeprefix("[").removesuffix("]")
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
 
