@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 pytest.importorskip("httpx2", reason="Starlette's test client needs it")
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
@@ -374,6 +374,49 @@ def test_a_form_of_many_parts_is_not_split(monkeypatch: pytest.MonkeyPatch) -> N
     assert made.calls == 11
     four = part(head + b"; filename=a", b"x") * 4
     assert "has 4 pictures, and 3 may be" in refused(kind, four + b"--edge--\r\n").detail
+
+
+SCRAPS = [
+    b"--edge", b"--edge--", b"--", b"\r\n", b"\n", b"\r", b"\r\n ", b"\r\n\r\n", b"\0", b"\xff\xfe",
+    b"\xc3\xbc", b"Content-Disposition: ", b"Content-Type: ", b"Content-Transfer-Encoding: base64",
+    b"form-data", b"; name=", b"; filename=", b"; filename*=", b"; filename*0*=", b"UTF-8''", b"x''",
+    b"'", b'"', b"\\", b";", b"=", b"%C3", b"%z", b"images", b"boundary", b":", b"data:", b";base64,",
+    b"AAAA", b"=?utf-8?b?w7w=?=", b"{", b"}", b"[", b"]", b",", b'"images"', b'"data"', b'"url"',
+    b'"name"', b"null", b"1e999", b'"\\ud800"', b"GIF89a", b"BM", b"P6 1 ", b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n", b"II*\0",
+]  # fmt: skip
+KINDS = [
+    "multipart/form-data; boundary=edge",
+    "multipart/form-data",
+    "application/json",
+    "text/plain",
+    "",
+    "a/b; x",
+]
+
+
+@settings(max_examples=1500, deadline=None)
+@given(
+    st.one_of(st.sampled_from(KINDS), st.text(st.characters(max_codepoint=255))),
+    st.sampled_from([b"", b"--edge\r\nContent-Disposition: form-data", b'{"images": [{']),
+    st.lists(st.sampled_from(SCRAPS), max_size=25).map(b"".join),
+    st.sampled_from([b"", b"\r\n\r\nabc\r\n--edge--", b"\n--edge--", b"}]}"]),
+)
+def test_any_body_gives_pictures_or_a_problem(kind: str, head: bytes, scraps: bytes, end: bytes) -> None:
+    try:
+        files = pictures_of(kind, None, head + scraps + end, LIMITS, allow_urls=True)
+    except Problem as caught:
+        problem: Problem | None = caught
+    else:
+        problem = None
+    if problem is not None:
+        assert problem.status in (400, 413, 415, 422)
+        assert json.loads(problem.to_response("/v1/detect").body)["detail"]
+        return
+    assert 1 <= len(files) <= 3
+    for file in files:
+        assert file.source.encode()
+        assert isinstance(file.data, bytes)
 
 
 def test_our_client_finds_its_pictures_again(client: TestClient, tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _refuse(self) -> None:
         self._end_head()
+        if self.transport.is_closing():
+            return
         if self.cycle is None or self.cycle.response_complete:  # else it would stand within another answer
             text = f"the head of the request is longer than {HEAD_LENGTH} bytes; send less in it"
             response = Problem(431, text).to_response("")
