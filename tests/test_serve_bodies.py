@@ -89,7 +89,15 @@ def test_a_part_is_what_it_holds(head: bytes, source: str, picture: bytes) -> No
 
 
 def test_parts_that_are_no_pictures_are_fields(picture: bytes) -> None:
-    fields = [b"BM of the year", b"P1 urgent", b"0123456789abcdef" * 8, b"", b"II*\0", b"\xff\xd8"]
+    fields = [
+        b"BM of the year",
+        b"P1 urgent",
+        b"0123456789abcdef" * 8,
+        b"data: of today",
+        b"",
+        b"II*\0",
+        b"\xff\xd8",
+    ]
     parts = [part(b'Content-Disposition: form-data; name="note"', field) for field in fields]
     assert form(*parts, part(b'Content-Disposition: form-data; name="image"', picture)) == [
         PictureFile("image", picture)
@@ -246,12 +254,16 @@ def test_no_base64(text: bytes) -> None:
         decode_base64(text)
 
 
-def test_a_plus_that_a_form_has_eaten_is_noticed(picture: bytes) -> None:
+@given(st.binary(min_size=40, max_size=400))
+@example(b"\xfb" + bytes(200))
+def test_a_plus_that_a_form_has_eaten_is_noticed(data: bytes) -> None:
     """Without it every byte that follows would be another one."""
-    for text in (base64.b64encode(picture), base64.encodebytes(picture)):
-        assert b"+" in text
-        with pytest.raises(ValueError, match="spaces within the text"):
-            decode_base64(text.replace(b"+", b" "))
+    for text in (base64.b64encode(data), base64.encodebytes(data)):
+        eaten = text.replace(b"+", b" ")
+        if eaten.strip() == text.strip():
+            continue
+        with pytest.raises(ValueError, match=r"\w"):
+            assert decode_base64(eaten) == data
 
 
 @given(st.one_of(st.binary(), st.text(alphabet="AZaz09+/-_= \n,:;dat").map(str.encode)))

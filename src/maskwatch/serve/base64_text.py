@@ -12,6 +12,7 @@ _LINE_ENDS = b"\t\n\v\f\r"
 _DEEPEST_INDENT = 16
 _ESCAPES = ((b"%2B", b"+"), (b"%2F", b"/"), (b"%3D", b"="), (b"%0D", b""), (b"%0A", b""), (b"%20", b""))
 _LOOKS_LIKE_IT = re.compile(rb"data:|[\w+/-]{16}", re.ASCII | re.IGNORECASE)
+_EATEN = "spaces within the text, as a form puts them in the place of +"
 _HEAD_LENGTH = 200  # bytes, of which some may be blanks; what a client sends may be nothing else
 
 
@@ -21,10 +22,9 @@ def decode_base64(text: bytes) -> bytes:
     Raises:
         ValueError: it is no Base64; the message says why.
     """
-    text = text.strip()
-    if text[:5].lower() == b"data:":
+    if text[:_HEAD_LENGTH].lstrip()[:5].lower() == b"data:":
         text = _after_head(text)
-    text = _unwrapped(text).translate(_ALPHABET).rstrip(b"=")
+    text = _in_one_line(text.rstrip()).translate(_ALPHABET).rstrip(b"=")
     return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
 
 
@@ -57,13 +57,20 @@ def _after_head(address: bytes) -> bytes:
     return text
 
 
-def _unwrapped(text: bytes) -> bytes:
-    """In one line. A space may end a line, as in the shell's $(base64 FILE), or indent it; elsewhere it was a
-    + that a form has eaten, and without it the picture would be another one."""
+def _in_one_line(text: bytes) -> bytes:
+    """Without the blanks that end or indent lines.
+
+    Raises:
+        ValueError: a blank elsewhere; it was a +, and without it the picture would be another one.
+    """
+    blanks = b" " in text
     for _ in range(_DEEPEST_INDENT if b"\n " in text else 0):
         text = text.replace(b"\n ", b"\n")
-    text = text.translate(None, _LINE_ENDS)
-    width = text.find(b" ") + 1
-    if width and text.count(b" ") != text[width - 1 :: width].count(b" "):
-        raise ValueError("spaces within the text, as a form puts them in the place of +")
-    return text.replace(b" ", b"")
+    text = text.translate(None, _LINE_ENDS).lstrip()
+    width = text.find(b" ")
+    if width >= 0 and (width % 4 or text[width :: width + 1].count(b" ") != text.count(b" ")):
+        raise ValueError(_EATEN)  # else these are the lines of a shell's $(base64 FILE)
+    text = text.replace(b" ", b"")
+    if blanks and len(text) % 4:
+        raise ValueError(_EATEN)
+    return text

@@ -44,6 +44,11 @@ class _Part:
         return self.head.get_filename()
 
     @property
+    def is_meant(self) -> bool:
+        """Whether it is meant as a picture, whatever it holds."""
+        return self.file_name is not None or self.field in _FIELDS
+
+    @property
     def label(self) -> str:
         """What messages call it."""
         return clean_name(self.file_name or self.field, f"part {self.number}")
@@ -57,7 +62,7 @@ def from_form_body(content_type: str, body: bytes, limits: Limits) -> list[Pictu
     """
     parts = list(_parts(content_type, body, limits))
     contents = [(part, _decoded(part)) for part in parts]
-    pictures = [(part, content) for part, content in contents if _counts(part, content)]
+    pictures = [(part, content) for part, content in contents if part.is_meant or is_picture(content)]
     if len(pictures) > limits.max_images:
         raise too_many(len(pictures), limits)
     if not pictures:
@@ -67,10 +72,6 @@ def from_form_body(content_type: str, body: bytes, limits: Limits) -> list[Pictu
         PictureFile(clean_name(_source(part), f"picture-{number}"), content)
         for number, (part, content) in enumerate(pictures, 1)
     ]
-
-
-def _counts(part: _Part, content: bytes) -> bool:
-    return part.file_name is not None or part.field in _FIELDS or is_picture(content)
 
 
 def _source(part: _Part) -> str | None:
@@ -86,6 +87,8 @@ def _decoded(part: _Part) -> bytes:
             return binascii.a2b_qp(part.content)
         return picture_bytes(part.content)
     except ValueError as error:
+        if not part.is_meant:
+            return part.content
         raise Problem(
             422, f"{part.label!r} of the form is no Base64 ({error}); send the file itself"
         ) from None

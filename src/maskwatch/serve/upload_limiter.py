@@ -71,7 +71,7 @@ class IncomingBody:
     def evict(self) -> None:
         """Ends the reading with 408."""
         self._evicted = True
-        if self._timeout is not None:
+        if self._timeout is not None and not self._timeout.expired():
             self._timeout.reschedule(self._now_s())
 
     def _check_kept(self) -> None:
