@@ -165,6 +165,107 @@ def test_several_pictures_keep_their_places(tmp_path: Path) -> None:
     assert answer.failures == (Failure(1, str(tmp_path / "out" / "a.jpg"), "1-a.jpg: the file is torn"),)
 
 
+NAMES = [
+    "x/a.jpg", "y/a.jpg", "0-a.jpg", "0-0-a.jpg", "1-a.jpg", "z/0-a.jpg", "a.jpg", "picture-4", "ü/tür.jpg",
+    "u/tu\u0308r.jpg", "q/a\"b.jpg", "q/a_b.jpg", "n/a\nb.jpg", "n/a%0Ab.jpg", "l/" + "戴" * 80 + ".jpg",
+    "m/" + "戴" * 80 + ".jpg", "x\udcff.jpg", "x_.jpg", "....jpg", "_",
+]  # fmt: skip
+
+
+class Places:
+    """Answers as a service: each picture's only face has the width of its content, the odd ones fail."""
+
+    def __init__(self, *, gives_index: bool, all_fail: bool = False) -> None:
+        self.gives_index, self.all_fail = gives_index, all_fail
+
+    def __call__(self, request: Any) -> Any:
+        sent = self.sent(request)
+        results, failures = [], []
+        for index, (name, content) in enumerate(sent):
+            place = {"index": index} if self.gives_index else {}
+            if self.all_fail or len(content) % 2:
+                failures.append({**place, "source": name, "reason": str(len(content))})
+            else:
+                results.append({**document(name)["results"][0], **place, "width": len(content)})
+        # A service is free to give them in any order.
+        record = document(results=results[::-1], failures=failures[::-1])
+        if results:
+            return httpx2.Response(200, json=record)
+        body = {"detail": "none", "failures": failures[::-1]}
+        return httpx2.Response(422, headers={"content-type": "application/problem+json"}, json=body)
+
+    @staticmethod
+    def sent(request: Any) -> list[tuple[str, bytes]]:
+        body = request.read()
+        if request.headers["content-type"] == "application/json":
+            entries = json.loads(body)["images"]
+            return [(one["name"], base64.b64decode(one.get("data", ""))) for one in entries]
+        edge = request.headers["content-type"].partition("boundary=")[2].encode()
+        parts = [part.partition(b"\r\n\r\n") for part in body.split(b"--" + edge)[1:-1]]
+        return [
+            (re.search(rb'filename="([^"]*)"', head)[1].decode(), content[:-2])  # type: ignore[index]
+            for head, _, content in parts
+        ]
+
+
+def ask_everyone(handler: Any, images: list[Any], calls: int = 1) -> list[Any]:
+    """Answers of the client that waits, and of the one that is awaited, several at a time."""
+    transport = httpx2.MockTransport(handler)
+    with Client("http://service.test", transport=transport) as client:
+        answers = [client.detect(images)]
+
+    async def run() -> list[Any]:
+        async with AsyncClient("http://service.test", transport=transport) as client:
+            turned = [images[turn:] + images[:turn] for turn in range(calls)]
+            return await asyncio.gather(*map(client.detect, turned))
+
+    return answers + asyncio.run(run())
+
+
+@pytest.mark.parametrize("gives_index", [True, False])
+@pytest.mark.parametrize("more", [[], ["http://camera.test/0-a.jpg?x#a.jpg", "http://[::1/\n"]])
+def test_results_land_on_their_pictures(tmp_path: Path, gives_index: bool, more: list[str]) -> None:
+    """Whatever the files are called; with a service that gives no index, by names that are all different."""
+    paths = [tmp_path / name for name in NAMES]
+    for index, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * (index + 1))
+    images: list[Any] = [*paths, b"", *more, b"raw" * 50]
+    length = {str(path): path.stat().st_size for path in paths} | dict.fromkeys(more, 0)
+    for turn, answer in enumerate(ask_everyone(Places(gives_index=gives_index), images, 5)):
+        order = images[turn - 1 :] + images[: turn - 1] if turn else images
+        found = {one.index: (one.source, one.width) for one in answer.pictures}
+        found |= {one.index: (one.source, int(one.reason)) for one in answer.failures}
+        assert len(found) == len(answer.pictures) + len(answer.failures) == len(images)
+        for index, image in enumerate(order):
+            size = len(image) if isinstance(image, bytes) else length[str(image)]
+            name = f"picture-{index}" if isinstance(image, bytes) else str(image)
+            assert found[index] == (name, size)
+
+
+def test_failures_of_an_error_are_named_as_the_caller_knows_them(tmp_path: Path) -> None:
+    paths = [tmp_path / name / "a.jpg" for name in "xy"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(path.parent.name.encode() * (1 + (path.parent.name == "y")))
+    handler = Places(gives_index=True, all_fail=True)
+    with (
+        Client("http://service.test", transport=httpx2.MockTransport(handler)) as client,
+        pytest.raises(ServiceError) as caught,
+    ):
+        client.detect(paths)
+    assert sorted(caught.value.failures) == [(str(paths[0]), "1"), (str(paths[1]), "2")]
+
+
+@pytest.mark.parametrize("places", [[0], [0, 0], [0, 2], [0, -1], [0, 1, 1]])
+def test_an_answer_about_other_pictures_is_none(places: list[int]) -> None:
+    record = document(*"a" * len(places))
+    for entry, place in zip(record["results"], places, strict=True):
+        entry["index"] = place
+    with StandIn(record).client() as client, pytest.raises(ServiceError, match="no answer of a Maskwatch"):
+        client.detect([b"x", b"y"])
+
+
 def test_addresses_are_left_to_the_service() -> None:
     url = "https://camera.test/door.jpg?at=1"
     stand_in = StandIn(document("door.jpg", "picture-1"))

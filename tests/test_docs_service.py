@@ -173,6 +173,8 @@ def test_limits_of_the_page() -> None:
         "max-images": str(limits.max_images),
         "queue": str(limits.queue),
         "timeout": f"{limits.timeout_s:g}",
+        "max-uploads": str(limits.max_uploads),
+        "upload-bytes": f"{limits.most_upload_bytes // limits.max_bytes} times `--max-bytes`",
         "max-streams": str(limits.max_streams),
         "rate": "none",
     }

@@ -18,6 +18,7 @@ LAYERS = (
     "_version",
     "errors",
     "labels",
+    "hosts",
     "download",
     "image_metadata",
     "image_files",

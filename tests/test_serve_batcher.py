@@ -138,33 +138,30 @@ def test_a_failure_is_told_and_the_lane_lives_on(tiny_model: Path) -> None:
 
 def test_capacity() -> None:
     capacity = Capacity(3, 3, Metrics().queued)
-    with capacity.hold() as one, capacity.hold() as two:
-        one.need(2)
-        with pytest.raises(Problem, match="3 pictures are in work or waiting and 3 is the limit") as full:
-            two.need(2)
-        assert full.value.status == 503
-        assert full.value.headers == {"Retry-After": "1"}
-        with pytest.raises(Problem), capacity.hold():
-            pass
-        capacity.took(100.0, 1)
-        with pytest.raises(Problem) as slow, capacity.hold():
-            pass
-        assert int(slow.value.headers["Retry-After"]) == 60
-    with capacity.hold() as three:
-        three.need(3)
+    with capacity.hold(2):
+        full = refused(capacity, 2)
+        assert "2 pictures are in work or waiting and 3 is the limit" in full.detail
+        assert full.headers == {"Retry-After": "1"}
+        with capacity.hold(1):
+            capacity.took(100.0, 1)
+            assert int(refused(capacity, 1).headers["Retry-After"]) == 60
+    with capacity.hold(3):
+        pass
+
+
+def refused(capacity: Capacity, pictures: int) -> Problem:
+    with pytest.raises(Problem) as caught, capacity.hold(pictures):
+        pass
+    assert caught.value.status == 503
+    return caught.value
 
 
 def test_who_would_wait_for_long_is_told_at_once() -> None:
-    """A request that was taken may still grow; frames of streams close the door to nobody."""
+    """A request that is taken may bring many pictures; frames of streams close the door to nobody."""
     capacity = Capacity(8, 2, Metrics().queued)
-    with capacity.hold_frame(), capacity.hold_frame(), capacity.hold() as one:
+    with capacity.hold_frame(), capacity.hold_frame(), capacity.hold(1):
         assert capacity.closed() is None
-        one.need(2)
-        with pytest.raises(Problem, match="pictures before yours: 2; come back later") as told:
-            capacity.hold().__enter__()
-        assert told.value.status == 503
-        with capacity.hold_frame():
-            one.need(5)
-            with pytest.raises(Problem, match="8 is the limit"):
-                one.need(6)
+        assert "8 is the limit" in refused(capacity, 6).detail
+        with capacity.hold(5):
+            assert "pictures before yours: 6; come back later" in refused(capacity, 1).detail
     assert capacity.closed() is None

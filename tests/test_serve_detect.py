@@ -77,7 +77,8 @@ def test_a_picture_as_it_is(client: TestClient, cells: bytes) -> None:
     (result,) = answer["results"]
     assert sorted(result.pop("detections"), key=lambda one: one["class_id"]) == DETECTIONS
     assert result == {
-        "source": "picture", "kind": "picture", "frame": None, "time_s": None, "width": 64, "height": 64,
+        "index": 0, "source": "picture", "kind": "picture", "frame": None, "time_s": None,
+        "width": 64, "height": 64,
     }  # fmt: skip
 
 
@@ -90,15 +91,17 @@ def test_same_document_as_the_command(
     with pytest.raises(SystemExit):
         main(["detect", "a.png", "torn.png", "--model", str(tiny_model), "--json", "out.json"])
     files = [("images", ("a.png", cells)), ("images", ("torn.png", cells[:60]))]
-    assert client.post("/v1/detect", files=files).json() == json.loads(Path("out.json").read_text())
+    answer = client.post("/v1/detect", files=files).json()
+    assert [one.pop("index") for one in (*answer["results"], *answer["failures"])] == [0, 1]
+    assert answer == json.loads(Path("out.json").read_text())
 
 
 def test_a_form_of_several(client: TestClient, cells: bytes) -> None:
     files = [("images", ("a.png", cells)), ("images", ("b.txt", b"no picture")), ("other", ("c.png", cells))]
-    answer = client.post("/v1/detect", files=files).json()
-    assert [one["source"] for one in answer["results"]] == ["a.png"]
+    answer = client.post("/v1/detect", files=files, data={"note": "of today"}).json()
+    assert [(one["index"], one["source"]) for one in answer["results"]] == [(0, "a.png"), (2, "c.png")]
     (failure,) = answer["failures"]
-    assert failure["source"] == "b.txt"
+    assert (failure["index"], failure["source"]) == (1, "b.txt")
     assert failure["reason"].startswith("not a picture")
 
 
@@ -199,14 +202,16 @@ def test_bad_bodies(client: TestClient, cells: bytes) -> None:
     body = problem(post("/v1/detect", content=b""), 422, "empty")
     assert body["failures"][0]["source"] == "picture"
     problem(post("/v1/detect", content=b"x" * 50), 422, "not a picture")
-    problem(post("/v1/detect", content=cells, headers={"Content-Type": "text/html"}), 415, "'text/html'")
+    html = {"Content-Type": "text/html"}
+    problem(post("/v1/detect", content=b"<p>no picture", headers=html), 415, "'text/html'", "no picture")
     problem(post("/v1/detect", content=cells, headers={"Content-Encoding": "gzip"}), 415, "'gzip'")
     problem(post("/v1/detect", content=b"x" * 100_001), 413, "100001", "100000")
     chunks = iter([b"x" * 60_000, b"x" * 60_000])
     problem(post("/v1/detect", content=chunks), 413, "more than 100000")
     problem(post("/v1/detect", files=[("images", (f"{i}", cells)) for i in range(4)]), 413, "3 may be")
-    problem(post("/v1/detect", files={"photo": cells}), 422, "'photo'", "'images'")
-    problem(post("/v1/detect", data={"images": "text"}, files={"x": b""}), 422, "'images'")
+    problem(post("/v1/detect", files={"photo": (None, "text")}), 422, "'photo' of 4 bytes", "'images'")
+    body = problem(post("/v1/detect", files={"images": (None, "text"), "x": b""}), 422, "not a picture")
+    assert [one["source"] for one in body["failures"]] == ["picture-1", "upload"]
     form = {"Content-Type": "multipart/form-data"}
     problem(post("/v1/detect", content=cells, headers=form), 400, "boundary")
 
@@ -219,7 +224,7 @@ def test_bad_bodies(client: TestClient, cells: bytes) -> None:
         (b"[]", 422, "object"),
         (b"{}", 422, "images"),
         (b'{"images": []}', 422, "images"),
-        (b'{"images": [{"data": "AAA"}]}', 422, "Base64"),
+        (b'{"images": [{"data": "AAAAA"}]}', 422, "Base64"),
         (b'{"images": [{}]}', 422, "exactly one"),
         (b'{"images": [{"data": "AAAA", "url": "http://example.org"}]}', 422, "exactly one"),
         (b'{"images": [{"data": "AAAA", "path": "/etc/passwd"}]}', 422, "path"),

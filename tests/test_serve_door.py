@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,19 @@ pytest.importorskip("httpx2", reason="Starlette's test client needs it")
 
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from maskwatch.cli.app import main
 from maskwatch.errors import OptionError
+from maskwatch.hosts import is_loopback
+from maskwatch.serve.app import create_app
 from maskwatch.serve.capacity import Rates
+from maskwatch.serve.guard import Guard
 from maskwatch.serve.problem import Problem
 from maskwatch.serve.settings import Limits, ServeSettings
 from maskwatch.serve.tokens import TICKET_S, Tokens
-from serving import BEARER, STREAM, TOKEN, client_of
+from serving import BEARER, STREAM, TOKEN, client_of, settings
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +108,9 @@ def test_without_a_token_only_names_of_this_machine(tiny_model: Path) -> None:
             return client.get("/v1/models", headers=headers).status_code
 
         assert status() == 200
-        for host in ("localhost", "localhost:8765", "127.0.0.1:80", "[::1]:8765"):
+        for host in ("localhost:8765", "127.0.0.1:80", "127.0.0.2:8765", "[::1]:8765", "0.0.0.0:8765"):
             assert status(Host=host) == 200
-        for host in ("evil.example", "evil.example:8765", "127.0.0.1.evil.example", ""):
+        for host in ("evil.example", "evil.example:8765", "127.0.0.1.evil.example", "192.168.1.2", ""):
             assert status(Host=host) == 403
         assert client.get("/", headers={"Host": "evil.example"}).status_code == 403
         assert status(Origin="http://127.0.0.1") == 200
@@ -118,6 +123,62 @@ def test_without_a_token_only_names_of_this_machine(tiny_model: Path) -> None:
         ):
             pass
         assert denied.value.status_code == 403
+
+
+OURS = [
+    "localhost", "LOCALHOST", "localhost.", "door.localhost", "127.0.0.1", "127.0.0.2", "127.255.255.254",
+    "127.1", "2130706433", "0x7f.0.0.1", "::1", "[::1]", "[0:0:0:0:0:0:0:1]", "[::0001]", "::ffff:127.0.0.3",
+]  # fmt: skip
+OTHERS = [
+    "", ".", "localhost.evil.example", "notlocalhost", "127.0.0.1.evil.example", "127.0.0.1.nip.io",
+    "0.0.0.0", "::", "[::]", "10.0.0.1", "192.168.1.2", "128.0.0.1", "::ffff:10.0.0.1", "fe80::1",
+    "[127.0.0.1", "face", "127.0.0.1 evil.example", "127.0.0.1@evil.example",
+    "１２７.0.0.1", "localhost\0.evil.example",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("hosts", "expected"), [(OURS, True), (OTHERS, False)])
+def test_names_of_this_machine(hosts: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without asking anybody: an answer of a name server can be another one the next time."""
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    assert {host: is_loopback(host) for host in hosts} == dict.fromkeys(hosts, expected)
+
+
+def test_a_service_on_a_name(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of /etc/hosts needs no token where it is this machine's alone, and is answered to."""
+    names = {"Camera-Box": ["127.0.1.1", "::1"], "both.example": ["127.0.0.1", "10.0.0.1"]}
+
+    def addresses(host: str, *_: object, **__: object) -> list[Any]:
+        if host not in names:
+            raise OSError("not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in names[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", addresses)
+    for host in ("both.example", "unknown.example"):
+        with pytest.raises(OptionError, match="needs a token"):
+            ServeSettings(models=("tiny",), host=host)
+    app = create_app(settings(tiny_model, host="Camera-Box"))
+    guard = Guard(app, app.state.service)
+    for name, known in (("camera-box:8765", True), ("localhost", True), ("camera-box.evil.example", False)):
+        assert (guard._host_problem(Headers({"host": name})) is None) is known
+
+
+@pytest.mark.parametrize("query", ["&".join(["a=1"] * 15_000), "model=" + "x" * 9000])
+def test_long_queries(closed: TestClient, query: str) -> None:
+    """Refused before they are taken apart, and before anything else is asked."""
+    answer = closed.get(f"/v1/models?{query}")
+    assert (answer.status_code, "8192 may be" in answer.json()["detail"]) == (414, True)
+    with pytest.raises(WebSocketDenialResponse) as denied, closed.websocket_connect(f"{STREAM}?{query}"):
+        pass
+    assert denied.value.status_code == 414
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X": "a" * 70_000}, {f"X-{number}": "a" * 100 for number in range(700)}]
+)
+def test_long_headers(closed: TestClient, headers: dict[str, str]) -> None:
+    answer = closed.get("/v1/models", headers=headers)
+    assert (answer.status_code, "65536 may be" in answer.json()["detail"]) == (431, True)
 
 
 def test_cors(tiny_model: Path) -> None:

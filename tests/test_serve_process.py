@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -22,6 +23,8 @@ from serving import BEARER, LONG_S, TOKEN, Command, command, picture_file
 if not hasattr(os, "kill") or not Path("/proc/self/stat").exists():
     pytest.skip("needs a system with /proc", allow_module_level=True)
 
+JSON = {"Content-Type": "application/json"}
+
 
 @pytest.fixture(scope="module")
 def picture() -> bytes:
@@ -40,8 +43,11 @@ class Ask:
         self._body = body
 
     def half(self) -> Ask:
-        self._connection.send(self._body[: len(self._body) // 2])
-        self._body = self._body[len(self._body) // 2 :]
+        return self.send(len(self._body) // 2)
+
+    def send(self, size: int) -> Ask:
+        self._connection.send(self._body[:size])
+        self._body = self._body[size:]
         return self
 
     def answer(self) -> tuple[int, dict[str, str], bytes]:
@@ -68,9 +74,23 @@ def status(service: Command, path: str) -> int:
     return Ask(service, "GET", path).answer()[0]
 
 
+def gauge(service: Command, name: str, **headers: str) -> float:
+    text = Ask(service, "GET", "/metrics", **headers).answer()[2].decode()
+    return float(re.search(rf"^maskwatch_{name} ([\d.]+)$", text, re.M)[1])
+
+
 def queued(service: Command) -> float:
-    text = Ask(service, "GET", "/metrics").answer()[2].decode()
-    return float(re.search(r"^maskwatch_queue_pictures ([\d.]+)$", text, re.M)[1])
+    return gauge(service, "queue_pictures")
+
+
+def uploads(service: Command, **headers: str) -> float:
+    return gauge(service, "uploads", **headers)
+
+
+def work_for_a_while(count: int) -> bytes:
+    """A body of small files whose pictures are so large that they take seconds to decode."""
+    data = base64.b64encode(picture_file(np.zeros((7000, 7000, 3), np.uint8))).decode()
+    return json.dumps({"images": [{"data": data}] * count}).encode()
 
 
 def test_queue_timeout_and_a_good_end(tiny_model: Path, picture: bytes) -> None:
@@ -79,17 +99,23 @@ def test_queue_timeout_and_a_good_end(tiny_model: Path, picture: bytes) -> None:
         assert service.address == f"http://127.0.0.1:{service.port}"
         assert status(service, "/readyz") == 200
         first = Ask(service, "POST", "/v1/detect", picture).half()
-        eventually(lambda: queued(service) == 1)
+        eventually(lambda: uploads(service) == 1)
+        assert queued(service) == 0
+        body = work_for_a_while(4)
+        long = Ask(service, "POST", "/v1/detect", body, **JSON).send(len(body))
+        eventually(lambda: queued(service) == 4)
         code, headers, body = Ask(service, "POST", "/v1/detect", picture).answer()
         assert (code, headers["content-type"]) == (503, "application/problem+json")
         assert int(headers["retry-after"]) >= 1
-        assert "pictures before yours: 1" in json.loads(body)["detail"]
+        assert "pictures before yours: 4" in json.loads(body)["detail"]
 
         service.process.send_signal(signal.SIGTERM)
         eventually(lambda: status(service, "/readyz") == 503)
         assert status(service, "/healthz") == 200
         code, headers, _ = Ask(service, "POST", "/v1/detect", picture).answer()
         assert (code, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+        code, _, body = long.answer()
+        assert (code, len(json.loads(body)["results"])) == (200, 4)
         code, _, body = first.answer()
         assert code == 200
         assert json.loads(body)["results"][0]["width"] == 64
@@ -100,8 +126,8 @@ def test_queue_timeout_and_a_good_end(tiny_model: Path, picture: bytes) -> None:
 def test_a_slow_body_and_ctrl_c(tiny_model: Path, picture: bytes) -> None:
     with command(tiny_model, "--timeout", "0.5", token=TOKEN) as service:
         slow = Ask(service, "POST", "/v1/detect", picture, **BEARER).half()
-        eventually(lambda: b"maskwatch_queue_pictures 1" in metrics(service))
-        eventually(lambda: b"maskwatch_queue_pictures 0" in metrics(service))
+        eventually(lambda: uploads(service, **BEARER) == 1)
+        eventually(lambda: uploads(service, **BEARER) == 0)
         slow._body = b""
         code, _, body = slow.answer()
         assert code == 408
@@ -113,14 +139,10 @@ def test_a_slow_body_and_ctrl_c(tiny_model: Path, picture: bytes) -> None:
         assert service.process.stderr.read() == ""
 
 
-def metrics(service: Command) -> bytes:
-    return Ask(service, "GET", "/metrics", **BEARER).answer()[2]
-
-
 def test_a_second_signal_ends_at_once(tiny_model: Path, picture: bytes) -> None:
     with command(tiny_model) as service:
         half = Ask(service, "POST", "/v1/detect", picture).half()
-        eventually(lambda: queued(service) == 1)
+        eventually(lambda: uploads(service) == 1)
         service.process.send_signal(signal.SIGTERM)
         eventually(lambda: status(service, "/readyz") == 503)
         assert service.stop() == 0
@@ -156,7 +178,7 @@ def test_workers(tiny_model: Path, picture: bytes) -> None:
         eventually(lambda: len(workers_of(service) - before) == 2)
 
         half = Ask(service, "POST", "/v1/detect", picture).half()
-        eventually(lambda: queued(service) == 1)
+        eventually(lambda: uploads(service) == 1)
         service.process.send_signal(signal.SIGTERM)
         assert half.answer()[0] == 200
         assert service.process.wait(LONG_S) == 0

@@ -152,3 +152,28 @@ def test_it_ends_when_the_service_stops(tiny_model: Path) -> None:
         assert answer.headers["connection"] == "close"
         assert client.get("/readyz").status_code == 503
         assert client.get("/healthz").status_code == 200
+
+
+def test_an_idle_stream_makes_room(
+    tiny_model: Path, street: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that opens streams and sends nothing does not lock out the others; one that sends stays."""
+    now_s = [100.0]
+    monkeypatch.setattr("maskwatch.serve.stream.perf_counter", lambda: now_s[0])
+    with client_of(tiny_model, {"max_streams": 2}) as client:
+        with client.websocket_connect(STREAM) as idle, client.websocket_connect(STREAM) as busy:
+            with client.websocket_connect(STREAM) as early, pytest.raises(WebSocketDisconnect) as full:
+                early.receive_json()
+            assert (full.value.code, "streams are open" in full.value.reason) == (1013, True)
+            now_s[0] += 30.1
+            busy.send_bytes(message(1, street))
+            assert busy.receive_json()["seq"] == 1
+            with client.websocket_connect(STREAM) as late:
+                late.send_bytes(message(2, street))
+                assert late.receive_json()["seq"] == 2
+                with pytest.raises(WebSocketDisconnect) as closed:
+                    idle.receive_json()
+                assert (closed.value.code, "no frame came" in closed.value.reason) == (1013, True)
+                busy.send_bytes(message(3, street))
+                assert busy.receive_json()["seq"] == 3
+        assert "maskwatch_streams 0.0" in client.get("/metrics").text

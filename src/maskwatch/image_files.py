@@ -101,13 +101,17 @@ def read_header(path: str | Path) -> Header:
         return picture.header
 
 
-def is_picture(path: Path) -> bool:
-    """True when the file's header is that of a picture, HEIC included where its decoder is not installed."""
+def is_picture(source: Path | bytes) -> bool:
+    """True when the header of a file, or of its bytes, is that of a picture.
+
+    HEIC counts, also where its decoder is not installed.
+    """
+    name = str(source) if isinstance(source, Path) else "picture"
     try:
-        with _open_file(path, str(path)) as file:
+        with _open_file(source, name) if isinstance(source, Path) else io.BytesIO(source) as file:
             if _is_heic(_head(file)):
                 return True
-            with _open_image(str(path), file):
+            with _open_image(name, file):
                 return True
     except ImageError:
         return False

@@ -63,6 +63,12 @@ Queue = Annotated[
     int | None, typer.Option(metavar="N", help="Pictures in work or waiting; then 503. Default: 32.")
 ]
 Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="For a request. Default: 30.")]
+MaxUploads = Annotated[
+    int | None, typer.Option(metavar="N", help="Bodies that come in at the same time. Default: 64.")
+]
+UploadBytes = Annotated[
+    int | None, typer.Option(metavar="N", help="Bytes of all bodies in memory. Default: eight bodies.")
+]
 MaxStreams = Annotated[int | None, typer.Option(metavar="N", help="Open streams. Default: 16.")]
 Rate = Annotated[
     float | None, typer.Option(metavar="N", help="Requests a second of one client. Default: any number.")
@@ -118,6 +124,8 @@ def serve(
     waiting: Waiting = None,
     queue: Queue = None,
     timeout: Timeout = None,
+    max_uploads: MaxUploads = None,
+    upload_bytes: UploadBytes = None,
     max_streams: MaxStreams = None,
     rate: Rate = None,
     drain: Drain = 0.0,
@@ -144,6 +152,8 @@ def serve(
         "waiting": waiting,
         "queue": queue,
         "timeout_s": timeout,
+        "max_uploads": max_uploads,
+        "upload_bytes": upload_bytes,
         "max_streams": max_streams,
         "rate": rate,
     }

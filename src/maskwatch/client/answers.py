@@ -114,13 +114,13 @@ class Answer:
     failures: tuple[Failure, ...]
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any], sent: Sequence[tuple[str, str]]) -> Answer:
+    def from_record(cls, record: Mapping[str, Any], names: Sequence[str], sources: Sequence[str]) -> Answer:
         """Reads the document.
 
         Args:
             record: the document.
-            sent: for each picture the name under which it was sent, which is different for each, and the
-                name that the caller knows it by.
+            names: for each picture the name under which it was sent, which is different for each.
+            sources: the name that the caller knows it by.
 
         Raises:
             ServiceError: the document is of another schema.
@@ -130,12 +130,19 @@ class Answer:
                 f"the service answered in schema {record['schema']!r}, this client reads {JSON_SCHEMA!r}; "
                 "install the client in the service's version"
             )
-        known = {name: (index, source) for index, (name, source) in enumerate(sent)}
+        results, failures = record["results"], record["failures"]
+        places = [_place(one, names) for one in (*results, *failures)]
+        if sorted(places) != list(range(len(names))):
+            raise ValueError(f"pictures {places} of {len(names)}")
+        known = [(place, sources[place]) for place in places]
         return cls(
             str(record["maskwatch"]),
             Model.from_record(record["model"]),
-            tuple(_picture(one, *known[one["source"]]) for one in record["results"]),
-            tuple(Failure(*known[one["source"]], one["reason"]) for one in record["failures"]),
+            tuple(_picture(one, *place) for one, place in zip(results, known, strict=False)),
+            tuple(
+                Failure(*place, one["reason"])
+                for one, place in zip(failures, known[len(results) :], strict=True)
+            ),
         )
 
 
@@ -182,6 +189,11 @@ def to_supervision(faces: Sequence[Face]) -> sv.Detections:
         class_id=np.array([face.class_id for face in faces], np.int64),
         data={"class_name": np.array([face.class_name for face in faces], np.str_)},
     )
+
+
+def _place(record: Mapping[str, Any], names: Sequence[str]) -> int:
+    """Of a picture in the request: its index, or its name, where an older service gives none."""
+    return int(record["index"]) if "index" in record else names.index(record["source"])
 
 
 def _picture(record: Mapping[str, Any], index: int, source: str) -> Picture:

@@ -12,10 +12,12 @@ import random
 import re
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
+from urllib.parse import unquote
 
 import cv2
 import httpx2
@@ -24,6 +26,7 @@ from PIL import Image
 from maskwatch._version import __version__
 from maskwatch.client.answers import Answer, Model
 from maskwatch.errors import ImageError, OptionError, ServiceError
+from maskwatch.hosts import is_loopback
 from maskwatch.images import ImageInput, as_rgb
 
 Threshold: TypeAlias = "float | Mapping[str, float]"
@@ -39,7 +42,6 @@ _PATIENCE_S = 60.0
 """Who is told to come again later than this is told so by an error."""
 
 _PROBLEM = "application/problem+json"
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _JPEG_QUALITY = 92
 _UNSAFE = re.compile(r"[^\w .,()+=@~-]")
 _NAME_LENGTH = 100
@@ -53,6 +55,8 @@ class Call(Generic[T]):
     path: str
     read: Callable[[Any], T]
     options: Mapping[str, Any] = field(default_factory=dict)
+    sources: Sequence[str] = ()
+    """What the caller knows the pictures of the request by, in order."""
 
 
 def settings(url: str, token: str | None, timeout_s: float, tls: ssl.SSLContext | None) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def settings(url: str, token: str | None, timeout_s: float, tls: ssl.SSLContext 
         "headers": headers,
         "timeout": timeout_s,
         "verify": True if tls is None else tls,
-        "trust_env": base.host not in _LOOPBACK,
+        "trust_env": not is_loopback(base.host),
     }
 
 
@@ -90,12 +94,14 @@ def detect(
     if not listed:
         raise OptionError("images is an empty list; pass at least one picture")
     sources = [source_of(image, index) for index, image in enumerate(listed)]
-    sent = list(zip(_different(sources), sources, strict=True))
+    names = _different(sources)
     params = query(threshold, classes, model)
     params |= {name: "1" for name, wanted in (("annotate", annotate), ("blur", blur)) if wanted}
-    options = _body([name for name, _ in sent], listed)
+    options = _body(names, listed)
     options["params"] = params | options.get("params", {})
-    return Call("POST", "/v1/detect", lambda record: Answer.from_record(record, sent), options)
+    return Call(
+        "POST", "/v1/detect", lambda record: Answer.from_record(record, names, sources), options, sources
+    )
 
 
 def models() -> Call[tuple[Model, ...]]:
@@ -134,7 +140,7 @@ def read_answer(call: Call[T], response: httpx2.Response) -> T:
         ServiceError: the service said no, or what answered is no Maskwatch service.
     """
     if response.status_code != 200:
-        raise problem(response.status_code, response.headers, response.content)
+        raise problem(response.status_code, response.headers, response.content, call.sources)
     try:
         return call.read(response.json())
     except (ValueError, KeyError, TypeError) as error:
@@ -145,7 +151,9 @@ def read_answer(call: Call[T], response: httpx2.Response) -> T:
         ) from error
 
 
-def problem(status: int, headers: Mapping[str, str], body: bytes) -> ServiceError:
+def problem(
+    status: int, headers: Mapping[str, str], body: bytes, sources: Sequence[str] = ()
+) -> ServiceError:
     """An answer that says no, as an error: RFC 9457 where it is that, else its first line."""
     failures: list[tuple[str, str]] = []
     try:
@@ -153,13 +161,18 @@ def problem(status: int, headers: Mapping[str, str], body: bytes) -> ServiceErro
             raise ValueError
         record = json.loads(body)
         detail = str(record["detail"])
-        failures = [(str(one["source"]), str(one["reason"])) for one in record.get("failures", [])]
-    except (ValueError, KeyError, TypeError):
+        failures = [(_source_in(one, sources), str(one["reason"])) for one in record.get("failures", [])]
+    except (ValueError, KeyError, TypeError, IndexError):
         words = body.decode("utf-8", "replace").strip().splitlines()
         detail = f"the service answered {status} {words[0][:200] if words else ''}".rstrip()
         detail += "; look at its log, and at that of a proxy before it"
     after_s = _retry_after_s(headers.get("retry-after"))
     return ServiceError(detail, status=status, retry_after_s=after_s, failures=failures)
+
+
+def _source_in(record: Mapping[str, Any], sources: Sequence[str]) -> str:
+    index = record.get("index")
+    return str(record["source"]) if index is None or not sources else sources[int(index)]
 
 
 def unreachable(base_url: httpx2.URL, error: Exception) -> ServiceError:
@@ -239,16 +252,21 @@ def _size(image: ImageInput) -> str:
 
 
 def _different(sources: Sequence[str]) -> list[str]:
-    """Names to send, different for each: the file's name alone, since its folder is nobody's business.
+    """Names to send, different for each: a service that gives no index back is understood by them.
 
-    Characters that a form or an address would have to escape are left out, so that the same name comes back.
+    The file's name alone, since its folder is nobody's business. Characters that a form or an address would
+    have to escape are left out, so that the same name comes back.
     """
-    names = [
-        _UNSAFE.sub("_", Path(httpx2.URL(source).path if is_url(source) else source).name)[-_NAME_LENGTH:]
-        for source in sources
-    ]
-    names = [name or "picture" for name in names]
-    return [f"{index}-{name}" if names.count(name) > 1 else name for index, name in enumerate(names)]
+    names = [_UNSAFE.sub("_", _file_name(source))[-_NAME_LENGTH:] or "picture" for source in sources]
+    while len(counts := Counter(names)) < len(names):
+        names = [f"{index}-{name}" if counts[name] > 1 else name for index, name in enumerate(names)]
+    return names
+
+
+def _file_name(source: str) -> str:
+    if is_url(source):
+        return unquote(re.split("[?#]", source)[0].rpartition("/")[2])
+    return Path(source).name
 
 
 def _retry_after_s(text: str | None) -> float | None:

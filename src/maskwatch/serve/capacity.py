@@ -18,28 +18,6 @@ _CLIENTS = 10_000
 _LONGEST_WAIT_S = 60
 
 
-class Hold:
-    """A share of the capacity; begins with one picture, since a request has at least one."""
-
-    def __init__(self, capacity: Capacity, *, request: bool) -> None:
-        self._capacity, self._request, self.pictures = capacity, request, 0
-        self.need(1)
-
-    def need(self, pictures: int) -> None:
-        """Makes the share so large.
-
-        Raises:
-            Problem: 503, there is no room; the share stays as it is.
-        """
-        self._capacity.take(pictures - self.pictures, request=self._request)
-        self.pictures = pictures
-
-    def release(self) -> None:
-        """Gives the share back."""
-        self._capacity.take(-self.pictures, request=self._request)
-        self.pictures = 0
-
-
 class Capacity:
     """Pictures in work or waiting, up to a limit. For one event loop.
 
@@ -59,26 +37,26 @@ class Capacity:
         self._seconds_each = 0.1
 
     @contextmanager
-    def hold(self) -> Iterator[Hold]:
-        """Room for a request with one picture, for the length of the block.
+    def hold(self, pictures: int) -> Iterator[None]:
+        """Room for the pictures of a request, for the length of the block.
 
         Raises:
             Problem: 503, there is none.
         """
         if problem := self.closed():
             raise problem
-        with self._held(request=True) as hold:
-            yield hold
+        with self._held(pictures, requested=pictures):
+            yield
 
     @contextmanager
-    def hold_frame(self) -> Iterator[Hold]:
+    def hold_frame(self) -> Iterator[None]:
         """Room for a stream's frame, for the length of the block.
 
         Raises:
             Problem: 503, there is none.
         """
-        with self._held(request=False) as hold:
-            yield hold
+        with self._held(1, requested=0):
+            yield
 
     def closed(self) -> Problem | None:
         """503 where no further request is taken."""
@@ -86,24 +64,23 @@ class Capacity:
             return self._full(1)
         return self._busy(f"pictures before yours: {self._requested}; come back later")
 
-    def take(self, pictures: int, *, request: bool) -> None:
-        """Counts pictures in, or with a negative number out."""
+    @contextmanager
+    def _held(self, pictures: int, *, requested: int) -> Iterator[None]:
         if problem := self._full(pictures):
             raise problem
+        self._count(pictures, requested)
+        try:
+            yield
+        finally:
+            self._count(-pictures, -requested)
+
+    def _count(self, pictures: int, requested: int) -> None:
         self._used += pictures
-        self._requested += pictures if request else 0
+        self._requested += requested
         self._gauge.inc(pictures)
 
-    @contextmanager
-    def _held(self, *, request: bool) -> Iterator[Hold]:
-        hold = Hold(self, request=request)
-        try:
-            yield hold
-        finally:
-            hold.release()
-
     def _full(self, pictures: int) -> Problem | None:
-        if pictures <= 0 or self._used + pictures <= self._limit:
+        if self._used + pictures <= self._limit:
             return None
         return self._busy(
             f"{self._used} pictures are in work or waiting and {self._limit} is the limit, so {pictures} "

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -13,12 +14,14 @@ from starlette.responses import Response
 
 from maskwatch._version import __version__
 from maskwatch.records import JSON_SCHEMA, to_record
-from maskwatch.serve.bodies import NAME_LENGTH, Upload, read_uploads
-from maskwatch.serve.look import Drawing, Failed, Looked, PictureType, look
+from maskwatch.serve.bodies import pictures_of, read_body
+from maskwatch.serve.look import Drawing, Failed, Looked, PictureType, fetch_all, look
+from maskwatch.serve.picture_file import NAME_LENGTH, PictureFile
 from maskwatch.serve.problem import Problem, busy
 from maskwatch.serve.query import Wish
 from maskwatch.serve.schemas import Records, detect_body, problems
 from maskwatch.serve.service import Service, service_of
+from maskwatch.serve.upload_limiter import IncomingBody
 
 router = APIRouter(prefix="/v1", tags=["detect"])
 
@@ -54,7 +57,7 @@ _PICTURES: dict[str, PictureType] = {"image/jpeg": "jpeg", "image/png": "png"}
             "model": Records,
             "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _PICTURES},
         },
-        **problems(400, 401, 403, 408, 413, 415, 422, 429, 500, 503),
+        **problems(400, 401, 403, 408, 413, 414, 415, 422, 429, 431, 500, 503),
     },
     openapi_extra=detect_body(),
 )
@@ -67,19 +70,19 @@ async def detect(
     blur: Blur = False,
     name: SourceName = None,
 ) -> Response:
-    """Send multipart/form-data with `images`, one picture as it is, or JSON with Base64."""
-    del name  # read with the body, see bodies.py
+    """Send multipart/form-data with `images`, one picture as it is, or JSON with Base64.
+
+    What is inside counts, not the name of a field or file, nor a declared type.
+    """
     service = service_of(request)
     if blur and not annotate:
         raise Problem(422, "blur=1 changes the drawn picture; add annotate=1")
-    with service.capacity.hold() as hold:
-        wish = Wish.parse(service.shelf, model, threshold, classes)
-        limits = service.settings.limits
-        uploads = await read_uploads(request, limits, allow_urls=service.settings.allow_urls)
-        hold.need(len(uploads))
-        wanted = _wanted_type(request.headers.get("accept", "")) if annotate and len(uploads) == 1 else None
+    wish = Wish.parse(service.shelf, model, threshold, classes)
+    with service.uploads.body() as incoming:
+        files = await _read(service, request, incoming, name)
+        wanted = _wanted_type(request.headers.get("accept", "")) if annotate and len(files) == 1 else None
         drawing = Drawing(wanted or "jpeg", blur) if annotate else None
-        outcomes = await _look_all(service, uploads, wish, drawing)
+        outcomes = await _answered(service, files, incoming, wish, drawing)
     _check_any(outcomes)
     first = outcomes[0]
     if wanted and isinstance(first, Looked) and first.drawn is not None:
@@ -88,13 +91,32 @@ async def detect(
     return Response(body, media_type="application/json")
 
 
-async def _look_all(
-    service: Service, uploads: Sequence[Upload], wish: Wish, drawing: Drawing | None
+async def _read(
+    service: Service, request: Request, incoming: IncomingBody, name: str | None
+) -> list[PictureFile]:
+    """The pictures of a body, before any place is taken: it comes as fast as the client sends it."""
+    limits, allow_urls = service.settings.limits, service.settings.allow_urls
+    body = await read_body(request, limits, incoming)
+    if problem := service.capacity.closed():
+        raise problem  # others were faster, so that the body need not be looked at
+    kind = request.headers.get("content-type", "")
+    return await service.in_thread(partial(pictures_of, kind, name, body, limits, allow_urls=allow_urls))
+
+
+async def _answered(
+    service: Service,
+    files: Sequence[PictureFile],
+    incoming: IncomingBody,
+    wish: Wish,
+    drawing: Drawing | None,
 ) -> list[Looked | Failed]:
     seconds = service.settings.limits.timeout_s
     try:
-        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-            tasks = [group.create_task(look(service, upload, wish, drawing)) for upload in uploads]
+        async with asyncio.timeout(seconds):
+            fetched = await fetch_all(service, files, incoming)
+            with service.capacity.hold(len(fetched)):
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(look(service, file, wish, drawing)) for file in fetched]
     except TimeoutError:
         raise busy(f"not done within {seconds:g} s; send fewer or smaller pictures, or later", 5) from None
     return [task.result() for task in tasks]
@@ -102,7 +124,7 @@ async def _look_all(
 
 def _check_any(outcomes: Sequence[Looked | Failed]) -> None:
     """A request of which nothing could be read is an error."""
-    failures = [_failure(one) for one in outcomes if isinstance(one, Failed)]
+    failures = _failures(outcomes)
     if len(failures) == len(outcomes):
         head = f"{failures[0]['source']}: {failures[0]['reason']}"
         more = "" if len(failures) == 1 else f" (and {len(failures) - 1} more, see failures)"
@@ -110,26 +132,30 @@ def _check_any(outcomes: Sequence[Looked | Failed]) -> None:
 
 
 def _document(wish: Wish, outcomes: Sequence[Looked | Failed]) -> dict[str, Any]:
-    """The document that `maskwatch detect --json` writes."""
+    """The document that `maskwatch detect --json` writes, with the place of each picture in the request."""
     return {
         "schema": JSON_SCHEMA,
         "maskwatch": __version__,
         "model": wish.model.head(dict(wish.threshold)),
-        "results": [_record(one) for one in outcomes if isinstance(one, Looked)],
-        "failures": [_failure(one) for one in outcomes if isinstance(one, Failed)],
+        "results": [_record(one, index) for index, one in enumerate(outcomes) if isinstance(one, Looked)],
+        "failures": _failures(outcomes),
     }
 
 
-def _record(looked: Looked) -> dict[str, Any]:
-    record = to_record(looked.result)
+def _record(looked: Looked, index: int) -> dict[str, Any]:
+    record = {"index": index, **to_record(looked.result)}
     if looked.drawn is not None:
         text = base64.b64encode(looked.drawn).decode("ascii")
         record["annotated"] = f"data:image/{looked.drawn_type};base64,{text}"
     return record
 
 
-def _failure(failed: Failed) -> dict[str, str]:
-    return {"source": failed.source, "reason": failed.reason}
+def _failures(outcomes: Sequence[Looked | Failed]) -> list[dict[str, Any]]:
+    return [
+        {"index": index, "source": one.source, "reason": one.reason}
+        for index, one in enumerate(outcomes)
+        if isinstance(one, Failed)
+    ]
 
 
 def _wanted_type(accept: str) -> PictureType | None:

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from maskwatch.hosts import is_loopback
+from maskwatch.serve.http_protocol import HEAD_LENGTH
 from maskwatch.serve.problem import Problem, busy
 from maskwatch.serve.service import Service
 
@@ -23,7 +25,10 @@ _ENDLESS = re.compile(r"/v1/watch/.+")
 
 _DETECT = "/v1/detect"
 
-_LOCAL_NAMES = frozenset(["localhost", "127.0.0.1", "[::1]"])
+_ANY_ADDRESS = frozenset(["0.0.0.0", "[::]"])
+"""A browser that is given one of these connects to its own machine."""
+
+_QUERY_LENGTH = 8 << 10
 
 
 class Guard:
@@ -84,6 +89,8 @@ class Guard:
         await problem.to_response(scope["path"])({**scope, "type": "http"}, receive, denied)
 
     def _refusal(self, scope: Scope) -> Problem | None:
+        if problem := _length_problem(scope):
+            return problem
         path, headers = scope["path"], Headers(scope=scope)
         if self._service.stopping.is_set() and path not in _ALWAYS:
             return busy(f"{path}: the service is stopping; ask again, another will answer", 1)
@@ -120,7 +127,7 @@ class Guard:
         """Without a token: a name of someone else's that leads to this machine is none of ours."""
         host = headers.get("host", "")
         name = re.sub(r":\d*$", "", host).lower()
-        if name in _LOCAL_NAMES:
+        if is_loopback(name) or name in _ANY_ADDRESS or name == self._service.settings.host.lower():
             return None
         return Problem(403, f"host {host!r} is not this machine; use localhost, or give the service a token")
 
@@ -139,6 +146,17 @@ class Guard:
         except Problem as problem:
             return problem
         return None
+
+
+def _length_problem(scope: Scope) -> Problem | None:
+    """Before anything is made of it: thousands of parameters or headers take a while to take apart."""
+    query = len(scope["query_string"])
+    if query > _QUERY_LENGTH:
+        return Problem(414, f"the query has {query} bytes, and {_QUERY_LENGTH} may be; send less in it")
+    headers = sum(len(name) + len(value) for name, value in scope["headers"])
+    if headers > HEAD_LENGTH:
+        return Problem(431, f"the headers have {headers} bytes, and {HEAD_LENGTH} may be; send fewer")
+    return None
 
 
 def _careful(path: str, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

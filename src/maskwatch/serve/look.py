@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -17,9 +20,12 @@ from maskwatch.errors import ImageError, SourceError
 from maskwatch.images import Placement, UInt8Array, read_image
 from maskwatch.records import Result
 from maskwatch.render import draw
-from maskwatch.serve.bodies import Upload
+from maskwatch.serve.picture_file import PictureFile
+from maskwatch.serve.problem import Problem
 from maskwatch.serve.query import Wish
 from maskwatch.serve.service import Service
+from maskwatch.serve.upload_limiter import IncomingBody
+from maskwatch.serve.urls import Networks, fetch
 
 PictureType: TypeAlias = Literal["jpeg", "png"]
 
@@ -58,24 +64,64 @@ class Looked:
     drawn_type: PictureType = "jpeg"
 
 
-async def look(service: Service, upload: Upload, wish: Wish, drawing: Drawing | None) -> Looked | Failed:
-    """Finds the faces of one picture; one that cannot be read is no error of the request."""
+async def fetch_all(
+    service: Service, files: Sequence[PictureFile], incoming: IncomingBody
+) -> list[PictureFile | Failed]:
+    """The pictures with the bytes of those that came as addresses.
+
+    They take no place meanwhile: it is another's server that is waited for.
+
+    Raises:
+        Problem: 503, too much is being fetched, or there is no room for what came.
+    """
+    deadline_s = time.monotonic() + service.settings.limits.timeout_s * _FETCH_SHARE
     try:
-        return await _look(service, upload, wish, drawing)
-    except (ImageError, SourceError) as error:
-        service.metrics.failed()
-        return Failed(upload.source, str(error).removeprefix(f"{upload.url or upload.source}: "))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_fetched(service, file, deadline_s, incoming)) for file in files]
+    except* Problem as problems:
+        raise problems.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
-async def _look(service: Service, upload: Upload, wish: Wish, drawing: Drawing | None) -> Looked:
-    data = upload.data if upload.url is None else await _fetched(service, upload.url)
+async def _fetched(
+    service: Service, file: PictureFile, deadline_s: float, incoming: IncomingBody
+) -> PictureFile | Failed:
+    if file.url is None:
+        return file
+    max_bytes = service.settings.limits.max_bytes
+    try:
+        data = await service.fetching(_fetch, file.url, max_bytes, deadline_s, service.networks)
+    except SourceError as error:
+        return _failed(service, file, error, file.url)
+    incoming.grow(len(data))
+    return replace(file, data=data)
+
+
+async def look(
+    service: Service, file: PictureFile | Failed, wish: Wish, drawing: Drawing | None
+) -> Looked | Failed:
+    """Finds the faces of one picture; one that cannot be read is no error of the request."""
+    if isinstance(file, Failed):
+        return file
+    try:
+        return await _look(service, file, wish, drawing)
+    except ImageError as error:
+        return _failed(service, file, error, file.source)
+
+
+def _failed(service: Service, file: PictureFile, error: Exception, named: str) -> Failed:
+    service.metrics.failed()
+    return Failed(file.source, str(error).removeprefix(f"{named}: "))
+
+
+async def _look(service: Service, file: PictureFile, wish: Wish, drawing: Drawing | None) -> Looked:
     detector, limit = wish.model.detector, service.settings.limits.max_pixels
     with service.metrics.timed("decode"):
-        canvas, placement = await service.in_thread(prepare, detector, data, upload.source, limit)
+        canvas, placement = await service.in_thread(prepare, detector, file.data, file.source, limit)
     found = await service.batcher(detector, canvas, placement, wish.threshold)
     kept = wish.kept(found)
     service.metrics.picture(wish.model.name, kept.data.get("class_name", ()))
-    result = Result(upload.source, placement.width, placement.height, kept)
+    result = Result(file.source, placement.width, placement.height, kept)
     if drawing is None:
         return Looked(result)
     hidden_xyxy = None
@@ -83,16 +129,12 @@ async def _look(service: Service, upload: Upload, wish: Wish, drawing: Drawing |
         faint = await service.batcher(detector, canvas, placement, cover_thresholds(wish.threshold))
         hidden_xyxy = np.concatenate([found.xyxy, faint.xyxy])
     with service.metrics.timed("encode"):
-        return await service.in_thread(_drawn, data, limit, result, hidden_xyxy, drawing.picture_type)
+        return await service.in_thread(_drawn, file.data, limit, result, hidden_xyxy, drawing.picture_type)
 
 
-async def _fetched(service: Service, url: str) -> bytes:
-    from maskwatch.serve.urls import fetch
-
-    limits = service.settings.limits
-    return await service.fetching(
-        fetch, url, limits.max_bytes, limits.timeout_s * _FETCH_SHARE, service.networks
-    )
+def _fetch(url: str, max_bytes: int, deadline_s: float, networks: Networks) -> bytes:
+    """In the time that is left when its turn comes."""
+    return fetch(url, max_bytes, deadline_s - time.monotonic(), networks)
 
 
 def prepare(detector: Detector, data: bytes, source: str, max_pixels: int) -> tuple[UInt8Array, Placement]:

@@ -39,6 +39,7 @@ class Metrics:
 
     Attributes:
         queued: pictures in work or waiting.
+        uploads: bodies that are coming in.
         streams: open WebSockets and watch streams.
     """
 
@@ -66,6 +67,7 @@ class Metrics:
             "maskwatch_stream_frames_dropped", "Frames for which a newer one came.", registry=registry
         )
         self.queued = self._gauge("maskwatch_queue_pictures", "Pictures in work or waiting.", registry)
+        self.uploads = self._gauge("maskwatch_uploads", "Bodies that are coming in.", registry)
         self.streams = self._gauge("maskwatch_streams", "Open streams.", registry)
         info = Gauge("maskwatch_build_info", "Version of the service.", ["version"],
                      registry=registry, multiprocess_mode="max")  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -106,10 +107,12 @@ def faults_of(errors: Any) -> str:
     texts = []
     for error in errors:
         place = " ".join(str(part) for part in error["loc"])
-        texts.append(f"{place} is {_short(error.get('input'))}: {error['msg']}")
+        # A client knows objects, and no models of ours.
+        wanted = "Input should be an object" if error.get("type") == "model_type" else error["msg"]
+        texts.append(f"{place} is {_short(error.get('input'))}: {wanted}")
     return f"{'; '.join(texts)}; correct it, see /openapi.json"
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = reprlib.repr(value)  # of what is large only a part: the text of 32 MiB takes a while
     return text if len(text) <= 80 else text[:77] + "..."

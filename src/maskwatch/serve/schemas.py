@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from maskwatch.records import JSON_SCHEMA
-from maskwatch.serve.bodies import FIELD, DetectBody
+from maskwatch.serve.form_body import FIELD
+from maskwatch.serve.json_body import DetectBody
 from maskwatch.serve.problem import MEDIA_TYPE
 
 _REFS = "#/components/schemas/{model}"
@@ -23,8 +24,9 @@ class Found(BaseModel):
 
 
 class PictureResult(BaseModel):
-    """What was found in a picture."""
+    """What was found in a picture; `index` is its place in the request, from 0."""
 
+    index: int = Field(ge=0, examples=[0])
     source: str = Field(examples=["door.jpg"])
     kind: str = Field(examples=["picture"])
     frame: int | None
@@ -36,8 +38,9 @@ class PictureResult(BaseModel):
 
 
 class Failure(BaseModel):
-    """A picture that could not be read."""
+    """A picture that could not be read; `index` is its place in the request, from 0."""
 
+    index: int = Field(ge=0, examples=[1])
     source: str = Field(examples=["torn.jpg"])
     reason: str = Field(examples=["the file is empty; get a complete copy of it"])
 
@@ -124,6 +127,7 @@ def detect_body() -> dict[str, Any]:
     picture = {"schema": {"type": "string", "format": "binary"}}
     form = {
         "type": "object",
+        "description": "Each part that is a picture counts, whatever its field is called.",
         "required": [FIELD],
         "properties": {FIELD: {"type": "array", "minItems": 1, "items": picture["schema"]}},
     }

@@ -16,6 +16,7 @@ import uvicorn
 
 from maskwatch.errors import OptionError
 from maskwatch.serve.app import create_app
+from maskwatch.serve.http_protocol import BoundedHttp
 from maskwatch.serve.settings import ServeSettings
 
 _KEEP_ALIVE_S = 30
@@ -32,8 +33,10 @@ def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
         OptionError: nothing can listen there.
     """
     try:
+        # Resolvers know neither the brackets of an address nor, some of them, the dot that ends a name.
+        name = host.removeprefix("[").removesuffix("]").removesuffix(".")
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
@@ -54,6 +57,7 @@ def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
 
 def address_of(listener: socket.socket, host: str) -> str:
     """What a browser on this machine types."""
+    host = host.removeprefix("[").removesuffix("]")
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
 
@@ -68,7 +72,6 @@ class _NoFalseAlarm(logging.Filter):
 def quiet() -> None:
     """Keeps out of the log what libraries say of a client's broken files and forms: it is in the answer."""
     warnings.simplefilter("ignore")  # a worker begins with Python's own setting
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     logging.getLogger("PIL").setLevel(logging.ERROR)
     logger = logging.getLogger("uvicorn.error")
     if not any(isinstance(one, _NoFalseAlarm) for one in logger.filters):
@@ -95,7 +98,7 @@ class Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             server_header=False,
-            http="httptools",
+            http=BoundedHttp,
             ws="websockets-sansio",
             ws_max_size=settings.limits.max_bytes + _WS_OVERHEAD,
             ws_max_queue=2,  # older frames would only be forgotten later

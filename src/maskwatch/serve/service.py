@@ -8,16 +8,18 @@ import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from starlette.requests import HTTPConnection
 
 from maskwatch.serve.batcher import Batcher
 from maskwatch.serve.capacity import Capacity, Rates
 from maskwatch.serve.metrics import Metrics
+from maskwatch.serve.problem import busy
 from maskwatch.serve.settings import ServeSettings
 from maskwatch.serve.shelf import Shelf
 from maskwatch.serve.tokens import Tokens
+from maskwatch.serve.upload_limiter import UploadLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +35,22 @@ _FETCHERS = 4
 """Addresses that are fetched at the same time; they wait for others' servers, not for this machine."""
 
 
+class FrameStream(Protocol):
+    """A stream to which frames are sent."""
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last one came."""
+
+    def end(self) -> None:
+        """Makes room for another stream."""
+
+
 class Service:
     """The state of an app; it takes work only within `running`.
 
     Attributes:
         in_flight: requests that are being answered, streams not among them.
-        streams: open streams.
         stopping: set when the service has been told to stop.
         watching: what is watched beside; None for nothing.
 
@@ -53,10 +65,12 @@ class Service:
         self.metrics = Metrics()
         door = settings.lanes + settings.limits.waiting
         self.capacity = Capacity(settings.limits.queue, door, self.metrics.queued)
+        limits = settings.limits
+        self.uploads = UploadLimiter(limits.max_uploads, limits.most_upload_bytes, self.metrics.uploads)
         self.networks = tuple(ipaddress.ip_network(network) for network in settings.url_networks)
         self.rates = Rates(settings.limits.rate)
-        self.in_flight = 0
-        self.streams = 0
+        self.in_flight = self._fetches = 0
+        self._streams: dict[object, FrameStream | None] = {}
         self.stopping = asyncio.Event()
         self.watching: Watching | None = _watching(settings, self.shelf, self.metrics)
         self._batcher: Batcher | None = None
@@ -101,22 +115,53 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *args)
 
     async def fetching(self, work: Callable[..., T], *args: object) -> T:
-        """Runs what waits for another server."""
-        return await asyncio.get_running_loop().run_in_executor(self._fetchers, work, *args)
+        """Runs what waits for another server.
+
+        Raises:
+            Problem: 503, too many wait already.
+        """
+        if self._fetches >= self.settings.limits.queue:
+            raise busy(f"{self._fetches} addresses are being fetched, which is the limit; come back later", 5)
+        self._fetches += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._fetchers, work, *args)
+        finally:
+            self._fetches -= 1
+
+    @property
+    def streams(self) -> int:
+        """How many are open."""
+        return len(self._streams)
 
     @contextmanager
-    def stream(self) -> Iterator[bool]:
-        """Counts a stream in its block; gives False where there are too many already."""
-        if self.streams >= self.settings.limits.max_streams:
+    def stream(self, of_frames: FrameStream | None = None) -> Iterator[bool]:
+        """Counts a stream in its block; gives False where there are too many already.
+
+        Args:
+            of_frames: the stream itself, if it takes frames. It is ended where others find no room and none
+                has come for longer than a request may take.
+        """
+        if self.streams >= self.settings.limits.max_streams and not self._end_idle():
             yield False
             return
-        self.streams += 1
+        key = object()
+        self._streams[key] = of_frames
         self.metrics.streams.inc()
         try:
             yield True
         finally:
-            self.streams -= 1
+            self._streams.pop(key, None)
             self.metrics.streams.dec()
+
+    def _end_idle(self) -> bool:
+        idle_s = {key: stream.idle_s for key, stream in self._streams.items() if stream is not None}
+        idlest = max(idle_s, key=idle_s.__getitem__, default=None)
+        if idlest is None or idle_s[idlest] <= self.settings.limits.timeout_s:
+            return False
+        stream = self._streams.pop(idlest)
+        assert stream is not None
+        stream.end()
+        return True
 
     @asynccontextmanager
     async def _watched(self) -> AsyncIterator[None]:

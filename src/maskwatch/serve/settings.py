@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from maskwatch.detector import Threshold
 from maskwatch.errors import OptionError
+from maskwatch.hosts import leads_to_loopback
 
 if TYPE_CHECKING:
     from maskwatch.live.plan import WatchPlan
@@ -30,6 +31,8 @@ class Limits:
             each worker.
         queue: pictures in work or waiting, in each worker.
         timeout_s: for a request; its body has as long.
+        max_uploads: bodies that come in at the same time, in each worker.
+        upload_bytes: of all bodies in memory, in each worker; None for eight of `max_bytes`.
         max_streams: open WebSockets and watch streams, in each worker.
         rate: requests a second of one client address, in each worker; None for any number.
     """
@@ -40,11 +43,13 @@ class Limits:
     waiting: int = 1
     queue: int = 32
     timeout_s: float = 30.0
+    max_uploads: int = 64
+    upload_bytes: int | None = None
     max_streams: int = 16
     rate: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "max_pixels", "max_images", "queue", "max_streams"):
+        for name in ("max_bytes", "max_pixels", "max_images", "queue", "max_uploads", "max_streams"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{_option(name)} {getattr(self, name)}: pass 1 or more")
         if self.waiting < 0:
@@ -54,9 +59,19 @@ class Limits:
                 f"--max-images {self.max_images} is more than --queue {self.queue}, so that a full request "
                 "would never be taken; raise --queue"
             )
+        if self.upload_bytes is not None and self.upload_bytes < self.max_bytes:
+            raise OptionError(
+                f"--upload-bytes {self.upload_bytes} is less than --max-bytes {self.max_bytes}, so that the "
+                "largest body would never be taken; raise --upload-bytes"
+            )
         for name, value in (("--timeout", self.timeout_s), ("--rate", self.rate)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise OptionError(f"{name} {value}: pass a number above 0")
+
+    @property
+    def most_upload_bytes(self) -> int:
+        """Of all bodies in memory."""
+        return 8 * self.max_bytes if self.upload_bytes is None else self.upload_bytes
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,7 @@ class ServeSettings:
         _check_numbers(self)
         if self.token is not None:
             _check_token(self.token)
-        elif not is_loopback(self.host):
+        elif not leads_to_loopback(self.host):
             raise OptionError(
                 f"--host {self.host} can be reached by others, so the service needs a token; put one of "
                 f"{MIN_TOKEN} characters or more into MASKWATCH_TOKEN or a --token-file"
@@ -120,14 +135,6 @@ class ServeSettings:
             raise OptionError("--keep-faces changes what --watch shows; add --watch SOURCE")
         if self.watch is not None and self.workers > 1:
             raise OptionError(f"--watch needs one process, not --workers {self.workers}; leave --workers out")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _option(name: str) -> str:

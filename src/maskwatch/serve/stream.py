@@ -53,12 +53,13 @@ async def stream(socket: WebSocket) -> None:
         await socket.send_denial_response(problem.to_response(socket.url.path))
         return
     await socket.accept()
-    with service.stream() as admitted:
+    frames = _Stream(service, socket, wish)
+    with service.stream(frames) as admitted:
         if not admitted:
             reason = f"{service.streams} streams are open, which is the limit; come back later"
             await socket.close(_TRY_LATER, reason)
             return
-        await _Stream(service, socket, wish).run()
+        await frames.run()
 
 
 class _Stream:
@@ -68,13 +69,21 @@ class _Stream:
         self._service, self._socket, self._wish = service, socket, wish
         self._newest: _Frame | None = None
         self._dropped = 0
-        self._came = asyncio.Event()
+        self._came, self._over = asyncio.Event(), asyncio.Event()
+        self._last_s = perf_counter()
+
+    @property
+    def idle_s(self) -> float:
+        return perf_counter() - self._last_s
+
+    def end(self) -> None:
+        self._over.set()
 
     async def run(self) -> None:
         """Until the client goes or the service stops."""
         try:
             async with anyio.create_task_group() as group:
-                for work in (self._receive, self._answer, self._stopped):
+                for work in (self._receive, self._answer, self._stopped, self._ended):
                     group.start_soon(work)
         except* WebSocketDisconnect:
             pass
@@ -87,6 +96,10 @@ class _Stream:
     async def _stopped(self) -> None:
         await self._service.stopping.wait()
         raise _Closed(_GOING_AWAY, "the service stops")
+
+    async def _ended(self) -> None:
+        await self._over.wait()
+        raise _Closed(_TRY_LATER, "no frame came for long while others waited; open it again")
 
     async def _receive(self) -> None:
         while True:
@@ -106,6 +119,7 @@ class _Stream:
         if self._newest is not None:
             self._dropped += 1
             self._service.metrics.dropped(1)
+        self._last_s = perf_counter()
         self._newest = _Frame(int.from_bytes(data[:_HEAD], "big"), data[_HEAD:])
         self._came.set()
 
