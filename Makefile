@@ -25,7 +25,7 @@ check: $(VENV)/.ready ## lint, formatting, types
 	$(VENV)/bin/mypy
 
 test: check ## all checks, then all tests; ARGS='-k voc' passes options to pytest
-	$(VENV)/bin/pytest $(ARGS)
+	$(VENV)/bin/pytest --numprocesses auto $(ARGS)
 
 demo: $(DEMO_VENV)/.ready ## install the base package alone and detect on examples/ into out/
 	$(DEMO_VENV)/bin/maskwatch detect examples --out out --force
