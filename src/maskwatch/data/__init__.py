@@ -54,12 +54,21 @@ def read_data(
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     problems: list[str] = [] if paths else ["no folder given; name at least one data set"]
     parts: list[Part] = []
+    others: list[Part] = []
     for one in map(Path, paths):
         try:
-            parts += choose_parts(one, split, format)
+            found = find_parts(one, format)
+            parts += choose_parts(one, found, split)
+            others += found
         except DataError as error:
             problems += error.problems
-    chosen = None if stems is None else _named(parts, stems, paths, problems)
+    chosen = None
+    if stems is not None:
+        chosen, missing = _named(parts, stems, problems)
+        # What a list names of other splits is passed over.
+        _, missing = _named(others, missing, []) if missing else ({}, missing)
+        where = f"{paths[0]}: no picture named" if len(paths) == 1 else "in none of the folders is a picture"
+        problems += [f"{where} {name!r}; check the list" for name in missing]
     sets: list[DetectionSet] = []
     for number, part in enumerate(parts):
         try:
@@ -73,26 +82,22 @@ def read_data(
 
 
 def _named(
-    parts: Sequence[Part],
-    stems: Collection[str],
-    paths: Sequence[str | os.PathLike[str]],
-    problems: list[str],
-) -> dict[int, set[str]]:
-    """The pictures that names mean, by number of the part; other names go to `problems`."""
+    parts: Sequence[Part], stems: Collection[str], problems: list[str]
+) -> tuple[dict[int, set[str]], list[str]]:
+    """The pictures that names mean, by number of the part, and the names of none.
+
+    Names of several pictures go to `problems`.
+    """
     if not stems:
-        problems.append(f"{paths[0]}: the list of stems is empty; name at least one picture")
+        problems.append("the list of stems is empty; name at least one picture")
     known = [(number, name, files) for number, part in enumerate(parts) for name, files in part.known()]
     names = Names(((number, name), name, files) for number, name, files in known)
     found, missing, unclear = names.find_all(sorted({*stems}))
-    if len(paths) == 1:
-        problems += [f"{paths[0]}: no picture named {name!r}; check the list" for name in missing]
-    else:
-        problems += [f"{name!r} is in none of the folders; check the list of stems" for name in missing]
     problems += unclear
     chosen: dict[int, set[str]] = {}
     for number, name in found:
         chosen.setdefault(number, set()).add(name)
-    return chosen
+    return chosen, missing
 
 
 def read_voc(
@@ -122,13 +127,12 @@ def read_part(
     return judge.detection_set(part.raw(judge.faults, image_ids))
 
 
-def choose_parts(path: Path, split: str | None = None, format: Format | None = None) -> list[Part]:
-    """The parts of a data set that are meant: those of one split.
+def choose_parts(path: Path, parts: list[Part], split: str | None = None) -> list[Part]:
+    """Those parts of a data set that are meant: of one split.
 
     Raises:
         DataError: it has no such split, or several and none is named.
     """
-    parts = find_parts(path, format)
     splits = dict.fromkeys(part.split for part in parts)
     known = ", ".join(name or "(in no split)" for name in splits)
     if split is not None and any(splits):

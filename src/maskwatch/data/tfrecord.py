@@ -9,6 +9,7 @@ import atexit
 import math
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -69,9 +70,10 @@ def raw_tfrecord(unit: RecordUnit, faults: list[Fault]) -> list[RawPicture]:
         DataError: the label map is missing or wrong.
         MissingExtraError: TensorFlow is not installed.
     """
-    key = tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in unit.files)
+    names = label_names(unit)
+    key = (*names.items(), *((file, file.stat().st_mtime_ns, file.stat().st_size) for file in unit.files))
     if key not in _unpacked:
-        reader = _Reader(load_tensorflow("TFRecord"), label_names(unit), Path(_scratch()))
+        reader = _Reader(load_tensorflow("TFRecord"), names, Path(_scratch()))
         pictures = [picture for file in unit.files for picture in reader.pictures(file)]
         _unpacked[key] = (pictures, reader.faults)
     pictures, found = _unpacked[key]
@@ -107,7 +109,7 @@ class _Reader:
     def __init__(self, tf: Any, names: Mapping[int, str], folder: Path) -> None:
         self.tf, self.names, self.folder = tf, names, folder
         self.faults: list[Fault] = []
-        self.taken: set[str] = set()
+        self.taken: Counter[str] = Counter()
 
     def pictures(self, file: Path) -> Iterator[RawPicture]:
         records = self.tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
@@ -131,7 +133,7 @@ class _Reader:
                 self.faults.append(Fault("annotation-unreadable", file, text, mend, where))
 
     def _picture(self, features: Any, file: Path, number: int) -> RawPicture:
-        image_id, path = self._save(features, f"{without_suffix(file.name)}-{number}")
+        image_id, path = self._save(features)
         corners = [list(features[key].float_list.value) for key in _BBOX]
         names = self._class_names(features)
         if len({len(names), *map(len, corners)}) != 1:
@@ -147,7 +149,7 @@ class _Reader:
             objects.append(RawObject(where, name, box_xyxy, shown, bool(marks[at])))
         return RawPicture(path, file, image_id, tuple(objects), normalised=True, own_file=False)
 
-    def _save(self, features: Any, unnamed: str) -> tuple[str, Path]:
+    def _save(self, features: Any) -> tuple[str, Path]:
         """Name and path of the unpacked picture, under the path that the record gives it."""
         encoded = features["image/encoded"].bytes_list.value
         if not encoded:
@@ -155,10 +157,10 @@ class _Reader:
         named = features["image/filename"].bytes_list.value
         written = path_parts(named[0].decode("utf-8", "replace")) if named else ()
         suffix = ".png" if encoded[0].startswith(_PNG) else ".jpg"
-        stem = without_suffix("/".join(written)) or unnamed
-        if (stem + suffix).casefold() in self.taken:
-            stem = f"{stem}-{unnamed}"
-        self.taken.add((stem + suffix).casefold())
+        stem = without_suffix("/".join(written)) or str(sum(self.taken.values()) + 1)
+        self.taken[stem.casefold()] += 1
+        if self.taken[stem.casefold()] > 1:  # such a name is there already
+            stem = f"{stem}-{self.taken[stem.casefold()]}"
         path = self.folder / (stem + suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded[0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import xml.etree.ElementTree as ET
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maskwatch.data.corrections import COLUMNS
-from maskwatch.data.dataset import DetectionSet, Sample, file_names
-from maskwatch.data.names import without_suffix
+from maskwatch.data.dataset import DetectionSet, Sample, file_names, names_of
+from maskwatch.data.names import Names, without_suffix
 from maskwatch.data.numbers import shortest
 from maskwatch.data.voc import voc_xml
 from maskwatch.evaluation.outcomes import Outcome
@@ -120,17 +119,22 @@ def _csv(detection_set: DetectionSet, found: Sequence[Suspect]) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
-    names = Counter(sample.image_id for sample in detection_set.samples)
+    names = names_of([detection_set])
     for one in found:
         corners = [shortest(round(value, 2)) for value in one.box_xyxy]
         if one.fault != "missing":
             corners = [shortest(value) for value in one.box_xyxy]  # a label is found again by its box
         name = "" if one.fault == "no_face" else one.class_name
-        sample = detection_set.samples[one.picture]
-        # Of sets that were put together, two pictures may have one name.
-        picture = sample.image_id if names[sample.image_id] == 1 else str(sample.image_path.absolute())
-        rows.writerow([picture, one.fault, name, *corners])
+        rows.writerow([_shortest_name(detection_set.samples[one.picture], names), one.fault, name, *corners])
     return text.getvalue()
+
+
+def _shortest_name(sample: Sample, names: Names[Sample]) -> str:
+    """By which a sample is found again; of sets that were put together, two pictures may have one name."""
+    for name in (without_suffix(sample.image_id), sample.image_id):
+        if [found.image_path for found in names.find(name)] == [sample.image_path]:
+            return name
+    return str(sample.image_path.absolute())
 
 
 def _as_sample(detection_set: DetectionSet, found: Sequence[Suspect]) -> Sample:
