@@ -63,10 +63,10 @@ def is_coco(path: Path) -> bool:
     """Whether a JSON file looks like COCO's, without parsing all of it where it is large."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            head = file.read(1 << 16)
-            if '"images"' in head or '"annotations"' in head or '"categories"' in head:
-                return True
-            return '"images"' in file.read()
+            text = file.read(1 << 16)
+            if '"images"' not in text:
+                text += file.read()
+            return '"images"' in text and ('"annotations"' in text or '"categories"' in text)
     except OSError:
         return False
 

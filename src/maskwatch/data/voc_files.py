@@ -75,8 +75,10 @@ def _choose(
     stems = set[str]().union(*(files.stems() for _, files in others))
     by_name = dict(mine)
     options = [by_name.pop(""), *(by_name.pop(name) for name in known if name in by_name)]
-    rest = [file for files in by_name.values() if files.stems() & stems for file in files.files]
-    options.append(Files(folder.path, rest))  # one folder a camera, for instance
+    rest = [files for files in by_name.values() if files.stems() & stems] or [*by_name.values()]
+    # One folder a camera, for instance.
+    together = Files(folder.path, [file for files in rest for file in files.files])
+    options.append(rest[0] if len(rest) == 1 else together)
     return max(options, key=lambda files: (len(files.stems() & stems), bool(files.files)))
 
 

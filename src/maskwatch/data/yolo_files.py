@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,7 @@ def _listed(
 
 def _add_list(unit: YoloUnit, file: Path, folder: Folder, labels: _Labels) -> None:
     """Adds the pictures that a list names, by paths from its folder, or from wherever it was written."""
+    entries: list[Entry] = []
     below = folder.below(*PICTURE_SUFFIXES)
     names = Names((picture, picture.relative_to(folder.path).as_posix(), ()) for picture in below)
     shorter = Names((picture, id_below(picture, folder.path, ""), ()) for picture in below)
@@ -171,7 +172,7 @@ def _add_list(unit: YoloUnit, file: Path, folder: Folder, labels: _Labels) -> No
         found = [direct] if direct.is_file() else names.find(written, loose=True)
         found = found or shorter.find(written, loose=True)
         if len(found) == 1:
-            unit.entries.append(labels.entry(found[0], folder.path, unit.split))
+            entries.append(labels.entry(found[0], folder.path, unit.split))
             continue
         where = f"line {number}"
         if found:
@@ -180,6 +181,19 @@ def _add_list(unit: YoloUnit, file: Path, folder: Folder, labels: _Labels) -> No
         else:
             text = f"no picture {written}"
             unit.faults.append(Fault("picture-missing", file, text, "add it or remove the line", where))
+    unit.entries += _from_split_on(entries, unit.split)
+
+
+def _from_split_on(entries: list[Entry], split: str) -> list[Entry]:
+    """The entries, named from the folder of their split on (pics/train/a.jpg), if that tells them apart."""
+    shorter = []
+    for entry in entries:
+        *folders, name = entry.image_id.split("/")
+        places = [at for at, folder in enumerate(folders, start=1) if split and split_of(folder) == split]
+        shorter.append("/".join([*folders[places[0] if places else 0 :], name]))
+    if len({*shorter}) < len(shorter):
+        return entries
+    return [replace(entry, image_id=name) for entry, name in zip(entries, shorter, strict=True)]
 
 
 # ---- Folders ---------------------------------------------------------------------------------------------
@@ -271,11 +285,24 @@ class _Labels:
     def listed(self, folder: Path) -> dict[str, Path]:
         """Text files of a folder by name, NFC, the suffix in small letters."""
         if folder not in self._folders:
-            files = folder.iterdir() if folder.is_dir() else ()
+            files = (file for same in _same_folders(folder) for file in same.iterdir())
             texts = (file for file in files if file.suffix.lower() == _TEXT and not file.name.startswith("."))
             named = {same_text(without_suffix(file.name)) + _TEXT: file for file in texts}
             self._folders[folder] = named
         return self._folders[folder]
+
+
+def _same_folders(folder: Path) -> list[Path]:
+    """The folders there are by this path, whichever form of Unicode its names have on the disk."""
+    if (folder.is_dir() and str(folder).isascii()) or folder == folder.parent:
+        return [folder]
+    name = same_text(folder.name)
+    return [
+        entry
+        for above in (_same_folders(folder.parent) if not str(folder).isascii() else [])
+        for entry in sorted(above.iterdir())
+        if same_text(entry.name) == name and entry.is_dir()
+    ]
 
 
 def _finished(units: list[YoloUnit], labels: _Labels, *, listed: bool = False) -> list[YoloUnit]:
