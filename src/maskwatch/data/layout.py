@@ -75,6 +75,13 @@ class Part:
             else (f"{self.path} [{self.split}]")
         )
 
+    def is_beside(self, folder: Path) -> bool:
+        """Whether a folder holds pictures of the part itself."""
+        images = (entry.image for entry in self.entries)
+        if isinstance(self.unit, CocoUnit):
+            return any(picture.parent == folder for picture in self.unit.pictures)
+        return any(image is not None and image.parent == folder for image in images)
+
     def raw(self, faults: list[Fault], image_ids: Collection[str] | None = None) -> list[RawPicture]:
         """The annotations as written, sorted by name; what belongs to no picture goes to `faults`.
 
@@ -155,8 +162,7 @@ def _parts_of_file(file: Path, format: Format | None) -> list[Part]:
         hint = "give the folder that holds the pictures and the annotations, a COCO .json or a data.yaml"
         raise DataError([f"{file}: is a file; {hint}"])
     if found == "coco":
-        unit = unit_of_file(file)
-        return [Part("", "coco", file, unit=replace(unit, split=""))]
+        return [Part("", "coco", file, unit=unit_of_file(file))]
     if found == "yolo":
         return [_of_yolo(unit) for unit in units_of_yaml(file)] or _no_parts(file)
     records = units_of_records([file], file.parent, label_maps(file.parent))
@@ -210,19 +216,22 @@ def _no_pictures(folder: Folder) -> Fault:
 
 
 def _prefixed(parts: list[Part], root: Path) -> list[Part]:
-    """The parts, whose pictures are told apart by the folders of their data sets where there are several.
+    """The parts, whose pictures are named from the root on.
 
-    Folders that only say what they hold, or which split, tell nothing apart; nor do those that all share.
+    Folders that only say what they hold, or which split, do not count, nor do those above all data sets
+    (VOCdevkit/VOC2007), if none is just a folder of pictures and annotations side by side.
     """
     folders = []
+    beside = False
     for part in parts:
         home = part.path if part.path.is_dir() else part.path.parent
+        beside = beside or part.is_beside(home)
         names = path_parts(home.relative_to(root)) if home != root and home.is_relative_to(root) else ()
         folders.append(
             [n for n in names if n.lower() not in _HOLDERS and not (part.split and split_of(n) == part.split)]
         )
     shared = 0
-    while all(len(names) > shared and names[shared] == folders[0][shared] for names in folders):
+    while not beside and all(len(names) > shared and names[shared] == folders[0][shared] for names in folders):
         shared += 1
     return [
         replace(part, prefix="".join(f"{name}/" for name in names[shared:]))

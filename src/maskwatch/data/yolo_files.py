@@ -117,8 +117,7 @@ def find_darknet(folder: Folder) -> list[YoloUnit]:
         keys = _data_file(file)
         lists = {key: found for key, text in keys.items() if (found := _list_file(folder, key, text))}
         if lists:
-            named = Names((f, f.name, ()) for f in folder.of_kind(".names", _TEXT))
-            files = named.find(keys.get("names", ""), loose=True)
+            files = _below(folder, ".names", _TEXT).find(keys.get("names", ""), loose=True)
             names = read_names(files[0]) if files else names_beside(folder.path)
             return _listed(folder, file, lists, names)
     return []
@@ -143,8 +142,14 @@ def _list_file(folder: Folder, key: str, text: str) -> Path | None:
     """The list that a key of obj.data names: `train = data/train.txt`."""
     if key.lower() in ("classes", "names", "backup", "results", "eval", "top"):
         return None
-    files = {same_text(file.name): file for file in folder.of_kind(_TEXT)}
-    return files.get(same_text(text.replace("\\", "/").rpartition("/")[2]))
+    found = _below(folder, _TEXT).find(text, loose=True)
+    return found[0] if len(found) == 1 else None
+
+
+def _below(folder: Folder, *suffixes: str) -> Names[Path]:
+    """Finds files below a folder by paths from it, or from wherever they were written."""
+    files = folder.below(*suffixes)
+    return Names((file, file.relative_to(folder.path).as_posix(), ()) for file in files)
 
 
 def _listed(
@@ -161,8 +166,8 @@ def _listed(
 def _add_list(unit: YoloUnit, file: Path, folder: Folder, labels: _Labels) -> None:
     """Adds the pictures that a list names, by paths from its folder, or from wherever it was written."""
     entries: list[Entry] = []
+    names = _below(folder, *PICTURE_SUFFIXES)
     below = folder.below(*PICTURE_SUFFIXES)
-    names = Names((picture, picture.relative_to(folder.path).as_posix(), ()) for picture in below)
     shorter = Names((picture, id_below(picture, folder.path, ""), ()) for picture in below)
     for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
         written = line.strip()
