@@ -37,7 +37,8 @@ def parts_of(paths: Sequence[Path], format: str | None) -> list[Part]:
         OptionError: no such format.
     """
     try:
-        from maskwatch.data.layout import FORMATS, find_parts
+        from maskwatch.data.layout import find_parts
+        from maskwatch.data.parts import FORMATS
         from maskwatch.data.tree import split_of
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"reading data sets (module {error.name})", "train") from None

@@ -9,8 +9,9 @@ from pathlib import Path
 from maskwatch.data.corrections import correct, correct_all, read_corrections
 from maskwatch.data.dataset import DetectionSet, Sample, merge, rename
 from maskwatch.data.judge import Judge
-from maskwatch.data.layout import Format, Part, find_parts
+from maskwatch.data.layout import find_parts
 from maskwatch.data.names import Names
+from maskwatch.data.parts import Format, Part
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
+from urllib.parse import unquote
 
 from maskwatch.data.coco import is_coco
 from maskwatch.data.names import Names
@@ -44,7 +45,9 @@ class CocoUnit:
         """What a `file_name` means: one picture, none, or several."""
         if not file_name:
             return []
-        found = self.names.find(file_name, loose=True)
+        # Label Studio writes "/data/local-files/?d=cam1/a%20b.jpg" of files that it was shown by a path.
+        readings = dict.fromkeys((file_name, unquote(file_name.rpartition("?d=")[2])))
+        found = next((hits for text in readings if (hits := self.names.find(text, loose=True))), [])
         if len(found) > 1:
             found = [picture for picture in found if picture in self.own] or found
         if not found:

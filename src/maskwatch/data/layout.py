@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, get_args
 
-from maskwatch.data.coco import category_names, raw_coco
-from maskwatch.data.coco_files import CocoUnit, find_coco, unit_of_file
+from maskwatch.data.coco_files import find_coco, unit_of_file
 from maskwatch.data.faults import Fault
-from maskwatch.data.names import Names, in_order, path_parts
-from maskwatch.data.raw import Entry, RawPicture
-from maskwatch.data.tfrecord import label_names, raw_tfrecord
-from maskwatch.data.tfrecord_files import RecordUnit, find_records, is_record, label_maps, units_of_records
+from maskwatch.data.names import Names, path_parts
+from maskwatch.data.parts import Format, Part
+from maskwatch.data.raw import Entry
+from maskwatch.data.tfrecord_files import find_records, is_record, label_maps, units_of_records
 from maskwatch.data.tree import PICTURE_FOLDERS, SPLITS, Folder, list_folder, split_of
-from maskwatch.data.voc import raw_voc
 from maskwatch.data.voc_files import (
     PICTURE_SUFFIXES,
     Files,
@@ -27,7 +24,7 @@ from maskwatch.data.voc_files import (
     pair_files,
     split_lists,
 )
-from maskwatch.data.yolo import names_beside, raw_yolo
+from maskwatch.data.yolo import names_beside
 from maskwatch.data.yolo_files import (
     YoloUnit,
     find_darknet,
@@ -37,92 +34,6 @@ from maskwatch.data.yolo_files import (
     units_of_yaml,
 )
 from maskwatch.errors import DataError
-
-Format = Literal["voc", "coco", "yolo", "tfrecord"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One split of a data set, or all of it.
-
-    Attributes:
-        split: "train", "val" or "test"; "" where the set is not split.
-        format: of its annotations.
-        path: the folder or file that a user would name.
-        entries: VOC and YOLO: its pictures.
-        names: YOLO: names by number.
-        unit: COCO and TFRecord: its files.
-        prefix: folders that come before the names of its pictures, where several data sets lie in one folder.
-        faults: what was wrong with its files.
-    """
-
-    split: str
-    format: Format
-    path: Path
-    entries: tuple[Entry, ...] = ()
-    names: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
-    unit: CocoUnit | RecordUnit | None = None
-    prefix: str = ""
-    faults: tuple[Fault, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """What to call it in tables."""
-        return (
-            str(self.path)
-            if not self.split or split_of(self.path.name) == self.split
-            else (f"{self.path} [{self.split}]")
-        )
-
-    def is_beside(self, folder: Path) -> bool:
-        """Whether a folder holds pictures of the part itself."""
-        images = (entry.image for entry in self.entries)
-        if isinstance(self.unit, CocoUnit):
-            return any(picture.parent == folder for picture in self.unit.pictures)
-        return any(image is not None and image.parent == folder for image in images)
-
-    def raw(self, faults: list[Fault], image_ids: Collection[str] | None = None) -> list[RawPicture]:
-        """The annotations as written, sorted by name; what belongs to no picture goes to `faults`.
-
-        Args:
-            image_ids: keep only these, of those that `known` gives.
-
-        Raises:
-            DataError: the part cannot be read at all.
-        """
-        if image_ids is None:
-            faults += self.faults
-        wanted = None if image_ids is None else {*image_ids}
-        entries = [e for e in self.entries if wanted is None or self.prefix + e.image_id in wanted]
-        if isinstance(self.unit, CocoUnit):
-            pictures = raw_coco(self.path, self.unit.find, faults)
-        elif isinstance(self.unit, RecordUnit):
-            pictures = raw_tfrecord(self.unit, faults)
-        elif self.format == "voc":
-            pictures = raw_voc(entries, faults)
-        else:
-            pictures = raw_yolo(entries, self.names, faults)
-        pictures = [replace(one, image_id=self.prefix + one.image_id) for one in pictures]
-        kept = [one for one in pictures if wanted is None or one.image_id in wanted]
-        return sorted(kept, key=lambda picture: in_order(picture.image_id))
-
-    def class_names(self) -> tuple[str, ...]:
-        """The classes that the format lists, in its order, used or not; () for VOC, which has no list."""
-        if self.format == "coco":
-            return category_names(self.path)
-        if isinstance(self.unit, RecordUnit):
-            return tuple(label_names(self.unit).values())
-        return tuple(self.names.values())
-
-    def known(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
-        """The name of each picture that a list may name, and where its files lie."""
-        if self.unit is None:
-            yield from ((self.prefix + entry.image_id, entry.paths) for entry in self.entries)
-            return
-        for picture in self.raw([]):
-            yield picture.image_id, (picture.image_path.absolute(),)
-
 
 Found = tuple[list[Part], list[Folder]]
 """The parts of a folder, and the folders in it that are left to look at."""
@@ -151,6 +62,7 @@ def find_parts(path: str | os.PathLike[str], format: Format | None = None) -> li
         tries = _RECOGNISED if format is None else (_BY_NAME[format],)
         found = next((parts for finders in tries if (parts := _search(folder, "", finders, {}))), None)
         parts = _prefixed(found or _nothing(folder, format), root)
+        parts[0] = replace(parts[0], unused=_unused(folder, parts))
     order = [*SPLITS, ""]
     return sorted(parts, key=lambda part: order.index(part.split))
 
@@ -225,18 +137,27 @@ def _prefixed(parts: list[Part], root: Path) -> list[Part]:
     beside = False
     for part in parts:
         home = part.path if part.path.is_dir() else part.path.parent
-        beside = beside or part.is_beside(home)
+        beside = beside or any(image.parent == home for image in part.images())
         names = path_parts(home.relative_to(root)) if home != root and home.is_relative_to(root) else ()
         folders.append(
             [n for n in names if n.lower() not in _HOLDERS and not (part.split and split_of(n) == part.split)]
         )
     shared = 0
-    while not beside and all(len(names) > shared and names[shared] == folders[0][shared] for names in folders):
+    while not beside and all(
+        len(names) > shared and names[shared] == folders[0][shared] for names in folders
+    ):
         shared += 1
     return [
         replace(part, prefix="".join(f"{name}/" for name in names[shared:]))
         for part, names in zip(parts, folders, strict=True)
     ]
+
+
+def _unused(folder: Folder, parts: Sequence[Part]) -> tuple[tuple[Path, int], ...]:
+    used = {image.parent for part in parts for image in part.images()}
+    rest = [f for f in folder.walk() if f.path not in used and not f.name.startswith("Segmentation")]
+    counts = {f.path: len(f.of_kind(*PICTURE_SUFFIXES)) for f in rest}
+    return tuple((path, count) for path, count in counts.items() if count)
 
 
 _HOLDERS = (*PICTURE_FOLDERS, "annotations")
