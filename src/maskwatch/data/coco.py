@@ -83,18 +83,18 @@ def raw_coco(path: Path, find: Callable[[str], Sequence[Entry]], faults: list[Fa
         DataError: the file is no COCO detection file.
     """
     document = read_json(path)
-    names = {row.get("id"): str(row.get("name", "")) for row in document["categories"]}
+    names = {_id(row, "id"): str(row.get("name", "")) for row in document["categories"]}
     objects = _objects(path, document, names, faults)
     pictures: list[RawPicture] = []
     seen: set[Any] = set()
     taken: dict[Path, str] = {}
     for number, row in enumerate(document["images"], start=1):
         where, file_name = f"image {row.get('id', f'number {number}')}", str(row.get("file_name") or "")
-        if row.get("id") in seen:
+        if _id(row, "id") in seen:
             text = f"the id of {file_name or 'this image'} is used twice"
             faults.append(Fault("picture-double", path, text, "give each image its own id", where))
             continue
-        seen.add(row.get("id"))
+        seen.add(_id(row, "id"))
         candidates = find(file_name)
         fault = _name_fault(candidates, file_name, taken)
         if fault is not None:
@@ -104,7 +104,7 @@ def raw_coco(path: Path, find: Callable[[str], Sequence[Entry]], faults: list[Fa
         (entry,) = candidates
         assert entry.image is not None
         stated = (str(row.get("width") or 0), str(row.get("height") or 0))
-        mine = tuple(objects.get(row.get("id"), ()))
+        mine = tuple(objects.get(_id(row, "id"), ()))
         pictures.append(RawPicture(entry.image, path, entry.image_id, mine, stated, own_file=False))
     _note_orphans(path, objects, seen, faults)
     return pictures
@@ -145,6 +145,12 @@ def coco_document(detection_set: DetectionSet, file_names: Sequence[str]) -> dic
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
+def _id(row: Mapping[str, Any], key: str) -> Any:
+    """An id of a row; the text of one that cannot be a key of a dictionary, such as a list."""
+    value = row.get(key)
+    return str(value) if isinstance(value, list | dict) else value
+
+
 def _objects(
     path: Path, document: Mapping[str, Any], names: Mapping[Any, str], faults: list[Fault]
 ) -> dict[Any, list[RawObject]]:
@@ -152,15 +158,15 @@ def _objects(
     objects: dict[Any, list[RawObject]] = defaultdict(list)
     for number, row in enumerate(document["annotations"], start=1):
         where = f"annotation {row.get('id', f'number {number}')}"
-        if row.get("category_id") not in names:
+        if _id(row, "category_id") not in names:
             text = f"category_id {row.get('category_id')!r} is not among the categories"
             faults.append(Fault("class-unknown", path, text, "add the category or mend the id", where))
             continue
         box = row.get("bbox")
         notes, difficult = _notes(row)
-        name = names[row["category_id"]]
+        name = names[_id(row, "category_id")]
         shown = f"bbox {json.dumps(box)}"
-        objects[row.get("image_id")].append(RawObject(where, name, _box(box), shown, difficult, notes))
+        objects[_id(row, "image_id")].append(RawObject(where, name, _box(box), shown, difficult, notes))
     return objects
 
 

@@ -291,7 +291,8 @@ class _Labels:
         """Text files of a folder by name, NFC, the suffix in small letters."""
         if folder not in self._folders:
             files = (file for same in _same_folders(folder) for file in same.iterdir())
-            texts = (file for file in files if file.suffix.lower() == _TEXT and not file.name.startswith("."))
+            shown = (file for file in files if not file.name.startswith(".") and file.is_file())
+            texts = (file for file in shown if file.suffix.lower() == _TEXT)
             named = {same_text(without_suffix(file.name)) + _TEXT: file for file in texts}
             self._folders[folder] = named
         return self._folders[folder]
