@@ -24,13 +24,13 @@ from maskwatch.data.voc_files import (
     pair_files,
     split_lists,
 )
-from maskwatch.data.yolo import names_beside
 from maskwatch.data.yolo_files import (
     YoloUnit,
     find_darknet,
     find_folders,
     find_lists,
     find_yaml,
+    names_in,
     units_of_yaml,
 )
 from maskwatch.errors import DataError
@@ -92,7 +92,7 @@ def _search(folder: Folder, split: str, finders: Sequence[Finder], names: Mappin
         split: that the folders above say.
         names: YOLO: of the classes, from a folder above.
     """
-    names = names_beside(folder.path) or names
+    names = names_in(folder) or names
     for finder in finders:
         found = finder(folder, names)
         if found is not None:
@@ -118,12 +118,12 @@ def _nothing(folder: Folder, format: Format | None) -> list[Part]:
 
 
 def _no_pictures(folder: Folder) -> Fault:
-    if folder.folders:
+    if folder.below(*PICTURE_SUFFIXES):
         names = ", ".join(inner.name for inner in folder.folders[:8])
         mend = f"it holds the folders {names}: give one of these"
         return Fault("picture-missing", folder.path, "no annotated pictures in it", mend)
     kinds = " ".join(suffix[1:] for suffix in PICTURE_SUFFIXES)
-    mend = "give the folder that holds them"
+    mend = "give the folder that holds them, with the annotations"
     return Fault("picture-missing", folder.path, f"no pictures in it ({kinds})", mend)
 
 
@@ -196,9 +196,11 @@ def _parts_of_voc(folder: Folder, found: tuple[list[Entry], list[Folder]] | None
 
 def _voc_lists(folder: Folder, entries: Sequence[Entry], faults: list[Fault]) -> dict[str, list[int]]:
     """Split → numbers of the entries that its list names; empty where no list is of a split."""
-    names = Names((number, entry.image_id, entry.paths) for number, entry in enumerate(entries))
+    lists = split_lists(folder)
+    listed = enumerate(entries) if lists else ()
+    names = Names((number, entry.image_id, entry.paths) for number, entry in listed)
     found: dict[str, list[int]] = {}
-    for split, files in split_lists(folder).items():
+    for split, files in lists.items():
         for file in files:
             numbers, wrong = listed_entries(file, names)
             if numbers or file.parent != folder.path:  # beside the folders it may be a list of something else

@@ -25,13 +25,14 @@ PICTURE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img", "pictures", "
 ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "anns", "ann", "labels")
 # What systems put beside people's files: shadows of them ("._a.xml"), thumbnails, what was deleted.
 _SKIPPED = ("__MACOSX", "@eaDir", "lost+found", "System Volume Information", "$RECYCLE.BIN")
-_DARKNET = re.compile(r"obj_.*_data")
+_DARKNET = re.compile(r"obj_(.*)_data")
 _WORDS = str.maketrans(dict.fromkeys("-_.+ ", " "))
 
 
 def split_of(name: str) -> str:
-    """The split that a folder or list of this name holds ("Train", "val2017"); "" for none."""
-    bare = name.lower().rstrip("0123456789")
+    """The split that a folder or list of this name holds (Train, val2017, obj_train_data); "" for none."""
+    darknet = _DARKNET.fullmatch(name.lower())
+    bare = (darknet[1] if darknet else name.lower()).rstrip("0123456789")
     return next((split for split, names in SPLITS.items() if bare in names), "")
 
 

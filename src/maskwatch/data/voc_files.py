@@ -52,7 +52,7 @@ def find_voc(folder: Folder, *, sure: bool = False) -> tuple[list[Entry], list[F
     images = _choose(folder, pictures, xmls, PICTURE_FOLDERS)
     annotations = _choose(folder, xmls, pictures, ANNOTATION_FOLDERS)
     related = images.stems() & annotations.stems() or any(map(_is_annotation, annotations.files))
-    if not annotations.files or not (related or sure):
+    if not images.files or not annotations.files or not (related or sure):
         return None
     rest = [f for f in folder.folders if f.below(*PICTURE_SUFFIXES) and f.below(*_XML)]
     return pair_files(images, annotations), rest

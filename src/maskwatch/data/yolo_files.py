@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,15 @@ def find_yaml(folder: Folder) -> Path | None:
     files = [file for file in folder.of_kind(".yaml", ".yml") if _names_splits(file)]
     named = [file for file in files if file.stem.lower() in ("data", "dataset")] or files
     return named[0] if len(named) == 1 else None
+
+
+def names_in(folder: Folder) -> Mapping[int, str]:
+    """Names by number that a classes.txt, or a YAML file which names nothing else, says of a folder."""
+    names: Mapping[int, str] = names_beside(folder.path)
+    for file in folder.of_kind(".yaml", ".yml") if not names else ():
+        with contextlib.suppress(DataError):
+            names = names or class_names(read_yaml(file), file)
+    return names
 
 
 def _names_splits(file: Path) -> bool:
@@ -216,8 +226,8 @@ def find_folders(folder: Folder, names: Mapping[int, str]) -> tuple[list[YoloUni
     labelled = [inner for inner in folder.named("labels") if inner.below(_TEXT)]
     images = [inner for inner in folder.named(*PICTURE_FOLDERS) if inner.below(*PICTURE_SUFFIXES)]
     own = folder.of_kind(*PICTURE_SUFFIXES)
-    places = (folder, *labelled, *images)
-    names = next((found for place in places if (found := names_beside(place.path))), names)
+    places = (folder, *(inner for outer in (*labelled, *images) for inner in outer.walk()))
+    names = next((found for place in places if (found := names_in(place))), names)
     if labelled and images:
         pictures, root = images[0].below(*PICTURE_SUFFIXES), images[0].path
         used = [*labelled, images[0]]
