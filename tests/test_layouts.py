@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import random
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -31,10 +32,11 @@ from exports import (
 )
 from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, find_parts, read_data, read_part
+from maskwatch.data.check import check_parts
 from maskwatch.data.faults import Fault
 from maskwatch.data.parts import Format
 from maskwatch.data.write import write_data
-from maskwatch.errors import DataError
+from maskwatch.errors import DataError, MaskwatchError
 from maskwatch.labels import ClassMap
 
 Export = Callable[[Path, World], Expected]
@@ -183,6 +185,37 @@ def test_shards_read_like_what_they_were_made_of(tmp_path: Path) -> None:
         assert {sample.image_id for sample in data.samples} == names
 
 
+@needs_tensorflow
+@pytest.mark.slow
+def test_records_of_tensorflow_datasets(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    world = World({"train": ["a.jpg", "b.jpg"], "val": ["c.jpg"]})
+    pictures = pictures_of(world, tmp_path)
+    train = tf.train
+    for split, names in world.pictures.items():
+        shard = tmp_path / "set" / f"faces-{split}.tfrecord-00000-of-00001"
+        shard.parent.mkdir(exist_ok=True)
+        with tf.io.TFRecordWriter(str(shard)) as writer:
+            for name in names:
+                (data,) = (data for data, named in pictures.items() if named == (split, name))
+                boxes = boxes_of(split, name)
+                corners = [v for _, x0, y0, x1, y1 in boxes for v in (y0 / 80, x0 / 100, y1 / 80, x1 / 100)]
+                features = {
+                    "image": train.Feature(bytes_list=train.BytesList(value=[data])),
+                    "image/filename": train.Feature(bytes_list=train.BytesList(value=[name.encode()])),
+                    "objects/bbox": train.Feature(float_list=train.FloatList(value=corners)),
+                    "objects/label": train.Feature(int64_list=train.Int64List(value=[b[0] for b in boxes])),
+                }
+                example = train.Example(features=train.Features(feature=features))
+                writer.write(example.SerializeToString())
+    say(tmp_path / "set" / "objects-label.labels.txt", "with_mask\nwithout_mask\n")
+    for split, names in world.pictures.items():
+        data = read_data(tmp_path / "set", CLASSES, split=split)
+        check_set(data, pictures)
+        assert [sample.image_id for sample in data.samples] == names
+
+
 # ---- What lies about -------------------------------------------------------------------------------------
 
 
@@ -328,3 +361,72 @@ def test_check_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 SPLIT_NAMES = ("train", "val", "all")
+
+
+@pytest.mark.parametrize("where", ["labels/train/classes.txt", "dataset.yaml", "labels/classes.txt"])
+def test_names_of_classes_lie_where_tools_leave_them(tmp_path: Path, where: str) -> None:
+    one(tmp_path, "images/train/1.jpg", "labels/train/1.txt")
+    names = "with_mask\nwithout_mask\n"
+    say(tmp_path / where, names if where.endswith(".txt") else "names: [with_mask, without_mask]\n")
+    (part,) = find_parts(tmp_path)
+    assert (part.split, part.class_names()) == ("train", ("with_mask", "without_mask"))
+
+
+def test_annotations_without_pictures_are_one_fault(tmp_path: Path) -> None:
+    """CVAT leaves the pictures out unless it is told to save them."""
+    for number in range(9):
+        say(tmp_path / "Annotations" / f"{number}.xml", xml("", "x", ""))
+    (part,) = find_parts(tmp_path)
+    faults: list[Fault] = []
+    assert part.raw(faults) == []
+    assert faults[0].text.startswith("no pictures in it (jpg")
+    assert len(faults) == 1
+
+
+def test_pictures_that_nobody_annotated_are_a_warning(tmp_path: Path) -> None:
+    for camera in ("cam1", "cam2"):
+        one(tmp_path, f"{camera}/1.jpg", f"{camera}/1.xml")
+    put(tmp_path / "cam3" / "1.jpg", "", "unlabelled")
+    faults = [f for f in check_parts(find_parts(tmp_path), CLASSES, workers=1).faults if "unused" in f.kind]
+    assert [(fault.file, fault.severity) for fault in faults] == [(tmp_path / "cam3", "warning")]
+    assert "1 picture in it" in faults[0].text
+
+
+GARBAGE = (b"", b"\0", b"{", b"[]", b"<annotation/>", b"train: 5\nnames: 3\n", b"= \n train =\n", b"1 2 3\n")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_damaged_exports_are_read_or_refused(tmp_path: Path, seed: int) -> None:
+    """Files deleted, cut, filled with something else, moved, copied, or folders in their place."""
+    rng = random.Random(seed)
+    root = tmp_path / "set"
+    rng.choice(EXPORTS)(root, World({"train": ["cam1/0001.jpg", "cam2/0001.jpg"], "val": ["a b.jpg"]}))
+    for _ in range(rng.randint(1, 4)):
+        file = rng.choice([path for path in sorted(root.rglob("*")) if path.is_file()])
+        data, action = file.read_bytes(), rng.randrange(6)
+        if action != 5:
+            file.unlink()
+        if action == 1:
+            file.write_bytes(rng.choice(GARBAGE))
+        elif action == 2:
+            file.write_bytes(data[: rng.randrange(len(data) + 1)])
+        elif action == 3:
+            names = (
+                "train.txt",
+                "labels.txt",
+                "data.yaml",
+                "obj.data",
+                "a.json",
+                "x-00000-of-00002",
+                " s .xml",
+            )
+            file.with_name(rng.choice(names)).write_bytes(data)
+        elif action == 4:
+            file.mkdir()
+        elif action == 5:
+            (file.parent.parent / file.name).write_bytes(data)
+    with contextlib.suppress(MaskwatchError):
+        for part in find_parts(root):
+            assert len({name for name, _ in part.known()}) == len([*part.known()])
+            part.class_names()
+            read_part(part, CLASSES)

@@ -26,6 +26,7 @@ from maskwatch.data.names import path_parts, without_suffix
 from maskwatch.data.raw import NO_BOX, RawObject, RawPicture
 from maskwatch.data.tensorflow_module import load_tensorflow
 from maskwatch.data.tfrecord_files import LABEL_MAP, RecordUnit
+from maskwatch.data.yolo import read_names
 from maskwatch.errors import DataError
 from maskwatch.images import read_image
 from maskwatch.outputs import writing
@@ -88,9 +89,10 @@ def label_names(unit: RecordUnit) -> dict[int, str]:
         DataError: there is none, or more than one.
     """
     if len(unit.label_maps) != 1:
-        found = f"{len(unit.label_maps)} .pbtxt files" if unit.label_maps else "no label map"
+        found = f"{len(unit.label_maps)} label maps" if unit.label_maps else "no label map"
         raise DataError([f"{unit.path}: {found}; put one {LABEL_MAP} beside the records"])
-    return read_label_map(unit.label_maps[0])
+    (file,) = unit.label_maps
+    return read_names(file) if file.suffix == ".txt" else read_label_map(file)
 
 
 _unpacked: dict[object, tuple[list[RawPicture], list[Fault]]] = {}
@@ -101,6 +103,26 @@ def _scratch() -> str:
     folder = tempfile.mkdtemp(prefix="maskwatch-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+Fields = dict[str, list[Any]]
+"""The features of a record, by their names in the TF Object Detection API."""
+
+
+def _fields(example: Any) -> Fields:
+    fields: Fields = {}
+    for key, feature in example.features.feature.items():
+        kind = feature.WhichOneof("kind")
+        fields[key] = list(getattr(feature, kind).value) if kind else []
+    if "image" not in fields or "image/encoded" in fields:
+        return fields
+    # TensorFlow Datasets: boxes are ymin, xmin, ymax, xmax in one list.
+    fields["image/encoded"] = fields["image"]
+    fields[f"{_OBJECT}class/label"] = fields.get("objects/label", [])
+    fields[f"{_OBJECT}difficult"] = fields.get("objects/is_difficult", [])
+    for at, corner in enumerate(("ymin", "xmin", "ymax", "xmax")):
+        fields[f"{_OBJECT}bbox/{corner}"] = fields.get("objects/bbox", [])[at::4]
+    return fields
 
 
 class _Reader:
@@ -126,20 +148,20 @@ class _Reader:
                 self.faults.append(Fault("annotation-unreadable", file, text, "write it again", where))
                 return
             try:
-                yield self._picture(example.features.feature, file, number)
+                yield self._picture(_fields(example), file, number)
             except (ValueError, OSError) as error:
                 text, _, mend = str(error).rpartition("; ")
                 text, mend = (text, mend) if text else (mend, "write the record again")
                 self.faults.append(Fault("annotation-unreadable", file, text, mend, where))
 
-    def _picture(self, features: Any, file: Path, number: int) -> RawPicture:
-        image_id, path = self._save(features)
-        corners = [list(features[key].float_list.value) for key in _BBOX]
-        names = self._class_names(features)
+    def _picture(self, fields: Fields, file: Path, number: int) -> RawPicture:
+        image_id, path = self._save(fields)
+        corners = [fields.get(key, []) for key in _BBOX]
+        names = self._class_names(fields)
         if len({len(names), *map(len, corners)}) != 1:
             counts = ", ".join(str(len(values)) for values in corners)
             raise ValueError(f"{counts} corners for {len(names)} classes; write one of each for a box")
-        marks = list(features[f"{_OBJECT}difficult"].int64_list.value) + [0] * len(names)
+        marks = [*fields.get(f"{_OBJECT}difficult", ()), *([0] * len(names))]
         objects = []
         for at, (name, box) in enumerate(zip(names, zip(*corners, strict=True), strict=True)):
             x0, y0, x1, y1 = box
@@ -149,13 +171,14 @@ class _Reader:
             objects.append(RawObject(where, name, box_xyxy, shown, bool(marks[at])))
         return RawPicture(path, file, image_id, tuple(objects), normalised=True, own_file=False)
 
-    def _save(self, features: Any) -> tuple[str, Path]:
+    def _save(self, fields: Fields) -> tuple[str, Path]:
         """Name and path of the unpacked picture, under the path that the record gives it."""
-        encoded = features["image/encoded"].bytes_list.value
+        encoded = fields.get("image/encoded")
         if not encoded:
             raise ValueError("no image/encoded; write the picture into it")
-        named = features["image/filename"].bytes_list.value
-        written = path_parts(named[0].decode("utf-8", "replace")) if named else ()
+        named = fields.get("image/filename") or [b""]
+        text = named[0].decode("utf-8", "replace")
+        written = path_parts(text)[-1:] if Path(text).is_absolute() else path_parts(text)
         suffix = ".png" if encoded[0].startswith(_PNG) else ".jpg"
         stem = without_suffix("/".join(written)) or str(sum(self.taken.values()) + 1)
         self.taken[stem.casefold()] += 1
@@ -166,10 +189,10 @@ class _Reader:
         path.write_bytes(encoded[0])
         return stem + suffix, path
 
-    def _class_names(self, features: Any) -> list[str]:
-        labels = list(features[f"{_OBJECT}class/label"].int64_list.value)
+    def _class_names(self, fields: Fields) -> list[str]:
+        labels = fields.get(f"{_OBJECT}class/label")
         if not labels:  # the names alone will do
-            texts = features[f"{_OBJECT}class/text"].bytes_list.value
+            texts = fields.get(f"{_OBJECT}class/text", ())
             return [text.decode("utf-8", "replace") for text in texts]
         unknown = [label for label in labels if label not in self.names]
         if unknown:

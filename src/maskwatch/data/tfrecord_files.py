@@ -80,7 +80,8 @@ def _missing_shards(files: Sequence[Path]) -> list[Fault]:
 def label_maps(folder: Path) -> list[Path]:
     """Label maps beside the records, else one folder higher; label_map.pbtxt before others."""
     for place in (folder, folder.parent):
-        found = sorted(place.glob("*.pbtxt"))
+        # The latter is that of TensorFlow Datasets: names one a line, ids from 0.
+        found = sorted(place.glob("*.pbtxt")) or sorted(place.glob("*label.labels.txt"))
         named = [file for file in found if file.name == LABEL_MAP]
         if found:
             return named or found
