@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from maskwatch.data import DetectionSet
+
 SIZE_WH = (100, 80)
 CLASSES = ("with_mask", "without_mask")
 Box = tuple[int, float, float, float, float]  # class, corners in pixels
@@ -114,6 +116,24 @@ def document(pictures: list[tuple[str, str, str]]) -> str:
             )
     categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
     return json.dumps({"images": images, "annotations": annotations, "categories": categories})
+
+
+def pictures_of(world: World, folder: Path) -> dict[bytes, tuple[str, str]]:
+    """Bytes of each picture → its split and name."""
+    found = {}
+    for split, name in world.each():
+        path = folder / f"x{Path(name).suffix}"
+        put(path, split, name)
+        found[path.read_bytes()] = (split, name)
+    return found
+
+
+def check_set(data: DetectionSet, pictures: dict[bytes, tuple[str, str]]) -> None:
+    """Holds the boxes of each sample against those of the picture whose bytes it has."""
+    for sample in data.samples:
+        truth = boxes_of(*pictures[sample.image_path.read_bytes()])
+        assert sample.class_ids.tolist() == [c for c, *_ in truth]
+        np.testing.assert_allclose(sample.boxes_xyxy, [box[1:] for box in truth], atol=1e-4)
 
 
 # ---- Pascal VOC ------------------------------------------------------------------------------------------

@@ -316,7 +316,9 @@ def test_every_fault_of_every_file_comes_at_once(tmp_path: Path) -> None:
 def test_paths_that_hold_nothing(tmp_path: Path) -> None:
     assert "does not exist; give the folder" in only_problem(tmp_path / "none")
     assert "is a file; give the folder" in only_problem(picture(tmp_path / "deep" / "train" / "a.jpg"))
-    assert "holds the folders train" in only_problem(tmp_path / "deep")
+    assert "1 picture below it, but no annotations; give the folder that holds both" in only_problem(
+        tmp_path / "deep"
+    )
     (tmp_path / "empty").mkdir()
     assert "no pictures in it (jpg" in only_problem(tmp_path / "empty")
 

@@ -61,8 +61,8 @@ def find_parts(path: str | os.PathLike[str], format: Format | None = None) -> li
         folder = list_folder(root)
         tries = _RECOGNISED if format is None else (_BY_NAME[format],)
         found = next((parts for finders in tries if (parts := _search(folder, "", finders, {}))), None)
-        parts = _prefixed(found or _nothing(folder, format), root)
-        parts[0] = replace(parts[0], unused=_unused(folder, parts))
+        parts = _prefixed(found, root) if found else _nothing(folder, format)
+        parts[0] = replace(parts[0], unused=_unused(folder, parts) if found else ())
     order = [*SPLITS, ""]
     return sorted(parts, key=lambda part: order.index(part.split))
 
@@ -118,10 +118,11 @@ def _nothing(folder: Folder, format: Format | None) -> list[Part]:
 
 
 def _no_pictures(folder: Folder) -> Fault:
-    if folder.below(*PICTURE_SUFFIXES):
-        names = ", ".join(inner.name for inner in folder.folders[:8])
-        mend = f"it holds the folders {names}: give one of these"
-        return Fault("picture-missing", folder.path, "no annotated pictures in it", mend)
+    number = len(folder.below(*PICTURE_SUFFIXES))
+    if number:
+        text = f"{number} picture{'' if number == 1 else 's'} below it, but no annotations"
+        mend = "give the folder that holds both, or annotate them"
+        return Fault("annotation-missing", folder.path, text, mend)
     kinds = " ".join(suffix[1:] for suffix in PICTURE_SUFFIXES)
     mend = "give the folder that holds them, with the annotations"
     return Fault("picture-missing", folder.path, f"no pictures in it ({kinds})", mend)

@@ -14,7 +14,8 @@ from maskwatch.data.names import Names, in_order, in_words, same_text, without_s
 from maskwatch.data.raw import Entry
 from maskwatch.data.tree import PICTURE_FOLDERS, Folder, id_below, list_folder, split_of
 from maskwatch.data.voc_files import PICTURE_SUFFIXES, listed_names
-from maskwatch.data.yolo import NAME_FILES, class_names, names_beside, read_names, read_yaml
+from maskwatch.data.yolo import class_names, names_beside, read_names, read_yaml
+from maskwatch.data.yolo_labels import Labels, is_label
 from maskwatch.errors import DataError
 
 _TEXT = ".txt"
@@ -66,7 +67,7 @@ def units_of_yaml(file: Path) -> list[YoloUnit]:
     """
     document = read_yaml(file)
     names = class_names(document, file)
-    units, labels, listed = [], _Labels(), False
+    units, labels, listed = [], Labels(), False
     for key in document:
         if split_of(str(key)) and document[key]:
             unit = YoloUnit(split_of(str(key)), file, [], names)
@@ -109,7 +110,7 @@ def _places(text: str, base: Path, here: Path) -> Iterable[Path]:
     yield from (here.joinpath(*parts[at:]) for at in range(max(1, len(parts) - 1)))
 
 
-def _add_place(unit: YoloUnit, place: Path, root: Path, labels: _Labels) -> None:
+def _add_place(unit: YoloUnit, place: Path, root: Path, labels: Labels) -> None:
     """Adds the pictures of a folder, which are named from the root on, or those of a list."""
     if place.is_dir():
         pictures = list_folder(place).below(*PICTURE_SUFFIXES)
@@ -165,7 +166,7 @@ def _below(folder: Folder, *suffixes: str) -> Names[Path]:
 def _listed(
     folder: Folder, path: Path, lists: Mapping[str, Path], names: Mapping[int, str]
 ) -> list[YoloUnit]:
-    units, labels = [], _Labels()
+    units, labels = [], Labels()
     for key, file in lists.items():
         unit = YoloUnit(split_of(key), path, [], names)
         _add_list(unit, file, folder, labels)
@@ -173,7 +174,7 @@ def _listed(
     return _finished(units, labels, listed=True)
 
 
-def _add_list(unit: YoloUnit, file: Path, folder: Folder, labels: _Labels) -> None:
+def _add_list(unit: YoloUnit, file: Path, folder: Folder, labels: Labels) -> None:
     """Adds the pictures that a list names, by paths from its folder, or from wherever it was written."""
     entries: list[Entry] = []
     names = _below(folder, *PICTURE_SUFFIXES)
@@ -256,7 +257,7 @@ def _has_labels(folder: Folder) -> bool:
 
 def _by_split(path: Path, root: Path, pictures: Sequence[Path], names: Mapping[int, str]) -> list[YoloUnit]:
     """One unit for each split among the folders just below the root (images/train), and one for the rest."""
-    labels = _Labels()
+    labels = Labels()
     units: dict[str, YoloUnit] = {}
     for picture in pictures:
         first = picture.relative_to(root).parts[0]
@@ -266,62 +267,7 @@ def _by_split(path: Path, root: Path, pictures: Sequence[Path], names: Mapping[i
     return _finished([*units.values()], labels)
 
 
-class _Labels:
-    """Finds the label files of pictures, each folder being listed once."""
-
-    def __init__(self) -> None:
-        self._folders: dict[Path, dict[str, Path]] = {}
-
-    def entry(self, picture: Path, root: Path, split: str) -> Entry:
-        return Entry(id_below(picture, root, split), picture, self.of(picture, root))
-
-    def of(self, picture: Path, root: Path) -> Path:
-        """The label file of a picture; where there is none, the place where it should be.
-
-        One beside the picture counts first. Otherwise it lies in the folder that has "labels" in the place
-        of "images", the last one first, or in labels/ beside the picture.
-        """
-        name = without_suffix(picture.name) + _TEXT
-        parts = picture.parts
-        places = [
-            Path(*parts[:at], "labels", *parts[at + 1 : -1])
-            for at in range(len(parts) - 2, -1, -1)
-            if parts[at].lower() in PICTURE_FOLDERS
-        ]
-        beside = [picture.parent, picture.parent / "labels"]
-        if picture.is_relative_to(root):
-            beside.append(root / "labels" / picture.parent.relative_to(root))
-        for place in (picture.parent, *places, *beside):
-            found = self.listed(place).get(same_text(name))
-            if found is not None:
-                return found
-        return (places[0] if places else picture.parent) / name
-
-    def listed(self, folder: Path) -> dict[str, Path]:
-        """Text files of a folder by name, NFC, the suffix in small letters."""
-        if folder not in self._folders:
-            files = (file for same in _same_folders(folder) for file in same.iterdir())
-            shown = (file for file in files if not file.name.startswith(".") and file.is_file())
-            texts = (file for file in shown if file.suffix.lower() == _TEXT)
-            named = {same_text(without_suffix(file.name)) + _TEXT: file for file in texts}
-            self._folders[folder] = named
-        return self._folders[folder]
-
-
-def _same_folders(folder: Path) -> list[Path]:
-    """The folders there are by this path, whichever form of Unicode its names have on the disk."""
-    if (folder.is_dir() and str(folder).isascii()) or folder == folder.parent:
-        return [folder]
-    name = same_text(folder.name)
-    return [
-        entry
-        for above in (_same_folders(folder.parent) if not str(folder).isascii() else [])
-        for entry in sorted(above.iterdir())
-        if same_text(entry.name) == name and entry.is_dir()
-    ]
-
-
-def _finished(units: list[YoloUnit], labels: _Labels, *, listed: bool = False) -> list[YoloUnit]:
+def _finished(units: list[YoloUnit], labels: Labels, *, listed: bool = False) -> list[YoloUnit]:
     """The units sorted, each picture once; label files that belong to no picture are among their faults.
 
     Args:
@@ -334,16 +280,8 @@ def _finished(units: list[YoloUnit], labels: _Labels, *, listed: bool = False) -
         unit.entries = sorted(by_path.values(), key=lambda entry: in_order(entry.image_id))
         folders = sorted({entry.annotation.parent for entry in unit.entries if entry.annotation})
         for label in (label for folder in folders for label in sorted(labels.listed(folder).values())):
-            if not listed and label not in used and label not in told and _is_label(label):
+            if not listed and label not in used and label not in told and is_label(label):
                 told.add(label)
                 text, mend = "no picture belongs to this label file", "add the picture or remove the file"
                 unit.faults.append(Fault("picture-missing", label, text, mend))
     return units
-
-
-def _is_label(file: Path) -> bool:
-    """Whether a text file looks like labels: empty, or begins with a number."""
-    if file.name in NAME_FILES:
-        return False
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        return lines.read(64).strip()[:1] in "0123456789"
