@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from xml.sax.saxutils import escape
 
 import numpy as np
 from PIL import Image
@@ -93,7 +94,7 @@ def xml(split: str, name: str, filename: str) -> str:
         f"<xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
         for c, x0, y0, x1, y1 in boxes_of(split, name)
     )
-    return f"<annotation><filename>{filename}</filename>{objects}</annotation>"
+    return f"<annotation><filename>{escape(filename)}</filename>{objects}</annotation>"
 
 
 def lines(split: str, name: str) -> str:
