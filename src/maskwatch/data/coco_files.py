@@ -34,20 +34,26 @@ class CocoUnit:
     own: frozenset[Path]
 
     @cached_property
-    def names(self) -> Names[Path]:
-        below = (picture for picture in self.pictures)
-        return Names((p, self._id(p), (p.relative_to(self.root),)) for p in below)
+    def _paths(self) -> Names[Path]:
+        return Names((p, p.relative_to(self.root).as_posix(), ()) for p in self.pictures)
+
+    @cached_property
+    def _names(self) -> Names[Path]:
+        return Names((p, self._id(p), ()) for p in self.pictures)
 
     def _id(self, picture: Path) -> str:
-        return id_below(picture, self.root, self.split, _DEFAULT)
+        return id_below(picture, self.root, self.split, (_DEFAULT,))
 
     def find(self, file_name: str) -> list[Entry]:
         """What a `file_name` means: one picture, none, or several."""
         if not file_name:
             return []
         # Label Studio writes "/data/local-files/?d=cam1/a%20b.jpg" of files that it was shown by a path.
-        readings = dict.fromkeys((file_name, unquote(file_name.rpartition("?d=")[2])))
-        found = next((hits for text in readings if (hits := self.names.find(text, loose=True))), [])
+        for text in dict.fromkeys((file_name, unquote(file_name.rpartition("?d=")[2]))):
+            tries = (self._paths.find(text), self._names.find(text, loose=True))
+            found = next((hits for hits in tries if len(hits) == 1), tries[0] or tries[1])
+            if found:
+                break
         if len(found) > 1:
             found = [picture for picture in found if picture in self.own] or found
         if not found:

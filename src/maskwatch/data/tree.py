@@ -36,25 +36,33 @@ def split_of(name: str) -> str:
     return next((split for split, names in SPLITS.items() if bare in names), "")
 
 
-def id_below(picture: Path, root: Path, split: str, *others: str) -> str:
+def id_below(
+    picture: Path, root: Path, split: str, others: Sequence[str] = (), above: Sequence[str] = ()
+) -> str:
     """The name of a picture: its path below the folder of the pictures, with "/", NFC.
 
     Args:
-        root: the folder of the data set; folders below it that only say what they hold (images,
-            obj_train_data, the split's own) or are among `others` do not count.
+        root: the folder of the data set. The first folders below it do not count where they only say what
+            they hold: one of pictures (images, obj_train_data) and one of the split or among `others`.
         split: that the picture is of.
+        others: further names of folders that do not count, in small letters.
+        above: folders down to the root; what one of these says already, none below it says again.
     """
     inside = picture.is_relative_to(root)
     parts = list(path_parts(picture.relative_to(root)) if inside else path_parts(picture)[-2:])
-    while len(parts) > 1 and _only_holds(parts[0].lower(), split, others):
+
+    def tells_split(name: str) -> bool:
+        return name in others or (split != "" and split_of(name) == split)
+
+    left = [test for test in (_holds_pictures, tells_split) if not any(test(n.lower()) for n in above)]
+    while len(parts) > 1 and (test := next((test for test in left if test(parts[0].lower())), None)):
+        left.remove(test)
         del parts[0]
     return "/".join(parts)
 
 
-def _only_holds(name: str, split: str, others: Sequence[str]) -> bool:
-    if name in PICTURE_FOLDERS or name in others:
-        return True
-    return bool(_DARKNET.fullmatch(name)) or (split != "" and split_of(name) == split)
+def _holds_pictures(name: str) -> bool:
+    return name in PICTURE_FOLDERS or _DARKNET.fullmatch(name) is not None
 
 
 def split_in(name: str) -> str:

@@ -114,7 +114,9 @@ def _add_place(unit: YoloUnit, place: Path, root: Path, labels: Labels) -> None:
     """Adds the pictures of a folder, which are named from the root on, or those of a list."""
     if place.is_dir():
         pictures = list_folder(place).below(*PICTURE_SUFFIXES)
-        unit.entries += [labels.entry(picture, root, unit.split) for picture in pictures]
+        home = unit.path.parent
+        above = root.relative_to(home).parts if root.is_relative_to(home) else (root.name,)
+        unit.entries += [labels.entry(picture, root, unit.split, above) for picture in pictures]
     else:
         _add_list(unit, place, list_folder(place.parent), labels)
 
@@ -224,7 +226,7 @@ def find_folders(folder: Folder, names: Mapping[int, str]) -> tuple[list[YoloUni
     Returns:
         None where there are no labels.
     """
-    labelled = [inner for inner in folder.named("labels") if inner.below(_TEXT)]
+    labelled = [f for f in folder.named("labels") if f.below(_TEXT) and not f.below(*PICTURE_SUFFIXES)]
     images = [inner for inner in folder.named(*PICTURE_FOLDERS) if inner.below(*PICTURE_SUFFIXES)]
     own = folder.of_kind(*PICTURE_SUFFIXES)
     places = (folder, *(inner for outer in (*labelled, *images) for inner in outer.walk()))
@@ -263,7 +265,7 @@ def _by_split(path: Path, root: Path, pictures: Sequence[Path], names: Mapping[i
         first = picture.relative_to(root).parts[0]
         split = split_of(first) if picture.parent != root else ""
         unit = units.setdefault(split, YoloUnit(split, path, [], names))
-        unit.entries.append(labels.entry(picture, root, split))
+        unit.entries.append(labels.entry(picture, root, split, () if root == path else (root.name,)))
     return _finished([*units.values()], labels)
 
 

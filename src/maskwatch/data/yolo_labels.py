@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from maskwatch.data.names import same_text, without_suffix
@@ -18,14 +19,13 @@ class Labels:
     def __init__(self) -> None:
         self._folders: dict[Path, dict[str, Path]] = {}
 
-    def entry(self, picture: Path, root: Path, split: str) -> Entry:
+    def entry(self, picture: Path, root: Path, split: str, above: Sequence[str] = ()) -> Entry:
         """A picture and its labels.
 
         Args:
-            root: the folder of the data set, from which the picture is named, see `id_below`.
-            split: that it is of.
+            root, split, above: see `id_below`.
         """
-        return Entry(id_below(picture, root, split), picture, self.of(picture, root))
+        return Entry(id_below(picture, root, split, (), above), picture, self.of(picture, root))
 
     def of(self, picture: Path, root: Path) -> Path:
         """The label file of a picture; where there is none, the place where it should be.
