@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -208,3 +209,17 @@ def test_pictures_of_one_name_in_a_merged_set_get_names_of_their_own(tmp_path: P
         voc_beside(tmp_path / name, World({"train": ["cam/a.jpg"]}))
     data = read_data([tmp_path / "one", tmp_path / "two"], CLASSES, split="train")
     assert file_names(data) == ["cam/a.jpg", "cam/a-2.jpg"]
+
+
+@pytest.mark.parametrize(("disk", "text"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_lists_and_corrections_in_either_form_of_unicode(tmp_path: Path, disk: str, text: str) -> None:
+    world = World({"": ["Büro/é 1.jpg", "Café/é 1.jpg"]}, disk, disk)
+    voc_cvat(tmp_path / "set", world)
+    name = unicodedata.normalize(text, "Büro/é 1")
+    (sample,) = read_data(tmp_path / "set", CLASSES, [name]).samples
+    assert sample.image_id == "Büro/é 1.jpg"
+    data = read_data(tmp_path / "set", CLASSES)
+    assert [s.image_id for s in data.subset([name]).samples] == ["Büro/é 1.jpg"]
+    before = {s.image_id: s.class_ids.tolist() for s in data.samples}
+    after = corrected(data, tmp_path, f"{name},missing,with_mask,1,1,9,9")
+    assert after == before | {"Büro/é 1.jpg": [*before["Büro/é 1.jpg"], 0]}
