@@ -222,10 +222,10 @@ def test_the_lists_of_voc_are_its_splits(tmp_path: Path) -> None:
     (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\n")
     (tmp_path / "ImageSets" / "Main" / "val.txt").write_text("b\n")
     parts = find_parts(tmp_path)
-    assert [(part.split, sorted(part.known_stems())) for part in parts] == [
-        ("train", ["a"]),
-        ("val", ["b"]),
-        ("", ["c"]),
+    assert [(part.split, sorted(name for name, _ in part.known())) for part in parts] == [
+        ("train", ["a.jpg"]),
+        ("val", ["b.jpg"]),
+        ("", ["c.jpg"]),
     ]
     assert [sample.stem for sample in read_data(tmp_path, split="val").samples] == ["b"]
 

@@ -104,7 +104,7 @@ def test_a_split_restricts_to_its_list(tmp_path: Path) -> None:
     (lists / "val.txt").write_text("c\na  1\n\n", encoding="utf-8")
     assert [s.stem for s in read_voc(tmp_path, split="val").samples] == ["a", "c"]
     assert [s.stem for s in read_voc(tmp_path, split="val", stems=["c", "b"]).samples] == ["c"]
-    assert "no split 'test'; it has val" in problems_of(lambda: read_voc(tmp_path, split="test"))[0]
+    assert "no split 'test', it has val" in problems_of(lambda: read_voc(tmp_path, split="test"))[0]
 
 
 def test_the_stem_comes_before_the_filename(tmp_path: Path) -> None:
@@ -316,7 +316,9 @@ def test_every_fault_of_every_file_comes_at_once(tmp_path: Path) -> None:
 def test_paths_that_hold_nothing(tmp_path: Path) -> None:
     assert "does not exist; give the folder" in only_problem(tmp_path / "none")
     assert "is a file; give the folder" in only_problem(picture(tmp_path / "deep" / "train" / "a.jpg"))
-    assert "holds the folders train" in only_problem(tmp_path / "deep")
+    assert "1 picture below it, but no annotations; give the folder that holds both" in only_problem(
+        tmp_path / "deep"
+    )
     (tmp_path / "empty").mkdir()
     assert "no pictures in it (jpg" in only_problem(tmp_path / "empty")
 
@@ -346,7 +348,10 @@ def test_several_folders_become_one_set(tmp_path: Path) -> None:
     both = [tmp_path / "two", str(tmp_path / "one")]
     assert [s.stem for s in read_data(both).samples] == ["b", "a"]
     assert [s.stem for s in read_data(both, ClassMap(), ["a"]).samples] == ["a"]
-    assert "'c' is in none of the folders" in problems_of(lambda: read_data(both, stems=["a", "c"]))[0]
+    assert (
+        "in none of the folders is a picture 'c'; check the list"
+        in problems_of(lambda: read_data(both, stems=["a", "c"]))[0]
+    )
     assert "no folder given" in problems_of(lambda: read_data([]))[0]
 
 

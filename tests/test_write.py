@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from maskwatch.data import DetectionSet, Sample, find_parts, read_data
-from maskwatch.data.tfrecord import find_tfrecords, read_tfrecords
-from maskwatch.data.write import file_names, write_data
+from maskwatch.data.dataset import file_names
+from maskwatch.data.write import write_data
 from maskwatch.errors import DataError, OutputError
 from maskwatch.images import read_image
 from maskwatch.labels import ClassMap
@@ -163,19 +163,19 @@ def test_tfrecords_read_back(sets: dict[str, DetectionSet], tmp_path: Path) -> N
     assert len(lost) == 1
     assert "notes" in lost[0]
     assert (tmp_path / "out" / "label_map.pbtxt").is_file()
-    assert list(find_tfrecords(tmp_path / "out")) == ["train", "val"]
-    again = read_tfrecords(tmp_path / "out", tmp_path / "pictures")
+    parts = find_parts(tmp_path / "out")
+    assert [(part.split, part.format) for part in parts] == [("train", "tfrecord"), ("val", "tfrecord")]
     for split, before in sets.items():
-        same(before, again[split], 1e-4)
-        assert [s.difficult.tolist() for s in again[split].samples] == [
-            s.difficult.tolist() for s in before.samples
-        ]
+        again = read_data(tmp_path / "out", ClassMap(NAMES), split=split)
+        same(before, again, 1e-4)
+        assert [s.difficult.tolist() for s in again.samples] == [s.difficult.tolist() for s in before.samples]
+        assert [s.image_id for s in again.samples] == file_names(before)
     (tmp_path / "out" / "val.tfrecord").write_bytes(b"no record at all, surely")
     with pytest.raises(DataError, match="record 1: cannot be read"):
-        read_tfrecords(tmp_path / "out", tmp_path / "again")
+        read_data(tmp_path / "out", ClassMap(NAMES), split="val")
     (tmp_path / "out" / "label_map.pbtxt").unlink()
     with pytest.raises(DataError, match="no label map"):
-        read_tfrecords(tmp_path / "out", tmp_path / "third")
+        read_data(tmp_path / "out", ClassMap(NAMES), split="val")
 
 
 @needs_tensorflow
@@ -193,7 +193,7 @@ def test_a_turned_picture_stands_upright_in_a_tfrecord(tmp_path: Path) -> None:
         np.array([False]),
     )
     write_data({"": DetectionSet(NAMES, (turned,))}, tmp_path / "out", "tfrecord")
-    again = read_tfrecords(tmp_path / "out", tmp_path / "pictures")[""].samples[0]
+    (again,) = read_data(tmp_path / "out", ClassMap(NAMES)).samples
     assert again.size_hw == (80, 100)
     with Image.open(again.image_path) as image:
         assert image.size == (100, 80)

@@ -78,6 +78,7 @@ def _run(parts: list[Part], classes: ClassMap | None, size: int, workers: int | 
 def _lines(found: Check, all_faults: bool) -> Iterator[str]:
     from maskwatch.data.check import by_kind
 
+    yield from _formats(found)
     yield from _counts(found)
     for kind, faults in by_kind(found.faults).items():
         yield f"\n{faults[0].severity} {kind}: {len(faults)}"
@@ -93,6 +94,16 @@ def _lines(found: Check, all_faults: bool) -> Iterator[str]:
 
 def _many(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _formats(found: Check) -> Iterator[str]:
+    """What the data sets are, and where each lies if there are several of a split."""
+    splits = {part.split for part in found.parts}
+    yield f"format: {', '.join(dict.fromkeys(part.format for part in found.parts))}"
+    if len(splits) < len(found.parts):
+        yield from (f"  {part.format} {part.title}" for part in found.parts[:_SHOWN])
+        if len(found.parts) > _SHOWN:
+            yield f"  … and {len(found.parts) - _SHOWN} more"
 
 
 def _counts(found: Check) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from maskwatch.errors import OptionError
 from maskwatch.labels import ClassMap, normalize
 
 if TYPE_CHECKING:
-    from maskwatch.data import DetectionSet, Part
+    from maskwatch.data import Part
     from maskwatch.data.write import OutputFormat
 
 
@@ -29,7 +28,7 @@ def convert(
     """Write a data set in another format; pictures are copied, splits kept.
 
     Class names stay as they are written, unless --classes renames or merges them: 'mask=with_mask,bare=no
-    mask|face'. A folder of TFRecord files with its label_map.pbtxt can be read as well (extra tf).
+    mask|face'.
 
     Example: maskwatch data convert my_photos --to yolo -o my_photos_yolo
     """
@@ -37,11 +36,11 @@ def convert(
 
     target = output_format(to)
     check_new_folder(out, force=force, sources=paths)
-    with tempfile.TemporaryDirectory(prefix="maskwatch-") as folder:
-        sets = _read(paths, format, classes, Path(folder))
-        from maskwatch.data.write import write_data
+    parts = parts_of(paths, format)
+    sets = read_splits(parts, _as_written(parts) if classes is None else ClassMap.parse(classes))
+    from maskwatch.data.write import write_data
 
-        lost = write_data(sets, out, target, force=force)
+    lost = write_data(sets, out, target, force=force)
     for line in lost:
         typer.echo(f"lost: {line}", err=True)
     for name, a_set in sets.items():
@@ -62,27 +61,6 @@ def output_format(text: str) -> OutputFormat:
     return text
 
 
-def _read(
-    paths: Sequence[Path], format: str | None, classes: str | None, folder: Path
-) -> dict[str, DetectionSet]:
-    """Split → samples; pictures of TFRecord files are unpacked into `folder`."""
-    if format == "tfrecord" or (format is None and _holds_records(paths)):
-        from maskwatch.data.tfrecord import read_tfrecords
-
-        if len(paths) != 1:
-            raise OptionError(f"{len(paths)} paths of TFRecord; give the one folder of the files")
-        sets = read_tfrecords(paths[0], folder)
-        return {name: _renamed(a_set, classes) for name, a_set in sets.items()}
-    parts = parts_of(paths, format)
-    return read_splits(parts, _as_written(parts) if classes is None else ClassMap.parse(classes))
-
-
-def _holds_records(paths: Sequence[Path]) -> bool:
-    from maskwatch.data.tfrecord import find_tfrecords
-
-    return any(find_tfrecords(path) for path in paths)
-
-
 def _as_written(parts: Sequence[Part]) -> ClassMap:
     """Every name that the data has, in the order of the format's own list, else of the alphabet."""
     written = [item.name for part in parts for raw in part.raw([]) for item in raw.objects if item.name]
@@ -91,11 +69,3 @@ def _as_written(parts: Sequence[Part]) -> ClassMap:
     for name in (*listed, *sorted(set(written))):
         names.setdefault(normalize(name), name)
     return ClassMap(list(names.values()) or ["object"])
-
-
-def _renamed(detection_set: DetectionSet, classes: str | None) -> DetectionSet:
-    if classes is None:
-        return detection_set
-    from maskwatch.data import rename
-
-    return rename(detection_set, ClassMap.parse(classes))

@@ -60,17 +60,18 @@ def correct_sets(sets: Sequence[DetectionSet], path: Path | None, classes: Class
     """
     if path is None:
         return list(sets)
-    from maskwatch.data import correct, read_corrections
+    from maskwatch.data import correct_all, read_corrections
+    from maskwatch.data.dataset import names_of
 
     corrections = read_corrections(path, classes)
-    stems = {sample.stem for a_set in sets for sample in a_set.samples}
-    if not any(correction.stem in stems for correction in corrections):
+    names = names_of(sets)
+    if not any(names.find(correction.picture) for correction in corrections):
         raise DataError([f"{path}: corrects none of these pictures; check the file and the data set"])
-    return [correct(a_set, corrections) for a_set in sets]
+    return correct_all(sets, corrections)
 
 
 def read_stems(path: Path | None) -> list[str] | None:
-    """Names that a text file lists, separated by white space; None stays None.
+    """Names that a text file lists, one a line (or several with white space between); None stays None.
 
     Raises:
         OptionError: the file cannot be read.
@@ -78,7 +79,7 @@ def read_stems(path: Path | None) -> list[str] | None:
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8").split()
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise OptionError(f"--stems {path}: cannot be read ({reason}); give a text file of names") from None

@@ -25,7 +25,9 @@ _CHECKPOINT = ".ckpt"
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Embedded model (maskwatch-640), model file, or checkpoint.")],
-    data: Annotated[list[Path], typer.Argument(help="Data sets, each on its own: Pascal VOC, COCO or YOLO.")],
+    data: Annotated[
+        list[Path], typer.Argument(help="Data sets, each on its own: Pascal VOC, COCO, YOLO or TFRecord.")
+    ],
     split: Annotated[
         str | None, typer.Option(help="train, val or test, of data sets that are split.")
     ] = None,
@@ -34,7 +36,7 @@ def evaluate(
         typer.Option(help="Spellings of the model's classes, in its order: 'mask=ok|good,no_mask=bare,...'."),
     ] = None,
     stems: Annotated[
-        Path | None, typer.Option(help="Text file of names without suffix: only these pictures.")
+        Path | None, typer.Option(help="Text file of names of pictures (cam1/0001): only these.")
     ] = None,
     corrections: Annotated[
         Path | None, typer.Option(help="CSV file that corrects labels: see docs/training.md.")

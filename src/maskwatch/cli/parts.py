@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 DataPaths = Annotated[
     list[Path],
     typer.Argument(
-        help="Folders of Pascal VOC, COCO or YOLO, a COCO .json or a data.yaml.", show_default=False
+        help="Folders of Pascal VOC, COCO, YOLO or TFRecord, a COCO .json or a data.yaml.", show_default=False
     ),
 ]
 FormatOption = Annotated[
-    str | None, typer.Option("--format", help="voc, coco or yolo, where it is not recognised.")
+    str | None, typer.Option("--format", help="voc, coco, yolo or tfrecord, where it is not recognised.")
 ]
 ClassesOption = Annotated[
     str | None, typer.Option(help="Classes in order, with other spellings: 'helmet=hat|Helm,head'.")
@@ -37,7 +37,9 @@ def parts_of(paths: Sequence[Path], format: str | None) -> list[Part]:
         OptionError: no such format.
     """
     try:
-        from maskwatch.data.layout import FORMATS, find_parts, split_of
+        from maskwatch.data.layout import find_parts
+        from maskwatch.data.parts import FORMATS
+        from maskwatch.data.tree import split_of
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"reading data sets (module {error.name})", "train") from None
     if format is not None and format not in FORMATS:

@@ -55,7 +55,7 @@ def train(
         str | None, typer.Option(help="Classes in order, with other spellings: 'helmet=hat|Helm,head'.")
     ] = None,
     stems: Annotated[
-        Path | None, typer.Option(help="Text file of names without suffix: train on these pictures only.")
+        Path | None, typer.Option(help="Text file of names of pictures (cam1/0001): train on these only.")
     ] = None,
     corrections: Annotated[
         Path | None, typer.Option(help="CSV file that corrects labels: see docs/training.md.")

@@ -11,7 +11,7 @@ from maskwatch.data.dataset import Sample
 from maskwatch.data.faults import Fault
 from maskwatch.data.header import Header
 from maskwatch.data.judge import Judge
-from maskwatch.data.layout import Part
+from maskwatch.data.parts import Part
 from maskwatch.data.picture_faults import CheckedPicture, duplicate_faults, picture_faults
 from maskwatch.data.raw import RawPicture
 from maskwatch.data.scan import PictureScan, scan_pictures
@@ -70,7 +70,7 @@ def check_parts(
     Raises:
         DataError: a part cannot be read at all.
     """
-    faults: list[Fault] = []
+    faults = [_unused(folder, number) for part in parts for folder, number in part.unused]
     raws = [(part.split, raw) for part in parts for raw in part.raw(faults)]
     judge = Judge(classes or found_classes(parts, [raw for _, raw in raws]))
     scans = scan_pictures([raw.image_path for _, raw in raws], workers, progress)
@@ -86,6 +86,12 @@ def check_parts(
     faults += _class_faults(checked)
     faults.sort(key=lambda fault: fault.severity)  # stable; "error" comes before "warning"
     return replace(checked, faults=tuple(faults))
+
+
+def _unused(folder: Path, number: int) -> Fault:
+    text = f"{number} picture{'' if number == 1 else 's'} in it, to which no annotation belongs: not read"
+    mend = "annotate them, or move them away"
+    return Fault("picture-unused", folder, text, mend, severity="warning")
 
 
 def _judged(judge: Judge, raw: RawPicture, scan: PictureScan) -> Sample | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from maskwatch.data.dataset import DetectionSet
 from maskwatch.data.faults import Box, Fault
-from maskwatch.data.raw import NO_BOX, RawObject, RawPicture
+from maskwatch.data.names import in_words
+from maskwatch.data.raw import NO_BOX, Entry, RawObject, RawPicture
 from maskwatch.errors import DataError
 
 # Keys of an annotation that are not the annotator's own words on the box.
@@ -38,49 +39,73 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(document)
 
 
+def category_names(path: Path) -> tuple[str, ...]:
+    """Names of the categories, in their order; without one that only holds others together.
+
+    Exports of Roboflow begin with such a supercategory, of which there is no box.
+
+    Raises:
+        DataError: as `read_json`.
+    """
+    document = read_json(path)
+    rows = document["categories"]
+    used = {str(row.get("category_id")) for row in document["annotations"]}
+    above = {(str(row.get("supercategory")), str(row.get("name"))) for row in rows}
+    holders = {group for group, name in above if group != name}
+    return tuple(
+        str(row.get("name", ""))
+        for row in rows
+        if str(row.get("id")) in used or str(row.get("name")) not in holders
+    )
+
+
 def is_coco(path: Path) -> bool:
     """Whether a JSON file looks like COCO's, without parsing all of it where it is large."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            head = file.read(1 << 16)
-            if '"images"' in head or '"annotations"' in head or '"categories"' in head:
-                return True
-            return '"images"' in file.read()
+            text = file.read(1 << 16)
+            if '"images"' not in text:
+                text += file.read()
+            return '"images"' in text and ('"annotations"' in text or '"categories"' in text)
     except OSError:
         return False
 
 
-def raw_coco(path: Path, image_folders: Sequence[Path], faults: list[Fault]) -> list[RawPicture]:
+def raw_coco(path: Path, find: Callable[[str], Sequence[Entry]], faults: list[Fault]) -> list[RawPicture]:
     """The annotations as written, in the order of `images`; what belongs to no picture goes to `faults`.
 
     Args:
         path: the JSON file.
-        image_folders: where `file_name` may lie, looked through in turn.
+        find: gives what a `file_name` means, see `coco_files`.
         faults: is added to.
 
     Raises:
         DataError: the file is no COCO detection file.
     """
     document = read_json(path)
-    names = {row.get("id"): str(row.get("name", "")) for row in document["categories"]}
+    names = {_id(row, "id"): str(row.get("name", "")) for row in document["categories"]}
     objects = _objects(path, document, names, faults)
-    pictures = []
+    pictures: list[RawPicture] = []
     seen: set[Any] = set()
+    taken: dict[Path, str] = {}
     for number, row in enumerate(document["images"], start=1):
         where, file_name = f"image {row.get('id', f'number {number}')}", str(row.get("file_name") or "")
-        if row.get("id") in seen:
+        if _id(row, "id") in seen:
             text = f"the id of {file_name or 'this image'} is used twice"
             faults.append(Fault("picture-double", path, text, "give each image its own id", where))
             continue
-        seen.add(row.get("id"))
-        found = _find(file_name, image_folders)
-        if found is None:
-            text = f"no picture {file_name or '(no file_name)'} in {_shown(image_folders)}"
-            faults.append(Fault("picture-missing", path, text, "add it or remove the entry", where))
+        seen.add(_id(row, "id"))
+        candidates = find(file_name)
+        fault = _name_fault(candidates, file_name, taken)
+        if fault is not None:
+            kind, text, mend = fault
+            faults.append(Fault(kind, path, text, mend, where))
             continue
+        (entry,) = candidates
+        assert entry.image is not None
         stated = (str(row.get("width") or 0), str(row.get("height") or 0))
-        mine = tuple(objects.get(row.get("id"), ()))
-        pictures.append(RawPicture(found, path, Path(file_name).stem, mine, stated, own_file=False))
+        mine = tuple(objects.get(_id(row, "id"), ()))
+        pictures.append(RawPicture(entry.image, path, entry.image_id, mine, stated, own_file=False))
     _note_orphans(path, objects, seen, faults)
     return pictures
 
@@ -120,6 +145,12 @@ def coco_document(detection_set: DetectionSet, file_names: Sequence[str]) -> dic
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
+def _id(row: Mapping[str, Any], key: str) -> Any:
+    """An id of a row; the text of one that cannot be a key of a dictionary, such as a list."""
+    value = row.get(key)
+    return str(value) if isinstance(value, list | dict) else value
+
+
 def _objects(
     path: Path, document: Mapping[str, Any], names: Mapping[Any, str], faults: list[Fault]
 ) -> dict[Any, list[RawObject]]:
@@ -127,15 +158,15 @@ def _objects(
     objects: dict[Any, list[RawObject]] = defaultdict(list)
     for number, row in enumerate(document["annotations"], start=1):
         where = f"annotation {row.get('id', f'number {number}')}"
-        if row.get("category_id") not in names:
+        if _id(row, "category_id") not in names:
             text = f"category_id {row.get('category_id')!r} is not among the categories"
             faults.append(Fault("class-unknown", path, text, "add the category or mend the id", where))
             continue
         box = row.get("bbox")
         notes, difficult = _notes(row)
-        name = names[row["category_id"]]
+        name = names[_id(row, "category_id")]
         shown = f"bbox {json.dumps(box)}"
-        objects[row.get("image_id")].append(RawObject(where, name, _box(box), shown, difficult, notes))
+        objects[_id(row, "image_id")].append(RawObject(where, name, _box(box), shown, difficult, notes))
     return objects
 
 
@@ -158,19 +189,27 @@ def _box(box: object) -> Box:
     return corners if all(map(math.isfinite, corners)) else NO_BOX
 
 
-def _find(file_name: str, folders: Sequence[Path]) -> Path | None:
-    if not file_name:
+def _name_fault(
+    candidates: Sequence[Entry], file_name: str, taken: dict[Path, str]
+) -> tuple[str, str, str] | None:
+    """Kind, text and mend where it is not certain which picture is meant; None where it is.
+
+    Args:
+        taken: the names of pictures that were found before; is added to.
+    """
+    if not candidates:
+        text = f"no picture {file_name or '(no file_name)'} in the folder of the data set"
+        return "picture-missing", text, "add it or remove the entry"
+    if len(candidates) > 1:
+        text, _, mend = in_words(file_name, (str(entry.image) for entry in candidates)).rpartition("; ")
+        return "picture-ambiguous", text, mend
+    image = candidates[0].image
+    assert image is not None
+    before = taken.setdefault(image, file_name)
+    if before == file_name:
         return None
-    relative = Path(file_name.replace("\\", "/"))
-    for folder in folders:
-        for candidate in (folder / relative, folder / relative.name):
-            if candidate.is_file():
-                return candidate
-    return None
-
-
-def _shown(folders: Sequence[Path]) -> str:
-    return ", ".join(str(folder) for folder in folders) or "any folder"
+    text = f"{file_name} can only be {image}, which is the picture of {before} already"
+    return "picture-ambiguous", text, "add the missing picture or remove the entry"
 
 
 def _note_orphans(

@@ -1,6 +1,8 @@
 """Corrections of labels: a CSV file of what a person found wrong, beside annotations that stay as they are.
 
-Columns `picture,fault,class,xmin,ymin,xmax,ymax`, one fault a line, corners in pixels of the picture:
+Columns `picture,fault,class,xmin,ymin,xmax,ymax`, one fault a line, corners in pixels of the picture. A
+picture is named by its path below the folder of the pictures, or by as much of it as tells it apart, with or
+without suffix:
 
 - `class`: the label at this box has the wrong class; `class` is the right one.
 - `box`: the label that overlaps this box most has wrong edges; it gets this box and `class`.
@@ -11,14 +13,14 @@ Columns `picture,fault,class,xmin,ymin,xmax,ymax`, one fault a line, corners in 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from maskwatch.data.dataset import DetectionSet, Sample
+from maskwatch.data.dataset import DetectionSet, Sample, names_of
 from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap
 
@@ -32,12 +34,12 @@ SAME_BOX = 0.9
 class Correction:
     """One line of the file.
 
-    where: file and line, for messages; stem: of the picture; fault: one of `FAULTS`; box_xyxy: (4,) float32
-    pixels; class_id: None for `no_face`.
+    where: file and line, for messages; picture: its name as written; fault: one of `FAULTS`; box_xyxy: (4,)
+    float32 pixels; class_id: None for `no_face`.
     """
 
     where: str
-    stem: str
+    picture: str
     fault: str
     box_xyxy: npt.NDArray[np.float32]
     class_id: int | None
@@ -74,7 +76,7 @@ def read_corrections(path: str | Path, classes: ClassMap | None = None) -> tuple
 def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
     if len(row) != len(COLUMNS):
         raise ValueError(f"has {len(row)} columns; write {','.join(COLUMNS)}")
-    stem, fault, name, *corners = row
+    picture, fault, name, *corners = row
     if fault not in FAULTS:
         raise ValueError(f"fault {fault!r} is not one of {', '.join(FAULTS)}; choose one")
     try:
@@ -83,31 +85,47 @@ def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
         raise ValueError(f"corners {','.join(corners)} are no numbers; write pixels") from None
     if not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):
         raise ValueError(f"corners {','.join(corners)} span no box; write xmin,ymin,xmax,ymax")
-    return Correction(where, stem, fault, box, None if fault == "no_face" else classes.id_of(name))
+    return Correction(where, picture, fault, box, None if fault == "no_face" else classes.id_of(name))
 
 
 def correct(detection_set: DetectionSet, corrections: Sequence[Correction]) -> DetectionSet:
     """The set with its labels corrected; corrections of pictures that it does not hold are passed over.
 
     Raises:
-        DataError: names every correction whose label is not there, so that a file for other annotations is
-            noticed.
+        DataError: names every correction whose picture may be any of several, or whose label is not there, so
+            that a file for other annotations is noticed.
     """
-    of_picture: dict[str, list[Correction]] = {}
-    for correction in corrections:
-        of_picture.setdefault(correction.stem, []).append(correction)
+    (corrected,) = correct_all([detection_set], corrections)
+    return corrected
+
+
+def correct_all(sets: Sequence[DetectionSet], corrections: Sequence[Correction]) -> list[DetectionSet]:
+    """As `correct`, for sets that are read together: a name must not mean pictures of two of them."""
+    names = names_of(sets)
+    of_picture: dict[Path, list[Correction]] = {}
     problems: list[str] = []
-    samples = []
-    for sample in detection_set.samples:
-        for correction in of_picture.get(sample.stem, ()):
-            try:
-                sample = _corrected(sample, correction)
-            except ValueError as error:
-                problems.append(f"{correction.where}: {sample.image_path.name}: {error}")
-        samples.append(sample)
+    for correction in corrections:
+        found = names.find(correction.picture)
+        if len(found) > 1:
+            problems.append(f"{correction.where}: {names.unclear(correction.picture)}")
+        elif found:
+            of_picture.setdefault(found[0].image_path, []).append(correction)
+    corrected = []
+    for a_set in sets:
+        samples = [_all_corrected(s, of_picture.get(s.image_path, ()), problems) for s in a_set.samples]
+        corrected.append(DetectionSet(a_set.class_names, tuple(samples)))
     if problems:
         raise DataError(problems)
-    return DetectionSet(detection_set.class_names, tuple(samples))
+    return corrected
+
+
+def _all_corrected(sample: Sample, corrections: Iterable[Correction], problems: list[str]) -> Sample:
+    for correction in corrections:
+        try:
+            sample = _corrected(sample, correction)
+        except ValueError as error:
+            problems.append(f"{correction.where}: {sample.image_id}: {error}")
+    return sample
 
 
 def _corrected(sample: Sample, correction: Correction) -> Sample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from maskwatch.data.names import Names, same_text, without_suffix
 from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap
 
@@ -25,6 +27,8 @@ class Sample:
         class_ids: (G,) int64, index into `DetectionSet.class_names`.
         difficult: (G,) bool, what the annotator marked as hard to recognise.
         notes: whatever else the annotator said of each box, G mappings of texts; () for nothing of any.
+        image_id: the picture's path below the folder of the pictures, with "/", in Unicode's form NFC; the
+            file name if not given. Lists and corrections name pictures by it, or by a part of it.
     """
 
     image_path: Path
@@ -34,10 +38,15 @@ class Sample:
     class_ids: npt.NDArray[np.int64]
     difficult: npt.NDArray[np.bool_]
     notes: tuple[Mapping[str, str], ...] = ()
+    image_id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.image_id:
+            object.__setattr__(self, "image_id", same_text(self.image_path.name))
 
     @property
     def stem(self) -> str:
-        """Name that lists of stems use: that of the annotation, or of the picture where there is none."""
+        """The file name without suffix, of the annotation, or of the picture where there is none."""
         return (self.annotation_path or self.image_path).stem
 
     @property
@@ -78,21 +87,50 @@ class DetectionSet:
         return {name: int(count) for name, count in zip(self.class_names, counts, strict=True)}
 
     def subset(self, chosen: Collection[int] | Collection[str]) -> DetectionSet:
-        """The samples of the given indices (in the order given) or stems (in the order of the set).
+        """The samples of the given indices (in the order given) or names (in the order of the set).
+
+        Names are those of `Sample.image_id`, with or without suffix, or as much of the path as
+        tells them apart.
 
         Raises:
-            DataError: a stem is not in the set.
+            DataError: a name is not in the set, or means several pictures.
             IndexError: an index is beyond the end.
         """
         stems = {item for item in chosen if isinstance(item, str)}
         if not stems:
             return DetectionSet(self.class_names, tuple(self.samples[int(index)] for index in chosen))
-        missing = stems - {sample.stem for sample in self.samples}
-        if missing:
-            raise DataError(
-                [f"no picture named {stem!r} in this set; check the list" for stem in sorted(missing)]
-            )
-        return DetectionSet(self.class_names, tuple(s for s in self.samples if s.stem in stems))
+        found, missing, unclear = names_of([self]).find_all(sorted(stems))
+        problems = [f"no picture named {stem!r} in this set; check the list" for stem in missing]
+        if problems or unclear:
+            raise DataError([*problems, *unclear])
+        kept = {sample.image_path for sample in found}
+        return DetectionSet(self.class_names, tuple(s for s in self.samples if s.image_path in kept))
+
+
+def names_of(sets: Sequence[DetectionSet]) -> Names[Sample]:
+    """Finds samples by what a list may call them: one of each picture, whichever sets it is in."""
+    samples = {s.image_path.absolute(): s for a_set in sets for s in a_set.samples}
+    return Names((sample, sample.image_id, _paths(path, sample)) for path, sample in samples.items())
+
+
+def _paths(path: Path, sample: Sample) -> list[Path]:
+    annotation = sample.annotation_path
+    return [path, *([] if annotation is None else [annotation.absolute()])]
+
+
+def file_names(detection_set: DetectionSet) -> list[str]:
+    """A relative path for a copy of each picture: its name; later ones of a stem get "-2" and so on."""
+    taken: Counter[str] = Counter()
+    names = []
+    for sample in detection_set.samples:
+        stem, suffix = without_suffix(sample.image_id), sample.image_path.suffix
+        name = stem
+        while taken[name.casefold()]:
+            taken[stem.casefold()] += 1
+            name = f"{stem}-{taken[stem.casefold()]}"
+        taken[name.casefold()] = max(1, taken[name.casefold()])
+        names.append(name + suffix)
+    return names
 
 
 def rename(detection_set: DetectionSet, classes: ClassMap) -> DetectionSet:

@@ -83,6 +83,7 @@ class Judge:
             np.asarray(ids, np.int64),
             np.asarray([item.difficult for item in kept], np.bool_),
             tuple(item.notes for item in kept),
+            raw.image_id,
         )
 
     def _check_size(self, raw: RawPicture, header: Header) -> bool:
@@ -123,7 +124,7 @@ class Judge:
         box_xyxy: Box | None = None,
     ) -> None:
         if not raw.own_file:  # one file for many pictures: say which
-            where = f"{raw.image_path.name}: {where}" if where else raw.image_path.name
+            where = f"{raw.image_id}: {where}" if where else raw.image_id
         finite = box_xyxy if box_xyxy is not None and all(map(math.isfinite, box_xyxy)) else None
         self.faults.append(
             Fault(

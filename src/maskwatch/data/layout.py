@@ -1,106 +1,51 @@
-"""What lies in a folder: the format of a data set, and its splits."""
+"""What lies in a folder: the formats of its data sets, and their splits."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, get_args
 
-from maskwatch.data.coco import is_coco, raw_coco, read_json
+from maskwatch.data.coco_files import find_coco, unit_of_file
 from maskwatch.data.faults import Fault
-from maskwatch.data.raw import RawPicture
-from maskwatch.data.voc import raw_voc
-from maskwatch.data.voc_files import split_lists, stems_in
-from maskwatch.data.yolo import class_names, names_beside, raw_yolo, read_yaml, split_places
-from maskwatch.errors import DataError
-
-Format = Literal["voc", "coco", "yolo"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-
-SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "train": ("train", "training"),
-        "val": ("val", "valid", "validation", "dev"),
-        "test": ("test", "testing"),
-    }
+from maskwatch.data.names import Names, path_parts
+from maskwatch.data.parts import Format, Part
+from maskwatch.data.raw import Entry
+from maskwatch.data.tfrecord_files import find_records, is_record, label_maps, units_of_records
+from maskwatch.data.tree import PICTURE_FOLDERS, SPLITS, Folder, list_folder, split_of
+from maskwatch.data.voc_files import (
+    Files,
+    find_voc,
+    listed_entries,
+    pair_files,
+    split_lists,
 )
-"""Splits, and the names of folders and lists that mean them."""
+from maskwatch.data.yolo_files import (
+    YoloUnit,
+    find_darknet,
+    find_folders,
+    find_lists,
+    find_yaml,
+    names_in,
+    units_of_yaml,
+)
+from maskwatch.errors import DataError
+from maskwatch.image_files import PICTURE_SUFFIXES
 
-_ROBOFLOW = "_annotations.coco.json"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One split of a data set, or all of it.
-
-    Attributes:
-        split: "train", "val" or "test"; "" where the set is not split.
-        format: of its annotations.
-        path: the folder or file that a user would name.
-        stems: keep only these pictures; None for all.
-        places: COCO: folders of the pictures; YOLO: folders or lists of the pictures.
-        names: YOLO: names by number.
-    """
-
-    split: str
-    format: Format
-    path: Path
-    stems: frozenset[str] | None = None
-    places: tuple[Path, ...] = ()
-    names: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def title(self) -> str:
-        """What to call it in tables."""
-        return (
-            str(self.path)
-            if not self.split or self.path.name in SPLITS[self.split]
-            else (f"{self.path} [{self.split}]")
-        )
-
-    def raw(self, faults: list[Fault], stems: Collection[str] | None = None) -> list[RawPicture]:
-        """The annotations as written, sorted by stem; what belongs to no picture goes to `faults`.
-
-        Args:
-            stems: keep only these, each must be there.
-
-        Raises:
-            DataError: the part cannot be read at all.
-        """
-        wanted = self.stems if stems is None else set(stems) & (self.stems or set(stems))
-        if self.format == "voc":
-            return raw_voc(self.path, faults, wanted)
-        if self.format == "coco":
-            pictures = sorted(raw_coco(self.path, self.places, faults), key=lambda picture: picture.stem)
-        else:
-            pictures = raw_yolo(self.places, self.names, faults)
-        if wanted is None:
-            return pictures
-        for stem in sorted(set(wanted) - {picture.stem for picture in pictures}):
-            faults.append(Fault("picture-missing", self.path, f"no picture named {stem!r}", "check the list"))
-        return [picture for picture in pictures if picture.stem in wanted]
-
-    def class_names(self) -> tuple[str, ...]:
-        """The classes that the format lists, in its order, used or not; () for VOC, which has no list."""
-        if self.format == "coco":
-            return tuple(str(row.get("name", "")) for row in read_json(self.path)["categories"])
-        return tuple(self.names.values())
-
-    def known_stems(self) -> set[str]:
-        """Stems of all its pictures."""
-        if self.format == "voc":
-            return stems_in(self.path) if self.stems is None else set(self.stems)
-        return {picture.stem for picture in self.raw([])}
+Found = tuple[list[Part], list[Folder]]
+"""The parts of a folder, and the folders in it that are left to look at."""
 
 
 def find_parts(path: str | os.PathLike[str], format: Format | None = None) -> list[Part]:
-    """The splits of the data set at a path, in the order train, val, test; one part where it is not split.
+    """The splits of the data sets at a path, in the order train, val, test; one part where it is not split.
+
+    A folder is searched in depth, so that one part for each split of each data set in it is found.
 
     Args:
-        path: a folder, the JSON file of a COCO set or the data.yaml of a YOLO set.
+        path: a folder, the JSON file of a COCO set, the data.yaml of a YOLO set, or a file of TFRecord.
         format: of the annotations; None recognises it.
 
     Raises:
@@ -108,150 +53,225 @@ def find_parts(path: str | os.PathLike[str], format: Format | None = None) -> li
     """
     root = Path(path)
     if not root.exists():
-        raise DataError([f"{root}: does not exist; give a folder of pictures and annotations"])
-    finders = {"voc": _voc, "coco": _coco, "yolo": _yolo}
-    if format is not None:
-        parts = finders[format](root)
-        if not parts:
-            raise DataError([f"{root}: no {format.upper()} annotations in it; check path and format"])
-        return _in_order(parts)
+        hint = "give the folder that holds the pictures and the annotations"
+        raise DataError([f"{root}: does not exist; {hint}"])
     if root.is_file():
-        wanted = {".json": "coco", ".yaml": "yolo", ".yml": "yolo"}.get(root.suffix.lower())
-        if wanted is None:
-            hint = "give the folder that holds the pictures and the XML files, a COCO .json or a data.yaml"
-            raise DataError([f"{root}: is a file; {hint}"])
-        return find_parts(root, wanted)  # type: ignore[arg-type]
-    for finder in (_yaml_in, _coco, _voc_in, _yolo):
-        parts = finder(root)
-        if parts:
-            return _in_order(parts)
-    return [Part("", "voc", root)]  # whose reader says what is missing
-
-
-def _in_order(parts: list[Part]) -> list[Part]:
+        parts = _parts_of_file(root, format)
+    else:
+        folder = list_folder(root)
+        tries = _RECOGNISED if format is None else (_BY_NAME[format],)
+        found = next((parts for finders in tries if (parts := _search(folder, "", finders, {}))), None)
+        parts = _prefixed(found, root) if found else _nothing(folder, format)
+        parts[0] = replace(parts[0], unused=_unused(folder, parts) if found else ())
     order = [*SPLITS, ""]
     return sorted(parts, key=lambda part: order.index(part.split))
 
 
-def split_of(name: str) -> str:
-    """The split that a folder or list of this name holds; "" for none."""
-    return next((split for split, names in SPLITS.items() if name.lower() in names), "")
+def _parts_of_file(file: Path, format: Format | None) -> list[Part]:
+    known: Mapping[str, Format] = {".json": "coco", ".yaml": "yolo", ".yml": "yolo"}
+    found = "tfrecord" if is_record(file) else known.get(file.suffix.lower())
+    if found is None or format not in (None, found):
+        hint = "give the folder that holds the pictures and the annotations, a COCO .json or a data.yaml"
+        raise DataError([f"{file}: is a file; {hint}"])
+    if found == "coco":
+        return [Part("", "coco", file, unit=unit_of_file(file))]
+    if found == "yolo":
+        return [_of_yolo(unit) for unit in units_of_yaml(file)] or _no_parts(file)
+    records = units_of_records([file], file.parent, label_maps(file.parent))
+    return [Part(unit.split, "tfrecord", file, unit=unit, faults=tuple(unit.faults)) for unit in records]
 
 
-def _split_folders(root: Path) -> list[tuple[str, Path]]:
-    if not root.is_dir():
-        return []
-    try:
-        folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
-    except OSError as error:
-        raise DataError([f"{root}: cannot be listed ({error.strerror}); check its permissions"]) from None
-    return [(split_of(folder.name), folder) for folder in folders if split_of(folder.name)]
+def _no_parts(file: Path) -> list[Part]:
+    raise DataError([f"{file}: names no pictures; write train: and val: into it, or give the folder"])
+
+
+def _search(folder: Folder, split: str, finders: Sequence[Finder], names: Mapping[int, str]) -> list[Part]:
+    """The parts of the first format that a folder holds, and those of the folders that are left.
+
+    Args:
+        split: that the folders above say.
+        names: YOLO: of the classes, from a folder above.
+    """
+    names = names_in(folder) or names
+    for finder in finders:
+        found = finder(folder, names)
+        if found is not None:
+            parts, rest = found
+            break
+    else:
+        parts, rest = [], folder.folders
+    parts = [replace(part, split=part.split or split) for part in parts]
+    for inner in rest:
+        parts += _search(inner, split_of(inner.name) or split, finders, names)
+    return parts
+
+
+def _nothing(folder: Folder, format: Format | None) -> list[Part]:
+    """A part that says what is missing."""
+    if format not in (None, "voc"):
+        assert format is not None
+        raise DataError([f"{folder.path}: no {format.upper()} annotations in it; check path and format"])
+    pictures = folder.of_kind(*PICTURE_SUFFIXES)
+    entries = pair_files(Files(folder.path, pictures), Files(folder.path, folder.of_kind(".xml")))
+    faults = () if pictures else (_no_pictures(folder),)
+    return [Part("", "voc", folder.path, tuple(entries) if pictures else (), faults=faults)]
+
+
+def _no_pictures(folder: Folder) -> Fault:
+    number = len(folder.below(*PICTURE_SUFFIXES))
+    if number:
+        text = f"{number} picture{'' if number == 1 else 's'} below it, but no annotations"
+        mend = "give the folder that holds both, or annotate them"
+        return Fault("annotation-missing", folder.path, text, mend)
+    kinds = " ".join(suffix[1:] for suffix in PICTURE_SUFFIXES)
+    mend = "give the folder that holds them, with the annotations"
+    return Fault("picture-missing", folder.path, f"no pictures in it ({kinds})", mend)
+
+
+def _prefixed(parts: list[Part], root: Path) -> list[Part]:
+    """The parts, whose pictures are named from the root on.
+
+    Folders that only say what they hold, or which split, do not count, nor do those above all data sets
+    (VOCdevkit/VOC2007), if none is just a folder of pictures and annotations side by side.
+    """
+    folders = []
+    beside = False
+    for part in parts:
+        home = part.path if part.path.is_dir() else part.path.parent
+        beside = beside or any(image.parent == home for image in part.images())
+        names = path_parts(home.relative_to(root)) if home != root and home.is_relative_to(root) else ()
+        folders.append(
+            [n for n in names if n.lower() not in _HOLDERS and not (part.split and split_of(n) == part.split)]
+        )
+    shared = 0
+    while not beside and all(
+        len(names) > shared and names[shared] == folders[0][shared] for names in folders
+    ):
+        shared += 1
+    return [
+        replace(part, prefix="".join(f"{name}/" for name in names[shared:]))
+        for part, names in zip(parts, folders, strict=True)
+    ]
+
+
+def _unused(folder: Folder, parts: Sequence[Part]) -> tuple[tuple[Path, int], ...]:
+    used = {image.parent for part in parts for image in part.images()}
+    rest = [f for f in folder.walk() if f.path not in used and not f.name.startswith("Segmentation")]
+    counts = {f.path: len(f.of_kind(*PICTURE_SUFFIXES)) for f in rest}
+    return tuple((path, count) for path, count in counts.items() if count)
+
+
+_HOLDERS = (*PICTURE_FOLDERS, "annotations")
 
 
 # ---- Pascal VOC ------------------------------------------------------------------------------------------
 
 
-def _voc(root: Path) -> list[Part]:
-    return _voc_in(root) or [Part("", "voc", root)]
+def _voc(folder: Folder, names: Mapping[int, str]) -> Found | None:
+    return _parts_of_voc(folder, find_voc(folder))
 
 
-def _voc_in(root: Path) -> list[Part]:
-    """Parts of a folder that holds XML files, in one of VOC's places; none where there are none."""
-    if _has_xml(root):
-        lists = {split_of(name): stems for name, stems in split_lists(root).items() if split_of(name)}
-        if not lists:
-            return [Part("", "voc", root)]
-        rest = stems_in(root) - frozenset().union(*lists.values())
-        parts = [Part(split, "voc", root, frozenset(stems)) for split, stems in lists.items()]
-        return [*parts, Part("", "voc", root, frozenset(rest))] if rest else parts
-    return [Part(split, "voc", folder) for split, folder in _split_folders(root) if _has_xml(folder)]
+def _sure_voc(folder: Folder, names: Mapping[int, str]) -> Found | None:
+    return _parts_of_voc(folder, find_voc(folder, sure=True))
 
 
-def _has_xml(root: Path) -> bool:
-    folders = [root, *(f for f in root.iterdir() if f.is_dir() and f.name.lower() == "annotations")]
-    return any(any(folder.glob("*.[xX][mM][lL]")) for folder in folders)
-
-
-# ---- COCO ------------------------------------------------------------------------------------------------
-
-
-def _coco(root: Path) -> list[Part]:
-    if root.is_file():
-        return [Part("", "coco", root, places=_image_folders(root))]
-    beside = [root / _ROBOFLOW] if (root / _ROBOFLOW).is_file() else []
-    folders = [root, *(f for f in root.iterdir() if f.is_dir() and f.name.lower() == "annotations")]
-    files = beside or [file for folder in folders for file in sorted(folder.glob("*.json")) if is_coco(file)]
-    parts = [Part(_split_in(file.stem), "coco", file, places=_image_folders(file)) for file in files]
-    for split, folder in _split_folders(root):
-        inside = folder / _ROBOFLOW
-        files = [inside] if inside.is_file() else sorted(f for f in folder.glob("*.json") if is_coco(f))
-        parts += [Part(split, "coco", file, places=_image_folders(file)) for file in files]
-    if len(parts) > 1:  # keypoints and captions lie beside them, without boxes for us
-        detection = [
-            part for part in parts if not part.path.stem.startswith(("captions", "person_keypoints"))
-        ]
-        parts = detection or parts
-    return parts
-
-
-def _split_in(stem: str) -> str:
-    """The split in a name like instances_train2017."""
-    words = stem.lower().replace("-", "_").split("_")
-    return next((split for word in words if (split := split_of(word.rstrip("0123456789")))), "")
-
-
-def _image_folders(file: Path) -> tuple[Path, ...]:
-    """Where pictures of a COCO file may lie: beside it, in images/, in the folder of its split."""
-    words = [word for word in file.stem.split("_") if split_of(word.rstrip("0123456789"))]
-    bases = [file.parent, file.parent.parent]
-    folders = [base / inner for base in bases for inner in ("", "images", "JPEGImages", *words)]
-    folders += [base / "images" / word for base in bases for word in words]
-    return tuple(dict.fromkeys(folder for folder in folders if folder.is_dir()))
-
-
-# ---- YOLO ------------------------------------------------------------------------------------------------
-
-
-def _yaml_in(root: Path) -> list[Part]:
-    files = sorted(file for pattern in ("*.yaml", "*.yml") for file in root.glob(pattern))
-    named = [file for file in files if file.stem.lower() in ("data", "dataset")] or files
-    return _yaml(named[0]) if len(named) == 1 else []
-
-
-def _yaml(file: Path) -> list[Part]:
-    document = read_yaml(file)
-    names = class_names(document, file)
-    return [
-        Part(split, "yolo", file, places=tuple(split_places(document, file, key)), names=names)
-        for split, keys in SPLITS.items()
-        for key in keys
-        if document.get(key)
+def _parts_of_voc(folder: Folder, found: tuple[list[Entry], list[Folder]] | None) -> Found | None:
+    if found is None:
+        return None
+    entries, rest = found
+    faults: list[Fault] = []
+    lists = _voc_lists(folder, entries, faults)
+    if not lists:
+        return _voc_folders(folder, entries), rest
+    listed = {number for numbers in lists.values() for number in numbers}
+    lists[""] = [number for number in range(len(entries)) if number not in listed]
+    parts = [
+        Part(split, "voc", folder.path, tuple(entries[number] for number in sorted({*numbers})))
+        for split, numbers in lists.items()
+        if numbers
     ]
+    if faults:
+        parts[0] = replace(parts[0], faults=tuple(faults))
+    return parts, rest
 
 
-def _yolo(root: Path) -> list[Part]:
-    if root.is_file():
-        return _yaml(root)
-    parts = _yaml_in(root)
-    if parts:
-        return parts
-    if _has_labels(root):
-        inner = _split_folders(root / "images")
-        names = names_beside(root) or names_beside(root / "labels")
-        if inner:
-            return [Part(split, "yolo", root, places=(folder,), names=names) for split, folder in inner]
-        folder = root / "images" if (root / "images").is_dir() else root
-        return [Part("", "yolo", root, places=(folder,), names=names)]
-    return [
-        Part(split, "yolo", folder, places=(folder,), names=names_beside(root) or names_beside(folder))
-        for split, folder in _split_folders(root)
-        if _has_labels(folder)
-    ]
+def _voc_lists(folder: Folder, entries: Sequence[Entry], faults: list[Fault]) -> dict[str, list[int]]:
+    """Split → numbers of the entries that its list names; empty where no list is of a split."""
+    lists = split_lists(folder)
+    listed = enumerate(entries) if lists else ()
+    names = Names((number, entry.image_id, entry.paths) for number, entry in listed)
+    found: dict[str, list[int]] = {}
+    for split, files in lists.items():
+        for file in files:
+            numbers, wrong = listed_entries(file, names)
+            if numbers or file.parent != folder.path:  # beside the folders it may be a list of something else
+                found.setdefault(split, []).extend(numbers)
+                faults += wrong
+    return found
 
 
-def _has_labels(root: Path) -> bool:
-    """Whether a folder holds YOLO's label files, in labels/ or beside the pictures."""
-    if (root / "labels").is_dir():
-        return any((root / "labels").rglob("*.txt"))
-    texts = {file.stem for file in root.glob("*.txt")}
-    return any(picture in texts for picture in stems_in(root))
+def _voc_folders(folder: Folder, entries: Sequence[Entry]) -> list[Part]:
+    """One part for each split among the folders just below that of the pictures (JPEGImages/train)."""
+    splits: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        first, slash, rest = entry.image_id.partition("/")
+        split = split_of(first) if slash else ""
+        splits[split].append(replace(entry, image_id=rest) if split else entry)
+    return [Part(split, "voc", folder.path, tuple(mine)) for split, mine in splits.items()]
+
+
+# ---- COCO, YOLO, TFRecord --------------------------------------------------------------------------------
+
+
+def _coco(folder: Folder, names: Mapping[int, str]) -> Found | None:
+    found = find_coco(folder)
+    if found is None:
+        return None
+    units, rest = found
+    return [Part(unit.split, "coco", unit.path, unit=unit) for unit in units], rest
+
+
+def _yolo_file(folder: Folder, names: Mapping[int, str]) -> Found | None:
+    """YOLO whose splits a data.yaml or an obj.data names."""
+    file = find_yaml(folder)
+    units = [] if file is None else units_of_yaml(file)
+    units = units or find_darknet(folder)
+    return ([_of_yolo(unit) for unit in units], []) if units else None
+
+
+def _yolo(folder: Folder, names: Mapping[int, str]) -> Found | None:
+    listed, found = find_lists(folder), find_folders(folder, names)
+    if listed and (found is None or not any(unit.split for unit in found[0])):
+        return [_of_yolo(unit) for unit in listed], []
+    if found is None:
+        return None
+    units, rest = found
+    return [_of_yolo(unit) for unit in units], rest
+
+
+def _of_yolo(unit: YoloUnit) -> Part:
+    faults = tuple(unit.faults)
+    return Part(unit.split, "yolo", unit.path, tuple(unit.entries), unit.names, faults=faults)
+
+
+def _tfrecord(folder: Folder, names: Mapping[int, str]) -> Found | None:
+    found = find_records(folder)
+    if found is None:
+        return None
+    units, rest = found
+    parts = [Part(unit.split, "tfrecord", unit.path, unit=unit, faults=tuple(unit.faults)) for unit in units]
+    return parts, rest
+
+
+Finder = Callable[[Folder, Mapping[int, str]], Found | None]
+
+_BY_NAME: Mapping[str, Sequence[Finder]] = MappingProxyType(
+    {
+        "voc": (_sure_voc,),
+        "coco": (_coco,),
+        "yolo": (_yolo_file, _yolo),
+        "tfrecord": (_tfrecord,),
+    }
+)
+# Records are often written from pictures that lie beside them, so they are looked for last, in all folders.
+_RECOGNISED: Sequence[Sequence[Finder]] = ((_yolo_file, _coco, _voc, _yolo), (_tfrecord,))

@@ -15,9 +15,9 @@ from maskwatch.data.duplicates import Duplicate, find_duplicates
 from maskwatch.data.faults import Box, Fault, Severity
 from maskwatch.data.header import Header
 from maskwatch.data.judge import pixels
-from maskwatch.data.layout import SPLITS
 from maskwatch.data.raw import RawPicture
 from maskwatch.data.scan import PictureScan
+from maskwatch.data.tree import SPLITS
 from maskwatch.errors import LabelError
 from maskwatch.labels import ClassMap
 
@@ -95,7 +95,7 @@ def _object_fault(
     item = raw.objects[number]
     where = f"{item.where} ({item.name or 'no name'})"
     if not raw.own_file:
-        where = f"{raw.image_path.name}: {where}"
+        where = f"{raw.image_id}: {where}"
     text = f"{item.shown} {text}"
     return Fault(kind, raw.annotation_path, text, mend, where, severity, raw.image_path, box_xyxy, number)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from maskwatch.data.faults import Box
+from maskwatch.data.faults import Box, Fault
 
 NO_BOX: Box = (math.nan, math.nan, math.nan, math.nan)
 
@@ -36,13 +36,36 @@ class RawObject:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One picture of a data set as its files lie, before any of them is read.
+
+    Attributes:
+        image_id: the path of the picture below the folder of the pictures, with "/", NFC; that of the
+            annotation where there is no picture.
+        image: the picture; None where it is missing.
+        annotation: the file that is of this picture alone; None where there is none.
+        fault: why the two cannot be used.
+    """
+
+    image_id: str
+    image: Path | None
+    annotation: Path | None
+    fault: Fault | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where its files lie: further names that a list may give it."""
+        return tuple(path.absolute() for path in (self.image, self.annotation) if path)
+
+
+@dataclass(frozen=True)
 class RawPicture:
     """One annotated picture as written.
 
     Attributes:
         image_path: the picture; it exists, whether it can be read is not known yet.
         annotation_path: the file that messages name.
-        stem: the name that lists of stems use.
+        image_id: as in `Entry`.
         objects: its boxes.
         stated_wh: width and height that the annotation states, as texts; None where it states none.
         normalised: whether boxes are shares of width and height.
@@ -51,7 +74,7 @@ class RawPicture:
 
     image_path: Path
     annotation_path: Path
-    stem: str
+    image_id: str
     objects: tuple[RawObject, ...]
     stated_wh: tuple[str, str] | None = None
     normalised: bool = False

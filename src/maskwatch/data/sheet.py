@@ -32,7 +32,7 @@ def truth(sample: Sample, class_names: Sequence[str]) -> sv.Detections:
 def contact_sheet(
     samples: Sequence[Sample], class_names: Sequence[str], columns: int = 4, cell: int = CELL
 ) -> UInt8Array:
-    """The pictures in rows, each with its boxes and its file name under it; (H, W, 3) RGB.
+    """The pictures in rows, each with its boxes and its name under it; (H, W, 3) RGB.
 
     Raises:
         ImageError: a picture cannot be read.
@@ -46,7 +46,7 @@ def contact_sheet(
         left, top = _GAP + number % columns * step_x, _GAP + number // columns * step_y
         picture = _thumbnail(sample, class_names, cell)
         sheet.paste(picture, (left + (cell - picture.width) // 2, top + (cell - picture.height) // 2))
-        name = sample.image_path.name
+        name = sample.image_id
         if len(name) > _LONGEST_CAPTION:
             name = f"{name[: _LONGEST_CAPTION - 12]}…{name[-11:]}"
         pen.text((left + cell / 2, top + cell + _CAPTION / 2), name, (40, 40, 40), font, anchor="mm")

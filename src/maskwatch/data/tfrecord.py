@@ -5,6 +5,11 @@ Boxes are shares of the picture there; ids count from 1, by the label map that l
 
 from __future__ import annotations
 
+import atexit
+import math
+import shutil
+import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -13,18 +18,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskwatch.data.dataset import DetectionSet, Sample
-from maskwatch.data.header import read_header
+from maskwatch.data.dataset import DetectionSet, Sample, file_names
+from maskwatch.data.faults import Fault
 from maskwatch.data.label_map import read_label_map, write_label_map
-from maskwatch.data.layout import split_of
+from maskwatch.data.names import path_parts, without_suffix
+from maskwatch.data.raw import NO_BOX, RawObject, RawPicture
 from maskwatch.data.tensorflow_module import load_tensorflow
+from maskwatch.data.tfrecord_files import LABEL_MAP, RecordUnit
+from maskwatch.data.yolo import read_names
 from maskwatch.errors import DataError
 from maskwatch.image_files import MAX_PIXELS, open_picture
 from maskwatch.images import read_image
 from maskwatch.outputs import writing
-
-LABEL_MAP = "label_map.pbtxt"
-SUFFIXES = (".tfrecord", ".tfrecords", ".record")
 
 _PNG = b"\x89PNG"
 _FORMATS = ("JPEG", "PNG")  # all that the API's decoder can read
@@ -44,132 +49,149 @@ def write_tfrecords(sets: Mapping[str, DetectionSet], folder: Path) -> None:
     for split, detection_set in sets.items():
         path = folder / f"{split or 'data'}.tfrecord"
         with writing(path), tf.io.TFRecordWriter(str(path)) as writer:
-            for sample in detection_set.samples:
-                writer.write(_example(tf, sample, detection_set.class_names).SerializeToString())
+            for sample, name in zip(detection_set.samples, file_names(detection_set), strict=True):
+                example = _example(tf, sample, detection_set.class_names, name)
+                writer.write(example.SerializeToString())
         names = dict(enumerate(detection_set.class_names, start=1))
     write_label_map(folder / LABEL_MAP, names)
 
 
-def find_tfrecords(path: Path) -> dict[str, list[Path]]:
-    """Split → files, several where it is sharded (`train.record-00000-of-00010`); empty for none."""
-    files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
-    found: dict[str, list[Path]] = {}
-    for file in files:
-        name = file.name.split("-")[0] if "-of-" in file.name else file.name
-        if Path(name).suffix.lower() in SUFFIXES and file.is_file():
-            words = Path(name).stem.lower().replace("-", "_").split("_")
-            split = next((split for word in words if (split := split_of(word))), "")
-            found.setdefault(split, []).append(file)
-    return found
+def raw_tfrecord(unit: RecordUnit, faults: list[Fault]) -> list[RawPicture]:
+    """The annotations as written, in the order of the records; what belongs to no picture goes to `faults`.
 
-
-def read_tfrecords(path: Path, folder: Path) -> dict[str, DetectionSet]:
-    """Unpacks pictures into `folder/SPLIT/` and reads the boxes; class names are those of the label map.
-
-    Args:
-        path: a file, or the folder of the files; `label_map.pbtxt` lies beside them.
-        folder: an empty one.
+    Pictures are unpacked into a temporary folder, once, which lasts as long as the program.
 
     Raises:
-        DataError: holds every fault of every record.
+        DataError: the label map is missing or wrong.
         MissingExtraError: TensorFlow is not installed.
     """
-    tf = load_tensorflow("TFRecord")
-    files = find_tfrecords(path)
-    if not files:
-        raise DataError([f"{path}: no TFRecord in it ({', '.join(SUFFIXES)}); give the folder of the files"])
-    home = path if path.is_dir() else path.parent
-    maps = [home / LABEL_MAP] if (home / LABEL_MAP).is_file() else sorted(home.glob("*.pbtxt"))
-    if len(maps) != 1:
-        found = f"{len(maps)} .pbtxt files" if maps else "no label map"
-        raise DataError([f"{home}: {found}; put one {LABEL_MAP} beside the records"])
-    names = read_label_map(maps[0])
-    sets, problems = {}, []
-    for split, parts in files.items():
-        reader = _Reader(tf, names, folder / split)
-        samples = [sample for part in parts for sample in reader.samples(part)]
-        problems += reader.problems
-        if not reader.problems:
-            sets[split] = DetectionSet(tuple(names.values()), tuple(samples))
-    if problems:
-        raise DataError(problems)
-    return sets
+    names = label_names(unit)
+    key = (*names.items(), *((file, file.stat().st_mtime_ns, file.stat().st_size) for file in unit.files))
+    if key not in _unpacked:
+        reader = _Reader(load_tensorflow("TFRecord"), names, Path(_scratch()))
+        pictures = [picture for file in unit.files for picture in reader.pictures(file)]
+        _unpacked[key] = (pictures, reader.faults)
+    pictures, found = _unpacked[key]
+    faults += found
+    return list(pictures)
+
+
+def label_names(unit: RecordUnit) -> dict[int, str]:
+    """Class names by id of the label map that belongs to the records.
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
+    if len(unit.label_maps) != 1:
+        found = f"{len(unit.label_maps)} label maps" if unit.label_maps else "no label map"
+        raise DataError([f"{unit.path}: {found}; put one {LABEL_MAP} beside the records"])
+    (file,) = unit.label_maps
+    return read_names(file) if file.suffix == ".txt" else read_label_map(file)
+
+
+_unpacked: dict[object, tuple[list[RawPicture], list[Fault]]] = {}
+
+
+def _scratch() -> str:
+    """A new folder that goes when the program ends."""
+    folder = tempfile.mkdtemp(prefix="maskwatch-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+Fields = dict[str, list[Any]]
+"""The features of a record, by their names in the TF Object Detection API."""
+
+
+def _fields(example: Any) -> Fields:
+    fields: Fields = {}
+    for key, feature in example.features.feature.items():
+        kind = feature.WhichOneof("kind")
+        fields[key] = list(getattr(feature, kind).value) if kind else []
+    if "image" not in fields or "image/encoded" in fields:
+        return fields
+    # TensorFlow Datasets: boxes are ymin, xmin, ymax, xmax in one list.
+    fields["image/encoded"] = fields["image"]
+    fields[f"{_OBJECT}class/label"] = fields.get("objects/label", [])
+    fields[f"{_OBJECT}difficult"] = fields.get("objects/is_difficult", [])
+    for at, corner in enumerate(("ymin", "xmin", "ymax", "xmax")):
+        fields[f"{_OBJECT}bbox/{corner}"] = fields.get("objects/bbox", [])[at::4]
+    return fields
 
 
 class _Reader:
-    """Records of one split → samples whose pictures lie in a folder."""
+    """Records of one split → annotations whose pictures lie in a folder."""
 
     def __init__(self, tf: Any, names: Mapping[int, str], folder: Path) -> None:
-        self.tf, self.folder = tf, folder
-        self.ids = {label: number for number, label in enumerate(names)}
-        self.by_name = {name: number for number, name in enumerate(names.values())}
-        self.problems: list[str] = []
-        folder.mkdir(parents=True, exist_ok=True)
+        self.tf, self.names, self.folder = tf, names, folder
+        self.faults: list[Fault] = []
+        self.taken: Counter[str] = Counter()
 
-    def samples(self, file: Path) -> Iterator[Sample]:
+    def pictures(self, file: Path) -> Iterator[RawPicture]:
         records = self.tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
         number = 0
         while True:
             number += 1
+            where = f"record {number}"
             try:
                 example = self.tf.train.Example.FromString(next(records))
             except StopIteration:
                 return
             except Exception as error:  # TensorFlow's and protobuf's own kinds
-                reason = str(error).splitlines()[0]
-                self.problems.append(f"{file}: record {number}: cannot be read ({reason}); write it again")
+                text = f"cannot be read ({str(error).splitlines()[0]})"
+                self.faults.append(Fault("annotation-unreadable", file, text, "write it again", where))
                 return
             try:
-                yield self._sample(example, number)
-            except ValueError as error:
-                self.problems.append(f"{file}: record {number}: {error}")
+                yield self._picture(_fields(example), file, number)
+            except (ValueError, OSError) as error:
+                text, _, mend = str(error).rpartition("; ")
+                text, mend = (text, mend) if text else (mend, "write the record again")
+                self.faults.append(Fault("annotation-unreadable", file, text, mend, where))
 
-    def _sample(self, example: Any, number: int) -> Sample:
-        features = example.features.feature
-        path = self._save(features, number)
-        try:
-            height, width = read_header(path).size_hw
-        except ValueError as error:
-            raise ValueError(f"{error}; write the picture again") from None
-        corners = [np.asarray(features[key].float_list.value, np.float64) for key in _BBOX]
-        ids = self._class_ids(features)
-        if len({len(ids), *map(len, corners)}) != 1:
+    def _picture(self, fields: Fields, file: Path, number: int) -> RawPicture:
+        image_id, path = self._save(fields)
+        corners = [fields.get(key, []) for key in _BBOX]
+        names = self._class_names(fields)
+        if len({len(names), *map(len, corners)}) != 1:
             counts = ", ".join(str(len(values)) for values in corners)
-            raise ValueError(f"{counts} corners for {len(ids)} classes; write one of each for a box")
-        boxes_xyxy = np.stack(corners, axis=1) * [width, height, width, height]  # (G, 4)
-        if not np.isfinite(boxes_xyxy).all() or (boxes_xyxy[:, 2:] <= boxes_xyxy[:, :2]).any():
-            raise ValueError("a box has no area; write corners with xmin < xmax and ymin < ymax")
-        boxes_xyxy = boxes_xyxy.clip(0, [width, height, width, height])
-        difficult = np.zeros(len(ids), np.bool_)
-        marks = features[f"{_OBJECT}difficult"].int64_list.value
-        difficult[: len(marks)] = np.asarray(marks[: len(ids)], np.bool_)
-        return Sample(path, None, (height, width), boxes_xyxy.astype(np.float32), ids, difficult)
+            raise ValueError(f"{counts} corners for {len(names)} classes; write one of each for a box")
+        marks = [*fields.get(f"{_OBJECT}difficult", ()), *([0] * len(names))]
+        objects = []
+        for at, (name, box) in enumerate(zip(names, zip(*corners, strict=True), strict=True)):
+            x0, y0, x1, y1 = box
+            box_xyxy = (x0, y0, x1, y1) if all(map(math.isfinite, box)) else NO_BOX
+            shown = "box " + ", ".join(f"{share:.4g}" for share in box)
+            where = f"record {number} box {at + 1}"
+            objects.append(RawObject(where, name, box_xyxy, shown, bool(marks[at])))
+        return RawPicture(path, file, image_id, tuple(objects), normalised=True, own_file=False)
 
-    def _save(self, features: Any, number: int) -> Path:
-        encoded = features["image/encoded"].bytes_list.value
+    def _save(self, fields: Fields) -> tuple[str, Path]:
+        """Name and path of the unpacked picture, under the path that the record gives it."""
+        encoded = fields.get("image/encoded")
         if not encoded:
             raise ValueError("no image/encoded; write the picture into it")
-        named = features["image/filename"].bytes_list.value
-        stem = Path(named[0].decode("utf-8", "replace").replace("\\", "/")).stem if named else ""
+        named = fields.get("image/filename") or [b""]
+        text = named[0].decode("utf-8", "replace")
+        written = path_parts(text)[-1:] if Path(text).is_absolute() else path_parts(text)
         suffix = ".png" if encoded[0].startswith(_PNG) else ".jpg"
-        path = self.folder / f"{stem or number}{suffix}"
-        if path.exists():
-            path = self.folder / f"{stem or number}-{number}{suffix}"
+        stem = without_suffix("/".join(written)) or str(sum(self.taken.values()) + 1)
+        self.taken[stem.casefold()] += 1
+        if self.taken[stem.casefold()] > 1:  # such a name is there already
+            stem = f"{stem}-{self.taken[stem.casefold()]}"
+        path = self.folder / (stem + suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded[0])
-        return path
+        return stem + suffix, path
 
-    def _class_ids(self, features: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
-        labels = list(features[f"{_OBJECT}class/label"].int64_list.value)
+    def _class_names(self, fields: Fields) -> list[str]:
+        labels = fields.get(f"{_OBJECT}class/label")
         if not labels:  # the names alone will do
-            texts = [t.decode("utf-8", "replace") for t in features[f"{_OBJECT}class/text"].bytes_list.value]
-            unknown = [text for text in texts if text not in self.by_name]
-            ids = [self.by_name.get(text, 0) for text in texts]
-        else:
-            unknown = [str(label) for label in labels if label not in self.ids]
-            ids = [self.ids.get(label, 0) for label in labels]
+            texts = fields.get(f"{_OBJECT}class/text", ())
+            return [text.decode("utf-8", "replace") for text in texts]
+        unknown = [label for label in labels if label not in self.names]
         if unknown:
-            raise ValueError(f"class {unknown[0]!r} is not in the label map; add it there")
-        return np.asarray(ids, np.int64)
+            raise ValueError(f"class {str(unknown[0])!r} is not in the label map; add it there")
+        return [self.names[label] for label in labels]
 
 
 def _encoded(path: Path) -> bytes:
@@ -184,10 +206,10 @@ def _encoded(path: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _example(tf: Any, sample: Sample, class_names: tuple[str, ...]) -> Any:
+def _example(tf: Any, sample: Sample, class_names: tuple[str, ...], file_name: str) -> Any:
     height, width = sample.size_hw
     shares = sample.boxes_xyxy.astype(np.float64) / [width, height, width, height]
-    encoded, name = _encoded(sample.image_path), sample.image_path.name.encode()
+    encoded, name = _encoded(sample.image_path), file_name.encode()
     texts = {
         "image/encoded": [encoded],
         "image/format": [b"png" if encoded.startswith(_PNG) else b"jpeg"],

@@ -7,68 +7,31 @@ people draw boxes with write them from 0 and the TF Object Detection API reads t
 from __future__ import annotations
 
 import math
-import os
 import xml.etree.ElementTree as ET
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from maskwatch.data.dataset import DetectionSet, Sample
+from maskwatch.data.dataset import Sample
 from maskwatch.data.faults import Box, Fault
-from maskwatch.data.judge import Judge
+from maskwatch.data.names import path_parts, without_suffix
 from maskwatch.data.numbers import shortest
-from maskwatch.data.raw import NO_BOX, RawObject, RawPicture
-from maskwatch.data.voc_files import Pair, pair_files, split_stems
-from maskwatch.errors import DataError
-from maskwatch.labels import ClassMap
+from maskwatch.data.raw import NO_BOX, Entry, RawObject, RawPicture
+from maskwatch.data.voc_files import parse_xml
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read_voc(
-    path: str | os.PathLike[str],
-    classes: ClassMap | None = None,
-    stems: Collection[str] | None = None,
-    split: str | None = None,
-) -> DetectionSet:
-    """Reads a folder of pictures and Pascal VOC XML, sorted by stem.
+def raw_voc(entries: Sequence[Entry], faults: list[Fault]) -> list[RawPicture]:
+    """The annotations as written, in the order of the entries; what belongs to no picture goes to `faults`.
 
-    The XML lies beside the pictures, or in `Annotations/` with the pictures in `JPEGImages/` (or `images/`).
-    The picture of an XML file is the one with its stem, otherwise the one its <filename> names. Only the
-    headers of pictures are read. Boxes of up to 2 px or 1 % of the side beyond the border are clipped.
-
-    Args:
-        path: the folder.
-        classes: how annotated names map to classes; None means the mask classes.
-        stems: keep only these; each must be there.
-        split: keep only the stems that `ImageSets/Main/<split>.txt` lists.
-
-    Raises:
-        DataError: holds every fault found, each with file, object, value and how to mend it.
+    The XML lies beside the pictures or in a folder of its own, see `voc_files`. The picture of an XML file is
+    the one of its name, otherwise the one its <filename> names.
     """
-    judge = Judge(ClassMap() if classes is None else classes)
-    return judge.detection_set(raw_voc(Path(path), judge.faults, stems, split))
-
-
-def raw_voc(
-    root: Path, faults: list[Fault], stems: Collection[str] | None = None, split: str | None = None
-) -> list[RawPicture]:
-    """The annotations as written; arguments as for `read_voc`, what belongs to no picture goes to `faults`.
-
-    Raises:
-        DataError: there is no such folder or split.
-    """
-    if not root.is_dir():
-        reason = "is a file" if root.exists() else "does not exist"
-        raise DataError([f"{root}: {reason}; give the folder that holds the pictures and the XML files"])
-    wanted = None if stems is None else set(stems)
-    if split is not None:
-        listed = split_stems(root, split)
-        wanted = listed if wanted is None else wanted & listed
-    return [_picture(pair) for pair in pair_files(root, wanted, faults)]
+    found = (_picture(entry, faults) for entry in entries)
+    return [picture for picture in found if picture is not None]
 
 
 def voc_xml(sample: Sample, class_names: Sequence[str], file_name: str | None = None) -> bytes:
-    """An annotation as the tools that people draw with write it; `read_voc` gives the same sample again.
+    """An annotation as the tools that people draw with write it; reading gives the same sample again.
 
     Args:
         file_name: of the picture, where it is not the sample's own.
@@ -92,11 +55,34 @@ def voc_xml(sample: Sample, class_names: Sequence[str], file_name: str | None = 
     return bytes(ET.tostring(root, encoding="utf-8")) + b"\n"
 
 
-def _picture(pair: Pair) -> RawPicture:
-    xml, root, image_path = pair
+def _picture(entry: Entry, faults: list[Fault]) -> RawPicture | None:
+    """The annotation of one picture; None, with the fault noted, where it cannot be used."""
+    if entry.fault is not None:
+        faults.append(entry.fault)
+        return None
+    if entry.annotation is None:
+        faults.append(_no_annotation(entry))
+        return None
+    root = parse_xml(entry.annotation, faults)
+    if root is None:
+        return None
+    if entry.image is None:
+        name = path_parts((root.findtext("filename") or "").strip() or "<filename>")[-1]
+        text = f"no picture {entry.annotation.stem}.*, nor {name}"
+        faults.append(Fault("picture-missing", entry.annotation, text, "add it or remove the XML"))
+        return None
     width, height = ((root.findtext(f"size/{side}") or "0").strip() for side in ("width", "height"))
     objects = tuple(_object(node, number) for number, node in enumerate(root.findall("object"), start=1))
-    return RawPicture(image_path, xml, xml.stem, objects, (width, height))
+    return RawPicture(entry.image, entry.annotation, entry.image_id, objects, (width, height))
+
+
+def _no_annotation(entry: Entry) -> Fault:
+    assert entry.image is not None
+    mend = (
+        f"annotate it, or if it shows nothing to find, write {without_suffix(entry.image.name)}.xml holding "
+        "<annotation></annotation>"
+    )
+    return Fault("annotation-missing", entry.image, "no XML file belongs to it", mend, picture=entry.image)
 
 
 def _object(node: ET.Element, number: int) -> RawObject:

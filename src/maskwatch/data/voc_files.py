@@ -1,143 +1,152 @@
-"""The files of a Pascal VOC folder: where they lie, and which picture belongs to which XML."""
+"""The files of a Pascal VOC data set: where they lie, and which picture belongs to which XML."""
 
 from __future__ import annotations
 
-import os
 import xml.etree.ElementTree as ET
-from collections import defaultdict
-from collections.abc import Collection, Iterable
-from pathlib import Path, PureWindowsPath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from maskwatch.data.faults import Fault
-from maskwatch.errors import DataError
+from maskwatch.data.names import Names, in_order, same_text, without_suffix
+from maskwatch.data.raw import Entry
+from maskwatch.data.tree import ANNOTATION_FOLDERS, PICTURE_FOLDERS, Folder, split_of
 from maskwatch.image_files import PICTURE_SUFFIXES
 
-_PICTURE_FOLDERS = ("jpegimages", "images")
-_ANNOTATION_FOLDERS = ("annotations",)
+_XML = (".xml",)
 
 
-class Pair(NamedTuple):
-    """An annotation and its picture."""
+class Files(NamedTuple):
+    """Files of a kind, and the folder that their names count from."""
 
-    xml: Path
-    root: ET.Element
-    picture: Path
+    root: Path
+    files: Sequence[Path]
 
+    def named(self) -> list[tuple[str, Path]]:
+        """Name and path of each; names are unique."""
+        found: dict[str, Path] = {}
+        for file in self.files:
+            written = file.relative_to(self.root).as_posix()
+            name = same_text(written)
+            found[written if name in found else name] = file  # on some systems both forms can be there
+        return [*found.items()]
 
-def stems_in(path: str | os.PathLike[str]) -> set[str]:
-    """Stems of the annotations and pictures that `read_voc` would look at; empty where there is no folder."""
-    root = Path(path)
-    return {file.stem for file in (*_annotations(root), *_pictures(root))} if root.is_dir() else set()
-
-
-def split_lists(root: Path) -> dict[str, set[str]]:
-    """Stems by the name of each list in `ImageSets/Main`; empty where there is none."""
-    return {file.stem: split_stems(root, file.stem) for file in (root / "ImageSets" / "Main").glob("*.txt")}
-
-
-def split_stems(root: Path, split: str) -> set[str]:
-    """Stems that `ImageSets/Main/<split>.txt` lists.
-
-    Raises:
-        DataError: there is no such list.
-    """
-    folder = root / "ImageSets" / "Main"
-    known = sorted(file.stem for file in folder.glob("*.txt"))
-    if split not in known:
-        raise DataError(
-            [f"{folder}: no split {split!r}; it has {', '.join(known) or 'none'}: name one of them"]
-        )
-    lines = (folder / f"{split}.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-    return {line.split()[0] for line in lines if line.strip()}  # a second column tells presence of a class
+    def stems(self) -> set[str]:
+        return {without_suffix(same_text(file.name)) for file in self.files}
 
 
-def pair_files(root: Path, wanted: set[str] | None, faults: list[Fault]) -> list[Pair]:
-    """Finds the picture of every annotation, sorted by stem; what does not fit goes to `faults`.
+def find_voc(folder: Folder, *, sure: bool = False) -> tuple[list[Entry], list[Folder]] | None:
+    """The pictures and annotations of a folder, and the folders in it that are data sets of their own.
+
+    XML and pictures lie side by side in it, or each kind in a folder of its own, in depth (JPEGImages with
+    Annotations, images with annotations/xmls, img with ann). One that holds both is a data set of its own.
 
     Args:
-        root: an existing folder.
-        wanted: stems to look at; None means all.
-        faults: is added to.
+        sure: it is known to be Pascal VOC, whatever the XML files look like.
+
+    Returns:
+        None where there are no such files.
     """
-    xmls, pictures = _annotations(root), _pictures(root)
-    if not pictures:
-        faults.append(_no_pictures(root))
-        return []
-    if wanted is not None:
-        here = {file.stem for file in (*xmls, *pictures)}
-        faults += [
-            Fault("picture-missing", root, f"no picture named {stem!r}", "check the list")
-            for stem in sorted(wanted - here)
-        ]
-        if not wanted:
-            faults.append(
-                Fault("list-empty", root, "the list of stems is empty", "name at least one picture")
-            )
-        xmls = [xml for xml in xmls if xml.stem in wanted]
-    parsed = [(xml, tree) for xml in xmls if (tree := _parse(xml, faults)) is not None]
-    pairs = _match(parsed, pictures, faults)
-    # A picture whose XML was just reported, for whatever reason, is not one without XML.
-    settled = {pair.picture for pair in pairs}
-    reported = {xml.stem for xml in xmls}
-    for picture in pictures:
-        if (
-            picture not in settled
-            and picture.stem not in reported
-            and (wanted is None or picture.stem in wanted)
-        ):
-            mend = (
-                f"annotate it, or if it shows nothing to find, write {picture.stem}.xml holding "
-                "<annotation></annotation>"
-            )
-            faults.append(
-                Fault("annotation-missing", picture, "no XML file belongs to it", mend, picture=picture)
-            )
-    return pairs
+    pictures, xmls = _kinds(folder, PICTURE_SUFFIXES, _XML), _kinds(folder, _XML, PICTURE_SUFFIXES)
+    images = _choose(folder, pictures, xmls, PICTURE_FOLDERS)
+    annotations = _choose(folder, xmls, pictures, ANNOTATION_FOLDERS)
+    related = images.stems() & annotations.stems() or any(map(_is_annotation, annotations.files))
+    if not images.files or not annotations.files or not (related or sure):
+        return None
+    rest = [f for f in folder.folders if f.below(*PICTURE_SUFFIXES) and f.below(*_XML)]
+    return pair_files(images, annotations), rest
 
 
-def _annotations(root: Path) -> list[Path]:
-    return _files(root, _ANNOTATION_FOLDERS, (".xml",))
+def _kinds(folder: Folder, suffixes: tuple[str, ...], others: tuple[str, ...]) -> list[tuple[str, Files]]:
+    """Files of a kind: its own (""), and those of each folder in it that holds nothing of the other kind."""
+    found = [("", Files(folder.path, folder.of_kind(*suffixes)))]
+    for inner in folder.folders:
+        files = inner.below(*suffixes)
+        if files and not inner.below(*others):
+            found.append((inner.name.lower(), Files(inner.path, files)))
+    return found
 
 
-def _pictures(root: Path) -> list[Path]:
-    return _files(root, _PICTURE_FOLDERS, PICTURE_SUFFIXES)
+def _choose(
+    folder: Folder, mine: list[tuple[str, Files]], others: list[tuple[str, Files]], known: tuple[str, ...]
+) -> Files:
+    """Those files that share most names with the files of the other kind."""
+    stems = set[str]().union(*(files.stems() for _, files in others))
+    by_name = dict(mine)
+    options = [by_name.pop(""), *(by_name.pop(name) for name in known if name in by_name)]
+    rest = [files for files in by_name.values() if files.stems() & stems] or [*by_name.values()]
+    # One folder a camera, for instance.
+    together = Files(folder.path, [file for files in rest for file in files.files])
+    options.append(rest[0] if len(rest) == 1 else together)
+    return max(options, key=lambda files: (len(files.stems() & stems), bool(files.files)))
 
 
-def _files(root: Path, folders: tuple[str, ...], suffixes: Collection[str]) -> list[Path]:
-    """Files of a kind in the folder itself, or else in the first of its sub-folders of these names."""
-    entries = _entries(root)
-    named = [entry for name in folders for entry in entries if entry.name.lower() == name and entry.is_dir()]
-    for folder in (root, *named):
-        # Names that start with a dot are not pictures: macOS leaves "._photo.jpg" beside "photo.jpg".
-        found = [
-            file
-            for file in (entries if folder is root else _entries(folder))
-            if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
-        ]
-        if found:
-            return found
-    return []
-
-
-def _entries(folder: Path) -> list[Path]:
+def _is_annotation(xml: Path) -> bool:
+    """Whether an XML file looks like Pascal VOC's."""
     try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError([f"{folder}: cannot be listed ({error.strerror}); check its permissions"]) from None
+        with xml.open("rb") as file:
+            return b"<annotation>" in file.read(1 << 12).replace(b"\0", b"")
+    except OSError:
+        return False
 
 
-def _no_pictures(root: Path) -> Fault:
-    folders = [e.name for e in _entries(root) if e.is_dir() and not e.name.startswith(".")]
-    if folders:
-        mend = f"it holds the folders {', '.join(folders[:8])}: give one of these"
-        return Fault("picture-missing", root, "no pictures in it", mend)
-    kinds = " ".join(suffix[1:] for suffix in PICTURE_SUFFIXES)
-    mend = "give the folder that holds them"
-    return Fault("picture-missing", root, f"no pictures in it ({kinds})", mend)
+def pair_files(images: Files, annotations: Files) -> list[Entry]:
+    """One entry for each picture, and for each XML file that belongs to none, sorted by name.
+
+    The picture of an XML file is that of its own name, else the one that its <filename> names.
+    """
+    pictures = dict(images.named())
+    names = Names((name, name, ()) for name in pictures)
+    taken: dict[str, Path] = {}
+    entries: list[Entry] = []
+    left: list[tuple[str, Path, list[str]]] = []
+    for name, xml in annotations.named():
+        found = names.find(without_suffix(name), loose=True)
+        if len(found) == 1 and found[0] not in taken:
+            taken[found[0]] = xml
+        else:
+            left.append((name, xml, found))
+    # Those with a picture of their own name came first, so that a wrong <filename> cannot take it away.
+    told: set[str] = set()  # pictures whose annotation is told of are not ones without
+    for name, xml, candidates in left:
+        found = _by_filename(xml, names, candidates)
+        if len(found) == 1 and found[0] not in taken:
+            taken[found[0]] = xml
+        else:
+            entries.append(Entry(name, None, xml, _unpaired(name, xml, found, taken)))
+            told.update(found)
+    untold = [name for name in pictures if name in taken or name not in told]
+    entries += [Entry(name, pictures[name], taken.get(name)) for name in untold]
+    return sorted(entries, key=lambda entry: in_order(entry.image_id))
 
 
-def _parse(xml: Path, faults: list[Fault]) -> ET.Element | None:
+def _by_filename(xml: Path, names: Names[str], candidates: list[str]) -> list[str]:
+    """Pictures that an annotation names, among the candidates where there are some."""
+    root = parse_xml(xml, [])  # its reader says what is wrong with it
+    if root is None:
+        return candidates
+    written = (root.findtext("filename") or "").strip()
+    within = f"{(root.findtext('folder') or '').strip()}/{written}"
+    several = candidates
+    for text in (written, within, (root.findtext("path") or "").strip()):
+        found = [name for name in names.find(text, loose=True) if not candidates or name in candidates]
+        if len(found) == 1:
+            return found
+        several = several or found
+    return several
+
+
+def _unpaired(name: str, xml: Path, found: list[str], taken: dict[str, Path]) -> Fault | None:
+    if len(found) > 1:
+        text = f"several pictures have its name: {', '.join(found)}"
+        return Fault("picture-ambiguous", xml, text, "keep one of them, or name it in <filename>")
+    if found:
+        text = f"{found[0]} is annotated by {taken[found[0]].name} already"
+        return Fault("annotation-double", xml, text, "remove one")
+    return None
+
+
+def parse_xml(xml: Path, faults: list[Fault]) -> ET.Element | None:
     """The root element; refuses DOCTYPE, which can make a small file expand without end."""
     try:
         raw = xml.read_bytes()
@@ -159,31 +168,46 @@ def _parse(xml: Path, faults: list[Fault]) -> ET.Element | None:
     return root
 
 
-def _match(
-    parsed: Iterable[tuple[Path, ET.Element]], pictures: Iterable[Path], faults: list[Fault]
-) -> list[Pair]:
-    """By stem first, then by <filename>."""
-    by_stem: dict[str, list[Path]] = defaultdict(list)
-    for picture in pictures:
-        by_stem[picture.stem].append(picture)
-    by_name = {picture.name: picture for picture in pictures}
-    pairs: dict[Path, Pair] = {}
-    # Those with a picture of their own stem come first, so that a wrong <filename> cannot take it away.
-    for xml, root in sorted(parsed, key=lambda item: item[0].stem not in by_stem):
-        name = PureWindowsPath(
-            (root.findtext("filename") or "").strip()
-        ).name  # splits at both kinds of slash
-        found = by_stem.get(xml.stem) or ([by_name[name]] if name in by_name else [])
-        if not found:
-            text = f"no picture {xml.stem}.*, nor {name or '<filename>'}"
-            faults.append(Fault("picture-missing", xml, text, "add it or remove the XML"))
-        elif len(found) > 1:
-            names = ", ".join(picture.name for picture in found)
-            text = f"several pictures have its name: {names}"
-            faults.append(Fault("picture-ambiguous", xml, text, "keep one of them"))
-        elif found[0] in pairs:
-            text = f"{found[0].name} is annotated by {pairs[found[0]].xml.name} already"
-            faults.append(Fault("annotation-double", xml, text, "remove one", picture=found[0]))
+def split_lists(folder: Folder) -> dict[str, list[Path]]:
+    """Split → its lists of pictures: those in ImageSets/Main, or else beside the folders.
+
+    Where there is no list of a whole split, those of its classes make it up (mask_train.txt).
+    """
+    sets = [inner for outer in folder.named("imagesets") for inner in (*outer.named("main"), outer)]
+    files = next((found for place in (*sets, folder) if (found := place.of_kind(".txt"))), [])
+    whole = {file: split_of(file.stem) for file in files}
+    if not any(whole.values()) and sets:
+        whole = {file: split_of(file.stem.rpartition("_")[2]) for file in files}
+    if "train" not in whole.values():  # that of VOC's own archives for training and validation together
+        whole |= {file: "train" for file in files if file.stem.lower() == "trainval"}
+    lists: dict[str, list[Path]] = {}
+    for file, split in whole.items():
+        if split:
+            lists.setdefault(split, []).append(file)
+    return lists
+
+
+def listed_names(path: Path) -> list[str]:
+    """The lines of a list of pictures."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def listed_entries(path: Path, names: Names[int]) -> tuple[list[int], list[Fault]]:
+    """Numbers of the entries that a list names, and what is wrong with the rest of it."""
+    found, faults = [], []
+    for line in listed_names(path):
+        *first, last = line.split()
+        # A second column tells presence of a class, or names the annotation.
+        second = first and (last in ("1", "-1", "0") or last.lower().endswith(_XML))
+        written = [line, *([line[: -len(last)]] if second else [])]
+        hits = next((hits for text in written if (hits := names.find(text, loose=True))), [])
+        if len(hits) == 1:
+            found += hits
+        elif hits:
+            text, _, mend = names.unclear(written[-1].strip(), loose=True).rpartition("; ")
+            faults.append(Fault("picture-ambiguous", path, text, mend))
         else:
-            pairs[found[0]] = Pair(xml, root, found[0])
-    return sorted(pairs.values(), key=lambda pair: pair.xml.stem)
+            text = f"no picture named {written[-1].strip()!r}"
+            faults.append(Fault("picture-missing", path, text, "check the list"))
+    return found, faults

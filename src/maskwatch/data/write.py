@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Literal, get_args
 
 from maskwatch.data.coco import coco_document
-from maskwatch.data.dataset import DetectionSet
+from maskwatch.data.dataset import DetectionSet, file_names
+from maskwatch.data.names import without_suffix
 from maskwatch.data.voc import voc_xml
 from maskwatch.data.yolo import yolo_lines, yolo_yaml
 from maskwatch.outputs import make_folder, new_folder, writing
@@ -26,6 +26,8 @@ def write_data(
     sets: Mapping[str, DetectionSet], target: Path, format: OutputFormat, *, force: bool = False
 ) -> list[str]:
     """Writes the splits of a data set into one folder, from where `find_parts` finds them again.
+
+    Pictures keep their names, folders included (`cam1/0001.jpg`), below these places:
 
     - voc: `SPLIT/`, pictures and XML side by side, as in the TensorFlow tutorials.
     - coco: `annotations/instances_SPLIT.json`, pictures in `SPLIT/`.
@@ -59,27 +61,12 @@ def write_data(
     return _lost(sets.values(), format)
 
 
-def file_names(detection_set: DetectionSet) -> list[str]:
-    """A file name for each picture; of those that share a stem, later ones get "-2" and so on."""
-    taken: Counter[str] = Counter()
-    names = []
-    for sample in detection_set.samples:
-        stem, suffix = PurePath(sample.image_path.name).stem, sample.image_path.suffix
-        name = stem
-        while taken[name.casefold()]:
-            taken[stem.casefold()] += 1
-            name = f"{stem}-{taken[stem.casefold()]}"
-        taken[name.casefold()] = max(1, taken[name.casefold()])
-        names.append(name + suffix)
-    return names
-
-
 def _write_voc(sets: Mapping[str, DetectionSet], root: Path) -> None:
     for split, detection_set in sets.items():
         names = _copy(detection_set, root / split)
         for sample, name in zip(detection_set.samples, names, strict=True):
             xml = voc_xml(sample, detection_set.class_names, name)
-            (root / split / name).with_suffix(".xml").write_bytes(xml)
+            (root / split / f"{without_suffix(name)}.xml").write_bytes(xml)
 
 
 def _write_coco(sets: Mapping[str, DetectionSet], root: Path) -> None:
@@ -97,7 +84,8 @@ def _write_yolo(sets: Mapping[str, DetectionSet], root: Path) -> None:
         names = _copy(detection_set, root / "images" / split)
         make_folder(root / "labels" / split)
         for sample, name in zip(detection_set.samples, names, strict=True):
-            label = (root / "labels" / split / name).with_suffix(".txt")
+            label = root / "labels" / split / f"{without_suffix(name)}.txt"
+            make_folder(label.parent)
             label.write_text(yolo_lines(sample), encoding="utf-8")
         class_names = detection_set.class_names
     if WHOLE in sets:  # a data.yaml has no word for a set that is not split
@@ -111,6 +99,7 @@ def _copy(detection_set: DetectionSet, folder: Path) -> list[str]:
     make_folder(folder)
     names = file_names(detection_set)
     for sample, name in zip(detection_set.samples, names, strict=True):
+        make_folder((folder / name).parent)
         shutil.copyfile(sample.image_path, folder / name)
     return names
 

@@ -12,13 +12,12 @@ import yaml
 
 from maskwatch.data.dataset import Sample
 from maskwatch.data.faults import Box, Fault
-from maskwatch.data.raw import NO_BOX, RawObject, RawPicture
+from maskwatch.data.raw import NO_BOX, Entry, RawObject, RawPicture
 from maskwatch.errors import DataError
-from maskwatch.image_files import PICTURE_SUFFIXES
 
 # Ten digits hold a float32 pixel of any picture to a millionth.
 _DIGITS = 10
-_NAME_FILES = ("classes.txt", "obj.names", "labels.txt")
+NAME_FILES = ("classes.txt", "obj.names", "labels.txt")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -53,59 +52,30 @@ def class_names(document: Mapping[str, Any], path: Path) -> dict[int, str]:
 
 
 def names_beside(folder: Path) -> dict[int, str]:
-    """Names by number from classes.txt or the like; empty where there is none."""
-    for name in _NAME_FILES:
-        if (folder / name).is_file():
-            lines = (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
-            return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
+    """Names by number from classes.txt, obj.names or the like; empty where there is none."""
+    for file in (*(folder / name for name in NAME_FILES), *sorted(folder.glob("*.names"))):
+        if file.is_file():
+            return read_names(file)
     return {}
 
 
-def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list[Path]:
-    """Folders and list files that a data.yaml names for a split, resolved.
-
-    Raises:
-        DataError: one of them is not there.
-    """
-    value = document.get(key)
-    written = [str(item) for item in (value if isinstance(value, list) else [value]) if item]
-    here = yaml_path.parent
-    base = here / str(document.get("path") or "")
-    places, problems = [], []
-    for text in written:
-        # Exports of Roboflow say ../train/images and mean train/images.
-        candidates = (base / text, here / text, here / text.removeprefix("../"))
-        found = next((c for c in candidates if c.exists()), None)
-        if found is None:
-            problems.append(f"{yaml_path}: {key}: {text!r} is not there; correct the path")
-        else:
-            places.append(found)
-    if problems:
-        raise DataError(problems)
-    return places
+def read_names(file: Path) -> dict[int, str]:
+    """Names by number, one a line."""
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
 
 
-def raw_yolo(places: Sequence[Path], names: Mapping[int, str], faults: list[Fault]) -> list[RawPicture]:
-    """The annotations as written, sorted by stem.
+def raw_yolo(entries: Sequence[Entry], names: Mapping[int, str], faults: list[Fault]) -> list[RawPicture]:
+    """The annotations as written, in the order of the entries.
 
     A picture without a label file shows nothing to find, as YOLO has it.
 
     Args:
-        places: folders of pictures, searched in depth, or text files that list pictures.
+        entries: the pictures, see `yolo_files`.
         names: of the classes by number; a number without a name stands for itself.
-        faults: is added to, with label files that belong to no picture.
+        faults: is added to.
     """
-    pictures = [picture for place in places for picture in _pictures(place, faults)]
-    labels = {picture: _label_file(picture) for picture in pictures}
-    found = [_picture(picture, labels[picture], names, faults) for picture in sorted(pictures)]
-    for folder in sorted({label.parent for label in labels.values()}):
-        orphans = set(folder.glob("*.txt")) - set(labels.values()) if folder.is_dir() else set()
-        for label in sorted(orphans):
-            listed = any(place.is_file() for place in places)  # a list may leave pictures out on purpose
-            if label.name not in _NAME_FILES and not listed:
-                text, mend = "no picture belongs to this label file", "add the picture or remove the file"
-                faults.append(Fault("picture-missing", label, text, mend))
-    return sorted(found, key=lambda picture: picture.stem)
+    return [_picture(entry, names, faults) for entry in entries]
 
 
 def yolo_lines(sample: Sample) -> str:
@@ -124,35 +94,10 @@ def yolo_yaml(class_names: Sequence[str], splits: Mapping[str, str]) -> str:
     return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
-def _pictures(place: Path, faults: list[Fault]) -> list[Path]:
-    if place.is_dir():
-        files = (file for file in place.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
-        return [file for file in files if not file.name.startswith(".") and file.is_file()]
-    lines = place.read_text(encoding="utf-8", errors="replace").split("\n")
-    pictures = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            picture = place.parent / line.strip()
-            if picture.is_file():
-                pictures.append(picture)
-            else:
-                text = f"no picture {line.strip()}"
-                faults.append(
-                    Fault("picture-missing", place, text, "add it or remove the line", f"line {number}")
-                )
-    return pictures
-
-
-def _label_file(picture: Path) -> Path:
-    """Where the labels of a picture lie: the last folder "images" becomes "labels", or else beside it."""
-    parts = list(picture.parts)
-    for at in range(len(parts) - 2, -1, -1):
-        if parts[at].lower() == "images":
-            return Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
-    return picture.with_suffix(".txt")
-
-
-def _picture(picture: Path, label: Path, names: Mapping[int, str], faults: list[Fault]) -> RawPicture:
+def _picture(entry: Entry, names: Mapping[int, str], faults: list[Fault]) -> RawPicture:
+    picture, label = entry.image, entry.annotation
+    assert picture is not None
+    assert label is not None
     objects: list[RawObject] = []
     if label.is_file():
         try:
@@ -162,7 +107,7 @@ def _picture(picture: Path, label: Path, names: Mapping[int, str], faults: list[
             faults.append(Fault("annotation-unreadable", label, text, "write it again", picture=picture))
             lines = []
         objects = [_object(line, n, names) for n, line in enumerate(lines, start=1) if line.strip()]
-    return RawPicture(picture, label, picture.stem, tuple(objects), normalised=True)
+    return RawPicture(picture, label, entry.image_id, tuple(objects), normalised=True)
 
 
 def _object(line: str, number: int, names: Mapping[int, str]) -> RawObject:

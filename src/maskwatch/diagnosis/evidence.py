@@ -100,4 +100,5 @@ def _sample(picture: RawPicture, header: Header, classes: ClassMap, names: Seque
         np.asarray(boxes, np.float32).reshape(-1, 4),
         np.asarray(ids, np.int64),
         np.zeros(len(ids), np.bool_),
+        image_id=picture.image_id,
     )

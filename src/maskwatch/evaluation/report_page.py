@@ -176,7 +176,7 @@ def _card(one: SetReport, report: Report, mistake: Outcome, folder: Path) -> dic
     label = "no label" if mistake.truth_class is None else f"label {names[mistake.truth_class]}"
     said = "not found" if mistake.found_class is None else f"found {names[mistake.found_class]}"
     return {
-        "picture": sample.image_path.name,
+        "picture": sample.image_id,
         "href": link(sample.image_path, folder),
         "crop": data_uri(shown),
         "text": f"{label}, {said}",

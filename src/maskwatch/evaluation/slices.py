@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maskwatch.data.dataset import DetectionSet
+from maskwatch.data.dataset import DetectionSet, names_of
 from maskwatch.errors import DataError
 from maskwatch.evaluation.coco import accumulate, compare, iou_index, mean_known
 from maskwatch.evaluation.tally import Tally
@@ -77,8 +77,11 @@ def by_source(
 
     Args:
         detection_set, predictions: as for `coco_evaluate`.
-        sources: stem → source; None takes what stands before the first "_" of the file names, if there are
-            few of these.
+        sources: name of a picture (see `Sample.image_id`) → source; None takes what stands before the first
+            "_" of the file names, if there are few of these.
+
+    Raises:
+        DataError: a name of `sources` means several pictures.
     """
     if sources is None:
         names = [
@@ -88,11 +91,25 @@ def by_source(
         if not 1 < len(counts) <= min(MOST_SOURCES, len(names) // 2):
             return []
     else:
-        names = [sources.get(sample.stem, "(unknown)") for sample in detection_set.samples]
+        names = _sources_of(detection_set, sources)
     groups: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         groups.setdefault(name or "(no prefix)", []).append(number)
     return _of_groups(detection_set, predictions, dict(sorted(groups.items()))) if len(groups) > 1 else []
+
+
+def _sources_of(detection_set: DetectionSet, sources: Mapping[str, str]) -> list[str]:
+    names = names_of([detection_set])
+    found: dict[Path, str] = {}
+    problems = []
+    for name, source in sources.items():
+        samples = names.find(name)
+        if len(samples) > 1:
+            problems.append(names.unclear(name))
+        found |= {sample.image_path: source for sample in samples}
+    if problems:
+        raise DataError(problems)
+    return [found.get(sample.image_path, "(unknown)") for sample in detection_set.samples]
 
 
 def read_sources(path: Path) -> dict[str, str]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maskwatch.data.corrections import COLUMNS
-from maskwatch.data.dataset import DetectionSet, Sample
+from maskwatch.data.dataset import DetectionSet, Sample, file_names, names_of
+from maskwatch.data.names import Names, without_suffix
 from maskwatch.data.numbers import shortest
 from maskwatch.data.voc import voc_xml
 from maskwatch.evaluation.outcomes import Outcome
@@ -94,12 +95,14 @@ def write_suspects(
             part.write_text(_csv(detection_set, found), encoding="utf-8")
         return
     with new_folder(target, force=force) as folder:
+        names = file_names(detection_set)
         for picture in sorted({one.picture for one in found}):
             sample = _as_sample(detection_set, [one for one in found if one.picture == picture])
-            path = (folder / sample.image_path.name).with_suffix(".xml")
+            path = folder / f"{without_suffix(names[picture])}.xml"
             root = ET.fromstring(voc_xml(sample, detection_set.class_names))
             ET.SubElement(root, "path").text = str(sample.image_path.absolute())
             ET.indent(root)
+            make_folder(path.parent)
             with writing(path):
                 path.write_bytes(ET.tostring(root, encoding="utf-8") + b"\n")
 
@@ -116,13 +119,22 @@ def _csv(detection_set: DetectionSet, found: Sequence[Suspect]) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
+    names = names_of([detection_set])
     for one in found:
         corners = [shortest(round(value, 2)) for value in one.box_xyxy]
         if one.fault != "missing":
             corners = [shortest(value) for value in one.box_xyxy]  # a label is found again by its box
         name = "" if one.fault == "no_face" else one.class_name
-        rows.writerow([detection_set.samples[one.picture].stem, one.fault, name, *corners])
+        rows.writerow([_shortest_name(detection_set.samples[one.picture], names), one.fault, name, *corners])
     return text.getvalue()
+
+
+def _shortest_name(sample: Sample, names: Names[Sample]) -> str:
+    """By which a sample is found again; of sets that were put together, two pictures may have one name."""
+    for name in (without_suffix(sample.image_id), sample.image_id):
+        if [found.image_path for found in names.find(name)] == [sample.image_path]:
+            return name
+    return str(sample.image_path.absolute())
 
 
 def _as_sample(detection_set: DetectionSet, found: Sequence[Suspect]) -> Sample:

@@ -1,0 +1,177 @@
+"""Names that people and tools write for pictures → the pictures that are meant.
+
+A picture's name is its path below the folder of pictures. Names are compared after Unicode normalisation
+(NFC: macOS stores "é" as two characters), with "/" and "\\" alike, with or without a suffix, and a part
+of the path will do as long as only one picture ends in it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
+from typing import Generic, NamedTuple, TypeVar
+
+from maskwatch.image_files import PICTURE_SUFFIXES
+
+T = TypeVar("T")
+
+_SUFFIXES = frozenset([*PICTURE_SUFFIXES, ".xml", ".txt"])
+_DRIVE = re.compile(r"^[A-Za-z]:(?=[/\\])")
+_MOST_SHOWN = 8
+
+
+def same_text(text: str) -> str:
+    """The text in the form in which names are compared."""
+    return unicodedata.normalize("NFC", text)
+
+
+def path_parts(name: str | PurePath) -> tuple[str, ...]:
+    """Folders and file name of a path as written on any system, without root, drive, "." and ".."."""
+    text = _DRIVE.sub("", same_text(str(name)).strip())
+    return tuple(part for part in re.split(r"[/\\]", text) if part not in ("", ".", ".."))
+
+
+def without_suffix(name: str) -> str:
+    """The name without the suffix of a picture or an annotation; "day.2" has none."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and f"{dot}{suffix}".lower() in _SUFFIXES else name
+
+
+def in_order(image_id: str) -> tuple[str, str]:
+    """The key by which pictures are sorted: "a.jpg" comes before "a-2.jpg"."""
+    return without_suffix(image_id), image_id
+
+
+def in_words(name: str, candidates: Iterable[str]) -> str:
+    """What to say of a name that means several pictures."""
+    listed = sorted(candidates)
+    shown = ", ".join(listed[:_MOST_SHOWN]) + (" …" if len(listed) > _MOST_SHOWN else "")
+    return f"{name!r} may be any of {shown}; write more of the path"
+
+
+class Named(NamedTuple, Generic[T]):
+    """What names mean.
+
+    found: items, each once; missing: names of nothing; unclear: what to say of names that mean several.
+    """
+
+    found: list[T]
+    missing: list[str]
+    unclear: list[str]
+
+
+class _Path(NamedTuple):
+    folders: tuple[str, ...]
+    item: int
+    outside: bool  # it goes beyond the folder of the pictures
+
+
+class Names(Generic[T]):
+    """Finds items by what somebody calls them.
+
+    Args:
+        items: each with its name (a path below the folder of pictures) and further paths that it goes by.
+    """
+
+    def __init__(self, items: Iterable[tuple[T, str, Sequence[str | Path]]]) -> None:
+        self._items: list[T] = []
+        self._labels: list[tuple[str, str]] = []
+        self._whole: dict[str, list[_Path]] = defaultdict(list)  # by file name
+        self._stems: dict[str, list[_Path]] = defaultdict(list)
+        for number, (item, name, others) in enumerate(items):
+            self._items.append(item)
+            self._labels.append((name, str(others[0]) if others else name))
+            for path, outside in ((name, False), *((other, True) for other in others)):
+                self._add(path_parts(path), number, outside)
+
+    def _add(self, parts: tuple[str, ...], number: int, outside: bool) -> None:
+        if parts:
+            path = _Path(parts[:-1], number, outside)
+            self._whole[_lower_suffix(parts[-1])].append(path)
+            self._stems[without_suffix(parts[-1])].append(path)
+
+    def find(self, name: str | PurePath, loose: bool = False) -> list[T]:
+        """The items that a name means: one, none, or several that it fits equally well.
+
+        The file name with its suffix counts before the one without, then the longer common path, then an item
+        whose whole name it is.
+
+        Args:
+            loose: the name may start with folders that are not here ("/home/me/set/images/a.jpg", or the
+                "data/" of darknet), as long as what follows is the whole name of an item.
+        """
+        return [self._items[number] for number in self._numbers(name, loose)]
+
+    def unclear(self, name: str | PurePath, loose: bool = False) -> str:
+        """What to say of a name for which `find` gives several items."""
+        labels = [self._labels[number] for number in self._numbers(name, loose)]
+        apart = len({short for short, _ in labels}) == len(labels)
+        return in_words(str(name), (short if apart else path for short, path in labels))
+
+    def find_all(self, lines: Iterable[str]) -> Named[T]:
+        """What the lines of a list mean: each a name, or else several names with white space between them."""
+        numbers: dict[int, None] = {}
+        missing, unclear = [], []
+        for line in lines:
+            words = line.split()
+            known = [line] if len(words) < 2 or self._numbers(line) else words
+            if len(known) > 1 and not any(map(self._numbers, known)):
+                known = [line.strip()]
+            for name in known:
+                found = self._numbers(name)
+                if len(found) > 1:
+                    unclear.append(self.unclear(name))
+                elif found:
+                    numbers[found[0]] = None
+                elif name.strip():
+                    missing.append(name.strip())
+        return Named([self._items[number] for number in numbers], missing, unclear)
+
+    def _numbers(self, name: str | PurePath, loose: bool = False) -> list[int]:
+        parts = path_parts(name)
+        if not parts:
+            return []
+        *folders, last = parts
+        for known in (
+            self._whole.get(_lower_suffix(last), ()),
+            self._stems.get(last, ()),
+            self._stems.get(without_suffix(last), ()),  # saved again as another kind of picture
+        ):
+            found = _best(known, folders, loose)
+            if found:
+                return found
+        return []
+
+
+def _lower_suffix(name: str) -> str:
+    stem = without_suffix(name)
+    return stem + name[len(stem) :].lower()
+
+
+def _best(known: Iterable[_Path], folders: Sequence[str], loose: bool) -> list[int]:
+    """Numbers of the items that fit best, in order, each once."""
+    best: tuple[int, bool] = (-1, False)
+    found: dict[int, None] = {}
+    for path in known:
+        common = _common(path.folders, folders)
+        exact = not path.outside and common == len(path.folders) == len(folders)
+        fits = common == len(folders) or (loose and not path.outside and common == len(path.folders))
+        if not fits or (common, exact) < best:
+            continue
+        if (common, exact) > best:
+            best, found = (common, exact), {}
+        found[path.item] = None
+    return list(found)
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Number of folders that two paths share at their ends."""
+    count = 0
+    for a, b in zip(reversed(one), reversed(other), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count

@@ -1,0 +1,127 @@
+"""A folder and all that lies below it, listed once; and what the names of folders say."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from maskwatch.data.names import path_parts
+from maskwatch.errors import DataError
+
+SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "train": ("train", "training"),
+        "val": ("val", "valid", "validation", "dev"),
+        "test": ("test", "testing"),
+    }
+)
+"""Splits, and the names of folders and lists that mean them."""
+
+PICTURE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos")
+ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "anns", "ann", "labels")
+# What systems put beside people's files: shadows of them ("._a.xml"), thumbnails, what was deleted.
+_SKIPPED = ("__MACOSX", "@eaDir", "lost+found", "System Volume Information", "$RECYCLE.BIN")
+_DARKNET = re.compile(r"obj_(.*)_data")
+_WORDS = str.maketrans(dict.fromkeys("-_.+ ", " "))
+
+
+def split_of(name: str) -> str:
+    """The split that a folder or list of this name holds (Train, val2017, obj_train_data); "" for none."""
+    darknet = _DARKNET.fullmatch(name.lower())
+    bare = (darknet[1] if darknet else name.lower()).rstrip("0123456789")
+    return next((split for split, names in SPLITS.items() if bare in names), "")
+
+
+def id_below(
+    picture: Path, root: Path, split: str, others: Sequence[str] = (), above: Sequence[str] = ()
+) -> str:
+    """The name of a picture: its path below the folder of the pictures, with "/", NFC.
+
+    Args:
+        root: the folder of the data set. The first folders below it do not count where they only say what
+            they hold: one of pictures (images, obj_train_data) and one of the split or among `others`.
+        split: that the picture is of.
+        others: further names of folders that do not count, in small letters.
+        above: folders down to the root; what one of these says already, none below it says again.
+    """
+    inside = picture.is_relative_to(root)
+    parts = list(path_parts(picture.relative_to(root)) if inside else path_parts(picture)[-2:])
+
+    def tells_split(name: str) -> bool:
+        return name in others or (split != "" and split_of(name) == split)
+
+    left = [test for test in (_holds_pictures, tells_split) if not any(test(n.lower()) for n in above)]
+    while len(parts) > 1 and (test := next((test for test in left if test(parts[0].lower())), None)):
+        left.remove(test)
+        del parts[0]
+    return "/".join(parts)
+
+
+def _holds_pictures(name: str) -> bool:
+    return name in PICTURE_FOLDERS or _DARKNET.fullmatch(name) is not None
+
+
+def split_in(name: str) -> str:
+    """The split in a name of several words, like instances_train2017; "" for none."""
+    return next((split for word in name.translate(_WORDS).split() if (split := split_of(word))), "")
+
+
+@dataclass
+class Folder:
+    """A folder: its files, sorted, without hidden ones, and its folders."""
+
+    path: Path
+    files: list[Path] = field(default_factory=list)
+    folders: list[Folder] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def of_kind(self, *suffixes: str) -> list[Path]:
+        """Its own files with one of these suffixes, whatever their case."""
+        return [file for file in self.files if file.suffix.lower() in suffixes]
+
+    def below(self, *suffixes: str) -> list[Path]:
+        """As `of_kind`, in depth."""
+        found = self.of_kind(*suffixes)
+        for folder in self.folders:
+            found += folder.below(*suffixes)
+        return found
+
+    def named(self, *names: str) -> list[Folder]:
+        """Its own folders of these names, whatever their case, in the order of the names."""
+        return [folder for name in names for folder in self.folders if folder.name.lower() == name]
+
+    def walk(self) -> Iterator[Folder]:
+        """Itself and every folder below, from above."""
+        yield self
+        for folder in self.folders:
+            yield from folder.walk()
+
+
+def list_folder(path: Path, above: frozenset[str] = frozenset()) -> Folder:
+    """Lists a folder in depth; links are followed, but not in circles.
+
+    Raises:
+        DataError: it, or a folder below, cannot be listed.
+    """
+    folder = Folder(path)
+    here = above | {os.path.realpath(path)}
+    try:
+        entries = sorted(path.iterdir())
+    except OSError as error:
+        raise DataError([f"{path}: cannot be listed ({error.strerror}); check its permissions"]) from None
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name in _SKIPPED:
+            continue
+        if entry.is_dir():
+            if os.path.realpath(entry) not in here:
+                folder.folders.append(list_folder(entry, here))
+        elif entry.is_file():
+            folder.files.append(entry)
+    return folder

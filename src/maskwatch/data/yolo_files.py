@@ -1,0 +1,290 @@
+"""Where the pictures, labels and class names of a YOLO data set lie."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from maskwatch.data.faults import Fault
+from maskwatch.data.names import Names, in_order, in_words, same_text, without_suffix
+from maskwatch.data.raw import Entry
+from maskwatch.data.tree import PICTURE_FOLDERS, Folder, id_below, list_folder, split_of
+from maskwatch.data.voc_files import listed_names
+from maskwatch.data.yolo import class_names, names_beside, read_names, read_yaml
+from maskwatch.data.yolo_labels import Labels, is_label
+from maskwatch.errors import DataError
+from maskwatch.image_files import PICTURE_SUFFIXES
+
+_TEXT = ".txt"
+
+
+@dataclass
+class YoloUnit:
+    """The pictures of one split ("" for none), and the names of the classes by number."""
+
+    split: str
+    path: Path
+    entries: list[Entry]
+    names: Mapping[int, str]
+    faults: list[Fault] = field(default_factory=list)
+
+
+# ---- data.yaml -------------------------------------------------------------------------------------------
+
+
+def find_yaml(folder: Folder) -> Path | None:
+    """The data.yaml of a folder: the YAML file that names classes and where their pictures lie."""
+    files = [file for file in folder.of_kind(".yaml", ".yml") if _names_splits(file)]
+    named = [file for file in files if file.stem.lower() in ("data", "dataset")] or files
+    return named[0] if len(named) == 1 else None
+
+
+def names_in(folder: Folder) -> Mapping[int, str]:
+    """Names by number that a classes.txt, or a YAML file which names nothing else, says of a folder."""
+    names: Mapping[int, str] = names_beside(folder.path)
+    for file in folder.of_kind(".yaml", ".yml") if not names else ():
+        with contextlib.suppress(DataError):
+            names = names or class_names(read_yaml(file), file)
+    return names
+
+
+def _names_splits(file: Path) -> bool:
+    try:
+        return any(split_of(str(key)) for key in read_yaml(file))
+    except DataError:
+        # What cannot be read is told of where it is surely meant, not where it may be of another program.
+        return file.stem.lower() == "data"
+
+
+def units_of_yaml(file: Path) -> list[YoloUnit]:
+    """The splits that a data.yaml names.
+
+    Raises:
+        DataError: it cannot be read, or names pictures that are not there.
+    """
+    document = read_yaml(file)
+    names = class_names(document, file)
+    units, labels, listed = [], Labels(), False
+    for key in document:
+        if split_of(str(key)) and document[key]:
+            unit = YoloUnit(split_of(str(key)), file, [], names)
+            places = split_places(document, file, key)
+            root = Path(os.path.commonpath(places))
+            for place in places:
+                listed = listed or not place.is_dir()
+                _add_place(unit, place, root, labels)
+            units.append(unit)
+    return _finished(units, labels, listed=listed)
+
+
+def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list[Path]:
+    """Folders and list files that a data.yaml names for a split.
+
+    Raises:
+        DataError: one of them is not there.
+    """
+    value = document.get(key)
+    written = [str(item) for item in (value if isinstance(value, list) else [value]) if item]
+    here = yaml_path.parent
+    base = here / str(document.get("path") or "")
+    places, problems = [], []
+    for text in written:
+        found = next((place for place in _places(text, base, here) if place.exists()), None)
+        if found is None:
+            problems.append(f"{yaml_path}: {key}: {text!r} is not there; correct the path")
+        else:
+            places.append(found)
+    if problems:
+        raise DataError(problems)
+    return places
+
+
+def _places(text: str, base: Path, here: Path) -> Iterable[Path]:
+    """Where a path of a data.yaml may lead: exports are moved, and Roboflow writes ../train/images."""
+    text = text.replace("\\", "/")
+    yield from (base / text, here / text)
+    parts = [part for part in text.split("/") if part not in ("", ".", "..")]
+    yield from (here.joinpath(*parts[at:]) for at in range(max(1, len(parts) - 1)))
+
+
+def _add_place(unit: YoloUnit, place: Path, root: Path, labels: Labels) -> None:
+    """Adds the pictures of a folder, which are named from the root on, or those of a list."""
+    if place.is_dir():
+        pictures = list_folder(place).below(*PICTURE_SUFFIXES)
+        home = unit.path.parent
+        above = root.relative_to(home).parts if root.is_relative_to(home) else (root.name,)
+        unit.entries += [labels.entry(picture, root, unit.split, above) for picture in pictures]
+    else:
+        _add_list(unit, place, list_folder(place.parent), labels)
+
+
+# ---- Darknet ---------------------------------------------------------------------------------------------
+
+
+def find_darknet(folder: Folder) -> list[YoloUnit]:
+    """The splits of obj.data with its lists and names, as darknet and CVAT write it; [] for none."""
+    for file in folder.of_kind(".data"):
+        keys = _data_file(file)
+        lists = {key: found for key, text in keys.items() if (found := _list_file(folder, key, text))}
+        if lists:
+            files = _below(folder, ".names", _TEXT).find(keys.get("names", ""), loose=True)
+            names = read_names(files[0]) if files else names_beside(folder.path)
+            return _listed(folder, file, lists, names)
+    return []
+
+
+def find_lists(folder: Folder) -> list[YoloUnit]:
+    """The splits of lists of pictures (train.txt, val.txt) beside the names of the classes."""
+    lists = {file.stem: file for file in folder.of_kind(_TEXT) if split_of(file.stem)}
+    names = names_beside(folder.path)
+    pictures = folder.below(*PICTURE_SUFFIXES)
+    if not lists or not names or not pictures:
+        return []
+    return _listed(folder, folder.path, lists, names)
+
+
+def _data_file(file: Path) -> dict[str, str]:
+    pairs = (line.partition("=") for line in listed_names(file))
+    return {key.strip(): value.strip() for key, equals, value in pairs if equals}
+
+
+def _list_file(folder: Folder, key: str, text: str) -> Path | None:
+    """The list that a key of obj.data names: `train = data/train.txt`."""
+    if key.lower() in ("classes", "names", "backup", "results", "eval", "top"):
+        return None
+    found = _below(folder, _TEXT).find(text, loose=True)
+    return found[0] if len(found) == 1 else None
+
+
+def _below(folder: Folder, *suffixes: str) -> Names[Path]:
+    """Finds files below a folder by paths from it, or from wherever they were written."""
+    files = folder.below(*suffixes)
+    return Names((file, file.relative_to(folder.path).as_posix(), ()) for file in files)
+
+
+def _listed(
+    folder: Folder, path: Path, lists: Mapping[str, Path], names: Mapping[int, str]
+) -> list[YoloUnit]:
+    units, labels = [], Labels()
+    for key, file in lists.items():
+        unit = YoloUnit(split_of(key), path, [], names)
+        _add_list(unit, file, folder, labels)
+        units.append(unit)
+    return _finished(units, labels, listed=True)
+
+
+def _add_list(unit: YoloUnit, file: Path, folder: Folder, labels: Labels) -> None:
+    """Adds the pictures that a list names, by paths from its folder, or from wherever it was written."""
+    entries: list[Entry] = []
+    names = _below(folder, *PICTURE_SUFFIXES)
+    below = folder.below(*PICTURE_SUFFIXES)
+    shorter = Names((picture, id_below(picture, folder.path, ""), ()) for picture in below)
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
+        written = line.strip()
+        if not written:
+            continue
+        direct = file.parent / written
+        found = [direct] if direct.is_file() else names.find(written, loose=True)
+        found = found or shorter.find(written, loose=True)
+        if len(found) == 1:
+            entries.append(labels.entry(found[0], folder.path, unit.split))
+            continue
+        where = f"line {number}"
+        if found:
+            text, _, mend = in_words(written, (str(picture) for picture in found)).rpartition("; ")
+            unit.faults.append(Fault("picture-ambiguous", file, text, mend, where))
+        else:
+            text = f"no picture {written}"
+            unit.faults.append(Fault("picture-missing", file, text, "add it or remove the line", where))
+    unit.entries += _from_split_on(entries, unit.split)
+
+
+def _from_split_on(entries: list[Entry], split: str) -> list[Entry]:
+    """The entries, named from the folder of their split on (pics/train/a.jpg), if that tells them apart."""
+    shorter = []
+    for entry in entries:
+        *folders, name = entry.image_id.split("/")
+        places = [at for at, folder in enumerate(folders, start=1) if split and split_of(folder) == split]
+        shorter.append("/".join([*folders[places[0] if places else 0 :], name]))
+    if len({*shorter}) < len(shorter):
+        return entries
+    return [replace(entry, image_id=name) for entry, name in zip(entries, shorter, strict=True)]
+
+
+# ---- Folders ---------------------------------------------------------------------------------------------
+
+
+def find_folders(folder: Folder, names: Mapping[int, str]) -> tuple[list[YoloUnit], list[Folder]] | None:
+    """The pictures of a folder whose labels lie in labels/ or beside them, and the folders left to look at.
+
+    Args:
+        names: of the classes, from a folder above.
+
+    Returns:
+        None where there are no labels.
+    """
+    labelled = [f for f in folder.named("labels") if f.below(_TEXT) and not f.below(*PICTURE_SUFFIXES)]
+    images = [inner for inner in folder.named(*PICTURE_FOLDERS) if inner.below(*PICTURE_SUFFIXES)]
+    own = folder.of_kind(*PICTURE_SUFFIXES)
+    places = (folder, *(inner for outer in (*labelled, *images) for inner in outer.walk()))
+    names = next((found for place in places if (found := names_in(place))), names)
+    if labelled and images:
+        pictures, root = images[0].below(*PICTURE_SUFFIXES), images[0].path
+        used = [*labelled, images[0]]
+    elif labelled and own:
+        used = labelled
+        pictures, root = own, folder.path
+    elif _are_labels(folder, own):
+        used = [inner for inner in folder.folders if not split_of(inner.name) and not _has_labels(inner)]
+        pictures, root = [*own, *(p for inner in used for p in inner.below(*PICTURE_SUFFIXES))], folder.path
+    else:
+        return None
+    rest = [inner for inner in folder.folders if inner not in used]
+    return _by_split(folder.path, root, pictures, names), rest
+
+
+def _are_labels(folder: Folder, pictures: Sequence[Path]) -> bool:
+    texts = {without_suffix(same_text(file.name)) for file in folder.of_kind(_TEXT)}
+    return any(without_suffix(same_text(picture.name)) in texts for picture in pictures)
+
+
+def _has_labels(folder: Folder) -> bool:
+    return any(_are_labels(inner, inner.of_kind(*PICTURE_SUFFIXES)) for inner in folder.walk()) or any(
+        inner.name.lower() == "labels" for inner in folder.walk()
+    )
+
+
+def _by_split(path: Path, root: Path, pictures: Sequence[Path], names: Mapping[int, str]) -> list[YoloUnit]:
+    """One unit for each split among the folders just below the root (images/train), and one for the rest."""
+    labels = Labels()
+    units: dict[str, YoloUnit] = {}
+    for picture in pictures:
+        first = picture.relative_to(root).parts[0]
+        split = split_of(first) if picture.parent != root else ""
+        unit = units.setdefault(split, YoloUnit(split, path, [], names))
+        unit.entries.append(labels.entry(picture, root, split, () if root == path else (root.name,)))
+    return _finished([*units.values()], labels)
+
+
+def _finished(units: list[YoloUnit], labels: Labels, *, listed: bool = False) -> list[YoloUnit]:
+    """The units sorted, each picture once; label files that belong to no picture are among their faults.
+
+    Args:
+        listed: pictures were chosen by lists, which may leave some out on purpose.
+    """
+    used = {entry.annotation for unit in units for entry in unit.entries}
+    told: set[Path] = set()
+    for unit in units:
+        by_path = {entry.image: entry for entry in unit.entries}
+        unit.entries = sorted(by_path.values(), key=lambda entry: in_order(entry.image_id))
+        folders = sorted({entry.annotation.parent for entry in unit.entries if entry.annotation})
+        for label in (label for folder in folders for label in sorted(labels.listed(folder).values())):
+            if not listed and label not in used and label not in told and is_label(label):
+                told.add(label)
+                text, mend = "no picture belongs to this label file", "add the picture or remove the file"
+                unit.faults.append(Fault("picture-missing", label, text, mend))
+    return units

@@ -1,0 +1,81 @@
+"""The label files of YOLO pictures: where each lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from maskwatch.data.names import same_text, without_suffix
+from maskwatch.data.raw import Entry
+from maskwatch.data.tree import PICTURE_FOLDERS, id_below
+from maskwatch.data.yolo import NAME_FILES
+
+_TEXT = ".txt"
+
+
+class Labels:
+    """Finds the label files of pictures, each folder being listed once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, Path]] = {}
+
+    def entry(self, picture: Path, root: Path, split: str, above: Sequence[str] = ()) -> Entry:
+        """A picture and its labels.
+
+        Args:
+            root, split, above: see `id_below`.
+        """
+        return Entry(id_below(picture, root, split, (), above), picture, self.of(picture, root))
+
+    def of(self, picture: Path, root: Path) -> Path:
+        """The label file of a picture; where there is none, the place where it should be.
+
+        One beside the picture counts first. Otherwise it lies in the folder that has "labels" in the place
+        of "images", the last one first, or in labels/ beside the picture.
+        """
+        name = without_suffix(picture.name) + _TEXT
+        parts = picture.parts
+        places = [
+            Path(*parts[:at], "labels", *parts[at + 1 : -1])
+            for at in range(len(parts) - 2, -1, -1)
+            if parts[at].lower() in PICTURE_FOLDERS
+        ]
+        beside = [picture.parent, picture.parent / "labels"]
+        if picture.is_relative_to(root):
+            beside.append(root / "labels" / picture.parent.relative_to(root))
+        for place in (picture.parent, *places, *beside):
+            found = self.listed(place).get(same_text(name))
+            if found is not None:
+                return found
+        return (places[0] if places else picture.parent) / name
+
+    def listed(self, folder: Path) -> dict[str, Path]:
+        """Text files of a folder by name, NFC, the suffix in small letters."""
+        if folder not in self._folders:
+            files = (file for same in _same_folders(folder) for file in same.iterdir())
+            shown = (file for file in files if not file.name.startswith(".") and file.is_file())
+            texts = (file for file in shown if file.suffix.lower() == _TEXT)
+            named = {same_text(without_suffix(file.name)) + _TEXT: file for file in texts}
+            self._folders[folder] = named
+        return self._folders[folder]
+
+
+def _same_folders(folder: Path) -> list[Path]:
+    """The folders there are by this path, whichever form of Unicode its names have on the disk."""
+    if (folder.is_dir() and str(folder).isascii()) or folder == folder.parent:
+        return [folder]
+    name = same_text(folder.name)
+    return [
+        entry
+        for above in (_same_folders(folder.parent) if not str(folder).isascii() else [])
+        for entry in sorted(above.iterdir())
+        if same_text(entry.name) == name and entry.is_dir()
+    ]
+
+
+def is_label(file: Path) -> bool:
+    """Whether a text file looks like labels: empty, or begins with a number."""
+    if file.name in NAME_FILES:
+        return False
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        return lines.read(64).strip()[:1] in "0123456789"
