@@ -22,7 +22,7 @@ from maskwatch.live.frame import LiveFrame
 from maskwatch.live.mailbox import Mailbox
 from maskwatch.live.pace import Pace
 from maskwatch.live.rate import Rate
-from maskwatch.live.source_spec import parse_source, parse_sources, without_credentials
+from maskwatch.live.source_spec import parse_source, parse_sources
 from maskwatch.live.stamps import Stamps
 from maskwatch.videos import Video, video_writer
 
@@ -129,21 +129,6 @@ def test_names_that_cannot_be_used(name: str) -> None:
 def test_settings_that_cannot_be_used(settings: dict[str, object]) -> None:
     with pytest.raises(OptionError):
         open_capture("0", **settings)
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("rtsp://admin:pw@host:554/a", "rtsp://***@host:554/a"),
-        ("rtsp://admin:p@w:d@host/a@b", "rtsp://***@host/a@b"),
-        ("http://host/v?user=me&pwd=secret&channel=1", "http://host/v?user=***&pwd=***&channel=1"),
-        ("rtsp://host/user=admin&password=pw&channel=1", "rtsp://host/user=***&password=***&channel=1"),
-        ("cannot open HTTP://me:pw@host, try", "cannot open HTTP://***@host, try"),
-        ("http://host/?monkey=1", "http://host/?monkey=1"),
-    ],
-)
-def test_credentials_are_hidden(text: str, shown: str) -> None:
-    assert without_credentials(text) == shown
 
 
 @given(st.text("abcXYZ09:@!$~.-_", min_size=1, max_size=12))

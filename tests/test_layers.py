@@ -18,6 +18,7 @@ LAYERS = (
     "_version",
     "errors",
     "labels",
+    "addresses",
     "download",
     "images",
     "sources",

@@ -15,12 +15,12 @@ import socket
 import time
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
 from maskwatch._version import __version__
+from maskwatch.addresses import Address, without_credentials
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink, SinkState, TryLater
@@ -167,16 +167,17 @@ def check_url(url: str) -> None:
         OptionError: they cannot.
     """
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        address = Address.parse(url)
+        usable = address.scheme in ("http", "https")
         if usable:
-            requests.Request("POST", url).prepare()
-        _ = parts.port
+            requests.Request("POST", address.url).prepare()
     except (ValueError, requests.RequestException):
         usable = False
     if not usable:
-        raise OptionError(f"--webhook {url!r} is no address; write https://host/path")
-    if parts.username is not None or parts.password is not None:
+        raise OptionError(
+            f"--webhook {without_credentials(url)!r} is no address; write https://host/path"
+        ) from None
+    if address.user is not None:
         raise OptionError(
             f"--webhook {where(url)} has a user or a password in it, which every user of this machine could "
             "read; use MASKWATCH_WEBHOOK_SECRET instead"
@@ -185,8 +186,8 @@ def check_url(url: str) -> None:
 
 def where(url: str) -> str:
     """Scheme and host of an address, without what may be secret in it."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    address = Address.parse(url)
+    return f"{address.scheme}://{address.server}"
 
 
 def _reason(error: requests.RequestException) -> str:
