@@ -19,6 +19,7 @@ from maskwatch.live.capture_settings import CaptureSettings as CaptureSettings
 from maskwatch.live.frame import LiveFrame
 from maskwatch.live.health import CaptureStatus as CaptureStatus
 from maskwatch.live.health import Health, State
+from maskwatch.live.http_camera import HttpOpener
 from maskwatch.live.interrupt import interruptible
 from maskwatch.live.mailbox import Mailbox
 from maskwatch.live.pace import Pace
@@ -31,6 +32,8 @@ from maskwatch.live.stream import StreamReader
 from maskwatch.live.webcam import Webcam
 
 _CLOSE_S = 1.8  # a thread that has not ended by then is left to die on its own
+_SNAPSHOT_FPS = 1.0
+"""How often a camera that gives snapshots is asked where no limit is set."""
 _STEADY_S = 10.0  # a source that lasted this long begins with the short waits again
 _RETRIED = frozenset(["webcam", "rtsp", "http"])
 _LOCAL = frozenset(["webcam", "file"])  # opens at once or not at all
@@ -73,6 +76,7 @@ class Capture:
         self._stamps = Stamps(spec.kind in _FILES)
         self._thread: Thread | None = None
         self._opened: Reader | None = None
+        self._http: HttpOpener | None = None
         self._done = False
 
     def limit(self, fps: float | None) -> None:
@@ -182,13 +186,18 @@ class Capture:
     def _open(self) -> Reader:
         if self._spec.kind == "webcam":
             return Webcam(int(self._spec.address))
-        return StreamReader(
-            self._spec,
-            stall_s=self._settings.stall_s,
-            transport=self._settings.rtsp_transport,
-            stop=self._stop,
-            silent=lambda: self._health.change("waiting", f"nothing comes for {self._settings.stall_s:g} s"),
-        )
+        how: dict[str, Any] = {
+            "stall_s": self._settings.stall_s,
+            "transport": self._settings.rtsp_transport,
+            "stop": self._stop,
+            "silent": lambda: self._health.change(
+                "waiting", f"nothing comes for {self._settings.stall_s:g} s"
+            ),
+        }
+        if self._spec.kind != "http":
+            return StreamReader(self._spec, **how)
+        self._http = self._http or HttpOpener(self._spec, poll_s=1 / (self._rate.fps or _SNAPSHOT_FPS), **how)
+        return self._http.open()
 
     def _read(self, reader: Reader) -> None:
         paced = self.live and (reader.bursts or self._spec.kind in _FILES)
