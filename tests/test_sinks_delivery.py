@@ -317,14 +317,16 @@ def test_a_sink_that_is_slow_to_ask_holds_nobody_up() -> None:
 
 
 def test_the_screen_asks_without_what_the_watching_waits_for() -> None:
-    asked, answer, done = (threading.Event() for _ in range(3))
+    shown, asked, answer, done = (threading.Event() for _ in range(4))
 
     def sinks() -> list[SinkStatus]:
-        asked.set()
-        answer.wait(60)
+        if shown.is_set():  # it is drawn for the first time when it is made
+            asked.set()
+            answer.wait(60)
         return []
 
     screen = Screen(list, sinks, ("mask", "no_mask"), ("no_mask",))
+    shown.set()
     drawing = threading.Thread(target=screen.render)
     drawing.start()
     assert asked.wait(60)

@@ -32,7 +32,14 @@ TIMEOUT_S = (5.0, 10.0)
 
 _SECRET_PREFIX = "whsec_"
 _LEAST_SECRET_BYTES = 16
-_PASSING_STATUS = frozenset([408, 425, 429])
+
+REFUSED_STATUS = frozenset([400, 410, 413, 422])
+"""The receiver has read the event, or is gone for good: it will say the same the next time."""
+
+REFUSED_S = 24 * 3600.0
+"""So long an event is tried again that is refused otherwise, as by a receiver that is being changed (404)."""
+
+_DOWN_STATUS = frozenset([408, 425, 429])
 _READ_BYTES = 4096
 _SHOWN_CHARACTERS = 120
 
@@ -43,6 +50,7 @@ class WebhookSink(Sink):
     Args:
         url: http(s); certificates are verified.
         outbox: file of the events that the receiver has not got yet.
+        refused_s: see `REFUSED_S`.
         secret: text that the receiver knows too; None sends without a signature.
 
     Raises:
@@ -61,10 +69,14 @@ class WebhookSink(Sink):
         *,
         max_outbox_bytes: int = MAX_OUTBOX_BYTES,
         first_retry_s: float = FIRST_RETRY_S,
+        refused_s: float = REFUSED_S,
     ) -> None:
         check_url(url)
         self._url, self._where = url, where(url)
         self._key = None if secret is None else key_of(secret)
+        self._refused_s = refused_s
+        self._refused: tuple[int, float] | None = None
+        """Which event the receiver refuses at the moment, and since when."""
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"maskwatch/{__version__}"
         self._courier = Courier(
@@ -99,7 +111,7 @@ class WebhookSink(Sink):
         except requests.RequestException as error:
             raise TryLater(f"{self._where}: {_reason(error)}") from None
         with answer:
-            self._judge(answer)
+            self._judge(letter, answer)
 
     def _headers(self, letter: Letter, body: bytes) -> dict[str, str]:
         stamp = str(int(time.time()))
@@ -113,21 +125,36 @@ class WebhookSink(Sink):
             headers["webhook-signature"] = sign(self._key, letter.id, stamp, body)
         return headers
 
-    def _judge(self, answer: requests.Response) -> None:
+    def _judge(self, letter: Letter, answer: requests.Response) -> None:
         text = b""
         # The status is the answer; the rest is read for its words, and so that the connection can go on.
         with contextlib.suppress(OSError, urllib3.exceptions.HTTPError):
             text = answer.raw.read(_READ_BYTES)
         status = answer.status_code
         if 200 <= status < 300:
+            self._refused = None
             return
         words = " ".join(text.decode("utf-8", "replace").split())[:_SHOWN_CHARACTERS]
         said = f"{self._where}: the receiver says {status} {answer.reason}" + (f" ({words})" if words else "")
-        if 300 <= status < 400:
-            raise Refused(f"{said}; give the address that it redirects to")
-        if status in _PASSING_STATUS or status >= 500:
-            raise TryLater(f"{said}; mend the receiver", _retry_after(answer))
-        raise Refused(f"{said}; mend address, secret or receiver, then: maskwatch events parked --retry")
+        if status in REFUSED_STATUS or self._is_tired_of(letter, status):
+            self._refused = None
+            raise Refused(f"{said}; mend address, secret or receiver, then: maskwatch events parked --retry")
+        step = "mend the receiver"
+        if status < 500 and status not in _DOWN_STATUS:
+            redirected = 300 <= status < 400
+            step = "give the address that it redirects to" if redirected else "mend address, secret or receiver"
+        raise TryLater(f"{said}; {step}", _retry_after(answer))
+
+    def _is_tired_of(self, letter: Letter, status: int) -> bool:
+        """Whether an event has been refused for too long, so that the next one shall have its turn.
+
+        Only where it is refused: while a receiver is down, none is better off than the other.
+        """
+        if status in _DOWN_STATUS or status >= 500:
+            return False
+        if self._refused is None or self._refused[0] != letter.seq:
+            self._refused = (letter.seq, time.monotonic())
+        return time.monotonic() - self._refused[1] >= self._refused_s
 
 
 def sign(key: bytes, id: str, stamp: str, body: bytes) -> str:
