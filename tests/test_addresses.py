@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskwatch.addresses import Address, is_address, without_credentials
+from maskwatch.addresses import Address, is_address, shown_argument, without_credentials
 
 SERVERS = ["10.0.0.5", "192.168.1.20:554", "[fe80::1]:8554", "localhost:8554"]
 
 
 @pytest.mark.parametrize(
     "password",
-    ["Ge#heim", "Ge?heim", "Ge/heim", "Ge[heim", "[Ge]heim", "Ge@heim", "Ge:heim", "100%", "Ge heim", "p@ss/w?rd#1",
-     "12/34", "12?34", "12#34", "/start", "?", "#", "@", "ends@", "a@b/c", "é~!$&'()*+,;=", "\\back", "a//b", "x://y"],
+    ["Ge#heim", "Ge?heim", "Ge/heim", "Ge[heim", "[Ge]heim", "Ge@heim", "Ge:heim", "100%", "Ge heim",
+     "p@ss/w?rd#1", "12/34", "12?34", "12#34", "/start", "?", "#", "@", "ends@", "a@b/c",
+     "é~!$&'()*+,;=", "\\back", "a//b", "x://y"],
 )  # fmt: skip
 @pytest.mark.parametrize("server", SERVERS)
 def test_any_password_as_it_is(password: str, server: str) -> None:
@@ -82,11 +83,11 @@ def test_parts() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["rtsp://", "rtsp:///x", "rtsp://u:secret@", "http://h:99999/", "http://h:0", "http://h:port/", "C://x", "a.mp4",
-     "http://[::1/", "http://a b/"],
+    ["rtsp://", "rtsp:///x", "rtsp://u:secret@", "http://h:99999/", "http://h:0", "http://h:port/", "C://x",
+     "a.mp4", "http://[::1/", "http://a b/"],
 )  # fmt: skip
 def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(ValueError, match="no scheme|no host") as caught:
+    with pytest.raises(ValueError, match=r"no scheme|no host") as caught:
         Address.parse(text)
     assert "secret" not in str(caught.value)
 
@@ -120,3 +121,20 @@ def test_a_file_of_that_name_is_no_address(tmp_path: Path, monkeypatch: pytest.M
 )  # fmt: skip
 def test_credentials_are_hidden(text: str, shown: str) -> None:
     assert without_credentials(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("door=rtsp://admin:Ge#heim@host/x", "door=rtsp://***@host/x"),
+        ("x://admin:Ge/heim@host/x", "x://***@host/x"),
+        ("rtsp:/admin:Ge#heim@host/x", "rtsp:/***@host/x"),
+        ("http:admin:Ge#heim@host/x", "http:***@host/x"),
+        ("admin:Ge#heim@192.168.1.5/x", "***@192.168.1.5/x"),
+        ("cam:1/a.mp4", "cam:1/a.mp4"),
+        ("a@b.mp4", "a@b.mp4"),
+        ("http:a.png", "http:a.png"),
+    ],
+)
+def test_what_names_nothing_is_shown_without_a_password(text: str, shown: str) -> None:
+    assert shown_argument(text) == shown

@@ -90,8 +90,8 @@ def test_files_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ]
 
 
-NAMES_WITH_COLONS = ["08:15:04.mp4", "door 08:15:04.mp4", "cam:1/a.mp4", "file:a.mp4", "rtsp:a.mp4", "C:\\a.mp4",
-                     "a=b:c.mp4", "concat:a|b.mp4"]  # fmt: skip
+NAMES_WITH_COLONS = ["08:15:04.mp4", "door 08:15:04.mp4", "cam:1/a.mp4", "file:a.mp4", "rtsp:a.mp4",
+                     "C:\\a.mp4", "a=b:c.mp4", "concat:a|b.mp4"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES_WITH_COLONS)
@@ -123,7 +123,11 @@ def test_names_become_unique() -> None:
         (["x\0y"], SourceError, "no such file"),
         (["08:15:04.mp4"], SourceError, "'08:15:04.mp4': no such file"),
         (["cam:1/a.mp4"], SourceError, "'cam:1/a.mp4': no such file"),
-        (["rtsp:/u:secret@host/a"], SourceError, "rtsp:…: no such file, and an address begins with rtsp://"),
+        (
+            ["rtsp:/u:secret@host/a"],
+            SourceError,
+            "rtsp:/\\*\\*\\*@host/a': no such file, and an address begins",
+        ),
         (["rtsp://u:secret/a"], SourceError, "rtsp://u:\\*\\*\\*/a: this is no URL of a server"),
         (["a=0", "a=1"], OptionError, "'a' names two sources"),
         (["-", "-"], OptionError, "can be read once"),

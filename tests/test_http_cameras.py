@@ -146,7 +146,7 @@ def test_a_thumbnail_is_no_picture_of_its_own(watch: Callable[..., Any]) -> None
 
 
 def test_pictures_without_their_end(watch: Callable[..., Any]) -> None:
-    """Some cameras leave the end marker out; what one of them cuts short is not taken for whole in the end."""
+    """Some cameras leave the end marker out; their pictures count all the same."""
 
     def answer(handler: http.server.BaseHTTPRequestHandler, ended: threading.Event) -> None:
         handler.send_response(200)
@@ -210,7 +210,9 @@ def snapshots(counter: Iterator[int], **headers: str) -> Answer:
     return answer
 
 
-def send(handler: http.server.BaseHTTPRequestHandler, data: bytes, length: bool = True, **headers: str) -> None:
+def send(
+    handler: http.server.BaseHTTPRequestHandler, data: bytes, length: bool = True, **headers: str
+) -> None:
     handler.send_response(200)
     for name, value in headers.items():
         handler.send_header(name.replace("_", "-"), value)
@@ -238,7 +240,9 @@ def test_snapshots_come_once_a_second_by_default(watch: Callable[..., Any]) -> N
     assert np.diff(times) == pytest.approx([1, 1], abs=0.3)
 
 
-@pytest.mark.parametrize("kind", ["no length", "one part", "png", "webp", "bmp", "no end", "chunks", "octets"])
+@pytest.mark.parametrize(
+    "kind", ["no length", "one part", "png", "webp", "bmp", "no end", "chunks", "octets"]
+)
 def test_what_makes_a_snapshot_is_inside(watch: Callable[..., Any], kind: str) -> None:
     counter = itertools.count()
 
@@ -319,14 +323,23 @@ def test_a_camera_of_snapshots_that_is_lost_comes_back(watch: Callable[..., Any]
     assert capture.status().reconnects == 1
 
 
-PASSWORDS = ["Ge#heim", "Ge?heim", "Ge/heim", "Ge[heim]", "Ge@heim", "Ge:heim", "100%", "Ge heim", "p@ss/w?rd#1", "é&=+"]
+PASSWORDS = [
+    "Ge#heim",
+    "Ge?heim",
+    "Ge/heim",
+    "Ge[heim]",
+    "Ge@heim",
+    "Ge:heim",
+    "100%",
+    "Ge heim",
+    "p@ss/w?rd#1",
+    "é&=+",
+]
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
 @pytest.mark.parametrize("encoded", [False, True])
-def test_basic_sign_in_with_any_password(
-    watch: Callable[..., Any], password: str, encoded: bool
-) -> None:
+def test_basic_sign_in_with_any_password(watch: Callable[..., Any], password: str, encoded: bool) -> None:
     wanted = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
 
     def answer(handler: http.server.BaseHTTPRequestHandler, _: threading.Event) -> None:

@@ -176,7 +176,15 @@ def test_old_lines_are_deleted(tmp_path: Path) -> None:
     assert ids(path) == [100]
 
 
-DAMAGE = [b"{]\n", b"\0" * 40 + b"\n", b"\n", b'{"time": "soon"}\n', b'{"time": "2026-03-02T08:00:00"}\n', b"[1]\n", b"\xff\n"]
+DAMAGE = [
+    b"{]\n",
+    b"\0" * 40 + b"\n",
+    b"\n",
+    b'{"time": "soon"}\n',
+    b'{"time": "2026-03-02T08:00:00"}\n',
+    b"[1]\n",
+    b"\xff\n",
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

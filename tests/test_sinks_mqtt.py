@@ -258,6 +258,7 @@ def test_names_in_topics() -> None:
         ("mqtt://host", Broker("host", 1883, False, None, "maskwatch")),
         ("mqtt://anna@host:99/a/b/", Broker("host", 99, False, "anna", "a/b")),
         ("mqtts://a%40b@host", Broker("host", 8883, True, "a@b", "maskwatch")),
+        ("mqtt://an#na@host/x", Broker("host", 1883, False, "an#na", "x")),
         ("mqtt://[::1]:7/x", Broker("::1", 7, False, None, "x")),
     ],
 )
@@ -287,6 +288,16 @@ def test_password_stays_out_of_sight() -> None:
     with pytest.raises(OptionError, match="MASKWATCH_MQTT_PASSWORD") as caught:
         Broker.parse("mqtt://anna:geheim@host")
     assert "geheim" not in str(caught.value)
+    for url in (
+        "mqtt://anna:#geheim@host",
+        "mqtt://anna:/geheim@host/x",
+        "mqtt://anna:geheim/x",
+        "mqtt://anna:p@geheim/x@broker.local",
+        "ftp://a:?geheim@h",
+    ):
+        with pytest.raises(OptionError) as caught:
+            Broker.parse(url)
+        assert "geheim" not in str(caught.value)
     with pytest.raises(OptionError, match="has a password but no user"):
         Broker.parse("mqtt://host", "geheim")
     assert "geheim" not in repr(Broker.parse("mqtt://anna@host", "geheim"))

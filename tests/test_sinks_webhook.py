@@ -103,9 +103,7 @@ def test_what_waits_survives_the_program(outbox: Path, sinks: list[WebhookSink])
     assert receiver.tracks()[:4] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    "trouble", [500, 503, 408, 425, 429, HANG_UP, 302, 308, 401, 403, 404, 409]
-)
+@pytest.mark.parametrize("trouble", [500, 503, 408, 425, 429, HANG_UP, 302, 308, 401, 403, 404, 409])
 def test_trouble_that_passes(outbox: Path, sinks: list[WebhookSink], trouble: int) -> None:
     """Every event is tried until it is taken, and none overtakes it."""
     with Receiver(lambda number: trouble if number % 3 else 200) as receiver:
@@ -347,6 +345,12 @@ def test_parked_events_are_bounded_and_can_be_dropped(outbox: Path, monkeypatch:
         ("https://host:99999/", "is no address"),
         ("https://[::1/", "is no address"),
         ("http://anna:geheim@host/", "http://host has a user or a password in it"),
+        ("http://anna:#geheim@host/", "http://host has a user or a password in it"),
+        ("http://anna:/geheim@host/", "http://host has a user or a password in it"),
+        ("http://anna:?[geheim@host/", "http://host has a user or a password in it"),
+        ("https://anna:p@geheim/x@host.local/", "https://host.local has a user or a password in it"),
+        ("https://anna:geheim/x", "'https://anna:***/x' is no address"),
+        ("ftp://anna:#geheim@host/", "'ftp://***@host/' is no address"),
     ],
 )
 def test_addresses_that_cannot_be_used(url: str, message: str, outbox: Path) -> None:

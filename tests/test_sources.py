@@ -396,7 +396,9 @@ def test_a_redirect_to_another_server_gets_no_password(guarded: str) -> None:
         find_sources([f"http://admin:geheim@{guarded}/moved.png"])[0].load_picture()
 
 
-@pytest.mark.parametrize("name", ["08:15:04.jpg", "cam:1/a.png", "file:a.png", "http:a.png", "C:\\a.png", "x:y/"])
+@pytest.mark.parametrize(
+    "name", ["08:15:04.jpg", "cam:1/a.png", "file:a.png", "http:a.png", "C:\\a.png", "x:y/"]
+)
 def test_an_existing_path_is_that_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     picture(Path(f"{name}b.png") if name.endswith("/") else Path(name), "PNG")

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import av
 import numpy as np
@@ -256,6 +257,36 @@ def test_user_and_password_reach_the_server(started: Callable[..., Capture]) -> 
         capture = started(camera.url.replace("//", "//admin:p%40ss%2Fword@"))
         assert take(capture).image_rgb.shape == (240, 320, 3)
         capture.close()
+
+
+@pytest.mark.parametrize("password", ["Ge#heim", "Ge/he?im", "[p@ss: 100%]", "p%40ss"])
+def test_a_password_reaches_an_rtsp_camera(started: Callable[..., Capture], password: str) -> None:
+    """As far as the sign-in: the server asks for it and then has nothing to show."""
+    wanted = base64.b64encode(f"admin:{unquote(password)}".encode()).decode()
+    said: list[str] = []
+
+    def answer(client: socket.socket) -> None:
+        with client, client.makefile("rwb") as file:
+            request: dict[str, str] = {}
+            for raw in file:
+                text = raw.decode().strip()
+                if text:
+                    request |= dict([text.partition(" ")[::2]])
+                    continue
+                method, given = next(iter(request)), request.get("Authorization:", "")
+                said.append(given)
+                status = "200 OK" if method == "OPTIONS" else "404 Not Found" if given else "401 Unauthorized"
+                head = f"RTSP/1.0 {status}\r\nCSeq: {request['CSeq:']}\r\n"
+                file.write(f'{head}WWW-Authenticate: Basic realm="camera"\r\n\r\n'.encode())
+                file.flush()
+                request = {}
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        capture = started(f"rtsp://admin:{password}@127.0.0.1:{server.getsockname()[1]}/live", max_retries=0)
+        answer(server.accept()[0])
+        reasons = await_states(capture, "failed")
+    assert f"Basic {wanted}" in said
+    assert password not in f"{reasons} {capture.name} {capture.status()}"
 
 
 def test_nobody_is_there(started: Callable[..., Capture]) -> None:

@@ -1,4 +1,4 @@
-"""Addresses (`scheme://…`): told from names of files, read with any password in them, and shown without it."""
+"""Addresses (`scheme://…`): told from names of files, read with any password, and shown without it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 _SCHEME = re.compile(r"(?<![\w+.:@/-])[A-Za-z][A-Za-z0-9+.-]+://")  # of two letters or more: C:// is a disk
+# Also as somebody may have mistyped it: nothing is shown for want of a slash.
+_ANY_SCHEME = re.compile(r"(?<![\w+.:@/-])(?:[A-Za-z][A-Za-z0-9+.-]*://|(?:rtsps?|https?|mqtts?):/?(?!/))")
 _HOST = r"\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\]|\w(?:[\w.-]*\w)?\.?"
 _SERVER = re.compile(rf"({_HOST})(?::(\d{{0,5}}))?(?=[/?#]|$)")
 _IPV6 = re.compile(r"^\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\](?::\d*)?")
@@ -123,12 +125,18 @@ def without_credentials(text: str) -> str:
 
     Where a password may end in more than one place, rather too much is hidden than too little.
     """
-    starts = [match.end() for match in _SCHEME.finditer(text)]
+    starts = [match.end() for match in _ANY_SCHEME.finditer(text)]
     ends = [*starts[1:], len(text)]
     head = text[: starts[0]] if starts else text
     return _hide_fields(head) + "".join(
         _hide_fields(_hide_userinfo(text[begin:end])) for begin, end in zip(starts, ends, strict=False)
     )
+
+
+def shown_argument(text: str) -> str:
+    """Something that names nothing, for an error message: it may be an address without its beginning."""
+    shown = without_credentials(text)
+    return shown if shown != text or not re.search(":.*@", text) else f"{_HIDDEN}{text[text.rindex('@') :]}"
 
 
 def _hide_fields(text: str) -> str:

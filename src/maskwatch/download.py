@@ -47,7 +47,10 @@ def download(url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT
 
 
 def open_url(
-    url: str, *, timeout_s: float, headers: Mapping[str, str] = {}  # noqa: B006, it is only read
+    url: str,
+    *,
+    timeout_s: float,
+    headers: Mapping[str, str] = {},
 ) -> http.client.HTTPResponse:
     """Asks for an http(s) URL; user and password go to its own server only, once that asks for them.
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Literal
 from urllib.parse import unquote
 
-from maskwatch.addresses import Address, is_address, without_credentials
+from maskwatch.addresses import Address, is_address, shown_argument, without_credentials
 from maskwatch.download import MAX_BYTES, download
 from maskwatch.errors import SourceError
 from maskwatch.images import UInt8Array, is_picture, read_image
@@ -112,7 +112,7 @@ def find_sources(specs: Sequence[str], *, leave_out: Path | None = None) -> list
         for source in _find(spec, leave_out, prefix_folder=len(specs) > 1):
             found.setdefault(os.path.realpath(source.path) if source.path else source.url, source)
     if not found:
-        named = ", ".join(map(without_credentials, specs))
+        named = ", ".join(map(shown_argument, specs))
         raise SourceError(f"nothing to do: no picture or video in {named}; name one")
     return list(found.values())
 
@@ -149,7 +149,7 @@ def _find(spec: str, leave_out: Path | None, *, prefix_folder: bool) -> list[Sou
         return [_file(path, PurePath(path.name))]
     if glob.has_magic(spec):
         return _in_glob(spec, leave_out)
-    raise SourceError(f"{shown_name(spec)!r}: no such file or folder; check the path")
+    raise SourceError(f"{shown_argument(shown_name(spec))!r}: no such file or folder; check the path")
 
 
 def _in_folder(folder: Path, prefix: PurePath) -> list[Source]:
@@ -171,7 +171,8 @@ def _in_glob(pattern: str, leave_out: Path | None) -> list[Source]:
     matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207, takes any
     files = [path for path in matches if not path.is_dir()]
     if not files:
-        raise SourceError(f"{pattern!r}: the pattern matches no file; check it, and quote ** for the shell")
+        shown = shown_argument(pattern)
+        raise SourceError(f"{shown!r}: the pattern matches no file; check it, and quote ** for the shell")
     fixed = Path(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
     root = fixed if fixed.is_dir() else fixed.parent
     sources = [_file(path, PurePath(os.path.relpath(path, root))) for path in files]

@@ -22,7 +22,7 @@ import httpx2
 from PIL import Image
 
 from maskwatch._version import __version__
-from maskwatch.addresses import Address, without_credentials
+from maskwatch.addresses import Address, shown_argument, without_credentials
 from maskwatch.client.answers import Answer, Model
 from maskwatch.errors import ImageError, OptionError, ServiceError
 from maskwatch.images import ImageInput, as_rgb
@@ -68,7 +68,7 @@ def settings(url: str, token: str | None, timeout_s: float, tls: ssl.SSLContext 
         base = httpx2.URL()
     if base.scheme not in ("http", "https") or not base.host:
         raise OptionError(
-            f"url is {without_credentials(url)!r}; pass the service's address, such as {DEFAULT_URL!r}"
+            f"url is {shown_argument(url)!r}; pass the service's address, such as {DEFAULT_URL!r}"
         )
     headers = {"User-Agent": f"maskwatch-client/{__version__}", "Accept": "application/json"}
     if token is not None:
@@ -144,8 +144,9 @@ def read_answer(call: Call[T], response: httpx2.Response) -> T:
     try:
         return call.read(response.json())
     except (ValueError, KeyError, TypeError) as error:
+        where = without_credentials(str(response.url))
         raise ServiceError(
-            f"{without_credentials(str(response.url))} gave no answer of a Maskwatch service ({type(error).__name__}: {error}); "
+            f"{where} gave no answer of a Maskwatch service ({type(error).__name__}: {error}); "
             "check the address",
             status=response.status_code,
         ) from error
@@ -174,9 +175,7 @@ def unreachable(base_url: httpx2.URL, error: Exception) -> ServiceError:
     if isinstance(error, (httpx2.TimeoutException, TimeoutError)):
         return ServiceError(f"{where} did not answer in time ({why}); ask again, or raise timeout_s")
     if "CERTIFICATE_VERIFY_FAILED" in why:
-        return ServiceError(
-            f"{where} has a certificate that is not trusted ({why}); pass its issuer as tls"
-        )
+        return ServiceError(f"{where} has a certificate that is not trusted ({why}); pass its issuer as tls")
     return ServiceError(f"{where} cannot be reached ({why}); start it with: maskwatch serve")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 
-from maskwatch.addresses import Address, without_credentials
+from maskwatch.addresses import Address, shown_argument, without_credentials
 from maskwatch.data.resume import PAUSES_S, Progress, fetch_file
 from maskwatch.data.unpack import Limits, unpack
 from maskwatch.data.voc_files import PICTURE_SUFFIXES
@@ -108,7 +108,7 @@ def _find(source: str) -> Published:
         return Published(source)
     if source not in KNOWN:
         raise OptionError(
-            f"{without_credentials(source)!r} is neither a known data set nor an http(s) address; "
+            f"{shown_argument(source)!r} is neither a known data set nor an http(s) address; "
             f"known: {', '.join(KNOWN)}; of a file that you have, unpack it and run maskwatch data check"
         )
     return KNOWN[source]

@@ -40,7 +40,7 @@ def draw_people(
 
 
 def draw_notice(image_rgb: UInt8Array, lines: Sequence[str]) -> UInt8Array:
-    """A dark copy of a picture (H, W, 3) RGB with lines of text across its middle; letters beyond ASCII as ?."""
+    """A dark copy of a picture (H, W, 3) RGB with lines of text across it, beyond ASCII as `?`."""
     canvas = image_rgb // 4
     height, width = canvas.shape[:2]
     font, gap = cv2.FONT_HERSHEY_SIMPLEX, 1.6

@@ -1,4 +1,4 @@
-"""Cameras that give JPEG pictures over HTTP: one after the other (MJPEG), or one for each request (snapshots).
+"""Cameras that give pictures over HTTP: one after the other (MJPEG), or one for each request (snapshots).
 
 What comes is looked at, not what the server says of it. FFmpeg's MJPEG reader wants each part of an answer to
 be declared `image/jpeg`, which many cameras do not do; so FFmpeg only fetches here (its sign-in, redirects,
@@ -35,7 +35,8 @@ _MAX_PICTURE_BYTES = 64 << 20
 _OPTIONS = {**HTTP_OPTIONS, "raw_packet_size": str(_PIECE_BYTES), "headers": "Cache-Control: no-cache\r\n"}
 _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]*")
 _PICTURES = re.compile(
-    rb"\x89PNG\r|GIF8[79]a|BM.{4}\0\0\0\0|RIFF.{4}WEBP|II\*\0|MM\0\*|.{4}ftyp(?:avi[fs]|hei[cx]|mif1)", re.DOTALL
+    rb"\x89PNG\r|GIF8[79]a|BM.{4}\0\0\0\0|RIFF.{4}WEBP|II\*\0|MM\0\*|.{4}ftyp(?:avi[fs]|hei[cx]|mif1)",
+    re.DOTALL,
 )
 _LONGEST_WAIT_S = 30.0
 
@@ -143,7 +144,7 @@ class _Body:
 
 
 class _HttpCamera:
-    """Pictures over HTTP; see `picture.Reader`. An answer of one picture is a snapshot, which is asked for again."""
+    """See `picture.Reader`. An answer of one picture is a snapshot, and the next one is asked for."""
 
     finite = False
     bursts = False

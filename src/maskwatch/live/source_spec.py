@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 from urllib.parse import unquote
 
-from maskwatch.addresses import Address, exists, is_address, without_credentials
+from maskwatch.addresses import Address, exists, is_address, shown_argument, without_credentials
 from maskwatch.errors import OptionError, SourceError
 from maskwatch.sources import VIDEO_SUFFIXES, shown_name
 
@@ -122,12 +122,9 @@ def _parse_path(text: str) -> SourceSpec:
         mode = os.stat(text).st_mode  # noqa: PTH116, Path takes nothing to be this folder
     except (OSError, ValueError):
         like = _LIKE_A_URL.match(text)
-        if like:
-            raise SourceError(
-                f"{like[1]}:…: no such file, and an address begins with {like[1]}://; check it"
-            ) from None
+        what = f"an address begins with {like[1]}://" if like else "no webcam's number or stream's address"
         raise SourceError(
-            f"{shown_name(text)!r}: no such file, and no webcam's number or stream's address; check it"
+            f"{shown_argument(shown_name(text))!r}: no such file, and {what}; check it"
         ) from None
     if stat.S_ISDIR(mode):
         raise SourceError(f"{shown_name(text)}: this is a folder; name a video in it")

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from paho.mqtt.client import Client, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from maskwatch.addresses import Address, without_credentials
+from maskwatch.addresses import Address, shown_argument, without_credentials
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink, SinkState, TryLater
@@ -61,7 +61,7 @@ class Broker:
         scheme, host = address.scheme, address.host
         if address.password is not None:
             raise OptionError(
-                f"--mqtt {scheme}://{host} has a password in it, which every user of this machine "
+                f"--mqtt {without_credentials(url)} has a password in it, which every user of this machine "
                 "could read; put it into MASKWATCH_MQTT_PASSWORD"
             )
         prefix = unquote(address.rest).strip("/") or DEFAULT_PREFIX
@@ -69,7 +69,9 @@ class Broker:
         if scheme not in _PORTS or wrong:
             raise _no_broker(url)
         if password is not None and address.user is None:
-            raise OptionError(f"--mqtt {address.bare} has a password but no user; write {scheme}://user@{host}")
+            raise OptionError(
+                f"--mqtt {address.bare} has a password but no user; write {scheme}://user@{host}"
+            )
         return cls(host, address.port or _PORTS[scheme], scheme == "mqtts", address.user, prefix, password)
 
     def __str__(self) -> str:
@@ -78,8 +80,7 @@ class Broker:
 
 def _no_broker(url: str) -> OptionError:
     return OptionError(
-        f"--mqtt {without_credentials(url)!r} is no broker; "
-        "write mqtt://user@host:1883/maskwatch, or mqtts://"
+        f"--mqtt {shown_argument(url)!r} is no broker; write mqtt://user@host:1883/maskwatch, or mqtts://"
     )
 
 

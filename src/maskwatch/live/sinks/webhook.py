@@ -20,7 +20,7 @@ import requests
 import urllib3
 
 from maskwatch._version import __version__
-from maskwatch.addresses import Address, without_credentials
+from maskwatch.addresses import Address, shown_argument, without_credentials
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink, SinkState, TryLater
@@ -142,7 +142,9 @@ class WebhookSink(Sink):
         step = "mend the receiver"
         if status < 500 and status not in _DOWN_STATUS:
             redirected = 300 <= status < 400
-            step = "give the address that it redirects to" if redirected else "mend address, secret or receiver"
+            step = (
+                "give the address that it redirects to" if redirected else "mend address, secret or receiver"
+            )
         raise TryLater(f"{said}; {step}", _retry_after(answer))
 
     def _is_tired_of(self, letter: Letter, status: int) -> bool:
@@ -201,13 +203,11 @@ def check_url(url: str) -> None:
     except (ValueError, requests.RequestException):
         usable = False
     if not usable:
-        raise OptionError(
-            f"--webhook {without_credentials(url)!r} is no address; write https://host/path"
-        ) from None
+        raise OptionError(f"--webhook {shown_argument(url)!r} is no address; write https://host/path")
     if address.user is not None:
         raise OptionError(
-            f"--webhook {where(url)} has a user or a password in it, which every user of this machine could "
-            "read; use MASKWATCH_WEBHOOK_SECRET instead"
+            f"--webhook {where(without_credentials(url))} has a user or a password in it, which every user "
+            "of this machine could read; use MASKWATCH_WEBHOOK_SECRET instead"
         )
 
 
