@@ -428,6 +428,16 @@ def test_jpegs_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) ->
     assert capture.name == "stdin"
 
 
+def test_an_answer_of_a_camera_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) -> None:
+    """As `curl` passes it on, with parts that say the wrong thing; each picture at once, not with the next."""
+    capture = started("-")
+    for number in range(6):
+        piped.write(b"\n--edge\nContent-Type: image/jpg\n\n" + jpeg(number))
+        assert read_number(take(capture).image_rgb)[0] == number
+    piped.close()
+    await_states(capture, "live", "ended")
+
+
 def test_mpeg_ts_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) -> None:
     file = io.BytesIO()
     with av.open(file, "w", format="mpegts") as container:

@@ -9,25 +9,21 @@ gives false, whatever happened.
 from __future__ import annotations
 
 import errno
-import math
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import av
-import numpy as np
 from av.codec.context import Flags as CodecFlags
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from maskwatch._version import __version__
-from maskwatch.images import UInt8Array
 from maskwatch.live.capture_settings import Transport
-from maskwatch.live.picture import LostError, Picture
-from maskwatch.live.pipe import Pipe, stdin_descriptor
+from maskwatch.live.picture import LostError, Picture, picture_of
+from maskwatch.live.pipe import Pipe
 from maskwatch.live.source_spec import SourceSpec
 
 HTTP_OPTIONS = {"user_agent": f"maskwatch/{__version__}"}
@@ -48,29 +44,19 @@ class StreamReader:
     Args:
         stall_s: longest silence in seconds, of opening and between frames.
         transport: of RTSP.
-        stop: ends a pipe; for all else see `interrupt`.
-        silent: called when a pipe has been silent for `stall_s`.
+        pipe: what comes through standard input, where that is the source.
 
     Raises:
         LostError: it cannot be opened.
-        SourceError: standard input is a terminal.
     """
 
     def __init__(
-        self,
-        spec: SourceSpec,
-        *,
-        stall_s: float,
-        transport: Transport,
-        stop: Event,
-        silent: Callable[[], None],
+        self, spec: SourceSpec, *, stall_s: float, transport: Transport, pipe: Pipe | None = None
     ) -> None:
         self._spec = spec
         self._stall_s = stall_s
-        target: Any = spec.address
-        if spec.kind == "pipe":
-            target = Pipe(stdin_descriptor(), stop, stall_s, silent)
-        elif spec.kind == "file":
+        target: Any = spec.address if pipe is None else pipe
+        if spec.kind == "file":
             # Whole, since FFmpeg would take the beginning of 08:15:04.mp4 for a protocol.
             target = str(Path(target).absolute())
         self._container = self._open(target, transport)
@@ -190,23 +176,6 @@ def _reason(spec: SourceSpec, stall_s: float, error: Exception, began: float, si
             return "the host name is not known; write @, / and ? of a password as %40, %2F and %3F"
         return f"the host name {spec.host} is not known"
     return str(getattr(error, "strerror", None) or type(error).__name__)
-
-
-def picture_of(frame: VideoFrame) -> Picture:
-    """A decoded frame as it is handed on."""
-    # Of time_base and not frame.time, which is None together with pts.
-    pts_s = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
-    if pts_s is not None and not math.isfinite(pts_s):
-        pts_s = None
-    turns = round(frame.rotation / 90) % 4
-    size = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
-    return Picture(pts_s, size, lambda: _to_rgb(frame, turns))
-
-
-def _to_rgb(frame: VideoFrame, turns: int) -> UInt8Array:
-    """uint8 (H, W, 3), turned anticlockwise by quarters as a phone's video asks for."""
-    image_rgb = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(image_rgb, turns), np.uint8)
 
 
 def _host_known(host: str) -> bool:
