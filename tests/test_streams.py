@@ -429,7 +429,7 @@ def test_jpegs_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) ->
 
 
 def test_an_answer_of_a_camera_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) -> None:
-    """As `curl` passes it on, with parts that say the wrong thing; each picture at once, not with the next."""
+    """As `curl` passes it on, with parts that say the wrong thing; each at once, not with the next one."""
     capture = started("-")
     for number in range(6):
         piped.write(b"\n--edge\nContent-Type: image/jpg\n\n" + jpeg(number))
