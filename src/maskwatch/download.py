@@ -89,5 +89,6 @@ def ascii_url(url: str) -> str:
     try:
         host = host.encode("idna").decode("ascii") if not host.isascii() else host
     except UnicodeError as error:
-        raise SourceError(f"{url}: the host name is not valid ({error}); check the URL") from None
+        shown = without_credentials(url)
+        raise SourceError(f"{shown}: the host name is not valid ({error}); check the URL") from None
     return head + slashes + host + slash + quote(path, safe="%/:=&?~#+!$,;'@()*[]-._")
