@@ -323,6 +323,34 @@ def test_a_camera_of_snapshots_that_is_lost_comes_back(watch: Callable[..., Any]
     assert capture.status().reconnects == 1
 
 
+def test_a_stream_that_broke_after_one_picture_is_a_stream_again(watch: Callable[..., Any]) -> None:
+    """It looked like a snapshot; the next answer shows that it is none."""
+    endless, counter = parts(MIXED, head()), itertools.count()
+
+    def answer(handler: http.server.BaseHTTPRequestHandler, ended: threading.Event) -> None:
+        if next(counter) == 0:
+            send(handler, head()(b"") + jpeg(0), length=False)
+        else:
+            endless(handler, ended)
+
+    camera, capture, changes = watch(answer, fps=20)
+    numbers(capture, 12)
+    assert camera.requests == 2
+    assert changes == [("live", "")]
+
+
+def test_lost_snapshots_are_told_in_time(watch: Callable[..., Any]) -> None:
+    counter = itertools.count()
+
+    def answer(handler: http.server.BaseHTTPRequestHandler, _: threading.Event) -> None:
+        send(handler, jpeg(1)) if next(counter) == 0 else handler.send_error(500)
+
+    _, _, changes = watch(answer, fps=20, stall_s=2)
+    began = time.monotonic()
+    wait_until(lambda: [state for state, _ in changes] == ["live", "waiting"], "loss")
+    assert 1.9 < time.monotonic() - began < 3
+
+
 PASSWORDS = [
     "Ge#heim",
     "Ge?heim",

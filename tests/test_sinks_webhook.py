@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -208,14 +209,17 @@ def test_an_event_that_is_refused_for_too_long_lets_the_next_ones_go(
     assert receiver.tracks().count(1) >= 3
 
 
-def test_retry_after_is_heeded(outbox: Path, sinks: list[WebhookSink]) -> None:
-    with Receiver(lambda number: 429 if number == 0 else 200) as receiver:
-        receiver.headers["Retry-After"] = "1"
+@pytest.mark.parametrize("status", [429, 404])
+@pytest.mark.parametrize("as_date", [False, True])
+def test_retry_after_is_heeded(outbox: Path, sinks: list[WebhookSink], status: int, as_date: bool) -> None:
+    with Receiver(lambda number: status if number == 0 else 200) as receiver:
+        # A date has whole seconds.
+        receiver.headers["Retry-After"] = formatdate(time.time() + 2, usegmt=True) if as_date else "1"
         sink = start(receiver.url, outbox, sinks)
         before = time.monotonic()
         sink.send(event(1))
         wait_until(lambda: sink.state().waiting == 0, "it is delivered")
-        assert time.monotonic() - before >= 1
+        assert time.monotonic() - before >= 0.9
         sink.close(20)
 
 

@@ -118,34 +118,39 @@ class _HttpCamera(JpegReader):
         self._again, self._lost_s, self._stop, self._poll_s = again, stall_s, stop, poll_s
 
     def pictures(self, wanted: Callable[[], bool]) -> Iterator[Picture | None]:
-        """See `picture.Reader`."""
+        """See `picture.Reader`. Snapshots count as lost only once all have failed for `stall_s`."""
         yield from super().pictures(wanted)
-        if self.count == 1:
-            yield from self._snapshots()
-
-    def _snapshots(self) -> Iterator[Picture]:
-        """A picture every `poll_s`. One that fails is a loss only once all have failed for `stall_s`."""
         backoff = Backoff(self._poll_s, _LONGEST_WAIT_S)
         due = time.monotonic()
         failing_since: float | None = None
-        while True:
+        while self.count == 1:  # of more it is a stream, which has ended
             now = time.monotonic()
             due = max(due + self._poll_s, now)  # no hurry to catch up after a slow answer
             if self._stop.wait(due - now):
                 return
             try:
-                picture = self._snapshot()
+                yield from self._answer(wanted)
+                failing_since = None
+                backoff.reset()
             except LostError:
-                failing_since = due if failing_since is None else failing_since
-                if time.monotonic() - failing_since >= self._lost_s:
+                failing_since = due if failing_since is None or self.count else failing_since
+                now, lost_at = time.monotonic(), failing_since + self._lost_s
+                if now >= lost_at or self.count > 1:
                     raise
-                due = time.monotonic() + backoff.next_wait() - self._poll_s
-                continue
-            failing_since = None
-            backoff.reset()
-            yield picture
+                due = min(now + backoff.next_wait(), lost_at) - self._poll_s
+                self.count = 1
 
-    def _snapshot(self) -> Picture:
+    def _answer(self, wanted: Callable[[], bool]) -> Iterator[Picture | None]:
+        """The pictures of the next answer: one, or of a camera that streams after all, more.
+
+        Raises:
+            LostError: there is none.
+        """
+        self.count, some = 0, False
         self._body.close()
         self._body = self._again()
-        return self.first()
+        for picture in super().pictures(wanted):
+            some = True
+            yield picture
+        if not some:
+            raise LostError("what comes is no picture that can be read")

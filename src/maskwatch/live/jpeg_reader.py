@@ -97,22 +97,11 @@ class JpegReader:
         """See `picture.Reader`."""
         self._body.close()
 
-    def first(self) -> Picture:
-        """The first picture.
-
-        Raises:
-            LostError: none comes, or a damaged one.
-        """
-        data = b"" if self._body.look() == "other" else next(filter(None, self._files()), b"")
-        picture = self._decode(data)
-        if picture is None:
-            raise LostError("what comes is no picture that can be read")
-        return picture
-
     def _files(self) -> Iterator[bytes]:
         """The files of the pictures, and nothing for bytes that complete none."""
-        if self._body.look() == "picture":
-            yield self._everything()
+        content = self._body.look()
+        if content != "jpegs":
+            yield self._everything() if content == "picture" else b""
             return
         splitter = JpegSplitter()
         while piece := self._body.read():

@@ -14,6 +14,7 @@ import hmac
 import socket
 import time
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import requests
@@ -234,6 +235,13 @@ def _reason(error: requests.RequestException) -> str:
 
 
 def _retry_after(answer: requests.Response) -> float | None:
-    """Seconds that the receiver asks for; a date is not read, our own pauses do."""
-    text = answer.headers.get("Retry-After", "")
-    return float(text) if text.isdecimal() and text != "0" else None
+    """Seconds that the receiver asks for, as a number or as a date; None where it asks for none."""
+    text = answer.headers.get("Retry-After", "").strip()
+    if text.isdecimal():
+        return float(text) or None
+    try:
+        when = parsedate_to_datetime(text)
+        seconds = when.timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return seconds if seconds > 0 else None
