@@ -33,6 +33,16 @@ def test_any_password_as_it_is(password: str, server: str) -> None:
     assert urllib.parse.unquote(parts.password or "") == password
 
 
+@pytest.mark.parametrize("password", ["12/34", "9?", "p@ss/word", "@/", "1/a@b?c"])
+def test_a_name_with_a_dot_settles_it_for_rtsp(password: str) -> None:
+    """A web address that is right by the standard means what that says; RTSP has no @ in its paths."""
+    address = Address.parse(f"rtsp://admin:{password}@door.local:554/live")
+    assert (address.user, address.password, address.server) == ("admin", password, "door.local:554")
+    assert Address.parse(f"rtsp://cam:554/live@{password}").host == "cam"
+    if "@" not in password:
+        assert Address.parse(f"http://nas:80/{password}/mail@example.org").host == "nas"
+
+
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), st.sampled_from(SERVERS))
 def test_a_password_is_the_same_raw_and_encoded(password: str, server: str) -> None:
     encoded = "".join(f"%{byte:02X}" for byte in password.encode())

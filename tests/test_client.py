@@ -332,7 +332,9 @@ def test_bad_input() -> None:
 def test_no_password_of_an_address_is_shown(password: str) -> None:
     """It may be one that a proxy in front of the service wants."""
     with Client(f"http://anna:{password}@127.0.0.1:{free_port()}") as client:
-        with pytest.raises(ServiceError, match=r"http://\*\*\*@127\.0\.0\.1:\d+.* cannot be reached") as caught:
+        with pytest.raises(
+            ServiceError, match=r"http://\*\*\*@127\.0\.0\.1:\d+.* cannot be reached"
+        ) as caught:
             client.models()
         assert "heim" not in str(caught.value)
     for url in (f"ftp://anna:{password}@host", f"http://anna:{password}", f"anna:{password}@host"):

@@ -66,15 +66,15 @@ class Address:
         match = _SCHEME.match(text)
         if match is None:
             raise ValueError("no scheme://")
-        after = text[match.end() :]
-        at = _end_of_userinfo(after)
+        scheme, after = match[0][:-3].lower(), text[match.end() :]
+        at = _end_of_userinfo(after, scheme)
         server = _SERVER.match(after, at + 1)
         port = int(server[2]) if server and server[2] else None
         if server is None or (port is not None and not 0 < port <= _HIGHEST_PORT):
             raise ValueError("no host and port")
         user, colon, password = after[: max(at, 0)].partition(":")
         return cls(
-            match[0][:-3].lower(),
+            scheme,
             _decode(user) if at >= 0 else None,
             _decode(password) if colon else None,
             server[1].strip("[]"),
@@ -152,7 +152,7 @@ def _hide_userinfo(after: str) -> str:
     return f"{_HIDDEN}{after[at:]}" if at >= 0 else _NO_PORT.sub(rf"\1:{_HIDDEN}", after)
 
 
-def _end_of_userinfo(after: str) -> int:
+def _end_of_userinfo(after: str, scheme: str = "") -> int:
     """The place of the `@` behind user and password in what follows `scheme://`; -1 where there is none."""
     own = re.match("[^/?]*", after).group().rfind("@")  # type: ignore[union-attr]  # it matches always
     if own < 0 and ":" not in _authority(after):
@@ -164,8 +164,10 @@ def _end_of_userinfo(after: str) -> int:
     query = _QUERY.search(after)
     before = [at for at in later if query is None or at < query.end()] or later
     best = max(before, key=lambda at: (_rank(after, at), at), default=own)
-    # In admin:12/34@10.0.0.5/live the word could be a host; the IP address settles it.
-    return best if rank == _NONE or _rank(after, best) == _IP else own
+    # In admin:12/34@10.0.0.5/live the word could be a host; the IP address settles it. On the web a path may
+    # hold somebody@example.org as well, of a camera's RTSP it does not.
+    settled = _NAME if scheme in ("rtsp", "rtsps") else _IP
+    return best if rank == _NONE or _rank(after, best) >= max(settled, rank + 1) else own
 
 
 def _authority(after: str) -> str:
