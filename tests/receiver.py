@@ -44,6 +44,8 @@ class Receiver:
         self.answer = answer
         self.headers: dict[str, str] = {}
         self.words = b""
+        self.coming: dict[str, Any] = {}
+        """The event that `answer` is asked about."""
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", port), _handler(self))
         if tls is not None:
@@ -63,6 +65,7 @@ class Receiver:
 
     def take(self, headers: dict[str, str], body: bytes) -> int:
         with self._lock:
+            self.coming = json.loads(body)
             status = self.answer(len(self.requests))
             self.requests.append(Request(headers, body, status))
         return status

@@ -429,6 +429,21 @@ def test_bad_input() -> None:
     assert "cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("password", ["geheim", "Ge#heim", "Ge/heim@", "%5Bheim"])
+def test_no_password_of_an_address_is_shown(password: str) -> None:
+    """It may be one that a proxy in front of the service wants."""
+    with Client(f"http://anna:{password}@127.0.0.1:{free_port()}") as client:
+        with pytest.raises(
+            ServiceError, match=r"http://\*\*\*@127\.0\.0\.1:\d+.* cannot be reached"
+        ) as caught:
+            client.models()
+        assert "heim" not in str(caught.value)
+    for url in (f"ftp://anna:{password}@host", f"http://anna:{password}", f"anna:{password}@host"):
+        with pytest.raises(OptionError) as refused:
+            Client(url)
+        assert "heim" not in str(refused.value)
+
+
 def test_nobody_listens() -> None:
     port = free_port()
     with Client(f"http://127.0.0.1:{port}", timeout_s=5) as client:

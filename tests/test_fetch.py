@@ -142,6 +142,21 @@ def test_whole(server: Server, here: Path) -> None:
     assert mark[:2] == [f"url {server.url}", f"sha256 {found.sha256}"]
 
 
+def test_a_password_is_neither_shown_nor_stored(server: Server, here: Path) -> None:
+    url = server.url.replace("//", "//anna:Ge#heim@") + "?token=geheim"
+    server.does.cuts = [50_000]
+    with pytest.raises(SourceError) as caught:
+        fetch_data(url, pauses_s=())
+    assert str(caught.value).startswith("http://***@127.0.0.1:")
+    stored = [path for path in here.rglob("*") if path.is_file()]
+    assert len(stored) == 2
+    fetch_data(url, pauses_s=())
+    assert server.does.asked[-1] == ("bytes=50000-", '"one"')
+    stored += [path for path in here.rglob("*") if path.is_file()]
+    assert not [path for path in stored if path.is_file() and b"heim" in path.read_bytes()]
+    assert "heim" not in str(caught.value)
+
+
 def test_cut_connections_go_on(server: Server, tmp_path: Path) -> None:
     server.does.cuts = [50_000, 10, 70_000]
     fetch_data(server.url, tmp_path / "out", pauses_s=NOW)

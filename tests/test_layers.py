@@ -19,6 +19,7 @@ LAYERS = (
     "errors",
     "labels",
     "hosts",
+    "addresses",
     "download",
     "image_metadata",
     "image_files",

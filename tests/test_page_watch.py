@@ -78,3 +78,50 @@ def test_stream_numbers_and_events(tiny_model: Path, tmp_path: Path, told: bool)
         finally:
             server.stop()
             thread.join()
+
+
+def test_a_lost_camera_is_shown_as_lost(tiny_model: Path, tmp_path: Path) -> None:
+    """Whoever stood in front of it is out of sight, and the last picture is dark."""
+    installed_chromium()
+    clip = clip_of(Path(__file__).parents[1] / "examples" / "astronaut.jpg", tmp_path / "clip.mjpeg")
+    lost = threading.Event()
+
+    def answer(handler: BaseHTTPRequestHandler, ended: threading.Event) -> None:
+        red_face(handler, lost) if not lost.is_set() else handler.send_error(503)
+
+    with HttpCamera(answer) as camera:
+        plan = WatchPlan(
+            sources=(f"door={camera.url}",),
+            model=str(tiny_model),
+            capture=CaptureSettings(first_wait_s=0.2),
+            people=PeopleSettings(alerts=AlertSettings(dwell_s=0.3)),
+        )
+        settings = ServeSettings(models=(str(tiny_model),), port=0, threads=1, watch=plan)
+        server, address, thread = run_in_thread(settings)
+        try:
+            with chromium(clip) as browser, tab_of(browser, address, **PHONE) as tab:
+                tab.page.goto(address)
+                tab.page.wait_for_function(
+                    "() => document.querySelector('#watch-sources tr').cells[2].textContent === '1 no mask'"
+                )
+                assert tab.page.locator("#watch-caption.bad").count() == 0
+                lost.set()
+                tab.page.wait_for_function(
+                    """() => {
+                        const text = (selector) => document.querySelector(selector)?.textContent ?? '';
+                        return document.querySelector('#watch-sources tr').cells[2].textContent === '–'
+                            && text('#watch-sources .bad').startsWith('waiting')
+                            && text('#watch-caption.bad').includes('door, waiting');
+                    }"""
+                )
+                dark = """() => {
+                    const image = document.querySelector('#watch-stream');
+                    const canvas = new OffscreenCanvas(256, 256).getContext('2d');
+                    canvas.drawImage(image, 0, 0);
+                    return canvas.getImageData(240, 240, 1, 1).data[0] < 40;
+                }"""
+                tab.page.wait_for_function(dark)
+                assert tab.axe_violations() == []
+        finally:
+            server.stop()
+            thread.join()

@@ -32,11 +32,12 @@ from maskwatch.cli.app import main
 from maskwatch.errors import OptionError
 from maskwatch.live.alerts import AlertSettings
 from maskwatch.live.capture_settings import CaptureSettings
+from maskwatch.live.events import Event
 from maskwatch.live.faces import Faces
 from maskwatch.live.frame import LiveFrame
 from maskwatch.live.people_settings import PeopleSettings
 from maskwatch.live.plan import WatchPlan
-from maskwatch.live.scene import Scene
+from maskwatch.live.scene import Person, Scene
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.watch import Look
@@ -256,11 +257,72 @@ def test_a_face_that_was_missed_is_hidden_until_the_frames_have_another_size() -
     assert max(found, missed) < 25 < 40 < other_size
 
 
-def looked_at(image_rgb: np.ndarray, index: int, boxes_xyxy: np.ndarray) -> Look:
+def test_whoever_stood_before_a_lost_source_is_gone() -> None:
+    views = Views({"door": Places()}, ["mask", "no_mask"], keep_faces=True)
+    light = np.full((240, 320, 3), 200, np.uint8)
+    person = Person(1, np.array([10, 10, 50, 50], np.float32), "no_mask", 0.9, 5.0, (), True, True)
+    views.look(looked_at(light, 0, np.zeros((0, 4), np.float32), (person,)))
+    before = views.newest("door")
+    assert before is not None
+    views.event(source_event("waiting", "no frame for 10 s"))
+    lost = views.newest("door")
+    assert lost is not None
+    assert lost is not before, "or the stream would not send it"
+    assert [*lost.people] == []
+    assert views.counts("door") == {"mask": 0, "no_mask": 1}
+    picture = np.asarray(Image.open(io.BytesIO(lost.jpeg()))).astype(int)
+    assert picture.shape == light.shape
+    assert picture[:60].max() < 70, "dark"
+    assert picture[90:150].max() > 200, "with a text across it"
+    views.event(source_event("live", None))
+    views.look(looked_at(light, 1, np.zeros((0, 4), np.float32)))
+    back = views.newest("door")
+    assert back is not None
+    assert np.asarray(Image.open(io.BytesIO(back.jpeg()))).min() > 190
+    assert views.counts("door") == {"mask": 0, "no_mask": 1}
+
+
+def test_a_source_that_never_came_has_a_picture_that_says_so() -> None:
+    views = Views({"door": Places()}, ["mask"], keep_faces=False)
+    views.event(source_event("waiting", "Connection refused"))
+    view = views.newest("door")
+    assert view is not None
+    assert np.asarray(Image.open(io.BytesIO(view.jpeg()))).max() > 200
+
+
+def source_event(state: str, reason: str | None) -> Event:
+    return Event("source", datetime.now().astimezone(), "door", "run", state=state, reason=reason)
+
+
+def test_a_lost_camera_has_nobody_in_front_of_it(tiny_model: Path) -> None:
+    lost = threading.Event()
+    show = camera_of(striped())
+
+    def answer(handler: BaseHTTPRequestHandler, ended: threading.Event) -> None:
+        show(handler, lost) if not lost.is_set() else handler.send_error(503)
+
+    def of_door() -> dict[str, Any]:
+        return watched.json("/v1/watch")["sources"][0]  # type: ignore[no-any-return]
+
+    with HttpCamera(answer) as camera, site(tiny_model, f"door={camera.url}") as watched:
+        wait_until(lambda: any(one["alert"] for one in of_door()["people"]), "alert")
+        with watched.open("/v1/watch/door.mjpg") as stream:
+            next_picture(stream)
+            lost.set()
+            wait_until(lambda: of_door()["state"] == "waiting" and not of_door()["people"], "loss")
+            assert of_door()["counts"]["no_mask"] >= 1
+            wait_until(lambda: next_picture(stream)[200:, 200:].max() < 60, "the notice in the stream")
+        lost.clear()
+        wait_until(lambda: of_door()["people"], "return")
+
+
+def looked_at(
+    image_rgb: np.ndarray, index: int, boxes_xyxy: np.ndarray, people: tuple[Person, ...] = ()
+) -> Look:
     frame = LiveFrame("door", index, index / 10, datetime.now().astimezone(), 0.0, image_rgb)
     count = len(boxes_xyxy)
     faces = Faces(boxes_xyxy, np.ones((count, 1), np.float32), np.ones(count, bool))
-    return Look(frame, faces, Scene((), (), sv.Detections.empty(), np.full(count, -1)), 0.0)
+    return Look(frame, faces, Scene(people, (), sv.Detections.empty(), np.full(count, -1)), 0.0)
 
 
 def test_streams_end_when_the_service_stops(tiny_model: Path, camera: HttpCamera, tmp_path: Path) -> None:

@@ -6,13 +6,20 @@ import threading
 import time
 from datetime import datetime
 
+import numpy as np
 import pytest
+import supervision as sv
 
 from drawn_events import START, event, minute, wait_until
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
+from maskwatch.live.faces import Faces
+from maskwatch.live.frame import LiveFrame
+from maskwatch.live.scene import Scene
+from maskwatch.live.screen import Screen
 from maskwatch.live.sinks import Sink, SinkState, TryLater
-from maskwatch.live.sinks.delivery import Delivery
+from maskwatch.live.sinks.delivery import Delivery, SinkStatus
+from maskwatch.live.watch import Look
 
 
 class Kept(Sink):
@@ -264,3 +271,73 @@ def test_an_error_of_closing_is_said(notes: Notes) -> None:
 
     deliver(notes, Bad()).close()
     assert notes.trouble == [("kept", "OSError: gone")]
+
+
+class SlowToAsk(Sink):
+    """A sink whose state takes as long as `answer` does not come, as on a disk that hangs."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.opened, self.asked, self.answer = (threading.Event() for _ in range(3))
+
+    def send(self, event: Event) -> None:
+        pass
+
+    def state(self) -> SinkState:
+        if self.opened.is_set():
+            self.asked.set()
+            self.answer.wait(60)
+        return SinkState(waiting=3 if self.answer.is_set() else 0)
+
+
+def test_a_sink_that_is_slow_to_ask_holds_nobody_up() -> None:
+    """Neither who asks how the sinks are, nor the watching, whose looks the screen takes."""
+    sink, done = SlowToAsk(), threading.Event()
+
+    def everything() -> None:
+        screen = Screen(list, delivery.status, ("mask", "no_mask"), ("no_mask",))
+        screen.render()
+        screen.look(a_look("door"))
+        delivery.put(event(1))
+        screen.event(event(1))
+        done.set()
+
+    delivery = Delivery([sink])
+    sink.opened.set()
+    delivery.put(event(0))
+    try:
+        assert sink.asked.wait(60)
+        threading.Thread(target=everything, daemon=True).start()
+        assert done.wait(30)
+    finally:
+        sink.answer.set()
+        wait_until(lambda: delivery.status()[0].waiting == 3, "what it said in the end")
+        delivery.close()
+
+
+def test_the_screen_asks_without_what_the_watching_waits_for() -> None:
+    shown, asked, answer, done = (threading.Event() for _ in range(4))
+
+    def sinks() -> list[SinkStatus]:
+        if shown.is_set():  # it is drawn for the first time when it is made
+            asked.set()
+            answer.wait(60)
+        return []
+
+    screen = Screen(list, sinks, ("mask", "no_mask"), ("no_mask",))
+    shown.set()
+    drawing = threading.Thread(target=screen.render)
+    drawing.start()
+    assert asked.wait(60)
+    threading.Thread(target=lambda: (screen.look(a_look("door")), done.set()), daemon=True).start()
+    looked = done.wait(30)
+    answer.set()
+    drawing.join()
+    assert looked
+
+
+def a_look(source: str) -> Look:
+    frame = LiveFrame(source, 0, 0.0, datetime.now().astimezone(), 0.0, np.zeros((8, 8, 3), np.uint8))
+    nobody = Faces(np.zeros((0, 4), np.float32), np.zeros((0, 2), np.float32), np.zeros(0, bool))
+    return Look(frame, nobody, Scene((), (), sv.Detections.empty(), np.zeros(0, np.int64)), 0.1)

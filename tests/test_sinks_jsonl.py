@@ -176,6 +176,48 @@ def test_old_lines_are_deleted(tmp_path: Path) -> None:
     assert ids(path) == [100]
 
 
+DAMAGE = [
+    b"{]\n",
+    b"\0" * 40 + b"\n",
+    b"\n",
+    b'{"time": "soon"}\n',
+    b'{"time": "2026-03-02T08:00:00"}\n',
+    b"[1]\n",
+    b"\xff\n",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 6])
+def test_a_damaged_line_goes_with_the_one_before_it(tmp_path: Path, damage: bytes, place: int) -> None:
+    """Deleting goes on at it, wherever it stands; at the beginning it goes with the first readable line."""
+    path = tmp_path / "events.jsonl"
+    write(path, *range(6))
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines.insert(place, damage)
+    path.write_bytes(b"".join(lines))
+    sink = JsonlSink(path)
+    assert sink.delete_before(event(0).time) == 0
+    assert path.read_bytes() == b"".join(lines)
+    gone = 2 + (place <= 2)
+    assert sink.delete_before(event(2).time) == gone
+    assert path.read_bytes() == b"".join(lines[gone:])
+    assert sink.delete_before(event(99).time) == 7 - gone
+    sink.send(event(100))
+    sink.close(0)
+    assert ids(path) == [100]
+
+
+def test_a_file_whose_first_line_is_damaged_is_still_ours(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, 1, 2)
+    whole = path.read_bytes()
+    path.write_bytes(b"\0" * 300 + whole[300:])
+    write(path, 3)
+    assert path.read_bytes().endswith(b"\n")
+    assert path.read_bytes().count(b"\n") == 3
+
+
 def test_lines_that_are_no_events(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     write(path, 1)

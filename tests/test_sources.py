@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import os
+import re
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePath
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -299,3 +304,104 @@ def test_a_page_is_no_picture(server: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Handler, "picture", b"<html>")
     with pytest.raises(ImageError, match=r"/a\.png: not a picture"):
         find_sources([f"{server}/a.png"])[0].load_picture()
+
+
+class SignIn(BaseHTTPRequestHandler):
+    """Gives `picture` to whoever signs in as admin with `password`, in the way that the path names."""
+
+    picture = b""
+    password = ""
+
+    def do_GET(self) -> None:
+        given, way = self.headers["Authorization"] or "", self.path.strip("/").partition(".")[0]
+        if way == "moved":
+            self._answer(302, Location=f"http://localhost:{self.server.server_address[1]}/basic.png")
+        elif (way == "basic" and given == self.basic()) or (way == "digest" and self.digest_is_right(given)):
+            self._answer(200, self.picture)
+        elif way == "basic":
+            self._answer(401, WWW_Authenticate='Basic realm="camera"')
+        else:
+            self._answer(401, WWW_Authenticate='Digest realm="camera", nonce="abc", qop="auth"')
+
+    def basic(self) -> str:
+        return "Basic " + base64.b64encode(f"admin:{self.password}".encode()).decode()
+
+    def digest_is_right(self, given: str) -> bool:
+        """RFC 2617, 3.2.2.1, from the password as it is."""
+        said = dict(re.findall(r'(\w+)="?([^",]*)"?', given))
+        one, two = (
+            hashlib.md5(text.encode()).hexdigest()
+            for text in (f"admin:camera:{self.password}", f"GET:{said.get('uri')}")
+        )
+        middle = ":".join(said.get(name, "") for name in ("nonce", "nc", "cnonce", "qop"))
+        return said.get("response") == hashlib.md5(f"{one}:{middle}:{two}".encode()).hexdigest()
+
+    def _answer(self, status: int, data: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Host and port of a server that wants a password."""
+    SignIn.picture = picture(tmp_path_factory.mktemp("www") / "a.png").read_bytes()
+    http = QuietServer(("127.0.0.1", 0), SignIn)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"127.0.0.1:{http.server_port}"
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+@pytest.mark.parametrize("password", ["geheim", "Ge#h/e?i@m: [1]", "100%", "p%40ss"])
+@pytest.mark.parametrize("way", ["basic", "digest"])
+def test_any_password_of_a_picture(guarded: str, password: str, way: str) -> None:
+    SignIn.password = unquote(password)
+    (source,) = find_sources([f"http://admin:{password}@{guarded}/{way}.png?to=a@b"])
+    assert source.name == f"http://***@{guarded}/{way}.png?to=a@b"
+    assert str(source.relative) == f"{way}.png"
+    assert source.load_picture().shape == (4, 6, 3)
+
+
+def test_no_error_shows_the_password(guarded: str) -> None:
+    SignIn.password = "another"
+    for text in (
+        f"http://admin:Ge#heim@{guarded}/basic.png",
+        f"http://admin:Ge/heim@{guarded}/digest.png",
+        "http://admin:Ge#heim@camera.invalid/a.png",
+        "http://admin:Ge?heim@127.0.0.1:1/a.png",
+        "http://admin:Ge#heim@/a.png",
+        "ftp://admin:Ge#heim@host/a.png",
+    ):
+        with pytest.raises(SourceError) as caught:
+            find_sources([text])[0].load_picture()
+        chain = "".join(traceback.format_exception(caught.value, chain=True))
+        assert str(caught.value).startswith(f"{text.partition('://')[0]}://***@")
+        assert "heim" not in str(caught.value)
+        assert "heim" not in chain.replace(text, "")
+        assert "The above exception" not in chain
+
+
+def test_a_redirect_to_another_server_gets_no_password(guarded: str) -> None:
+    SignIn.password = "geheim"
+    with pytest.raises(SourceError, match="401"):
+        find_sources([f"http://admin:geheim@{guarded}/moved.png"])[0].load_picture()
+
+
+@pytest.mark.parametrize(
+    "name", ["08:15:04.jpg", "cam:1/a.png", "file:a.png", "http:a.png", "C:\\a.png", "x:y/"]
+)
+def test_an_existing_path_is_that_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(Path(f"{name}b.png") if name.endswith("/") else Path(name), "PNG")
+    assert find_sources([name])[0].load_picture().shape == (4, 6, 3)
+    with pytest.raises(SourceError, match="no such file or folder"):
+        find_sources([f"{name}x".replace("/x", "/x.png")])

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import av
 import numpy as np
@@ -258,6 +259,36 @@ def test_user_and_password_reach_the_server(started: Callable[..., Capture]) -> 
         capture.close()
 
 
+@pytest.mark.parametrize("password", ["Ge#heim", "Ge/he?im", "[p@ss: 100%]", "p%40ss"])
+def test_a_password_reaches_an_rtsp_camera(started: Callable[..., Capture], password: str) -> None:
+    """As far as the sign-in: the server asks for it and then has nothing to show."""
+    wanted = base64.b64encode(f"admin:{unquote(password)}".encode()).decode()
+    said: list[str] = []
+
+    def answer(client: socket.socket) -> None:
+        with client, client.makefile("rwb") as file:
+            request: dict[str, str] = {}
+            for raw in file:
+                text = raw.decode().strip()
+                if text:
+                    request |= dict([text.partition(" ")[::2]])
+                    continue
+                method, given = next(iter(request)), request.get("Authorization:", "")
+                said.append(given)
+                status = "200 OK" if method == "OPTIONS" else "404 Not Found" if given else "401 Unauthorized"
+                head = f"RTSP/1.0 {status}\r\nCSeq: {request['CSeq:']}\r\n"
+                file.write(f'{head}WWW-Authenticate: Basic realm="camera"\r\n\r\n'.encode())
+                file.flush()
+                request = {}
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        capture = started(f"rtsp://admin:{password}@127.0.0.1:{server.getsockname()[1]}/live", max_retries=0)
+        answer(server.accept()[0])
+        reasons = await_states(capture, "failed")
+    assert f"Basic {wanted}" in said
+    assert password not in f"{reasons} {capture.name} {capture.status()}"
+
+
 def test_nobody_is_there(started: Callable[..., Capture]) -> None:
     capture = started(f"rtsp://admin:geheim@127.0.0.1:{free_port()}/door", max_retries=2)
     assert await_states(capture, "waiting", "failed")[0] == "Connection refused"
@@ -395,6 +426,16 @@ def test_jpegs_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) ->
     assert [state for state, _ in capture.changes] == ["live", "ended"]  # type: ignore[attr-defined]
     assert capture.live
     assert capture.name == "stdin"
+
+
+def test_an_answer_of_a_camera_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) -> None:
+    """As `curl` passes it on, with parts that say the wrong thing; each at once, not with the next one."""
+    capture = started("-")
+    for number in range(6):
+        piped.write(b"\n--edge\nContent-Type: image/jpg\n\n" + jpeg(number))
+        assert read_number(take(capture).image_rgb)[0] == number
+    piped.close()
+    await_states(capture, "live", "ended")
 
 
 def test_mpeg_ts_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) -> None:

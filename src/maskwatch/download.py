@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import http.client
 import time
+from collections.abc import Mapping
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
-from urllib.request import Request, urlopen
+from urllib.request import (
+    HTTPBasicAuthHandler,
+    HTTPDigestAuthHandler,
+    HTTPPasswordMgrWithDefaultRealm,
+    Request,
+    build_opener,
+)
 
 from maskwatch._version import __version__
+from maskwatch.addresses import Address, without_credentials
 from maskwatch.errors import SourceError
 
 MAX_BYTES = 256 << 20
@@ -19,21 +27,45 @@ _CHUNK = 1 << 16
 
 
 def download(url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S) -> bytes:
-    """Content of an http(s) URL.
+    """Content of an http(s) URL, which may carry a user and a password.
 
     Raises:
         SourceError: the server is not there, refuses, is too slow, or the file is larger than `max_bytes`.
     """
+    shown = without_credentials(url)
     try:
-        request = Request(ascii_url(url), headers={"User-Agent": f"maskwatch/{__version__}"})
-        with urlopen(request, timeout=timeout_s) as response:
-            return _read(response, url, max_bytes, time.monotonic() + 3 * timeout_s)
+        with open_url(url, timeout_s=timeout_s) as response:
+            return _read(response, shown, max_bytes, time.monotonic() + 3 * timeout_s)
     except HTTPError as error:
         with error:
-            raise SourceError(f"{url}: the server says {error.code} {error.reason}; check the URL") from None
+            raise SourceError(
+                f"{shown}: the server says {error.code} {error.reason}; check the URL"
+            ) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else str(error) or type(error).__name__
-        raise SourceError(f"{url}: cannot be fetched ({reason}); check the URL and the network") from None
+        raise SourceError(f"{shown}: cannot be fetched ({reason}); check the URL and the network") from None
+
+
+def open_url(
+    url: str,
+    *,
+    timeout_s: float,
+    headers: Mapping[str, str] = {},
+) -> http.client.HTTPResponse:
+    """Asks for an http(s) URL; user and password go to its own server only, once that asks for them.
+
+    Raises:
+        OSError, http.client.HTTPException, ValueError: as `urllib.request.urlopen`, and for what is no URL.
+    """
+    address = Address.parse(url)
+    at = ascii_url(address.bare)
+    known = HTTPPasswordMgrWithDefaultRealm()
+    if address.user is not None:
+        known.add_password(None, at, address.user, address.password or "")
+    opener = build_opener(HTTPBasicAuthHandler(known), HTTPDigestAuthHandler(known))
+    request = Request(at, headers={"User-Agent": f"maskwatch/{__version__}", **headers})
+    response: http.client.HTTPResponse = opener.open(request, timeout=timeout_s)
+    return response
 
 
 def _read(response: http.client.HTTPResponse, url: str, max_bytes: int, deadline: float) -> bytes:
@@ -57,5 +89,6 @@ def ascii_url(url: str) -> str:
     try:
         host = host.encode("idna").decode("ascii") if not host.isascii() else host
     except UnicodeError as error:
-        raise SourceError(f"{url}: the host name is not valid ({error}); check the URL") from None
+        shown = without_credentials(url)
+        raise SourceError(f"{shown}: the host name is not valid ({error}); check the URL") from None
     return head + slashes + host + slash + quote(path, safe="%/:=&?~#+!$,;'@()*[]-._")

@@ -10,11 +10,12 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from maskwatch.addresses import Address, is_address, shown_argument, without_credentials
 from maskwatch.download import MAX_BYTES, download
 from maskwatch.errors import SourceError
 from maskwatch.image_files import PICTURE_SUFFIXES, is_picture
@@ -47,16 +48,18 @@ class Source:
     """One picture or video that waits to be read.
 
     Attributes:
-        name: as the user knows it; stands in messages and records.
+        name: as the user knows it, without user and password; stands in messages and records.
         kind: "picture", "video", or "unreadable" for a folder that cannot be listed.
         relative: where a result belongs below an output folder.
         path: the file; None for a URL and for standard input.
+        url: what is fetched, with user and password; None for all else.
     """
 
     name: str
     kind: Literal["picture", "video", "unreadable"]
     relative: PurePath
     path: Path | None = None
+    url: str | None = field(default=None, repr=False)
 
     def load_picture(self) -> UInt8Array:
         """Reads a picture: uint8 (H, W, 3) RGB.
@@ -67,7 +70,7 @@ class Source:
         """
         if self.kind == "unreadable":
             raise SourceError(f"{self.name}: the folder cannot be listed; check its permissions")
-        data = self.path or (read_stdin() if self.name == "-" else download(self.name))
+        data = self.path or (read_stdin() if self.url is None else download(self.url))
         return read_image(data, name=self.name)
 
 
@@ -87,9 +90,10 @@ def find_sources(specs: Sequence[str], *, leave_out: Path | None = None) -> list
     found: dict[object, Source] = {}
     for spec in specs:
         for source in _find(spec, leave_out, prefix_folder=len(specs) > 1):
-            found.setdefault(os.path.realpath(source.path) if source.path else source.name, source)
+            found.setdefault(os.path.realpath(source.path) if source.path else source.url, source)
     if not found:
-        raise SourceError(f"nothing to do: no picture or video in {', '.join(specs)}; name one")
+        named = ", ".join(map(shown_argument, specs))
+        raise SourceError(f"nothing to do: no picture or video in {named}; name one")
     return list(found.values())
 
 
@@ -115,10 +119,8 @@ def shown_name(path: str | Path) -> str:
 def _find(spec: str, leave_out: Path | None, *, prefix_folder: bool) -> list[Source]:
     if spec == "-":
         return [Source("-", "picture", PurePath("stdin"))]
-    if re.match(r"https?://", spec, re.IGNORECASE):
-        return [Source(spec, "picture", PurePath(_url_file_name(spec)))]
-    if re.match(r"[a-z][a-z0-9+.-]+://", spec, re.IGNORECASE):
-        raise SourceError(f"{spec}: only http and https URLs can be read; download the file first")
+    if is_address(spec):
+        return [_of_url(spec)]
     path = Path(spec)
     if spec and os.path.isdir(path):  # noqa: PTH112, unlike Path it takes names of any length
         sources = _in_folder(path, PurePath(Path(os.path.realpath(path)).name if prefix_folder else ""))
@@ -127,7 +129,7 @@ def _find(spec: str, leave_out: Path | None, *, prefix_folder: bool) -> list[Sou
         return [_file(path, PurePath(path.name))]
     if glob.has_magic(spec):
         return _in_glob(spec, leave_out)
-    raise SourceError(f"{shown_name(spec)!r}: no such file or folder; check the path")
+    raise SourceError(f"{shown_argument(shown_name(spec))!r}: no such file or folder; check the path")
 
 
 def _in_folder(folder: Path, prefix: PurePath) -> list[Source]:
@@ -149,7 +151,8 @@ def _in_glob(pattern: str, leave_out: Path | None) -> list[Source]:
     matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207, takes any
     files = [path for path in matches if not path.is_dir()]
     if not files:
-        raise SourceError(f"{pattern!r}: the pattern matches no file; check it, and quote ** for the shell")
+        shown = shown_argument(pattern)
+        raise SourceError(f"{shown!r}: the pattern matches no file; check it, and quote ** for the shell")
     fixed = Path(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
     root = fixed if fixed.is_dir() else fixed.parent
     sources = [_file(path, PurePath(os.path.relpath(path, root))) for path in files]
@@ -175,9 +178,13 @@ def _is_in(path: Path, folder: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def _url_file_name(url: str) -> str:
+def _of_url(url: str) -> Source:
+    shown = without_credentials(url)
     try:
-        name = PurePath(unquote(urlsplit(url).path)).name
+        address = Address.parse(url)
     except ValueError as error:
-        raise SourceError(f"{url}: this is no URL ({error}); check it") from None
-    return re.sub(r"[^\w. -]+", "_", name).strip(". ")[:100] or "picture"
+        raise SourceError(f"{shown}: this is no URL ({error}); check it") from None
+    if address.scheme not in ("http", "https"):
+        raise SourceError(f"{shown}: only http and https URLs can be read; download the file first")
+    name = re.sub(r"[^\w. -]+", "_", PurePath(unquote(address.path)).name).strip(". ")[:100]
+    return Source(shown, "picture", PurePath(name or "picture"), url=url)

@@ -43,7 +43,8 @@ class Video:
     def __init__(self, path: Path) -> None:
         self.path = path
         _check_readable(path)
-        self._capture = cv2.VideoCapture(str(path))
+        # Whole, since FFmpeg would take the beginning of 08:15:04.mp4 for a protocol.
+        self._capture = cv2.VideoCapture(str(path.absolute()))
         if not self._capture.isOpened():
             raise SourceError(
                 f"{path}: neither a picture nor a video that can be read; "

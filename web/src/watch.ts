@@ -61,7 +61,9 @@ export class Watch {
     }
     sources.forEach((one) => this.row(one));
     const pace = current.state === "live" ? `${current.fps.toFixed(1)} frames a second` : current.reason;
-    element("watch-caption").textContent = [current.name, current.state, pace].filter(Boolean).join(", ");
+    const caption = element("watch-caption");
+    caption.textContent = [current.name, current.state, pace].filter(Boolean).join(", ");
+    caption.classList.toggle("bad", isLost(current));
   }
 
   /** One stream at a time: a browser keeps six connections to a host, and a stream never gives one back. */
@@ -80,6 +82,7 @@ export class Watch {
       const cell = row.cells[i + 1];
       if (cell && cell.textContent !== text) cell.textContent = text;
     });
+    row.cells[1]?.classList.toggle("bad", isLost(source));
     row.querySelector("button")?.setAttribute("aria-pressed", String(source.name === this.shown));
   }
 
@@ -111,6 +114,10 @@ export class Watch {
     list.insertBefore(item, older ?? null);
     while (list.childElementCount > LAST_EVENTS) list.lastElementChild?.remove();
   }
+}
+
+function isLost({ state }: WatchedSource): boolean {
+  return state === "waiting" || state === "failed";
 }
 
 function renderSinks(sinks: WatchedSink[]): void {

@@ -21,8 +21,8 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE",
-        help="Webcam number, /dev/video*, rtsp:// or http(s):// stream, video file, - for a pipe; "
-        "NAME=SOURCE names it.",
+        help="Webcam number, /dev/video*, rtsp:// or http(s):// stream or snapshot, video file, - for a "
+        "pipe; NAME=SOURCE names it.",
     ),
 ]
 Fps = Annotated[

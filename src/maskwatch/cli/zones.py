@@ -68,6 +68,7 @@ def zones(
         from maskwatch.live.zones_file import read_places
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"zones (module {error.name})", "live") from None
+    from maskwatch.addresses import without_credentials
     from maskwatch.outputs import check_targets
 
     if init is not None and zones_file is not None:
@@ -81,7 +82,8 @@ def zones(
     if init is not None:
         _write_starter(init, name)
         places = read_places(init)
-        typer.echo(f"wrote {init}; change its points, then: maskwatch zones {source} --zones {init}")
+        shown = without_credentials(source)
+        typer.echo(f"wrote {init}; change its points, then: maskwatch zones {shown} --zones {init}")
     _write_sheet(image_rgb, name, places, out)
 
 

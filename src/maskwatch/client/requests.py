@@ -24,6 +24,7 @@ import httpx2
 from PIL import Image
 
 from maskwatch._version import __version__
+from maskwatch.addresses import Address, shown_argument, without_credentials
 from maskwatch.client.answers import Answer, Model
 from maskwatch.errors import ImageError, OptionError, ServiceError
 from maskwatch.hosts import is_loopback
@@ -65,9 +66,14 @@ def settings(url: str, token: str | None, timeout_s: float, tls: ssl.SSLContext 
     Raises:
         OptionError: an address that is none, a token with characters that no header can carry.
     """
-    base = httpx2.URL(url)
+    try:
+        base = httpx2.URL(Address.parse(url).url)
+    except (ValueError, httpx2.InvalidURL):
+        base = httpx2.URL()
     if base.scheme not in ("http", "https") or not base.host:
-        raise OptionError(f"url is {url!r}; pass the service's address, such as {DEFAULT_URL!r}")
+        raise OptionError(
+            f"url is {shown_argument(url)!r}; pass the service's address, such as {DEFAULT_URL!r}"
+        )
     headers = {"User-Agent": f"maskwatch-client/{__version__}", "Accept": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {_checked(token)}"
@@ -144,8 +150,9 @@ def read_answer(call: Call[T], response: httpx2.Response) -> T:
     try:
         return call.read(response.json())
     except (ValueError, KeyError, TypeError) as error:
+        where = without_credentials(str(response.url))
         raise ServiceError(
-            f"{response.url} gave no answer of a Maskwatch service ({type(error).__name__}: {error}); "
+            f"{where} gave no answer of a Maskwatch service ({type(error).__name__}: {error}); "
             "check the address",
             status=response.status_code,
         ) from error
@@ -177,14 +184,12 @@ def _source_in(record: Mapping[str, Any], sources: Sequence[str]) -> str:
 
 def unreachable(base_url: httpx2.URL, error: Exception) -> ServiceError:
     """A request or stream that got no answer, as an error."""
-    why = str(error) or type(error).__name__
+    why, where = str(error) or type(error).__name__, without_credentials(str(base_url))
     if isinstance(error, (httpx2.TimeoutException, TimeoutError)):
-        return ServiceError(f"{base_url} did not answer in time ({why}); ask again, or raise timeout_s")
+        return ServiceError(f"{where} did not answer in time ({why}); ask again, or raise timeout_s")
     if "CERTIFICATE_VERIFY_FAILED" in why:
-        return ServiceError(
-            f"{base_url} has a certificate that is not trusted ({why}); pass its issuer as tls"
-        )
-    return ServiceError(f"{base_url} cannot be reached ({why}); start it with: maskwatch serve")
+        return ServiceError(f"{where} has a certificate that is not trusted ({why}); pass its issuer as tls")
+    return ServiceError(f"{where} cannot be reached ({why}); start it with: maskwatch serve")
 
 
 def pause_s(error: ServiceError, tried: int, retries: int) -> float | None:

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from maskwatch.addresses import Address, shown_argument, without_credentials
 from maskwatch.data.resume import PAUSES_S, Progress, fetch_file
 from maskwatch.data.unpack import Limits, unpack
 from maskwatch.errors import OptionError
@@ -96,25 +97,28 @@ def fetch_data(
         with new_folder(folder, force=force) as part:
             unpack(archive, part, limits)
             _lift(part)
-            _mark(part, published.url, found)
+            _mark(part, without_credentials(published.url), found)
     finally:
         archive.unlink(missing_ok=True)  # what came in part stays under another name
     return Fetched(folder, found, wanted is not None, *_contents(folder))
 
 
 def _find(source: str) -> Published:
-    if urlsplit(source).scheme in ("http", "https") and urlsplit(source).netloc:
+    if source.lower().startswith(("http://", "https://")):
         return Published(source)
     if source not in KNOWN:
         raise OptionError(
-            f"{source!r} is neither a known data set nor an http(s) address; "
+            f"{shown_argument(source)!r} is neither a known data set nor an http(s) address; "
             f"known: {', '.join(KNOWN)}; of a file that you have, unpack it and run maskwatch data check"
         )
     return KNOWN[source]
 
 
 def _stem(url: str) -> str:
-    name = PurePath(unquote(urlsplit(url).path)).name
+    try:
+        name = PurePath(unquote(Address.parse(url).path)).name
+    except ValueError as error:
+        raise OptionError(f"{without_credentials(url)}: this is no URL ({error}); check it") from None
     suffix = next((suffix for suffix in _ARCHIVE_SUFFIXES if name.lower().endswith(suffix)), "")
     return name.removesuffix(name[len(name) - len(suffix) :]).strip(". ") or "dataset"
 

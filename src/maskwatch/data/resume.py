@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
-from maskwatch._version import __version__
-from maskwatch.download import TIMEOUT_S, ascii_url
+from maskwatch.addresses import without_credentials
+from maskwatch.download import TIMEOUT_S, open_url
 from maskwatch.errors import OutputError, SourceError
 from maskwatch.outputs import writing
 
@@ -39,7 +38,10 @@ Progress: TypeAlias = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class _Version:
-    """Of which file the part is; `total` bytes, None where the server does not say."""
+    """Of which file the part is; `total` bytes, None where the server does not say.
+
+    It is stored, so `url` is without user and password.
+    """
 
     url: str
     validator: str | None = None
@@ -73,8 +75,9 @@ def fetch_file(
         SourceError: the server refuses, is not there after all goes, or the checksum is another.
         OutputError: the file cannot be written, or there is no room for it.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise SourceError(f"{url}: only http and https addresses can be fetched; check the URL")
+    shown = without_credentials(url)
+    if not url.lower().startswith(("http://", "https://")):
+        raise SourceError(f"{shown}: only http and https addresses can be fetched; check the URL")
     part = target.with_name(f"{target.name}.part")
     state = part.with_name(f"{part.name}.json")
     _in_goes(_Transfer(url, part, state, progress or (lambda done, total: None), timeout_s), pauses_s)
@@ -84,7 +87,7 @@ def fetch_file(
     if sha256 is not None and found != sha256.lower():
         part.unlink()
         raise SourceError(
-            f"{url}: the SHA-256 is {found} and not {sha256.lower()}, so the file was deleted; "
+            f"{shown}: the SHA-256 is {found} and not {sha256.lower()}, so the file was deleted; "
             "check the checksum, and whether this is the file you want"
         )
     with writing(target):
@@ -103,7 +106,7 @@ def _in_goes(transfer: _Transfer, pauses_s: tuple[float, ...]) -> None:
             failed = 1 if transfer.size() - before >= _GOOD_GO else failed + 1
             if failed > len(pauses_s):
                 raise SourceError(
-                    f"{transfer.url}: {error}, {failed} times in a row; {transfer.size()} bytes have come: "
+                    f"{transfer.shown}: {error}, {failed} times in a row; {transfer.size()} bytes have come: "
                     "run it again later to go on from there"
                 ) from None
             time.sleep(pauses_s[failed - 1])
@@ -113,7 +116,7 @@ class _Transfer:
     """The file on its way into its part."""
 
     def __init__(self, url: str, part: Path, state: Path, progress: Progress, timeout_s: float) -> None:
-        self.url = url
+        self.shown, self._url = without_credentials(url), url
         self._part, self._state = part, state
         self._progress, self._timeout_s = progress, timeout_s
 
@@ -127,21 +130,21 @@ class _Transfer:
             _CutOffError: it may go better next time.
         """
         version, have = self._known(), self.size()
-        headers = {"User-Agent": f"maskwatch/{__version__}"}
+        headers: dict[str, str] = {}
         if version.validator and have:
             headers |= {"Range": f"bytes={have}-", "If-Range": version.validator}
         try:
-            with urlopen(Request(ascii_url(self.url), headers=headers), timeout=self._timeout_s) as response:
+            with open_url(self._url, timeout_s=self._timeout_s, headers=headers) as response:
                 self._receive(response, have)
         except HTTPError as error:
             with error:
                 self._refused(error, have)
         except (ValueError, http.client.InvalidURL) as error:
-            raise SourceError(f"{self.url}: cannot be fetched ({error}); check the URL") from None
+            raise SourceError(f"{self.shown}: cannot be fetched ({error}); check the URL") from None
         except URLError as error:
             if not have:  # more likely a wrong address than bad luck
                 raise SourceError(
-                    f"{self.url}: cannot be fetched ({error.reason}); check the URL and the network"
+                    f"{self.shown}: cannot be fetched ({error.reason}); check the URL and the network"
                 ) from None
             raise _CutOffError(f"the server cannot be reached ({error.reason})") from None
         except (OSError, http.client.HTTPException) as error:
@@ -156,11 +159,12 @@ class _Transfer:
         said = f"the server says {error.code} {error.reason}"
         if error.code in _MORE_LUCK_LATER:
             raise _CutOffError(said)
-        raise SourceError(f"{self.url}: {said}; check the URL")
+        raise SourceError(f"{self.shown}: {said}; check the URL")
 
     def _receive(self, response: http.client.HTTPResponse, have: int) -> None:
-        if urlsplit(self.url).scheme == "https" != urlsplit(response.url).scheme:
-            raise SourceError(f"{self.url}: leads to {response.url}, which is not encrypted; check the URL")
+        if self._url.lower().startswith("https:") and urlsplit(response.url).scheme != "https":
+            to = without_credentials(response.url)
+            raise SourceError(f"{self.shown}: leads to {to}, which is not encrypted; check the URL")
         goes_on = response.status == 206
         if goes_on and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             self._part.unlink()
@@ -195,15 +199,15 @@ class _Transfer:
         """What an earlier go wrote down; a version without validator where there is nothing to go on from."""
         with contextlib.suppress(OSError, ValueError, TypeError):
             version = _Version(**json.loads(self._state.read_text("utf-8")))
-            if version.url == self.url and isinstance(version.validator, str):
+            if version.url == self.shown and isinstance(version.validator, str):
                 return version
-        return _Version(self.url)
+        return _Version(self.shown)
 
     def _remember(self, response: http.client.HTTPResponse, total: int | None) -> None:
         etag = response.headers.get("ETag")
         if etag and etag.startswith("W/"):  # a weak one may be equal for other bytes
             etag = None
-        version = _Version(self.url, etag or response.headers.get("Last-Modified"), total)
+        version = _Version(self.shown, etag or response.headers.get("Last-Modified"), total)
         with writing(self._state):
             self._part.unlink(missing_ok=True)  # no old part beside a new state, whatever happens in between
             self._state.write_text(json.dumps(asdict(version)), "utf-8")

@@ -19,11 +19,13 @@ from maskwatch.live.capture_settings import CaptureSettings as CaptureSettings
 from maskwatch.live.frame import LiveFrame
 from maskwatch.live.health import CaptureStatus as CaptureStatus
 from maskwatch.live.health import Health, State
+from maskwatch.live.http_camera import HttpOpener
 from maskwatch.live.interrupt import interruptible
+from maskwatch.live.jpeg_reader import JpegReader
 from maskwatch.live.mailbox import Mailbox
 from maskwatch.live.pace import Pace
 from maskwatch.live.picture import LostError, Picture, Reader
-from maskwatch.live.pipe import stdin_descriptor
+from maskwatch.live.pipe import Pipe, PipeBody, stdin_descriptor
 from maskwatch.live.rate import Rate
 from maskwatch.live.source_spec import SourceSpec, parse_source, parse_sources
 from maskwatch.live.stamps import Stamps
@@ -31,6 +33,8 @@ from maskwatch.live.stream import StreamReader
 from maskwatch.live.webcam import Webcam
 
 _CLOSE_S = 1.8  # a thread that has not ended by then is left to die on its own
+_SNAPSHOT_FPS = 1.0
+"""How often a camera that gives snapshots is asked where no limit is set."""
 _STEADY_S = 10.0  # a source that lasted this long begins with the short waits again
 _RETRIED = frozenset(["webcam", "rtsp", "http"])
 _LOCAL = frozenset(["webcam", "file"])  # opens at once or not at all
@@ -73,6 +77,7 @@ class Capture:
         self._stamps = Stamps(spec.kind in _FILES)
         self._thread: Thread | None = None
         self._opened: Reader | None = None
+        self._http: HttpOpener | None = None
         self._done = False
 
     def limit(self, fps: float | None) -> None:
@@ -182,13 +187,20 @@ class Capture:
     def _open(self) -> Reader:
         if self._spec.kind == "webcam":
             return Webcam(int(self._spec.address))
-        return StreamReader(
-            self._spec,
-            stall_s=self._settings.stall_s,
-            transport=self._settings.rtsp_transport,
-            stop=self._stop,
-            silent=lambda: self._health.change("waiting", f"nothing comes for {self._settings.stall_s:g} s"),
-        )
+        stall_s, transport = self._settings.stall_s, self._settings.rtsp_transport
+        if self._spec.kind == "http":
+            poll_s = 1 / (self._rate.fps or _SNAPSHOT_FPS)
+            self._http = self._http or HttpOpener(self._spec, stall_s, transport, self._stop, poll_s)
+            return self._http.open()
+        pipe = None
+        if self._spec.kind == "pipe":
+            pipe = Pipe(stdin_descriptor(), self._stop, stall_s, self._on_silence)
+            if (body := PipeBody(pipe)).look() == "jpegs":
+                return JpegReader(body, finite=True, stall_s=None)
+        return StreamReader(self._spec, stall_s=stall_s, transport=transport, pipe=pipe)
+
+    def _on_silence(self) -> None:
+        self._health.change("waiting", f"nothing comes for {self._settings.stall_s:g} s")
 
     def _read(self, reader: Reader) -> None:
         paced = self.live and (reader.bursts or self._spec.kind in _FILES)

@@ -39,6 +39,21 @@ def draw_people(
     )
 
 
+def draw_notice(image_rgb: UInt8Array, lines: Sequence[str]) -> UInt8Array:
+    """A dark copy of a picture (H, W, 3) RGB with lines of text across it, beyond ASCII as `?`."""
+    canvas = image_rgb // 4
+    height, width = canvas.shape[:2]
+    font, gap = cv2.FONT_HERSHEY_SIMPLEX, 1.6
+    longest = max(cv2.getTextSize(line, font, 1.0, 2)[0][0] for line in lines)
+    scale = min(0.9 * width / longest, width / 640, height / (60 * len(lines)))
+    step = gap * cv2.getTextSize("X", font, scale, 2)[0][1]
+    for number, line in enumerate(lines):
+        left = (width - cv2.getTextSize(line, font, scale, 1)[0][0]) / 2
+        place = (round(left), round(height / 2 + (number + 1 - len(lines) / 2) * step))
+        cv2.putText(canvas, line, place, font, scale, (255, 255, 255), max(1, round(2 * scale)), cv2.LINE_AA)
+    return canvas
+
+
 def draw_places(image_rgb: UInt8Array, places: Places) -> UInt8Array:
     """Draws zones as outlines and lines with an arrow in the direction of `in` into a copy."""
     canvas = image_rgb.copy()

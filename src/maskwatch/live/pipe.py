@@ -9,6 +9,8 @@ from collections.abc import Callable
 from threading import Event
 
 from maskwatch.errors import SourceError
+from maskwatch.live.jpeg_reader import PIECE_BYTES, Content, content_of
+from maskwatch.live.picture import LostError
 
 _POLL_S = 0.2
 
@@ -28,6 +30,7 @@ class Pipe:
     def __init__(self, descriptor: int, stop: Event, stall_s: float, silent: Callable[[], None]) -> None:
         self.name = "-"
         self.empty = True
+        self._head = b""
         self._descriptor = descriptor
         self._stop = stop
         self._stall_s = stall_s
@@ -39,6 +42,9 @@ class Pipe:
         Raises:
             InterruptedError: `stop` was set.
         """
+        if self._head:
+            head, self._head = self._head[:size], self._head[size:]
+            return head
         waited = 0.0
         while not self._stop.is_set():
             if os.name == "nt" or select.select([self._descriptor], [], [], _POLL_S)[0]:
@@ -50,6 +56,37 @@ class Pipe:
                 waited = 0.0
                 self._silent()
         raise InterruptedError("the pipe was closed")
+
+    def unread(self, data: bytes) -> None:
+        """Has bytes come once more."""
+        self._head = data + self._head
+
+
+class PipeBody:
+    """What comes through a pipe; see `jpeg_reader.Body`."""
+
+    whole = True
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+
+    def look(self) -> Content:
+        """See `Body`."""
+        head, more = b"", b"-"
+        while (content := content_of(head)) is None and more:
+            head += (more := self.read())
+        self._pipe.unread(head)
+        return content or "other"
+
+    def read(self) -> bytes:
+        """See `Body`."""
+        try:
+            return self._pipe.read(PIECE_BYTES)
+        except OSError as error:
+            raise LostError(str(error)) from None
+
+    def close(self) -> None:
+        """See `Body`; standard input stays open."""
 
 
 def stdin_descriptor() -> int:

@@ -21,6 +21,7 @@ EVERY = timedelta(hours=1)
 # A part of a recording is an hour long and named after its beginning: none that is being written is older.
 _SHORTEST_DAYS = 0.1
 _LONGEST_DAYS = 36_500.0
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class Kept:
         names: matches the whole of their names. Where a group `stamp` tells the time (UTC), that is the age
             of a file; elsewhere the time of its last change is.
         head: what each of them begins with.
+        lines: they are text, of which the first line may be damaged; then another one begins with `head`.
     """
 
     noun: tuple[str, str]
     folder: Path
     names: re.Pattern[str]
     head: bytes = b""
+    lines: bool = False
 
 
 def kept_thumbnails(folder: Path) -> Kept:
@@ -54,9 +57,8 @@ def kept_recordings(path: Path) -> Kept:
 def kept_logs(path: Path) -> Kept:
     """The files `events.jsonl.1`, `.2` and so on beside `events.jsonl`; that one is still written to."""
     names = re.compile(re.escape(path.name) + r"\.\d+", re.ASCII)
-    return Kept(
-        ("log", "logs"), path.parent, names, b'{"schema": "' + EVENT_SCHEMA.partition("/")[0].encode()
-    )
+    head = b'{"schema": "' + EVENT_SCHEMA.partition("/")[0].encode()
+    return Kept(("log", "logs"), path.parent, names, head, lines=True)
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _old_files(kind: Kept, limit: datetime, failures: list[str]) -> Iterator[Pat
             continue
         try:
             written = _written(path, match)
-            if written is not None and written < limit and _begins_with(path, kind.head):
+            if written is not None and written < limit and _is_ours(path, kind):
                 yield path
         except OSError as error:
             failures.append(f"{path}: cannot be read ({error.strerror}); check its permissions")
@@ -176,6 +178,7 @@ def _written(path: Path, match: re.Match[str]) -> datetime | None:
         return None
 
 
-def _begins_with(path: Path, head: bytes) -> bool:
+def _is_ours(path: Path, kind: Kept) -> bool:
     with path.open("rb") as file:
-        return file.read(len(head)) == head
+        data = file.read(_BLOCK if kind.lines else len(kind.head))
+    return data.startswith(kind.head) or (kind.lines and b"\n" + kind.head in data)

@@ -125,10 +125,11 @@ class Screen(Viewer):
 
     def render(self) -> RenderableType:
         """The whole view, as it is now."""
+        statuses, sinks = self._statuses(), self._sinks()  # first: the watching loop waits for the lock
         with self._lock:
-            parts: list[RenderableType] = [self._sources()]
+            parts: list[RenderableType] = [self._sources(statuses)]
             parts += self._alarming()
-            if sinks := self._sinks():
+            if sinks:
                 parts.append(_sink_table(sinks))
             parts += [
                 Text(line(event), style=self._styles.get(event.state or "", "")) for event in self._events
@@ -138,7 +139,7 @@ class Screen(Viewer):
     def _line(self, event: Event) -> Text:
         return Text(line(event), style=self._styles.get(event.state or "", ""))
 
-    def _sources(self) -> Table:
+    def _sources(self, statuses: Sequence[CaptureStatus]) -> Table:
         table = Table(box=None, pad_edge=False)
         table.add_column("source", no_wrap=True)
         table.add_column("state", no_wrap=True)
@@ -146,7 +147,7 @@ class Screen(Viewer):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("people now")
         now_s = time.monotonic()
-        for status in self._statuses():
+        for status in statuses:
             seen = self._seen.get(status.name, _Seen())
             fresh = status.state == "live"
             table.add_row(

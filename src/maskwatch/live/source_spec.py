@@ -7,11 +7,12 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote
 
+from maskwatch.addresses import Address, exists, is_address, shown_argument, without_credentials
 from maskwatch.errors import OptionError, SourceError
 from maskwatch.sources import VIDEO_SUFFIXES, shown_name
 
@@ -19,14 +20,7 @@ SourceKind: TypeAlias = Literal["webcam", "rtsp", "http", "video_url", "file", "
 
 _SCHEMES: dict[str, SourceKind] = {"rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http"}
 _NAMED = re.compile(r"([A-Za-z0-9][\w.-]{0,39})=(.+)", re.DOTALL)
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-# Recorders carry passwords in the query or even in the path: /user=admin&password=secret&channel=1
-_SECRET = re.compile(
-    r"(?<![A-Za-z])((?:user(?:name)?|usr|login|pass(?:word|wd)?|pwd|pw|token|key|api_?key|secret|auth|sig(?:nature)?)=)"
-    r"[^&;/\s]*",
-    re.IGNORECASE,
-)
-_HIDDEN = "***"
+_LIKE_A_URL = re.compile(rf"({'|'.join(_SCHEMES)}):", re.IGNORECASE)
 _STREAM_SUFFIXES = frozenset([".ts", ".mts"])  # a video by its name, in practice a stream without an end
 
 
@@ -36,23 +30,18 @@ class SourceSpec:
 
     Attributes:
         kind: "http" is a stream (MJPEG, HLS …), "video_url" a video file on a server.
-        address: what is opened: the number of a webcam, a URL with its credentials, a path, or "-".
+        address: what is opened: the number of a webcam, a URL with its credentials percent-encoded, a path,
+            or "-".
         name: short, of letters, digits and `._-`; stands in events and names of files.
+        shown: the address as it may be printed: without user and password.
+        host: the server of a URL.
     """
 
     kind: SourceKind
-    address: str
+    address: str = field(repr=False)
     name: str
-
-    @property
-    def shown(self) -> str:
-        """The address as it may be printed: without user and password."""
-        return without_credentials(self.address)
-
-    @property
-    def host(self) -> str | None:
-        """The server of a URL."""
-        return urlsplit(self.address).hostname if _URL.match(self.address) else None
+    shown: str
+    host: str | None = None
 
 
 def parse_source(text: str, *, name: str | None = None) -> SourceSpec:
@@ -66,7 +55,7 @@ def parse_source(text: str, *, name: str | None = None) -> SourceSpec:
         OptionError: the name cannot be used.
     """
     named = _NAMED.fullmatch(text)
-    if named and not _exists(text):
+    if named and not exists(text):
         name, text = name or named[1], named[2]
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,39}", name):
         raise OptionError(
@@ -99,43 +88,32 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
     ]
 
 
-def without_credentials(text: str) -> str:
-    """`text` with users and passwords of the URLs in it replaced by `***`."""
-    text = re.sub(r"([a-z][a-z0-9+.-]+://)[^/?#\s]*@", rf"\1{_HIDDEN}@", text, flags=re.IGNORECASE)
-    return _SECRET.sub(rf"\1{_HIDDEN}", text)
-
-
 def _parse_address(text: str) -> SourceSpec:
     if text == "-":
-        return SourceSpec("pipe", "-", "stdin")
-    if re.fullmatch(r"\d{1,3}", text):
-        return SourceSpec("webcam", str(int(text)), f"cam-{int(text)}")
-    device = re.fullmatch(r"/dev/video(\d{1,3})", text)
+        return SourceSpec("pipe", "-", "stdin", "-")
+    device = re.fullmatch(r"(?:/dev/video)?(\d{1,3})", text, re.ASCII)
     if device:
-        return SourceSpec("webcam", str(int(device[1])), f"cam-{int(device[1])}")
-    if _URL.match(text):
-        return _parse_url(text)
-    return _parse_path(text)
+        number = str(int(device[1]))
+        return SourceSpec("webcam", number, f"cam-{number}", number)
+    return _parse_url(text) if is_address(text) else _parse_path(text)
 
 
 def _parse_url(text: str) -> SourceSpec:
+    shown = without_credentials(text)
     try:
-        parts = urlsplit(text)
-        valid = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        address = Address.parse(text)
     except ValueError:
-        valid = False
-    if not valid:
-        raise SourceError(f"{without_credentials(text)}: this is no URL of a server; check host and port")
-    kind = _SCHEMES.get(parts.scheme.lower())
+        raise SourceError(f"{shown}: this is no URL of a server; check host and port") from None
+    kind = _SCHEMES.get(address.scheme)
     if kind is None:
         raise SourceError(
-            f"{without_credentials(text)}: {parts.scheme}:// cannot be watched; "
+            f"{shown}: {address.scheme}:// cannot be watched; "
             "use rtsp://, rtsps://, http:// or https://, or pipe the video to -"
         )
-    suffix = PurePosixPath(parts.path).suffix.lower()
+    suffix = PurePosixPath(address.path).suffix.lower()
     if kind == "http" and suffix in VIDEO_SUFFIXES - _STREAM_SUFFIXES:
         kind = "video_url"
-    return SourceSpec(kind, text, _url_name(parts))
+    return SourceSpec(kind, address.url, _url_name(shown), shown, address.host)
 
 
 def _parse_path(text: str) -> SourceSpec:
@@ -143,21 +121,30 @@ def _parse_path(text: str) -> SourceSpec:
     try:
         mode = os.stat(text).st_mode  # noqa: PTH116, Path takes nothing to be this folder
     except (OSError, ValueError):
+        like = _LIKE_A_URL.match(text)
+        what = f"an address begins with {like[1]}://" if like else "no webcam's number or stream's address"
         raise SourceError(
-            f"{shown_name(text)!r}: no such file, and no webcam's number or stream's address; check it"
+            f"{shown_argument(shown_name(text))!r}: no such file, and {what}; check it"
         ) from None
     if stat.S_ISDIR(mode):
         raise SourceError(f"{shown_name(text)}: this is a folder; name a video in it")
     if not stat.S_ISREG(mode):
         raise SourceError(f"{shown_name(text)}: no regular file; pipe it in: maskwatch watch - < PATH")
-    return SourceSpec("file", text, _clean(path.stem) or "video")
+    return SourceSpec("file", text, _clean(path.stem) or "video", shown_name(text))
 
 
-def _url_name(parts: SplitResult) -> str:
-    """`door` of `rtsp://admin:secret@door.local/stream1`; an address of numbers stays whole."""
-    host = parts.hostname or ""
+def _url_name(shown: str) -> str:
+    """`door` of `rtsp://***@door.local/stream1`; an address of numbers stays whole.
+
+    From what may be printed, as the name is.
+    """
+    try:
+        address = Address.parse(shown)
+    except ValueError:
+        return "stream"
+    host = address.host.lower()
     first = host if re.fullmatch(r"[\d.]+|.*:.*", host) else host.removeprefix("www.").split(".")[0]
-    segments = [unquote(part) for part in parts.path.split("/") if part]
+    segments = [unquote(part) for part in address.path.split("/") if part]
     last = PurePosixPath(segments[-1]).stem if segments else ""
     words = [first] if not last or re.search("[=&;]", last) else [first, last]
     return _clean("-".join(words)) or "stream"
@@ -177,11 +164,4 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 
 def _is_named(text: str) -> bool:
-    return _NAMED.fullmatch(text) is not None and not _exists(text)
-
-
-def _exists(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except (OSError, ValueError):
-        return False
+    return _NAMED.fullmatch(text) is not None and not exists(text)

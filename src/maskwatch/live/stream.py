@@ -9,32 +9,30 @@ gives false, whatever happened.
 from __future__ import annotations
 
 import errno
-import math
 import socket
 import time
 from collections.abc import Callable, Iterator
-from threading import Event
+from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 from av.codec.context import Flags as CodecFlags
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from maskwatch._version import __version__
-from maskwatch.images import UInt8Array
 from maskwatch.live.capture_settings import Transport
-from maskwatch.live.picture import LostError, Picture
-from maskwatch.live.pipe import Pipe, stdin_descriptor
+from maskwatch.live.picture import LostError, Picture, picture_of
+from maskwatch.live.pipe import Pipe
 from maskwatch.live.source_spec import SourceSpec
 
+HTTP_OPTIONS = {"user_agent": f"maskwatch/{__version__}"}
 _OPTIONS: dict[str, dict[str, str]] = {
     # Nothing is collected for later; microseconds that packets over UDP may be put back in order.
     "rtsp": {"fflags": "nobuffer", "max_delay": "200000", "allowed_media_types": "video"},
     # HLS from its newest segment, not from the third before it.
-    "http": {"fflags": "nobuffer", "live_start_index": "-1", "user_agent": f"maskwatch/{__version__}"},
-    "video_url": {"user_agent": f"maskwatch/{__version__}"},
+    "http": {"fflags": "nobuffer", "live_start_index": "-1", **HTTP_OPTIONS},
+    "video_url": HTTP_OPTIONS,
 }
 _ANALYSED = {"analyzeduration": "1000000"}  # microseconds of a stream that may be read to know what it is
 _LIVE_KINDS = frozenset(["rtsp", "http", "pipe"])
@@ -46,28 +44,21 @@ class StreamReader:
     Args:
         stall_s: longest silence in seconds, of opening and between frames.
         transport: of RTSP.
-        stop: ends a pipe; for all else see `interrupt`.
-        silent: called when a pipe has been silent for `stall_s`.
+        pipe: what comes through standard input, where that is the source.
 
     Raises:
         LostError: it cannot be opened.
-        SourceError: standard input is a terminal.
     """
 
     def __init__(
-        self,
-        spec: SourceSpec,
-        *,
-        stall_s: float,
-        transport: Transport,
-        stop: Event,
-        silent: Callable[[], None],
+        self, spec: SourceSpec, *, stall_s: float, transport: Transport, pipe: Pipe | None = None
     ) -> None:
         self._spec = spec
         self._stall_s = stall_s
-        target: Any = spec.address
-        if spec.kind == "pipe":
-            target = Pipe(stdin_descriptor(), stop, stall_s, silent)
+        target: Any = spec.address if pipe is None else pipe
+        if spec.kind == "file":
+            # Whole, since FFmpeg would take the beginning of 08:15:04.mp4 for a protocol.
+            target = str(Path(target).absolute())
         self._container = self._open(target, transport)
         stream = self._container.streams.best("video")
         if stream is None:
@@ -91,24 +82,18 @@ class StreamReader:
             options |= _ANALYSED
         if self._spec.kind == "rtsp":
             options["rtsp_transport"] = transport
-        # A pipe keeps its own time; its reads in Python are not asked about any limit.
-        limit = None if self._spec.kind == "pipe" else (self._stall_s, self._stall_s)
-        began = time.monotonic()
         try:
-            container: av.container.InputContainer = av.open(
-                target, "r", options=options, timeout=limit, metadata_errors="replace"
-            )
-        except (FFmpegError, OSError, ValueError) as error:
-            empty = isinstance(target, Pipe) and target.empty
-            reason = "nothing came" if empty else self._reason(error, began, "no answer")
-            raise LostError(reason) from None
-        return container
+            return open_media(self._spec, target, options, self._stall_s)
+        except LostError:
+            if isinstance(target, Pipe) and target.empty:
+                raise LostError("nothing came") from None
+            raise
 
     def pictures(self, wanted: Callable[[], bool]) -> Iterator[Picture | None]:
         """See `picture.Reader`."""
         skips = self._codec.codec.intra_only  # others need each frame for the next one
         last = time.monotonic()
-        for packet in self._packets():
+        for packet in packets(self._container, self._spec, self._stall_s):
             if packet.stream_index != self._index:
                 frames: list[VideoFrame] = []
             elif skips and packet.size and not wanted():
@@ -118,22 +103,10 @@ class StreamReader:
             else:
                 frames = self._decode(packet)
             for frame in frames:
-                yield _picture(frame)
+                yield picture_of(frame)
                 last = time.monotonic()
             if time.monotonic() - last > self._stall_s and self._spec.kind in ("rtsp", "http"):
                 raise LostError(f"data, but no picture for {self._stall_s:g} s")
-
-    def _packets(self) -> Iterator[Any]:
-        packets = self._container.demux()
-        while True:
-            began = time.monotonic()
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except (FFmpegError, OSError, ValueError) as error:
-                raise LostError(self._reason(error, began, "no frame")) from None
-            yield packet
 
     def _decode(self, packet: Any) -> list[VideoFrame]:
         try:
@@ -141,38 +114,68 @@ class StreamReader:
         except FFmpegError:  # a broken packet; the next ones may be whole
             return []
 
-    def _reason(self, error: Exception, began: float, silence: str) -> str:
-        """Why a call of PyAV failed, without the address, which may hold a password."""
-        if time.monotonic() - began >= self._stall_s and self._spec.kind != "pipe":
-            return f"{silence} for {self._stall_s:g} s"
-        if isinstance(error, av.error.InvalidDataError):
-            return "what comes is no video that can be read"
-        if isinstance(error, EOFError):
-            return "it ended before the first picture"
-        if getattr(error, "errno", None) == errno.EIO and self._spec.host:  # FFmpeg says no more
-            known = _host_known(self._spec.host)
-            return "the connection broke off" if known else f"the host name {self._spec.host} is not known"
-        return str(getattr(error, "strerror", None) or type(error).__name__)
-
     def close(self) -> None:
         """See `picture.Reader`."""
         self._container.close()
 
 
-def _picture(frame: VideoFrame) -> Picture:
-    # Of time_base and not frame.time, which is None together with pts.
-    pts_s = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
-    if pts_s is not None and not math.isfinite(pts_s):
-        pts_s = None
-    turns = round(frame.rotation / 90) % 4
-    size = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
-    return Picture(pts_s, size, lambda: _to_rgb(frame, turns))
+def open_media(
+    spec: SourceSpec, target: Any, options: dict[str, str], stall_s: float, format: str | None = None
+) -> av.container.InputContainer:
+    """Opens what `target` gives.
+
+    Args:
+        spec: for the reason of a failure.
+        format: of FFmpeg, such as "data" for the bytes as they are; None finds it out.
+
+    Raises:
+        LostError: it cannot be opened.
+    """
+    # A pipe keeps its own time; its reads in Python are not asked about any limit.
+    limit = None if spec.kind == "pipe" else (stall_s, stall_s)
+    began = time.monotonic()
+    try:
+        container: av.container.InputContainer = av.open(
+            target, "r", format, options=options, timeout=limit, metadata_errors="replace"
+        )
+    except (FFmpegError, OSError, ValueError) as error:
+        raise LostError(_reason(spec, stall_s, error, began, "no answer")) from None
+    return container
 
 
-def _to_rgb(frame: VideoFrame, turns: int) -> UInt8Array:
-    """uint8 (H, W, 3), turned anticlockwise by quarters as a phone's video asks for."""
-    image_rgb = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(image_rgb, turns), np.uint8)
+def packets(container: av.container.InputContainer, spec: SourceSpec, stall_s: float) -> Iterator[Any]:
+    """The packets of an open container.
+
+    Raises:
+        LostError: it broke off.
+    """
+    demuxed = container.demux()
+    while True:
+        began = time.monotonic()
+        try:
+            packet = next(demuxed)
+        except StopIteration:
+            return
+        except (FFmpegError, OSError, ValueError) as error:
+            raise LostError(_reason(spec, stall_s, error, began, "no frame")) from None
+        yield packet
+
+
+def _reason(spec: SourceSpec, stall_s: float, error: Exception, began: float, silence: str) -> str:
+    """Why a call of PyAV failed, without the address, which may hold a password."""
+    if time.monotonic() - began >= stall_s and spec.kind != "pipe":
+        return f"{silence} for {stall_s:g} s"
+    if isinstance(error, av.error.InvalidDataError):
+        return "what comes is no video that can be read"
+    if isinstance(error, EOFError):
+        return "it ended before the first picture"
+    if getattr(error, "errno", None) == errno.EIO and spec.host:  # FFmpeg says no more
+        if _host_known(spec.host):
+            return "the connection broke off"
+        if spec.host not in spec.shown:  # it may be a part of a password
+            return "the host name is not known; write @, / and ? of a password as %40, %2F and %3F"
+        return f"the host name {spec.host} is not known"
+    return str(getattr(error, "strerror", None) or type(error).__name__)
 
 
 def _host_known(host: str) -> bool:

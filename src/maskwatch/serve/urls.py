@@ -19,6 +19,7 @@ from typing import TypeAlias
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from maskwatch._version import __version__
+from maskwatch.addresses import without_credentials
 from maskwatch.download import ascii_url
 from maskwatch.errors import SourceError
 
@@ -42,7 +43,7 @@ def fetch(url: str, max_bytes: int, timeout_s: float, networks: Networks = ()) -
         SourceError: no such address, one that may not be asked, too large or too slow.
     """
     deadline = time.monotonic() + timeout_s
-    at = ascii_url(url)
+    at, url = ascii_url(url), without_credentials(url)
     for _ in range(MAX_REDIRECTS + 1):
         connection = _connect(url, at, deadline, networks)
         try:
@@ -104,10 +105,12 @@ def _parts(url: str, at: str) -> tuple[SplitResult, int]:
     try:
         parts = urlsplit(at)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    except ValueError as error:
-        raise SourceError(f"{url}: no address ({error}); check it") from None
+    except ValueError:
+        raise SourceError(f"{url}: no address; check its host and port") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SourceError(f"{url}: leads to {at}, which is not http(s); name a picture on a web server")
+        raise SourceError(
+            f"{url}: leads to {without_credentials(at)}, which is not http(s); name a picture on a web server"
+        )
     if parts.username is not None:
         raise SourceError(f"{url}: carries a user name; name an address that needs none")
     return parts, port

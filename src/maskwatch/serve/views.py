@@ -6,13 +6,16 @@ import asyncio
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
 
 from maskwatch.blur import blur
 from maskwatch.cover import Boxes
-from maskwatch.live.drawing import draw_people
+from maskwatch.images import UInt8Array
+from maskwatch.live.drawing import draw_notice, draw_people
 from maskwatch.live.events import Event
-from maskwatch.live.frame import LiveFrame
 from maskwatch.live.hiding import Hiding
 from maskwatch.live.people import Person
 from maskwatch.live.watch import Look, Viewer
@@ -20,6 +23,7 @@ from maskwatch.live.zones import Places
 from maskwatch.serve.look import encode
 
 KEPT_EVENTS = 50
+_BLANK_SHAPE = (360, 640, 3)
 
 
 @dataclass(eq=False)
@@ -27,27 +31,31 @@ class View:
     """A frame that has been looked at, and who was in it.
 
     Attributes:
+        image_rgb: uint8 (H, W, 3).
         hidden_xyxy: (N, 4), what is blurred before anybody sees it; None blurs nothing.
+        seen_at: when it was seen, on the wall clock; None where nothing has been seen yet.
+        notice: lines that say why nothing newer is there, drawn over it.
     """
 
-    frame: LiveFrame
+    image_rgb: UInt8Array
     people: Sequence[Person]
     hidden_xyxy: Boxes | None
     places: Places
     class_names: Sequence[str]
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _jpeg: bytes | None = field(default=None, repr=False)
+    seen_at: datetime | None = None
+    notice: Sequence[str] = ()
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _jpeg: bytes | None = field(default=None, init=False, repr=False)
 
     def jpeg(self) -> bytes:
         """The drawn picture; made once, however many look, and only if somebody does."""
         with self._lock:
             if self._jpeg is None:
-                image_rgb = self.frame.image_rgb
+                image_rgb = self.image_rgb
                 if self.hidden_xyxy is not None:
                     image_rgb = blur(image_rgb, self.hidden_xyxy)
-                self._jpeg = encode(
-                    draw_people(image_rgb, self.people, self.class_names, self.places), "jpeg"
-                )
+                drawn = draw_people(image_rgb, self.people, self.class_names, self.places)
+                self._jpeg = encode(draw_notice(drawn, self.notice) if self.notice else drawn, "jpeg")
             return self._jpeg
 
 
@@ -95,18 +103,21 @@ class Views(Viewer):
         self._told = 0
 
     def look(self, look: Look) -> None:
-        source = look.frame.source
-        before = self._newest.get(source)
-        if before is not None:
-            still = {person.track for person in look.scene.people}
-            left = [person for person in before.people if person.track not in still]
-            self._gone[source].update(str(person.state) for person in left if person.state is not None)
+        source, people = look.frame.source, look.scene.people
+        self._note_who_left(source, people)
         self._newest[source] = View(
-            look.frame, look.scene.people, self._hidden(look), self._places[source], self._names
+            look.frame.image_rgb,
+            people,
+            self._hidden(look),
+            self._places[source],
+            self._names,
+            seen_at=look.frame.when,
         )
         self.news.tell()
 
     def event(self, event: Event) -> None:
+        if event.kind == "source" and event.state != "live":
+            self._lose(event)
         self._events.append(event)
         self._told += 1
         self.news.tell()
@@ -133,6 +144,24 @@ class Views(Viewer):
             if event.id == event_id:
                 return total - len(events) + place + 1
         return total if event_id is None else total - len(events)
+
+    def _note_who_left(self, source: str, people: Sequence[Person]) -> None:
+        before = self._newest.get(source)
+        if before is not None:
+            still = {person.track for person in people}
+            left = [person for person in before.people if person.track not in still]
+            self._gone[source].update(str(person.state) for person in left if person.state is not None)
+
+    def _lose(self, event: Event) -> None:
+        """Nobody is in front of a source that is lost, and its last picture says that it is old."""
+        source = event.source
+        self._note_who_left(source, ())
+        before = self._newest.get(source)
+        if before is None:
+            before = View(np.zeros(_BLANK_SHAPE, np.uint8), (), None, Places(), self._names)
+        since = "" if before.seen_at is None else f", last picture {before.seen_at:%H:%M:%S}"
+        notice = [f"{event.state}{since}", *([event.reason] if event.reason else [])]
+        self._newest[source] = replace(before, people=(), notice=notice)
 
     def _hidden(self, look: Look) -> Boxes | None:
         if self._hiding is None:

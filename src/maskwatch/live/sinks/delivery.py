@@ -69,7 +69,7 @@ class _Lane:
         self._deadline: float | None = None  # set when closing
         self._sent = self._lost = self._streak = 0
         self._error: str | None = None
-        self._inner = SinkState()
+        self._inner, self._told = self._state(), SinkState()
         self._look_s = float("-inf")
         self._thread = threading.Thread(target=self._run, name=f"sink {sink.name}", daemon=True)
         self._thread.start()
@@ -88,8 +88,9 @@ class _Lane:
             self._on_trouble(self.sink.name, f"{_events(self._size)} wait already; new ones are dropped")
 
     def status(self) -> SinkStatus:
-        inner = self._state()
+        """As the sink was when its own thread last looked: asking it may take as long as its disk does."""
         with self._changed:
+            inner = self._inner
             return SinkStatus(
                 self.sink.name,
                 sent=self._sent,
@@ -130,7 +131,8 @@ class _Lane:
             self.sink.close(self._left_s())
         except Exception as error:  # nobody waits for it any more; said like any other trouble
             self._say(_text(error))
-        if waiting := self._state().waiting:
+        self._inner = self._state()
+        if waiting := self._inner.waiting:
             self._on_trouble(self.sink.name, f"on the disk for the next start: {_events(waiting)}")
 
     def _is_over(self) -> bool:
@@ -153,7 +155,8 @@ class _Lane:
         now_s = time.monotonic()
         if now_s - self._look_s < _LOOK_S:
             return
-        self._look_s, before, self._inner = now_s, self._inner, self._state()
+        self._look_s, before = now_s, self._told
+        self._inner = self._told = self._state()
         if self._inner.parked > before.parked:
             refused = f"{_events(self._inner.parked)} refused for good"
             self._on_trouble(self.sink.name, f"{refused}; look at them with: maskwatch events parked")
@@ -263,7 +266,7 @@ class Delivery:
                 lane.put(event)
 
     def status(self) -> tuple[SinkStatus, ...]:
-        """How each sink is doing, in their order."""
+        """How each sink is doing, in their order; what waits on a disk as of a second ago. Never blocks."""
         return tuple(lane.status() for lane in self._lanes)
 
     def delete_before(self, when: datetime) -> int:

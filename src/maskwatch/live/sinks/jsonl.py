@@ -56,13 +56,16 @@ class JsonlSink(Sink):
             self._append(data)
 
     def delete_before(self, when: datetime) -> int:
-        """Writes the file anew without the lines of before `when`; those that were rotated stay."""
+        """Writes the file anew without the lines of before `when`; those that were rotated stay.
+
+        A damaged line goes with the readable one before it; those at the beginning go with the first one.
+        """
         with self._lock, self._telling():
             self._follow()
             with self._path.open("rb") as file:
-                if not _is_before(file.readline(), when):
-                    return 0  # lines come in the order of time, but for seconds
-            return self._rewrite(when)
+                first = next((time for line in file if (time := _time_of(line)) is not None), None)
+            # Lines come in the order of time, but for seconds.
+            return 0 if first is None or first >= when else self._rewrite(when)
 
     def close(self, timeout_s: float) -> None:
         del timeout_s
@@ -81,13 +84,15 @@ class JsonlSink(Sink):
 
     def _rewrite(self, when: datetime) -> int:
         number = 0
+        keep = False  # the first readable line is too old, and so is what is damaged in front of it
         part = self._path.with_name(f".{self._path.name}.part")
         try:
             with self._path.open("rb") as old, part.open("wb") as new:
                 for line in old:
-                    if _is_before(line, when):
-                        number += 1
-                    else:
+                    time = _time_of(line)
+                    keep = keep if time is None else time >= when
+                    number += not keep
+                    if keep:
                         new.write(line)
                 new.flush()
                 os.fsync(new.fileno())
@@ -122,8 +127,9 @@ class JsonlSink(Sink):
     def _repair(self) -> int:
         """Takes a half line away; gives the size of the file."""
         size = os.fstat(self._fd).st_size
-        head = _read(self._fd, 0, len(_FIRST_BYTES))
-        if not _FIRST_BYTES.startswith(head):
+        head = _read(self._fd, 0, _BLOCK)
+        # In one of ours a first line may be damaged, as after a power cut.
+        if not _FIRST_BYTES.startswith(head[: len(_FIRST_BYTES)]) and b"\n" + _FIRST_BYTES not in head:
             raise EventError(f"{self._path}: holds something else than events; name another file")
         end = size
         while end and _read(self._fd, end - 1, 1) != b"\n":
@@ -189,12 +195,13 @@ def read_lines(path: Path) -> list[Event]:
         raise EventError(f"{path}: a line is no event ({error}); restore the file from a copy") from None
 
 
-def _is_before(line: bytes, when: datetime) -> bool:
-    """Whether a line is an event of before `when`; one that cannot be read is none."""
+def _time_of(line: bytes) -> datetime | None:
+    """The time of an event; None where a line is damaged."""
     try:
-        return datetime.fromisoformat(json.loads(line)["time"]) < when
-    except (ValueError, TypeError, KeyError):
-        return False
+        time = datetime.fromisoformat(json.loads(line)["time"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return time if time.tzinfo is not None else None
 
 
 def _read(fd: int, place: int, length: int) -> bytes:

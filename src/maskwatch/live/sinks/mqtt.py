@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from paho.mqtt.client import Client, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
+from maskwatch.addresses import Address, shown_argument, without_credentials
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink, SinkState, TryLater
@@ -54,28 +55,33 @@ class Broker:
             OptionError: a text of another form, or with a password in it.
         """
         try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
+            address = Address.parse(url)
         except ValueError:
-            host, port, parts = None, None, urlsplit("")
-        if parts.password is not None:
+            raise _no_broker(url) from None
+        scheme, host = address.scheme, address.host
+        if address.password is not None:
             raise OptionError(
-                f"--mqtt {parts.scheme}://{host} has a password in it, which every user of this machine "
+                f"--mqtt {without_credentials(url)} has a password in it, which every user of this machine "
                 "could read; put it into MASKWATCH_MQTT_PASSWORD"
             )
-        prefix = unquote(parts.path).strip("/") or DEFAULT_PREFIX
-        wrong = {*url} & {"?", "#"} or prefix.startswith("$") or {*prefix} & {"+", "#", "\0"}
-        if parts.scheme not in _PORTS or not host or wrong:
+        prefix = unquote(address.rest).strip("/") or DEFAULT_PREFIX
+        wrong = {*address.rest} & {"?", "#"} or prefix.startswith("$") or {*prefix} & {"+", "#", "\0"}
+        if scheme not in _PORTS or wrong:
+            raise _no_broker(url)
+        if password is not None and address.user is None:
             raise OptionError(
-                f"--mqtt {url!r} is no broker; write mqtt://user@host:1883/maskwatch, or mqtts://"
+                f"--mqtt {address.bare} has a password but no user; write {scheme}://user@{host}"
             )
-        user = None if parts.username is None else unquote(parts.username)
-        if password is not None and user is None:
-            raise OptionError(f"--mqtt {url} has a password but no user; write {parts.scheme}://user@{host}")
-        return cls(host, port or _PORTS[parts.scheme], parts.scheme == "mqtts", user, prefix, password)
+        return cls(host, address.port or _PORTS[scheme], scheme == "mqtts", address.user, prefix, password)
 
     def __str__(self) -> str:
         return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+
+
+def _no_broker(url: str) -> OptionError:
+    return OptionError(
+        f"--mqtt {shown_argument(url)!r} is no broker; write mqtt://user@host:1883/maskwatch, or mqtts://"
+    )
 
 
 class MqttSink(Sink):

@@ -14,13 +14,14 @@ import hmac
 import socket
 import time
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
 from maskwatch._version import __version__
+from maskwatch.addresses import Address, shown_argument, without_credentials
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink, SinkState, TryLater
@@ -32,7 +33,14 @@ TIMEOUT_S = (5.0, 10.0)
 
 _SECRET_PREFIX = "whsec_"
 _LEAST_SECRET_BYTES = 16
-_PASSING_STATUS = frozenset([408, 425, 429])
+
+REFUSED_STATUS = frozenset([400, 410, 413, 422])
+"""The receiver has read the event, or is gone for good: it will say the same the next time."""
+
+REFUSED_S = 24 * 3600.0
+"""So long an event is tried again that is refused otherwise, as by a receiver that is being changed (404)."""
+
+_DOWN_STATUS = frozenset([408, 425, 429])
 _READ_BYTES = 4096
 _SHOWN_CHARACTERS = 120
 
@@ -43,6 +51,7 @@ class WebhookSink(Sink):
     Args:
         url: http(s); certificates are verified.
         outbox: file of the events that the receiver has not got yet.
+        refused_s: see `REFUSED_S`.
         secret: text that the receiver knows too; None sends without a signature.
 
     Raises:
@@ -61,10 +70,14 @@ class WebhookSink(Sink):
         *,
         max_outbox_bytes: int = MAX_OUTBOX_BYTES,
         first_retry_s: float = FIRST_RETRY_S,
+        refused_s: float = REFUSED_S,
     ) -> None:
         check_url(url)
         self._url, self._where = url, where(url)
         self._key = None if secret is None else key_of(secret)
+        self._refused_s = refused_s
+        self._refused: tuple[int, float] | None = None
+        """Which event the receiver refuses at the moment, and since when."""
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"maskwatch/{__version__}"
         self._courier = Courier(
@@ -99,7 +112,7 @@ class WebhookSink(Sink):
         except requests.RequestException as error:
             raise TryLater(f"{self._where}: {_reason(error)}") from None
         with answer:
-            self._judge(answer)
+            self._judge(letter, answer)
 
     def _headers(self, letter: Letter, body: bytes) -> dict[str, str]:
         stamp = str(int(time.time()))
@@ -113,21 +126,38 @@ class WebhookSink(Sink):
             headers["webhook-signature"] = sign(self._key, letter.id, stamp, body)
         return headers
 
-    def _judge(self, answer: requests.Response) -> None:
+    def _judge(self, letter: Letter, answer: requests.Response) -> None:
         text = b""
         # The status is the answer; the rest is read for its words, and so that the connection can go on.
         with contextlib.suppress(OSError, urllib3.exceptions.HTTPError):
             text = answer.raw.read(_READ_BYTES)
         status = answer.status_code
         if 200 <= status < 300:
+            self._refused = None
             return
         words = " ".join(text.decode("utf-8", "replace").split())[:_SHOWN_CHARACTERS]
         said = f"{self._where}: the receiver says {status} {answer.reason}" + (f" ({words})" if words else "")
-        if 300 <= status < 400:
-            raise Refused(f"{said}; give the address that it redirects to")
-        if status in _PASSING_STATUS or status >= 500:
-            raise TryLater(f"{said}; mend the receiver", _retry_after(answer))
-        raise Refused(f"{said}; mend address, secret or receiver, then: maskwatch events parked --retry")
+        if status in REFUSED_STATUS or self._is_tired_of(letter, status):
+            self._refused = None
+            raise Refused(f"{said}; mend address, secret or receiver, then: maskwatch events parked --retry")
+        step = "mend the receiver"
+        if status < 500 and status not in _DOWN_STATUS:
+            redirected = 300 <= status < 400
+            step = (
+                "give the address that it redirects to" if redirected else "mend address, secret or receiver"
+            )
+        raise TryLater(f"{said}; {step}", _retry_after(answer))
+
+    def _is_tired_of(self, letter: Letter, status: int) -> bool:
+        """Whether an event has been refused for too long, so that the next one shall have its turn.
+
+        Only where it is refused: while a receiver is down, none is better off than the other.
+        """
+        if status in _DOWN_STATUS or status >= 500:
+            return False
+        if self._refused is None or self._refused[0] != letter.seq:
+            self._refused = (letter.seq, time.monotonic())
+        return time.monotonic() - self._refused[1] >= self._refused_s
 
 
 def sign(key: bytes, id: str, stamp: str, body: bytes) -> str:
@@ -167,26 +197,25 @@ def check_url(url: str) -> None:
         OptionError: they cannot.
     """
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        address = Address.parse(url)
+        usable = address.scheme in ("http", "https")
         if usable:
-            requests.Request("POST", url).prepare()
-        _ = parts.port
+            requests.Request("POST", address.url).prepare()
     except (ValueError, requests.RequestException):
         usable = False
     if not usable:
-        raise OptionError(f"--webhook {url!r} is no address; write https://host/path")
-    if parts.username is not None or parts.password is not None:
+        raise OptionError(f"--webhook {shown_argument(url)!r} is no address; write https://host/path")
+    if address.user is not None:
         raise OptionError(
-            f"--webhook {where(url)} has a user or a password in it, which every user of this machine could "
-            "read; use MASKWATCH_WEBHOOK_SECRET instead"
+            f"--webhook {where(without_credentials(url))} has a user or a password in it, which every user "
+            "of this machine could read; use MASKWATCH_WEBHOOK_SECRET instead"
         )
 
 
 def where(url: str) -> str:
     """Scheme and host of an address, without what may be secret in it."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    address = Address.parse(url)
+    return f"{address.scheme}://{address.server}"
 
 
 def _reason(error: requests.RequestException) -> str:
@@ -206,6 +235,13 @@ def _reason(error: requests.RequestException) -> str:
 
 
 def _retry_after(answer: requests.Response) -> float | None:
-    """Seconds that the receiver asks for; a date is not read, our own pauses do."""
-    text = answer.headers.get("Retry-After", "")
-    return float(text) if text.isdecimal() and text != "0" else None
+    """Seconds that the receiver asks for, as a number or as a date; None where it asks for none."""
+    text = answer.headers.get("Retry-After", "").strip()
+    if text.isdecimal():
+        return float(text) or None
+    try:
+        when = parsedate_to_datetime(text)
+        seconds = when.timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return seconds if seconds > 0 else None
