@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from maskwatch.data.dataset import DetectionSet, Sample
+from maskwatch.data.dataset import CROWD, DetectionSet, Sample
 from maskwatch.data.header import read_header
 from maskwatch.data.label_map import read_label_map, write_label_map
 from maskwatch.data.layout import split_of
@@ -27,6 +28,9 @@ SUFFIXES = (".tfrecord", ".tfrecords", ".record")
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"  # all that the API's decoder can read
 _OBJECT = "image/object/"
+_DIFFICULT = f"{_OBJECT}difficult"
+# The API's own for COCO and for Open Images; a crowd is marked difficult as well, which more tools know.
+_CROWDS = (f"{_OBJECT}is_crowd", f"{_OBJECT}group_of")
 _BBOX = tuple(f"{_OBJECT}bbox/{corner}" for corner in ("xmin", "ymin", "xmax", "ymax"))
 
 
@@ -145,10 +149,10 @@ class _Reader:
         if not np.isfinite(boxes_xyxy).all() or (boxes_xyxy[:, 2:] <= boxes_xyxy[:, :2]).any():
             raise ValueError("a box has no area; write corners with xmin < xmax and ymin < ymax")
         boxes_xyxy = boxes_xyxy.clip(0, [width, height, width, height])
-        difficult = np.zeros(len(ids), np.bool_)
-        marks = features[f"{_OBJECT}difficult"].int64_list.value
-        difficult[: len(marks)] = np.asarray(marks[: len(ids)], np.bool_)
-        return Sample(path, None, (height, width), boxes_xyxy.astype(np.float32), ids, difficult)
+        crowds = np.logical_or.reduce([_marks(features, key, len(ids)) for key in _CROWDS])
+        difficult = _marks(features, _DIFFICULT, len(ids)) & ~crowds
+        notes = tuple({CROWD: "1"} if crowd else {} for crowd in crowds) if crowds.any() else ()
+        return Sample(path, None, (height, width), boxes_xyxy.astype(np.float32), ids, difficult, notes)
 
     def _save(self, features: Any, number: int) -> Path:
         encoded = features["image/encoded"].bytes_list.value
@@ -175,6 +179,14 @@ class _Reader:
         if unknown:
             raise ValueError(f"class {unknown[0]!r} is not in the label map; add it there")
         return np.asarray(ids, np.int64)
+
+
+def _marks(features: Any, key: str, count: int) -> npt.NDArray[np.bool_]:
+    """Flags of the boxes, (count,); False where the record has none."""
+    marks = np.zeros(count, np.bool_)
+    values = features[key].int64_list.value[:count]
+    marks[: len(values)] = np.asarray(values, np.bool_)
+    return marks
 
 
 def _readable(path: Path) -> bool:
@@ -206,7 +218,8 @@ def _example(tf: Any, sample: Sample, class_names: tuple[str, ...]) -> Any:
         "image/height": [height],
         "image/width": [width],
         f"{_OBJECT}class/label": sample.class_ids + 1,
-        f"{_OBJECT}difficult": sample.difficult.astype(np.int64),
+        _DIFFICULT: sample.ignore.astype(np.int64),
+        _CROWDS[0]: sample.crowds.astype(np.int64),
     }
     real = {key: shares[:, corner] for corner, key in enumerate(_BBOX)}
     train = tf.train
