@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from maskwatch.data import DetectionSet
-from maskwatch.evaluation.thresholds import ranked
+from maskwatch.evaluation.matching import ranked
 from maskwatch.images import UInt8Array, letterbox, read_image
 from maskwatch.render import draw
 from maskwatch.training.batches import Batch
