@@ -45,8 +45,8 @@ MAX_DETECTIONS = 100
 class ClassScore:
     """Scores of one class; None where the data set has no box of it to be found.
 
-    boxes: how many it has, ignore regions left out; stats: the twelve numbers of this class alone, by `STAT_NAMES`, −1 where there is no box to measure them
-    on; printed: them as pycocotools prints them.
+    boxes: how many it has, ignore regions left out; stats: the twelve numbers of this class alone, by
+    `STAT_NAMES`, −1 where there is no box to measure them on; printed: them as pycocotools prints them.
     """
 
     name: str
@@ -80,7 +80,7 @@ class CocoResult:
         return self.printed
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: `pictures`, `boxes`, `ignored`, `stats`, `classes`, with None for what cannot be measured."""
+        """For JSON: `pictures`, `boxes`, `ignored`, `stats`, `classes`; None for what cannot be measured."""
         return {
             "pictures": self.pictures,
             "boxes": self.boxes,

@@ -34,7 +34,9 @@ def overlaps(boxes_xyxy: npt.NDArray[Any], sample: Sample) -> Floats:
         return np.zeros((len(boxes_xyxy), len(sample)))
     from pycocotools import mask
 
-    return np.asarray(mask.iou(_xywh(boxes_xyxy), _xywh(sample.boxes_xyxy), sample.ignore.astype(int).tolist()))
+    return np.asarray(
+        mask.iou(_xywh(boxes_xyxy), _xywh(sample.boxes_xyxy), sample.ignore.astype(int).tolist())
+    )
 
 
 def match(overlap: Floats, scores: npt.NDArray[Any], ignore: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

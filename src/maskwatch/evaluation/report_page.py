@@ -82,7 +82,7 @@ def _common(one: SetReport, report: Report) -> dict[str, Any]:
         "boxes": one.result.boxes,
         "lines": one.result.lines(),
         "classes": [(score.name, score.boxes, score.printed) for score in one.result.per_class],
-        "points": table(one.curves, one.points, report.goal),
+        "points": table(one.points, report.goal),
         "confusion": confusion(one.outcomes, len(report.class_names)).tolist(),
         "slices": one.slices,
         "calibration": one.calibration.error,
