@@ -1,4 +1,4 @@
-"""Ignore regions in evaluation, held against pycocotools run here, and against boxes that a reader can check."""
+"""Ignore regions in evaluation, held against pycocotools run here, and on boxes that a reader can check."""
 
 from __future__ import annotations
 

@@ -19,13 +19,15 @@ from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample, correct, read_corrections, read_voc
 from maskwatch.errors import DataError, OptionError
 from maskwatch.evaluation import coco_evaluate
+from maskwatch.evaluation.candidates import Candidates
 from maskwatch.evaluation.coco import STAT_NAMES
 from maskwatch.evaluation.curves import class_curves
-from maskwatch.evaluation.operating import Goal, choose
+from maskwatch.evaluation.operating import Goal, operating_points
 from maskwatch.evaluation.outcomes import confusion, outcomes
 from maskwatch.evaluation.paired import compare_models
 from maskwatch.evaluation.slices import by_crowd, by_size, by_source, read_sources
 from maskwatch.evaluation.suspects import suspects, write_suspects
+from maskwatch.evaluation.thresholds import choose
 from maskwatch.export.retune import write_thresholds
 from maskwatch.labels import MASK_CLASSES
 
@@ -198,6 +200,7 @@ def test_curves_are_literal() -> None:
 @pytest.mark.parametrize(
     ("goal", "threshold"),
     [
+        (Goal(), 0.6),  # F1 0.4, 0.67, 0.57, 0.75, 0.67
         (Goal(missed=1, alarm=1), 0.8),  # costs 3, 2, 3, 2, 3: the first of the least
         (Goal(missed=3, alarm=1), 0.6),  # 9, 6, 7, 4, 5
         (Goal(missed=1, alarm=9), 0.8),
@@ -207,9 +210,20 @@ def test_curves_are_literal() -> None:
     ],
 )
 def test_thresholds_follow_the_goal(goal: Goal, threshold: float) -> None:
-    curves, _ = class_curves(*ladder())
-    points = choose(curves, goal, [0.5, 0.4, 0.3])
-    assert [round(point.threshold, 4) for point in points] == [threshold, 0.4, 0.3]
+    data, predictions = ladder()
+    points = choose(data, [Candidates.of_detections(one) for one in predictions], goal, [0.5, 0.4, 0.3])
+    assert [point.threshold for point in points] == [threshold, 0.4, 0.3]
+    assert list(points) == operating_points(data, predictions, [threshold, 0.4, 0.3])
+
+
+def test_points_are_literal() -> None:
+    data, predictions = ladder()
+    point, *_ = operating_points(data, predictions, [0.7, 0.5, 0.5])
+    assert (point.truths, point.shown, point.hits) == (4, 3, 2)
+    assert (point.precision, point.recall, point.f1) == (pytest.approx(2 / 3), 0.5, pytest.approx(4 / 7))
+    assert Goal(missed=5).cost(2, 1) == 11
+    nothing, *_ = operating_points(data, predictions, [0.96, 0.5, 0.5])
+    assert (nothing.precision, nothing.recall, nothing.f1) == (1.0, 0.0, 0.0)
 
 
 def test_senseless_goals_are_refused() -> None:
@@ -217,6 +231,8 @@ def test_senseless_goals_are_refused() -> None:
         Goal(missed=0)
     with pytest.raises(OptionError, match="not above 0"):
         Goal(recall=1.5)
+    with pytest.raises(OptionError, match="must be positive"):
+        Goal(alarm=float("nan"))
 
 
 def test_thresholds_are_written_where_detect_reads_them(

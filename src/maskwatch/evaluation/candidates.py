@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FLOOR = 0.05
 """Candidates of lower scores are left out: no one believes them, and there are a thousand in a picture."""
 
+_TINY = np.float32(1e-30)
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -89,7 +91,7 @@ class Candidates:
             sides = np.minimum(one[2:], other[:, 2:]) - np.maximum(one[:2], other[:, :2])
             shared = sides.clip(0).prod(1)
             joint = self._areas[row] + self._areas - shared
-            self._known[row] = shared > IOU_THRESHOLD * joint
+            self._known[row] = shared / np.maximum(joint, _TINY) > IOU_THRESHOLD
             self._known[row][row] = True  # also where it has no area
         return self._known[row]
 

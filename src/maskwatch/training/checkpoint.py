@@ -256,11 +256,13 @@ def to_supervision(
     names = np.array(class_names)
     results = []
     for detections, placement in zip(found, placements, strict=True):
-        class_ids = detections.class_ids.cpu().numpy()
+        boxes_xyxy = placement.to_original(detections.boxes_xyxy.cpu().numpy()).reshape(-1, 4)
+        real = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(1)  # not in the letterbox's padding alone
+        class_ids = detections.class_ids.cpu().numpy()[real]
         results.append(
             sv.Detections(
-                xyxy=placement.to_original(detections.boxes_xyxy.cpu().numpy()).reshape(-1, 4),
-                confidence=detections.scores.cpu().numpy().astype(np.float32),
+                xyxy=boxes_xyxy[real],
+                confidence=detections.scores.cpu().numpy().astype(np.float32)[real],
                 class_id=class_ids,
                 data={"class_name": names[class_ids]},
             )
