@@ -97,6 +97,7 @@ def matches(sample: Sample, found: sv.Detections) -> npt.NDArray[np.int64]:
     if not len(found) or not len(sample):
         return result
     iou = sv.box_iou_batch(found.xyxy, sample.boxes_xyxy)
+    iou[:, sample.ignore] = 0
     for index in np.argsort(-found.confidence):
         best = int(iou[index].argmax())
         if iou[index, best] >= MATCH_IOU:
@@ -159,7 +160,7 @@ def scattered(
     """The truth as predictions, every edge moved by a normal deviate."""
     rng = np.random.default_rng(seed)
     predictions = []
-    for sample in detection_set.samples:
+    for sample in map(Sample.counted, detection_set.samples):
         sides = np.tile(sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2], 2)
         moved = sample.boxes_xyxy + rng.normal(size=sides.shape) * sides * deviations.get(source(sample), 0.0)
         predictions.append(
