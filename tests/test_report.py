@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from maskwatch.evaluation.suspects import suspects, write_suspects
 from maskwatch.evaluation.thresholds import choose
 from maskwatch.export.retune import write_thresholds
 from maskwatch.labels import MASK_CLASSES
+from tiny_model import metadata, write_tiny_model
 
 Box = tuple[float, float, float, float]
 
@@ -398,13 +400,60 @@ def test_tune_write_and_suspects(
         "3,class,mask,16,0,32,16",
         "3,class,mask_incorrect,48,48,64,64",
     ]
+
+
+def test_what_cannot_be_is_refused_before_any_work(
+    tiny_model: Path,
+    annotated: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No picture is looked at before every option has been."""
+
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("it began to work")
+
+    monkeypatch.setattr("maskwatch.evaluation.predictor.in_batches", work)
+    monkeypatch.setattr("maskwatch.evaluation.candidates.in_batches", work)
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "empty" / "a.png")
+    (tmp_path / "empty" / "a.xml").write_text("<annotation></annotation>")
+    (tmp_path / "file").touch()
+    (tmp_path / "sources.csv").write_text("name,source\n")
+    other = tmp_path / "other.onnx"
+    write_tiny_model(other, replace(metadata(), classes=("face", "back", "side")))
+    labels = tmp_path / "labels.json"
+    labels.write_text("precious")
+    tune = ["--tune", annotated]
     for options, message in (
         (["--write", tmp_path / "x.onnx"], "choose them with --tune DATA"),
+        ([*tune, "--write", tmp_path / "x.ckpt"], "ends in .onnx"),
+        ([*tune, "--write", tmp_path / "file" / "x.onnx"], "this is a file, not a folder"),
+        ([*tune, "--write", tmp_path / "x.onnx", "--json", tmp_path / "x.onnx"], "named twice"),
         (["--recall", "0.9"], "add --tune DATA"),
+        (["--recall", "1.9", *tune], "not above 0"),
+        (["--tune", tmp_path / "nowhere"], "nowhere"),
+        (["--tune", tmp_path / "empty"], "holds no box of mask, no_mask, mask_incorrect"),
+        ([*tune, "--cost-alarm", "-1"], "must be positive"),
+        ([*tune, "--cost-missed", "nan"], "must be positive"),
+        (["--cost-missed", "5"], "are for --tune or --report"),
         ([annotated, "--suspects", tmp_path / "y.csv"], "takes the labels of one data set, not 2"),
-        (["--tune", annotated, "--cost-alarm", "-1"], "must be positive"),
+        (["--suspects", annotated, "--force"], "which is read"),
+        (["--report", tmp_path / "file" / "report"], "this is a file, not a folder"),
+        (["--report", annotated, "--force"], "which is read"),
+        (["--sources", tmp_path / "sources.csv"], "add --report FOLDER"),
+        (["--report", tmp_path / "r", "--sources", tmp_path / "sources.csv"], "its columns are"),
+        (["--report", tmp_path / "r", "--sources", tmp_path / "nowhere"], "cannot be read"),
+        (["--stems", labels, "--json", labels, "--force"], "named twice"),
         (["--against", tiny_model, "--bootstrap", "0"], "--against needs draws"),
+        (["--against", tmp_path / "nowhere"], "no model"),
+        (["--against", other], "knows face, back, side, not mask, no_mask, mask_incorrect"),
     ):
-        code, _, err = run(capsys, tiny_model, annotated, *options)
-        assert code == 2
+        code, out, err = run(capsys, tiny_model, annotated, *options)
+        assert (code, out) == (2, ""), options
         assert message in err
+    assert labels.read_text() == "precious"
+    code, _, err = run(capsys, tmp_path / "x.ckpt", annotated, *tune, "--write", tmp_path / "x.onnx")
+    assert code == 2
+    assert "is a checkpoint; export it with --tune" in err

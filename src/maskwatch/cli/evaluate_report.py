@@ -62,10 +62,10 @@ class Wishes:
         folders = [path for path in (self.report,) if path is not None]
         if self.suspects is not None:
             (files if self.suspects.suffix.lower() == ".csv" else folders).append(self.suspects)
-        _check_apart([*files, *folders], inputs)
         check_targets(files, [], force=self.force)
         for folder in folders:
             check_new_folder(folder, force=self.force, sources=inputs)
+        _check_apart([*files, *folders], inputs)
 
     def _check_together(self, model: str, sets: int) -> None:
         if self.write is not None:
