@@ -106,10 +106,6 @@ def matches(sample: Sample, found: sv.Detections) -> npt.NDArray[np.int64]:
     return result
 
 
-def one_box_a_face(found: sv.Detections) -> sv.Detections:
-    return found.with_nms(threshold=MERGE_IOU, class_agnostic=True)
-
-
 def with_truth(sample: Sample, found: sv.Detections, what: str) -> sv.Detections:
     """The detections with the class, or the box, of the face that each of them found."""
     pairs = matches(sample, found)
@@ -179,7 +175,7 @@ def scattered(
 def report(model: str, detection_set: DetectionSet, corrected: DetectionSet | None) -> Iterator[str]:
     detector = Detector(model, threshold=0.0, class_agnostic=False)
     plain = predict(detector, detection_set)
-    single = [one_box_a_face(found) for found in plain]
+    single = predict(detector.variant(threshold=0.0, class_agnostic=True), detection_set)
     pairs = list(zip(detection_set.samples, single, strict=True))
     yield f"### {model}"
     yield ""

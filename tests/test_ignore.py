@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import pytest
 import supervision as sv
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from maskwatch import Detector
+from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample
 from maskwatch.evaluation import bootstrap_intervals, coco_evaluate
 from maskwatch.evaluation.curves import class_curves
@@ -222,3 +226,44 @@ def test_intervals_and_draws_leave_regions_out() -> None:
     data = truths(*[[(0, FACE, ""), (0, REGION, "crowd")]] * 3)
     predictions = [found((0, 0.9, IN_REGION), (0, 0.8, FACE))] * 3
     assert bootstrap_intervals(data, predictions, 5)["AP50"].low == pytest.approx(1)
+
+
+def test_the_command_gives_the_numbers_of_pycocotools_on_the_same_file(
+    tiny_model: Path, street: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A COCO file with a run-length encoded crowd, in which lies the model's surest detection of the class."""
+    street = street.copy()
+    street[0:16, 16:32] = (0, 200, 0)
+    street[32:48, 32:48] = (0, 255, 0)
+    Image.fromarray(street).save(tmp_path / "a.png")
+    rows = [(1, [16, 0, 16, 16], 0), (1, [0, 16, 64, 48], 1), (3, [48, 48, 16, 14], 0)]
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 64}],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(NAMES, 1)],
+        "annotations": [
+            {"id": number, "image_id": 1, "category_id": category, "bbox": bbox, "iscrowd": crowd,
+             "area": bbox[2] * bbox[3],
+             "segmentation": {"counts": [0, 4096], "size": [64, 64]} if crowd else []}
+            for number, (category, bbox, crowd) in enumerate(rows, 1)
+        ],
+    }  # fmt: skip
+    (tmp_path / "instances.json").write_text(json.dumps(document))
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(tiny_model), str(tmp_path / "instances.json"), "--json", "-"])
+    ours = json.loads(capsys.readouterr().out)["results"][0]
+    answers = Detector(tiny_model, threshold=0.0, class_agnostic=False)(street)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(tmp_path / "instances.json"))
+        results = [
+            {"image_id": 1, "category_id": int(c) + 1, "bbox": [x0, y0, x1 - x0, y1 - y0], "score": float(s)}
+            for (x0, y0, x1, y1), c, s in zip(
+                answers.xyxy.tolist(), answers.class_id, answers.confidence, strict=True
+            )
+        ]
+        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    expected = [None if value == -1 else value for value in evaluation.stats.tolist()]
+    assert list(ours["stats"].values()) == expected
+    assert (ours["boxes"], ours["ignored"], ours["stats"]["AP50"]) == (2, 1, pytest.approx(1))
