@@ -231,7 +231,7 @@ def test_intervals_and_draws_leave_regions_out() -> None:
 def test_the_command_gives_the_numbers_of_pycocotools_on_the_same_file(
     tiny_model: Path, street: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A COCO file with a run-length encoded crowd, in which lies the model's surest detection of the class."""
+    """A COCO file with a run-length encoded crowd, in which the model's surest detection lies."""
     street = street.copy()
     street[0:16, 16:32] = (0, 200, 0)
     street[32:48, 32:48] = (0, 255, 0)

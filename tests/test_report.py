@@ -448,6 +448,7 @@ def test_what_cannot_be_is_refused_before_any_work(
         (["--stems", labels, "--json", labels, "--force"], "named twice"),
         (["--against", tiny_model, "--bootstrap", "0"], "--against needs draws"),
         (["--against", tmp_path / "nowhere"], "no model"),
+        (["--report", tmp_path / "r", "--classes", "face,back"], "the data set was read as face, back"),
         (["--against", other], "knows face, back, side, not mask, no_mask, mask_incorrect"),
     ):
         code, out, err = run(capsys, tiny_model, annotated, *options)

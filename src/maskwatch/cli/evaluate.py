@@ -98,6 +98,7 @@ def evaluate(
     from maskwatch.cli.evaluate_report import Wishes, needs_report, run_report
     from maskwatch.evaluation.coco import require_pycocotools
     from maskwatch.evaluation.operating import Goal
+    from maskwatch.evaluation.predictor import check_classes
 
     require_pycocotools()
     goal = Goal(cost_missed, cost_alarm, recall)
@@ -109,6 +110,7 @@ def evaluate(
     wishes.check_draws(draws)
     detector = open_detector(model, parse_size(size), class_agnostic)
     class_map = ClassMap(detector.class_names) if classes is None else ClassMap.parse(classes)
+    check_classes(detector, class_map.names)
     groups = [Group([path], read_stems(stems), split) for path in data]
     sets = correct_sets(read_sets(groups, class_map), corrections, class_map)
     if needs_report(wishes):

@@ -61,11 +61,7 @@ def in_batches(
     progress: Callable[[int, int], object] | None = None,
 ) -> list[Result]:
     """What `look` gives for each sample; the other arguments and errors are those of `predict`."""
-    if tuple(detector.class_names) != detection_set.class_names:
-        raise LabelError(
-            f"the model knows {', '.join(detector.class_names)}, the data set was read as "
-            f"{', '.join(detection_set.class_names)}; read it with the classes of the model, in their order"
-        )
+    check_classes(detector, detection_set.class_names)
     results: list[Result] = []
     for start in range(0, len(detection_set), batch_size):
         batch = detection_set.samples[start : start + batch_size]
@@ -73,3 +69,16 @@ def in_batches(
         if progress is not None:
             progress(len(results), len(detection_set))
     return results
+
+
+def check_classes(detector: Named, class_names: tuple[str, ...]) -> None:
+    """Makes sure that class ids mean the same to a detector and a data set.
+
+    Raises:
+        LabelError: the detector has other classes, or in another order.
+    """
+    if tuple(detector.class_names) != class_names:
+        raise LabelError(
+            f"the model knows {', '.join(detector.class_names)}, the data set was read as "
+            f"{', '.join(class_names)}; read it with the classes of the model, in their order"
+        )
