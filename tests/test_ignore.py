@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample
 from maskwatch.evaluation import bootstrap_intervals, coco_evaluate
 from maskwatch.evaluation.curves import class_curves
-from maskwatch.evaluation.matching import ranked
+from maskwatch.evaluation.matching import overlaps, ranked
 from maskwatch.evaluation.outcomes import confusion, outcomes
 from maskwatch.evaluation.slices import by_crowd, by_size
 from maskwatch.evaluation.tally import Tally
@@ -220,6 +221,16 @@ def test_a_box_in_a_region_is_still_to_be_found() -> None:
     data = truths([(0, IN_REGION, ""), (0, REGION, "crowd")])
     assert [o.kind for o in outcomes(data, [found((0, 0.9, IN_REGION))], [0.5] * 3)] == ["right"]
     assert [o.kind for o in outcomes(data, [found((0, 0.9, (100, 100, 120, 120)))], [0.5] * 3)] == ["missed"]
+
+
+def test_overlaps_do_not_depend_on_the_order_in_memory() -> None:
+    (sample,) = truths([(0, FACE, ""), (0, REGION, "crowd"), (1, (0, 0, 20, 40), "")]).samples
+    answers = np.array([FACE, IN_REGION, HALF_IN, (10, 20, 30, 40)], np.float32)
+    expected = [[1, 0, 200 / 1000], [0, 1, 0], [0, 0.5, 0], [200 / 600, 0, 200 / 1000]]
+    np.testing.assert_allclose(overlaps(answers, sample), overlaps(np.asfortranarray(answers), sample))
+    turned = replace(sample, boxes_xyxy=np.asfortranarray(sample.boxes_xyxy))
+    np.testing.assert_allclose(overlaps(answers, sample), overlaps(answers, turned))
+    np.testing.assert_allclose(overlaps(answers, sample), expected)
 
 
 def test_intervals_and_draws_leave_regions_out() -> None:

@@ -93,4 +93,5 @@ def ranked(
 
 def _xywh(boxes_xyxy: npt.NDArray[Any]) -> Floats:
     boxes = np.asarray(boxes_xyxy, np.float64)
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    # pycocotools reads the memory row by row, whatever the array says of its order.
+    return np.ascontiguousarray(np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1))
