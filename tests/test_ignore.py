@@ -174,6 +174,27 @@ def test_outcomes_are_those_of_pycocotools_without_classes(
         assert faces == (entry["gtIgnore"] == 0).sum()
 
 
+@settings(max_examples=40, deadline=None)
+@given(worlds(), st.lists(st.integers(0, 2), min_size=4, max_size=4))
+def test_a_draw_of_the_pictures_scores_as_pycocotools_scores_that_set(
+    world: tuple[list[list[Truth]], list[list[Found]]], times: list[int]
+) -> None:
+    """What intervals and slices are made of; pictures that are drawn twice are there twice."""
+    pictures, predictions = world
+    # Of equal scores the order is that of the pictures, which differs between a weight and a second picture.
+    predictions = [
+        [(c, s + (100 * p + n) / 1e5, b) for n, (c, s, b) in enumerate(rows)]
+        for p, rows in enumerate(predictions)
+    ]
+    weights = np.array(times[: len(pictures)], np.int64)
+    tally = Tally.of(truths(*pictures), [found(*rows) for rows in predictions]).scores(weights)
+    drawn = [number for number, count in enumerate(weights) for _ in range(count)]
+    chosen = reference([pictures[n] for n in drawn], [predictions[n] for n in drawn])
+    for name, value in (("AP", chosen.stats[0]), ("AP75", chosen.stats[2]), ("AR100", chosen.stats[8])):
+        known = None if np.isnan(tally[name]) else tally[name]
+        assert known == (None if value == -1 else pytest.approx(value, abs=1e-9))
+
+
 # ---- Literal boxes ---------------------------------------------------------------------------------------
 
 FACE, REGION = (10, 10, 30, 30), (50, 50, 150, 150)
