@@ -97,16 +97,13 @@ def matches(sample: Sample, found: sv.Detections) -> npt.NDArray[np.int64]:
     if not len(found) or not len(sample):
         return result
     iou = sv.box_iou_batch(found.xyxy, sample.boxes_xyxy)
+    iou[:, sample.ignore] = 0
     for index in np.argsort(-found.confidence):
         best = int(iou[index].argmax())
         if iou[index, best] >= MATCH_IOU:
             result[index] = best
             iou[:, best] = 0
     return result
-
-
-def one_box_a_face(found: sv.Detections) -> sv.Detections:
-    return found.with_nms(threshold=MERGE_IOU, class_agnostic=True)
 
 
 def with_truth(sample: Sample, found: sv.Detections, what: str) -> sv.Detections:
@@ -159,7 +156,7 @@ def scattered(
     """The truth as predictions, every edge moved by a normal deviate."""
     rng = np.random.default_rng(seed)
     predictions = []
-    for sample in detection_set.samples:
+    for sample in map(Sample.counted, detection_set.samples):
         sides = np.tile(sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2], 2)
         moved = sample.boxes_xyxy + rng.normal(size=sides.shape) * sides * deviations.get(source(sample), 0.0)
         predictions.append(
@@ -178,7 +175,7 @@ def scattered(
 def report(model: str, detection_set: DetectionSet, corrected: DetectionSet | None) -> Iterator[str]:
     detector = Detector(model, threshold=0.0, class_agnostic=False)
     plain = predict(detector, detection_set)
-    single = [one_box_a_face(found) for found in plain]
+    single = predict(detector.variant(threshold=0.0, class_agnostic=True), detection_set)
     pairs = list(zip(detection_set.samples, single, strict=True))
     yield f"### {model}"
     yield ""

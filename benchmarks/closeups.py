@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -21,24 +21,25 @@ import numpy.typing as npt
 import supervision as sv
 
 from maskwatch import Detector, MaskwatchError, read_image
-from maskwatch.data import DetectionSet, read_data
+from maskwatch.data import DetectionSet, Sample, read_data
 from maskwatch.evaluation import coco_evaluate
 from maskwatch.labels import ClassMap
-from maskwatch.training.augment import View
 
 SPANS = (0.25, 0.5, 0.75)
 LEAST_VISIBLE = 0.5
 
 
-def closeup(
-    image: npt.NDArray[np.uint8],
-    boxes_xyxy: npt.NDArray[np.float32],
-    class_ids: npt.NDArray[np.int64],
-    face: int,
-    span: float,
-) -> View | None:
+@dataclass(frozen=True)
+class CloseUp:
+    """image (S, S, 3) uint8 RGB, and the sample of what of the picture's boxes is in it."""
+
+    image: npt.NDArray[np.uint8]
+    sample: Sample
+
+
+def closeup(image: npt.NDArray[np.uint8], sample: Sample, face: int, span: float) -> CloseUp | None:
     """The square around a face in which it spans this share; None where the picture is too small for it."""
-    box = boxes_xyxy[face]
+    box = sample.boxes_xyxy[face]
     side = round(float((box[2:] - box[:2]).max()) / span)
     height, width = image.shape[:2]
     if side > min(height, width):
@@ -46,36 +47,28 @@ def closeup(
     centre_x, centre_y = (box[:2] + box[2:]) / 2
     x0 = round(float(np.clip(centre_x - side / 2, 0, width - side)))
     y0 = round(float(np.clip(centre_y - side / 2, 0, height - side)))
-    moved = boxes_xyxy - np.array([x0, y0, x0, y0], np.float32)
+    moved = sample.boxes_xyxy - np.array([x0, y0, x0, y0], np.float32)
     inside = moved.clip(0, side)
     visible = (inside[:, 2:] - inside[:, :2]).prod(1) / (moved[:, 2:] - moved[:, :2]).prod(1)
-    kept = visible >= LEAST_VISIBLE
-    return View(image[y0 : y0 + side, x0 : x0 + side], inside[kept], class_ids[kept])
+    kept = np.where(sample.ignore, visible > 0, visible >= LEAST_VISIBLE)
+    part = replace(sample.take(kept), size_hw=(side, side), boxes_xyxy=inside[kept])
+    return CloseUp(image[y0 : y0 + side, x0 : x0 + side], part)
 
 
-def closeups(detection_set: DetectionSet, span: float, least: float) -> tuple[DetectionSet, list[View]]:
+def closeups(detection_set: DetectionSet, span: float, least: float) -> tuple[DetectionSet, list[CloseUp]]:
     """All close-ups of a set, and the set of their boxes."""
-    samples, found = [], []
+    found: list[CloseUp] = []
     for sample in detection_set.samples:
         sides = (sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]).max(1, initial=0)
-        if not (sides >= least).any():
+        large = (sides >= least) & ~sample.ignore
+        if not large.any():
             continue
         image = read_image(sample.image_path)
-        for face in np.flatnonzero(sides >= least):
-            one = closeup(image, sample.boxes_xyxy, sample.class_ids, int(face), span)
+        for face in np.flatnonzero(large):
+            one = closeup(image, sample, int(face), span)
             if one is not None:
                 found.append(one)
-                samples.append(
-                    replace(
-                        sample,
-                        size_hw=one.image.shape[:2],
-                        boxes_xyxy=one.boxes_xyxy,
-                        class_ids=one.class_ids,
-                        notes=(),
-                        difficult=np.zeros(len(one.class_ids), bool),
-                    )
-                )
-    return DetectionSet(detection_set.class_names, tuple(samples)), found
+    return DetectionSet(detection_set.class_names, tuple(one.sample for one in found)), found
 
 
 def measure(models: Sequence[str], data: Path, least: float) -> list[str]:
@@ -84,7 +77,7 @@ def measure(models: Sequence[str], data: Path, least: float) -> list[str]:
     detectors = [Detector(model, threshold=0.0, class_agnostic=False) for model in models]
 
     @cache  # models of the same classes share their pictures
-    def cut(class_names: tuple[str, ...], span: float) -> tuple[DetectionSet, list[View]]:
+    def cut(class_names: tuple[str, ...], span: float) -> tuple[DetectionSet, list[CloseUp]]:
         return closeups(read_data(data, ClassMap(class_names)), span, least)
 
     for span in SPANS:

@@ -38,11 +38,12 @@ Generator = np.random.Generator
 
 @dataclass(frozen=True)
 class Scene:
-    """image (H, W, 3) uint8 RGB, boxes_xyxy (G, 4) float32, names of the class of each box."""
+    """image (H, W, 3) uint8 RGB, boxes_xyxy (G, 4) float32, class names, which to ignore (G,)."""
 
     image: UInt8Image
     boxes_xyxy: npt.NDArray[np.float32]
     names: tuple[str, ...]
+    ignore: npt.NDArray[np.bool_]
 
 
 Variant = Callable[[Scene, Generator], Scene]
@@ -86,7 +87,7 @@ def rotated(degrees: float) -> Variant:
         boxes = boxes.clip(0, [width, height] * 2).astype(np.float32)
         kept = ((moved > 0) & (moved < (width, height))).all(1) & ((boxes[:, 2:] - boxes[:, :2]) > 1).all(1)
         names = tuple(name for name, keep in zip(scene.names, kept, strict=True) if keep)
-        return Scene(np.asarray(image, np.uint8), boxes[kept], names)
+        return Scene(np.asarray(image, np.uint8), boxes[kept], names, scene.ignore[kept])
 
     return variant
 
@@ -111,7 +112,7 @@ def drawn(outline: npt.NDArray[np.float64], paint: str, becomes: str) -> Variant
                 corners = (box[:2] + outline * size).round().astype(np.int32)
                 image = _painted(image, corners, paint, box, rng)
                 names[index] = becomes
-        return Scene(image, scene.boxes_xyxy, tuple(names))
+        return replace(scene, image=image, names=tuple(names))
 
     return variant
 
@@ -182,9 +183,8 @@ def scenes(detection_set: DetectionSet, variant: Variant) -> Iterator[tuple[Samp
     """Each picture under a variant; the same random numbers for the same picture under every variant."""
     names = detection_set.class_names
     for number, sample in enumerate(detection_set.samples):
-        scene = Scene(
-            read_image(sample.image_path), sample.boxes_xyxy, tuple(names[i] for i in sample.class_ids)
-        )
+        own = tuple(names[i] for i in sample.class_ids)
+        scene = Scene(read_image(sample.image_path), sample.boxes_xyxy, own, sample.ignore)
         scene = variant(scene, np.random.default_rng(number))
         ids = np.array([names.index(name) for name in scene.names], np.int64)
         yield (
@@ -192,7 +192,7 @@ def scenes(detection_set: DetectionSet, variant: Variant) -> Iterator[tuple[Samp
                 sample,
                 boxes_xyxy=scene.boxes_xyxy,
                 class_ids=ids,
-                difficult=np.zeros(len(ids), bool),
+                difficult=scene.ignore,
                 notes=(),
             ),
             scene,
@@ -234,7 +234,10 @@ def confusion(outcome: Outcome, least: float = 0.0) -> npt.NDArray[np.int64]:
     for sample, found in zip(outcome.truths.samples, outcome.shown, strict=True):
         iou = sv.box_iou_batch(sample.boxes_xyxy, found.xyxy) if len(found) and len(sample) else None
         for index, class_id in enumerate(sample.class_ids):
-            if (sample.boxes_xyxy[index, 2:] - sample.boxes_xyxy[index, :2]).max() < least:
+            if (
+                sample.ignore[index]
+                or (sample.boxes_xyxy[index, 2:] - sample.boxes_xyxy[index, :2]).max() < least
+            ):
                 continue
             best = int(iou[index].argmax()) if iou is not None else -1
             hit = iou is not None and iou[index, best] >= MATCH_IOU and found.class_id is not None
@@ -285,7 +288,8 @@ def report(model: str, data: Path) -> Iterator[str]:
 def _drawn_table(detectors: Detectors, detection_set: DetectionSet) -> Iterator[str]:
     """Pictures all of whose faces are bare, so that what is found there was drawn, or is wrong."""
     bare = detection_set.class_names.index("no_mask")
-    samples = tuple(s for s in detection_set.samples if len(s) and (s.class_ids == bare).all())
+    counted = [(s, s.counted().class_ids) for s in detection_set.samples]
+    samples = tuple(s for s, ids in counted if len(ids) and (ids == bare).all())
     if not samples:
         return
     chosen = replace(detection_set, samples=samples)

@@ -92,7 +92,7 @@ def _note(
 ) -> None:
     firsts, seconds = (_partners(sample.boxes_xyxy, faces) for faces in (one, two))
     for index, (box, class_id) in enumerate(zip(sample.boxes_xyxy, sample.class_ids, strict=True)):
-        if box[3] - box[1] < LEAST_FACE:
+        if box[3] - box[1] < LEAST_FACE or sample.ignore[index]:
             continue
         a, b = firsts[index], seconds[index]
         nothing = np.zeros(len(gallery.class_names), np.float32)

@@ -27,7 +27,7 @@ Truth = tuple[int, Box]
 Found = tuple[int, float, Box]
 
 
-def truth_set(*pictures: list[Truth], difficult: bool = False) -> DetectionSet:
+def truth_set(*pictures: list[Truth]) -> DetectionSet:
     return DetectionSet(
         NAMES,
         tuple(
@@ -37,7 +37,7 @@ def truth_set(*pictures: list[Truth], difficult: bool = False) -> DetectionSet:
                 (200, 200),
                 np.array([box for _, box in boxes], np.float32).reshape(-1, 4),
                 np.array([class_id for class_id, _ in boxes], np.int64),
-                np.full(len(boxes), difficult),
+                np.zeros(len(boxes), np.bool_),
             )
             for number, boxes in enumerate(pictures)
         ),
@@ -132,11 +132,6 @@ def test_classes_without_boxes_have_no_score_and_do_not_count() -> None:
 def test_the_right_box_of_the_wrong_class_is_a_miss() -> None:
     result = coco_evaluate(truth_set([(1, BOX)]), [found((0, 0.9, BOX))])
     assert result.stats["AP"] == result.stats["AR100"] == 0
-
-
-def test_boxes_marked_difficult_count_like_others() -> None:
-    result = coco_evaluate(truth_set([(0, BOX), (0, FAR)], difficult=True), [found((0, 0.9, BOX))])
-    assert result.stats["AR100"] == pytest.approx(0.5)
 
 
 def test_nothing_found_is_zero_and_nothing_to_find_is_unknown() -> None:

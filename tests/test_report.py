@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,18 @@ from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample, correct, read_corrections, read_voc
 from maskwatch.errors import DataError, OptionError
 from maskwatch.evaluation import coco_evaluate
+from maskwatch.evaluation.candidates import Candidates
 from maskwatch.evaluation.coco import STAT_NAMES
 from maskwatch.evaluation.curves import class_curves
-from maskwatch.evaluation.operating import Goal, choose
+from maskwatch.evaluation.operating import Goal, operating_points
 from maskwatch.evaluation.outcomes import confusion, outcomes
 from maskwatch.evaluation.paired import compare_models
 from maskwatch.evaluation.slices import by_crowd, by_size, by_source, read_sources
 from maskwatch.evaluation.suspects import suspects, write_suspects
+from maskwatch.evaluation.thresholds import choose
 from maskwatch.export.retune import write_thresholds
 from maskwatch.labels import MASK_CLASSES
+from tiny_model import metadata, write_tiny_model
 
 Box = tuple[float, float, float, float]
 
@@ -198,6 +202,7 @@ def test_curves_are_literal() -> None:
 @pytest.mark.parametrize(
     ("goal", "threshold"),
     [
+        (Goal(), 0.6),  # F1 0.4, 0.67, 0.57, 0.75, 0.67
         (Goal(missed=1, alarm=1), 0.8),  # costs 3, 2, 3, 2, 3: the first of the least
         (Goal(missed=3, alarm=1), 0.6),  # 9, 6, 7, 4, 5
         (Goal(missed=1, alarm=9), 0.8),
@@ -207,9 +212,20 @@ def test_curves_are_literal() -> None:
     ],
 )
 def test_thresholds_follow_the_goal(goal: Goal, threshold: float) -> None:
-    curves, _ = class_curves(*ladder())
-    points = choose(curves, goal, [0.5, 0.4, 0.3])
-    assert [round(point.threshold, 4) for point in points] == [threshold, 0.4, 0.3]
+    data, predictions = ladder()
+    points = choose(data, [Candidates.of_detections(one) for one in predictions], goal, [0.5, 0.4, 0.3])
+    assert [point.threshold for point in points] == [threshold, 0.4, 0.3]
+    assert list(points) == operating_points(data, predictions, [threshold, 0.4, 0.3])
+
+
+def test_points_are_literal() -> None:
+    data, predictions = ladder()
+    point, *_ = operating_points(data, predictions, [0.7, 0.5, 0.5])
+    assert (point.truths, point.shown, point.hits) == (4, 3, 2)
+    assert (point.precision, point.recall, point.f1) == (pytest.approx(2 / 3), 0.5, pytest.approx(4 / 7))
+    assert Goal(missed=5).cost(2, 1) == 11
+    nothing, *_ = operating_points(data, predictions, [0.96, 0.5, 0.5])
+    assert (nothing.precision, nothing.recall, nothing.f1) == (1.0, 0.0, 0.0)
 
 
 def test_senseless_goals_are_refused() -> None:
@@ -217,6 +233,8 @@ def test_senseless_goals_are_refused() -> None:
         Goal(missed=0)
     with pytest.raises(OptionError, match="not above 0"):
         Goal(recall=1.5)
+    with pytest.raises(OptionError, match="must be positive"):
+        Goal(alarm=float("nan"))
 
 
 def test_thresholds_are_written_where_detect_reads_them(
@@ -382,13 +400,61 @@ def test_tune_write_and_suspects(
         "3,class,mask,16,0,32,16",
         "3,class,mask_incorrect,48,48,64,64",
     ]
+
+
+def test_what_cannot_be_is_refused_before_any_work(
+    tiny_model: Path,
+    annotated: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No picture is looked at before every option has been."""
+
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("it began to work")
+
+    monkeypatch.setattr("maskwatch.evaluation.predictor.in_batches", work)
+    monkeypatch.setattr("maskwatch.evaluation.candidates.in_batches", work)
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "empty" / "a.png")
+    (tmp_path / "empty" / "a.xml").write_text("<annotation></annotation>")
+    (tmp_path / "file").touch()
+    (tmp_path / "sources.csv").write_text("name,source\n")
+    other = tmp_path / "other.onnx"
+    write_tiny_model(other, replace(metadata(), classes=("face", "back", "side")))
+    labels = tmp_path / "labels.json"
+    labels.write_text("precious")
+    tune = ["--tune", annotated]
     for options, message in (
         (["--write", tmp_path / "x.onnx"], "choose them with --tune DATA"),
+        ([*tune, "--write", tmp_path / "x.ckpt"], "ends in .onnx"),
+        ([*tune, "--write", tmp_path / "file" / "x.onnx"], "this is a file, not a folder"),
+        ([*tune, "--write", tmp_path / "x.onnx", "--json", tmp_path / "x.onnx"], "named twice"),
         (["--recall", "0.9"], "add --tune DATA"),
+        (["--recall", "1.9", *tune], "not above 0"),
+        (["--tune", tmp_path / "nowhere"], "nowhere"),
+        (["--tune", tmp_path / "empty"], "holds no box of mask, no_mask, mask_incorrect"),
+        ([*tune, "--cost-alarm", "-1"], "must be positive"),
+        ([*tune, "--cost-missed", "nan"], "must be positive"),
+        (["--cost-missed", "5"], "are for --tune or --report"),
         ([annotated, "--suspects", tmp_path / "y.csv"], "takes the labels of one data set, not 2"),
-        (["--tune", annotated, "--cost-alarm", "-1"], "must be positive"),
+        (["--suspects", annotated, "--force"], "which is read"),
+        (["--report", tmp_path / "file" / "report"], "this is a file, not a folder"),
+        (["--report", annotated, "--force"], "which is read"),
+        (["--sources", tmp_path / "sources.csv"], "add --report FOLDER"),
+        (["--report", tmp_path / "r", "--sources", tmp_path / "sources.csv"], "its columns are"),
+        (["--report", tmp_path / "r", "--sources", tmp_path / "nowhere"], "cannot be read"),
+        (["--stems", labels, "--json", labels, "--force"], "named twice"),
         (["--against", tiny_model, "--bootstrap", "0"], "--against needs draws"),
+        (["--against", tmp_path / "nowhere"], "no model"),
+        (["--report", tmp_path / "r", "--classes", "face,back"], "the data set was read as face, back"),
+        (["--against", other], "knows face, back, side, not mask, no_mask, mask_incorrect"),
     ):
-        code, _, err = run(capsys, tiny_model, annotated, *options)
-        assert code == 2
+        code, out, err = run(capsys, tiny_model, annotated, *options)
+        assert (code, out) == (2, ""), options
         assert message in err
+    assert labels.read_text() == "precious"
+    code, _, err = run(capsys, tmp_path / "x.ckpt", annotated, *tune, "--write", tmp_path / "x.onnx")
+    assert code == 2
+    assert "is a checkpoint; export it with --tune" in err

@@ -56,7 +56,7 @@ class Detector:
         threads: int | None = None,
     ) -> None:
         file = load_model_file(model)
-        self._metadata = file.metadata
+        self._path, self._metadata = file.path, file.metadata
         self._thresholds = self._resolve(threshold, file.metadata.thresholds)
         self._iou_threshold = None if iou_threshold is None else _unit("iou_threshold", iou_threshold)
         self._class_agnostic = class_agnostic
@@ -82,6 +82,11 @@ class Detector:
     def name(self) -> str:
         """Name of the model, as its file says."""
         return self._metadata.name
+
+    @property
+    def path(self) -> Path:
+        """The model file."""
+        return self._path
 
     @property
     def metadata(self) -> ModelMetadata:

@@ -21,6 +21,9 @@ FORMAT = "1"
 IOU_THRESHOLD = 0.6
 """NMS drops the weaker of two boxes that overlap more, unless a caller asks for another value."""
 
+CANDIDATE_TENSORS = ("candidate_boxes", "candidate_scores", "candidate_classes")
+"""What thresholds and NMS choose from inside a model file: (N, K, 4), (N, K) and (N, K), best first."""
+
 _PREFIX = "maskwatch."
 _WEIGHTS = Path(__file__).parent / "weights"
 _CHECKPOINT_SUFFIXES = (".ckpt", ".safetensors", ".pt", ".pth")

@@ -112,13 +112,15 @@ def check_new_folder(path: Path, *, force: bool, sources: Iterable[Path] = ()) -
         sources: files and folders that are read, and must not go with it.
 
     Raises:
-        OutputError: it cannot.
+        OutputError: it cannot, or lies where nothing can be written.
     """
     whole = Path(os.path.realpath(path))
     for source in sources:
         folder = Path(os.path.realpath(source if source.is_dir() else source.parent))
         if whole == folder or whole in folder.parents:
             raise OutputError(f"{path}: this would replace {source}, which is read; write somewhere else")
+    with writing(path.parent):
+        _check_folder(path.parent)
     with writing(path):
         empty = path.is_dir() and not any(path.iterdir())
     if not path.is_symlink() and (not path.exists() or empty):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,12 +63,9 @@ class OnnxRuntime:
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise OptionError(f"threads is {threads}; pass 1 or more, or leave it out for one a core")
-        options = ort.SessionOptions()
-        options.log_severity_level = _FATAL
-        options.intra_op_num_threads = threads or 0
         self._path = Path(path)
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = _session(str(path), threads)
         except Exception as error:  # its exceptions share no base of their own
             raise ModelFileError(
                 f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); "
@@ -119,6 +117,29 @@ def open_runtime(name: str, path: str | Path, threads: int | None = None) -> Run
     if name != "onnxruntime":
         raise OptionError(f"runtime {name!r} is unknown; use 'onnxruntime'")
     return OnnxRuntime(path, threads)
+
+
+def open_tensors(
+    model: bytes, names: Sequence[str], threads: int | None = None
+) -> Callable[[UInt8Array], list[npt.NDArray[Any]]]:
+    """Runs a model on uint8 (N, H, W, 3) RGB for the values of some of its tensors, whatever they are.
+
+    Args:
+        model: an ONNX file's content, of which `names` are the outputs.
+    """
+    session = _session(model, threads)
+
+    def run(images_nhwc: UInt8Array) -> list[npt.NDArray[Any]]:
+        return list(session.run(list(names), {"images": images_nhwc}))
+
+    return run
+
+
+def _session(model: str | bytes, threads: int | None) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.intra_op_num_threads = threads or 0
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _first_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from maskwatch.cli.bar import progress_bar
 from maskwatch.cli.json_file import is_stdout, write_json
-from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, announce, parts_of
+from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, announce, count_table, parts_of
 from maskwatch.labels import ClassMap
 
 if TYPE_CHECKING:
@@ -108,14 +108,8 @@ def _formats(found: Check) -> Iterator[str]:
 
 def _counts(found: Check) -> Iterator[str]:
     counts = found.counts()
-    width = max(6, *(len(split) for split in counts))
-    heads = [max(7, len(name)) for name in found.class_names]
-    titles = "".join(f"  {name:>{w}}" for name, w in zip(found.class_names, heads, strict=True))
-    yield f"{'':<{width}}  {'pictures':>8}{titles}"
-    for split, count in counts.items():
-        number = sum(picture.split == split for picture in found.pictures)
-        cells = "".join(f"  {count[name]:>{w}}" for name, w in zip(found.class_names, heads, strict=True))
-        yield f"{split or 'all':<{width}}  {number:>8}{cells}"
+    pictures = {split: sum(picture.split == split for picture in found.pictures) for split in counts}
+    yield from count_table("", found.class_names, pictures, counts, found.ignored())
 
 
 def _write_json(found: Check, path: Path) -> None:
@@ -127,6 +121,7 @@ def _write_json(found: Check, path: Path) -> None:
         ],
         "pictures": len(found.pictures),
         "boxes": {split or "all": dict(count) for split, count in found.counts().items()},
+        "ignored": {split or "all": count for split, count in found.ignored().items()},
         "errors": found.errors,
         "warnings": len(found.faults) - found.errors,
         "faults": [fault.as_dict() for fault in found.faults],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, parts_of, read_splits
+from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, counts_line, parts_of, read_splits
 from maskwatch.errors import OptionError
 from maskwatch.labels import ClassMap, normalize
 
@@ -44,8 +44,7 @@ def convert(
     for line in lost:
         typer.echo(f"lost: {line}", err=True)
     for name, a_set in sets.items():
-        counts = ", ".join(f"{count} {label}" for label, count in a_set.class_counts().items())
-        typer.echo(f"{name or 'all'}: {len(a_set)} pictures ({counts})")
+        typer.echo(f"{name or 'all'}: {counts_line(a_set)}")
 
 
 def output_format(text: str) -> OutputFormat:

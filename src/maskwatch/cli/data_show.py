@@ -50,6 +50,9 @@ def show(
     if not samples:
         raise DataError(["no picture to show; check the path and --only"])
     chosen = np.random.default_rng(seed).permutation(len(samples))[:count]
-    sheet = contact_sheet([samples[i] for i in sorted(chosen.tolist())], whole.class_names, columns)
+    shown = [samples[i] for i in sorted(chosen.tolist())]
+    sheet = contact_sheet(shown, whole.class_names, columns)
     save_picture(sheet, out)
-    typer.echo(f"{out}: {min(count, len(samples))} of {len(samples)} pictures")
+    ignored = sum(int(sample.ignore.sum()) for sample in shown)
+    dashed = f", {ignored} ignored boxes in grey dashes" if ignored else ""
+    typer.echo(f"{out}: {len(shown)} of {len(samples)} pictures{dashed}")

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskwatch.cli.bar import progress_bar
-from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, class_map, parts_of, read_splits
+from maskwatch.cli.parts import (
+    ClassesOption,
+    DataPaths,
+    FormatOption,
+    class_map,
+    counts_line,
+    parts_of,
+    read_splits,
+)
 from maskwatch.errors import OptionError
 
 if TYPE_CHECKING:
@@ -56,8 +64,7 @@ def split(
     alike = sum(len(group) for group in groups if len(group) > 1)
     typer.echo(f"{alike} of {len(whole)} pictures have near-duplicates, which stay together")
     for name, a_set in sets.items():
-        counts = ", ".join(f"{count} {label}" for label, count in a_set.class_counts().items())
-        typer.echo(f"{name}: {len(a_set)} pictures ({counts})")
+        typer.echo(f"{name}: {counts_line(a_set)}")
     typer.echo(f"next: maskwatch train {out} --start maskwatch-640")
 
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskwatch.cli.json_file import is_stdout, write_json
-from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, class_map, parts_of, read_splits
+from maskwatch.cli.parts import (
+    ClassesOption,
+    DataPaths,
+    FormatOption,
+    class_map,
+    count_table,
+    parts_of,
+    read_splits,
+)
 
 if TYPE_CHECKING:
     from maskwatch.data.stats import Stats
@@ -53,12 +61,7 @@ def _lines(found: Stats) -> Iterator[str]:
     from maskwatch.data.stats import RATIO_EDGES, SIDE_EDGES, histogram_lines
 
     names = list(next(iter(found.boxes.values()), {}))
-    widths = [max(7, len(name)) for name in names]
-    cells = "".join(f"  {name:>{width}}" for name, width in zip(names, widths, strict=True))
-    yield f"{'split':<8}  {'pictures':>8}{cells}"
-    for split, counts in found.boxes.items():
-        cells = "".join(f"  {counts[name]:>{width}}" for name, width in zip(names, widths, strict=True))
-        yield f"{split or 'all':<8}  {found.pictures[split]:>8}{cells}"
+    yield from count_table("split", names, found.pictures, found.boxes, found.ignored)
     sides, ratios = _anchors()
     yield f"\nSide of the boxes (root of the area) in pixels at network size {found.network_size};"
     yield f"anchors: {', '.join(f'{side:.0f}' for side in sides)}"

@@ -41,6 +41,19 @@ def read_sets(groups: Sequence[Group], classes: ClassMap) -> list[DetectionSet]:
     return sets
 
 
+def read_validation(paths: Sequence[Path], classes: ClassMap) -> DetectionSet:
+    """The set that `--tune` chooses thresholds on: the `val` of data sets that are split.
+
+    Raises:
+        DataError: holds every fault, or there is no box in it to choose by.
+    """
+    (validation,) = read_sets([Group(paths, None, "val")], classes)
+    if not any(validation.class_counts().values()):
+        problem = f"{paths[0]}: holds no box of {', '.join(classes.names)} to choose thresholds by"
+        raise DataError([f"{problem}; give annotated pictures to --tune"])
+    return validation
+
+
 def splits_of(path: Path) -> set[str]:
     """The splits that a data set has; empty where it is not split.
 

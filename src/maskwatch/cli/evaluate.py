@@ -11,6 +11,7 @@ import typer
 
 from maskwatch.cli.bar import progress_bar
 from maskwatch.cli.datasets import Group, correct_sets, read_sets, read_stems
+from maskwatch.cli.evaluate_report import CHECKPOINT
 from maskwatch.cli.json_file import is_stdout, write_json
 from maskwatch.cli.options import parse_size
 from maskwatch.errors import MissingExtraError, OptionError
@@ -18,9 +19,9 @@ from maskwatch.labels import ClassMap
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
+    from maskwatch.detector import Detector
     from maskwatch.evaluation import CocoResult, DetectorLike, Interval
-
-_CHECKPOINT = ".ckpt"
+    from maskwatch.training.checkpoint import TorchDetector
 
 
 def evaluate(
@@ -72,10 +73,14 @@ def evaluate(
     tune: Annotated[
         Path | None, typer.Option(help="Choose thresholds on this data set (its val), report them on DATA.")
     ] = None,
-    cost_missed: Annotated[float, typer.Option(help="--tune: cost of a face that is missed.")] = 1.0,
-    cost_alarm: Annotated[float, typer.Option(help="--tune: cost of a false alarm.")] = 1.0,
+    cost_missed: Annotated[
+        float | None, typer.Option(help="--tune: cost of a face that is missed, in the place of best F1.")
+    ] = None,
+    cost_alarm: Annotated[
+        float | None, typer.Option(help="--tune: cost of a false alarm; 1 where only the other is given.")
+    ] = None,
     recall: Annotated[
-        float | None, typer.Option(help="--tune: share of each class to find, in the place of costs.")
+        float | None, typer.Option(help="--tune: share of each class to find, with the fewest false alarms.")
     ] = None,
     write: Annotated[
         Path | None, typer.Option(help="--tune: also write a model file with these thresholds.")
@@ -95,21 +100,24 @@ def evaluate(
     from maskwatch.cli.evaluate_report import Wishes, needs_report, run_report
     from maskwatch.evaluation.coco import require_pycocotools
     from maskwatch.evaluation.operating import Goal
+    from maskwatch.evaluation.predictor import check_classes
 
     require_pycocotools()
     goal = Goal(cost_missed, cost_alarm, recall)
     to_stdout = is_stdout(json_file)
     wishes = Wishes(report, against, sources, tune, goal, write, suspects, force)
-    wishes.check([*data], None if to_stdout else json_file)
+    inputs = [path for path in (*data, tune, stems, corrections, sources) if path is not None]
+    wishes.check(model, len(data), inputs, None if to_stdout else json_file)
+    draws = (1000 if needs_report(wishes) else 0) if bootstrap is None else bootstrap
+    wishes.check_draws(draws)
     detector = open_detector(model, parse_size(size), class_agnostic)
     class_map = ClassMap(detector.class_names) if classes is None else ClassMap.parse(classes)
+    check_classes(detector, class_map.names)
     groups = [Group([path], read_stems(stems), split) for path in data]
     sets = correct_sets(read_sets(groups, class_map), corrections, class_map)
     if needs_report(wishes):
-        draws = 1000 if bootstrap is None else bootstrap
         measured = run_report(wishes, model, detector, [*map(str, data)], sets, class_map, batch, draws)
     else:
-        draws = bootstrap or 0
         measured = [
             _measure(detector, detection_set, batch, draws, str(path))
             for path, detection_set in zip(data, sets, strict=True)
@@ -123,9 +131,11 @@ def evaluate(
         write_json({"model": model, "results": records}, json_file)
 
 
-def open_detector(model: str, size_hw: tuple[int, int] | None, class_agnostic: bool) -> DetectorLike:
+def open_detector(
+    model: str, size_hw: tuple[int, int] | None, class_agnostic: bool
+) -> Detector | TorchDetector:
     """The detector with all scores let through, because a threshold would cut the curve that AP measures."""
-    if Path(model).suffix.lower() == _CHECKPOINT:
+    if Path(model).suffix.lower() == CHECKPOINT:
         return _open_checkpoint(model, size_hw, class_agnostic)
     from maskwatch.detector import Detector
 
@@ -139,7 +149,9 @@ def open_detector(model: str, size_hw: tuple[int, int] | None, class_agnostic: b
     return detector
 
 
-def _open_checkpoint(path: str, size_hw: tuple[int, int] | None, class_agnostic: bool) -> DetectorLike:
+def _open_checkpoint(
+    path: str, size_hw: tuple[int, int] | None, class_agnostic: bool
+) -> Detector | TorchDetector:
     try:
         from maskwatch.training.checkpoint import TorchDetector
     except ModuleNotFoundError:
@@ -160,7 +172,8 @@ def _measure(
 
 
 def _report(path: Path, result: CocoResult) -> Iterator[str]:
-    yield f"{path}: {result.pictures} pictures, {result.boxes} boxes"
+    ignored = f", {result.ignored} ignored" if result.ignored else ""
+    yield f"{path}: {result.pictures} pictures, {result.boxes} boxes{ignored}"
     yield from result.lines()
     width = max(len("class"), *(len(score.name) for score in result.per_class))
     yield f" {'class':<{width}}  {'boxes':>6}  {'AP':>6}  {'AP50':>6}"

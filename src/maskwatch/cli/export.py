@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskwatch.cli.datasets import Group, read_sets
+from maskwatch.cli.datasets import read_validation
 from maskwatch.cli.options import parse_size, parse_threshold
 from maskwatch.errors import LabelError, MissingExtraError, OptionError
 from maskwatch.labels import ClassMap
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
-    from maskwatch.evaluation.thresholds import OperatingPoint
+    from maskwatch.evaluation.operating import OperatingPoint
     from maskwatch.export import Photograph
     from maskwatch.models import ModelMetadata
     from maskwatch.training.checkpoint import TorchDetector
@@ -75,7 +75,7 @@ def export(
     photographs = photographs_at(verify_on) if verify_on is not None else own_photographs()
     thresholds = _thresholds(threshold, loaded.class_names)
     if tune:
-        (validation,) = read_sets([Group(tune, None, "val")], _class_map(classes, loaded.class_names))
+        validation = read_validation(tune, _class_map(classes, loaded.class_names))
         thresholds = _tuned(detector, validation)
         photographs = photographs if verify_on is not None else _photographs_of(validation)
     metadata = describe_model(loaded, name or out.stem, detector.input_size, thresholds)
@@ -121,12 +121,14 @@ def _class_map(classes: str | None, class_names: Sequence[str]) -> ClassMap:
 
 
 def _tuned(detector: TorchDetector, validation: DetectionSet) -> tuple[float, ...]:
-    from maskwatch.evaluation import predict
-    from maskwatch.evaluation.thresholds import best_thresholds
+    from maskwatch.evaluation import candidates
+    from maskwatch.evaluation.operating import Goal
+    from maskwatch.evaluation.thresholds import choose
     from maskwatch.export import DEFAULT_THRESHOLD
 
     typer.echo(f"choosing thresholds on {len(validation)} pictures", err=True)
-    points = best_thresholds(validation, predict(detector, validation), DEFAULT_THRESHOLD)
+    found = candidates.gather(detector, validation)
+    points = choose(validation, found, Goal(), [DEFAULT_THRESHOLD] * len(detector.class_names))
     _print_points(points)
     return tuple(point.threshold for point in points)
 

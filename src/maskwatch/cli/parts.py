@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,6 +97,33 @@ def read_splits(parts: Sequence[Part], classes: ClassMap) -> dict[str, Detection
     if problems:
         raise DataError(problems)
     return {split: merge(mine) for split, mine in sets.items()}
+
+
+def count_table(
+    title: str,
+    names: Sequence[str],
+    pictures: Mapping[str, int],
+    boxes: Mapping[str, Mapping[str, int]],
+    ignored: Mapping[str, int],
+) -> Iterator[str]:
+    """A line for each split: pictures, boxes of each class, and ignore regions where there are any."""
+    heads = [*names, *(["ignored"] if any(ignored.values()) else [])]
+    widths = [max(7, len(head)) for head in heads]
+    first = max(6, *map(len, boxes))
+    cells = "".join(f"  {head:>{width}}" for head, width in zip(heads, widths, strict=True))
+    yield f"{title:<{first}}  {'pictures':>8}{cells}"
+    for split, counts in boxes.items():
+        numbers = [*(counts[name] for name in names), ignored[split]]
+        cells = "".join(f"  {number:>{width}}" for number, width in zip(numbers, widths, strict=False))
+        yield f"{split or 'all':<{first}}  {pictures[split]:>8}{cells}"
+
+
+def counts_line(detection_set: DetectionSet) -> str:
+    """ "12 pictures (30 mask, 4 no_mask, 2 ignored)"."""
+    counts = [f"{count} {name}" for name, count in detection_set.class_counts().items()]
+    if ignored := detection_set.ignored():
+        counts.append(f"{ignored} ignored")
+    return f"{len(detection_set)} pictures ({', '.join(counts)})"
 
 
 def say(lines: Sequence[str]) -> None:

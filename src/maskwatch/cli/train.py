@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskwatch.cli.datasets import Group, correct_sets, read_sets, read_stems, splits_of
+from maskwatch.cli.parts import counts_line
 from maskwatch.cli.plan import DEFAULT_RECIPE, Plan, plan
 from maskwatch.errors import DataError, MissingExtraError, OptionError
 
@@ -101,8 +102,7 @@ def _announce(
     for note in chosen.notes:
         typer.echo(note, err=True)
     for name, a_set in (("training", training_set), ("validation", validation_set)):
-        counts = ", ".join(f"{count} {label}" for label, count in a_set.class_counts().items())
-        typer.echo(f"{name}: {len(a_set)} pictures ({counts})", err=True)
+        typer.echo(f"{name}: {counts_line(a_set)}", err=True)
     if random_start:
         typer.echo("start: random weights; --start maskwatch-640 needs far fewer pictures", err=True)
 

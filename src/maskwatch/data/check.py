@@ -43,12 +43,21 @@ class Check:
         return sum(fault.severity == "error" for fault in self.faults)
 
     def counts(self) -> dict[str, Counter[str]]:
-        """Boxes of each class by split; of usable pictures."""
+        """Boxes to be found of each class by split; of usable pictures."""
         counts: dict[str, Counter[str]] = {part.split: Counter() for part in self.parts}
         for picture in self.pictures:
             if picture.sample is not None:
-                counts[picture.split].update(self.class_names[n] for n in picture.sample.class_ids)
+                ids = picture.sample.counted().class_ids
+                counts[picture.split].update(self.class_names[n] for n in ids)
         return counts
+
+    def ignored(self) -> dict[str, int]:
+        """Ignore regions (difficult boxes and crowds) by split; of usable pictures."""
+        ignored = {part.split: 0 for part in self.parts}
+        for picture in self.pictures:
+            if picture.sample is not None:
+                ignored[picture.split] += int(picture.sample.ignore.sum())
+        return ignored
 
 
 def check_parts(

@@ -23,12 +23,13 @@ def check_page(check: Check, name: str, folder: Path) -> str:
         name: of the data set, for the title.
         folder: where the page will lie; links to pictures are relative to it.
     """
-    counts = check.counts()
+    counts, ignored = check.counts(), check.ignored()
     splits = [
         {
             "name": split or "all",
             "pictures": sum(picture.split == split for picture in check.pictures),
             "counts": [count[class_name] for class_name in check.class_names],
+            "ignored": ignored[split],
         }
         for split, count in counts.items()
     ]
@@ -47,6 +48,7 @@ def check_page(check: Check, name: str, folder: Path) -> str:
         name=name,
         pictures=len(check.pictures),
         boxes=sum(count.total() for count in counts.values()),
+        ignored=sum(ignored.values()),
         errors=check.errors,
         warnings=len(check.faults) - check.errors,
         classes=check.class_names,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskwatch.data.dataset import DetectionSet
+from maskwatch.data.dataset import CROWD, DetectionSet
 from maskwatch.data.faults import Box, Fault
 from maskwatch.data.names import in_words
 from maskwatch.data.raw import NO_BOX, Entry, RawObject, RawPicture
@@ -122,11 +122,12 @@ def coco_document(detection_set: DetectionSet, file_names: Sequence[str]) -> dic
         zip(detection_set.samples, file_names, strict=True), start=1
     ):
         height, width = sample.size_hw
+        ignore = sample.ignore
         images.append({"id": image_id, "file_name": file_name, "width": width, "height": height})
         for number, box_xyxy in enumerate(sample.boxes_xyxy):
             x0, y0, x1, y1 = (float(corner) for corner in box_xyxy)
             notes = dict(sample.notes[number]) if sample.notes else {}
-            iscrowd = notes.pop("iscrowd", "0")
+            notes.pop(CROWD, None)
             if sample.difficult[number]:
                 notes[_DIFFICULT] = "1"
             annotations.append(
@@ -136,7 +137,7 @@ def coco_document(detection_set: DetectionSet, file_names: Sequence[str]) -> dic
                     "category_id": int(sample.class_ids[number]) + 1,
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "area": (x1 - x0) * (y1 - y0),
-                    "iscrowd": int(iscrowd) if iscrowd.isdecimal() else 0,
+                    "iscrowd": int(ignore[number]),
                     "segmentation": [],
                     **({"attributes": notes} if notes else {}),
                 }
@@ -175,10 +176,20 @@ def _notes(row: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
     said = {key: value for key, value in row.items() if key not in _OWN_KEYS}
     attributes = row.get("attributes")
     said |= attributes if isinstance(attributes, dict) else {}
-    if not said.get("iscrowd"):
-        said.pop("iscrowd", None)
-    difficult = str(said.pop(_DIFFICULT, "0")).lower() in ("1", "true")
-    return {str(k): str(v) for k, v in said.items() if isinstance(v, str | int | float)}, difficult
+    notes = {str(k): str(v) for k, v in said.items() if isinstance(v, str | int | float) and k != CROWD}
+    difficult = notes.pop(_DIFFICULT, "0").lower() in ("1", "true")
+    # COCO's only mark of what is to be ignored; where the box is difficult that is the reason.
+    if _is_set(row.get(CROWD)) and not difficult:
+        notes[CROWD] = "1"
+    return notes, difficult
+
+
+def _is_set(flag: object) -> bool:
+    """A flag as tools write it: 1, true, 1.0, or one of these as text."""
+    try:
+        return float(flag) != 0  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return str(flag).lower() == "true"
 
 
 def _box(box: object) -> Box:

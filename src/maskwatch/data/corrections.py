@@ -149,14 +149,7 @@ def _corrected(sample: Sample, correction: Correction) -> Sample:
             "are these the annotations that the file was made for?"
         )
     if correction.fault == "no_face":
-        kept = np.arange(len(boxes)) != index
-        return replace(
-            sample,
-            boxes_xyxy=boxes[kept],
-            class_ids=class_ids[kept],
-            difficult=sample.difficult[kept],
-            notes=tuple(note for number, note in enumerate(sample.notes) if kept[number]),
-        )
+        return sample.take(np.arange(len(boxes)) != index)
     assert correction.class_id is not None
     class_ids[index] = correction.class_id
     if correction.fault == "box":

@@ -14,6 +14,14 @@ from maskwatch.data.names import Names, same_text, without_suffix
 from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap
 
+CROWD = "iscrowd"
+"""The note that marks a box as a region of many objects, COCO's own word for it."""
+
+
+def is_crowd(notes: Mapping[str, str]) -> bool:
+    """Whether the notes of a box mark it as a crowd."""
+    return notes.get(CROWD, "").strip().lower() in ("1", "true")
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -26,6 +34,8 @@ class Sample:
         boxes_xyxy: (G, 4) float32, pixels of the picture as shown, continuous corners counted from 0.
         class_ids: (G,) int64, index into `DetectionSet.class_names`.
         difficult: (G,) bool, what the annotator marked as hard to recognise.
+        crowds: (G,) bool, what its notes mark as a region of many objects.
+        ignore: (G,) bool, difficult or a crowd: neither to be learnt or found, nor wrong to be found.
         notes: whatever else the annotator said of each box, G mappings of texts; () for nothing of any.
         image_id: the picture's path below the folder of the pictures, with "/", in Unicode's form NFC; the
             file name if not given. Lists and corrections name pictures by it, or by a part of it.
@@ -50,10 +60,27 @@ class Sample:
         return (self.annotation_path or self.image_path).stem
 
     @property
+    def crowds(self) -> npt.NDArray[np.bool_]:
+        return np.array([is_crowd(note) for note in self.notes] or [False] * len(self), np.bool_)
+
+    @property
     def ignore(self) -> npt.NDArray[np.bool_]:
-        """(G,) bool: regions that are neither right nor wrong to detect: VOC's difficult, COCO's iscrowd."""
-        crowds = [note.get("iscrowd", "0") not in ("", "0") for note in self.notes]
-        return self.difficult | np.asarray(crowds or [False] * len(self), np.bool_)
+        return self.difficult | self.crowds
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> Sample:
+        """The picture with some of its boxes only: those of a mask (G,)."""
+        return replace(
+            self,
+            boxes_xyxy=self.boxes_xyxy[rows],
+            class_ids=self.class_ids[rows],
+            difficult=self.difficult[rows],
+            notes=tuple(note for note, kept in zip(self.notes, rows, strict=False) if kept),
+        )
+
+    def counted(self) -> Sample:
+        """The picture without its ignore regions: the boxes that are to be found."""
+        ignore = self.ignore
+        return self.take(~ignore) if ignore.any() else self
 
     def __len__(self) -> int:
         return len(self.class_ids)
@@ -81,10 +108,14 @@ class DetectionSet:
         return len(self.samples)
 
     def class_counts(self) -> dict[str, int]:
-        """Number of boxes of each class, every class named, in the order of the ids."""
-        ids = np.concatenate([np.empty(0, np.int64), *(sample.class_ids for sample in self.samples)])
-        counts = np.bincount(ids, minlength=len(self.class_names))
+        """Number of boxes to be found of each class, every class named, in the order of the ids."""
+        ids = [sample.class_ids[~sample.ignore] for sample in self.samples]
+        counts = np.bincount(np.concatenate([np.empty(0, np.int64), *ids]), minlength=len(self.class_names))
         return {name: int(count) for name, count in zip(self.class_names, counts, strict=True)}
+
+    def ignored(self) -> int:
+        """Number of ignore regions: difficult boxes and crowds, which `class_counts` leaves out."""
+        return sum(int(sample.ignore.sum()) for sample in self.samples)
 
     def subset(self, chosen: Collection[int] | Collection[str]) -> DetectionSet:
         """The samples of the given indices (in the order given) or names (in the order of the set).
@@ -152,16 +183,7 @@ def rename(detection_set: DetectionSet, classes: ClassMap) -> DetectionSet:
     for sample in detection_set.samples:
         new = table[sample.class_ids]
         kept = new >= 0
-        notes = tuple(note for note, keep in zip(sample.notes, kept, strict=False) if keep)
-        samples.append(
-            replace(
-                sample,
-                boxes_xyxy=sample.boxes_xyxy[kept],
-                class_ids=new[kept],
-                difficult=sample.difficult[kept],
-                notes=notes,
-            )
-        )
+        samples.append(replace(sample.take(kept), class_ids=new[kept]))
     return DetectionSet(classes.names, tuple(samples))
 
 

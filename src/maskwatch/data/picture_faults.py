@@ -60,7 +60,7 @@ def picture_faults(picture: CheckedPicture, classes: ClassMap, network_size: int
     boxes = [pixels(item.box_xyxy, raw, header) for item in raw.objects]
     for number, box_xyxy in enumerate(boxes):
         found = _box_warning(box_xyxy, scan.size_hw, network_size)
-        if found:
+        if found and not raw.objects[number].ignore:
             kind, severity, text, mend = found
             yield _object_fault(raw, number, box_xyxy, kind, severity, text, mend)
     yield from _double_boxes(raw, boxes, classes)
@@ -101,8 +101,10 @@ def _object_fault(
 
 
 def _double_boxes(raw: RawPicture, boxes: Sequence[Box], classes: ClassMap) -> Iterator[Fault]:
-    """Later ones of boxes that lie on one another."""
-    good = [n for n, (x0, y0, x1, y1) in enumerate(boxes) if x1 > x0 and y1 > y0]
+    """Later ones of boxes that lie on one another; an ignore region may lie on anything."""
+    good = [
+        n for n, (x0, y0, x1, y1) in enumerate(boxes) if x1 > x0 and y1 > y0 and not raw.objects[n].ignore
+    ]
     if len(good) < 2:
         return
     corners = np.array([boxes[n] for n in good], np.float64)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from maskwatch.data.dataset import is_crowd
 from maskwatch.data.faults import Box, Fault
 
 NO_BOX: Box = (math.nan, math.nan, math.nan, math.nan)
@@ -25,6 +26,7 @@ class RawObject:
         shown: the box in the words of the format, for messages.
         difficult: marked as hard to recognise.
         notes: whatever else the annotator said of it (truncated, pose …), as texts.
+        ignore: difficult or a crowd, see `Sample`.
     """
 
     where: str
@@ -33,6 +35,10 @@ class RawObject:
     shown: str
     difficult: bool = False
     notes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def ignore(self) -> bool:
+        return self.difficult or is_crowd(self.notes)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import supervision as sv
 from PIL import Image, ImageDraw, ImageFont
 
 from maskwatch.data.dataset import Sample
+from maskwatch.html.crops import Corners, draw_dashed
 from maskwatch.images import UInt8Array, read_image
 from maskwatch.render import draw
 
@@ -19,6 +20,18 @@ _CAPTION = 22
 _GAP = 6
 _BACKGROUND = (245, 245, 245)
 _LONGEST_CAPTION = 44
+
+
+def drawn(image_rgb: UInt8Array, sample: Sample, class_names: Sequence[str], scale_xy: Corners) -> UInt8Array:
+    """A picture (H, W, 3) with the boxes of a sample, scaled, and its ignore regions in grey dashes."""
+    scale = np.array([*scale_xy] * 2, np.float32)
+    picture = Image.fromarray(image_rgb)
+    pen = ImageDraw.Draw(picture)
+    for region in sample.boxes_xyxy[sample.ignore] * scale:
+        draw_dashed(pen, region.tolist())
+    boxes = truth(sample.counted(), class_names)
+    boxes.xyxy = boxes.xyxy * scale
+    return draw(np.array(picture, np.uint8), boxes)
 
 
 def truth(sample: Sample, class_names: Sequence[str]) -> sv.Detections:
@@ -57,7 +70,6 @@ def _thumbnail(sample: Sample, class_names: Sequence[str], cell: int) -> Image.I
     image = Image.fromarray(read_image(sample.image_path))
     scale = cell / max(image.size)
     size_wh = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    boxes = truth(sample, class_names)
-    boxes.xyxy = boxes.xyxy * np.array([size_wh[0] / image.width, size_wh[1] / image.height] * 2, np.float32)
+    scale_xy = (size_wh[0] / image.width, size_wh[1] / image.height)
     small = np.array(image.resize(size_wh, Image.Resampling.LANCZOS), np.uint8)
-    return Image.fromarray(draw(small, boxes))
+    return Image.fromarray(drawn(small, sample, class_names, scale_xy))

@@ -48,7 +48,7 @@ def split_groups(
 
 def _boxes(detection_set: DetectionSet, groups: Sequence[Sequence[int]]) -> npt.NDArray[np.float64]:
     classes = len(detection_set.class_names)
-    counts = [np.bincount(sample.class_ids, minlength=classes) for sample in detection_set.samples]
+    counts = [np.bincount(sample.counted().class_ids, minlength=classes) for sample in detection_set.samples]
     return np.array([np.sum([counts[index] for index in group], axis=0) for group in groups], np.float64)
 
 

@@ -26,7 +26,8 @@ class Stats:
 
     Attributes:
         pictures: split → number.
-        boxes: split → class → number.
+        boxes: split → class → number of boxes to be found.
+        ignored: split → number of ignore regions, which are in none of the others.
         sides: (B,) square root of each box's area in pixels of the network's input, letterboxed.
         ratios: (B,) width over height of each box.
         network_size: side of that input.
@@ -34,6 +35,7 @@ class Stats:
 
     pictures: Mapping[str, int]
     boxes: Mapping[str, Mapping[str, int]]
+    ignored: Mapping[str, int]
     sides: npt.NDArray[np.float64]
     ratios: npt.NDArray[np.float64]
     network_size: int
@@ -43,6 +45,7 @@ class Stats:
         return {
             "pictures": dict(self.pictures),
             "boxes": {split: dict(counts) for split, counts in self.boxes.items()},
+            "ignored": dict(self.ignored),
             "network_size": self.network_size,
             "sides": _histogram(self.sides, SIDE_EDGES),
             "ratios": _histogram(self.ratios, RATIO_EDGES),
@@ -58,13 +61,14 @@ def gather(sets: Mapping[str, DetectionSet], network_size: int = 640) -> Stats:
     """
     sizes, scales = [], []
     for detection_set in sets.values():
-        for sample in detection_set.samples:
+        for sample in (sample.counted() for sample in detection_set.samples):
             sizes.append(sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2])  # (G, 2), width and height
             scales += [network_size / max(sample.size_hw)] * len(sample)
     wh = np.concatenate([np.empty((0, 2), np.float32), *sizes]).astype(np.float64)  # (B, 2)
     return Stats(
         {split: len(a_set) for split, a_set in sets.items()},
         {split: a_set.class_counts() for split, a_set in sets.items()},
+        {split: a_set.ignored() for split, a_set in sets.items()},
         np.sqrt(wh.prod(1)) * np.array(scales, np.float64),
         wh[:, 0] / np.maximum(wh[:, 1], 1e-9),
         network_size,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskwatch.data.dataset import DetectionSet, Sample, file_names
+from maskwatch.data.dataset import CROWD, DetectionSet, Sample, file_names
 from maskwatch.data.faults import Fault
 from maskwatch.data.label_map import read_label_map, write_label_map
 from maskwatch.data.names import path_parts, without_suffix
@@ -34,6 +34,9 @@ from maskwatch.outputs import writing
 _PNG = b"\x89PNG"
 _FORMATS = ("JPEG", "PNG")  # all that the API's decoder can read
 _OBJECT = "image/object/"
+_DIFFICULT = f"{_OBJECT}difficult"
+# The API's own for COCO and for Open Images; a crowd is marked difficult as well, which more tools know.
+_CROWDS = (f"{_OBJECT}is_crowd", f"{_OBJECT}group_of")
 _BBOX = tuple(f"{_OBJECT}bbox/{corner}" for corner in ("xmin", "ymin", "xmax", "ymax"))
 
 
@@ -155,14 +158,18 @@ class _Reader:
         if len({len(names), *map(len, corners)}) != 1:
             counts = ", ".join(str(len(values)) for values in corners)
             raise ValueError(f"{counts} corners for {len(names)} classes; write one of each for a box")
-        marks = [*fields.get(f"{_OBJECT}difficult", ()), *([0] * len(names))]
+        crowds = [
+            any(marks) for marks in zip(*(_marks(fields, key, len(names)) for key in _CROWDS), strict=True)
+        ]
+        difficult = _marks(fields, _DIFFICULT, len(names))
         objects = []
         for at, (name, box) in enumerate(zip(names, zip(*corners, strict=True), strict=True)):
             x0, y0, x1, y1 = box
             box_xyxy = (x0, y0, x1, y1) if all(map(math.isfinite, box)) else NO_BOX
             shown = "box " + ", ".join(f"{share:.4g}" for share in box)
             where = f"record {number} box {at + 1}"
-            objects.append(RawObject(where, name, box_xyxy, shown, bool(marks[at])))
+            hard, notes = difficult[at] and not crowds[at], {CROWD: "1"} if crowds[at] else {}
+            objects.append(RawObject(where, name, box_xyxy, shown, hard, notes))
         return RawPicture(path, file, image_id, tuple(objects), normalised=True, own_file=False)
 
     def _save(self, fields: Fields) -> tuple[str, Path]:
@@ -194,6 +201,11 @@ class _Reader:
         return [self.names[label] for label in labels]
 
 
+def _marks(fields: Fields, key: str, count: int) -> list[bool]:
+    """Flags of the boxes; False where the record has none."""
+    return [bool(mark) for mark in [*fields.get(key, ()), *([0] * count)][:count]]
+
+
 def _encoded(path: Path) -> bytes:
     """The file as it is, or drawn anew as PNG where the API's decoder would give another picture: it knows
     JPEG and PNG alone, no orientation, and shows the colours below transparency."""
@@ -221,7 +233,8 @@ def _example(tf: Any, sample: Sample, class_names: tuple[str, ...], file_name: s
         "image/height": [height],
         "image/width": [width],
         f"{_OBJECT}class/label": sample.class_ids + 1,
-        f"{_OBJECT}difficult": sample.difficult.astype(np.int64),
+        _DIFFICULT: sample.ignore.astype(np.int64),
+        _CROWDS[0]: sample.crowds.astype(np.int64),
     }
     real = {key: shares[:, corner] for corner, key in enumerate(_BBOX)}
     train = tf.train

@@ -10,7 +10,7 @@ import math
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
-from maskwatch.data.dataset import Sample
+from maskwatch.data.dataset import Sample, is_crowd
 from maskwatch.data.faults import Box, Fault
 from maskwatch.data.names import path_parts, without_suffix
 from maskwatch.data.numbers import shortest
@@ -42,12 +42,13 @@ def voc_xml(sample: Sample, class_names: Sequence[str], file_name: str | None = 
     size = ET.SubElement(root, "size")
     for name, value in zip(("width", "height", "depth"), (*sample.size_hw[::-1], 3), strict=True):
         ET.SubElement(size, name).text = str(value)
+    ignore = sample.ignore
     for number, (box_xyxy, class_id) in enumerate(zip(sample.boxes_xyxy, sample.class_ids, strict=True)):
         node = ET.SubElement(root, "object")
         ET.SubElement(node, "name").text = class_names[class_id]
         for key, note in (sample.notes[number] if sample.notes else {}).items():
             ET.SubElement(node, key).text = note
-        ET.SubElement(node, "difficult").text = str(int(sample.difficult[number]))
+        ET.SubElement(node, "difficult").text = str(int(ignore[number]))
         corners = ET.SubElement(node, "bndbox")
         for name, corner in zip(_CORNERS, box_xyxy, strict=True):
             ET.SubElement(corners, name).text = shortest(corner)
@@ -93,12 +94,14 @@ def _object(node: ET.Element, number: int) -> RawObject:
         for child in node
         if child.tag not in ("name", "difficult", "bndbox") and child.text and not len(child)
     }
+    # Pascal VOC's only mark of what is to be ignored; where the box is a crowd that is the reason.
+    difficult = (node.findtext("difficult") or "0").strip().lower() in ("1", "true") and not is_crowd(notes)
     return RawObject(
         f"object {number}",
         (node.findtext("name") or "").strip(),
         _box(texts),
         shown,
-        (node.findtext("difficult") or "0").strip().lower() in ("1", "true"),
+        difficult,
         notes,
     )
 

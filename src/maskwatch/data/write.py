@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from maskwatch.data.coco import coco_document
-from maskwatch.data.dataset import DetectionSet, file_names
+from maskwatch.data.dataset import CROWD, DetectionSet, file_names
 from maskwatch.data.names import without_suffix
 from maskwatch.data.voc import voc_xml
 from maskwatch.data.yolo import yolo_lines, yolo_yaml
@@ -107,10 +107,14 @@ def _copy(detection_set: DetectionSet, folder: Path) -> list[str]:
 def _lost(sets: Iterable[DetectionSet], format: OutputFormat) -> list[str]:
     samples = [sample for a_set in sets for sample in a_set.samples]
     difficult = sum(int(sample.difficult.sum()) for sample in samples)
-    noted = sum(bool(note) for sample in samples for note in sample.notes)
+    crowds = sum(int(sample.crowds.sum()) for sample in samples)
+    noted = sum(bool(note.keys() - {CROWD}) for sample in samples for note in sample.notes)
     lost = []
-    if difficult and format == "yolo":
-        lost.append(f"{difficult} boxes are marked difficult, which {format} cannot say")
+    if (difficult or crowds) and format == "yolo":
+        lost.append(
+            f"{difficult + crowds} boxes are to be ignored, which {format} cannot say: {difficult} difficult "
+            f"ones become boxes like all others, {crowds} crowds are left out"
+        )
     if noted and format in ("yolo", "tfrecord"):
         lost.append(f"{noted} boxes have notes (truncated, pose, …), which {format} cannot hold")
     return lost

@@ -79,7 +79,8 @@ def raw_yolo(entries: Sequence[Entry], names: Mapping[int, str], faults: list[Fa
 
 
 def yolo_lines(sample: Sample) -> str:
-    """The label file of a sample."""
+    """The label file of a sample, without its crowds: they are no object, and the format cannot say so."""
+    sample = sample.take(~sample.crowds)
     height, width = sample.size_hw
     lines = []
     for (x0, y0, x1, y1), class_id in zip(sample.boxes_xyxy.tolist(), sample.class_ids, strict=True):

@@ -57,7 +57,7 @@ def _count(
     anchors = anchors_xyxy(spec, size_hw)
     match = matcher_of(recipe, spec, anchors, size_hw)
     counts, sides = [np.empty(0, np.int64)], [np.empty((0, 2), np.float32)]
-    for sample in detection_set.samples[:PICTURES]:
+    for sample in map(Sample.counted, detection_set.samples[:PICTURES]):
         boxes = _on_canvas(sample, recipe)
         owners = match(torch.from_numpy(boxes)).numpy()
         counts.append(np.bincount(owners[owners >= 0], minlength=len(boxes)))

@@ -85,8 +85,9 @@ EXPLANATIONS = (
 
 def check_units(detection_set: DetectionSet) -> Check:
     """Boxes as written against their pictures, without a model."""
-    boxes = np.concatenate([sample.boxes_xyxy for sample in detection_set.samples])
-    sizes = np.concatenate([np.tile(_wh(sample), (len(sample), 1)) for sample in detection_set.samples])
+    samples = list(map(Sample.counted, detection_set.samples))
+    boxes = np.concatenate([sample.boxes_xyxy for sample in samples])
+    sizes = np.concatenate([np.tile(_wh(sample), (len(sample), 1)) for sample in samples])
     shares = float((boxes.max(1) <= LARGEST_SHARE).mean())
     beyond = float(((boxes.min(1) < -BEYOND) | (boxes[:, 2:] > sizes + BEYOND).any(1)).mean())
     empty = float(((boxes[:, 2:] - boxes[:, :2]).min(1) <= 0).mean())
@@ -148,7 +149,7 @@ def _estimate(detection_set: DetectionSet, predictions: Sequence[sv.Detections])
     pairs = [
         (truth, guess, _wh(sample))
         for sample, found in zip(detection_set.samples, predictions, strict=True)
-        for truth in sample.boxes_xyxy
+        for truth in sample.counted().boxes_xyxy
         for guess in _sure(found)
         if (truth[2:] > truth[:2]).all()
     ]

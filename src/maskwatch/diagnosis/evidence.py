@@ -38,8 +38,9 @@ class Evidence:
     faults: tuple[str, ...]
 
     def sample(self, count: int, seed: int) -> DetectionSet:
-        """At most `count` pictures with boxes, drawn by chance, in the order of the set."""
-        boxed = [index for index, sample in enumerate(self.detection_set.samples) if len(sample)]
+        """At most `count` pictures with boxes to be found, drawn by chance, in the order of the set."""
+        samples = self.detection_set.samples
+        boxed = [index for index, sample in enumerate(samples) if len(sample.counted())]
         chosen = np.random.default_rng(seed).permutation(boxed)[:count]
         return self.detection_set.subset(sorted(int(index) for index in chosen))
 
@@ -66,7 +67,7 @@ def gather(paths: Sequence[Path], classes: ClassMap) -> Evidence:
             lines.append(f"{picture.image_path}: {error}")
             continue
         samples.append(_sample(picture, header, classes, names))
-    if not any(len(sample) for sample in samples):
+    if not any(len(sample.counted()) for sample in samples):
         raise DataError(lines or [f"{paths[0]}: no picture with a box; check the path"])
     return Evidence(DetectionSet(tuple(names), tuple(samples)), dict(unknown), tuple(lines))
 
@@ -85,13 +86,14 @@ def _id_of(name: str, classes: ClassMap) -> int | None:
 
 
 def _sample(picture: RawPicture, header: Header, classes: ClassMap, names: Sequence[str]) -> Sample:
-    boxes, ids = [], []
+    boxes, ids, kept = [], [], []
     for item in picture.objects:
         box_xyxy = pixels(item.box_xyxy, picture, header)
         if classes.ignores(item.name) or not all(map(math.isfinite, box_xyxy)):
             continue
         class_id = _id_of(item.name, classes)
         boxes.append(box_xyxy)
+        kept.append(item)
         ids.append(names.index(item.name or "(no name)") if class_id is None else class_id)
     return Sample(
         picture.image_path,
@@ -99,6 +101,7 @@ def _sample(picture: RawPicture, header: Header, classes: ClassMap, names: Seque
         header.size_hw,
         np.asarray(boxes, np.float32).reshape(-1, 4),
         np.asarray(ids, np.int64),
-        np.zeros(len(ids), np.bool_),
+        np.array([item.difficult for item in kept], np.bool_),
+        tuple(item.notes for item in kept),
         image_id=picture.image_id,
     )

@@ -94,6 +94,7 @@ def _largest(detection_set: DetectionSet) -> DetectionSet | None:
 
 def _smallest_share(sample: Sample) -> float:
     """Of the picture's longer side; 0 where there is no box, or one is beyond the picture."""
+    sample = sample.counted()
     if not len(sample):
         return 0.0
     boxes, wh = sample.boxes_xyxy, np.array(sample.size_hw[::-1])

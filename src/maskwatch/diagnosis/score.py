@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maskwatch.data import DetectionSet
-from maskwatch.evaluation.thresholds import ranked
+from maskwatch.evaluation.matching import ranked
 
 if TYPE_CHECKING:
     import supervision as sv

@@ -43,10 +43,10 @@ MAX_DETECTIONS = 100
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Scores of one class; None where the data set has no box of it.
+    """Scores of one class; None where the data set has no box of it to be found.
 
-    stats: the twelve numbers of this class alone, by `STAT_NAMES`, −1 where there is no box to measure them
-    on; printed: them as pycocotools prints them.
+    boxes: how many it has, ignore regions left out; stats: the twelve numbers of this class alone, by
+    `STAT_NAMES`, −1 where there is no box to measure them on; printed: them as pycocotools prints them.
     """
 
     name: str
@@ -65,6 +65,7 @@ class CocoResult:
         stats: the twelve numbers by `STAT_NAMES`, −1 where there is no box to measure them on.
         per_class: one for each class, in the order of the ids.
         pictures, boxes: how many of them it was measured on.
+        ignored: ignore regions (difficult boxes and crowds), which are none of the boxes.
     """
 
     stats: Mapping[str, float]
@@ -72,16 +73,18 @@ class CocoResult:
     pictures: int
     boxes: int
     printed: tuple[str, ...]
+    ignored: int = 0
 
     def lines(self) -> tuple[str, ...]:
         """The twelve lines, as pycocotools printed them."""
         return self.printed
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: `pictures`, `boxes`, `stats` and `classes`, with None for what cannot be measured."""
+        """For JSON: `pictures`, `boxes`, `ignored`, `stats`, `classes`; None for what cannot be measured."""
         return {
             "pictures": self.pictures,
             "boxes": self.boxes,
+            "ignored": self.ignored,
             "stats": {name: None if value < 0 else value for name, value in self.stats.items()},
             "classes": {
                 score.name: {
@@ -98,8 +101,9 @@ class CocoResult:
 def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -> CocoResult:
     """Measures predictions against the ground truth of a data set.
 
-    Areas are those of the boxes, in pixels of the original pictures. Boxes marked difficult count like all
-    others, as they do in the COCO metrics of the TF Object Detection API.
+    Areas are those of the boxes, in pixels of the original pictures. Ignore regions, which are boxes marked
+    difficult and crowds, are pycocotools' crowds: they need not be found, and a detection of their class that
+    lies on one by half (or whatever IoU is asked for) and finds no other box is neither right nor wrong.
 
     Args:
         detection_set: the ground truth.
@@ -121,6 +125,7 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
         pictures=len(detection_set),
         boxes=sum(detection_set.class_counts().values()),
         printed=printed,
+        ignored=detection_set.ignored(),
     )
 
 
@@ -202,8 +207,9 @@ def _dataset(detection_set: DetectionSet, rows: Iterator[dict[str, Any]]) -> dic
 
 def _truth_rows(detection_set: DetectionSet) -> Iterator[dict[str, Any]]:
     for image_id, sample in enumerate(detection_set.samples):
-        for box_xyxy, class_id in zip(sample.boxes_xyxy, sample.class_ids, strict=True):
-            yield _row(image_id, box_xyxy, class_id)
+        rows = zip(sample.boxes_xyxy, sample.class_ids, sample.ignore, strict=True)
+        for box_xyxy, class_id, ignore in rows:
+            yield _row(image_id, box_xyxy, class_id) | {"iscrowd": int(ignore)}
 
 
 def _found_rows(predictions: Sequence[sv.Detections], num_classes: int) -> Iterator[dict[str, Any]]:

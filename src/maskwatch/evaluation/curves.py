@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maskwatch.data.dataset import DetectionSet
-from maskwatch.evaluation.thresholds import ranked
+from maskwatch.evaluation.matching import ranked
 
 if TYPE_CHECKING:
     import supervision as sv

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from maskwatch.data.dataset import DetectionSet
 from maskwatch.errors import LabelError
@@ -16,11 +16,18 @@ BATCH_SIZE = 8
 """Pictures held in memory and handed over at once."""
 
 
-class DetectorLike(Protocol):
-    """What can be evaluated: a `Detector`, a checkpoint, or anything that is called like one."""
+Result = TypeVar("Result")
+
+
+class Named(Protocol):
+    """What knows its classes."""
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
+
+
+class DetectorLike(Named, Protocol):
+    """What can be evaluated: a `Detector`, a checkpoint, or anything that is called like one."""
 
     def __call__(self, images: list[UInt8Array], /) -> list[sv.Detections]: ...
 
@@ -43,15 +50,35 @@ def predict(
         LabelError: the detector has other classes than the data set, or in another order.
         ImageError: a picture cannot be read.
     """
-    if tuple(detector.class_names) != detection_set.class_names:
-        raise LabelError(
-            f"the model knows {', '.join(detector.class_names)}, the data set was read as "
-            f"{', '.join(detection_set.class_names)}; read it with the classes of the model, in their order"
-        )
-    predictions: list[sv.Detections] = []
+    return in_batches(detector, detector, detection_set, batch_size, progress)
+
+
+def in_batches(
+    look: Callable[[list[UInt8Array]], list[Result]],
+    detector: Named,
+    detection_set: DetectionSet,
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[Result]:
+    """What `look` gives for each sample; the other arguments and errors are those of `predict`."""
+    check_classes(detector, detection_set.class_names)
+    results: list[Result] = []
     for start in range(0, len(detection_set), batch_size):
         batch = detection_set.samples[start : start + batch_size]
-        predictions += detector([read_image(sample.image_path) for sample in batch])
+        results += look([read_image(sample.image_path) for sample in batch])
         if progress is not None:
-            progress(len(predictions), len(detection_set))
-    return predictions
+            progress(len(results), len(detection_set))
+    return results
+
+
+def check_classes(detector: Named, class_names: tuple[str, ...]) -> None:
+    """Makes sure that class ids mean the same to a detector and a data set.
+
+    Raises:
+        LabelError: the detector has other classes, or in another order.
+    """
+    if tuple(detector.class_names) != class_names:
+        raise LabelError(
+            f"the model knows {', '.join(detector.class_names)}, the data set was read as "
+            f"{', '.join(class_names)}; read it with the classes of the model, in their order"
+        )

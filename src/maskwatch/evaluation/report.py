@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from maskwatch._version import __version__
 from maskwatch.data.dataset import DetectionSet
 from maskwatch.evaluation.bootstrap import Interval, bootstrap_intervals
 from maskwatch.evaluation.coco import CocoResult, coco_evaluate
 from maskwatch.evaluation.curves import Calibration, ClassCurve, class_curves
-from maskwatch.evaluation.operating import Goal, at_thresholds, choose, table
+from maskwatch.evaluation.operating import Goal, OperatingPoint, operating_points, table
 from maskwatch.evaluation.outcomes import Outcome, confusion, outcomes
 from maskwatch.evaluation.paired import Difference, compare_models
 from maskwatch.evaluation.slices import Slice, by_crowd, by_size, by_source
-from maskwatch.evaluation.thresholds import OperatingPoint
-from maskwatch.models import IOU_THRESHOLD
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -28,9 +28,9 @@ REPORT_SCHEMA = "maskwatch.report/1"
 class SetReport:
     """What was measured on one data set.
 
-    name: what to call it; predictions: NMS within classes, as COCO's numbers have it; shown: one box a face,
-    as `detect` gives them; intervals: 95 %, empty where none were asked for; curves: by class; outcomes: of
-    `shown`, at the thresholds of the report; points: precision and recall there; slices: heading → parts;
+    name: what to call it; predictions: NMS within classes, as COCO's numbers have it; shown: what `detect`
+    gives at the thresholds of the report, and below them what else was seen; intervals: 95 %, empty where
+    none were asked for; curves: by class; outcomes, points: of what is shown; slices: heading → parts;
     against: differences to a second model, empty without one.
     """
 
@@ -85,6 +85,7 @@ def measure_set(
     name: str,
     detection_set: DetectionSet,
     predictions: Sequence[sv.Detections],
+    shown: Sequence[sv.Detections],
     thresholds: Sequence[float],
     *,
     draws: int = 0,
@@ -97,6 +98,7 @@ def measure_set(
         name: what to call the set.
         detection_set: the ground truth.
         predictions: one for each sample, with scores down to about 0.
+        shown: one for each sample, what the detector gives at `thresholds`, with its own NMS.
         thresholds: one for each class.
         draws: of the bootstrap; 0 for no intervals.
         second: predictions of a model to compare with; needs draws.
@@ -108,30 +110,37 @@ def measure_set(
         "faces in the picture": by_crowd(detection_set, predictions),
         "source": by_source(detection_set, predictions, sources),
     }
-    # The model's own rule, which a call with class_agnostic has; here without a second run of the network.
-    shown = [found.with_nms(IOU_THRESHOLD, class_agnostic=True) for found in predictions]
+    seen = [_with_weaker(*pair, thresholds) for pair in zip(shown, predictions, strict=True)]
     return SetReport(
         name,
         detection_set,
         predictions,
-        shown,
+        seen,
         coco_evaluate(detection_set, predictions),
         bootstrap_intervals(detection_set, predictions, draws) if draws else {},
         curves,
         calibration,
-        tuple(outcomes(detection_set, shown, thresholds)),
-        tuple(at_thresholds(curves, thresholds)),
+        tuple(outcomes(detection_set, seen, thresholds)),
+        tuple(operating_points(detection_set, seen, thresholds)),
         {heading: parts for heading, parts in slices.items() if parts},
         {} if second is None else compare_models(detection_set, predictions, second, draws),
     )
 
 
-def chosen_thresholds(
-    detection_set: DetectionSet, predictions: Sequence[sv.Detections], goal: Goal, fallback: Sequence[float]
-) -> tuple[float, ...]:
-    """Thresholds for a goal, chosen on this data set; see `operating.choose`."""
-    curves, _ = class_curves(detection_set, predictions)
-    return tuple(point.threshold for point in choose(curves, goal, fallback))
+def _with_weaker(shown: sv.Detections, found: sv.Detections, thresholds: Sequence[float]) -> sv.Detections:
+    """What is shown, then what its score kept from being shown: a missed face may have been seen."""
+    import supervision as sv
+
+    assert shown.confidence is not None
+    assert shown.class_id is not None
+    assert found.confidence is not None
+    assert found.class_id is not None
+    weak = found.confidence <= np.array(thresholds, np.float32)[found.class_id]
+    return sv.Detections(
+        xyxy=np.concatenate([shown.xyxy, found.xyxy[weak]]),
+        confidence=np.concatenate([shown.confidence, found.confidence[weak]]),
+        class_id=np.concatenate([shown.class_id, found.class_id[weak]]),
+    )
 
 
 def _set_dict(one: SetReport, report: Report) -> dict[str, Any]:
@@ -144,7 +153,7 @@ def _set_dict(one: SetReport, report: Report) -> dict[str, Any]:
             for name, interval in one.intervals.items()
         },
         "against": {name: difference.as_dict() for name, difference in one.against.items()},
-        "operating_point": table(one.curves, one.points, report.goal),
+        "operating_point": table(one.points, report.goal),
         "confusion": {
             "rows": [*report.class_names, "invented"],
             "columns": [*report.class_names, "missed"],

@@ -80,9 +80,10 @@ def _common(one: SetReport, report: Report) -> dict[str, Any]:
         "name": one.name,
         "pictures": one.result.pictures,
         "boxes": one.result.boxes,
+        "ignored": one.result.ignored,
         "lines": one.result.lines(),
         "classes": [(score.name, score.boxes, score.printed) for score in one.result.per_class],
-        "points": table(one.curves, one.points, report.goal),
+        "points": table(one.points, report.goal),
         "confusion": confusion(one.outcomes, len(report.class_names)).tolist(),
         "slices": one.slices,
         "calibration": one.calibration.error,
@@ -169,7 +170,7 @@ def _card(one: SetReport, report: Report, mistake: Outcome, folder: Path) -> dic
     found = None if mistake.detection is None else one.shown[mistake.picture].xyxy[mistake.detection]
     boxes = [(box, color) for box, color in ((truth, WHITE), (found, RED)) if box is not None]
     try:
-        shown = crop(sample.image_path, boxes)
+        shown = crop(sample.image_path, boxes, sample.boxes_xyxy[sample.ignore].tolist())
     except ImageError:
         return None
     names = report.class_names

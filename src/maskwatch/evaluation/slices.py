@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maskwatch.data.dataset import DetectionSet, names_of
+from maskwatch.data.dataset import DetectionSet, Sample, names_of
 from maskwatch.errors import DataError
 from maskwatch.evaluation.coco import accumulate, compare, iou_index, mean_known
 from maskwatch.evaluation.tally import Tally
@@ -45,7 +45,8 @@ def by_size(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -
     accumulate(evaluation)
     half = iou_index(evaluation, 0.5)
     sides = [
-        (sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]).prod(1) for sample in detection_set.samples
+        (sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]).prod(1)
+        for sample in map(Sample.counted, detection_set.samples)
     ]
     slices = []
     for number, (low, high) in enumerate(areas, start=1):
@@ -64,7 +65,7 @@ def by_crowd(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) 
     for low, high in CROWDS:
         name = f"{low} face" if low == high == 1 else f"{low} to {high} faces"
         name = f"from {low} faces" if high == CROWDS[-1][1] else name
-        groups[name] = [n for n, sample in enumerate(detection_set.samples) if low <= len(sample) <= high]
+        groups[name] = [n for n, faces in enumerate(_faces(detection_set)) if low <= faces <= high]
     return _of_groups(detection_set, predictions, groups)
 
 
@@ -133,15 +134,20 @@ def read_sources(path: Path) -> dict[str, str]:
     return {row["stem"]: row[column] for row in rows}
 
 
+def _faces(detection_set: DetectionSet) -> list[int]:
+    """Boxes to be found in each picture."""
+    return [len(sample.counted()) for sample in detection_set.samples]
+
+
 def _of_groups(
     detection_set: DetectionSet, predictions: Sequence[sv.Detections], groups: Mapping[str, Sequence[int]]
 ) -> list[Slice]:
-    tally = Tally.of(detection_set, predictions)
+    tally, faces = Tally.of(detection_set, predictions), _faces(detection_set)
     slices = []
     for name, indices in groups.items():
         weights = np.zeros(len(detection_set), np.int64)
         weights[list(indices)] = 1
         ap50 = tally.scores(weights)["AP50"]
-        boxes = sum(len(detection_set.samples[index]) for index in indices)
+        boxes = sum(faces[index] for index in indices)
         slices.append(Slice(name, len(indices), boxes, None if math.isnan(ap50) else ap50))
     return slices

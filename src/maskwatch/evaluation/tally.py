@@ -28,13 +28,15 @@ Weights = npt.NDArray[np.int64]
 class _ClassMatches:
     """Of one class, D detections of all pictures, best first.
 
-    truths: (P,) ground truths in each picture; pictures: (D,) where each detection is; hits: for each of the
-    T IoU levels the places among D of those that found a ground truth.
+    truths: (P,) boxes to be found in each picture; pictures: (D,) where each detection is; hits: for each of
+    the T IoU levels the places among D of those that found a box; ignored: (T, D), those that are on an
+    ignore region, which count for nothing.
     """
 
     truths: npt.NDArray[np.int64]
     pictures: npt.NDArray[np.int64]
     hits: tuple[npt.NDArray[np.int64], ...]
+    ignored: npt.NDArray[np.bool_]
 
     def curves(self, weights: Weights, recalls: npt.NDArray[np.float64]) -> _Curves | None:
         """None where the weighted pictures hold no ground truth."""
@@ -42,12 +44,12 @@ class _ClassMatches:
         if not truths:
             return None
         times = weights[self.pictures]  # (D,)
-        counted = np.cumsum(times)
         precision = np.zeros((len(self.hits), len(recalls)))
         recall = np.zeros(len(self.hits))
         for level, places in enumerate(self.hits):
             if not places.size:
                 continue
+            counted = np.cumsum(np.where(self.ignored[level], 0, times))
             true = np.cumsum(times[places])
             share = true / np.maximum(counted[places], 1)
             # The best precision at this recall or a higher one; only a hit can begin a new step.
@@ -130,14 +132,18 @@ def _class_matches(evaluation: COCOeval, class_id: int, pictures: int) -> _Class
     truths = np.zeros(pictures, np.int64)
     places: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
     scores: list[npt.NDArray[np.float64]] = [np.empty(0)]
-    matched: list[npt.NDArray[np.bool_]] = [np.empty((len(evaluation.params.iouThrs), 0), bool)]
+    nothing = np.empty((len(evaluation.params.iouThrs), 0), bool)
+    matched, ignored = [nothing], [nothing]
     for picture, entry in enumerate(evaluation.evalImgs[start : start + pictures]):
         if entry is None:
             continue
-        truths[picture] = len(entry["gtIds"])
+        truths[picture] = np.count_nonzero(entry["gtIgnore"] == 0)
         places.append(np.full(len(entry["dtScores"]), picture))
         scores.append(np.asarray(entry["dtScores"], np.float64))
-        matched.append(np.asarray(entry["dtMatches"]).reshape(len(matched[0]), -1) > 0)
+        matched.append(np.asarray(entry["dtMatches"]).reshape(len(nothing), -1) > 0)
+        ignored.append(np.asarray(entry["dtIgnore"]).reshape(len(nothing), -1) > 0)
     order = np.argsort(-np.concatenate(scores), kind="mergesort")
-    hits = np.concatenate(matched, axis=1)[:, order]
-    return _ClassMatches(truths, np.concatenate(places)[order], tuple(np.flatnonzero(row) for row in hits))
+    passed_over = np.concatenate(ignored, axis=1)[:, order]
+    hits = np.concatenate(matched, axis=1)[:, order] & ~passed_over
+    found = tuple(np.flatnonzero(row) for row in hits)
+    return _ClassMatches(truths, np.concatenate(places)[order], found, passed_over)

@@ -1,104 +1,130 @@
-"""Score thresholds: where precision and recall of each class are in the best balance."""
+"""Chooses score thresholds on what a detector shows at them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from maskwatch.data.dataset import DetectionSet, Sample
+from maskwatch.evaluation.candidates import FLOOR, Candidates
+from maskwatch.evaluation.matching import IGNORED, Floats, match, overlaps
+from maskwatch.evaluation.operating import Goal, OperatingPoint
 
-if TYPE_CHECKING:
-    import supervision as sv
+DECIMALS = 4
+"""Of a threshold: as many as a model file keeps, so that what is chosen is what is used."""
 
-IOU = 0.5
+_ROUNDS = 5
 
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """A class at a score threshold; precision, recall and F1 at IoU 0.5."""
-
-    name: str
-    threshold: float
-    precision: float
-    recall: float
-    f1: float
+Counts = npt.NDArray[np.int64]
 
 
-def best_thresholds(
-    detection_set: DetectionSet, predictions: Sequence[sv.Detections], fallback: float = 0.5
+def choose(
+    detection_set: DetectionSet, candidates: Sequence[Candidates], goal: Goal, fallback: Sequence[float]
 ) -> tuple[OperatingPoint, ...]:
-    """The threshold of the best F1 of each class.
+    """The threshold of each class that meets the goal best, and what is shown there.
 
-    Detections are matched to ground truths of their class as COCO does: best score first, each to the free
-    ground truth that it overlaps most, by an IoU of at least 0.5. The threshold lies half way between the
-    last score that counts and the first that does not, since a detection must exceed it.
+    One class after the other is set to its best threshold with the others held, until none moves, since what
+    is shown of one class depends on the thresholds of the others. A threshold lies half way between two
+    scores; of equally good ones the highest is taken. Where a wanted recall is out of reach, all counts that
+    raises it.
 
     Args:
         detection_set: choose on a validation set, never on the one that is reported.
-        predictions: one for each sample, with scores down to about 0.
-        fallback: threshold of a class without a ground truth or a hit.
+        candidates: one for each sample.
+        goal: what is wanted.
+        fallback: threshold of a class without a box or a detection that finds one.
     """
-    points = []
-    for class_id, name in enumerate(detection_set.class_names):
-        scores, hits, truths = ranked(detection_set, predictions, class_id)
-        points.append(_best(name, scores, hits, truths, fallback))
-    return tuple(points)
+    pictures = [_Picture(*pair) for pair in zip(detection_set.samples, candidates, strict=True)]
+    truths = np.array(list(detection_set.class_counts().values()), np.int64)
+    thresholds = list(fallback)
+    for _ in range(_ROUNDS):
+        before = list(thresholds)
+        for class_id in np.flatnonzero(truths).tolist():
+            best = _best(_sweep(pictures, thresholds, class_id), truths, class_id, goal)
+            thresholds[class_id] = fallback[class_id] if best is None else best
+        if thresholds == before:
+            break
+    counts = np.zeros((len(truths), 2), np.int64)
+    for picture in pictures:
+        counts += picture.counts(np.array(thresholds, np.float32))[0]
+    rows = zip(detection_set.class_names, thresholds, truths.tolist(), *counts.T.tolist(), strict=True)
+    return tuple(OperatingPoint(*row) for row in rows)
 
 
-def ranked(
-    detection_set: DetectionSet, predictions: Sequence[sv.Detections], class_id: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], int]:
-    """Scores of all detections of a class, best first; whether each is a hit; how many ground truths."""
-    scores: list[float] = []
-    hits: list[bool] = []
-    truths = 0
-    for sample, found in zip(detection_set.samples, predictions, strict=True):
-        assert found.class_id is not None
-        assert found.confidence is not None
-        mine = found.class_id == class_id
-        truths += int((sample.class_ids == class_id).sum())
-        scores += found.confidence[mine].tolist()
-        hits += _hits(sample, class_id, found.xyxy[mine], found.confidence[mine])
-    order = np.argsort(-np.array(scores, np.float64), kind="stable")
-    return np.array(scores, np.float64)[order], np.array(hits, np.bool_)[order], truths
+class _Picture:
+    """The candidates of one picture, held against its boxes."""
+
+    def __init__(self, sample: Sample, candidates: Candidates) -> None:
+        self.candidates = candidates
+        self._class_ids, self._ignore = sample.class_ids, sample.ignore
+        self._overlap = overlaps(candidates.placed_xyxy, sample)  # (K, G)
+
+    def counts(self, thresholds: npt.NDArray[np.float32]) -> tuple[Counts, list[int]]:
+        """(C, 2) detections and hits of each class at thresholds (C,), and which candidates are shown."""
+        shown = self.candidates.shown(thresholds)
+        rows, counts = np.array(shown, np.int64), np.zeros((len(thresholds), 2), np.int64)
+        for class_id in np.unique(self.candidates.class_ids[rows]).tolist():
+            mine = rows[self.candidates.class_ids[rows] == class_id]
+            boxes = self._class_ids == class_id
+            found = match(self._overlap[mine][:, boxes], self.candidates.scores[mine], self._ignore[boxes])
+            counts[class_id] = (found != IGNORED).sum(), (found >= 0).sum()
+        return counts, shown
+
+    def steps(self, thresholds: npt.NDArray[np.float32], class_id: int) -> Iterator[tuple[float, Counts]]:
+        """Each threshold of a class, from `FLOOR` up, from which on other counts hold, and these counts.
+
+        Only a box that is shown changes anything by going; those that lost against another do not.
+        """
+        at = thresholds.copy()
+        at[class_id] = FLOOR
+        while True:
+            counts, shown = self.counts(at)
+            yield float(at[class_id]), counts
+            scores = self.candidates.scores[[n for n in shown if self.candidates.class_ids[n] == class_id]]
+            if not len(scores):
+                return
+            at[class_id] = scores.min()
 
 
-def _hits(
-    sample: Sample, class_id: int, boxes_xyxy: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]
-) -> list[bool]:
-    truths_xyxy = sample.boxes_xyxy[sample.class_ids == class_id]
-    hits = [False] * len(boxes_xyxy)
-    if len(truths_xyxy) and len(boxes_xyxy):
-        import supervision as sv
+def _sweep(pictures: Sequence[_Picture], thresholds: Sequence[float], class_id: int) -> tuple[Floats, Counts]:
+    """All thresholds of a class at which counts change, (S,) rising, and the counts from there, (S, C, 2)."""
+    others = np.array(thresholds, np.float32)
+    places, changes = [], []
+    for picture in pictures:
+        before = np.zeros((len(others), 2), np.int64)
+        for place, counts in picture.steps(others, class_id):
+            places.append(place)
+            changes.append(counts - before)
+            before = counts
+    order = np.argsort(places, kind="stable")
+    totals = np.cumsum(np.array(changes)[order], axis=0)
+    starts = np.array(places)[order]
+    last = np.append(starts[1:] > starts[:-1], True)  # what changes at one threshold changes together
+    return starts[last], totals[last]
 
-        iou = sv.box_iou_batch(boxes_xyxy, truths_xyxy)  # (D, G)
-        for row in np.argsort(-scores, kind="stable"):
-            truth = int(iou[row].argmax())
-            if iou[row, truth] >= IOU:
-                hits[row] = True
-                iou[:, truth] = -1.0
-    return hits
+
+def _best(sweep: tuple[Floats, Counts], truths: Counts, class_id: int, goal: Goal) -> float | None:
+    """The best threshold of a class; None where it has no hit."""
+    starts, counts = sweep
+    ends = np.append(starts[1:], 1.0)
+    middles = np.round((starts + ends) / 2, DECIMALS)
+    # Scores can be so near to each other that no threshold with these decimals lies between them.
+    between = (middles.astype(np.float32) >= starts) & (middles.astype(np.float32) < ends)
+    middles, counts = middles[between][::-1], counts[between][::-1]
+    if not counts[:, class_id, 1].any():
+        return None
+    return float(middles[_worth(counts, truths, class_id, goal).argmax()])
 
 
-def _best(
-    name: str,
-    scores: npt.NDArray[np.float64],
-    hits: npt.NDArray[np.bool_],
-    truths: int,
-    fallback: float,
-) -> OperatingPoint:
-    if not truths or not hits.any():
-        return OperatingPoint(name, fallback, 0.0, 0.0, 0.0)
-    true = np.cumsum(hits)
-    precision, recall = true / np.arange(1, len(hits) + 1), true / truths
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    # Detections of one score count together or not at all.
-    last_of_score = np.append(scores[1:] < scores[:-1], True)
-    at = int(np.where(last_of_score, f1, -1.0).argmax())
-    below = scores[at + 1] if at + 1 < len(scores) else 0.0
-    threshold = float((scores[at] + below) / 2)
-    return OperatingPoint(name, threshold, float(precision[at]), float(recall[at]), float(f1[at]))
+def _worth(counts: Counts, truths: Counts, class_id: int, goal: Goal) -> Floats:
+    """(S,) how well the goal is met, the more the better."""
+    shown, hits = counts[..., 0].astype(np.float64), counts[..., 1].astype(np.float64)  # (S, C)
+    alarms = shown - hits
+    if goal.recall is not None:
+        reached = hits[:, class_id] / truths[class_id]
+        return np.where(reached >= min(goal.recall, reached.max()) - 1e-9, -alarms.sum(1), -np.inf)
+    if goal.missed is None and goal.alarm is None:
+        return np.asarray((2 * hits / np.maximum(shown + truths, 1)).sum(1))
+    return np.asarray(-goal.cost(truths - hits, alarms).sum(1))

@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from maskwatch._version import __version__
 from maskwatch.errors import ExportError
 from maskwatch.export.nms_graph import IR_VERSION, OPSET, nms_graph
-from maskwatch.models import ModelMetadata
+from maskwatch.models import CANDIDATE_TENSORS, ModelMetadata
 from maskwatch.network import Network, preprocess
 from maskwatch.network.boxes import decode
 from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS
-
-_CANDIDATES = ("candidate_boxes", "candidate_scores", "candidate_classes")
 
 
 class CandidateNetwork(nn.Module):
@@ -76,7 +74,7 @@ def build_model(network: Network, metadata: ModelMetadata) -> onnx.ModelProto:
     model = compose.merge_models(
         front,
         back,
-        [(name, name) for name in _CANDIDATES],
+        [(name, name) for name in CANDIDATE_TENSORS],
         name="maskwatch",
         producer_name="maskwatch",
         producer_version=__version__,
@@ -98,7 +96,7 @@ def _trace(candidate_network: CandidateNetwork, size_hw: tuple[int, int]) -> onn
             verbose=False,
             opset_version=OPSET,
             input_names=["images"],
-            output_names=list(_CANDIDATES),
+            output_names=list(CANDIDATE_TENSORS),
             dynamic_shapes={"images": {0: torch.export.Dim("N")}},
         )
     except torch.onnx.OnnxExporterError as error:

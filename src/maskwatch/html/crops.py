@@ -19,13 +19,15 @@ RED: Color = (213, 40, 40)
 SIDE = 220
 """Pixels of a crop."""
 
+GREY: Color = (190, 190, 190)
+_DASH = 6  # pixels of a dash, and between two
 _CONTEXT = 1.5  # of the boxes' longer side, around them
 _LEAST = 64  # pixels of the picture
 
 
-def crop(path: Path, boxes: Sequence[tuple[Corners, Color]]) -> UInt8Array:
+def crop(path: Path, boxes: Sequence[tuple[Corners, Color]], ignored: Sequence[Corners] = ()) -> UInt8Array:
     """A square of `SIDE` pixels around all boxes (xyxy, pixels of the picture, corners in any order), or the
-    whole picture made smaller where there is none.
+    whole picture made smaller where there is none; with the ignore regions that reach into it.
 
     Raises:
         ImageError: the picture cannot be read.
@@ -43,9 +45,22 @@ def crop(path: Path, boxes: Sequence[tuple[Corners, Color]]) -> UInt8Array:
     scale = SIDE / part.width
     part = part.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     pen = ImageDraw.Draw(part)
+    for region in ignored:
+        draw_dashed(pen, [(v - o) * scale for v, o in zip(region, (left, top) * 2, strict=True)])
     for box, color in boxes:
         xs, ys = sorted(box[0::2]), sorted(box[1::2])
         x0, x1, y0, y1 = ((v - o) * scale for v, o in zip((*xs, *ys), (left, left, top, top), strict=True))
         pen.rectangle((x0 - 1, y0 - 1, max(x0, x1) + 1, max(y0, y1) + 1), outline=(0, 0, 0))
         pen.rectangle((x0, y0, max(x0 + 1, x1), max(y0 + 1, y1)), outline=color, width=2)
     return np.array(part, np.uint8)
+
+
+def draw_dashed(pen: ImageDraw.ImageDraw, box_xyxy: Corners) -> None:
+    """An ignore region: a grey box of dashes, which no one takes for a label."""
+    x0, y0, x1, y1 = box_xyxy
+    for start, end, level, flat in ((x0, x1, y0, 1), (x0, x1, y1, 1), (y0, y1, x0, 0), (y0, y1, x1, 0)):
+        for at in np.arange(start, end, 2 * _DASH).tolist():
+            stop = min(at + _DASH, end)
+            line = (at, level, stop, level) if flat else (level, at, level, stop)
+            pen.line(line, fill=(0, 0, 0), width=4)
+            pen.line(line, fill=GREY, width=2)

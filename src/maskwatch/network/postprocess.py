@@ -6,6 +6,7 @@ unclipped boxes, clipping afterwards. Box voting, which the API can do too, goes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +45,7 @@ def detect(
     anchors_xyxy: Tensor,
     size_hw: tuple[int, int],
     *,
-    score_threshold: float = 1e-8,
+    score_threshold: float | Sequence[float] = 1e-8,
     iou_threshold: float = IOU_THRESHOLD,
     class_agnostic: bool = False,
     voting: bool = False,
@@ -56,14 +57,14 @@ def detect(
         logits: (N, A, C + 1).
         anchors_xyxy: (A, 4) pixels.
         size_hw: the network's input, to clip to.
-        score_threshold: what a score must exceed.
+        score_threshold: what a score must exceed, of all classes or of each.
         iou_threshold: of two boxes that overlap more, the weaker goes.
         class_agnostic: boxes of all classes compete, not only those of the same.
         voting: as in `vote`.
     """
     boxes_xyxy = decode(encodings.float(), anchors_xyxy)  # (N, A, 4)
     scores = logits[..., 1:].float().sigmoid()  # (N, A, C)
-    thresholds = scores.new_full((scores.shape[-1],), score_threshold)
+    thresholds = scores.new_tensor(score_threshold).expand(scores.shape[-1])
     return [
         select(boxes, rows, size_hw, thresholds, iou_threshold, class_agnostic, voting)
         for boxes, rows in zip(boxes_xyxy, scores, strict=True)

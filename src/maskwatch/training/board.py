@@ -16,10 +16,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from maskwatch.data import DetectionSet
-from maskwatch.evaluation.thresholds import ranked
+from maskwatch.data.sheet import drawn
+from maskwatch.evaluation.matching import ranked
 from maskwatch.images import UInt8Array, letterbox, read_image
 from maskwatch.render import draw
-from maskwatch.training.augment import IGNORE_CLASS
 from maskwatch.training.batches import Batch
 from maskwatch.training.module import DetectionModule
 from maskwatch.training.recipe import plain
@@ -95,7 +95,7 @@ class Board(Callback):
 def strip_indices(detection_set: DetectionSet, seed: int) -> list[int]:
     """The pictures of the strip, the same for the same set and seed; those with boxes come before others."""
     shuffled = np.random.default_rng(seed).permutation(len(detection_set)).tolist()
-    shuffled.sort(key=lambda index: not len(detection_set.samples[index]))  # a stable sort
+    shuffled.sort(key=lambda index: not len(detection_set.samples[index].counted()))  # a stable sort
     return sorted(shuffled[:STRIP_PICTURES])
 
 
@@ -106,14 +106,14 @@ def side_by_side(detection_set: DetectionSet, index: int, found: sv.Detections) 
     scale = min(1.0, PICTURE_SIDE / max(image.shape[:2]))
     size_hw = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
     image, placement = letterbox(image, size_hw)
-    class_ids = np.where(sample.ignore, IGNORE_CLASS, sample.class_ids)
-    truth = _labelled(placement.to_network(sample.boxes_xyxy), class_ids, detection_set.class_names)
+    scale_xy = (placement.scale_x, placement.scale_y)
+    truth = drawn(image, sample, detection_set.class_names, scale_xy)
     assert found.confidence is not None
     sure = found[found.confidence > SHOWN_SCORE]
     assert isinstance(sure, type(found))  # with a mask it gives no column
     shown = dataclasses.replace(sure, xyxy=placement.to_network(sure.xyxy))
     seam = np.full((size_hw[0], _SEAM, 3), 255, np.uint8)
-    return np.concatenate([draw(image, truth), seam, draw(image, shown)], axis=1)
+    return np.concatenate([truth, seam, draw(image, shown)], axis=1)
 
 
 def drawn_batch(batch: Batch, class_names: tuple[str, ...]) -> UInt8Array:

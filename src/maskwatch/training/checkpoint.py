@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ import torch
 from torch import Tensor
 
 from maskwatch.errors import CheckpointError, OptionError
+from maskwatch.evaluation.candidates import Candidates
 from maskwatch.images import Placement, ResizeRule, fit
 from maskwatch.models import IOU_THRESHOLD
 from maskwatch.network import SSD, AnchorSpec, Network, TwoScales, preprocess
-from maskwatch.network.postprocess import TensorDetections, detect
+from maskwatch.network.boxes import decode
+from maskwatch.network.postprocess import TensorDetections, best_pairs, detect
 from maskwatch.training.recipe import Recipe, plain, recipe_of
 
 if TYPE_CHECKING:
@@ -129,7 +132,7 @@ class TorchDetector:
         resize: ResizeRule = "letterbox",
         *,
         class_agnostic: bool = True,
-        score_threshold: float = 1e-8,
+        score_threshold: float | Sequence[float] = 1e-8,
         voting: bool = False,
     ) -> None:
         self.network, self.class_names = network.eval(), tuple(class_names)
@@ -179,12 +182,34 @@ class TorchDetector:
             voting=checkpoint.recipe.box_voting,
         )
 
-    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[sv.Detections]:
-        """uint8 RGB pictures (h, w, 3) of any size → detections in their own pixels."""
+    def variant(self, *, threshold: Mapping[str, float], class_agnostic: bool | None = None) -> TorchDetector:
+        """The same network with other options, as `Detector.variant`; None is one box a face."""
+        other = copy.copy(self)
+        other.score_threshold = [threshold[name] for name in self.class_names]
+        other.class_agnostic = class_agnostic is None or class_agnostic
+        return other
+
+    def candidates(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Candidates]:
+        """What thresholds and NMS choose from in each picture."""
+        encodings, logits, placements = self._run(images)
+        anchors = self.network.anchors_xyxy(self.input_size).to(encodings.device)
+        boxes_xyxy = decode(encodings.float(), anchors)  # (N, A, 4)
+        scores = logits[..., 1:].float().sigmoid()  # (N, A, C)
+        return [
+            Candidates.of_pairs(best_pairs(*pair), placement, self.input_size, voting=self.voting)
+            for *pair, placement in zip(boxes_xyxy, scores, placements, strict=True)
+        ]
+
+    def _run(self, images: Sequence[npt.NDArray[np.uint8]]) -> tuple[Tensor, Tensor, list[Placement]]:
         fitted = [fit(image, self.input_size, self.resize) for image in images]
         batch = torch.from_numpy(np.stack([image for image, _ in fitted]))
         with torch.inference_mode():
             encodings, logits = self.network(preprocess(batch))
+        return encodings, logits, [placement for _, placement in fitted]
+
+    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[sv.Detections]:
+        """uint8 RGB pictures (h, w, 3) of any size → detections in their own pixels."""
+        encodings, logits, placements = self._run(images)
         return to_supervision(
             postprocess(
                 self.network,
@@ -195,7 +220,7 @@ class TorchDetector:
                 self.voting,
                 self.score_threshold,
             ),
-            [placement for _, placement in fitted],
+            placements,
             self.class_names,
         )
 
@@ -207,7 +232,7 @@ def postprocess(
     size_hw: tuple[int, int],
     class_agnostic: bool,
     voting: bool,
-    score_threshold: float = 1e-8,
+    score_threshold: float | Sequence[float] = 1e-8,
 ) -> list[TensorDetections]:
     """Head outputs of one batch → detections in pixels of the network's input."""
     return detect(
@@ -231,11 +256,13 @@ def to_supervision(
     names = np.array(class_names)
     results = []
     for detections, placement in zip(found, placements, strict=True):
-        class_ids = detections.class_ids.cpu().numpy()
+        boxes_xyxy = placement.to_original(detections.boxes_xyxy.cpu().numpy()).reshape(-1, 4)
+        real = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(1)  # not in the letterbox's padding alone
+        class_ids = detections.class_ids.cpu().numpy()[real]
         results.append(
             sv.Detections(
-                xyxy=placement.to_original(detections.boxes_xyxy.cpu().numpy()).reshape(-1, 4),
-                confidence=detections.scores.cpu().numpy().astype(np.float32),
+                xyxy=boxes_xyxy[real],
+                confidence=detections.scores.cpu().numpy().astype(np.float32)[real],
                 class_id=class_ids,
                 data={"class_name": names[class_ids]},
             )
