@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from maskwatch.errors import DataError, OptionError
 from maskwatch.labels import ClassMap
+from maskwatch.text import read_text, reason_of
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
@@ -78,7 +79,7 @@ def read_stems(path: Path | None) -> list[str] | None:
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        return read_text(path).split()
+    except (OSError, UnicodeError) as error:
+        reason = reason_of(error)
         raise OptionError(f"--stems {path}: cannot be read ({reason}); give a text file of names") from None

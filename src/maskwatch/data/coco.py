@@ -13,10 +13,13 @@ from maskwatch.data.dataset import DetectionSet
 from maskwatch.data.faults import Box, Fault
 from maskwatch.data.raw import NO_BOX, RawObject, RawPicture
 from maskwatch.errors import DataError
+from maskwatch.text import read_text, reason_of
 
 # Keys of an annotation that are not the annotator's own words on the box.
 _OWN_KEYS = frozenset(["id", "image_id", "category_id", "bbox", "area", "segmentation", "attributes"])
 _DIFFICULT = "difficult"
+# Lists that every file has.
+_KEYS = ("images", "annotations", "categories")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -26,11 +29,10 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: it cannot be read, or is no COCO detection file.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError([f"{path}: not readable as JSON ({reason}); get a complete copy"]) from None
-    for key in ("images", "annotations", "categories"):
+        raise DataError([f"{path}: not readable as JSON ({reason_of(error)}); get a complete copy"]) from None
+    for key in _KEYS:
         rows = document.get(key) if isinstance(document, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             text = f"{path}: no list of {key!r} in it; give the file of a COCO detection data set"
@@ -41,11 +43,12 @@ def read_json(path: Path) -> dict[str, Any]:
 def is_coco(path: Path) -> bool:
     """Whether a JSON file looks like COCO's, without parsing all of it where it is large."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            head = file.read(1 << 16)
-            if '"images"' in head or '"annotations"' in head or '"categories"' in head:
+        with path.open("rb") as file:
+            # UTF-16 and UTF-32 too are the same without their zeros.
+            head = file.read(1 << 16).replace(b"\0", b"")
+            if any(f'"{key}"'.encode() in head for key in _KEYS):
                 return True
-            return '"images"' in file.read()
+            return b'"images"' in file.read().replace(b"\0", b"")
     except OSError:
         return False
 

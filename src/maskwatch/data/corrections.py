@@ -10,7 +10,6 @@ Columns `picture,fault,class,xmin,ymin,xmax,ymax`, one fault a line, corners in 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from maskwatch.data.dataset import DetectionSet, Sample
 from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap
+from maskwatch.text import read_rows, reason_of
 
 COLUMNS = ("picture", "fault", "class", "xmin", "ymin", "xmax", "ymax")
 FAULTS = ("class", "box", "missing", "no_face")
@@ -51,17 +51,16 @@ def read_corrections(path: str | Path, classes: ClassMap | None = None) -> tuple
     """
     class_map = classes or ClassMap()
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        (_, columns), *rows = list(read_rows(path)) or [(1, [])]
+    except (OSError, ValueError) as error:
+        reason = reason_of(error)
         raise DataError([f"{path}: cannot be read ({reason}); give a CSV file of corrections"]) from None
-    rows = csv.reader(lines)
-    if tuple(next(rows, ())) != COLUMNS:
+    if tuple(columns) != COLUMNS:
         raise DataError([f"{path}:1: the first line must be {','.join(COLUMNS)}"])
     corrections: list[Correction] = []
     problems: list[str] = []
-    for row in rows:
-        where = f"{path}:{rows.line_num}"
+    for line, row in rows:
+        where = f"{path}:{line}"
         try:
             corrections.append(_parse(row, where, class_map))
         except (ValueError, LabelError) as error:

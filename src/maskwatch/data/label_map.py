@@ -8,6 +8,7 @@ from pathlib import Path
 from maskwatch.data import textproto
 from maskwatch.errors import DataError
 from maskwatch.outputs import make_folder, replacing, writing
+from maskwatch.text import read_text, reason_of
 
 # Names of the zoo's COCO label map are ids of Google's Knowledge Graph; what a person reads is beside them.
 _GRAPH_ID = "/m/"
@@ -23,10 +24,9 @@ def read_label_map(path: str | Path) -> dict[int, str]:
         DataError: the file cannot be read, is no label map, or names every item that is wrong.
     """
     try:
-        content = textproto.parse(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise DataError([f"{path}: cannot be read ({reason}); give a label_map.pbtxt"]) from None
+        content = textproto.parse(read_text(path))
+    except (OSError, UnicodeError) as error:
+        raise DataError([f"{path}: cannot be read ({reason_of(error)}); give a label_map.pbtxt"]) from None
     except ValueError as error:
         raise DataError([f"{path}: {error}; give a label_map.pbtxt of items with id and name"]) from None
     items = content.get("item", [])

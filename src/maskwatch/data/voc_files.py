@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from maskwatch.data.faults import Fault
 from maskwatch.errors import DataError
+from maskwatch.text import parse_xml, read_lines, reason_of
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -49,7 +50,11 @@ def split_stems(root: Path, split: str) -> set[str]:
         raise DataError(
             [f"{folder}: no split {split!r}; it has {', '.join(known) or 'none'}: name one of them"]
         )
-    lines = (folder / f"{split}.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    path = folder / f"{split}.txt"
+    try:
+        lines = read_lines(path)
+    except (OSError, UnicodeError) as error:
+        raise DataError([f"{path}: cannot be read ({reason_of(error)}); write the list again"]) from None
     return {line.split()[0] for line in lines if line.strip()}  # a second column tells presence of a class
 
 
@@ -139,17 +144,10 @@ def _no_pictures(root: Path) -> Fault:
 
 
 def _parse(xml: Path, faults: list[Fault]) -> ET.Element | None:
-    """The root element; refuses DOCTYPE, which can make a small file expand without end."""
     try:
-        raw = xml.read_bytes()
-        # Without its zero bytes UTF-16 looks like ASCII too, and expat reads no other encoding that does not.
-        if b"<!DOCTYPE" in raw.replace(b"\0", b""):
-            text = "has a DOCTYPE, which annotations do not need"
-            faults.append(Fault("annotation-unreadable", xml, text, "remove it"))
-            return None
-        root = ET.fromstring(raw)
-    except (OSError, ET.ParseError, ValueError, LookupError) as error:
-        reason = "it is empty" if xml.is_file() and xml.stat().st_size == 0 else error
+        root = parse_xml(xml.read_bytes())
+    except (OSError, ET.ParseError, ValueError) as error:
+        reason = "it is empty" if xml.is_file() and xml.stat().st_size == 0 else reason_of(error)
         text, mend = f"not readable as XML: {reason}", "write it again or remove it"
         faults.append(Fault("annotation-unreadable", xml, text, mend))
         return None

@@ -15,6 +15,7 @@ from maskwatch.data.faults import Box, Fault
 from maskwatch.data.raw import NO_BOX, RawObject, RawPicture
 from maskwatch.data.voc_files import PICTURE_SUFFIXES
 from maskwatch.errors import DataError
+from maskwatch.text import read_lines, read_text, reason_of
 
 # Ten digits hold a float32 pixel of any picture to a millionth.
 _DIGITS = 10
@@ -28,10 +29,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         DataError: it cannot be read, or names neither classes nor pictures.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(read_text(path))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise DataError([f"{path}: not readable as YAML ({reason}); mend that line"]) from None
+        raise DataError([f"{path}: not readable as YAML ({reason_of(error)}); mend that line"]) from None
     if not isinstance(document, dict) or "names" not in document:
         raise DataError([f"{path}: has no 'names'; give the data.yaml of a YOLO data set"])
     return document
@@ -56,7 +56,7 @@ def names_beside(folder: Path) -> dict[int, str]:
     """Names by number from classes.txt or the like; empty where there is none."""
     for name in _NAME_FILES:
         if (folder / name).is_file():
-            lines = (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = _lines(folder / name)
             return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
     return {}
 
@@ -124,11 +124,18 @@ def yolo_yaml(class_names: Sequence[str], splits: Mapping[str, str]) -> str:
     return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
+def _lines(path: Path) -> list[str]:
+    try:
+        return read_lines(path)
+    except (OSError, UnicodeError) as error:
+        raise DataError([f"{path}: cannot be read ({reason_of(error)}); write it again"]) from None
+
+
 def _pictures(place: Path, faults: list[Fault]) -> list[Path]:
     if place.is_dir():
         files = (file for file in place.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
         return [file for file in files if not file.name.startswith(".") and file.is_file()]
-    lines = place.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = _lines(place)
     pictures = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
@@ -156,9 +163,9 @@ def _picture(picture: Path, label: Path, names: Mapping[int, str], faults: list[
     objects: list[RawObject] = []
     if label.is_file():
         try:
-            lines = label.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            text = f"not readable as text: {error}"
+            lines = read_lines(label)
+        except (OSError, UnicodeError) as error:
+            text = f"not readable as text: {reason_of(error)}"
             faults.append(Fault("annotation-unreadable", label, text, "write it again", picture=picture))
             lines = []
         objects = [_object(line, n, names) for n, line in enumerate(lines, start=1) if line.strip()]

@@ -10,6 +10,7 @@ from typing import Any
 
 from maskwatch.errors import OptionError
 from maskwatch.live.zones import Line, Places, Shares, Zone, shape_fault
+from maskwatch.text import read_text, reason_of
 
 ZONES_FORMAT = "maskwatch.zones/1"
 """Stands in every file; goes up when a key changes its meaning."""
@@ -28,10 +29,10 @@ def read_places(path: Path) -> Places:
         OptionError: it cannot be read, or holds faults; the message names all of them.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(read_text(path))
+    except (OSError, UnicodeError) as error:
+        raise OptionError(f"{path}: cannot be read ({reason_of(error)}); check the path") from None
+    except tomllib.TOMLDecodeError as error:
         raise OptionError(f"{path}: this is no TOML file ({error}); mend it there") from None
     faults = list(_file_faults(table))
     zones = [_zone(item, f"zone {_title(item, n)}", faults) for n, item in enumerate(_items(table, "zone"))]

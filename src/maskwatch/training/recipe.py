@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from maskwatch.errors import RecipeError
+from maskwatch.text import read_text, reason_of
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,10 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     if str(name_or_path) in built_in():
         text, name = (_folder() / f"{name_or_path}.toml").read_text("utf-8"), str(name_or_path)
     elif path.is_file():
-        text, name = path.read_text("utf-8"), path.stem
+        try:
+            text, name = read_text(path), path.stem
+        except (OSError, UnicodeError) as error:
+            raise RecipeError(f"{path}: cannot be read ({reason_of(error)}); give a TOML file") from None
     else:
         raise RecipeError(
             f"no recipe {str(name_or_path)!r}; "
