@@ -7,6 +7,7 @@ from pathlib import Path
 
 from maskwatch.data import textproto
 from maskwatch.errors import DataError
+from maskwatch.labels import find_class
 from maskwatch.outputs import make_folder, replacing, writing
 from maskwatch.text import read_text, reason_of
 
@@ -71,7 +72,7 @@ def _add(names: dict[int, str], item: textproto.Value) -> str | None:
         return f"({name!r}) has the id {class_id!r}; give it a whole number from 1"
     if class_id in names:
         return f"({name!r}) has the id {class_id} of {names[class_id]!r}; give each its own"
-    if name in names.values():
+    if find_class(list(names.values()), name) is not None:
         return f"names {name!r} a second time; give each class its own name"
     names[class_id] = name
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -193,11 +192,11 @@ def _mend_name(item: RawObject, classes: ClassMap, told: list[str]) -> str:
         classes.id_of(item.name)
         return item.name
     except LabelError as error:
-        near = difflib.get_close_matches(item.name.lower(), classes.spellings(), n=1, cutoff=LIKENESS)
-        if not near:
+        near = classes.nearest(item.name, LIKENESS)
+        if near is None:
             raise ValueError(f"{item.where}: {error}") from None
-        told.append(f"{item.where}: class {item.name!r} written {near[0]!r}")
-        return near[0]
+        told.append(f"{item.where}: class {item.name!r} written {near!r}")
+        return near
 
 
 def _not_copied(check: Check) -> list[str]:

@@ -19,7 +19,7 @@ from maskwatch.data.layout import SPLITS
 from maskwatch.data.raw import RawPicture
 from maskwatch.data.scan import PictureScan
 from maskwatch.errors import LabelError
-from maskwatch.labels import ClassMap
+from maskwatch.labels import ClassMap, normalize
 
 LEAST_SIDE = 2.0
 """Pixels. A shorter box is a slip of the hand: no one can see a face in it."""
@@ -122,11 +122,11 @@ def _double_boxes(raw: RawPicture, boxes: Sequence[Box], classes: ClassMap) -> I
 
 
 def _class_id(classes: ClassMap, name: str) -> int | str:
-    """The class that a name stands for; the name itself where it is unknown."""
+    """The class that a name stands for; what its spellings have in common where it is unknown."""
     try:
         return classes.id_of(name)
     except LabelError:
-        return name
+        return normalize(name)
 
 
 def _iou(boxes_xyxy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

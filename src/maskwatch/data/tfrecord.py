@@ -20,6 +20,7 @@ from maskwatch.data.layout import split_of
 from maskwatch.data.tensorflow_module import load_tensorflow
 from maskwatch.errors import DataError
 from maskwatch.images import read_image
+from maskwatch.labels import find_class
 from maskwatch.outputs import writing
 
 LABEL_MAP = "label_map.pbtxt"
@@ -107,7 +108,7 @@ class _Reader:
     def __init__(self, tf: Any, names: Mapping[int, str], folder: Path) -> None:
         self.tf, self.folder = tf, folder
         self.ids = {label: number for number, label in enumerate(names)}
-        self.by_name = {name: number for number, name in enumerate(names.values())}
+        self.names = tuple(names.values())
         self.problems: list[str] = []
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -167,8 +168,9 @@ class _Reader:
         labels = list(features[f"{_OBJECT}class/label"].int64_list.value)
         if not labels:  # the names alone will do
             texts = [t.decode("utf-8", "replace") for t in features[f"{_OBJECT}class/text"].bytes_list.value]
-            unknown = [text for text in texts if text not in self.by_name]
-            ids = [self.by_name.get(text, 0) for text in texts]
+            found = [find_class(self.names, text) for text in texts]
+            unknown = [text for text, number in zip(texts, found, strict=True) if number is None]
+            ids = [number or 0 for number in found]
         else:
             unknown = [str(label) for label in labels if label not in self.ids]
             ids = [self.ids.get(label, 0) for label in labels]
