@@ -164,10 +164,12 @@ def test_yolo_faults_come_at_once_with_their_lines(tmp_path: Path) -> None:
     assert places == [
         "z.txt: no picture belongs to this label file; add the picture or remove the file",
         "a.txt: line 1 (with_mask): box 0.5 0.5 0.1 0 has no area; draw it again or remove it",
-        "a.txt: line 2 (with_mask): box 0.5 0.5 0.1 is not made of four numbers; write them",
+        "a.txt: line 2 (with_mask): box 0.5 0.5 0.1 has 3 numbers after the class; "
+        "write class cx cy width height",
         "a.txt: line 3 (with_mask): box 1.5 0.5 0.1 0.1 lies outside the picture of 100 x 80; "
         "draw it again or remove it",
-        "a.txt: line 4 (with_mask): box 0.5 x 0.1 0.1 is not made of four numbers; write them",
+        "a.txt: line 4 (with_mask): box 0.5 x 0.1 0.1 holds 'x', which is no number; "
+        "write class cx cy width height",
         "a.txt: line 5 (with_mask): box 0.98 0.5 0.2 0.1 sticks out of the picture of 100 x 80; "
         "draw it again",
     ]

@@ -14,7 +14,14 @@ from maskwatch.data.faults import Fault
 from maskwatch.data.raw import RawPicture
 from maskwatch.data.voc import raw_voc
 from maskwatch.data.voc_files import split_lists, stems_in
-from maskwatch.data.yolo import class_names, names_beside, raw_yolo, read_yaml, split_places
+from maskwatch.data.yolo import (
+    class_names,
+    landmark_values,
+    names_beside,
+    raw_yolo,
+    read_yaml,
+    split_places,
+)
 from maskwatch.errors import DataError
 
 Format = Literal["voc", "coco", "yolo"]
@@ -43,6 +50,7 @@ class Part:
         stems: keep only these pictures; None for all.
         places: COCO: folders of the pictures; YOLO: folders or lists of the pictures.
         names: YOLO: names by number.
+        landmarks: YOLO: how many numbers follow each box; None where nothing says so.
     """
 
     split: str
@@ -51,6 +59,7 @@ class Part:
     stems: frozenset[str] | None = None
     places: tuple[Path, ...] = ()
     names: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    landmarks: int | None = None
 
     @property
     def title(self) -> str:
@@ -76,7 +85,7 @@ class Part:
         if self.format == "coco":
             pictures = sorted(raw_coco(self.path, self.places, faults), key=lambda picture: picture.stem)
         else:
-            pictures = raw_yolo(self.places, self.names, faults)
+            pictures = raw_yolo(self.places, self.names, faults, self.landmarks)
         if wanted is None:
             return pictures
         for stem in sorted(set(wanted) - {picture.stem for picture in pictures}):
@@ -220,9 +229,9 @@ def _yaml_in(root: Path) -> list[Part]:
 
 def _yaml(file: Path) -> list[Part]:
     document = read_yaml(file)
-    names = class_names(document, file)
+    names, landmarks = class_names(document, file), landmark_values(document, file)
     return [
-        Part(split, "yolo", file, places=tuple(split_places(document, file, key)), names=names)
+        Part(split, "yolo", file, None, tuple(split_places(document, file, key)), names, landmarks)
         for split, keys in SPLITS.items()
         for key in keys
         if document.get(key)

@@ -158,6 +158,8 @@ def _mend_objects(
     dropped = {fault.number: fault for fault in faults if fault.kind in _BOX_DROPS}
     objects = []
     for number, item in enumerate(raw.objects):
+        if item.fault is not None:
+            raise ValueError(f"{item.where}: {item.shown}: {'; '.join(item.fault[1:])}")
         if classes.ignores(item.name):
             continue
         fault = dropped.get(number)

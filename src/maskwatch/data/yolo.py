@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from typing import Any
 import yaml
 
 from maskwatch.data.dataset import Sample
-from maskwatch.data.faults import Box, Fault
-from maskwatch.data.raw import NO_BOX, RawObject, RawPicture
+from maskwatch.data.faults import Fault
+from maskwatch.data.raw import RawPicture
 from maskwatch.data.voc_files import PICTURE_SUFFIXES
+from maskwatch.data.yolo_lines import Line, LineReader, parse_line
 from maskwatch.errors import DataError
 from maskwatch.text import read_lines, read_text, reason_of
 
@@ -29,8 +29,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         DataError: it cannot be read, or names neither classes nor pictures.
     """
     try:
-        document = yaml.safe_load(read_text(path))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        # All values stay texts: as YAML has it, the name "no" would be False and "007" the number 7.
+        document = yaml.load(read_text(path), Loader=yaml.BaseLoader)  # which makes no objects either
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError([f"{path}: not readable as YAML ({reason_of(error)}); mend that line"]) from None
     if not isinstance(document, dict) or "names" not in document:
         raise DataError([f"{path}: has no 'names'; give the data.yaml of a YOLO data set"])
@@ -44,12 +45,30 @@ def class_names(document: Mapping[str, Any], path: Path) -> dict[int, str]:
         DataError: neither of these.
     """
     names = document["names"]
+    pairs = dict(enumerate(names)) if isinstance(names, list) else names
     try:
-        pairs = names.items() if isinstance(names, dict) else enumerate(names)
-        return {int(number): str(name) for number, name in pairs}
-    except (TypeError, ValueError):
-        text = f"{path}: names {names!r} is neither a list nor numbers with names; write names: [a, b]"
-        raise DataError([text]) from None
+        if all(isinstance(name, str) for name in pairs.values()):
+            return {int(number): name for number, name in pairs.items()}
+    except (AttributeError, TypeError, ValueError):
+        pass
+    text = f"{path}: names {names!r} is neither a list nor numbers with names; write names: [a, b]"
+    raise DataError([text])
+
+
+def landmark_values(document: Mapping[str, Any], path: Path) -> int | None:
+    """How many numbers follow each box, as `kpt_shape` says; None where it says nothing.
+
+    Raises:
+        DataError: it is not the number of landmarks and 2 or 3.
+    """
+    shape = document.get("kpt_shape")
+    if shape in (None, "", "null", "~"):
+        return None
+    words = [str(word) for word in shape] if isinstance(shape, list) else []
+    if len(words) != 2 or not words[0].isdecimal() or words[1] not in ("2", "3"):
+        text = f"{path}: kpt_shape {shape!r} is no number of landmarks and of their values (2 or 3)"
+        raise DataError([f"{text}; write for example kpt_shape: [5, 2]"])
+    return int(words[0]) * int(words[1])
 
 
 def names_beside(folder: Path) -> dict[int, str]:
@@ -68,9 +87,9 @@ def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list
         DataError: one of them is not there.
     """
     value = document.get(key)
-    written = [str(item) for item in (value if isinstance(value, list) else [value]) if item]
+    written = [str(item) for item in (value if isinstance(value, list) else [value]) if _said(item)]
     here = yaml_path.parent
-    base = here / str(document.get("path") or "")
+    base = here / str(_said(document.get("path")) or "")
     places, problems = [], []
     for text in written:
         # Exports of Roboflow say ../train/images and mean train/images.
@@ -85,7 +104,14 @@ def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list
     return places
 
 
-def raw_yolo(places: Sequence[Path], names: Mapping[int, str], faults: list[Fault]) -> list[RawPicture]:
+def _said(value: object) -> object:
+    """A value of YAML; None for what it writes where there is none."""
+    return None if value in ("", "~", "null", "Null", "NULL") else value
+
+
+def raw_yolo(
+    places: Sequence[Path], names: Mapping[int, str], faults: list[Fault], landmarks: int | None = None
+) -> list[RawPicture]:
     """The annotations as written, sorted by stem.
 
     A picture without a label file shows nothing to find, as YOLO has it.
@@ -94,10 +120,17 @@ def raw_yolo(places: Sequence[Path], names: Mapping[int, str], faults: list[Faul
         places: folders of pictures, searched in depth, or text files that list pictures.
         names: of the classes by number; a number without a name stands for itself.
         faults: is added to, with label files that belong to no picture.
+        landmarks: how many numbers follow each box, where the set states it.
     """
     pictures = [picture for place in places for picture in _pictures(place, faults)]
     labels = {picture: _label_file(picture) for picture in pictures}
-    found = [_picture(picture, labels[picture], names, faults) for picture in sorted(pictures)]
+    lines = {picture: _label_lines(picture, labels[picture], faults) for picture in sorted(pictures)}
+    every = [line for mine in lines.values() for line in mine]
+    reader = LineReader(every, names, landmarks)
+    found = [
+        RawPicture(picture, labels[picture], picture.stem, tuple(map(reader.read, mine)), normalised=True)
+        for picture, mine in lines.items()
+    ]
     for folder in sorted({label.parent for label in labels.values()}):
         orphans = set(folder.glob("*.txt")) - set(labels.values()) if folder.is_dir() else set()
         for label in sorted(orphans):
@@ -159,38 +192,14 @@ def _label_file(picture: Path) -> Path:
     return picture.with_suffix(".txt")
 
 
-def _picture(picture: Path, label: Path, names: Mapping[int, str], faults: list[Fault]) -> RawPicture:
-    objects: list[RawObject] = []
-    if label.is_file():
-        try:
-            lines = read_lines(label)
-        except (OSError, UnicodeError) as error:
-            text = f"not readable as text: {reason_of(error)}"
-            faults.append(Fault("annotation-unreadable", label, text, "write it again", picture=picture))
-            lines = []
-        objects = [_object(line, n, names) for n, line in enumerate(lines, start=1) if line.strip()]
-    return RawPicture(picture, label, picture.stem, tuple(objects), normalised=True)
-
-
-def _object(line: str, number: int, names: Mapping[int, str]) -> RawObject:
-    words = line.split()
-    shown = "box " + (" ".join(words[1:9]) + (" …" if len(words) > 9 else "") if words[1:] else "missing")
-    class_name = names.get(int(words[0]), words[0]) if words[0].isdecimal() else words[0]
+def _label_lines(picture: Path, label: Path, faults: list[Fault]) -> list[Line]:
+    if not label.is_file():
+        return []
     try:
-        values = [float(word) for word in words[1:]]
-    except ValueError:
-        values = []
-    return RawObject(f"line {number}", class_name, _box(values), shown)
-
-
-def _box(values: list[float]) -> Box:
-    """Corners as shares, from centre and size, or around a polygon of at least three points."""
-    if not all(map(math.isfinite, values)):
-        return NO_BOX
-    if len(values) == 4:
-        cx, cy, width, height = values
-        return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
-    if len(values) >= 6 and len(values) % 2 == 0:
-        xs, ys = values[0::2], values[1::2]
-        return min(xs), min(ys), max(xs), max(ys)
-    return NO_BOX
+        texts = read_lines(label)
+    except (OSError, UnicodeError) as error:
+        text = f"not readable as text: {reason_of(error)}"
+        faults.append(Fault("annotation-unreadable", label, text, "write it again", picture=picture))
+        return []
+    parsed = (parse_line(text, number) for number, text in enumerate(texts, start=1))
+    return [line for line in parsed if line is not None]
