@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import http.client
 import time
+from typing import IO
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote
-from urllib.request import Request, urlopen
+from urllib.parse import quote, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from maskwatch._version import __version__
 from maskwatch.errors import SourceError
@@ -26,7 +27,7 @@ def download(url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT
     """
     try:
         request = Request(ascii_url(url), headers={"User-Agent": f"maskwatch/{__version__}"})
-        with urlopen(request, timeout=timeout_s) as response:
+        with open_url(request, timeout_s) as response:
             return _read(response, url, max_bytes, time.monotonic() + 3 * timeout_s)
     except HTTPError as error:
         with error:
@@ -34,6 +35,29 @@ def download(url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else str(error) or type(error).__name__
         raise SourceError(f"{url}: cannot be fetched ({reason}); check the URL and the network") from None
+
+
+def open_url(request: Request, timeout_s: float) -> http.client.HTTPResponse:
+    """The answer of a server, behind redirects that lead neither away from http(s) nor from https to http.
+
+    Raises:
+        SourceError: a redirect does so.
+        OSError, http.client.HTTPException, ValueError: as `urllib.request.urlopen`.
+    """
+    response: http.client.HTTPResponse = build_opener(_Redirects).open(request, timeout=timeout_s)
+    return response
+
+
+class _Redirects(HTTPRedirectHandler):
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+    ) -> Request | None:
+        scheme = urlsplit(newurl).scheme
+        if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
+            fp.close()
+            wrong = "which is not encrypted" if scheme == "http" else "which is no http(s) address"
+            raise SourceError(f"{req.full_url}: leads to {newurl}, {wrong}; check the URL")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _read(response: http.client.HTTPResponse, url: str, max_bytes: int, deadline: float) -> bytes:
