@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,8 @@ from maskwatch.text import read_text, reason_of
 # Keys of an annotation that are not the annotator's own words on the box.
 _OWN_KEYS = frozenset(["id", "image_id", "category_id", "bbox", "area", "segmentation", "attributes"])
 _DIFFICULT = "difficult"
-# Lists that every file has.
-_KEYS = ("images", "annotations", "categories")
+# Lists that every file has, and the ids in them.
+_IDS = {"images": ("id",), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -32,11 +33,20 @@ def read_json(path: Path) -> dict[str, Any]:
         document = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError([f"{path}: not readable as JSON ({reason_of(error)}); get a complete copy"]) from None
-    for key in _KEYS:
+    for key in _IDS:
         rows = document.get(key) if isinstance(document, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             text = f"{path}: no list of {key!r} in it; give the file of a COCO detection data set"
             raise DataError([text])
+    problems = [
+        f"{path}: {key} number {number}: {field} {row[field]!r} is no number; write one"
+        for key, fields in _IDS.items()
+        for number, row in enumerate(document[key], start=1)
+        for field in fields
+        if isinstance(row.get(field), dict | list)
+    ]
+    if problems:
+        raise DataError(problems)
     return dict(document)
 
 
@@ -46,7 +56,7 @@ def is_coco(path: Path) -> bool:
         with path.open("rb") as file:
             # UTF-16 and UTF-32 too are the same without their zeros.
             head = file.read(1 << 16).replace(b"\0", b"")
-            if any(f'"{key}"'.encode() in head for key in _KEYS):
+            if any(f'"{key}"'.encode() in head for key in _IDS):
                 return True
             return b'"images"' in file.read().replace(b"\0", b"")
     except OSError:
@@ -156,7 +166,10 @@ def _notes(row: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
 def _box(box: object) -> Box:
     if not isinstance(box, list) or len(box) != 4 or not all(type(v) in (int, float) for v in box):
         return NO_BOX
-    x, y, width, height = map(float, box)
+    try:
+        x, y, width, height = map(float, box)
+    except OverflowError:  # of a whole number of hundreds of digits
+        return NO_BOX
     corners = (x, y, x + width, y + height)
     return corners if all(map(math.isfinite, corners)) else NO_BOX
 
@@ -167,7 +180,7 @@ def _find(file_name: str, folders: Sequence[Path]) -> Path | None:
     relative = Path(file_name.replace("\\", "/"))
     for folder in folders:
         for candidate in (folder / relative, folder / relative.name):
-            if candidate.is_file():
+            if os.path.isfile(candidate):  # unlike Path's own, also for a name that no file can have
                 return candidate
     return None
 

@@ -77,7 +77,8 @@ def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
     if fault not in FAULTS:
         raise ValueError(f"fault {fault!r} is not one of {', '.join(FAULTS)}; choose one")
     try:
-        box = np.array(corners, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            box = np.array(corners, dtype=np.float32)
     except ValueError:
         raise ValueError(f"corners {','.join(corners)} are no numbers; write pixels") from None
     if not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):

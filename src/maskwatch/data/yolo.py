@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list
     for text in written:
         # Exports of Roboflow say ../train/images and mean train/images.
         candidates = (base / text, here / text, here / text.removeprefix("../"))
-        found = next((c for c in candidates if c.exists()), None)
+        found = next((c for c in candidates if os.path.exists(c)), None)
         if found is None:
             problems.append(f"{yaml_path}: {key}: {text!r} is not there; correct the path")
         else:
@@ -173,7 +174,7 @@ def _pictures(place: Path, faults: list[Fault]) -> list[Path]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             picture = place.parent / line.strip()
-            if picture.is_file():
+            if os.path.isfile(picture):  # unlike Path's own, also for a name that no file can have
                 pictures.append(picture)
             else:
                 text = f"no picture {line.strip()}"

@@ -32,7 +32,7 @@ def read_places(path: Path) -> Places:
         table = tomllib.loads(read_text(path))
     except (OSError, UnicodeError) as error:
         raise OptionError(f"{path}: cannot be read ({reason_of(error)}); check the path") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # tomllib's own is one, that of a number of thousands of digits another
         raise OptionError(f"{path}: this is no TOML file ({error}); mend it there") from None
     faults = list(_file_faults(table))
     zones = [_zone(item, f"zone {_title(item, n)}", faults) for n, item in enumerate(_items(table, "zone"))]
@@ -155,7 +155,9 @@ def _points(item: dict[str, Any], title: str, faults: list[str]) -> Shares | Non
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, int) or math.isfinite(value)  # a large int has no float
 
 
 def _twice(kind: str, places: Sequence[Zone | Line]) -> Iterator[str]:
