@@ -180,7 +180,7 @@ def _find(file_name: str, folders: Sequence[Path]) -> Path | None:
     relative = Path(file_name.replace("\\", "/"))
     for folder in folders:
         for candidate in (folder / relative, folder / relative.name):
-            if os.path.isfile(candidate):  # unlike Path's own, also for a name that no file can have
+            if os.path.isfile(candidate):  # noqa: PTH113 (Path's own raises for names that no file can have)
                 return candidate
     return None
 

@@ -102,7 +102,11 @@ def _object_fault(
 
 def _double_boxes(raw: RawPicture, boxes: Sequence[Box], classes: ClassMap) -> Iterator[Fault]:
     """Later ones of boxes that lie on one another."""
-    good = [n for n, (x0, y0, x1, y1) in enumerate(boxes) if x1 > x0 and y1 > y0]
+    good = [
+        number
+        for number, (x0, y0, x1, y1) in enumerate(boxes)
+        if x0 < x1 < math.inf and y0 < y1 < math.inf and min(x0, y0) > -math.inf
+    ]
     if len(good) < 2:
         return
     corners = np.array([boxes[n] for n in good], np.float64)

@@ -95,7 +95,8 @@ def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list
     for text in written:
         # Exports of Roboflow say ../train/images and mean train/images.
         candidates = (base / text, here / text, here / text.removeprefix("../"))
-        found = next((c for c in candidates if os.path.exists(c)), None)
+        # Path's own raises for names that no file can have.
+        found = next((c for c in candidates if os.path.exists(c)), None)  # noqa: PTH110
         if found is None:
             problems.append(f"{yaml_path}: {key}: {text!r} is not there; correct the path")
         else:
@@ -174,7 +175,7 @@ def _pictures(place: Path, faults: list[Fault]) -> list[Path]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             picture = place.parent / line.strip()
-            if os.path.isfile(picture):  # unlike Path's own, also for a name that no file can have
+            if os.path.isfile(picture):  # noqa: PTH113 (Path's own raises for names that no file can have)
                 pictures.append(picture)
             else:
                 text = f"no picture {line.strip()}"

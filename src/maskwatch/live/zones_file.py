@@ -32,7 +32,7 @@ def read_places(path: Path) -> Places:
         table = tomllib.loads(read_text(path))
     except (OSError, UnicodeError) as error:
         raise OptionError(f"{path}: cannot be read ({reason_of(error)}); check the path") from None
-    except ValueError as error:  # tomllib's own is one, that of a number of thousands of digits another
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or numbers and nesting beyond Python
         raise OptionError(f"{path}: this is no TOML file ({error}); mend it there") from None
     faults = list(_file_faults(table))
     zones = [_zone(item, f"zone {_title(item, n)}", faults) for n, item in enumerate(_items(table, "zone"))]

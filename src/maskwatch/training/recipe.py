@@ -145,7 +145,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         )
     try:
         values = tomllib.loads(text)
-    except ValueError as error:  # tomllib's own is one, that of a number of thousands of digits another
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or numbers and nesting beyond Python
         raise RecipeError(f"{path}: not valid TOML ({error}); correct that line") from error
     return recipe_of({"name": name} | values | dict(parse_setting(text) for text in overrides))
 
@@ -179,7 +179,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise RecipeError(f"--set {text!r} is not key=value; write for example --set steps=2000")
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
-    except ValueError:
+    except (ValueError, RecursionError):
         return key, value  # a bare word is a text
 
 
