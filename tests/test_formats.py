@@ -263,3 +263,52 @@ def test_train_takes_the_splits_of_any_format(tmp_path: Path) -> None:
     training, validation, named = _read(chosen, None, None)
     assert (training.samples[0].stem, validation.samples[0].stem) == ("a", "b")
     assert named.endswith("data.yaml/train (1 pictures)")
+
+
+# ---- Encodings -------------------------------------------------------------------------------------------
+
+CODECS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
+
+
+def encode(path: Path, codec: str, ends: str = "\n") -> None:
+    """Writes a file of UTF-8 anew."""
+    path.write_bytes(path.read_text("utf-8").replace("\n", ends).encode(codec))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_coco_is_read_in_every_unicode_encoding(tmp_path: Path, codec: str) -> None:
+    picture(tmp_path / "未.jpg")
+    images = [{"id": 7, "file_name": "未.jpg", "width": 100, "height": 80}]
+    path = coco(tmp_path / "all.json", images=images)
+    encode(path, codec)
+    (part,) = find_parts(tmp_path)  # which has to see what the file is
+    assert part.format == "coco"
+    assert read_data(tmp_path).samples[0].class_ids.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("codec", CODECS)
+def test_yolo_is_read_in_every_unicode_encoding(tmp_path: Path, codec: str, ends: str) -> None:
+    yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: train.txt\nnames:\n  0: 戴口罩\n  1: bare\n", "utf-8")
+    (tmp_path / "train.txt").write_text("images/train/a.jpg\n")
+    for path in ("data.yaml", "train.txt", "labels/train/a.txt"):
+        encode(tmp_path / path, codec, ends)
+    data = read_data(tmp_path, ClassMap(["戴口罩", "bare"]))
+    assert data.samples[0].class_ids.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_names_beside_yolo_are_read_in_every_unicode_encoding(tmp_path: Path, codec: str) -> None:
+    yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "classes.txt").write_bytes("with_mask\r\n未戴口罩\r\n".encode(codec))
+    assert find_parts(tmp_path)[0].class_names() == ("with_mask", "未戴口罩")
+
+
+def test_what_is_in_no_encoding_is_named(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    path = tmp_path / "data.yaml"
+    path.write_bytes("train: images/train\nnames: [戴口罩, 未戴口罩]".encode("gbk"))
+    with pytest.raises(DataError, match=r"data\.yaml: .*0xB4 in line 2 is not UTF-8; .* save it as UTF-8"):
+        find_parts(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import random
 import re
@@ -21,6 +22,8 @@ from maskwatch.data import find_parts, read_corrections, read_data, read_part
 from maskwatch.data.check import check_parts
 from maskwatch.data.label_map import read_label_map
 from maskwatch.data.mend import mend
+from maskwatch.data.tensorflow_module import load_tensorflow
+from maskwatch.data.tfrecord import read_tfrecords, write_tfrecords
 from maskwatch.data.write import write_data
 from maskwatch.errors import MaskwatchError
 from maskwatch.evaluation.slices import read_sources
@@ -337,11 +340,11 @@ def test_damaged_files_are_read_or_refused(text: str, read: Callable[[Path], obj
         seed += 1
 
 
+# Not importorskip, which would load it before Triton.
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="the extra tf is not installed")
 @pytest.mark.slow
 def test_damaged_records_are_read_or_refused(tmp_path: Path) -> None:
-    tf = pytest.importorskip("tensorflow", reason="needs the extra 'tf'")
-    from maskwatch.data.tfrecord import read_tfrecords, write_tfrecords
-
+    tf = load_tensorflow("the test")
     labelimg(tmp_path / "whole")
     folder = tmp_path / "records"
     folder.mkdir()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import xml.etree.ElementTree as ET
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from maskwatch.data.dataset import DetectionSet, Sample
@@ -22,6 +23,10 @@ from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_OWN_TAGS = ("name", "difficult", "bndbox", "attributes")
+_TAG = re.compile(r"(?!(?i:xml))[A-Za-z_][A-Za-z0-9_.-]*")
+# Characters that XML cannot hold (XML 1.0, section 2.2).
+_NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def read_voc(
@@ -81,15 +86,27 @@ def voc_xml(sample: Sample, class_names: Sequence[str], file_name: str | None = 
         ET.SubElement(size, name).text = str(value)
     for number, (box_xyxy, class_id) in enumerate(zip(sample.boxes_xyxy, sample.class_ids, strict=True)):
         node = ET.SubElement(root, "object")
-        ET.SubElement(node, "name").text = class_names[class_id]
-        for key, note in (sample.notes[number] if sample.notes else {}).items():
-            ET.SubElement(node, key).text = note
+        ET.SubElement(node, "name").text = _NO_XML.sub("", class_names[class_id])
+        _write_notes(node, sample.notes[number] if sample.notes else {})
         ET.SubElement(node, "difficult").text = str(int(sample.difficult[number]))
         corners = ET.SubElement(node, "bndbox")
         for name, corner in zip(_CORNERS, box_xyxy, strict=True):
             ET.SubElement(corners, name).text = shortest(corner)
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8")) + b"\n"
+
+
+def _write_notes(node: ET.Element, notes: Mapping[str, str]) -> None:
+    """Notes as elements of their names; those that are no such name as CVAT's <attributes>."""
+    odd = {key: note for key, note in notes.items() if not _TAG.fullmatch(key) or key in _OWN_TAGS}
+    for key, note in notes.items():
+        if key not in odd:
+            ET.SubElement(node, key).text = _NO_XML.sub("", note)
+    attributes = ET.SubElement(node, "attributes") if odd else node
+    for key, note in odd.items():
+        attribute = ET.SubElement(attributes, "attribute")
+        for tag, text in (("name", key), ("value", note)):
+            ET.SubElement(attribute, tag).text = _NO_XML.sub("", text)
 
 
 def _picture(pair: Pair) -> RawPicture:
@@ -105,8 +122,12 @@ def _object(node: ET.Element, number: int) -> RawObject:
     notes = {
         child.tag: child.text.strip()
         for child in node
-        if child.tag not in ("name", "difficult", "bndbox") and child.text and not len(child)
+        if child.tag not in _OWN_TAGS and child.text and not len(child)
     }
+    for attribute in node.findall("attributes/attribute"):
+        key, note = ((attribute.findtext(tag) or "").strip() for tag in ("name", "value"))
+        if key and note:
+            notes[key] = note
     return RawObject(
         f"object {number}",
         (node.findtext("name") or "").strip(),
