@@ -12,6 +12,7 @@ from PIL import Image
 from maskwatch.data import read_data
 from maskwatch.data.yolo_lines import Line, LineReader, parse_line, shape_of
 from maskwatch.errors import DataError
+from maskwatch.labels import ClassMap
 
 # Around the middle of a face, as shares of its size: eyes, nose, corners of the mouth.
 LANDMARKS = [(-0.2, -0.1), (0.2, -0.1), (0, 0.08), (-0.15, 0.25), (0.15, 0.25)]
@@ -204,6 +205,22 @@ def test_kpt_shape_is_read_from_the_data_yaml(tmp_path: Path) -> None:
         read_data(folder(tmp_path / "b", text, "names: [mask]\nkpt_shape: [2, '[2, 4]']"))
 
 
+def test_the_other_splits_help_to_tell(tmp_path: Path) -> None:
+    """A triangle alone may be a box with a landmark; beside polygons it is a triangle."""
+    triangle, outline = "0 0.4 0.5 0.2 0.4 0.41 0.52\n", "0 0.7 0.7 0.9 0.7 0.95 0.8 0.9 0.9 0.7 0.9\n"
+    for split, text in (("train", triangle), ("valid", outline)):
+        folder(tmp_path / split, text)
+        (tmp_path / split / "data.yaml").unlink()
+    yaml = tmp_path / "data.yaml"
+    yaml.write_text("train: train/images\nval: valid/images\ntest: null\nnames: [mask]")
+    data = read_data(tmp_path, ClassMap(["mask"]), split="train")
+    assert data.samples[0].boxes_xyxy.round(3).tolist() == [[20, 32, 41, pytest.approx(41.6)]]
+    yaml.write_text("train: train/images\nnames: [mask]")
+    (tmp_path / "valid" / "labels" / "a.txt").unlink()
+    with pytest.raises(DataError, match=r"line 1 .*of a box with landmarks or of a polygon"):
+        read_data(tmp_path, ClassMap(["mask"]))
+
+
 def test_a_fault_names_file_line_and_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         read_data(folder(tmp_path, "0 0.4 0.5 0.2 0.4\n1.5 0.4 0.5 0.2 0.4\n"))
@@ -217,8 +234,6 @@ def test_a_fault_names_file_line_and_what_to_do(tmp_path: Path) -> None:
 def test_names_are_what_the_data_yaml_says_letter_by_letter(tmp_path: Path) -> None:
     text = "0 0.4 0.5 0.2 0.4\n1 0.4 0.5 0.1 0.4\n2 0.7 0.5 0.2 0.4\n"
     root = folder(tmp_path / "a", text, "names: [no, 1.0, 007]")
-    from maskwatch.labels import ClassMap
-
     assert read_data(root, ClassMap(["no", "1.0", "007"])).class_counts() == {"no": 1, "1.0": 1, "007": 1}
     with pytest.raises(DataError, match=r"neither a list nor"):
         read_data(folder(tmp_path / "b", text, "names: classes.txt"))

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from maskwatch.text import read_lines, read_text, reason_of
 
 # Ten digits hold a float32 pixel of any picture to a millionth.
 _DIGITS = 10
+# What YAML writes where there is no value.
+_NOTHING = ("", "~", "null", "Null", "NULL")
 _NAME_FILES = ("classes.txt", "obj.names", "labels.txt")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The document of a data.yaml.
+    """The document of a data.yaml, all values as texts; without the keys that have none.
 
     Raises:
         DataError: it cannot be read, or names neither classes nor pictures.
@@ -34,9 +37,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         document = yaml.load(read_text(path), Loader=yaml.BaseLoader)  # which makes no objects either
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError([f"{path}: not readable as YAML ({reason_of(error)}); mend that line"]) from None
-    if not isinstance(document, dict) or "names" not in document:
+    rows = document.items() if isinstance(document, dict) else ()
+    said = {key: value for key, value in rows if value not in _NOTHING}
+    if "names" not in said:
         raise DataError([f"{path}: has no 'names'; give the data.yaml of a YOLO data set"])
-    return document
+    return said
 
 
 def class_names(document: Mapping[str, Any], path: Path) -> dict[int, str]:
@@ -52,7 +57,8 @@ def class_names(document: Mapping[str, Any], path: Path) -> dict[int, str]:
             return {int(number): name for number, name in pairs.items()}
     except (AttributeError, TypeError, ValueError):
         pass
-    text = f"{path}: names {names!r} is neither a list nor numbers with names; write names: [a, b]"
+    shown = reprlib.repr(names)
+    text = f"{path}: names {shown} is neither a list nor numbers with names; write names: [a, b]"
     raise DataError([text])
 
 
@@ -63,11 +69,11 @@ def landmark_values(document: Mapping[str, Any], path: Path) -> int | None:
         DataError: it is not the number of landmarks and 2 or 3.
     """
     shape = document.get("kpt_shape")
-    if shape in (None, "", "null", "~"):
+    if shape is None:
         return None
-    words = [str(word) for word in shape] if isinstance(shape, list) else []
+    words = [word for word in shape if isinstance(word, str)] if isinstance(shape, list) else []
     if len(words) != 2 or not words[0].isdecimal() or words[1] not in ("2", "3"):
-        text = f"{path}: kpt_shape {shape!r} is no number of landmarks and of their values (2 or 3)"
+        text = f"{path}: kpt_shape {reprlib.repr(shape)} is no number of landmarks and of values (2 or 3)"
         raise DataError([f"{text}; write for example kpt_shape: [5, 2]"])
     return int(words[0]) * int(words[1])
 
@@ -88,11 +94,13 @@ def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list
         DataError: one of them is not there.
     """
     value = document.get(key)
-    written = [str(item) for item in (value if isinstance(value, list) else [value]) if _said(item)]
-    here = yaml_path.parent
-    base = here / str(_said(document.get("path")) or "")
+    here, above = yaml_path.parent, document.get("path")
+    base = here / above if isinstance(above, str) else here
     places, problems = [], []
-    for text in written:
+    for text in value if isinstance(value, list) else [value]:
+        if not isinstance(text, str):
+            problems.append(f"{yaml_path}: {key}: {reprlib.repr(text)} is no path; write one")
+            continue
         # Exports of Roboflow say ../train/images and mean train/images.
         candidates = (base / text, here / text, here / text.removeprefix("../"))
         # Path's own raises for names that no file can have.
@@ -104,11 +112,6 @@ def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list
     if problems:
         raise DataError(problems)
     return places
-
-
-def _said(value: object) -> object:
-    """A value of YAML; None for what it writes where there is none."""
-    return None if value in ("", "~", "null", "Null", "NULL") else value
 
 
 def raw_yolo(
@@ -129,6 +132,10 @@ def raw_yolo(
     lines = {picture: _label_lines(picture, labels[picture], faults) for picture in sorted(pictures)}
     every = [line for mine in lines.values() for line in mine]
     reader = LineReader(every, names, landmarks)
+    if reader.shape == "unknown":  # the other splits may tell
+        around = _labels_around(labels.values())
+        every += [line for label in around for line in _label_lines(label, label, [])]
+        reader = LineReader(every, names, landmarks)
     found = [
         RawPicture(picture, labels[picture], picture.stem, tuple(map(reader.read, mine)), normalised=True)
         for picture, mine in lines.items()
@@ -192,6 +199,14 @@ def _label_file(picture: Path) -> Path:
         if parts[at].lower() == "images":
             return Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
     return picture.with_suffix(".txt")
+
+
+def _labels_around(labels: Iterable[Path]) -> list[Path]:
+    """Label files of the other splits: below the same labels/, and in the labels/ beside (train/, valid/)."""
+    folders = {folder for label in labels for folder in label.parents if folder.name.lower() == "labels"}
+    around = {file for folder in folders for file in folder.rglob("*.txt")}
+    around |= {file for folder in folders for file in folder.parent.parent.glob("*/labels/*.txt")}
+    return sorted(around - set(labels))
 
 
 def _label_lines(picture: Path, label: Path, faults: list[Fault]) -> list[Line]:
