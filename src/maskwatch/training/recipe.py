@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import tomllib
@@ -196,7 +197,8 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(key, item, arguments[0]) for item in items)
     if hint is float and type(value) is int:
-        return float(value)
+        with contextlib.suppress(OverflowError):  # hundreds of digits are no float
+            return float(value)
     if type(value) is not hint:
         raise RecipeError(f"{key} = {value!r} must be of type {hint.__name__}; correct it")
     return value
