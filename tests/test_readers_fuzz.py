@@ -268,21 +268,26 @@ def damage_folder(root: Path, rng: random.Random) -> None:
     for path in rng.sample(files, rng.randint(1, min(3, len(files)))):
         if path.suffix == ".jpg" and rng.random() < 0.7:
             continue
-        kind = rng.random()
-        if kind < 0.85:
-            path.write_bytes(damaged(path.read_bytes(), rng))
-        elif kind < 0.9:
-            path.unlink()
-        elif kind < 0.94:
-            path.unlink()
-            path.mkdir()
-        elif kind < 0.97:
-            inner = path.parent / rng.choice(("images", "labels", "Annotations", "train", "x y", "é"))
-            inner.mkdir(exist_ok=True)
-            path.rename(inner / path.name)
-        else:
-            suffix = rng.choice((".xml", ".txt", ".json", ".yaml", ".JPG", ".bak"))
-            shutil.copyfile(path, path.with_name(path.stem + "b" * (path.suffix == suffix) + suffix))
+        with contextlib.suppress(OSError):  # a folder may be in the way by now
+            damage_file(path, rng)
+
+
+def damage_file(path: Path, rng: random.Random) -> None:
+    kind = rng.random()
+    if kind < 0.85:
+        path.write_bytes(damaged(path.read_bytes(), rng))
+    elif kind < 0.9:
+        path.unlink()
+    elif kind < 0.94:
+        path.unlink()
+        path.mkdir()
+    elif kind < 0.97:
+        inner = path.parent / rng.choice(("images", "labels", "Annotations", "train", "x y", "é"))
+        inner.mkdir(exist_ok=True)
+        path.rename(inner / path.name)
+    else:
+        suffix = rng.choice((".xml", ".txt", ".json", ".yaml", ".JPG", ".bak"))
+        shutil.copyfile(path, path.with_name(path.stem + "b" * (path.suffix == suffix) + suffix))
 
 
 # ---- The tests ---------------------------------------------------------------------------------------------

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from maskwatch.data import read_data
-from maskwatch.data.yolo_lines import Line, LineReader, parse_line, shape_of
+from maskwatch.data.yolo_lines import Line, LineReader, parse_line
+from maskwatch.data.yolo_shape import Shape, shape_of
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 
@@ -21,6 +23,10 @@ LANDMARKS = [(-0.2, -0.1), (0.2, -0.1), (0, 0.08), (-0.15, 0.25), (0.15, 0.25)]
 def lines_of(*texts: str) -> list[Line]:
     found = [parse_line(text, number) for number, text in enumerate(texts, start=1)]
     return [line for line in found if line is not None]
+
+
+def told(texts: Iterable[str]) -> Shape:
+    return shape_of([line.values for line in lines_of(*texts)])
 
 
 def boxes(*texts: str, names: dict[int, str] | None = None, landmarks: int | None = None) -> list[object]:
@@ -65,7 +71,7 @@ def polygon(rng: random.Random, corners: int) -> str:
 def test_faces_with_landmarks_are_boxes(count: int, flags: int | None) -> None:
     for seed in range(50):
         rng = random.Random(seed)
-        assert shape_of(lines_of(*(face(rng, flags) for _ in range(count)))) == "box"
+        assert told(face(rng, flags) for _ in range(count)) == "box"
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])
@@ -73,14 +79,14 @@ def test_faces_with_landmarks_are_boxes(count: int, flags: int | None) -> None:
 def test_outlines_are_polygons(count: int, corners: int) -> None:
     for seed in range(50):
         rng = random.Random(seed)
-        assert shape_of(lines_of(*(polygon(rng, corners) for _ in range(count)))) == "polygon"
+        assert told(polygon(rng, corners) for _ in range(count)) == "polygon"
 
 
 @pytest.mark.parametrize("corners", [3, 4])
 def test_few_corners_are_never_taken_for_boxes(corners: int) -> None:
     for seed in range(50):
         rng = random.Random(seed)
-        assert shape_of(lines_of(*(polygon(rng, corners) for _ in range(3)))) != "box"
+        assert told(polygon(rng, corners) for _ in range(3)) != "box"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +135,16 @@ def test_polygons_with_scores_stay_polygons() -> None:
     rng = random.Random(0)
     plain = [polygon(rng, 12) for _ in range(5)]
     assert boxes(*(f"{text} 0.8" for text in plain)) == boxes(*plain)
+
+
+def test_lines_without_an_end_between_them_are_an_error() -> None:
+    found = boxes("0 0.4 0.5 0.2 0.4 1 0.7 0.5 0.1 0.2", "0 0.4 0.5 0.2 0.4")
+    assert found == ["line 1 is several boxes", (0.4, 0.5, 0.2, 0.4)]
+
+
+def test_an_odd_line_among_boxes_is_an_error() -> None:
+    found = boxes("0 0.4 0.5 0.2 0.4", "0 0.4 0.5 0.2 0.4", "0 0.9 0.9 0.95 0.95 0.8 0.9 0.7")
+    assert found[2] == "line 3 has 7 numbers, which are no pairs of a polygon"
 
 
 def test_what_cannot_be_told_apart_is_an_error() -> None:
