@@ -62,18 +62,25 @@ def _ends_in_track(values: Sequence[float]) -> bool:
 
 
 def _told_shape(values: Sequence[float]) -> Shape:
-    """What a line can only be, or is likely to be; "unknown" where nothing speaks for either."""
-    if len(values) % 2 and not _has_visibilities(values[4:]):
-        # A score stands at the end, or behind the box.
-        at_end, behind_box = _told_shape(values[:-1]), _told_shape((*values[:4], *values[5:]))
-        if behind_box != "box" or at_end == "box":
-            return at_end
-        return "unknown" if at_end == "polygon" else "box"
-    more = values[4:]
+    """What a line can only be, or is likely to be; "unknown" where nothing speaks for either, or both do."""
+    box, more = values[:4], values[4:]
+    if _has_visibilities(more) and fits_box(values):
+        return "box"
+    told = _told_by_points(values[: len(values) // 2 * 2])  # a score may stand at the end
+    others = [(*box, *more[1:])] if len(values) % 2 else []  # or behind the box
+    if len(more) % 3 == 0:  # or behind each landmark
+        others.append((*box, *(value for number, value in enumerate(more) if number % 3 < 2)))
+    if told == "box" or all(_told_by_points(other) != "box" for other in others):
+        return told
+    return "unknown" if told == "polygon" else "box"
+
+
+def _told_by_points(values: Sequence[float]) -> Shape:
+    """As `_told_shape`, of a line of pairs."""
     if not fits_box(values):
         return "polygon"
     # A landmark that is not there, a visibility of 2, the number of a track.
-    if any(not -_BEYOND <= value <= 1 + _BEYOND for value in more) or _has_visibilities(more):
+    if any(not -_BEYOND <= value <= 1 + _BEYOND for value in values[4:]):
         return "box"
     points = list(zip(values[0::2], values[1::2], strict=False))
     first, second, *rest = points
