@@ -60,10 +60,10 @@ def _add(names: dict[int, str], item: textproto.Value) -> str | None:
     if not isinstance(item, dict):
         return f"is {item!r}; write item {{ id: 1 name: 'mask' }}"
     # An optional field that is given twice counts as it was given last.
-    class_id = item.get("id", [None])[-1]
-    name = item.get("name", [None])[-1]
+    class_id = (item.get("id") or [None])[-1]
+    name = (item.get("name") or [None])[-1]
     if name is None or (isinstance(name, str) and name.startswith(_GRAPH_ID)):
-        name = item.get("display_name", [name])[-1]
+        name = (item.get("display_name") or [name])[-1]
     if not isinstance(name, str) or not name.strip():
         return f"has the name {name!r}; give it a text"
     if class_id == 0 and name == BACKGROUND:
