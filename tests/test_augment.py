@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from drawn_data import draw_faces
 from maskwatch.data import DetectionSet, Sample, read_data
@@ -20,6 +22,7 @@ from maskwatch.training.augment import (
     Donor,
     FaceClasses,
     View,
+    as_jpeg,
     cover_mouths,
     dress,
     flip,
@@ -312,6 +315,38 @@ def test_the_last_steps_are_mild(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         views[Key(step, 0, 0, 64)]
     assert [strength for strength, _ in seen] == [STRONG, MILD]
     assert (seen[0][1].mask, seen[0][1].bare, seen[0][1].incorrect) == (0, 1, 2)
+
+
+def test_all_loaders_of_a_machine_share_one_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_faces(tmp_path, 4)
+    data = read_data(tmp_path)
+    monkeypatch.setattr(batches, "CACHE_BYTES", 4 * 128 * 128 * 3)
+    read: list[str] = []
+    read_image = batches.read_image
+
+    def spy(path: Path) -> np.ndarray:
+        read.append(path.name)
+        return read_image(path)
+
+    monkeypatch.setattr(batches, "read_image", spy)
+    for loaders, decoded in ((1, 4), (2, 4 + 2), (8, 4 + 4)):
+        views = TrainViews(data, Recipe(size=64, train_sizes=(64,), augment="flip"), loaders)
+        read.clear()
+        for slot in range(8):
+            views[Key(0, slot, slot % 4, 64)]
+        assert len(read) == decoded
+
+
+def test_jpeg_keeps_colours_as_pillow_does() -> None:
+    """Stripes of red and blue, of which JPEG blurs blue far more."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, ::4, 0], image[::3, :, 2] = 220, 200
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=50)  # 4:2:0, as OpenCV
+    reference = np.asarray(Image.open(buffer).convert("RGB")).astype(int)
+    assert np.abs(as_jpeg(image, 50).astype(int) - reference).mean() < 2
+    swapped = as_jpeg(np.ascontiguousarray(image[:, :, ::-1]), 50)[:, :, ::-1]
+    assert np.abs(swapped.astype(int) - reference).mean() > 4
 
 
 def test_views_follow_from_seed_step_and_slot(tmp_path: Path) -> None:

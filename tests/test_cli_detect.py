@@ -345,7 +345,8 @@ def test_threshold_texts() -> None:
     assert parse_threshold(None) is None
     assert parse_threshold("0.25") == 0.25
     assert parse_threshold("mask=0.5, no_mask = .2") == {"mask": 0.5, "no_mask": 0.2}
-    for text in ("", "a", "mask=", "mask=0.5,", "mask=0.5=1"):
+    assert parse_threshold("a=b=0.5") == {"a=b": 0.5}  # a name may hold the sign
+    for text in ("", "a", "mask=", "mask=0.5,", "mask=0.5=x"):
         with pytest.raises(OptionError, match=r"write 0\.5, or mask=0.6"):
             parse_threshold(text)
     assert parse_names("a, b,") == ("a", "b")

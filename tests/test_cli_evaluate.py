@@ -235,7 +235,7 @@ def test_mistakes_are_one_clear_line(run: Run, tiny_model: Path, right: Path, tm
         ((tmp_path / "none.ckpt", right), "none.ckpt"),
         ((tiny_model, tmp_path / "nowhere"), "does not exist"),
         ((tiny_model, right, "--stems", tmp_path / "none.txt"), "none.txt"),
-        ((tiny_model, right, "--stems", right / "a.png"), "it is no text"),
+        ((tiny_model, right, "--stems", right / "a.png"), "is not UTF-8"),
         ((tiny_model, right, "--classes", "mask,,"), "--classes"),
         ((tiny_model, right, "--json", right), "folder"),
     ]:

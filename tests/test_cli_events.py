@@ -293,6 +293,8 @@ def test_moments() -> None:
     assert parsed("today").replace(tzinfo=None) == datetime(2026, 3, 1)
     assert parsed("yesterday").replace(tzinfo=None) == datetime(2026, 2, 28)
     assert parsed("9:30").replace(tzinfo=None) == datetime(2026, 3, 1, 9, 30)
+    assert parsed("9:30:15").replace(tzinfo=None) == datetime(2026, 3, 1, 9, 30, 15)
+    assert parsed("19:30:15").replace(tzinfo=None) == datetime(2026, 3, 1, 19, 30, 15)
     assert parsed("2026-02-03").replace(tzinfo=None) == datetime(2026, 2, 3)
     assert all(parsed(text).tzinfo is not None for text in ("today", "9:30", "2026-02-03"))
     for wrong in ("", "tomorrow", "25:00", "2026-13-01", "7", "9999999999999w", "-2h"):

@@ -85,8 +85,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_corrections(tmp_path / "c.csv")
     with pytest.raises(DataError, match="cannot be read"):
         read_corrections(tmp_path / "none.csv")
-    (tmp_path / "c.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="it is no text"):
+    (tmp_path / "c.csv").write_bytes(b"\xff\xd8")
+    with pytest.raises(DataError, match="is not UTF-8"):
         read_corrections(tmp_path / "c.csv")
 
 

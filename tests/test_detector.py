@@ -124,6 +124,16 @@ def test_threshold_of_the_detector(tiny_model: Path) -> None:
     assert len(low(faint(100), threshold=0.4)) == 0
 
 
+def test_a_threshold_is_named_by_any_spelling_of_the_class(detector: Detector) -> None:
+    assert len(detector(faint(100), threshold={"MASK": 0.3})) == 1
+
+
+@pytest.mark.parametrize("value", [None, "0.5", [0.5]])
+def test_a_threshold_that_is_no_number_is_refused(detector: Detector, value: object) -> None:
+    with pytest.raises(OptionError, match=r"threshold of mask is .* pass a number from 0 to 1"):
+        detector(faint(100), threshold={"mask": value})  # type: ignore[dict-item]
+
+
 def test_score_must_be_above_the_threshold(detector: Detector) -> None:
     assert len(detector(faint(255), threshold=1.0)) == 0
 

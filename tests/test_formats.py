@@ -164,10 +164,12 @@ def test_yolo_faults_come_at_once_with_their_lines(tmp_path: Path) -> None:
     assert places == [
         "z.txt: no picture belongs to this label file; add the picture or remove the file",
         "a.txt: line 1 (with_mask): box 0.5 0.5 0.1 0 has no area; draw it again or remove it",
-        "a.txt: line 2 (with_mask): box 0.5 0.5 0.1 is not made of four numbers; write them",
+        "a.txt: line 2 (with_mask): box 0.5 0.5 0.1 has 3 numbers after the class; "
+        "write class cx cy width height",
         "a.txt: line 3 (with_mask): box 1.5 0.5 0.1 0.1 lies outside the picture of 100 x 80; "
         "draw it again or remove it",
-        "a.txt: line 4 (with_mask): box 0.5 x 0.1 0.1 is not made of four numbers; write them",
+        "a.txt: line 4 (with_mask): box 0.5 x 0.1 0.1 holds 'x', which is no number; "
+        "write class cx cy width height",
         "a.txt: line 5 (with_mask): box 0.98 0.5 0.2 0.1 sticks out of the picture of 100 x 80; "
         "draw it again",
     ]
@@ -261,3 +263,52 @@ def test_train_takes_the_splits_of_any_format(tmp_path: Path) -> None:
     training, validation, named = _read(chosen, None, None)
     assert (training.samples[0].stem, validation.samples[0].stem) == ("a", "b")
     assert named.endswith("data.yaml/train (1 pictures)")
+
+
+# ---- Encodings -------------------------------------------------------------------------------------------
+
+CODECS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
+
+
+def encode(path: Path, codec: str, ends: str = "\n") -> None:
+    """Writes a file of UTF-8 anew."""
+    path.write_bytes(path.read_text("utf-8").replace("\n", ends).encode(codec))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_coco_is_read_in_every_unicode_encoding(tmp_path: Path, codec: str) -> None:
+    picture(tmp_path / "未.jpg")
+    images = [{"id": 7, "file_name": "未.jpg", "width": 100, "height": 80}]
+    path = coco(tmp_path / "all.json", images=images)
+    encode(path, codec)
+    (part,) = find_parts(tmp_path)  # which has to see what the file is
+    assert part.format == "coco"
+    assert read_data(tmp_path).samples[0].class_ids.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("codec", CODECS)
+def test_yolo_is_read_in_every_unicode_encoding(tmp_path: Path, codec: str, ends: str) -> None:
+    yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: train.txt\nnames:\n  0: 戴口罩\n  1: bare\n", "utf-8")
+    (tmp_path / "train.txt").write_text("images/train/a.jpg\n")
+    for path in ("data.yaml", "train.txt", "labels/train/a.txt"):
+        encode(tmp_path / path, codec, ends)
+    data = read_data(tmp_path, ClassMap(["戴口罩", "bare"]))
+    assert data.samples[0].class_ids.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_names_beside_yolo_are_read_in_every_unicode_encoding(tmp_path: Path, codec: str) -> None:
+    yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "classes.txt").write_bytes("with_mask\r\n未戴口罩\r\n".encode(codec))
+    assert find_parts(tmp_path)[0].class_names() == ("with_mask", "未戴口罩")
+
+
+def test_what_is_in_no_encoding_is_named(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    path = tmp_path / "data.yaml"
+    path.write_bytes("train: images/train\nnames: [戴口罩, 未戴口罩]".encode("gbk"))
+    with pytest.raises(DataError, match=r"data\.yaml: .*0xB4 in line 2 is not UTF-8; .* save it as UTF-8"):
+        find_parts(tmp_path)

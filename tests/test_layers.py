@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "maskwatch"
 LAYERS = (
     "_version",
     "errors",
+    "text",
     "labels",
     "hosts",
     "addresses",

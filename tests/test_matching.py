@@ -51,6 +51,15 @@ def test_atss_keeps_to_anchors_of_the_faces_size() -> None:
     assert sizes == {128}
 
 
+def test_atss_takes_the_deviation_of_a_sample() -> None:
+    """IoU 0.6, 0.55 and three of 0.2: mean 0.35, deviation 0.206 (0.184 divided by five)."""
+    heights = (6, 5.5, 2, 2, 2)
+    anchors = torch.tensor([[0.0, 0, 10, height] for height in heights])
+    box = torch.tensor([[0.0, 0, 10, 10]])
+    assert match_atss(anchors, box, [5], 5).tolist() == [0, *[UNMATCHED] * 4]
+    assert match_atss(anchors[:1], box, [1]).tolist() == [0]
+
+
 coordinate = st.integers(0, 120)
 box = st.tuples(coordinate, coordinate, st.integers(1, 128), st.integers(1, 128))
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 import pytest
 
 from maskwatch.errors import OutputError
-from maskwatch.outputs import check_targets, make_folder, plan_targets, replacing, writing
+from maskwatch.outputs import check_targets, make_folder, new_folder, plan_targets, replacing, writing
 from maskwatch.sources import Source
 
 
@@ -119,6 +119,28 @@ def test_a_file_appears_at_the_end(tmp_path: Path) -> None:
         interrupted()
     assert path.read_text() == "new"
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_an_old_folder_stays_until_the_new_one_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out"
+
+    def write(text: str) -> None:
+        with new_folder(path, force=True) as part:
+            (part / "a.txt").write_text(text)
+
+    write("old")
+    replace = Path.replace
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        with pytest.raises(OutputError, match="No space left"):
+            write("new")
+    assert Path.replace is replace
+    assert (path / "a.txt").read_text() == "old"
+    write("new")
+    assert (path / "a.txt").read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
 def test_errors_name_the_file_but_a_closed_pipe_is_none() -> None:

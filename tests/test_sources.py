@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from certificates import make_certificate, server_context
 from maskwatch.download import download
 from maskwatch.errors import ImageError, SourceError
 from maskwatch.sources import Source, find_sources, read_stdin, shown_name
@@ -293,6 +294,40 @@ def test_downloads_that_fail(server: str, path: str, message: str) -> None:
 def test_servers_that_are_not_there(url: str) -> None:
     with pytest.raises(SourceError, match="check the URL"):
         download(url, timeout_s=2)
+
+
+def test_an_encrypted_address_does_not_lead_to_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    certificate, key = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+
+    class Redirect(BaseHTTPRequestHandler):
+        to = ""
+
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", self.to)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    https = QuietServer(("127.0.0.1", 0), Redirect)
+    https.socket = server_context(certificate, key).wrap_socket(https.socket, server_side=True)
+    thread = threading.Thread(target=https.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        url = f"https://127.0.0.1:{https.server_port}/a.png"
+        before = len(Handler.agents)
+        for to, reason in ((f"{server}/a.png", "not encrypted"), ("ftp://127.0.0.1/a.png", "no http")):
+            Redirect.to = to
+            with pytest.raises(SourceError, match=f"leads to {to}, which is {reason}"):
+                download(url)
+        assert len(Handler.agents) == before  # was not even asked
+    finally:
+        https.shutdown()
+        thread.join()
+        https.server_close()
 
 
 def test_a_url_that_is_none() -> None:

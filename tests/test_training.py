@@ -333,3 +333,13 @@ def test_zoo_start_fits_the_recipe(shared: Path) -> None:
     assert torch.equal(network.backbone.top[0].weight, full.backbone.top[0].weight)
     boxes = full.head.boxes.pointwise.weight.reshape(6, 4, 128)[:2]  # the two square anchors
     assert torch.equal(network.head.boxes.pointwise.weight.reshape(2, 4, 128), boxes)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [torch.zeros(3), [1, 2], {"maskwatch": torch.zeros(2)}, {"maskwatch": {"recipe": 3}}, "text", None],
+)
+def test_a_file_of_torch_that_is_no_checkpoint(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match="not a checkpoint of this version"):
+        load_checkpoint(tmp_path / "a.ckpt")

@@ -398,3 +398,28 @@ def test_the_training_set_reads_whole_and_by_stems(shared: Path) -> None:
     assert len(read_data(folder)) == 1893
     stems = (shared / "data" / "masks" / "small_train.txt").read_text(encoding="utf-8").split()
     assert {s.stem for s in read_data(folder, stems=stems).samples} == set(stems)
+
+
+@pytest.mark.parametrize(
+    ("declared", "codec", "name"),
+    [
+        ("GB2312", "gb2312", "戴口罩"),
+        ("GBK", "gbk", "戴口罩"),
+        ("Big5", "big5", "戴口罩"),
+        ("Shift_JIS", "shift_jis", "マスク"),
+        ("EUC-KR", "euc_kr", "마스크"),
+        ("windows-1251", "cp1251", "маска"),
+        ("UTF-16", "utf-16", "戴口罩"),
+        ("utf-16", "utf-8", "戴口罩"),
+        ("gb2312", "utf-8-sig", "戴口罩"),
+    ],
+)
+def test_xml_is_read_in_the_encoding_that_it_declares(
+    tmp_path: Path, declared: str, codec: str, name: str
+) -> None:
+    pair(tmp_path, "a", obj())
+    path = tmp_path / "a.xml"
+    text = f'<?xml version="1.0" encoding="{declared}"?>\n' + path.read_text().replace("with_mask", name)
+    assert name in text
+    path.write_bytes(text.encode(codec))
+    assert read_voc(tmp_path, ClassMap([name])).class_counts() == {name: 1}

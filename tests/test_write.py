@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,36 @@ def test_what_is_written_reads_back(sets: dict[str, DetectionSet], tmp_path: Pat
     assert [name for name in ("difficult", "notes") if any(name in line for line in lost)] == (
         ["difficult", "notes"] if format == "yolo" else []
     )
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("split", ["", "train"])
+def test_names_of_any_script_stay_apart(tmp_path: Path, format: str, split: str) -> None:
+    names = ("戴口罩", "未戴口罩", "C", "C++", "no", "маска", "éa, b=|", "007")
+    boxes = [[10.0 * i, 5, 10 * i + 9, 60] for i in range(len(names))]
+    whole = DetectionSet(names, (sample(tmp_path / "in" / "未.jpg", boxes, list(range(len(names)))),))
+    write_data({split: whole}, tmp_path / "out", format)  # type: ignore[arg-type]
+    (part,) = find_parts(tmp_path / "out")
+    written = [item.name for picture in part.raw([]) for item in picture.objects]
+    assert written == list(names)
+    same(whole, read_data(tmp_path / "out", ClassMap(names)), 1e-4)
+
+
+@pytest.mark.parametrize("format", ["voc", "coco"])
+def test_notes_of_any_name_are_kept(tmp_path: Path, format: str) -> None:
+    notes = {"face quality": "good", "name": "Ann", "遮挡": "是", "pose": "Left", "1st": "a < b & c"}
+    one = replace(sample(tmp_path / "in" / "a.jpg", [[10, 20, 40, 60]], [0]), notes=(notes,))
+    write_data({"": DetectionSet(NAMES, (one,))}, tmp_path / "out", format)  # type: ignore[arg-type]
+    (after,) = read_data(tmp_path / "out", ClassMap(NAMES)).samples
+    assert after.notes == (notes,)
+
+
+def test_what_xml_cannot_hold_is_left_out(tmp_path: Path) -> None:
+    one = sample(tmp_path / "in" / "a.jpg", [[10, 20, 40, 60]], [0])
+    odd = DetectionSet(("a\x00\x0b\ufffeb",), (replace(one, notes=({"pose": "x\x01y"},)),))
+    write_data({"": odd}, tmp_path / "out", "voc")
+    (after,) = read_data(tmp_path / "out", ClassMap(["ab"])).samples
+    assert after.notes == ({"pose": "xy"},)
 
 
 @pytest.mark.parametrize("format", FORMATS)

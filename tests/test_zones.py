@@ -158,7 +158,10 @@ def test_the_format_is_named(tmp_path: Path) -> None:
         read_places(path)
     with pytest.raises(OptionError, match="cannot be read"):
         read_places(tmp_path / "none.toml")
-    path.write_bytes(b"\xff\xfe")
+    path.write_bytes(b"\xff\xd8")
+    with pytest.raises(OptionError, match="not UTF-8"):
+        read_places(path)
+    path.write_text("zone = ")
     with pytest.raises(OptionError, match="no TOML"):
         read_places(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import numbers
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, overload
@@ -13,6 +14,7 @@ import supervision as sv
 
 from maskwatch.errors import LabelError, OptionError
 from maskwatch.images import FloatArray, ImageInput, Placement, UInt8Array, as_rgb, fit
+from maskwatch.labels import find_class
 from maskwatch.models import DEFAULT_MODEL, ModelMetadata, load_model_file
 from maskwatch.runtimes import RawDetections, open_runtime
 
@@ -179,13 +181,16 @@ class Detector:
             return tuple(defaults)
         if not isinstance(threshold, Mapping):
             return (_unit("threshold", threshold),) * len(self.class_names)
-        if unknown := [name for name in threshold if name not in self.class_names]:
+        if unknown := [name for name in threshold if find_class(self.class_names, name) is None]:
             raise LabelError(
                 f"threshold names class {unknown[0]!r}, which {self.name} does not have; "
                 f"use {', '.join(self.class_names)}"
             )
-        named = {name: _unit(f"threshold of {name}", value) for name, value in threshold.items()}
-        return tuple(named.get(name, old) for name, old in zip(self.class_names, defaults, strict=True))
+        named = {
+            find_class(self.class_names, name): _unit(f"threshold of {name}", value)
+            for name, value in threshold.items()
+        }
+        return tuple(named.get(class_id, old) for class_id, old in enumerate(defaults))
 
 
 def only_classes(detections: sv.Detections, class_ids: Collection[int]) -> sv.Detections:
@@ -201,6 +206,7 @@ def only_classes(detections: sv.Detections, class_ids: Collection[int]) -> sv.De
 
 
 def _unit(name: str, value: float) -> float:
-    if isinstance(value, (str, bytes)) or not math.isfinite(value) or not 0 <= value <= 1:
+    # Real is what float, int and NumPy's numbers have in common.
+    if not isinstance(value, numbers.Real) or not math.isfinite(value) or not 0 <= value <= 1:
         raise OptionError(f"{name} is {value!r}; pass a number from 0 to 1")
     return float(value)

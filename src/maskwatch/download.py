@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Mapping
+from typing import IO
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from urllib.request import (
     HTTPBasicAuthHandler,
     HTTPDigestAuthHandler,
     HTTPPasswordMgrWithDefaultRealm,
+    HTTPRedirectHandler,
     Request,
     build_opener,
 )
@@ -54,7 +56,10 @@ def open_url(
 ) -> http.client.HTTPResponse:
     """Asks for an http(s) URL; user and password go to its own server only, once that asks for them.
 
+    Redirects are followed, but neither away from http(s) nor from https to http.
+
     Raises:
+        SourceError: a redirect leads there.
         OSError, http.client.HTTPException, ValueError: as `urllib.request.urlopen`, and for what is no URL.
     """
     address = Address.parse(url)
@@ -62,10 +67,23 @@ def open_url(
     known = HTTPPasswordMgrWithDefaultRealm()
     if address.user is not None:
         known.add_password(None, at, address.user, address.password or "")
-    opener = build_opener(HTTPBasicAuthHandler(known), HTTPDigestAuthHandler(known))
+    opener = build_opener(HTTPBasicAuthHandler(known), HTTPDigestAuthHandler(known), _Redirects)
     request = Request(at, headers={"User-Agent": f"maskwatch/{__version__}", **headers})
     response: http.client.HTTPResponse = opener.open(request, timeout=timeout_s)
     return response
+
+
+class _Redirects(HTTPRedirectHandler):
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+    ) -> Request | None:
+        scheme = urlsplit(newurl).scheme
+        if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
+            fp.close()
+            wrong = "which is not encrypted" if scheme == "http" else "which is no http(s) address"
+            shown, to = without_credentials(req.full_url), without_credentials(newurl)
+            raise SourceError(f"{shown}: leads to {to}, {wrong}; check the URL")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _read(response: http.client.HTTPResponse, url: str, max_bytes: int, deadline: float) -> bytes:

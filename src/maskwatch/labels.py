@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from maskwatch.errors import LabelError
 
@@ -16,7 +18,7 @@ MASK_CLASSES = ("mask", "no_mask", "mask_incorrect")
 
 _ALIASES: Mapping[str, tuple[str, ...]] = {
     "mask": ("with_mask", "masked", "face_mask", "mask_on", "wearing_mask", "correct_mask"),
-    "no_mask": ("without_mask", "unmasked", "nomask", "no_face_mask", "bare", "mask_off", "face_no_mask"),
+    "no_mask": ("without_mask", "unmasked", "no_face_mask", "bare", "mask_off", "face_no_mask"),
     "mask_incorrect": (
         "mask_weared_incorrect",
         "mask_worn_incorrectly",
@@ -42,9 +44,36 @@ PALETTE_RGB = (
 )
 
 
+@lru_cache(maxsize=4096)
 def normalize(name: str) -> str:
-    """Lower case with single underscores: `"No Mask"` and `"no-mask"` are both `"no_mask"`."""
-    return re.sub(r"[^0-9a-z]+", "_", name.strip().lower()).strip("_")
+    """What all spellings of one class have in common: `"No Mask"` and `"no-mask"` are both `"nomask"`.
+
+    Case, spaces, `_` and `-` do not count, nor what cannot be seen: whether an accent is a character of its
+    own, the width of letters in East Asian typing, and marks without an image. All else makes another class.
+
+    Source: canonical caseless matching of the Unicode Standard, section 3.13, D145.
+    """
+    text = unicodedata.normalize("NFD", "".join(map(_plain_width, name))).casefold()
+    kept = "".join(sign for sign in unicodedata.normalize("NFD", text) if not _is_passed_over(sign))
+    # Of a name of such marks alone nothing would be left, and all of these would be one class.
+    return unicodedata.normalize("NFC", kept or text.strip())
+
+
+def _plain_width(sign: str) -> str:
+    wide = unicodedata.decomposition(sign).startswith(("<wide>", "<narrow>"))
+    return unicodedata.normalize("NFKC", sign) if wide else sign
+
+
+def _is_passed_over(sign: str) -> bool:
+    return sign.isspace() or sign in "_-" or unicodedata.category(sign) == "Cf"
+
+
+def find_class(names: Sequence[str], name: str) -> int | None:
+    """Index of the class that a user means; None where there is none."""
+    if name in names:
+        return names.index(name)
+    keys = [normalize(known) for known in names]
+    return keys.index(normalize(name)) if normalize(name) in keys else None
 
 
 def color_rgb(class_id: int) -> tuple[int, int, int]:
@@ -61,8 +90,8 @@ def parse_class_numbers(text: str) -> float | dict[str, float]:
     try:
         if "=" not in text:
             return float(text)
-        pairs = [part.split("=") for part in text.split(",")]
-        return {name.strip(): float(value) for name, value in pairs}
+        pairs = [part.rpartition("=") for part in text.split(",")]
+        return {name.strip(): float(value) for name, _, value in pairs}
     except ValueError:
         raise ValueError(
             f"{text!r} is no number; write 0.5, or mask=0.6,no_mask=0.3 for single classes"
@@ -78,7 +107,7 @@ class ClassMap:
             A spelling that maps to the empty string is known and left out on purpose.
 
     Raises:
-        LabelError: a name occurs twice, is empty, or an alias points at no class.
+        LabelError: a name occurs twice, is empty, an alias points at no class, or one spelling at two.
     """
 
     def __init__(self, names: Sequence[str] = MASK_CLASSES, aliases: Mapping[str, str] | None = None) -> None:
@@ -86,35 +115,57 @@ class ClassMap:
         if not self.names or any(not name.strip() for name in self.names):
             raise LabelError(f"class names {list(names)} hold an empty one; give each class a name")
         self._ids: dict[str, int | None] = {}
+        self._written: dict[str, str] = {}  # as in _ids, but as a person writes it
         for class_id, name in enumerate(self.names):
             if normalize(name) in self._ids:
                 raise LabelError(f"class {name!r} is named twice; give each class its own name")
-            self._ids[normalize(name)] = class_id
+            self._add(name, class_id)
+        own = dict(self._ids)
+        for spelling, name in (aliases or {}).items():
+            wanted = None if not name else self.id_of(name)
+            if own.setdefault(normalize(spelling), wanted) != wanted:
+                raise LabelError(f"{spelling!r} is given to two classes; give it to one of them")
+            self._add(spelling, wanted)
         for name, spellings in _ALIASES.items():
             if name in self.names:
                 for spelling in spellings:
-                    self._ids.setdefault(normalize(spelling), self.names.index(name))
-        for spelling, name in (aliases or {}).items():
-            self._ids[normalize(spelling)] = None if not name else self.id_of(name)
+                    if normalize(spelling) not in self._ids:
+                        self._add(spelling, self.names.index(name))
+
+    def _add(self, spelling: str, class_id: int | None) -> None:
+        self._ids[normalize(spelling)] = class_id
+        self._written.setdefault(normalize(spelling), spelling)
 
     @classmethod
     def parse(cls, text: str | None) -> ClassMap:
         """Reads `--classes`: `"helmet,no_helmet"`, or with spellings `"helmet=hat|Hard Hat,head"`.
 
-        `"=person|dog"` leaves out objects of those names. None or an empty text gives the mask classes.
+        `"=person|dog"` leaves out objects of those names. A backslash before `,`, `=` or `|` makes it part
+        of a name. None or an empty text gives the mask classes.
+
+        Raises:
+            LabelError: as the class itself.
         """
         if not text or not text.strip():
             return cls()
         names: list[str] = []
         aliases: dict[str, str] = {}
-        for part in text.split(","):
-            name, _, spellings = (piece.strip() for piece in part.partition("="))
+        for part in _split(text, ","):
+            written, *spellings = (piece.strip() for piece in _split(part, "=", 1))
+            name = _unescaped(written)
             if name:
                 names.append(name)
-            elif not spellings:
+            elif not any(spellings):
                 raise LabelError(f"--classes {text!r} holds an empty name; write for example mask,no_mask")
-            aliases |= {spelling: name for spelling in spellings.split("|") if spelling.strip()}
+            for piece in _split(spellings[0], "|") if spellings else ():
+                spelling = _unescaped(piece.strip())
+                if spelling and aliases.setdefault(spelling, name) != name:
+                    raise LabelError(f"{spelling!r} is given to two classes; give it to one of them")
         return cls(names, aliases)
+
+    def __str__(self) -> str:
+        """The names as `parse` reads them."""
+        return ",".join(re.sub(r"([,=|])", r"\\\1", name) for name in self.names)
 
     def id_of(self, name: str) -> int:
         """Class id of an annotated name.
@@ -124,8 +175,8 @@ class ClassMap:
         """
         class_id = self._ids.get(normalize(name))
         if class_id is None:
-            near = difflib.get_close_matches(normalize(name), self._ids, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self.names)}."
+            near = self.nearest(name, 0.5)
+            hint = f"did you mean {near!r}?" if near else f"known: {', '.join(self.names)}."
             raise LabelError(
                 f"unknown class {name!r}; {hint} Map it with --classes, e.g. {self.names[0]}={name}"
             )
@@ -135,9 +186,20 @@ class ClassMap:
         """True for a spelling that `--classes` leaves out on purpose."""
         return normalize(name) in self._ids and self._ids[normalize(name)] is None
 
-    def spellings(self) -> tuple[str, ...]:
-        """All spellings that map to a class, normalised."""
-        return tuple(spelling for spelling, class_id in self._ids.items() if class_id is not None)
+    def nearest(self, name: str, likeness: float) -> str | None:
+        """The spelling of a class that is most like a name, difflib's ratio being at least `likeness`."""
+        known = [key for key, class_id in self._ids.items() if class_id is not None]
+        near = difflib.get_close_matches(normalize(name), known, n=1, cutoff=likeness)
+        return self._written[near[0]] if near else None
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def _split(text: str, mark: str, times: int = 0) -> list[str]:
+    """Split at a mark that has no backslash before it."""
+    return re.split(rf"(?<!\\){re.escape(mark)}", text, maxsplit=times)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([,=|])", r"\1", text)

@@ -155,11 +155,25 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
             if not (part / MARK).exists():  # the caller may have said more in it
                 (part / MARK).write_text(f"made by maskwatch {__version__}\n", encoding="utf-8")
             part.chmod(0o777 & ~_umask())  # mkdtemp's own is for one user alone
-            if path.is_dir():
-                shutil.rmtree(path)
-            part.replace(path)
+            _swap(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _swap(part: Path, path: Path) -> None:
+    """Gives a folder its name; what had it before goes only when that is done."""
+    if not path.is_dir():
+        part.replace(path)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.old-", dir=path.parent))
+    old = path.rename(aside / "old")
+    try:
+        part.replace(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _umask() -> int:

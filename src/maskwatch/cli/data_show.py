@@ -9,6 +9,7 @@ import typer
 
 from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, class_map, parts_of, read_splits
 from maskwatch.errors import DataError, OptionError
+from maskwatch.labels import find_class
 
 
 def show(
@@ -44,9 +45,10 @@ def show(
     whole = merge(list(sets.values()))
     samples = list(whole.samples)
     if only is not None:
-        if only not in whole.class_names:
+        wanted = find_class(whole.class_names, only)
+        if wanted is None:
             raise OptionError(f"--only {only!r} is none of {', '.join(whole.class_names)}; name one of them")
-        samples = [s for s in samples if whole.class_names.index(only) in s.class_ids]
+        samples = [s for s in samples if wanted in s.class_ids]
     if not samples:
         raise DataError(["no picture to show; check the path and --only"])
     chosen = np.random.default_rng(seed).permutation(len(samples))[:count]

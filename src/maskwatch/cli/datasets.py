@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from maskwatch.errors import DataError, OptionError
 from maskwatch.labels import ClassMap
+from maskwatch.text import read_lines, reason_of
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
@@ -92,7 +93,7 @@ def read_stems(path: Path | None) -> list[str] | None:
     if path is None:
         return None
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        return [line.strip() for line in read_lines(path) if line.strip()]
+    except (OSError, UnicodeError) as error:
+        reason = reason_of(error)
         raise OptionError(f"--stems {path}: cannot be read ({reason}); give a text file of names") from None

@@ -12,7 +12,7 @@ import typer
 from maskwatch.cli.datasets import read_validation
 from maskwatch.cli.options import parse_size, parse_threshold
 from maskwatch.errors import LabelError, MissingExtraError, OptionError
-from maskwatch.labels import ClassMap
+from maskwatch.labels import ClassMap, find_class
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
@@ -104,12 +104,13 @@ def _thresholds(text: str | None, class_names: Sequence[str]) -> tuple[float, ..
     from maskwatch.export import DEFAULT_THRESHOLD
 
     value = parse_threshold(text)
-    given = value if isinstance(value, dict) else dict.fromkeys(class_names, value)
-    if unknown := [name for name in given if name not in class_names]:
+    named = value if isinstance(value, dict) else dict.fromkeys(class_names, value)
+    given = {find_class(class_names, name): number for name, number in named.items()}
+    if unknown := [name for name in named if find_class(class_names, name) is None]:
         raise LabelError(
             f"--threshold {text}: the checkpoint has no class {unknown[0]!r}; use {', '.join(class_names)}"
         )
-    chosen = (given.get(name) for name in class_names)
+    chosen = (given.get(class_id) for class_id in range(len(class_names)))
     values = tuple(DEFAULT_THRESHOLD if value is None else value for value in chosen)
     if not all(0 <= value <= 1 for value in values):
         raise OptionError(f"--threshold {text}: give scores from 0 to 1")

@@ -30,7 +30,8 @@ def parse_moment(option: str, text: str | None, now: datetime) -> datetime | Non
         if words in ("today", "yesterday"):
             return (midnight - timedelta(days=words == "yesterday")).astimezone()
         if re.fullmatch(r"\d{1,2}:\d{2}(:\d{2})?", words):
-            return datetime.combine(now.date(), time.fromisoformat(words.zfill(5))).astimezone()
+            padded = words.zfill(len("09:30" if words.count(":") == 1 else "09:30:15"))
+            return datetime.combine(now.date(), time.fromisoformat(padded)).astimezone()
         moment = datetime.fromisoformat(words)
         return moment if moment.tzinfo is not None else moment.astimezone()
     except (ValueError, OverflowError, OSError):

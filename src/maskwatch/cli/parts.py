@@ -75,8 +75,7 @@ def class_map(parts: Sequence[Part], text: str | None) -> ClassMap:
 def announce(classes: ClassMap) -> None:
     """Says which classes were taken from the data, where they are not the mask classes."""
     if classes.names != MASK_CLASSES:
-        names = ",".join(classes.names)
-        typer.echo(f"classes taken from the data: --classes '{names}'", err=True)
+        typer.echo(f"classes taken from the data: --classes '{classes}'", err=True)
 
 
 def read_splits(parts: Sequence[Part], classes: ClassMap) -> dict[str, DetectionSet]:

@@ -12,6 +12,7 @@ from maskwatch.cli.event_options import EventOptions, Retain, Thumbnails, with_e
 from maskwatch.cli.options import parse_threshold, pick_model
 from maskwatch.cli.watch import LIVE_MODEL
 from maskwatch.errors import MissingExtraError, OptionError
+from maskwatch.text import read_lines, reason_of
 
 if TYPE_CHECKING:
     from maskwatch.live.plan import WatchPlan
@@ -240,11 +241,11 @@ def _token(file: Path | None) -> str | None:
     if given is not None:
         raise OptionError(f"--token-file {file} and {TOKEN_VARIABLE} both give a token; give only one")
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = read_lines(file)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = reason_of(error)
         raise OptionError(f"--token-file {file}: cannot be read ({reason}); check the path") from None
-    if not lines or not lines[0].strip():
+    if not lines[0].strip():
         raise OptionError(f"--token-file {file}: its first line is empty; write the token there")
     return lines[0].strip()
 

@@ -14,10 +14,13 @@ from maskwatch.data.faults import Box, Fault
 from maskwatch.data.names import in_words
 from maskwatch.data.raw import NO_BOX, Entry, RawObject, RawPicture
 from maskwatch.errors import DataError
+from maskwatch.text import read_text, reason_of
 
 # Keys of an annotation that are not the annotator's own words on the box.
 _OWN_KEYS = frozenset(["id", "image_id", "category_id", "bbox", "area", "segmentation", "attributes"])
 _DIFFICULT = "difficult"
+# Lists that every file has, and the ids in them.
+_IDS = {"images": ("id",), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -27,15 +30,23 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: it cannot be read, or is no COCO detection file.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError([f"{path}: not readable as JSON ({reason}); get a complete copy"]) from None
-    for key in ("images", "annotations", "categories"):
+        raise DataError([f"{path}: not readable as JSON ({reason_of(error)}); get a complete copy"]) from None
+    for key in _IDS:
         rows = document.get(key) if isinstance(document, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             text = f"{path}: no list of {key!r} in it; give the file of a COCO detection data set"
             raise DataError([text])
+    problems = [
+        f"{path}: {key} number {number}: {field} {row[field]!r} is no number; write one"
+        for key, fields in _IDS.items()
+        for number, row in enumerate(document[key], start=1)
+        for field in fields
+        if isinstance(row.get(field), dict | list)
+    ]
+    if problems:
+        raise DataError(problems)
     return dict(document)
 
 
@@ -62,11 +73,12 @@ def category_names(path: Path) -> tuple[str, ...]:
 def is_coco(path: Path) -> bool:
     """Whether a JSON file looks like COCO's, without parsing all of it where it is large."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            text = file.read(1 << 16)
-            if '"images"' not in text:
-                text += file.read()
-            return '"images"' in text and ('"annotations"' in text or '"categories"' in text)
+        with path.open("rb") as file:
+            # UTF-16 and UTF-32 too are the same without their zeros.
+            text = file.read(1 << 16).replace(b"\0", b"")
+            if b'"images"' not in text:
+                text += file.read().replace(b"\0", b"")
+            return b'"images"' in text and (b'"annotations"' in text or b'"categories"' in text)
     except OSError:
         return False
 
@@ -195,7 +207,10 @@ def _is_set(flag: object) -> bool:
 def _box(box: object) -> Box:
     if not isinstance(box, list) or len(box) != 4 or not all(type(v) in (int, float) for v in box):
         return NO_BOX
-    x, y, width, height = map(float, box)
+    try:
+        x, y, width, height = map(float, box)
+    except OverflowError:  # of a whole number of hundreds of digits
+        return NO_BOX
     corners = (x, y, x + width, y + height)
     return corners if all(map(math.isfinite, corners)) else NO_BOX
 

@@ -12,7 +12,6 @@ without suffix:
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy.typing as npt
 from maskwatch.data.dataset import DetectionSet, Sample, names_of
 from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap
+from maskwatch.text import read_rows, reason_of
 
 COLUMNS = ("picture", "fault", "class", "xmin", "ymin", "xmax", "ymax")
 FAULTS = ("class", "box", "missing", "no_face")
@@ -53,17 +53,16 @@ def read_corrections(path: str | Path, classes: ClassMap | None = None) -> tuple
     """
     class_map = classes or ClassMap()
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        (_, columns), *rows = list(read_rows(path)) or [(1, [])]
+    except (OSError, ValueError) as error:
+        reason = reason_of(error)
         raise DataError([f"{path}: cannot be read ({reason}); give a CSV file of corrections"]) from None
-    rows = csv.reader(lines)
-    if tuple(next(rows, ())) != COLUMNS:
+    if tuple(columns) != COLUMNS:
         raise DataError([f"{path}:1: the first line must be {','.join(COLUMNS)}"])
     corrections: list[Correction] = []
     problems: list[str] = []
-    for row in rows:
-        where = f"{path}:{rows.line_num}"
+    for line, row in rows:
+        where = f"{path}:{line}"
         try:
             corrections.append(_parse(row, where, class_map))
         except (ValueError, LabelError) as error:
@@ -80,7 +79,8 @@ def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
     if fault not in FAULTS:
         raise ValueError(f"fault {fault!r} is not one of {', '.join(FAULTS)}; choose one")
     try:
-        box = np.array(corners, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            box = np.array(corners, dtype=np.float32)
     except ValueError:
         raise ValueError(f"corners {','.join(corners)} are no numbers; write pixels") from None
     if not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):

@@ -59,12 +59,16 @@ class Judge:
     def sample_of(self, raw: RawPicture, header: Header) -> Sample | None:
         """As `sample`, for a picture whose header has been read."""
         size_fits = self._check_size(raw, header)
-        boxes, kept, ids = [], [], []
+        boxes: list[Box | None] = []
+        kept, ids = [], []
         unknown: dict[str, list[int]] = defaultdict(list)
         for number, item in enumerate(raw.objects):
-            if self.classes.ignores(item.name):
+            if self.classes.ignores(item.name) and item.fault is None:
                 continue
             box = self._box(raw, number, header, size_fits)
+            if item.fault is not None:
+                boxes.append(None)
+                continue
             try:
                 ids.append(self.classes.id_of(item.name))
             except LabelError:
@@ -156,11 +160,12 @@ class Judge:
         """Corners in pixels, clipped to the picture; None, with the fault noted, for a bad box."""
         item = raw.objects[number]
         box_xyxy = pixels(item.box_xyxy, raw, header)
-        found = box_fault(box_xyxy, header.size_hw if size_fits else None)
+        found = item.fault or box_fault(box_xyxy, header.size_hw if size_fits else None)
         # A crowd may be drawn over the border: nothing is found there, and clipping changes no number.
         if found and not (item.ignore and found[0] == "box-beyond"):
             kind, text, mend = found
-            where = f"{item.where} ({item.name or 'no name'})"
+            name = item.name or ("" if item.fault else "no name")
+            where = f"{item.where} ({name})" if name else item.where
             self._note(raw, kind, f"{item.shown} {text}", mend, where, number, box_xyxy)
             return None
         height, width = header.size_hw

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from maskwatch.data import textproto
 from maskwatch.errors import DataError
+from maskwatch.labels import find_class
 from maskwatch.outputs import make_folder, replacing, writing
+from maskwatch.text import read_text, reason_of
 
 # Names of the zoo's COCO label map are ids of Google's Knowledge Graph; what a person reads is beside them.
 _GRAPH_ID = "/m/"
@@ -23,10 +25,9 @@ def read_label_map(path: str | Path) -> dict[int, str]:
         DataError: the file cannot be read, is no label map, or names every item that is wrong.
     """
     try:
-        content = textproto.parse(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise DataError([f"{path}: cannot be read ({reason}); give a label_map.pbtxt"]) from None
+        content = textproto.parse(read_text(path))
+    except (OSError, UnicodeError) as error:
+        raise DataError([f"{path}: cannot be read ({reason_of(error)}); give a label_map.pbtxt"]) from None
     except ValueError as error:
         raise DataError([f"{path}: {error}; give a label_map.pbtxt of items with id and name"]) from None
     items = content.get("item", [])
@@ -59,10 +60,11 @@ def _add(names: dict[int, str], item: textproto.Value) -> str | None:
     if not isinstance(item, dict):
         return f"is {item!r}; write item {{ id: 1 name: 'mask' }}"
     # An optional field that is given twice counts as it was given last.
-    class_id = item.get("id", [None])[-1]
-    name = item.get("name", [None])[-1]
+    class_id, name, shown = (
+        item[key][-1] if item.get(key) else None for key in ("id", "name", "display_name")
+    )
     if name is None or (isinstance(name, str) and name.startswith(_GRAPH_ID)):
-        name = item.get("display_name", [name])[-1]
+        name = name if shown is None else shown
     if not isinstance(name, str) or not name.strip():
         return f"has the name {name!r}; give it a text"
     if class_id == 0 and name == BACKGROUND:
@@ -71,7 +73,7 @@ def _add(names: dict[int, str], item: textproto.Value) -> str | None:
         return f"({name!r}) has the id {class_id!r}; give it a whole number from 1"
     if class_id in names:
         return f"({name!r}) has the id {class_id} of {names[class_id]!r}; give each its own"
-    if name in names.values():
+    if find_class(list(names.values()), name) is not None:
         return f"names {name!r} a second time; give each class its own name"
     names[class_id] = name
     return None

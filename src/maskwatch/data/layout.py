@@ -251,7 +251,7 @@ def _yolo(folder: Folder, names: Mapping[int, str]) -> Found | None:
 
 def _of_yolo(unit: YoloUnit) -> Part:
     faults = tuple(unit.faults)
-    return Part(unit.split, "yolo", unit.path, tuple(unit.entries), unit.names, faults=faults)
+    return Part(unit.split, "yolo", unit.path, tuple(unit.entries), unit.names, unit.landmarks, faults=faults)
 
 
 def _tfrecord(folder: Folder, names: Mapping[int, str]) -> Found | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -159,6 +158,8 @@ def _mend_objects(
     dropped = {fault.number: fault for fault in faults if fault.kind in _BOX_DROPS}
     objects = []
     for number, item in enumerate(raw.objects):
+        if item.fault is not None:
+            raise ValueError(f"{item.where}: {item.shown}: {'; '.join(item.fault[1:])}")
         if classes.ignores(item.name):
             continue
         fault = dropped.get(number)
@@ -193,11 +194,11 @@ def _mend_name(item: RawObject, classes: ClassMap, told: list[str]) -> str:
         classes.id_of(item.name)
         return item.name
     except LabelError as error:
-        near = difflib.get_close_matches(item.name.lower(), classes.spellings(), n=1, cutoff=LIKENESS)
-        if not near:
+        near = classes.nearest(item.name, LIKENESS)
+        if near is None:
             raise ValueError(f"{item.where}: {error}") from None
-        told.append(f"{item.where}: class {item.name!r} written {near[0]!r}")
-        return near[0]
+        told.append(f"{item.where}: class {item.name!r} written {near!r}")
+        return near
 
 
 def _not_copied(check: Check) -> list[str]:

@@ -33,6 +33,7 @@ class Part:
         path: the folder or file that a user would name.
         entries: VOC and YOLO: its pictures.
         names: YOLO: names by number.
+        landmarks: YOLO: how many numbers follow each box; None where nothing says so.
         unit: COCO and TFRecord: its files.
         prefix: folders that come before the names of its pictures, where several data sets lie in one folder.
         faults: what was wrong with its files.
@@ -44,6 +45,7 @@ class Part:
     path: Path
     entries: tuple[Entry, ...] = ()
     names: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    landmarks: int | None = None
     unit: CocoUnit | RecordUnit | None = None
     prefix: str = ""
     faults: tuple[Fault, ...] = ()
@@ -84,7 +86,7 @@ class Part:
         elif self.format == "voc":
             pictures = raw_voc(entries, faults)
         else:
-            pictures = raw_yolo(entries, self.names, faults)
+            pictures = raw_yolo(entries, self.names, faults, self.landmarks)
         pictures = [replace(one, image_id=self.prefix + one.image_id) for one in pictures]
         kept = [one for one in pictures if wanted is None or one.image_id in wanted]
         return sorted(kept, key=lambda picture: in_order(picture.image_id))

@@ -19,7 +19,7 @@ from maskwatch.data.raw import RawPicture
 from maskwatch.data.scan import PictureScan
 from maskwatch.data.tree import SPLITS
 from maskwatch.errors import LabelError
-from maskwatch.labels import ClassMap
+from maskwatch.labels import ClassMap, normalize
 
 LEAST_SIDE = 2.0
 """Pixels. A shorter box is a slip of the hand: no one can see a face in it."""
@@ -103,7 +103,10 @@ def _object_fault(
 def _double_boxes(raw: RawPicture, boxes: Sequence[Box], classes: ClassMap) -> Iterator[Fault]:
     """Later ones of boxes that lie on one another; an ignore region may lie on anything."""
     good = [
-        n for n, (x0, y0, x1, y1) in enumerate(boxes) if x1 > x0 and y1 > y0 and not raw.objects[n].ignore
+        number
+        for number, (x0, y0, x1, y1) in enumerate(boxes)
+        if x0 < x1 < math.inf and y0 < y1 < math.inf and min(x0, y0) > -math.inf
+        if not raw.objects[number].ignore
     ]
     if len(good) < 2:
         return
@@ -124,11 +127,11 @@ def _double_boxes(raw: RawPicture, boxes: Sequence[Box], classes: ClassMap) -> I
 
 
 def _class_id(classes: ClassMap, name: str) -> int | str:
-    """The class that a name stands for; the name itself where it is unknown."""
+    """The class that a name stands for; what its spellings have in common where it is unknown."""
     try:
         return classes.id_of(name)
     except LabelError:
-        return name
+        return normalize(name)
 
 
 def _iou(boxes_xyxy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -26,6 +26,7 @@ class RawObject:
         shown: the box in the words of the format, for messages.
         difficult: marked as hard to recognise.
         notes: whatever else the annotator said of it (truncated, pose …), as texts.
+        fault: kind, text and mend of what keeps it from being read at all.
         ignore: difficult or a crowd, see `Sample`.
     """
 
@@ -35,6 +36,7 @@ class RawObject:
     shown: str
     difficult: bool = False
     notes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    fault: tuple[str, str, str] | None = None
 
     @property
     def ignore(self) -> bool:

@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
 
 from maskwatch.addresses import without_credentials
 from maskwatch.download import TIMEOUT_S, open_url
@@ -60,6 +59,7 @@ def fetch_file(
     progress: Progress | None = None,
     pauses_s: tuple[float, ...] = PAUSES_S,
     timeout_s: float = TIMEOUT_S,
+    max_bytes: int | None = None,
 ) -> str:
     """Fetches a file whole, goes on with what an earlier call left, and gives its SHA-256 in hexadecimal.
 
@@ -70,9 +70,11 @@ def fetch_file(
         progress: called with the bytes so far and the bytes of all, if known.
         pauses_s: waits before the second go, the third and so on.
         timeout_s: longest silence of the server.
+        max_bytes: a larger file is refused; None for any size.
 
     Raises:
-        SourceError: the server refuses, is not there after all goes, or the checksum is another.
+        SourceError: the server refuses, is not there after all goes, the file is too large, or the checksum
+            is another.
         OutputError: the file cannot be written, or there is no room for it.
     """
     shown = without_credentials(url)
@@ -80,7 +82,8 @@ def fetch_file(
         raise SourceError(f"{shown}: only http and https addresses can be fetched; check the URL")
     part = target.with_name(f"{target.name}.part")
     state = part.with_name(f"{part.name}.json")
-    _in_goes(_Transfer(url, part, state, progress or (lambda done, total: None), timeout_s), pauses_s)
+    transfer = _Transfer(url, part, state, progress or (lambda done, total: None), timeout_s, max_bytes)
+    _in_goes(transfer, pauses_s)
     with part.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     state.unlink(missing_ok=True)
@@ -115,10 +118,18 @@ def _in_goes(transfer: _Transfer, pauses_s: tuple[float, ...]) -> None:
 class _Transfer:
     """The file on its way into its part."""
 
-    def __init__(self, url: str, part: Path, state: Path, progress: Progress, timeout_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        part: Path,
+        state: Path,
+        progress: Progress,
+        timeout_s: float,
+        max_bytes: int | None,
+    ) -> None:
         self.shown, self._url = without_credentials(url), url
         self._part, self._state = part, state
-        self._progress, self._timeout_s = progress, timeout_s
+        self._progress, self._timeout_s, self._max_bytes = progress, timeout_s, max_bytes
 
     def size(self) -> int:
         return self._part.stat().st_size if self._part.is_file() else 0
@@ -162,15 +173,13 @@ class _Transfer:
         raise SourceError(f"{self.shown}: {said}; check the URL")
 
     def _receive(self, response: http.client.HTTPResponse, have: int) -> None:
-        if self._url.lower().startswith("https:") and urlsplit(response.url).scheme != "https":
-            to = without_credentials(response.url)
-            raise SourceError(f"{self.shown}: leads to {to}, which is not encrypted; check the URL")
         goes_on = response.status == 206
         if goes_on and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             self._part.unlink()
             raise _CutOffError("the server sent another part than asked for")
         have = have if goes_on else 0
         total = None if response.length is None else have + response.length
+        self._check_size(total or have)
         self._check_room(total, have)
         if not goes_on:
             self._remember(response, total)
@@ -182,9 +191,15 @@ class _Transfer:
                 with writing(self._part):
                     file.write(chunk)
                 have += len(chunk)
+                self._check_size(have)
                 self._progress(have, total)
         if total is not None and have < total:
             raise _CutOffError(f"the connection was cut after {have} of {total} bytes")
+
+    def _check_size(self, count: int) -> None:
+        if self._max_bytes is not None and count > self._max_bytes:
+            most = f"{self._max_bytes / (1 << 20):g} MiB"
+            raise SourceError(f"{self.shown}: more than {most}; check the URL, or download the file yourself")
 
     def _check_room(self, total: int | None, have: int) -> None:
         with writing(self._part):

@@ -20,14 +20,14 @@ Message: TypeAlias = dict[str, list[Value]]
 # Deeper than any real file; a file made to exhaust the stack ends here.
 MAX_DEPTH = 100
 
-# Possessive, so that a long gap before a fault is tried in one way only.
+# Possessive, so that a long gap or number before a fault is tried in one way only.
 _GAP = r"(?:[ \t\r\n\f\v]++|\#[^\n]*+)*+"
 _TOKEN = re.compile(
     _GAP
     + r"""
     (?: (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
       | (?P<number>-?[ \t]*
-            (?:0[xX][0-9a-fA-F]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?)
+            (?:0[xX][0-9a-fA-F]++|(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+[fF]?+)
             (?![\w.]))
       | (?P<word>-?[A-Za-z_][A-Za-z0-9_]*)
       | (?P<extension>\[[A-Za-z_]\w*[./][\w.\-/]+\])     # [a] alone is a list

@@ -7,17 +7,22 @@ people draw boxes with write them from 0 and the TF Object Detection API reads t
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from maskwatch.data.dataset import Sample, is_crowd
 from maskwatch.data.faults import Box, Fault
 from maskwatch.data.names import path_parts, without_suffix
 from maskwatch.data.numbers import shortest
 from maskwatch.data.raw import NO_BOX, Entry, RawObject, RawPicture
-from maskwatch.data.voc_files import parse_xml
+from maskwatch.data.voc_files import read_xml
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_OWN_TAGS = ("name", "difficult", "bndbox", "attributes")
+_TAG = re.compile(r"(?!(?i:xml))[A-Za-z_][A-Za-z0-9_.-]*")
+# Characters that XML cannot hold (XML 1.0, section 2.2).
+_NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def raw_voc(entries: Sequence[Entry], faults: list[Fault]) -> list[RawPicture]:
@@ -45,15 +50,27 @@ def voc_xml(sample: Sample, class_names: Sequence[str], file_name: str | None = 
     ignore = sample.ignore
     for number, (box_xyxy, class_id) in enumerate(zip(sample.boxes_xyxy, sample.class_ids, strict=True)):
         node = ET.SubElement(root, "object")
-        ET.SubElement(node, "name").text = class_names[class_id]
-        for key, note in (sample.notes[number] if sample.notes else {}).items():
-            ET.SubElement(node, key).text = note
+        ET.SubElement(node, "name").text = _NO_XML.sub("", class_names[class_id])
+        _write_notes(node, sample.notes[number] if sample.notes else {})
         ET.SubElement(node, "difficult").text = str(int(ignore[number]))
         corners = ET.SubElement(node, "bndbox")
         for name, corner in zip(_CORNERS, box_xyxy, strict=True):
             ET.SubElement(corners, name).text = shortest(corner)
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8")) + b"\n"
+
+
+def _write_notes(node: ET.Element, notes: Mapping[str, str]) -> None:
+    """Notes as elements of their names; those that are no such name as CVAT's <attributes>."""
+    odd = {key: note for key, note in notes.items() if not _TAG.fullmatch(key) or key in _OWN_TAGS}
+    for key, note in notes.items():
+        if key not in odd:
+            ET.SubElement(node, key).text = _NO_XML.sub("", note)
+    attributes = ET.SubElement(node, "attributes") if odd else node
+    for key, note in odd.items():
+        attribute = ET.SubElement(attributes, "attribute")
+        for tag, text in (("name", key), ("value", note)):
+            ET.SubElement(attribute, tag).text = _NO_XML.sub("", text)
 
 
 def _picture(entry: Entry, faults: list[Fault]) -> RawPicture | None:
@@ -64,7 +81,7 @@ def _picture(entry: Entry, faults: list[Fault]) -> RawPicture | None:
     if entry.annotation is None:
         faults.append(_no_annotation(entry))
         return None
-    root = parse_xml(entry.annotation, faults)
+    root = read_xml(entry.annotation, faults)
     if root is None:
         return None
     if entry.image is None:
@@ -92,8 +109,12 @@ def _object(node: ET.Element, number: int) -> RawObject:
     notes = {
         child.tag: child.text.strip()
         for child in node
-        if child.tag not in ("name", "difficult", "bndbox") and child.text and not len(child)
+        if child.tag not in _OWN_TAGS and child.text and not len(child)
     }
+    for attribute in node.findall("attributes/attribute"):
+        key, note = ((attribute.findtext(tag) or "").strip() for tag in ("name", "value"))
+        if key and note:
+            notes[key] = note
     # Pascal VOC's only mark of what is to be ignored; where the box is a crowd that is the reason.
     difficult = (node.findtext("difficult") or "0").strip().lower() in ("1", "true") and not is_crowd(notes)
     return RawObject(

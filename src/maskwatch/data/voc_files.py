@@ -11,7 +11,9 @@ from maskwatch.data.faults import Fault
 from maskwatch.data.names import Names, in_order, same_text, without_suffix
 from maskwatch.data.raw import Entry
 from maskwatch.data.tree import ANNOTATION_FOLDERS, PICTURE_FOLDERS, Folder, split_of
+from maskwatch.errors import DataError
 from maskwatch.image_files import PICTURE_SUFFIXES
+from maskwatch.text import parse_xml, read_lines, reason_of
 
 _XML = (".xml",)
 
@@ -122,7 +124,7 @@ def pair_files(images: Files, annotations: Files) -> list[Entry]:
 
 def _by_filename(xml: Path, names: Names[str], candidates: list[str]) -> list[str]:
     """Pictures that an annotation names, among the candidates where there are some."""
-    root = parse_xml(xml, [])  # its reader says what is wrong with it
+    root = read_xml(xml, [])  # its reader says what is wrong with it
     if root is None:
         return candidates
     written = (root.findtext("filename") or "").strip()
@@ -146,18 +148,12 @@ def _unpaired(name: str, xml: Path, found: list[str], taken: dict[str, Path]) ->
     return None
 
 
-def parse_xml(xml: Path, faults: list[Fault]) -> ET.Element | None:
+def read_xml(xml: Path, faults: list[Fault]) -> ET.Element | None:
     """The root element; refuses DOCTYPE, which can make a small file expand without end."""
     try:
-        raw = xml.read_bytes()
-        # Without its zero bytes UTF-16 looks like ASCII too, and expat reads no other encoding that does not.
-        if b"<!DOCTYPE" in raw.replace(b"\0", b""):
-            text = "has a DOCTYPE, which annotations do not need"
-            faults.append(Fault("annotation-unreadable", xml, text, "remove it"))
-            return None
-        root = ET.fromstring(raw)
-    except (OSError, ET.ParseError, ValueError, LookupError) as error:
-        reason = "it is empty" if xml.is_file() and xml.stat().st_size == 0 else error
+        root = parse_xml(xml.read_bytes())
+    except (OSError, ET.ParseError, ValueError) as error:
+        reason = "it is empty" if xml.is_file() and xml.stat().st_size == 0 else reason_of(error)
         text, mend = f"not readable as XML: {reason}", "write it again or remove it"
         faults.append(Fault("annotation-unreadable", xml, text, mend))
         return None
@@ -189,7 +185,10 @@ def split_lists(folder: Folder) -> dict[str, list[Path]]:
 
 def listed_names(path: Path) -> list[str]:
     """The lines of a list of pictures."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = read_lines(path)
+    except (OSError, UnicodeError) as error:
+        raise DataError([f"{path}: cannot be read ({reason_of(error)}); write the list again"]) from None
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -89,7 +89,8 @@ def _write_yolo(sets: Mapping[str, DetectionSet], root: Path) -> None:
             label.write_text(yolo_lines(sample), encoding="utf-8")
         class_names = detection_set.class_names
     if WHOLE in sets:  # a data.yaml has no word for a set that is not split
-        (root / "classes.txt").write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+        lines = [" ".join(name.splitlines()) for name in class_names]
+        (root / "classes.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     splits = {split: f"images/{split}" for split in sets if split}
     if splits:
         (root / "data.yaml").write_text(yolo_yaml(class_names, splits), encoding="utf-8")

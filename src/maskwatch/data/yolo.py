@@ -3,37 +3,43 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from maskwatch.data.dataset import Sample
-from maskwatch.data.faults import Box, Fault
-from maskwatch.data.raw import NO_BOX, Entry, RawObject, RawPicture
+from maskwatch.data.faults import Fault
+from maskwatch.data.raw import Entry, RawPicture
+from maskwatch.data.yolo_lines import Line, LineReader, parse_line
 from maskwatch.errors import DataError
+from maskwatch.text import read_lines, read_text, reason_of
 
 # Ten digits hold a float32 pixel of any picture to a millionth.
 _DIGITS = 10
+# What YAML writes where there is no value.
+_NOTHING = ("", "~", "null", "Null", "NULL")
 NAME_FILES = ("classes.txt", "obj.names", "labels.txt")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The document of a data.yaml.
+    """The document of a data.yaml, all values as texts; without the keys that have none.
 
     Raises:
         DataError: it cannot be read, or names neither classes nor pictures.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise DataError([f"{path}: not readable as YAML ({reason}); mend that line"]) from None
-    if not isinstance(document, dict) or "names" not in document:
+        # All values stay texts: as YAML has it, the name "no" would be False and "007" the number 7.
+        document = yaml.load(read_text(path), Loader=yaml.BaseLoader)  # which makes no objects either
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DataError([f"{path}: not readable as YAML ({reason_of(error)}); mend that line"]) from None
+    rows = document.items() if isinstance(document, dict) else ()
+    said = {key: value for key, value in rows if value not in _NOTHING}
+    if "names" not in said:
         raise DataError([f"{path}: has no 'names'; give the data.yaml of a YOLO data set"])
-    return document
+    return said
 
 
 def class_names(document: Mapping[str, Any], path: Path) -> dict[int, str]:
@@ -43,12 +49,31 @@ def class_names(document: Mapping[str, Any], path: Path) -> dict[int, str]:
         DataError: neither of these.
     """
     names = document["names"]
+    pairs = dict(enumerate(names)) if isinstance(names, list) else names
     try:
-        pairs = names.items() if isinstance(names, dict) else enumerate(names)
-        return {int(number): str(name) for number, name in pairs}
-    except (TypeError, ValueError):
-        text = f"{path}: names {names!r} is neither a list nor numbers with names; write names: [a, b]"
-        raise DataError([text]) from None
+        if all(isinstance(name, str) for name in pairs.values()):
+            return {int(number): name for number, name in pairs.items()}
+    except (AttributeError, TypeError, ValueError):
+        pass
+    shown = reprlib.repr(names)
+    text = f"{path}: names {shown} is neither a list nor numbers with names; write names: [a, b]"
+    raise DataError([text])
+
+
+def landmark_values(document: Mapping[str, Any], path: Path) -> int | None:
+    """How many numbers follow each box, as `kpt_shape` says; None where it says nothing.
+
+    Raises:
+        DataError: it is not the number of landmarks and 2 or 3.
+    """
+    shape = document.get("kpt_shape")
+    if shape is None:
+        return None
+    words = [word for word in shape if isinstance(word, str)] if isinstance(shape, list) else []
+    if len(words) != 2 or not words[0].isdecimal() or words[1] not in ("2", "3"):
+        text = f"{path}: kpt_shape {reprlib.repr(shape)} is no number of landmarks and of values (2 or 3)"
+        raise DataError([f"{text}; write for example kpt_shape: [5, 2]"])
+    return int(words[0]) * int(words[1])
 
 
 def names_beside(folder: Path) -> dict[int, str]:
@@ -61,11 +86,16 @@ def names_beside(folder: Path) -> dict[int, str]:
 
 def read_names(file: Path) -> dict[int, str]:
     """Names by number, one a line."""
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = read_lines(file)
+    except (OSError, UnicodeError) as error:
+        raise DataError([f"{file}: cannot be read ({reason_of(error)}); write it again"]) from None
     return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
 
 
-def raw_yolo(entries: Sequence[Entry], names: Mapping[int, str], faults: list[Fault]) -> list[RawPicture]:
+def raw_yolo(
+    entries: Sequence[Entry], names: Mapping[int, str], faults: list[Fault], landmarks: int | None = None
+) -> list[RawPicture]:
     """The annotations as written, in the order of the entries.
 
     A picture without a label file shows nothing to find, as YOLO has it.
@@ -74,8 +104,17 @@ def raw_yolo(entries: Sequence[Entry], names: Mapping[int, str], faults: list[Fa
         entries: the pictures, see `yolo_files`.
         names: of the classes by number; a number without a name stands for itself.
         faults: is added to.
+        landmarks: how many numbers follow each box, where the set states it.
     """
-    return [_picture(entry, names, faults) for entry in entries]
+    lines = [_label_lines(entry, faults) for entry in entries]
+    every = [line for mine in lines for line in mine]
+    reader = LineReader(every, names, landmarks)
+    if reader.shape == "unknown":  # the other splits may tell
+        labels = {entry.annotation for entry in entries if entry.annotation is not None}
+        around = [Entry(label.name, None, label) for label in _labels_around(labels)]
+        every += [line for entry in around for line in _label_lines(entry, [])]
+        reader = LineReader(every, names, landmarks)
+    return [_picture(entry, mine, reader) for entry, mine in zip(entries, lines, strict=True)]
 
 
 def yolo_lines(sample: Sample) -> str:
@@ -95,41 +134,30 @@ def yolo_yaml(class_names: Sequence[str], splits: Mapping[str, str]) -> str:
     return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
-def _picture(entry: Entry, names: Mapping[int, str], faults: list[Fault]) -> RawPicture:
-    picture, label = entry.image, entry.annotation
-    assert picture is not None
-    assert label is not None
-    objects: list[RawObject] = []
-    if label.is_file():
-        try:
-            lines = label.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            text = f"not readable as text: {error}"
-            faults.append(Fault("annotation-unreadable", label, text, "write it again", picture=picture))
-            lines = []
-        objects = [_object(line, n, names) for n, line in enumerate(lines, start=1) if line.strip()]
-    return RawPicture(picture, label, entry.image_id, tuple(objects), normalised=True)
+def _picture(entry: Entry, lines: Sequence[Line], reader: LineReader) -> RawPicture:
+    assert entry.image is not None
+    assert entry.annotation is not None
+    objects = tuple(map(reader.read, lines))
+    return RawPicture(entry.image, entry.annotation, entry.image_id, objects, normalised=True)
 
 
-def _object(line: str, number: int, names: Mapping[int, str]) -> RawObject:
-    words = line.split()
-    shown = "box " + (" ".join(words[1:9]) + (" …" if len(words) > 9 else "") if words[1:] else "missing")
-    class_name = names.get(int(words[0]), words[0]) if words[0].isdecimal() else words[0]
+def _labels_around(labels: Iterable[Path]) -> list[Path]:
+    """Label files of the other splits: below the same labels/, and in the labels/ beside (train/, valid/)."""
+    folders = {folder for label in labels for folder in label.parents if folder.name.lower() == "labels"}
+    around = {file for folder in folders for file in folder.rglob("*.txt")}
+    around |= {file for folder in folders for file in folder.parent.parent.glob("*/labels/*.txt")}
+    return sorted(around - set(labels))
+
+
+def _label_lines(entry: Entry, faults: list[Fault]) -> list[Line]:
+    label = entry.annotation
+    if label is None or not label.is_file():
+        return []
     try:
-        values = [float(word) for word in words[1:]]
-    except ValueError:
-        values = []
-    return RawObject(f"line {number}", class_name, _box(values), shown)
-
-
-def _box(values: list[float]) -> Box:
-    """Corners as shares, from centre and size, or around a polygon of at least three points."""
-    if not all(map(math.isfinite, values)):
-        return NO_BOX
-    if len(values) == 4:
-        cx, cy, width, height = values
-        return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
-    if len(values) >= 6 and len(values) % 2 == 0:
-        xs, ys = values[0::2], values[1::2]
-        return min(xs), min(ys), max(xs), max(ys)
-    return NO_BOX
+        texts = read_lines(label)
+    except (OSError, UnicodeError) as error:
+        text = f"not readable as text: {reason_of(error)}"
+        faults.append(Fault("annotation-unreadable", label, text, "write it again", picture=entry.image))
+        return []
+    parsed = (parse_line(text, number) for number, text in enumerate(texts, start=1))
+    return [line for line in parsed if line is not None]

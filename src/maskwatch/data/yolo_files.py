@@ -14,23 +14,28 @@ from maskwatch.data.names import Names, in_order, in_words, same_text, without_s
 from maskwatch.data.raw import Entry
 from maskwatch.data.tree import PICTURE_FOLDERS, Folder, id_below, list_folder, split_of
 from maskwatch.data.voc_files import listed_names
-from maskwatch.data.yolo import class_names, names_beside, read_names, read_yaml
+from maskwatch.data.yolo import class_names, landmark_values, names_beside, read_names, read_yaml
 from maskwatch.data.yolo_labels import Labels, is_label
 from maskwatch.errors import DataError
 from maskwatch.image_files import PICTURE_SUFFIXES
+from maskwatch.text import read_lines, reason_of
 
 _TEXT = ".txt"
 
 
 @dataclass
 class YoloUnit:
-    """The pictures of one split ("" for none), and the names of the classes by number."""
+    """The pictures of one split ("" for none), and the names of the classes by number.
+
+    landmarks: how many numbers follow each box; None where nothing says so.
+    """
 
     split: str
     path: Path
     entries: list[Entry]
     names: Mapping[int, str]
     faults: list[Fault] = field(default_factory=list)
+    landmarks: int | None = None
 
 
 # ---- data.yaml -------------------------------------------------------------------------------------------
@@ -67,11 +72,11 @@ def units_of_yaml(file: Path) -> list[YoloUnit]:
         DataError: it cannot be read, or names pictures that are not there.
     """
     document = read_yaml(file)
-    names = class_names(document, file)
+    names, landmarks = class_names(document, file), landmark_values(document, file)
     units, labels, listed = [], Labels(), False
     for key in document:
         if split_of(str(key)) and document[key]:
-            unit = YoloUnit(split_of(str(key)), file, [], names)
+            unit = YoloUnit(split_of(str(key)), file, [], names, landmarks=landmarks)
             places = split_places(document, file, key)
             root = Path(os.path.commonpath(places))
             for place in places:
@@ -93,7 +98,9 @@ def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list
     base = here / str(document.get("path") or "")
     places, problems = [], []
     for text in written:
-        found = next((place for place in _places(text, base, here) if place.exists()), None)
+        # Path's own raises for names that no file can have.
+        there = (place for place in _places(text, base, here) if os.path.exists(place))  # noqa: PTH110
+        found = next(there, None)
         if found is None:
             problems.append(f"{yaml_path}: {key}: {text!r} is not there; correct the path")
         else:
@@ -183,12 +190,20 @@ def _add_list(unit: YoloUnit, file: Path, folder: Folder, labels: Labels) -> Non
     names = _below(folder, *PICTURE_SUFFIXES)
     below = folder.below(*PICTURE_SUFFIXES)
     shorter = Names((picture, id_below(picture, folder.path, ""), ()) for picture in below)
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
+    try:
+        lines = read_lines(file)
+    except (OSError, UnicodeError) as error:
+        mend = "write the list again"
+        unit.faults.append(Fault("annotation-unreadable", file, f"not readable: {reason_of(error)}", mend))
+        lines = []
+    for number, line in enumerate(lines, start=1):
         written = line.strip()
         if not written:
             continue
         direct = file.parent / written
-        found = [direct] if direct.is_file() else names.find(written, loose=True)
+        # Path's own raises for names that no file can have.
+        there = os.path.isfile(direct)  # noqa: PTH113
+        found = [direct] if there else names.find(written, loose=True)
         found = found or shorter.find(written, loose=True)
         if len(found) == 1:
             entries.append(labels.entry(found[0], folder.path, unit.split))

@@ -11,6 +11,7 @@ from maskwatch.data.tree import PICTURE_FOLDERS, id_below
 from maskwatch.data.yolo import NAME_FILES
 
 _TEXT = ".txt"
+_MARK_BYTES = b"\xef\xbb\xbf\xff\xfe"  # of byte order marks
 
 
 class Labels:
@@ -77,5 +78,7 @@ def is_label(file: Path) -> bool:
     """Whether a text file looks like labels: empty, or begins with a number."""
     if file.name in NAME_FILES:
         return False
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        return lines.read(64).strip()[:1] in "0123456789"
+    with file.open("rb") as lines:
+        # UTF-16 too is the same without its zeros; a byte order mark comes before any text.
+        head = lines.read(256).replace(b"\0", b"").lstrip(_MARK_BYTES).strip()
+    return head[:1] in b"0123456789"

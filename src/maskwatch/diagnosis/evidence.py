@@ -16,7 +16,7 @@ from maskwatch.data.header import Header, read_header
 from maskwatch.data.judge import pixels
 from maskwatch.data.raw import RawPicture
 from maskwatch.errors import DataError, LabelError
-from maskwatch.labels import ClassMap
+from maskwatch.labels import ClassMap, find_class
 
 # A box of which every number is below this was not written in pixels.
 LARGEST_SHARE = 1.5
@@ -57,7 +57,11 @@ def gather(paths: Sequence[Path], classes: ClassMap) -> Evidence:
     """
     faults: list[Fault] = []
     raw = [picture for path in paths for part in find_parts(path) for picture in part.raw(faults)]
-    unknown = Counter(name for picture in raw for name in _unknown(picture, classes))
+    written = Counter(name for picture in raw for name in _unknown(picture, classes))
+    unknown: Counter[str] = Counter()
+    for name, count in written.most_common():  # the commonest spelling of a name stands for all
+        place = find_class(list(unknown), name)
+        unknown[name if place is None else list(unknown)[place]] += count
     names = [*classes.names, *(name for name, _ in unknown.most_common())]
     samples, lines = [], [str(fault) for fault in faults]
     for picture in raw:
@@ -94,7 +98,7 @@ def _sample(picture: RawPicture, header: Header, classes: ClassMap, names: Seque
         class_id = _id_of(item.name, classes)
         boxes.append(box_xyxy)
         kept.append(item)
-        ids.append(names.index(item.name or "(no name)") if class_id is None else class_id)
+        ids.append(find_class(names, item.name or "(no name)") if class_id is None else class_id)
     return Sample(
         picture.image_path,
         picture.annotation_path if picture.own_file else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def _of_checkpoint(path: Path, events: Path | None) -> Subject:
         names, recipe = tuple(own["class_names"]), recipe_of(own["recipe"])
         outputs = content["state_dict"]["network.head.classes.pointwise.bias"].numel()
         head = outputs // anchors_of(recipe).per_cell - 1
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, RuntimeError, OSError, RecipeError):
+    except Exception:  # as many kinds as in load_checkpoint
         load_checkpoint(path)  # says what is wrong
         raise CheckpointError(
             f"{path}: its recipe and its head do not fit; give another checkpoint"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from maskwatch.data.dataset import DetectionSet, Sample, names_of
 from maskwatch.errors import DataError
 from maskwatch.evaluation.coco import accumulate, compare, iou_index, mean_known
 from maskwatch.evaluation.tally import Tally
+from maskwatch.text import read_rows, reason_of
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -120,18 +120,17 @@ def read_sources(path: Path) -> dict[str, str]:
         DataError: it cannot be read, or lacks a column.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise DataError([f"{path}: cannot be read ({reason}); give a CSV or TSV file"]) from None
-    lines = text.splitlines()
-    rows = csv.DictReader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
-    columns = rows.fieldnames or []
+        (_, columns), *rows = list(read_rows(path)) or [(1, [])]
+    except (OSError, ValueError) as error:
+        raise DataError([f"{path}: cannot be read ({reason_of(error)}); give a CSV or TSV file"]) from None
     column = next((name for name in ("source", "set") if name in columns), None)
     if "stem" not in columns or column is None:
         shown = ", ".join(columns) or "none"
         raise DataError([f"{path}: its columns are {shown}; write stem and source in the first line"])
-    return {row["stem"]: row[column] for row in rows}
+    if short := [line for line, row in rows if len(row) < len(columns)]:
+        raise DataError([f"{path}:{line}: has less than {len(columns)} columns; add them" for line in short])
+    stem, source = columns.index("stem"), columns.index(column)
+    return {row[stem]: row[source] for _, row in rows}
 
 
 def _faces(detection_set: DetectionSet) -> list[int]:

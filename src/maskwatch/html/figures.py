@@ -17,6 +17,7 @@ _STYLE: Any = {  # its keys are literals to Matplotlib's own types, of which old
     "svg.fonttype": "none",
     "svg.hashsalt": "maskwatch",  # the same figure gives the same file again
     "font.size": 10,
+    "text.parse_math": False,  # a class may be called $x
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from maskwatch.errors import OptionError
+from maskwatch.labels import find_class
 from maskwatch.live.alerts import AlertSettings
 from maskwatch.live.tracks import TrackSettings
 from maskwatch.live.vote import VoteSettings
@@ -60,9 +61,11 @@ class PeopleSettings:
                     f"name those that alert, for example --alert {class_names[-1]}"
                 )
             return chosen
-        if unknown := [name for name in self.alert_classes if name not in class_names]:
-            raise OptionError(f"--alert {unknown[0]}: the model has no such class; use some of {known}")
-        return self.alert_classes
+        found = [find_class(class_names, name) for name in self.alert_classes]
+        if None in found:
+            unknown = self.alert_classes[found.index(None)]
+            raise OptionError(f"--alert {unknown}: the model has no such class; use some of {known}")
+        return tuple(class_names[class_id] for class_id in found if class_id is not None)
 
 
 def _check(name: str, value: object) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from maskwatch.errors import OptionError
 from maskwatch.live.zones import Line, Places, Shares, Zone, shape_fault
+from maskwatch.text import read_text, reason_of
 
 ZONES_FORMAT = "maskwatch.zones/1"
 """Stands in every file; goes up when a key changes its meaning."""
@@ -28,10 +29,10 @@ def read_places(path: Path) -> Places:
         OptionError: it cannot be read, or holds faults; the message names all of them.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise OptionError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(read_text(path))
+    except (OSError, UnicodeError) as error:
+        raise OptionError(f"{path}: cannot be read ({reason_of(error)}); check the path") from None
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or numbers and nesting beyond Python
         raise OptionError(f"{path}: this is no TOML file ({error}); mend it there") from None
     faults = list(_file_faults(table))
     zones = [_zone(item, f"zone {_title(item, n)}", faults) for n, item in enumerate(_items(table, "zone"))]
@@ -154,7 +155,9 @@ def _points(item: dict[str, Any], title: str, faults: list[str]) -> Shares | Non
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, int) or math.isfinite(value)  # a large int has no float
 
 
 def _twice(kind: str, places: Sequence[Zone | Line]) -> Iterator[str]:

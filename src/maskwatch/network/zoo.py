@@ -6,6 +6,7 @@ folder under the hash of its content; from then on TensorFlow is not needed for 
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import tarfile
@@ -20,17 +21,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from maskwatch.data.resume import fetch_file
 from maskwatch.data.tensorflow_module import load_tensorflow
-from maskwatch.download import download
-from maskwatch.errors import CheckpointError
+from maskwatch.data.unpack import Limits, unpack
+from maskwatch.errors import CheckpointError, SourceError
 from maskwatch.network.anchors import AnchorSpec
 from maskwatch.network.head import TOWER_DEPTH
 from maskwatch.network.ssd import SSD
 from maskwatch.network.transfer import fit_head
 
 ZOO_ANCHORS = AnchorSpec()
+# The largest archive of the zoo has under a gigabyte.
 _ARCHIVE_BYTES = 1 << 30
-_ARCHIVE_TIMEOUT_S = 200.0
+_LIMITS = Limits(total_bytes=4 << 30, files=10_000)
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _BACKBONE = "model/_feature_extractor/classification_backbone/layer_with_weights-{}"
 _FPN = "model/_feature_extractor/_fpn_features_generator"
@@ -238,8 +241,7 @@ def _download(url: str) -> Path:
     name = Path(urllib.parse.urlparse(url).path).name or "checkpoint.tar.gz"
     target = cache_folder() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16] / name
     if not target.is_file():
-        content = download(url, max_bytes=_ARCHIVE_BYTES, timeout_s=_ARCHIVE_TIMEOUT_S)
-        _keep(target, lambda partial: partial.write_bytes(content))
+        _keep(target, lambda partial: fetch_file(url, partial, max_bytes=_ARCHIVE_BYTES))
     return target
 
 
@@ -247,15 +249,18 @@ def _keep(target: Path, write: Callable[[Path], object]) -> None:
     """Writes a file of the cache whole or not at all, also when two processes do so at once."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-    write(partial)
-    partial.replace(target)
+    try:
+        write(partial)
+        partial.replace(target)
+    finally:
+        for rest in target.parent.glob(f"{glob.escape(partial.name)}*"):
+            rest.unlink()
 
 
 def _unpack(archive: Path, folder: Path) -> Path:
-    """Unpacks only regular files inside `folder` (PEP 706 'data' filter) and finds the checkpoint."""
+    """Unpacks within limits and finds the checkpoint."""
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise CheckpointError(f"{archive}: cannot be unpacked ({error}); fetch the archive again") from error
+        unpack(archive, folder, _LIMITS)
+    except SourceError as error:
+        raise CheckpointError(str(error)) from error
     return find_prefix(folder)

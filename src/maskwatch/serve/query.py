@@ -10,7 +10,7 @@ from typing import Any
 import supervision as sv
 
 from maskwatch.detector import only_classes
-from maskwatch.labels import parse_class_numbers
+from maskwatch.labels import find_class, parse_class_numbers
 from maskwatch.serve.problem import Problem
 from maskwatch.serve.shelf import Model, Shelf
 
@@ -67,15 +67,18 @@ def _thresholds(model: Model, wanted: Any) -> dict[str, float]:
     if wanted is None:
         return own
     values = wanted if isinstance(wanted, Mapping) else dict.fromkeys(own, wanted)
+    chosen = dict(own)
     for name, value in values.items():
-        if name not in own:
+        class_id = find_class(list(own), name)
+        if class_id is None:
             raise Problem(
                 422, f"threshold names class {name!r}, which {model.name} does not have; use {', '.join(own)}"
             )
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or not 0 <= value <= 1:
             raise Problem(422, f"threshold of {name} is {value!r}; pass a number from 0 to 1")
-    return {**own, **{name: float(value) for name, value in values.items()}}
+        chosen[list(own)[class_id]] = float(value)
+    return chosen
 
 
 def _class_ids(model: Model, names: Any) -> frozenset[int]:
@@ -84,7 +87,8 @@ def _class_ids(model: Model, names: Any) -> frozenset[int]:
         return frozenset(range(len(known)))
     if not isinstance(names, list) or not names:
         raise Problem(422, f"classes is {names!r}; pass some of {', '.join(known)}")
-    for name in names:
-        if name not in known:
-            raise Problem(422, f"classes: {model.name} has no class {name!r}; use some of {', '.join(known)}")
-    return frozenset(known.index(name) for name in names)
+    found = [find_class(known, name) if isinstance(name, str) else None for name in names]
+    if None in found:
+        name = names[found.index(None)]
+        raise Problem(422, f"classes: {model.name} has no class {name!r}; use some of {', '.join(known)}")
+    return frozenset(class_id for class_id in found if class_id is not None)

@@ -30,7 +30,7 @@ from maskwatch.training.augment import (
 )
 from maskwatch.training.recipe import Recipe
 
-# Decoded pictures that a loader keeps, so that small data sets are decoded once.
+# Decoded pictures that all loaders of a machine keep together, so that small data sets are decoded once.
 CACHE_BYTES = 3 * 2**30
 # Smallest side of a face whose mask is worth putting on others, in pixels of its picture.
 LEAST_DONOR = 48.0
@@ -123,10 +123,17 @@ def balanced_order(detection_set: DetectionSet, power: float, seed: int) -> npt.
 
 
 class TrainViews(Dataset[View]):
-    """Augmented views of the pictures of a set, looked up by `Key`."""
+    """Augmented views of the pictures of a set, looked up by `Key`.
 
-    def __init__(self, detection_set: DetectionSet, recipe: Recipe) -> None:
+    Args:
+        detection_set, recipe: what to show and how.
+        loaders: processes of this machine that load pictures; each has a copy of this object, and its share
+            of `CACHE_BYTES`.
+    """
+
+    def __init__(self, detection_set: DetectionSet, recipe: Recipe, loaders: int = 1) -> None:
         self.samples, self.recipe = detection_set.samples, recipe
+        self._cache_bytes = CACHE_BYTES // loaders
         names = detection_set.class_names
         self._faces: FaceClasses | None = None
         if set(MASK_CLASSES) <= set(names):
@@ -155,7 +162,7 @@ class TrainViews(Dataset[View]):
         image = self._cache.get(index)
         if image is None:
             image = read_image(self.samples[index].image_path)
-            if self._cached_bytes + image.nbytes <= CACHE_BYTES:
+            if self._cached_bytes + image.nbytes <= self._cache_bytes:
                 self._cache[index] = image
                 self._cached_bytes += image.nbytes
         return image

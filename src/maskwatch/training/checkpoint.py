@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from maskwatch.errors import CheckpointError, OptionError
+from maskwatch.errors import CheckpointError, MaskwatchError, OptionError
 from maskwatch.evaluation.candidates import Candidates
 from maskwatch.images import Placement, ResizeRule, fit
 from maskwatch.models import IOU_THRESHOLD
@@ -75,12 +74,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         network.load_state_dict(
             {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}
         )
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, RuntimeError, OSError) as error:
+        step, trained_on = int(content["global_step"]), str(own["trained_on"])
+    except MaskwatchError:
+        raise
+    except Exception as error:  # unpickling and what a stranger's file holds raise a dozen kinds
         raise CheckpointError(
             f"{path}: not a checkpoint of this version of maskwatch ({_first_line(error)}); "
             "give one that `maskwatch train` wrote"
         ) from error
-    return Checkpoint(network.eval(), recipe, names, int(content["global_step"]), str(own["trained_on"]))
+    return Checkpoint(network.eval(), recipe, names, step, trained_on)
 
 
 def load_mean(paths: Sequence[str | Path]) -> Checkpoint:

@@ -13,6 +13,7 @@ from typing import Any
 from maskwatch.data import textproto
 from maskwatch.data.label_map import read_label_map
 from maskwatch.errors import RecipeError
+from maskwatch.text import read_text, reason_of
 from maskwatch.training.pipeline_fields import ARCHITECTURE, CROP, IGNORED, SAME, Fields
 from maskwatch.training.recipe import Recipe, load_recipe, parse_setting, plain, recipe_of
 
@@ -66,10 +67,9 @@ def read_pipeline(
     """
     path = Path(path)
     try:
-        fields = Fields(path, textproto.parse(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise RecipeError(f"{path}: cannot be read ({reason}); give a pipeline.config") from None
+        fields = Fields(path, textproto.parse(read_text(path)))
+    except (OSError, UnicodeError) as error:
+        raise RecipeError(f"{path}: cannot be read ({reason_of(error)}); give a pipeline.config") from None
     except ValueError as error:
         raise RecipeError(f"{path}: {error}; give a pipeline.config in text format") from None
     _check_architecture(fields)

@@ -5,6 +5,7 @@ Each row of the tables is (field, its value here, the API's default where a file
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -161,7 +162,8 @@ class Fields:
     def _as(self, name: str, value: textproto.Value, kind: type[_T]) -> _T:
         plain_value: Any = value.name if isinstance(value, textproto.Word) else value
         if kind is float and type(plain_value) is int:
-            plain_value = float(plain_value)
+            with contextlib.suppress(OverflowError):  # hundreds of digits are no float
+                plain_value = float(plain_value)
         if type(plain_value) is not kind:
             raise RecipeError(f"{self.path}: {name}: {plain_value!r} is no {kind.__name__}; correct it")
         typed: _T = plain_value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import tomllib
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from maskwatch.errors import RecipeError
+from maskwatch.text import read_text, reason_of
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,10 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     if str(name_or_path) in built_in():
         text, name = (_folder() / f"{name_or_path}.toml").read_text("utf-8"), str(name_or_path)
     elif path.is_file():
-        text, name = path.read_text("utf-8"), path.stem
+        try:
+            text, name = read_text(path), path.stem
+        except (OSError, UnicodeError) as error:
+            raise RecipeError(f"{path}: cannot be read ({reason_of(error)}); give a TOML file") from None
     else:
         raise RecipeError(
             f"no recipe {str(name_or_path)!r}; "
@@ -141,7 +146,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         )
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or numbers and nesting beyond Python
         raise RecipeError(f"{path}: not valid TOML ({error}); correct that line") from error
     return recipe_of({"name": name} | values | dict(parse_setting(text) for text in overrides))
 
@@ -175,7 +180,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise RecipeError(f"--set {text!r} is not key=value; write for example --set steps=2000")
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return key, value  # a bare word is a text
 
 
@@ -192,7 +197,8 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(key, item, arguments[0]) for item in items)
     if hint is float and type(value) is int:
-        return float(value)
+        with contextlib.suppress(OverflowError):  # hundreds of digits are no float
+            return float(value)
     if type(value) is not hint:
         raise RecipeError(f"{key} = {value!r} must be of type {hint.__name__}; correct it")
     return value

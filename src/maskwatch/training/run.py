@@ -118,7 +118,7 @@ def train(
         _quiet()
         trainer.fit(
             module,
-            _train_loader(training_set, recipe, sampler, workers),
+            _train_loader(training_set, recipe, sampler, workers, trainer.num_devices),
             _validation_loader(validation_set, recipe),
             ckpt_path=last,
             weights_only=False if last else None,
@@ -265,11 +265,12 @@ def _cpu_has_bf16() -> bool:
 
 
 def _train_loader(
-    detection_set: DetectionSet, recipe: Recipe, sampler: StepSampler, workers: int
+    detection_set: DetectionSet, recipe: Recipe, sampler: StepSampler, workers: int, trainers: int
 ) -> DataLoader[Any]:
+    """Batches of one of several training processes on this machine, each with its own workers."""
     options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
     return DataLoader(
-        TrainViews(detection_set, recipe),
+        TrainViews(detection_set, recipe, loaders=trainers * max(1, workers)),
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=workers,

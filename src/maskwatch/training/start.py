@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from maskwatch.errors import CheckpointError, RecipeError
+from maskwatch.labels import find_class
 from maskwatch.models import embedded_models, load_model_file
 from maskwatch.network import SSD, AnchorSpec, zoo
 from maskwatch.network.transfer import fit_head
@@ -55,7 +56,7 @@ def start_network(start: str | Path | None, recipe: Recipe, class_names: Sequenc
     else:
         return zoo.load(start, len(class_names), anchors=anchors)
     network = SSD(len(class_names), anchors)
-    fit_head(state, spec, network, [names.index(n) if n in names else None for n in class_names])
+    fit_head(state, spec, network, [find_class(names, name) for name in class_names])
     network.load_state_dict(state)
     return network.eval()
 

@@ -17,6 +17,7 @@ from maskwatch.live.sinks.outbox import MAX_OUTBOX_BYTES, outbox_folder, outbox_
 from maskwatch.live.sinks.shell import SHELL_TIMEOUT_S, ShellSink
 from maskwatch.live.sinks.sound import SoundSink
 from maskwatch.live.sinks.sqlite import SqliteSink
+from maskwatch.text import read_text, reason_of
 
 SINK_NAMES = ("jsonl", "sqlite", "webhook", "mqtt", "notify", "sound", "shell")
 
@@ -122,9 +123,9 @@ def secret(name: str) -> str | None:
     text = os.environ.get(name)
     if text is None and file is not None:
         try:
-            text = Path(file).read_text("utf-8").strip()
+            text = read_text(file).strip()
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
+            reason = reason_of(error)
             raise OptionError(f"{name}_FILE={file}: cannot be read ({reason}); check the path") from None
     if text is not None and not text:
         raise OptionError(f"{name} is empty; set it, or unset it to do without")

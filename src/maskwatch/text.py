@@ -1,0 +1,191 @@
+"""Text files that people bring (annotations, lists, settings). One place decides on their encoding.
+
+In this order: a byte order mark; UTF-16 or UTF-32 without one; what an XML file declares; UTF-8. A text that
+is none of these is refused, because a guess would turn one name into two.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import io
+import os
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+
+# UTF-32's begins with UTF-16's, so it comes first.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+    (b"\x84\x31\x95\x33", "gb18030"),
+)
+_WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
+_CONTROL = re.compile("[\0-\x08\x0e-\x1f]")
+_DECLARED = re.compile(rb"\s*<\?xml\s[^>]*?\bencoding\s*=\s*[\"']([A-Za-z][\w.:()-]*)[\"'][^>]*>")
+_DECLARATION = re.compile(r"\s*<\?xml\s[^>]*>")
+_THREE_BYTES = re.compile(rb"[\xe0-\xf4][\x80-\xbf]{2}")
+
+# What files of these names hold in truth: Windows writes its own extensions under the name of the standard.
+# Browsers read them so (https://encoding.spec.whatwg.org/#names-and-labels).
+_TRULY = {
+    "ascii": ("utf-8",),
+    "iso8859-1": ("cp1252", "iso8859-1"),
+    "iso8859-9": ("cp1254", "iso8859-9"),
+    "iso8859-11": ("cp874",),
+    "tis-620": ("cp874",),
+    "gb2312": ("gb18030",),
+    "gbk": ("gb18030",),
+    "big5": ("cp950", "big5hkscs"),
+    "shift_jis": ("cp932", "shift_jis_2004"),
+    "euc_jp": ("euc_jp", "euc_jis_2004"),
+    "euc_kr": ("cp949",),
+}
+_SEVERAL_BYTES = ("gb", "big5", "cp950", "shift_jis", "cp932", "euc_", "cp949", "johab")
+_OTHER_NAMES = {"windows-31j": "cp932", "mac-roman": "macroman"}
+# Python's codecs that are no character sets of files.
+_NO_CHARSETS = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7")
+
+COLUMN_MARKS = ",;\t"
+"""What separates columns: commas, or what spreadsheets write where the comma is the decimal sign."""
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    r"""The text of a file, its lines ended by `\n`, without byte order marks.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeError: it is in no encoding that can be told; the message says what to do.
+    """
+    return decode(Path(path).read_bytes())
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[str]:
+    """The lines of a file, without their ends. Raises as `read_text`."""
+    # Not splitlines(), which also ends lines at marks that names may hold.
+    return read_text(path).removesuffix("\n").split("\n")
+
+
+def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
+    """Line number and columns of each row of a CSV or TSV file; rows without any text are passed over.
+
+    Raises:
+        OSError, UnicodeError: as `read_text`.
+        ValueError: a row that is no CSV.
+    """
+    text = read_text(path)
+    first = text.partition("\n")[0]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(COLUMN_MARKS, key=first.count))
+    try:
+        for row in rows:
+            if any(cell.strip() for cell in row):
+                yield rows.line_num, row
+    except csv.Error as error:
+        raise ValueError(f"line {rows.line_num}: {error}; save it as CSV again") from None
+
+
+def parse_xml(data: bytes) -> ET.Element:
+    """The root element of an XML file.
+
+    Raises:
+        UnicodeError: as `decode`.
+        ValueError: it has a DOCTYPE, which can make a small file expand without end.
+        xml.etree.ElementTree.ParseError: it is no XML.
+    """
+    text = decode(data)
+    if "<!DOCTYPE" in text:
+        raise ValueError("has a DOCTYPE, which annotations do not need")
+    # The declaration is of the bytes, which are text now; its lines stay, so that messages count right.
+    if declaration := _DECLARATION.match(text):
+        text = "\n" * declaration[0].count("\n") + text[declaration.end() :]
+    return ET.fromstring(text)
+
+
+def decode(data: bytes) -> str:
+    """The text of the bytes of a file; errors are those of `read_text`."""
+    text = _decoded(data)
+    if "\0" in text:
+        raise UnicodeError("it holds zero bytes, as damaged files do; get a whole copy")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    # Marks within are left from files that were joined.
+    return text.replace("\n\ufeff", "\n").removeprefix("\ufeff")
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, in one line."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split())
+
+
+def _decoded(data: bytes) -> str:
+    for mark, codec in _MARKS:
+        if data.startswith(mark):
+            return _strictly(data[len(mark) :], codec)
+    if b"\0" in data and (text := _wide(data)) is not None:
+        return text
+    for codec in (codecs_tried := _declared(data)):
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode(codec)
+    return _strictly(data, "utf-8", *codecs_tried)
+
+
+def _strictly(data: bytes, codec: str, *tried: str) -> str:
+    try:
+        return data.decode(codec)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].decode(codec).count("\n") + 1
+        names = " nor ".join(name.upper() for name in dict.fromkeys((codec, *tried)))
+        hint = " and declare that" if data.lstrip().startswith(b"<?xml") else ""
+        wrong = f"byte 0x{data[error.start]:02X} in line {line} is not {names}"
+        raise UnicodeError(f"{wrong}; get a whole copy, or save it as UTF-8{hint}") from None
+
+
+def _wide(data: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a mark: what gives the most ASCII, of which every file here has some."""
+    best, most = None, 0
+    for codec in _WIDE:
+        try:
+            text = data.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        ascii_letters = len(text.encode("ascii", "ignore"))
+        if ascii_letters > most and not _CONTROL.search(text):
+            best, most = text, ascii_letters
+    return best
+
+
+def _declared(data: bytes) -> tuple[str, ...]:
+    """The codecs to try for what an XML file declares; () where it declares nothing that can be true."""
+    found = _DECLARED.match(data)
+    if found is None:
+        return ()
+    codec = _codec(found[1].decode("ascii").lower())
+    if codec is None:
+        name = found[1].decode("ascii")
+        raise UnicodeError(f"it declares the encoding {name!r}, which is not known; save it as UTF-8")
+    # Programs write "utf-16" into files of single bytes; the declaration itself disproves it.
+    if found[0].decode(codec, "replace") != found[0].decode("ascii", "replace"):
+        return ()
+    # A character of three bytes is no chance among pairs of bytes, and UTF-8 is what editors save.
+    if codec.startswith(_SEVERAL_BYTES) and _THREE_BYTES.search(data):
+        with contextlib.suppress(UnicodeDecodeError):
+            data.decode("utf-8")
+            return ("utf-8",)
+    return _TRULY.get(codec, (codec,))
+
+
+def _codec(name: str) -> str | None:
+    """Python's own name of an encoding; None for none of characters."""
+    plain = _OTHER_NAMES.get(name.removeprefix("x-"), name.removeprefix("x-"))
+    for candidate in (plain, re.sub(r"^(windows|ms|cp)-?(?=\d)", "cp", plain)):
+        try:
+            found = codecs.lookup(candidate).name
+            "".encode(found)
+        except (LookupError, UnicodeError):
+            continue
+        return None if found in _NO_CHARSETS else found
+    return None
