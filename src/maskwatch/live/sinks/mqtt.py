@@ -180,8 +180,8 @@ class MqttSink(Sink):
             self._problem = f"{self._broker}: the connection was lost ({reason}); events wait for the broker"
 
     def _tell(self, messages: list[Message]) -> None:
-        # Without confirmation: what a connection has lost the next one tells anew, and paho would send what was
-        # not confirmed only after that, an old state over the newest.
+        # Without confirmation: what a connection has lost the next one tells anew, and paho would send what
+        # was not confirmed only after that, an old state over the newest.
         for message in messages:
             self._client.publish(message.topic, message.payload, _STATE_QOS, retain=True)
 
