@@ -28,6 +28,7 @@ _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _KEEPALIVE_S = 30
 _LONGEST_RECONNECT_S = 30
 _QOS = 1
+_STATE_QOS = 0
 _WAIT_S = 0.2
 _GOODBYE_S = 1.0
 
@@ -179,8 +180,10 @@ class MqttSink(Sink):
             self._problem = f"{self._broker}: the connection was lost ({reason}); events wait for the broker"
 
     def _tell(self, messages: list[Message]) -> None:
+        # Without confirmation: what a connection has lost the next one tells anew, and paho would send what
+        # was not confirmed only after that, an old state over the newest.
         for message in messages:
-            self._client.publish(message.topic, message.payload, _QOS, retain=True)
+            self._client.publish(message.topic, message.payload, _STATE_QOS, retain=True)
 
     def _publish(self, letter: Letter) -> None:
         while not self._connected.wait(_WAIT_S):
