@@ -23,6 +23,8 @@ LAYERS = (
     "sources",
     "outputs",
     "mp4",
+    "containers",
+    "film",
     "videos",
     "models",
     "runtimes",

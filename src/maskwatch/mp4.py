@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import av
 import cv2
 import numpy as np
+from av.codec.context import Flags as CodecFlags
 from av.video.frame import PictureType
 
 from maskwatch.errors import OutputError
@@ -62,7 +63,7 @@ class Mp4Writer:
         growing: bool = False,
         shown: Path | None = None,
     ) -> None:
-        self._shown, self.size_wh = shown or path, size_wh
+        self._shown, self.size_wh, self._fps = shown or path, size_wh, fps
         self._last_tick, self._key_tick = -1, 0
         name = encoder_name()
         with self._named():
@@ -80,10 +81,11 @@ class Mp4Writer:
                 self._file.close()
                 raise
 
-    def add(self, image_rgb: UInt8Array, time_s: float) -> None:
+    def add(self, image_rgb: UInt8Array, time_s: float, duration_s: float | None = None) -> None:
         """Appends a frame; `time_s` is seconds from the beginning of the file, later than the one before.
 
-        A frame that is not later is put right behind the one before.
+        A frame that is not later is put right behind the one before. A frame is shown until the next one; only
+        the last one for `duration_s` seconds, by default as long as the usual rate says.
 
         Raises:
             OutputError: it cannot be written.
@@ -93,6 +95,7 @@ class Mp4Writer:
         frame = av.VideoFrame.from_ndarray(_even(image_rgb), format="rgb24")
         self._last_tick = max(round(time_s * _TICKS), self._last_tick + 1)
         frame.pts, frame.time_base = self._last_tick, Fraction(1, _TICKS)
+        frame.duration = max(1, round((duration_s or 1 / self._fps) * _TICKS))
         if self._last_tick - self._key_tick >= _KEY_EVERY_S * _TICKS:  # in time, since frames may be dropped
             frame.pict_type = PictureType.I
             self._key_tick = self._last_tick
@@ -117,6 +120,10 @@ class Mp4Writer:
         context.time_base = Fraction(1, _TICKS)
         context.gop_size = max(1, round(_KEY_EVERY_S * fps))
         context.colorspace, context.color_range = 5, 1  # BT.601, 16 to 235: how swscale converts RGB
+        # The muxer takes the length of the last frame from the encoder, and reckons that of the file in the
+        # order of encoding; with B-frames it would be another one where the rate varies.
+        context.flags |= CodecFlags.frame_duration
+        context.max_b_frames = 0
         context.options = dict(_ENCODERS[name])
         if growing and name == "libx264":
             context.options |= {"tune": "zerolatency"}  # it would hold back frames, which a crash then takes

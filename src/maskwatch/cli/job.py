@@ -113,14 +113,14 @@ class Job:
         tally, broken = VideoTally(source.name), None
         with contextlib.ExitStack() as stack:
             video = stack.enter_context(Video(source.path))
-            advance = stack.enter_context(report.frames(video.frame_count))
+            advance = stack.enter_context(report.film(video.duration_s))
             drawn = self._drawn_video(source, video.fps, stack)
             try:
                 for frame, detections in self._frames(video, drawn):
                     height, width = frame.image_rgb.shape[:2]
                     writers.add(Result(source.name, width, height, detections, frame.index, frame.time_s))
                     tally.add(report.count(detections))
-                    advance()
+                    advance(frame.time_s)
             except SourceError as error:  # caught in here, so that the drawn video is kept
                 broken = error
             if drawn:

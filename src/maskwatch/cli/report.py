@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -63,11 +64,14 @@ class Report:
         self._progress.advance(self._task)
 
     @contextmanager
-    def frames(self, total: int | None) -> Iterator[Callable[[], None]]:
-        """A second bar, for the frames of a video; gives the function that moves it on by one."""
-        task = self._progress.add_task("frames", total=total)
+    def film(self, duration_s: float | None) -> Iterator[Callable[[float], None]]:
+        """A second bar, for the seconds of a video; gives the function that moves it on to a place in it.
+
+        Seconds and not frames, whose number few files know.
+        """
+        task = self._progress.add_task("seconds", total=None if duration_s is None else math.ceil(duration_s))
         try:
-            yield lambda: self._progress.advance(task)
+            yield lambda time_s: self._progress.update(task, completed=int(time_s))
         finally:
             self._progress.remove_task(task)
 
