@@ -42,8 +42,8 @@ def frame_rate(stream: VideoStream) -> float:
 
 def film_length_s(container: InputContainer) -> float | None:
     """Seconds from beginning to end as the header says, which may be wrong; None where it says nothing."""
-    seconds = (container.duration or 0) / 1e6
-    return seconds if 0 < seconds < _AHEAD_S else None
+    length_s = (container.duration or 0) / 1e6
+    return length_s if 0 < length_s < _AHEAD_S else None
 
 
 class FilmClock:
@@ -68,7 +68,7 @@ class FilmClock:
     def time_s(self, frame: VideoFrame) -> float:
         """Seconds from the beginning; call it once for each frame, in order."""
         stamps = (frame.dts, frame.pts) if self._decoding_times else (frame.pts, frame.dts)
-        stamp_s = _seconds(next((one for one in stamps if one is not None), None), frame.time_base)
+        stamp_s = seconds(next((one for one in stamps if one is not None), None), frame.time_base)
         if self._decoding_times and stamp_s is not None and self._stamp_s is not None:
             stamp_s = stamp_s if stamp_s > self._stamp_s else None  # none comes with the frames at the end
         self._stamp_s = stamp_s if stamp_s is not None else self._stamp_s
@@ -89,8 +89,8 @@ class FilmClock:
 
     def length_s(self, frame: VideoFrame) -> float:
         """How long a frame is shown, as the container says, or as the rate does."""
-        seconds = _seconds(frame.duration or None, frame.time_base)
-        return seconds if seconds is not None and 0 < seconds < _AHEAD_S else self._step_s
+        shown_s = seconds(frame.duration or None, frame.time_base)
+        return shown_s if shown_s is not None and 0 < shown_s < _AHEAD_S else self._step_s
 
 
 class FilmDecoder:
@@ -199,8 +199,9 @@ class Turn:
         return np.ascontiguousarray(image_rgb, np.uint8)
 
 
-def _seconds(ticks: int | None, base: Fraction | None) -> float | None:
+def seconds(ticks: int | None, base: Fraction | None) -> float | None:
+    """Ticks of a time base in seconds; None where either is missing or makes no number."""
     if ticks is None or base is None:
         return None
-    seconds = float(ticks * base)
-    return seconds if math.isfinite(seconds) else None
+    value = float(ticks * base)
+    return value if math.isfinite(value) else None

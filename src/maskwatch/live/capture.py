@@ -46,6 +46,7 @@ class _Arrived:
     when: datetime
     read_s: float
     picture: Picture
+    film_s: float | None
 
 
 class Capture:
@@ -54,6 +55,7 @@ class Capture:
     Attributes:
         name: the source's short name.
         live: gives the newest frame only; otherwise every frame, and reading waits for whoever takes them.
+        of_file: the source is a film, which has a beginning, and an end that may be known.
         on_state: called with name, state and reason when the state changes, in the capture's thread.
         on_frame: called when a frame waits, in the capture's thread.
     """
@@ -63,6 +65,7 @@ class Capture:
         self.live = settings.pace or spec.kind not in _FILES
         self.on_state: Callable[[str, State, str], None] = lambda *_: None
         self.on_frame: Callable[[], None] = lambda: None
+        self.of_file = spec.kind in _FILES
         self._spec = spec
         self._settings = settings
         self._backoff = Backoff(settings.first_wait_s, settings.longest_wait_s)
@@ -70,7 +73,7 @@ class Capture:
         self._stop = Event()
         self._health = Health(lambda state, reason: self.on_state(self.name, state, reason))
         self._mailbox: Mailbox[_Arrived] = Mailbox(keep_all=not self.live, on_put=lambda: self.on_frame())
-        self._stamps = Stamps(spec.kind in _FILES)
+        self._stamps = Stamps(self.of_file)
         self._thread: Thread | None = None
         self._opened: Reader | None = None
         self._done = False
@@ -97,7 +100,7 @@ class Capture:
                 self._opened = self._open()
             except LostError as error:
                 raise SourceError(f"{self._spec.shown}: {error}; {self._next_step()}") from None
-        self._stamps = Stamps(self._spec.kind in _FILES)
+        self._stamps = Stamps(self.of_file)
         # A daemon, since a driver that hangs must not keep the program from ending.
         self._thread = Thread(target=self._run, name=f"capture {self.name}", daemon=True)
         self._thread.start()
@@ -121,6 +124,7 @@ class Capture:
             when=arrived.when,
             read_s=arrived.read_s,
             image_rgb=arrived.picture.to_rgb(),
+            film_s=arrived.film_s,
         )
 
     def ready_in(self) -> float | None:
@@ -136,7 +140,7 @@ class Capture:
 
     def status(self) -> CaptureStatus:
         """How the source is doing now."""
-        return self._health.status(self.name, self._mailbox.dropped)
+        return self._health.status(self.name)
 
     def stop(self) -> None:
         """Tells the thread to end, without waiting for it."""
@@ -167,6 +171,7 @@ class Capture:
         reader, self._opened = self._opened, None
         try:
             reader = reader or self._open()
+            self._health.duration_s = reader.duration_s if isinstance(reader, StreamReader) else None
             self._read(reader)
             if not reader.finite:
                 raise LostError("the stream ended")
@@ -191,7 +196,7 @@ class Capture:
         )
 
     def _read(self, reader: Reader) -> None:
-        paced = self.live and (reader.bursts or self._spec.kind in _FILES)
+        paced = self.live and (reader.bursts or self.of_file)
         pace = Pace(slip=reader.bursts) if paced else None
         for picture in reader.pictures(self._wanted):
             if self._stop.is_set():
@@ -214,13 +219,19 @@ class Capture:
             self._health.skipped += 1
             return
         self._health.size = picture.size
-        time_s, when = self._stamps.stamp(now, picture.pts_s)
+        film_s = picture.pts_s if self.of_file else None
+        time_s, when = self._stamps.stamp(now, film_s)
+        self._health.film_s = film_s
         if not self.live:
             if self._rate.remaining(time_s):
                 self._health.skipped += 1
                 return
             self._rate.passed(time_s)
-        self._mailbox.put(_Arrived(index, time_s, when, now, picture))
+        # What it replaces was not lost for want of time while the limit held it back.
+        held = self.live and self._rate.remaining(now) > 0
+        if self._mailbox.put(_Arrived(index, time_s, when, now, picture, film_s)):
+            self._health.skipped += held
+            self._health.dropped += not held
 
     def _wait_after(self, reason: str) -> bool:
         """Waits until the source may be tried again; False when it shall not be."""

@@ -71,6 +71,7 @@ class People:
         self._minutes = MinuteCounts(model.classes, self._places)
         self._known: dict[int, _Somebody] = {}
         self._last_s: float | None = None
+        self._minute_began_s: float | None = None  # in the film
         self._about: dict[str, Any] = {
             "source": source,
             "run": run,
@@ -120,6 +121,8 @@ class People:
         self._last_s = frame.time_s
         covers_s = min(passed_s, self._settings.tracks.lost_s)
         yield from self._minute(self._minutes.begin_frame(frame.when, covers_s))
+        if self._minute_began_s is None:
+            self._minute_began_s = frame.film_s
 
     def _see(
         self, frame: LiveFrame, number: int, box_xyxy: FloatArray, scores: FloatArray
@@ -227,7 +230,8 @@ class People:
 
     def _minute(self, ended: tuple[datetime, Counts] | None) -> Iterator[Event]:
         if ended is not None:
-            yield Event("minute", ended[0], counts=ended[1].to_record(), **self._about)
+            began_s, self._minute_began_s = self._minute_began_s, None
+            yield Event("minute", ended[0], time_s=began_s, counts=ended[1].to_record(), **self._about)
 
     def _event(self, frame: LiveFrame, number: int, kind: Any, **facts: Any) -> Event:
         somebody = self._known[number]
@@ -236,6 +240,7 @@ class People:
         return Event(
             kind,
             frame.when,
+            time_s=frame.film_s,
             track=number,
             box_xyxy=(x1, y1, x2, y2),
             width=width,

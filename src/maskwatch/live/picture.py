@@ -14,7 +14,8 @@ class Picture:
     """A picture as a source gave it.
 
     Attributes:
-        pts_s: the source's own time stamp in seconds, from where it likes; None when there is none.
+        pts_s: the source's own time stamp in seconds, from where it likes; None when there is none. Of a file
+            the place in the film, see `film.FilmClock`.
         size: (width, height) in pixels.
         to_rgb: gives uint8 (H, W, 3); may be called once, from any thread.
     """

@@ -9,25 +9,27 @@ gives false, whatever happened.
 from __future__ import annotations
 
 import errno
-import math
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import av
-import numpy as np
 from av.codec.context import Flags as CodecFlags
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from maskwatch._version import __version__
-from maskwatch.images import UInt8Array
+from maskwatch.film import FilmClock, FilmDecoder, Turn, film_length_s, seconds
 from maskwatch.live.capture_settings import Transport
 from maskwatch.live.picture import LostError, Picture
 from maskwatch.live.pipe import Pipe, stdin_descriptor
 from maskwatch.live.source_spec import SourceSpec
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
 
 _OPTIONS: dict[str, dict[str, str]] = {
     # Nothing is collected for later; microseconds that packets over UDP may be put back in order.
@@ -77,7 +79,15 @@ class StreamReader:
         self._codec = stream.codec_context
         live = spec.kind in _LIVE_KINDS
         # Decoding frames in several threads would hold back as many frames as there are threads.
-        self._codec.thread_type = "SLICE" if live else "AUTO"
+        self._codec.thread_type = "SLICE"
+        self._film: tuple[FilmClock, FilmDecoder] | None = None
+        self.duration_s: float | None = None
+        """Of a file, as its header says; None where it says nothing."""
+        if not live:
+            path = Path(spec.address) if spec.kind == "file" else None
+            video = cast("VideoStream", stream)
+            self._film = FilmClock(self._container, video), FilmDecoder(path, video)
+            self.duration_s = film_length_s(self._container)
         if live and self._container.format.name != "hls":
             self._codec.flags |= CodecFlags.low_delay
         # A stream with a length, and HLS, come as fast as the network lets them.
@@ -118,10 +128,12 @@ class StreamReader:
             else:
                 frames = self._decode(packet)
             for frame in frames:
-                yield _picture(frame)
+                yield _picture(frame, None if self._film is None else self._film[0])
                 last = time.monotonic()
             if time.monotonic() - last > self._stall_s and self._spec.kind in ("rtsp", "http"):
                 raise LostError(f"data, but no picture for {self._stall_s:g} s")
+        if self._film is not None and (fault := self._film[1].fault()):
+            raise LostError(fault)
 
     def _packets(self) -> Iterator[Any]:
         packets = self._container.demux()
@@ -136,6 +148,8 @@ class StreamReader:
             yield packet
 
     def _decode(self, packet: Any) -> list[VideoFrame]:
+        if self._film is not None:
+            return self._film[1].decode(packet)
         try:
             return list(packet.decode())
         except FFmpegError:  # a broken packet; the next ones may be whole
@@ -159,20 +173,10 @@ class StreamReader:
         self._container.close()
 
 
-def _picture(frame: VideoFrame) -> Picture:
-    # Of time_base and not frame.time, which is None together with pts.
-    pts_s = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
-    if pts_s is not None and not math.isfinite(pts_s):
-        pts_s = None
-    turns = round(frame.rotation / 90) % 4
-    size = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
-    return Picture(pts_s, size, lambda: _to_rgb(frame, turns))
-
-
-def _to_rgb(frame: VideoFrame, turns: int) -> UInt8Array:
-    """uint8 (H, W, 3), turned anticlockwise by quarters as a phone's video asks for."""
-    image_rgb = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(image_rgb, turns), np.uint8)
+def _picture(frame: VideoFrame, clock: FilmClock | None) -> Picture:
+    turn = Turn.of(frame)
+    pts_s = seconds(frame.pts, frame.time_base) if clock is None else clock.time_s(frame)
+    return Picture(pts_s, turn.size_wh(frame), lambda: turn.to_rgb(frame))
 
 
 def _host_known(host: str) -> bool:
