@@ -105,9 +105,7 @@ def _avi_ends_early(file: BinaryIO, size: int) -> bool:
         name, length = head[:4], int.from_bytes(head[4:8], "little")
         if name == b"RIFF":
             at += 12
-        elif length == 0 and name == b"LIST":  # of a recorder that was never stopped
-            return False
-        elif not name.isascii():
+        elif not name.isascii() or (name == b"LIST" and not length):  # a recorder that was never stopped
             return False
         else:
             at += 8 + length + length % 2

@@ -1,4 +1,4 @@
-"""What the readers of videos share: the time of each frame, the way up, and whether all of it could be read."""
+"""What the readers of videos share: a frame's time, which way up it is, and whether all could be read."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from maskwatch.images import UInt8Array
 DEFAULT_FPS = 25.0
 """Of films that give no sensible rate of their own."""
 
-# Time stamps that go back by more, or ahead by more, belong to something new: two recordings in one file, or a
-# clock that was set. Smaller steps back are trembling, larger gaps are pauses.
+# Time stamps that go further back or ahead belong to something new: two recordings in one file, or a clock
+# that was set. Smaller steps back are trembling, shorter gaps are pauses.
 _BACK_S = 1.0
 _AHEAD_S = 30 * 3600.0  # FFmpeg's own default, -dts_error_threshold
 

@@ -41,6 +41,11 @@ PALETTE_RGB = (
     (0, 114, 178),
 )
 
+UNDECIDED_ID = -1
+"""Stands for a class id where it is not known yet."""
+
+_UNDECIDED_RGB = (160, 160, 160)
+
 
 def normalize(name: str) -> str:
     """Lower case with single underscores: `"No Mask"` and `"no-mask"` are both `"no_mask"`."""
@@ -48,8 +53,8 @@ def normalize(name: str) -> str:
 
 
 def color_rgb(class_id: int) -> tuple[int, int, int]:
-    """Colour of a class, the same in every picture and plot."""
-    return PALETTE_RGB[class_id % len(PALETTE_RGB)]
+    """Colour of a class, the same in every picture and plot; grey for `UNDECIDED_ID`."""
+    return _UNDECIDED_RGB if class_id == UNDECIDED_ID else PALETTE_RGB[class_id % len(PALETTE_RGB)]
 
 
 def parse_class_numbers(text: str) -> float | dict[str, float]:

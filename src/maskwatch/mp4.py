@@ -84,8 +84,8 @@ class Mp4Writer:
     def add(self, image_rgb: UInt8Array, time_s: float, duration_s: float | None = None) -> None:
         """Appends a frame; `time_s` is seconds from the beginning of the file, later than the one before.
 
-        A frame that is not later is put right behind the one before. A frame is shown until the next one; only
-        the last one for `duration_s` seconds, by default as long as the usual rate says.
+        A frame that is not later is put right behind the one before. Each is shown until the next one, the
+        last for `duration_s` seconds, by default as long as the usual rate says.
 
         Raises:
             OutputError: it cannot be written.

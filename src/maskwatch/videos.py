@@ -67,7 +67,9 @@ class Video:
         stream = cast("VideoStream | None", self._container.streams.best("video"))
         if stream is None or stream.codec_context is None:
             self._container.close()
-            what = "there is no video in it" if stream is None else "its kind of compression is not known here"
+            what = (
+                "there is no video in it" if stream is None else "its kind of compression is not known here"
+            )
             raise SourceError(f"{path}: {what}; convert it to MP4")
         self._stream = stream
         self.fps = frame_rate(stream)
@@ -120,7 +122,7 @@ def video_writer(path: Path, fps: float) -> Iterator[WriteFrame]:
 
     Each frame is shown from its `time_s` until that of the next one, the last for its `duration_s`; the first
     one stands at the beginning of the file. Without times they come evenly, `fps` a second. The file appears
-    under its name when the block ends without an error. A frame of another size is brought to the first one's.
+    under its name when the block ends without an error. Frames of another size get the first one's.
 
     Raises:
         OutputError: the file cannot be written.

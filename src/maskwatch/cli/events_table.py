@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 _PIPE_WIDTH = 200
 """Columns where there is no terminal that knows its own."""
 
-_MASKED_STATE = "mask"
-
 
 def event_table(records: Iterable[dict[str, Any]]) -> Table:
     """One row for each event."""
@@ -64,7 +62,8 @@ def hour_table(rows: Sequence[dict[str, Any]]) -> Table:
     """One row for each hour and source."""
     states = list(dict.fromkeys(state for row in rows for state in row["by_state"]))
     titles = [f">{shown_state(state)}" for state in states]
-    table = _table("hour", "source", ">watched", ">people", *titles, ">masked", ">alerts", ">in", ">out")
+    counted = (">people", *titles, ">undecided", ">masked", ">alerts", ">in", ">out")
+    table = _table("hour", "source", ">watched", *counted)
     for row in rows:
         share = row["masked_share"]
         table.add_row(
@@ -73,6 +72,7 @@ def hour_table(rows: Sequence[dict[str, Any]]) -> Table:
             duration(row["watched_s"]),
             str(row["people"]),
             *(str(row["by_state"].get(state, 0)) for state in states),
+            str(row["undecided"]),
             "–" if share is None else f"{100 * share:.0f}%",
             str(row["alerts"]),
             str(row["in"]),
@@ -93,7 +93,7 @@ def print_table(table: Table, nothing: str, number: int) -> None:
 
 
 def _numbers(counts: Counts, tally: Tally) -> dict[str, Any]:
-    masked = tally.share([_MASKED_STATE])
+    masked = tally.masked_share
     return {
         "frames": counts.frames,
         "watched_s": round(counts.watched_s, 3),

@@ -81,7 +81,8 @@ class Job:
         names = [name for i, name in enumerate(self.detector.class_names) if i in self.class_ids]
         videos = any(source.kind == "video" for source in self.sources)
         total = len(self.sources) if videos or len(self.sources) > 1 else 0
-        report = Report(names, to_stderr="-" in (self.json_file, self.csv_file), total=total)
+        to_stderr = "-" in (self.json_file, self.csv_file)
+        report = Report(self.detector.metadata.title, names, to_stderr=to_stderr, total=total)
         with self._writers() as writers, report:
             for source in self.sources:
                 report.begin(source.name)

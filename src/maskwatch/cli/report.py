@@ -34,12 +34,14 @@ class Report:
     """Prints results as they come; a context manager around the work.
 
     Args:
+        model: what is said of it, in the first line and the last.
         class_names: the classes that the table lists.
         to_stderr: True when standard output is taken by records.
         total: number of sources, for the progress bar; 0 for none.
     """
 
-    def __init__(self, class_names: Sequence[str], *, to_stderr: bool, total: int) -> None:
+    def __init__(self, model: str, class_names: Sequence[str], *, to_stderr: bool, total: int) -> None:
+        self._model = f"model: {model}"
         self._console = Console(stderr=to_stderr, highlight=False)
         self._progress = self._bar(total)
         self._task = self._progress.add_task("", total=total)
@@ -49,6 +51,7 @@ class Report:
         self.failures = 0
 
     def __enter__(self) -> Report:
+        self._line(self._model)
         self._progress.start()
         return self
 
@@ -110,6 +113,7 @@ class Report:
         self._console.print(table)
         parts = [_number(count, kind) for kind, count in self._seen.items()]
         self._console.print(", ".join([*(parts or ["nothing done"]), f"{self.failures} skipped"]))
+        self._line(self._model)
 
     def _listed(self, faces: Counter[str]) -> str:
         return ", ".join(f"{faces[name]} {name}" for name in self._faces if faces[name]) or "nothing found"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -56,6 +57,7 @@ class Capture:
         name: the source's short name.
         live: gives the newest frame only; otherwise every frame, and reading waits for whoever takes them.
         of_file: the source is a film, which has a beginning, and an end that may be known.
+        path: of a file on this machine; None for others.
         on_state: called with name, state and reason when the state changes, in the capture's thread.
         on_frame: called when a frame waits, in the capture's thread.
     """
@@ -66,6 +68,7 @@ class Capture:
         self.on_state: Callable[[str, State, str], None] = lambda *_: None
         self.on_frame: Callable[[], None] = lambda: None
         self.of_file = spec.kind in _FILES
+        self.path = Path(spec.address) if spec.kind == "file" else None
         self._spec = spec
         self._settings = settings
         self._backoff = Backoff(settings.first_wait_s, settings.longest_wait_s)

@@ -27,7 +27,7 @@ class Stamps:
     _last_s: float = 0.0
 
     def stamp(self, now_s: float, film_s: float | None) -> tuple[float, datetime]:
-        """`time_s` and `when` of a frame that came at `now_s` of `time.monotonic`, of a file from its place."""
+        """`time_s` and `when` of a frame that came at `now_s` of `time.monotonic`, in a film at `film_s`."""
         if not self.of_file or film_s is None:
             self._last_s = max(self._last_s, now_s - self._began_s)
             return self._last_s, _now()
