@@ -64,6 +64,7 @@ class FilmClock:
         self._step_s = 1 / frame_rate(stream)
         self._last_s: float | None = None
         self._stamp_s: float | None = None
+        self._stamped = False
 
     def time_s(self, frame: VideoFrame) -> float:
         """Seconds from the beginning; call it once for each frame, in order."""
@@ -80,9 +81,10 @@ class FilmClock:
         if stamp_s is None:
             self._last_s = following
             return following
-        if self._last_s is None:
-            self._origin_s = min(self._origin_s, stamp_s)
-        elif not -_BACK_S <= stamp_s - self._origin_s - self._last_s <= _AHEAD_S:
+        if not self._stamped:
+            self._stamped = True
+            self._origin_s = min(self._origin_s, stamp_s - following)
+        elif not -_BACK_S <= stamp_s - self._origin_s - (self._last_s or 0.0) <= _AHEAD_S:
             self._origin_s = stamp_s - following
         self._last_s = max(stamp_s - self._origin_s, self._last_s or 0.0)
         return self._last_s

@@ -48,6 +48,7 @@ class _Arrived:
     read_s: float
     picture: Picture
     film_s: float | None
+    held: bool  # back by the limit when it came
 
 
 class Capture:
@@ -230,11 +231,11 @@ class Capture:
                 self._health.skipped += 1
                 return
             self._rate.passed(time_s)
-        # What it replaces was not lost for want of time while the limit held it back.
         held = self.live and self._rate.remaining(now) > 0
-        if self._mailbox.put(_Arrived(index, time_s, when, now, picture, film_s)):
-            self._health.skipped += held
-            self._health.dropped += not held
+        replaced = self._mailbox.put(_Arrived(index, time_s, when, now, picture, film_s, held))
+        if replaced is not None:
+            self._health.skipped += replaced.held
+            self._health.dropped += not replaced.held
 
     def _wait_after(self, reason: str) -> bool:
         """Waits until the source may be tried again; False when it shall not be."""

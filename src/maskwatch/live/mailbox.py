@@ -24,12 +24,12 @@ class Mailbox(Generic[T]):
         self._item: T | None = None
         self._closed = False
 
-    def put(self, item: T) -> bool:
-        """Leaves an item; when the mailbox is closed, it is lost. Whether it replaced one that waited."""
+    def put(self, item: T) -> T | None:
+        """Leaves an item; when the mailbox is closed, it is lost. Gives the one that it replaces."""
         with self._changed:
             if self._keep_all:
                 self._changed.wait_for(lambda: self._item is None or self._closed)
-            replaced = self._item is not None
+            replaced = self._item
             self._item = None if self._closed else item
             self._changed.notify_all()
         self._on_put()

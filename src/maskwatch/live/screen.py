@@ -128,7 +128,8 @@ class Screen(Viewer):
         """The whole view, as it is now."""
         with self._lock:
             parts: list[RenderableType] = [self._sources()]
-            parts.append(film_bars(self._statuses()))
+            if (bars := film_bars(self._statuses())).row_count:
+                parts.append(bars)
             parts += self._alarming()
             if sinks := self._sinks():
                 parts.append(_sink_table(sinks))
