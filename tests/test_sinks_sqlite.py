@@ -171,6 +171,7 @@ def test_an_older_schema_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_file_of_the_first_version_gets_the_place_in_the_film(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
     connection = sqlite3.connect(path)
     for statement in (
         *EVENT_FILE.migrations[0],
