@@ -13,10 +13,14 @@ import av
 import numpy as np
 import pytest
 
+from PIL import Image
+
 from film_files import times_by_ffprobe, write_film
 from maskwatch.containers import is_cut_off
 from maskwatch.errors import SourceError
 from maskwatch.film import FilmClock
+from maskwatch.live.capture import open_capture
+from maskwatch.sources import find_sources
 from maskwatch.videos import Video, video_writer
 
 EVEN = [index / 10 for index in range(30)]
@@ -277,3 +281,43 @@ def test_recordings_of_phones_and_screens(shared: Path) -> None:
         pytest.skip(f"{folder} is not there")
     for path in sorted(folder.iterdir()):
         assert times(path) == pytest.approx(times_by_ffprobe(path), abs=1e-6), path.name
+
+
+def animated(path: Path, lengths_ms: list[int]) -> Path:
+    """Frame i is grey of brightness 20 i."""
+    first, *others = (Image.new("RGB", (64, 48), (20 * i, 20 * i, 20 * i)) for i in range(len(lengths_ms)))
+    lossless = {"lossless": True} if path.suffix == ".webp" else {}
+    first.save(path, save_all=True, append_images=others, duration=lengths_ms, loop=0, **lossless)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_animated_pictures_are_films(tmp_path: Path, suffix: str) -> None:
+    path = animated(tmp_path / f"a{suffix}", [100, 500, 40, 1200])
+    (source,) = find_sources([str(path)])
+    assert source.kind == "video"
+    with Video(path) as video:
+        frames = list(video.frames())
+    assert [frame.time_s for frame in frames] == pytest.approx([0, 0.1, 0.6, 0.64])
+    assert frames[-1].duration_s == pytest.approx(1.2, abs=0.011)  # APNG: as FFmpeg rounds it
+    assert [int(frame.image_rgb[24, 32, 0]) for frame in frames] == pytest.approx([0, 20, 40, 60], abs=2)
+    capture = open_capture(str(path))
+    capture.start()
+    taken = []
+    while not capture.finished:
+        if (one := capture.take(0.1)) is not None:
+            taken.append(one)
+    capture.close()
+    assert [one.film_s for one in taken] == pytest.approx([0, 0.1, 0.6, 0.64])
+    assert capture.status().state == "ended"
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_pictures_that_do_not_move_stay_pictures(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.new("RGB", (64, 48)).save(path)
+    animated(tmp_path / "b.webp", [100, 100])
+    torn = (tmp_path / "b.webp").read_bytes()[:100]
+    (tmp_path / "torn.webp").write_bytes(torn)
+    kinds = {source.name.rpartition("/")[2]: source.kind for source in find_sources([str(tmp_path)])}
+    assert kinds == {path.name: "picture", "b.webp": "video", "torn.webp": "picture"}

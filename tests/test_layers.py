@@ -20,6 +20,7 @@ LAYERS = (
     "labels",
     "download",
     "images",
+    "animations",
     "sources",
     "outputs",
     "mp4",

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ from drawn_events import event, wait_until
 from maskwatch.cli.app import main
 from maskwatch.errors import OutputError
 from maskwatch.live.counts import sum_by_hour
+from maskwatch.live.drawing import draw_people
 from maskwatch.live.events import Event
 from maskwatch.live.health import CaptureStatus
 from maskwatch.live.lines import duration, line
+from maskwatch.live.people import Person
 from maskwatch.live.plan import WatchPlan, run_watch
 from maskwatch.live.recorder import Recorder
 from maskwatch.live.screen import Screen
@@ -534,6 +537,17 @@ def test_an_event_as_a_line(fields: dict[str, Any], said: str) -> None:
     }  # fmt: skip
     assert line(Event.from_record(record)) == f"03:04:05 door: {said}"
     assert line(Event.from_record({**record, "time_s": 3723.9})) == f"1:02:03 door: {said}"
+
+
+def test_who_is_undecided_is_drawn_in_grey() -> None:
+    box = np.array([40, 40, 120, 120], np.float32)
+    person = Person(7, box, None, 0.0, 0.4, (), seen=True, alert=False)
+    image = np.zeros((160, 160, 3), np.uint8)
+    drawn = draw_people(image, [person], ("mask", "no_mask"))
+    red, green, blue = map(int, drawn[80, 40])
+    assert red == green == blue > 100
+    assert drawn[:40].max() > 100  # the label: 7 undecided 0 s
+    assert not draw_people(image, [replace(person, seen=False)], ("mask",)).any()
 
 
 @pytest.mark.parametrize(

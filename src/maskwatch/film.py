@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from av.container import InputContainer
 from av.error import EOFError as EndOfFile
-from av.error import FFmpegError
+from av.error import FFmpegError, PatchWelcomeError
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -122,7 +122,9 @@ class FilmDecoder:
             except StopIteration:
                 return
             except (FFmpegError, OSError) as error:
-                self._error = getattr(error, "strerror", None) or type(error).__name__
+                # What FFmpeg takes for a format that it does not know is damage as well.
+                reason = "" if isinstance(error, PatchWelcomeError) else getattr(error, "strerror", None)
+                self._error = f" ({reason})" if reason else ""
                 return
             yield from self.decode(packet)
 
@@ -152,7 +154,7 @@ class FilmDecoder:
         if not self._frames:
             return "none of its frames can be decoded"
         if self._error is not None:
-            return f"broken video, it cannot be read on after {self._frames} frames ({self._error})"
+            return f"broken video, it cannot be read on after {self._frames} frames{self._error}"
         promised = self._stream.frames if self._counted else 0
         if (self._torn or self._cut_off()) and not 0 < promised <= self._packets - self._torn:
             if promised > self._frames:

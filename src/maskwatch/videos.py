@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 from av.error import FFmpegError
 
+from maskwatch.animations import is_animated_webp, webp_frames
 from maskwatch.errors import OutputError, SourceError
-from maskwatch.film import FilmClock, FilmDecoder, Turn, film_length_s, frame_rate
+from maskwatch.film import DEFAULT_FPS, FilmClock, FilmDecoder, Turn, film_length_s, frame_rate
 from maskwatch.images import UInt8Array
 from maskwatch.mp4 import Mp4Writer
 from maskwatch.outputs import replacing
@@ -54,8 +55,15 @@ class Video:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._closed = path, False
         _check_readable(path)
+        self._webp = is_animated_webp(path)
+        self.fps, self.duration_s = DEFAULT_FPS, cast("float | None", None)
+        if not self._webp:
+            self._open()
+
+    def _open(self) -> None:
+        path = self.path
         try:
             # A relative "a:b.mp4" would be taken for an address.
             self._container = av.open(os.path.abspath(path), "r", metadata_errors="replace")  # noqa: PTH100
@@ -74,7 +82,6 @@ class Video:
         self._stream = stream
         self.fps = frame_rate(stream)
         self.duration_s = film_length_s(self._container)
-        self._closed = False
 
     def __enter__(self) -> Video:
         return self
@@ -85,7 +92,8 @@ class Video:
     def close(self) -> None:
         """Closes the file; a generator of `frames` that still runs ends."""
         self._closed = True
-        self._container.close()
+        if not self._webp:
+            self._container.close()
 
     def frames(self) -> Iterator[Frame]:
         """The frames in the order in which they are shown; may be called once.
@@ -93,6 +101,15 @@ class Video:
         Raises:
             SourceError: after the last readable frame, when the file is cut off or some could not be read.
         """
+        if not self._webp:
+            yield from self._decoded()
+            return
+        for index, (time_s, duration_s, image_rgb) in enumerate(webp_frames(self.path)):
+            if self._closed:
+                return
+            yield Frame(index, time_s, image_rgb, duration_s)
+
+    def _decoded(self) -> Iterator[Frame]:
         clock, decoder = FilmClock(self._container, self._stream), FilmDecoder(self.path, self._stream)
         waiting: Frame | None = None  # for the time of the next one
         for index, frame in enumerate(decoder.frames(self._container)):

@@ -14,7 +14,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from maskwatch.animations import is_animated_webp
 from maskwatch.errors import SourceError
+from maskwatch.live.animation import AnimationReader
 from maskwatch.live.backoff import Backoff
 from maskwatch.live.capture_settings import CaptureSettings as CaptureSettings
 from maskwatch.live.frame import LiveFrame
@@ -191,6 +193,8 @@ class Capture:
     def _open(self) -> Reader:
         if self._spec.kind == "webcam":
             return Webcam(int(self._spec.address))
+        if self.path is not None and is_animated_webp(self.path):
+            return AnimationReader(self.path)
         return StreamReader(
             self._spec,
             stall_s=self._settings.stall_s,
