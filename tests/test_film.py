@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-
 from PIL import Image
 
 from film_files import times_by_ffprobe, write_film
@@ -194,6 +193,20 @@ def test_what_hangs_behind_a_film_is_no_fault_of_it(tmp_path: Path) -> None:
             (tmp_path / f"more.{suffix}").write_bytes(path.read_bytes() + more)
             assert len(times(tmp_path / f"more.{suffix}")) == 30
     assert not is_cut_off(Path(__file__))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "index"), [("mkv", "mjpeg", b"\x1c\x53\xbb\x6b"), ("avi", "mjpeg", b"idx1")]
+)
+def test_a_lost_index_at_the_end_is_no_lost_frame(
+    tmp_path: Path, suffix: str, codec: str, index: bytes
+) -> None:
+    data = filmed(tmp_path / f"a.{suffix}", codec, {}).read_bytes()
+    place = data.rindex(index)
+    assert place > 0.9 * len(data)
+    for kept in (place + 2, place + 10, len(data) - 3):
+        (tmp_path / f"b.{suffix}").write_bytes(data[:kept])
+        assert len(times(tmp_path / f"b.{suffix}")) == 30
 
 
 def test_a_recording_that_was_never_closed_is_whole_as_far_as_it_goes(tmp_path: Path) -> None:

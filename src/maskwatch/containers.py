@@ -1,7 +1,8 @@
 """Whether a video file has been cut off: the sizes that its container itself promises.
 
 Numbers of frames and durations are no evidence. Recorders estimate them before the first frame, or write them
-for a rate that the film does not keep. A box that reaches beyond the end of the file is missing its end.
+for a rate that the film does not keep. But where the box of the pictures reaches beyond the end of the file,
+some are missing. (Where that of the index does, none are.)
 Sources: ISO/IEC 14496-12 (MP4, MOV), RFC 8794 and RFC 9559 (Matroska, WebM), Microsoft's AVI RIFF reference.
 """
 
@@ -15,7 +16,8 @@ from typing import BinaryIO, TypeAlias
 _Walk: TypeAlias = Callable[[BinaryIO, int], bool]
 
 _MP4_FIRST = frozenset([b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"wide", b"free", b"skip", b"pnot"])
-_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+_MP4_PICTURES = frozenset([b"moov", b"mdat", b"moof"])
+_EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _GIF_END = b"\x3b"
 
 
@@ -46,41 +48,37 @@ def _walk_for(head: bytes) -> _Walk | None:
 
 
 def _mp4_ends_early(file: BinaryIO, size: int) -> bool:
-    at = 0
-    while at < size:
+    at, name = 0, b""
+    while at + 8 <= size:
         file.seek(at)
         head = file.read(16)
-        if len(head) < 8:
-            return True
-        if not head[4:8].isascii() or not head[4:8].decode().isprintable():
-            return False  # something that hangs behind the film
-        length = int.from_bytes(head[:4])
+        name, length = head[4:8], int.from_bytes(head[:4])
         if length == 1:
             length = int.from_bytes(head[8:16])
         if length < 8:  # 0: up to the end of the file
             return False
         at += length
-    return at > size
+    return at > size and name in _MP4_PICTURES
 
 
 def _matroska_ends_early(file: BinaryIO, size: int) -> bool:
-    """Descends into the segment; one whose length is open may itself be cut within a cluster."""
-    at = 0
+    """Goes through the clusters of the segment."""
+    at, identity, promised = 0, 0, 0
     while at < size:
         file.seek(at)
         identity, width = _ebml_number(file, marker=True)
         length, more = _ebml_number(file, marker=False)
-        start = at + width + more
-        if not width or not more:
-            return at + 12 > size  # else it is no element
+        if not width or not more:  # no element any more
+            return False
+        at += width + more
         is_open = length == (1 << 7 * more) - 1
-        if is_open and identity == _SEGMENT:
-            at = start
+        if identity == _SEGMENT:
+            promised = 0 if is_open else at + length
         elif is_open:  # a live cluster; where it ends is not written anywhere
             return False
         else:
-            at = start + length
-    return at > size
+            at += length
+    return identity == _CLUSTER and (at > size or promised > size)
 
 
 def _ebml_number(file: BinaryIO, *, marker: bool) -> tuple[int, int]:
@@ -98,7 +96,7 @@ def _ebml_number(file: BinaryIO, *, marker: bool) -> tuple[int, int]:
 
 def _avi_ends_early(file: BinaryIO, size: int) -> bool:
     """Looks at the chunks within each RIFF list, since its own size is wrong in many a file that is whole."""
-    at = 0
+    at, name = 0, b""
     while at + 8 <= size:
         file.seek(at)
         head = file.read(12)
@@ -109,7 +107,7 @@ def _avi_ends_early(file: BinaryIO, size: int) -> bool:
             return False
         else:
             at += 8 + length + length % 2
-    return at > size + 1  # the last byte that pads may be missing
+    return at > size + 1 and name == b"LIST"  # the byte that pads the last chunk may be missing
 
 
 def _gif_ends_early(file: BinaryIO, size: int) -> bool:
