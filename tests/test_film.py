@@ -231,6 +231,16 @@ def test_frames_that_cannot_be_decoded_are_counted(tmp_path: Path) -> None:
     assert read == [index / 10 for index in range(30) if index not in (7, 11)]
 
 
+def test_a_text_is_no_film(tmp_path: Path) -> None:
+    """FFmpeg shows one as a terminal."""
+    for name in ("notes.txt", "a.ans"):
+        (tmp_path / name).write_text("Dear diary, nobody wore a mask today.\n" * 500)
+        with pytest.raises(SourceError, match="there is no video in it"):
+            Video(tmp_path / name)
+        with pytest.raises(SourceError, match="there is no video in it"):
+            open_capture(str(tmp_path / name)).start()
+
+
 def test_nothing_that_can_be_decoded(tmp_path: Path) -> None:
     data = filmed(tmp_path / "a.ts", "mpeg2video", {}).read_bytes()
     (tmp_path / "b.ts").write_bytes(data[: 188 * 3])

@@ -29,7 +29,17 @@ _BACK_S = 1.0
 _AHEAD_S = 30 * 3600.0  # FFmpeg's own default, -dts_error_threshold
 
 _FLUSH_TRIES = 64
+# FFmpeg shows any text file as a film of a terminal in which it is typed.
+_TEXTS = frozenset(["tty", "bin", "xbin", "adf", "idf"])
 _WITH_A_COUNT = frozenset(["avi", "mov,mp4,m4a,3gp,3g2,mj2"])
+
+
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """The video of an opened file or stream; None where there is none, or none that can be decoded."""
+    stream = container.streams.best("video")
+    if container.format.name in _TEXTS or not isinstance(stream, VideoStream):
+        return None
+    return None if stream.codec_context is None else stream
 
 
 def frame_rate(stream: VideoStream) -> float:

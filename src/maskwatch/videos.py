@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol
 
 import av
 import cv2
@@ -16,13 +16,10 @@ from av.error import FFmpegError
 
 from maskwatch.animations import is_animated_webp, webp_frames
 from maskwatch.errors import OutputError, SourceError
-from maskwatch.film import DEFAULT_FPS, FilmClock, FilmDecoder, Turn, film_length_s, frame_rate
+from maskwatch.film import DEFAULT_FPS, FilmClock, FilmDecoder, Turn, film_length_s, frame_rate, video_stream
 from maskwatch.images import UInt8Array
 from maskwatch.mp4 import Mp4Writer
 from maskwatch.outputs import replacing
-
-if TYPE_CHECKING:
-    from av.video.stream import VideoStream
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,8 @@ class Video:
         self.path, self._closed = path, False
         _check_readable(path)
         self._webp = is_animated_webp(path)
-        self.fps, self.duration_s = DEFAULT_FPS, cast("float | None", None)
+        self.fps = DEFAULT_FPS
+        self.duration_s: float | None = None
         if not self._webp:
             self._open()
 
@@ -72,13 +70,10 @@ class Video:
                 f"{path}: neither a picture nor a video that can be read; "
                 "get a complete copy of it, or convert it to JPEG or MP4"
             ) from None
-        stream = cast("VideoStream | None", self._container.streams.best("video"))
-        if stream is None or stream.codec_context is None:
+        stream = video_stream(self._container)
+        if stream is None:
             self._container.close()
-            what = (
-                "there is no video in it" if stream is None else "its kind of compression is not known here"
-            )
-            raise SourceError(f"{path}: {what}; convert it to MP4")
+            raise SourceError(f"{path}: there is no video in it that can be decoded; convert it to MP4")
         self._stream = stream
         self.fps = frame_rate(stream)
         self.duration_s = film_length_s(self._container)

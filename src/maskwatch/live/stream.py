@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import av
 from av.codec.context import Flags as CodecFlags
@@ -22,14 +22,11 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from maskwatch._version import __version__
-from maskwatch.film import FilmClock, FilmDecoder, Turn, film_length_s, seconds
+from maskwatch.film import FilmClock, FilmDecoder, Turn, film_length_s, seconds, video_stream
 from maskwatch.live.capture_settings import Transport
 from maskwatch.live.picture import LostError, Picture
 from maskwatch.live.pipe import Pipe, stdin_descriptor
 from maskwatch.live.source_spec import SourceSpec
-
-if TYPE_CHECKING:
-    from av.video.stream import VideoStream
 
 _OPTIONS: dict[str, dict[str, str]] = {
     # Nothing is collected for later; microseconds that packets over UDP may be put back in order.
@@ -71,7 +68,7 @@ class StreamReader:
         if spec.kind == "pipe":
             target = Pipe(stdin_descriptor(), stop, stall_s, silent)
         self._container = self._open(target, transport)
-        stream = self._container.streams.best("video")
+        stream = video_stream(self._container)
         if stream is None:
             self._container.close()
             raise LostError("there is no video in it")
@@ -85,8 +82,7 @@ class StreamReader:
         """Of a file, as its header says; None where it says nothing."""
         if not live:
             path = Path(spec.address) if spec.kind == "file" else None
-            video = cast("VideoStream", stream)
-            self._film = FilmClock(self._container, video), FilmDecoder(path, video)
+            self._film = FilmClock(self._container, stream), FilmDecoder(path, stream)
             self.duration_s = film_length_s(self._container)
         if live and self._container.format.name != "hls":
             self._codec.flags |= CodecFlags.low_delay
