@@ -63,8 +63,10 @@ class Mp4Writer:
         growing: bool = False,
         shown: Path | None = None,
     ) -> None:
-        self._shown, self.size_wh, self._fps = shown or path, size_wh, fps
+        self._shown, self.size_wh = shown or path, size_wh
         self._last_tick, self._key_tick = -1, 0
+        self._waiting: av.VideoFrame | None = None
+        self._last_duration = round(_TICKS / fps)
         name = encoder_name()
         with self._named():
             self._file: OutputContainer = av.open(
@@ -84,8 +86,8 @@ class Mp4Writer:
     def add(self, image_rgb: UInt8Array, time_s: float, duration_s: float | None = None) -> None:
         """Appends a frame; `time_s` is seconds from the beginning of the file, later than the one before.
 
-        A frame that is not later is put right behind the one before. Each is shown until the next one, the
-        last for `duration_s` seconds, by default as long as the usual rate says.
+        A frame that is not later is put right behind the one before. Each is shown until the next one, for
+        which it waits here; the last for `duration_s` seconds, by default as long as the one before it.
 
         Raises:
             OutputError: it cannot be written.
@@ -93,14 +95,20 @@ class Mp4Writer:
         if image_rgb.shape[1::-1] != self.size_wh:
             raise ValueError(f"a frame of {image_rgb.shape[1::-1]} in a video of {self.size_wh}")
         frame = av.VideoFrame.from_ndarray(_even(image_rgb), format="rgb24")
-        self._last_tick = max(round(time_s * _TICKS), self._last_tick + 1)
+        before = self._last_tick
+        self._last_tick = max(round(time_s * _TICKS), before + 1)
         frame.pts, frame.time_base = self._last_tick, Fraction(1, _TICKS)
-        frame.duration = max(1, round((duration_s or 1 / self._fps) * _TICKS))
         if self._last_tick - self._key_tick >= _KEY_EVERY_S * _TICKS:  # in time, since frames may be dropped
             frame.pict_type = PictureType.I
             self._key_tick = self._last_tick
-        with self._named():
-            self._file.mux(self._stream.encode(frame))
+        waiting, self._waiting = self._waiting, frame
+        if waiting is not None:
+            waiting.duration = self._last_tick - before
+            self._last_duration = min(waiting.duration, _TICKS)
+            with self._named():
+                self._file.mux(self._stream.encode(waiting))
+        if duration_s:
+            self._last_duration = max(1, round(duration_s * _TICKS))
 
     def close(self) -> None:
         """Writes what is left and closes the file.
@@ -109,6 +117,9 @@ class Mp4Writer:
             OutputError: it cannot be written.
         """
         with self._named(), contextlib.closing(self._file):
+            if self._waiting is not None:
+                self._waiting.duration = self._last_duration
+                self._file.mux(self._stream.encode(self._waiting))
             self._file.mux(self._stream.encode(None))
 
     def _open_stream(self, name: str, fps: float, growing: bool) -> VideoStream:

@@ -28,8 +28,8 @@ def film_bars(statuses: Sequence[CaptureStatus]) -> Table:
 
 
 def bars_on_stderr(statuses: Callable[[], Sequence[CaptureStatus]]) -> AbstractContextManager[object]:
-    """The bars while it is entered, away from the lines or records on standard output; none in a pipe."""
-    if not sys.stderr.isatty():
+    """The bars while it is entered, on a terminal that does not show the lines or records as well."""
+    if sys.stdout.isatty() or not sys.stderr.isatty():
         return nullcontext()
     return Live(
         get_renderable=lambda: film_bars(statuses()),
