@@ -25,7 +25,7 @@ LAYERS = (
     "outputs",
     "mp4",
     "containers",
-    "film",
+    "video_decoder",
     "videos",
     "models",
     "runtimes",

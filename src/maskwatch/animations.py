@@ -1,4 +1,4 @@
-"""Animated pictures: GIF, PNG and WebP files that are short films."""
+"""Animated pictures: GIF, PNG and WebP files that are short videos."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_animation(path: Path) -> bool:
 
 
 def is_animated_webp(path: Path) -> bool:
-    """Whether a file is an animated WebP. FFmpeg, which reads all other films, cannot decode it."""
+    """Whether a file is an animated WebP. FFmpeg, which reads all other videos, cannot decode it."""
     return _animated_format(path) == "WEBP"
 
 

@@ -1,7 +1,7 @@
 """Whether a video file has been cut off: the sizes that its container itself promises.
 
 Numbers of frames and durations are no evidence. Recorders estimate them before the first frame, or write them
-for a rate that the film does not keep. But where the box of the pictures reaches beyond the end of the file,
+for a rate that the video does not keep. But where the box of the pictures reaches beyond the end of the file,
 some are missing. (Where that of the index does, none are.)
 Sources: ISO/IEC 14496-12 (MP4, MOV), RFC 8794 and RFC 9559 (Matroska, WebM), Microsoft's AVI RIFF reference.
 """
@@ -21,7 +21,7 @@ _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _GIF_END = b"\x3b"
 
 
-def is_cut_off(path: Path) -> bool:
+def is_truncated(path: Path) -> bool:
     """Whether bytes are missing at the end of an MP4, MOV, Matroska, WebM, AVI or GIF file.
 
     False for other containers, which promise nothing.

@@ -16,10 +16,18 @@ from av.error import FFmpegError
 
 from maskwatch.animations import is_animated_webp, webp_frames
 from maskwatch.errors import OutputError, SourceError
-from maskwatch.film import DEFAULT_FPS, FilmClock, FilmDecoder, Turn, film_length_s, frame_rate, video_stream
 from maskwatch.images import UInt8Array
 from maskwatch.mp4 import Mp4Writer
 from maskwatch.outputs import replacing
+from maskwatch.video_decoder import (
+    DEFAULT_FPS,
+    DisplayTransform,
+    MediaClock,
+    VideoDecoder,
+    frame_rate,
+    header_duration_s,
+    video_stream,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Frame:
 
     Attributes:
         index: from 0.
-        time_s: seconds from the beginning of the film, by the container's own time stamps.
+        time_s: seconds from the beginning of the video, by the container's own time stamps.
         image_rgb: uint8 (H, W, 3), the way up in which it is shown.
         duration_s: how long it is shown, which is until the next one.
     """
@@ -76,7 +84,7 @@ class Video:
             raise SourceError(f"{path}: there is no video in it that can be decoded; convert it to MP4")
         self._stream = stream
         self.fps = frame_rate(stream)
-        self.duration_s = film_length_s(self._container)
+        self.duration_s = header_duration_s(self._container)
 
     def __enter__(self) -> Video:
         return self
@@ -105,7 +113,7 @@ class Video:
             yield Frame(index, time_s, image_rgb, duration_s)
 
     def _decoded(self) -> Iterator[Frame]:
-        clock, decoder = FilmClock(self._container, self._stream), FilmDecoder(self.path, self._stream)
+        clock, decoder = MediaClock(self._container, self._stream), VideoDecoder(self.path, self._stream)
         waiting: Frame | None = None  # for the time of the next one
         for index, frame in enumerate(decoder.frames(self._container)):
             time_s = clock.time_s(frame)
@@ -113,7 +121,7 @@ class Video:
                 yield replace(waiting, duration_s=time_s - waiting.time_s)
             if self._closed:
                 return
-            waiting = Frame(index, time_s, Turn.of(frame).to_rgb(frame), clock.length_s(frame))
+            waiting = Frame(index, time_s, DisplayTransform.of(frame).to_rgb(frame), clock.length_s(frame))
         if waiting is not None:
             yield waiting
         if not self._closed and (fault := decoder.fault()):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maskwatch.live.events import Event
-from maskwatch.live.lines import duration, place, shown_state
+from maskwatch.live.lines import duration, shown_state, timecode
 
 if TYPE_CHECKING:
     from maskwatch.live.counts import Counts, Tally
@@ -19,14 +19,14 @@ _PIPE_WIDTH = 200
 
 
 def event_table(records: Iterable[dict[str, Any]]) -> Table:
-    """One row for each event, with its place in the film where there is one of a file."""
+    """One row for each event, with its position in the video where there is one of a file."""
     events = [Event.from_record(record) for record in records]
-    film = [">in film"] if any(event.time_s is not None for event in events) else []
-    table = _table("time", *film, "source", "kind", ">person", "state", "where", ">for", ">sure", "more")
+    in_video = [">in video"] if any(event.time_s is not None for event in events) else []
+    table = _table("time", *in_video, "source", "kind", ">person", "state", "where", ">for", ">sure", "more")
     for event in events:
         table.add_row(
             f"{event.time:%Y-%m-%d %H:%M:%S}",
-            *("" if event.time_s is None else place(event.time_s) for _ in film),
+            *("" if event.time_s is None else timecode(event.time_s) for _ in in_video),
             event.source,
             event.kind,
             "" if event.track is None else str(event.track),

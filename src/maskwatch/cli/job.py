@@ -114,7 +114,7 @@ class Job:
         tally, broken = VideoTally(source.name), None
         with contextlib.ExitStack() as stack:
             video = stack.enter_context(Video(source.path))
-            advance = stack.enter_context(report.film(video.duration_s))
+            advance = stack.enter_context(report.video_progress(video.duration_s))
             drawn = self._drawn_video(source, video.fps, stack)
             try:
                 for frame, detections in self._frames(video, drawn):

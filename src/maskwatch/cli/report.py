@@ -67,7 +67,7 @@ class Report:
         self._progress.advance(self._task)
 
     @contextmanager
-    def film(self, duration_s: float | None) -> Iterator[Callable[[float], None]]:
+    def video_progress(self, duration_s: float | None) -> Iterator[Callable[[float], None]]:
         """A second bar, for the seconds of a video; gives the function that moves it on to a place in it.
 
         Seconds and not frames, whose number few files know.

@@ -49,7 +49,7 @@ class _Arrived:
     when: datetime
     read_s: float
     picture: Picture
-    film_s: float | None
+    media_time_s: float | None
     held: bool  # back by the limit when it came
 
 
@@ -59,7 +59,7 @@ class Capture:
     Attributes:
         name: the source's short name.
         live: gives the newest frame only; otherwise every frame, and reading waits for whoever takes them.
-        of_file: the source is a film, which has a beginning, and an end that may be known.
+        of_file: the source is a video file, which has a beginning, and an end that may be known.
         path: of a file on this machine; None for others.
         on_state: called with name, state and reason when the state changes, in the capture's thread.
         on_frame: called when a frame waits, in the capture's thread.
@@ -130,7 +130,7 @@ class Capture:
             when=arrived.when,
             read_s=arrived.read_s,
             image_rgb=arrived.picture.to_rgb(),
-            film_s=arrived.film_s,
+            media_time_s=arrived.media_time_s,
         )
 
     def ready_in(self) -> float | None:
@@ -227,16 +227,16 @@ class Capture:
             self._health.skipped += 1
             return
         self._health.size = picture.size
-        film_s = picture.pts_s if self.of_file else None
-        time_s, when = self._stamps.stamp(now, film_s)
-        self._health.film_s = film_s
+        media_time_s = picture.pts_s if self.of_file else None
+        time_s, when = self._stamps.stamp(now, media_time_s)
+        self._health.media_time_s = media_time_s
         if not self.live:
             if self._rate.remaining(time_s):
                 self._health.skipped += 1
                 return
             self._rate.passed(time_s)
         held = self.live and self._rate.remaining(now) > 0
-        replaced = self._mailbox.put(_Arrived(index, time_s, when, now, picture, film_s, held))
+        replaced = self._mailbox.put(_Arrived(index, time_s, when, now, picture, media_time_s, held))
         if replaced is not None:
             self._health.skipped += replaced.held
             self._health.dropped += not replaced.held

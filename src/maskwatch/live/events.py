@@ -36,13 +36,13 @@ class Event:
         kind: "alert": a person has been in a state that is watched for longer than the dwell; "alert_end":
             that is over; "crossing": a person crossed a line; "minute": the counts of a full minute;
             "source": a source came, went or was given up.
-        time: when, with time zone. For a "minute", its beginning. That of a file runs with the film from when
-            watching began.
+        time: when, with time zone. For a "minute", its beginning. For a file, when watching began plus the
+            seconds of the video since.
         source: short name of the camera or file.
         run: names one run of the program. Track numbers count within a run and a source.
         id: names the event.
-        time_s: place in the film, in seconds from its beginning, where the source is a file; for a "minute"
-            where it begins. None for a camera.
+        time_s: position in the video in seconds from its beginning, where the source is a file; for a
+            "minute" where it begins. None for a camera.
         track: number of the person; None where the event is about none.
         state: the person's state (a class name) or, for "source", "live", "waiting", "ended" or "failed".
         score: how sure the state is, 0..1, as voted over the track.

@@ -17,11 +17,11 @@ class LiveFrame:
         index: number of the frame in its source, from 0; numbers of dropped frames are missing.
         time_s: seconds on the source's own clock, which never goes back: for a camera those since watching
             began, for a file the place in the file. Dwell, cooldown and speed are measured on it.
-        when: the same moment on the wall clock, with time zone; stands in events. A file's runs with the film
-            from when watching began.
+        when: the same moment on the wall clock, with time zone; stands in events. For a file, when watching
+            began plus the seconds of the video since.
         read_s: `time.monotonic()` when the frame had been read; now less this is its age.
         image_rgb: uint8 (H, W, 3).
-        film_s: place in the film in seconds from its beginning; None for what is no file.
+        media_time_s: position in the video in seconds from its beginning; None for what is no file.
     """
 
     source: str
@@ -30,4 +30,4 @@ class LiveFrame:
     when: datetime
     read_s: float
     image_rgb: UInt8Array
-    film_s: float | None = None
+    media_time_s: float | None = None

@@ -26,7 +26,8 @@ class CaptureStatus:
         error: why it is "waiting" or "failed"; empty otherwise. Holds no password.
         fps: frames per second that come in, over the last ones.
         size: (width, height) of the last frame in pixels; None before the first.
-        film_s: of a file, the place of the newest frame in seconds; None for others, and before the first.
+        media_time_s: of a file, the position of the newest frame in seconds; None for others, and before the
+            first frame.
         duration_s: of a file, its length in seconds as its header says; None where it says nothing.
     """
 
@@ -39,7 +40,7 @@ class CaptureStatus:
     fps: float
     size: tuple[int, int] | None
     skipped: int = 0
-    film_s: float | None = None
+    media_time_s: float | None = None
     duration_s: float | None = None
 
 
@@ -55,7 +56,7 @@ class Health:
         self.error = ""
         self.frames = 0
         self.dropped = self.skipped = 0
-        self.film_s: float | None = None
+        self.media_time_s: float | None = None
         self.duration_s: float | None = None
         self.reconnects = 0
         self.failures = 0
@@ -109,6 +110,6 @@ class Health:
             fps=self.fps(),
             size=self.size,
             skipped=self.skipped,
-            film_s=self.film_s,
+            media_time_s=self.media_time_s,
             duration_s=self.duration_s,
         )

@@ -8,15 +8,15 @@ from maskwatch.live.events import Event
 def line(event: Event) -> str:
     """For example `12:03:44 door: person 7 no mask for 2 s in entrance (91%)`.
 
-    The time is that of the event in its own time zone, of a file the place in the film, `0:03:44`. The state
+    The time is that of the event in its own time zone, or the position in a video file, `0:03:44`. The state
     is as `render` writes it.
     """
-    moment = f"{event.time:%H:%M:%S}" if event.time_s is None else place(event.time_s)
+    moment = f"{event.time:%H:%M:%S}" if event.time_s is None else timecode(event.time_s)
     return f"{moment} {event.source}: {_what(event)}"
 
 
-def place(seconds: float) -> str:
-    """A place in a film as players write it: `0:03:44`, `12:00:05`."""
+def timecode(seconds: float) -> str:
+    """A position in a video as players write it: `0:03:44`, `12:00:05`."""
     whole = int(seconds)
     return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
 

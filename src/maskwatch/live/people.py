@@ -75,7 +75,7 @@ class People:
         self._minutes = MinuteCounts(model.classes, self._places)
         self._known: dict[int, _Somebody] = {}
         self._last_s: float | None = None
-        self._minute_began_s: float | None = None  # in the film
+        self._minute_began_s: float | None = None  # in the video
         self._about: dict[str, Any] = {
             "source": source,
             "run": run,
@@ -128,7 +128,7 @@ class People:
         covers_s = min(passed_s, self._settings.tracks.lost_s)
         yield from self._minute(self._minutes.begin_frame(frame.when, covers_s))
         if self._minute_began_s is None:
-            self._minute_began_s = frame.film_s
+            self._minute_began_s = frame.media_time_s
 
     def _see(
         self, frame: LiveFrame, number: int, box_xyxy: FloatArray, scores: FloatArray
@@ -254,7 +254,7 @@ class People:
         return Event(
             kind,
             frame.when,
-            time_s=frame.film_s,
+            time_s=frame.media_time_s,
             track=number,
             box_xyxy=(x1, y1, x2, y2),
             width=width,

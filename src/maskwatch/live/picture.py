@@ -15,7 +15,7 @@ class Picture:
 
     Attributes:
         pts_s: the source's own time stamp in seconds, from where it likes; None when there is none. Of a file
-            the place in the film, see `film.FilmClock`.
+            the position in the video, see `video_decoder.MediaClock`.
         size: (width, height) in pixels.
         to_rgb: gives uint8 (H, W, 3); may be called once, from any thread.
     """

@@ -23,7 +23,7 @@ from maskwatch.live.capture import Capture, CaptureSettings, open_captures
 from maskwatch.live.faces import FaceFinder
 from maskwatch.live.people import People
 from maskwatch.live.people_settings import PeopleSettings
-from maskwatch.live.progress import bars_on_stderr
+from maskwatch.live.progress import progress_on_stderr
 from maskwatch.live.recorder import PART_S, Recorder
 from maskwatch.live.recording import Pictures, Recording, Trouble
 from maskwatch.live.retention import Kept, Retention, kept_logs, kept_recordings, kept_thumbnails
@@ -179,7 +179,7 @@ class _Run:
         if not self.plan.json_lines:
             Console(highlight=False).print(f"model: {self.parts.finder.metadata.title}")
         if not isinstance(screen, Screen):
-            stack.enter_context(bars_on_stderr(watch.status))
+            stack.enter_context(progress_on_stderr(watch.status))
         with sweeping(self.plan, parts, self.delivery, self.trouble), _stopping(watch.stop), screen:
             watch.run()
         statuses = watch.status()
@@ -248,8 +248,8 @@ def _check_recordings(plan: WatchPlan, captures: Sequence[Capture]) -> None:
     if plan.save_video is None or plan.retain_days is not None:
         return
     targets = _video_paths(plan.save_video, [capture.name for capture in captures])
-    films = [Source(one.name, "video", PurePath(one.name), one.path) for one in captures]
-    check_targets(list(targets.values()), films, force=plan.force)
+    files = [Source(one.name, "video", PurePath(one.name), one.path) for one in captures]
+    check_targets(list(targets.values()), files, force=plan.force)
 
 
 def _kept(plan: WatchPlan, names: list[str]) -> list[Kept]:

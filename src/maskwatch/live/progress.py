@@ -1,4 +1,4 @@
-"""How far the watching of films has got, on a terminal."""
+"""How far the watching of video files has got, on a terminal."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from maskwatch.live.health import CaptureStatus
-from maskwatch.live.lines import place
+from maskwatch.live.lines import timecode
 
 _BAR_WIDTH = 30
 
 
-def film_bars(statuses: Sequence[CaptureStatus]) -> Table:
-    """A bar for each source that is a film; no rows where there is none."""
+def progress_bars(statuses: Sequence[CaptureStatus]) -> Table:
+    """A bar for each source that is a video file; no rows where there is none."""
     table = Table.grid(padding=(0, 1))
     table.add_column(overflow="fold")
     for status in statuses:
-        if status.film_s is not None:
+        if status.media_time_s is not None:
             table.add_row(status.name, _bar(status), _places(status))
     return table
 
 
-def bars_on_stderr(statuses: Callable[[], Sequence[CaptureStatus]]) -> AbstractContextManager[object]:
+def progress_on_stderr(statuses: Callable[[], Sequence[CaptureStatus]]) -> AbstractContextManager[object]:
     """The bars while it is entered, on a terminal that does not show the lines or records as well."""
     if sys.stdout.isatty() or not sys.stderr.isatty():
         return nullcontext()
     return Live(
-        get_renderable=lambda: film_bars(statuses()),
+        get_renderable=lambda: progress_bars(statuses()),
         console=Console(stderr=True),
         refresh_per_second=4,
         transient=True,
@@ -41,15 +41,15 @@ def bars_on_stderr(statuses: Callable[[], Sequence[CaptureStatus]]) -> AbstractC
 
 
 def _bar(status: CaptureStatus) -> RenderableType:
-    assert status.film_s is not None
+    assert status.media_time_s is not None
     if status.state == "ended":
         return ProgressBar(1, 1, _BAR_WIDTH)
     if status.duration_s is None:
         return ProgressBar(None, 0, _BAR_WIDTH, pulse=True)
-    return ProgressBar(status.duration_s, min(status.film_s, status.duration_s), _BAR_WIDTH)
+    return ProgressBar(status.duration_s, min(status.media_time_s, status.duration_s), _BAR_WIDTH)
 
 
 def _places(status: CaptureStatus) -> str:
-    assert status.film_s is not None
-    of = "" if status.duration_s is None else f" of {place(status.duration_s)}"
-    return place(status.film_s) + of
+    assert status.media_time_s is not None
+    of = "" if status.duration_s is None else f" of {timecode(status.duration_s)}"
+    return timecode(status.media_time_s) + of

@@ -20,7 +20,7 @@ from maskwatch.live.events import Event
 from maskwatch.live.health import CaptureStatus
 from maskwatch.live.lines import duration, line, shown_state
 from maskwatch.live.people import Person
-from maskwatch.live.progress import film_bars
+from maskwatch.live.progress import progress_bars
 from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.watch import Look, Viewer
 
@@ -128,7 +128,7 @@ class Screen(Viewer):
         """The whole view, as it is now."""
         with self._lock:
             parts: list[RenderableType] = [self._sources()]
-            if (bars := film_bars(self._statuses())).row_count:
+            if (bars := progress_bars(self._statuses())).row_count:
                 parts.append(bars)
             parts += self._alarming()
             if sinks := self._sinks():

@@ -16,9 +16,9 @@ class Stamps:
     """Gives each frame of a source its times.
 
     Attributes:
-        of_file: the source's clock is the place in the film, and the wall clock runs with it from the first
-            frame; otherwise both are those of the arrival. Cameras' own time stamps are not used: they begin
-            anew with each connection, and few can be trusted.
+        of_file: the source's clock is the position in the video, and the wall clock runs with it from the
+            first frame; otherwise both are those of the arrival. Cameras' own time stamps are not used: they
+            begin anew with each connection, and few can be trusted.
     """
 
     of_file: bool
@@ -26,11 +26,11 @@ class Stamps:
     _began: datetime | None = None
     _last_s: float = 0.0
 
-    def stamp(self, now_s: float, film_s: float | None) -> tuple[float, datetime]:
-        """`time_s` and `when` of a frame that came at `now_s` of `time.monotonic`, in a film at `film_s`."""
-        if not self.of_file or film_s is None:
+    def stamp(self, now_s: float, media_time_s: float | None) -> tuple[float, datetime]:
+        """`time_s` and `when` of a frame that came at `now_s` of `time.monotonic`."""
+        if not self.of_file or media_time_s is None:
             self._last_s = max(self._last_s, now_s - self._began_s)
             return self._last_s, _now()
         if self._began is None:
-            self._began = _now() - timedelta(seconds=film_s)
-        return film_s, self._began + timedelta(seconds=film_s)
+            self._began = _now() - timedelta(seconds=media_time_s)
+        return media_time_s, self._began + timedelta(seconds=media_time_s)

@@ -22,11 +22,18 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from maskwatch._version import __version__
-from maskwatch.film import FilmClock, FilmDecoder, Turn, film_length_s, seconds, video_stream
 from maskwatch.live.capture_settings import Transport
 from maskwatch.live.picture import LostError, Picture
 from maskwatch.live.pipe import Pipe, stdin_descriptor
 from maskwatch.live.source_spec import SourceSpec
+from maskwatch.video_decoder import (
+    DisplayTransform,
+    MediaClock,
+    VideoDecoder,
+    header_duration_s,
+    seconds,
+    video_stream,
+)
 
 _OPTIONS: dict[str, dict[str, str]] = {
     # Nothing is collected for later; microseconds that packets over UDP may be put back in order.
@@ -77,13 +84,13 @@ class StreamReader:
         live = spec.kind in _LIVE_KINDS
         # Decoding frames in several threads would hold back as many frames as there are threads.
         self._codec.thread_type = "SLICE"
-        self._film: tuple[FilmClock, FilmDecoder] | None = None
+        self._file: tuple[MediaClock, VideoDecoder] | None = None
         self.duration_s: float | None = None
         """Of a file, as its header says; None where it says nothing."""
         if not live:
             path = Path(spec.address) if spec.kind == "file" else None
-            self._film = FilmClock(self._container, stream), FilmDecoder(path, stream)
-            self.duration_s = film_length_s(self._container)
+            self._file = MediaClock(self._container, stream), VideoDecoder(path, stream)
+            self.duration_s = header_duration_s(self._container)
         if live and self._container.format.name != "hls":
             self._codec.flags |= CodecFlags.low_delay
         # A stream with a length, and HLS, come as fast as the network lets them.
@@ -124,11 +131,11 @@ class StreamReader:
             else:
                 frames = self._decode(packet)
             for frame in frames:
-                yield _picture(frame, None if self._film is None else self._film[0])
+                yield _picture(frame, None if self._file is None else self._file[0])
                 last = time.monotonic()
             if time.monotonic() - last > self._stall_s and self._spec.kind in ("rtsp", "http"):
                 raise LostError(f"data, but no picture for {self._stall_s:g} s")
-        if self._film is not None and (fault := self._film[1].fault()):
+        if self._file is not None and (fault := self._file[1].fault()):
             raise LostError(fault)
 
     def _packets(self) -> Iterator[Any]:
@@ -144,8 +151,8 @@ class StreamReader:
             yield packet
 
     def _decode(self, packet: Any) -> list[VideoFrame]:
-        if self._film is not None:
-            return self._film[1].decode(packet)
+        if self._file is not None:
+            return self._file[1].decode(packet)
         try:
             return list(packet.decode())
         except FFmpegError:  # a broken packet; the next ones may be whole
@@ -169,8 +176,8 @@ class StreamReader:
         self._container.close()
 
 
-def _picture(frame: VideoFrame, clock: FilmClock | None) -> Picture:
-    turn = Turn.of(frame)
+def _picture(frame: VideoFrame, clock: MediaClock | None) -> Picture:
+    turn = DisplayTransform.of(frame)
     pts_s = seconds(frame.pts, frame.time_base) if clock is None else clock.time_s(frame)
     return Picture(pts_s, turn.size_wh(frame), lambda: turn.to_rgb(frame))
 

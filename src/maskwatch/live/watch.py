@@ -146,9 +146,9 @@ class Watch:
         if state != "live":
             self._finish(source)
         began_s = 0.0 if source in self._files and state == "live" else None
-        film_s = began_s if last is None else last.film_s
+        media_time_s = began_s if last is None else last.media_time_s
         self._tell(
-            Event("source", when, source, self._run, time_s=film_s, state=state, reason=reason or None)
+            Event("source", when, source, self._run, time_s=media_time_s, state=state, reason=reason or None)
         )
 
     def _now(self, source: str) -> datetime:

@@ -41,8 +41,8 @@ EVENT_FILE = Layout(
         ("ALTER TABLE events ADD COLUMN time_s REAL",),
     ),
 )
-"""`time_ms`: milliseconds since 1970 UTC; `time_s`: place in a film, in seconds; `record`: the event as JSON.
-The others are for queries."""
+"""`time_ms`: milliseconds since 1970 UTC; `time_s`: position in a video in seconds; `record`: the event as
+JSON. The others are for queries."""
 
 _PAGE = 500
 

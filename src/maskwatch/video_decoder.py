@@ -17,11 +17,11 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from maskwatch.containers import is_cut_off
+from maskwatch.containers import is_truncated
 from maskwatch.images import UInt8Array
 
 DEFAULT_FPS = 25.0
-"""Of films that give no sensible rate of their own."""
+"""Of videos that give no sensible rate of their own."""
 
 # Time stamps that go further back or ahead belong to something new: two recordings in one file, or a clock
 # that was set. Smaller steps back are trembling, shorter gaps are pauses.
@@ -29,7 +29,7 @@ _BACK_S = 1.0
 _AHEAD_S = 30 * 3600.0  # FFmpeg's own default, -dts_error_threshold
 
 _FLUSH_TRIES = 64
-# FFmpeg shows any text file as a film of a terminal in which it is typed.
+# FFmpeg shows any text file as a video of a terminal in which it is typed.
 _TEXTS = frozenset(["tty", "bin", "xbin", "adf", "idf"])
 _WITH_A_COUNT = frozenset(["avi", "mov,mp4,m4a,3gp,3g2,mj2"])
 
@@ -50,14 +50,14 @@ def frame_rate(stream: VideoStream) -> float:
     return DEFAULT_FPS
 
 
-def film_length_s(container: InputContainer) -> float | None:
+def header_duration_s(container: InputContainer) -> float | None:
     """Seconds from beginning to end as the header says, which may be wrong; None where it says nothing."""
     length_s = (container.duration or 0) / 1e6
     return length_s if 0 < length_s < _AHEAD_S else None
 
 
-class FilmClock:
-    """The container's time stamps → seconds from the beginning of the film, which never go back.
+class MediaClock:
+    """The container's time stamps → seconds from the beginning of the video, which never go back.
 
     The beginning is the container's own, as players and ffmpeg count: where a recording starts at 10 s, or
     sound comes before the first picture, the first frame need not stand at 0, but most do.
@@ -83,9 +83,9 @@ class FilmClock:
         if self._decoding_times and stamp_s is not None and self._stamp_s is not None:
             stamp_s = stamp_s if stamp_s > self._stamp_s else None  # none comes with the frames at the end
         self._stamp_s = stamp_s if stamp_s is not None else self._stamp_s
-        return self.place_s(stamp_s)
+        return self.from_stamp(stamp_s)
 
-    def place_s(self, stamp_s: float | None) -> float:
+    def from_stamp(self, stamp_s: float | None) -> float:
         """The same for a time stamp in seconds; None for a frame without any, which follows the last one."""
         following = 0.0 if self._last_s is None else self._last_s + self._step_s
         if stamp_s is None:
@@ -105,7 +105,7 @@ class FilmClock:
         return shown_s if shown_s is not None and 0 < shown_s < _AHEAD_S else self._step_s
 
 
-class FilmDecoder:
+class VideoDecoder:
     """Decodes the packets of a file's video, and knows at the end whether all of it was there.
 
     Args:
@@ -175,11 +175,11 @@ class FilmDecoder:
         return None
 
     def _cut_off(self) -> bool:
-        return self._path is not None and is_cut_off(self._path)
+        return self._path is not None and is_truncated(self._path)
 
 
 @dataclass(frozen=True)
-class Turn:
+class DisplayTransform:
     """How a frame lies before it is shown: across a diagonal, then mirrored left to right, top to bottom."""
 
     transposed: bool = False
@@ -187,7 +187,7 @@ class Turn:
     upside_down: bool = False
 
     @classmethod
-    def of(cls, frame: VideoFrame) -> Turn:
+    def of(cls, frame: VideoFrame) -> DisplayTransform:
         """As the file says, to the nearest quarter."""
         matrix: Any = frame.side_data.get("DISPLAYMATRIX")
         if matrix is None:

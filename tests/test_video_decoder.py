@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from film_files import times_by_ffprobe, write_film
-from maskwatch.containers import is_cut_off
+from maskwatch.containers import is_truncated
 from maskwatch.errors import SourceError
-from maskwatch.film import FilmClock
 from maskwatch.live.capture import open_capture
 from maskwatch.sources import find_sources
+from maskwatch.video_decoder import MediaClock
 from maskwatch.videos import Video, video_writer
+from video_files import times_by_ffprobe, write_film
 
 EVEN = [index / 10 for index in range(30)]
 PHONE = [0, 0.033, 0.067, 0.1, 0.15, 0.2, 0.4, 0.433, 0.9, 1.4, 1.433, 1.467, 2.0]
@@ -99,8 +99,8 @@ def test_a_clock_of_odd_stamps(stamps_s: list[float | None], shown: list[float])
     first = next((stamp for stamp in stamps_s if stamp is not None), 0.0)
     container = SimpleNamespace(format=SimpleNamespace(name="mpegts"), start_time=round(first * 1e6))
     stream = SimpleNamespace(average_rate=25, guessed_rate=None)
-    clock = FilmClock(container, stream)  # type: ignore[arg-type]
-    assert [clock.place_s(stamp_s) for stamp_s in stamps_s] == pytest.approx(shown, abs=1e-6)
+    clock = MediaClock(container, stream)  # type: ignore[arg-type]
+    assert [clock.from_stamp(stamp_s) for stamp_s in stamps_s] == pytest.approx(shown, abs=1e-6)
 
 
 def test_two_recordings_in_one_file(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_what_hangs_behind_a_film_is_no_fault_of_it(tmp_path: Path) -> None:
         for more in (b"\0" * 512, b"\xff\xfe\xfd\xfc" * 128, b"\0"):
             (tmp_path / f"more.{suffix}").write_bytes(path.read_bytes() + more)
             assert len(times(tmp_path / f"more.{suffix}")) == 30
-    assert not is_cut_off(Path(__file__))
+    assert not is_truncated(Path(__file__))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_recording_that_was_never_closed_is_whole_as_far_as_it_goes(tmp_path: 
     """Matroska of a program that could not go back to write the length of the segment."""
     path = filmed(tmp_path / "live.mkv", "mjpeg", {"live": "1"})
     assert len(times(path)) == 30
-    assert not is_cut_off(path)
+    assert not is_truncated(path)
 
 
 def test_frames_that_cannot_be_decoded_are_counted(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_animated_pictures_are_films(tmp_path: Path, suffix: str) -> None:
         if (one := capture.take(0.1)) is not None:
             taken.append(one)
     capture.close()
-    assert [one.film_s for one in taken] == pytest.approx([0, 0.1, 0.6, 0.64])
+    assert [one.media_time_s for one in taken] == pytest.approx([0, 0.1, 0.6, 0.64])
     assert capture.status().state == "ended"
 
 
