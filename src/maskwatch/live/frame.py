@@ -16,7 +16,7 @@ class LiveFrame:
         source: the source's short name, the same in every event and file.
         index: number of the frame in its source, from 0; numbers of dropped frames are missing.
         time_s: seconds on the source's own clock, which never goes back: for a camera those since watching
-            began, for a file the place in the file. Dwell, cooldown and speed are measured on it.
+            began, for a file the position in it. Dwell, cooldown and speed are measured on it.
         when: the same moment on the wall clock, with time zone; stands in events. For a file, when watching
             began plus the seconds of the video since.
         read_s: `time.monotonic()` when the frame had been read; now less this is its age.
