@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from maskwatch.containers import is_truncated
 from maskwatch.errors import SourceError
 from maskwatch.live.capture import open_capture
 from maskwatch.sources import find_sources
-from maskwatch.video_decoder import MediaClock
+from maskwatch.video_decoder import MediaClock, demux
 from maskwatch.videos import Video, video_writer
 from video_files import times_by_ffprobe, write_film
 
@@ -101,6 +102,19 @@ def test_a_clock_of_odd_stamps(stamps_s: list[float | None], shown: list[float])
     stream = SimpleNamespace(average_rate=25, guessed_rate=None)
     clock = MediaClock(container, stream)  # type: ignore[arg-type]
     assert [clock.from_stamp(stamp_s) for stamp_s in stamps_s] == pytest.approx(shown, abs=1e-6)
+
+
+def test_streams_that_begin_later_are_passed_over() -> None:
+    """PyAV raises an `IndexError` for a packet of one; the next call goes on behind it."""
+    calls = iter([[1, 2], [3], []])
+
+    def demux_some(*_: object) -> Iterator[int]:
+        yield from next(calls)
+        if left:
+            raise IndexError(left.pop())
+
+    left = ["list index out of range"] * 2
+    assert list(demux(SimpleNamespace(demux=demux_some))) == [1, 2, 3]  # type: ignore[arg-type]
 
 
 def test_two_recordings_in_one_file(tmp_path: Path) -> None:

@@ -42,6 +42,19 @@ def video_stream(container: InputContainer) -> VideoStream | None:
     return None if stream.codec_context is None else stream
 
 
+def demux(container: InputContainer, *streams: VideoStream) -> Iterator[Packet[Any]]:
+    """The packets of some streams, or of all. Those of streams that begin later are passed over.
+
+    Recordings of broadcasts have such streams; PyAV does not know them and raises an `IndexError`.
+    """
+    while True:
+        try:
+            yield from container.demux(*streams)
+            return
+        except IndexError:
+            continue
+
+
 def frame_rate(stream: VideoStream) -> float:
     """Frames per second as the header says, usually or on average; 25 where it says nothing sensible."""
     for rate in (stream.average_rate, stream.guessed_rate):
@@ -125,7 +138,7 @@ class VideoDecoder:
 
     def frames(self, container: InputContainer) -> Iterator[VideoFrame]:
         """All frames of a file, in the order in which they are shown."""
-        packets = container.demux(self._stream)
+        packets = demux(container, self._stream)
         while True:
             try:
                 packet = next(packets)

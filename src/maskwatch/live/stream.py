@@ -30,6 +30,7 @@ from maskwatch.video_decoder import (
     DisplayTransform,
     MediaClock,
     VideoDecoder,
+    demux,
     header_duration_s,
     seconds,
     video_stream,
@@ -139,7 +140,7 @@ class StreamReader:
             raise LostError(fault)
 
     def _packets(self) -> Iterator[Any]:
-        packets = self._container.demux()
+        packets = demux(self._container)
         while True:
             began = time.monotonic()
             try:
