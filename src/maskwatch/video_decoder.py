@@ -154,7 +154,9 @@ class VideoDecoder:
     def decode(self, packet: Packet[Any]) -> list[VideoFrame]:
         """The frames that are complete with this packet, in the order in which they are shown."""
         frames: list[VideoFrame] = []
-        for _ in range(_FLUSH_TRIES):
+        half = packet.is_corrupt and self._stream.codec_context.codec.intra_only
+        self._broken += half and self._frames > 0
+        for _ in range(0 if half else _FLUSH_TRIES):
             try:
                 frames += packet.decode()
                 break

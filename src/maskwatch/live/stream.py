@@ -154,6 +154,8 @@ class StreamReader:
     def _decode(self, packet: Any) -> list[VideoFrame]:
         if self._file is not None:
             return self._file[1].decode(packet)
+        if packet.is_corrupt and self._codec.codec.intra_only:
+            return []  # half a picture; what is missing would be that of an older one, or black
         try:
             return list(packet.decode())
         except FFmpegError:  # a broken packet; the next ones may be whole
