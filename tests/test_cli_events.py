@@ -106,10 +106,11 @@ def test_hours(run: Run, path: Path) -> None:
     assert status == 0
     lines = [re.sub(" {2,}", " | ", line.strip()) for line in out.splitlines()]
     assert lines == [
-        "hour | source | watched | people | mask | no mask | mask incorrect | masked | alerts | in | out",
-        "2026-03-01 12:00 | door | 2 min 00 s | 8 | 6 | 2 | 0 | 75% | 2 | 6 | 2",
-        "2026-03-01 13:00 | door | 3 min 00 s | 12 | 9 | 3 | 0 | 75% | 3 | 9 | 3",
-        "2026-03-01 15:00 | gate | 1 min 00 s | 4 | 3 | 1 | 0 | 75% | 1 | 3 | 1",
+        "hour | source | watched | people | mask | no mask | mask incorrect | undecided | masked | alerts"
+        " | in | out",
+        "2026-03-01 12:00 | door | 2 min 00 s | 8 | 6 | 2 | 0 | 0 | 75% | 2 | 6 | 2",
+        "2026-03-01 13:00 | door | 3 min 00 s | 12 | 9 | 3 | 0 | 0 | 75% | 3 | 9 | 3",
+        "2026-03-01 15:00 | gate | 1 min 00 s | 4 | 3 | 1 | 0 | 0 | 75% | 1 | 3 | 1",
     ]
 
 
@@ -189,7 +190,7 @@ def test_prune(run: Run, path: Path, tmp_path: Path) -> None:
             ["tail", "other.sqlite"],
             "other.sqlite: is a database, but no event file of maskwatch; name another",
         ),
-        (["export", "newer.sqlite", "--csv", "-"], "newer.sqlite: has schema 9, this version knows up to 1"),
+        (["export", "newer.sqlite", "--csv", "-"], "newer.sqlite: has schema 9, this version knows up to 2"),
         (
             ["prune", "locked.sqlite", "--days", "1"],
             "locked.sqlite: is locked by another program; end that one",

@@ -61,6 +61,7 @@ def test_the_minute_comes_with_the_first_frame_after_it() -> None:
     assert event.counts["all"] == {
         "people": 0,
         "by_state": {"mask": 0, "no_mask": 0, "mask_incorrect": 0},
+        "undecided": 0,
         "seconds": {"mask": 0, "no_mask": 0, "mask_incorrect": 0},
         "alerts": 0,
     }

@@ -38,6 +38,7 @@ EVENTS = st.builds(
     line=maybe(TEXTS),
     direction=st.sampled_from([None, "in", "out"]),
     duration_s=maybe(st.floats(0, 1e6)),
+    time_s=maybe(st.floats(0, 1e6)),
     alert=maybe(st.uuids().map(str)),
     reason=maybe(TEXTS),
     box_xyxy=maybe(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS)),
@@ -72,7 +73,8 @@ def test_record_has_every_field() -> None:
     assert record["score"] == 0.1235
     assert record["zone"] is None
     assert "box_xyxy" not in record
-    assert len(record) == 22
+    assert (record["time_s"], event(time_s=61.23456).to_record()["time_s"]) == (None, 61.2346)
+    assert len(record) == 23
 
 
 def test_name_that_is_no_utf8() -> None:

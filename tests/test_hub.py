@@ -111,7 +111,8 @@ def test_the_limit_of_a_camera() -> None:
         hub.close()
     assert len(frames) == 8
     assert frames[-1].read_s - frames[0].read_s > 7 / 5 - 0.15  # read a little before they were let through
-    assert status.dropped >= 20
+    assert status.skipped >= 20
+    assert status.dropped < 20
     numbers = [read_number(frame.image_rgb)[0] for frame in frames]
     assert numbers == sorted(set(numbers))
 

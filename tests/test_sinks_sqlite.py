@@ -55,7 +55,7 @@ def test_settings_of_the_file(path: Path) -> None:
     fill(path, event(1))
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
     assert connection.execute("PRAGMA application_id").fetchone() == (0x4D574556,)
     indices = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
     assert {"events_time", "events_kind", "events_source"} <= indices
@@ -145,7 +145,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     fill(path, event(1))
     execute(path, "PRAGMA user_version = 9")
     with pytest.raises(
-        EventError, match=r"has schema 9, this version knows up to 1; install a newer maskwatch"
+        EventError, match=r"has schema 9, this version knows up to 2; install a newer maskwatch"
     ):
         EventStore(path)
 
@@ -166,8 +166,32 @@ def test_an_older_schema_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch
         assert store.add(event(2))
         assert store._rows("SELECT mood FROM events ORDER BY seq", []) == [("good",), (None,)]
     monkeypatch.undo()
-    with pytest.raises(EventError, match="has schema 2"):
+    with pytest.raises(EventError, match="has schema 3"):
         EventStore(path)
+
+
+def test_a_file_of_the_first_version_gets_the_place_in_the_film(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    connection = sqlite3.connect(path)
+    for statement in (
+        *EVENT_FILE.migrations[0],
+        f"PRAGMA application_id = {EVENT_FILE.application_id}",
+        "PRAGMA user_version = 1",
+    ):
+        connection.execute(statement)
+    old = {name: value for name, value in event(1).to_record().items() if name != "time_s"}
+    columns = "id, time_ms, kind, source, run, record"
+    values = ("a", 1, "alert", "door", "run", json.dumps(old))
+    connection.execute(f"INSERT INTO events ({columns}) VALUES (?, ?, ?, ?, ?, ?)", values)
+    connection.commit()
+    connection.close()
+    with EventStore(path) as store:
+        assert store.add(event(2, time_s=83.25))
+        assert [Event.from_record(record) for record in store.records()] == [
+            event(1),
+            event(2, time_s=83.25),
+        ]
+        assert store._rows("SELECT time_s FROM events ORDER BY seq", []) == [(None,), (83.25,)]
 
 
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,8 +44,7 @@ def test_closing_ends_the_frames(tmp_path: Path) -> None:
     frames = video.frames()
     next(frames)
     video.close()
-    with pytest.raises(SourceError, match="only 1 of 20"):
-        list(frames)
+    assert list(frames) == []
 
 
 def test_a_video_that_breaks_off(tmp_path: Path) -> None:

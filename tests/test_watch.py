@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -26,15 +30,18 @@ from drawn_events import event, wait_until
 from maskwatch.cli.app import main
 from maskwatch.errors import OutputError
 from maskwatch.live.counts import sum_by_hour
+from maskwatch.live.drawing import draw_people
 from maskwatch.live.events import Event
 from maskwatch.live.health import CaptureStatus
 from maskwatch.live.lines import duration, line
+from maskwatch.live.people import Person
 from maskwatch.live.plan import WatchPlan, run_watch
 from maskwatch.live.recorder import Recorder
 from maskwatch.live.screen import Screen
 from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.sinks.sqlite import EventStore
+from maskwatch.live.totals import Totals
 from maskwatch.videos import Video, video_writer
 
 SIDE = 256  # four times the network's: a cell is a face of 64 pixels
@@ -95,14 +102,26 @@ def test_a_person_is_one_alert_and_its_end(
     assert counts.frames == 50
 
     lines = capsys.readouterr().out.splitlines()
-    assert [text[9:].split(" (")[0] for text in lines[:4]] == [
-        "door: live",
-        "door: person 1 no mask for 2 s",
-        "door: person 1 still no mask after 4 s",
-        "door: ended",
+    assert lines[0] == lines[-1] == "model: tiny (64x64)"
+    assert [text.split(" (")[0] for text in lines[1:5]] == [
+        "0:00:00 door: live",
+        "0:00:03 door: person 1 no mask for 2 s",
+        "0:00:04 door: person 1 still no mask after 4 s",
+        "0:00:04 door: ended",
     ]
-    assert lines[-2].split()[:3] == ["source", "people", "mask"]
-    assert lines[-1].split() == ["door", "1", "0", "1", "0", "1", "5", "s", "50", "0"]
+    assert lines[6].split() == [
+        "source",
+        "people",
+        "mask",
+        "mask",
+        "incorrect",
+        "undecided",
+        "masked",
+        "alerts",
+    ]
+    assert lines[7].split() == ["door", "1", "0", "1", "0", "0", "0%", "1"]
+    assert lines[9].split() == ["source", "watched", "frames", "dropped"]
+    assert lines[10].split() == ["door", "5", "s", "50", "0"]
 
 
 def test_times_of_a_file_are_its_own(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -110,6 +129,112 @@ def test_times_of_a_file_are_its_own(bare: Path, tiny_model: Path, tmp_path: Pat
     events = [e for e in read_events(tmp_path / "e.jsonl") if e.kind != "minute"]
     assert [e.time for e in events] == sorted(e.time for e in events)
     assert 4.5 < (events[-1].time - events[0].time).total_seconds() < 5.5
+
+
+def test_events_of_a_file_say_where_in_the_film(tiny_model: Path, tmp_path: Path) -> None:
+    """A recording with a pause, whose own stamps begin at 10 s: three seconds of nobody, then a person."""
+    path = tmp_path / "hall.mp4"
+    times_s = [0, 0.1, 0.2, *(3 + index / 10 for index in range(40))]
+    with video_writer(path, FPS) as write:
+        for time_s in times_s:
+            write(street(None if time_s < 3 else RED), 10 + time_s)
+    file, db, table = tmp_path / "e.jsonl", tmp_path / "e.sqlite", tmp_path / "e.csv"
+    assert run([str(path), "--model", str(tiny_model), "--events", str(file), "--db", str(db)]) == 0
+    events = read_events(file)
+    places = {e.kind if e.kind != "source" else e.state: e.time_s for e in events if e.kind != "minute"}
+    assert places["live"] == 0
+    assert places["alert"] == pytest.approx(5.1, abs=0.2)
+    assert places["alert_end"] == places["ended"] == pytest.approx(6.9, abs=0.01)
+    assert next(e.time_s for e in events if e.kind == "minute") == 0
+    with EventStore(db) as store:
+        assert [record["time_s"] for record in store.every_record()] == [e.time_s for e in events]
+        assert store._rows("SELECT time_s FROM events WHERE kind = 'alert'", []) == [(places["alert"],)]
+    with pytest.raises(SystemExit) as stopped:
+        main(["events", "export", str(db), "--csv", str(table), "--kind", "alert"])
+    assert not stopped.value.code
+    (row,) = csv.DictReader(io.StringIO(table.read_text("utf-8")))
+    assert float(row["time_s"]) == places["alert"]
+
+
+def test_who_was_never_decided_is_told(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = film(tmp_path / "door.mp4", (1, None), (0.5, RED), (3, None))
+    assert run([str(path), "--model", str(tiny_model), "--events", str(tmp_path / "e.jsonl")]) == 0
+    counts = [e.counts["all"] for e in read_events(tmp_path / "e.jsonl") if e.counts is not None]
+    assert (sum(c["undecided"] for c in counts), sum(c["people"] for c in counts)) == (1, 0)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-6].split() == ["door", "0", "0", "0", "0", "1", "–", "0"]
+
+
+def test_what_a_limit_leaves_out_of_a_file_is_not_dropped(
+    bare: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([str(bare), "--model", str(tiny_model), "--fps", "5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-4].split() == ["source", "watched", "frames", "out", "dropped"]
+    assert lines[-3].split() == ["door", "5", "s", "50", "25", "0"]
+
+
+def test_a_file_that_is_cut_off_is_given_up(
+    bare: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torn = tmp_path / "torn.mp4"
+    torn.write_bytes(bare.read_bytes()[: bare.stat().st_size * 7 // 10])
+    assert run([str(torn), "--model", str(tiny_model)]) == 1
+    out = capsys.readouterr().out
+    assert re.search(r"torn: failed: broken video, only \d+ of 50 frames could be read", out)
+
+
+def test_a_video_that_exists_is_replaced_only_with_force(
+    bare: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.mp4"
+    out.write_bytes(b"mine")
+    common = [str(bare), "--model", str(tiny_model)]
+    assert run([*common, "--save-video", str(out)]) == 2
+    assert (
+        "out.mp4: exists already; write somewhere else, or overwrite with --force" in capsys.readouterr().err
+    )
+    assert out.read_bytes() == b"mine"
+    assert run([*common, "--save-video", str(bare), "--force"]) == 2
+    assert "would overwrite a source" in capsys.readouterr().err
+    assert run([*common, "--save-video", str(out), "--force"]) == 0
+    with Video(out) as video:
+        assert len(list(video.frames())) == 50
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["door.mp4", "out.mp4"]
+    # With --retain, parts have the moment of their beginning as names.
+    assert run([*common, "--save-video", str(out), "--retain", "3"]) == 0
+    assert len([*tmp_path.glob("out_*.mp4")]) == 1
+
+
+def test_the_summary_fits_80_columns_whatever_the_names() -> None:
+    names = ("mask", "no_mask", "mask_incorrect")
+    totals = Totals("maskwatch-320 (320x320)", names)
+    tally = {
+        "people": 1234,
+        "by_state": {"mask": 1000, "no_mask": 200, "mask_incorrect": 34},
+        "undecided": 56,
+        "seconds": {},
+        "alerts": 789,
+    }
+    counts = {"frames": 9, "watched_s": 90_000.0, "all": tally, "zones": {}, "lines": {}}
+    source = "a-name-as-long-as-it-may-be-0123456789-x"
+    totals.event(event(0, kind="minute", source=source, counts=counts))
+    statuses = [CaptureStatus(source, "ended", 2_700_000, 12, 0, "", 25.0, (640, 480), 1_350_000)]
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(totals.table(statuses))
+    shown = console.export_text()
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    words = " ".join(shown.split())
+    assert "people mask mask incorrect undecided masked alerts" in words
+    assert "1234 1000 200 34 56 81% 789" in words
+    assert "25 h 00 min 2700000 1350000 12" in words
+    assert "model: maskwatch-320 (320x320)" in words
+    other = Totals("helmets", ("helmet", "head"))
+    console.print(other.table(statuses))
+    assert "masked" not in console.export_text()
 
 
 def test_json_is_all_that_is_printed(
@@ -411,6 +536,18 @@ def test_an_event_as_a_line(fields: dict[str, Any], said: str) -> None:
         **fields,
     }  # fmt: skip
     assert line(Event.from_record(record)) == f"03:04:05 door: {said}"
+    assert line(Event.from_record({**record, "time_s": 3723.9})) == f"1:02:03 door: {said}"
+
+
+def test_who_is_undecided_is_drawn_in_grey() -> None:
+    box = np.array([40, 40, 120, 120], np.float32)
+    person = Person(7, box, None, 0.0, 0.4, (), seen=True, alert=False)
+    image = np.zeros((160, 160, 3), np.uint8)
+    drawn = draw_people(image, [person], ("mask", "no_mask"))
+    red, green, blue = map(int, drawn[80, 40])
+    assert red == green == blue > 100
+    assert drawn[:40].max() > 100  # the label: 7 undecided 0 s
+    assert not draw_people(image, [replace(person, seen=False)], ("mask",)).any()
 
 
 @pytest.mark.parametrize(
@@ -453,6 +590,25 @@ def test_a_terminal_gets_the_live_view(bare: Path, tiny_model: Path) -> None:
     assert "people now" in shown
     assert "person 1 still no mask" in shown
     assert "\x1b[" in shown
+    assert "0:00:04 of 0:00:05" in shown
+    assert "━" in shown
+
+
+def test_lines_in_a_pipe_leave_the_progress_to_the_terminal(bare: Path, tiny_model: Path) -> None:
+    import pty
+
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "maskwatch", "watch", str(bare), "--model", str(tiny_model), "--json"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "40"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, env=environment, text=True)
+    os.close(follower)
+    shown = b"".join(read_all(leader)).decode()
+    assert process.stdout is not None
+    with process.stdout as out:
+        kinds = [json.loads(text)["kind"] for text in out]
+    assert process.wait(60) == 0
+    assert kinds.count("alert") == 1
+    assert "of 0:00:05" in shown
 
 
 @pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed")

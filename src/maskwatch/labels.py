@@ -43,6 +43,11 @@ PALETTE_RGB = (
     (0, 114, 178),
 )
 
+UNDECIDED_ID = -1
+"""Stands for a class id where it is not known yet."""
+
+_UNDECIDED_RGB = (160, 160, 160)
+
 
 @lru_cache(maxsize=4096)
 def normalize(name: str) -> str:
@@ -77,8 +82,8 @@ def find_class(names: Sequence[str], name: str) -> int | None:
 
 
 def color_rgb(class_id: int) -> tuple[int, int, int]:
-    """Colour of a class, the same in every picture and plot."""
-    return PALETTE_RGB[class_id % len(PALETTE_RGB)]
+    """Colour of a class, the same in every picture and plot; grey for `UNDECIDED_ID`."""
+    return _UNDECIDED_RGB if class_id == UNDECIDED_ID else PALETTE_RGB[class_id % len(PALETTE_RGB)]
 
 
 def parse_class_numbers(text: str) -> float | dict[str, float]:

@@ -48,6 +48,11 @@ class ModelMetadata:
     recipe: str = ""
     box_voting: bool = False
 
+    @property
+    def title(self) -> str:
+        """Name and input size for a reader: `maskwatch-640 (640x640)`, height first."""
+        return f"{self.name} ({self.input_size[0]}x{self.input_size[1]})"
+
     def to_props(self) -> dict[str, str]:
         """The `metadata_props` of a model file; `from_props` reads them back."""
         props = {

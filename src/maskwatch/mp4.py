@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import av
 import cv2
 import numpy as np
+from av.codec.context import Flags as CodecFlags
 from av.video.frame import PictureType
 
 from maskwatch.errors import OutputError
@@ -64,6 +65,8 @@ class Mp4Writer:
     ) -> None:
         self._shown, self.size_wh = shown or path, size_wh
         self._last_tick, self._key_tick = -1, 0
+        self._waiting: av.VideoFrame | None = None
+        self._last_duration = round(_TICKS / fps)
         name = encoder_name()
         with self._named():
             self._file: OutputContainer = av.open(
@@ -80,10 +83,11 @@ class Mp4Writer:
                 self._file.close()
                 raise
 
-    def add(self, image_rgb: UInt8Array, time_s: float) -> None:
+    def add(self, image_rgb: UInt8Array, time_s: float, duration_s: float | None = None) -> None:
         """Appends a frame; `time_s` is seconds from the beginning of the file, later than the one before.
 
-        A frame that is not later is put right behind the one before.
+        A frame that is not later is put right behind the one before. Each is shown until the next one, for
+        which it waits here; the last for `duration_s` seconds, by default as long as the one before it.
 
         Raises:
             OutputError: it cannot be written.
@@ -91,13 +95,20 @@ class Mp4Writer:
         if image_rgb.shape[1::-1] != self.size_wh:
             raise ValueError(f"a frame of {image_rgb.shape[1::-1]} in a video of {self.size_wh}")
         frame = av.VideoFrame.from_ndarray(_even(image_rgb), format="rgb24")
-        self._last_tick = max(round(time_s * _TICKS), self._last_tick + 1)
+        before = self._last_tick
+        self._last_tick = max(round(time_s * _TICKS), before + 1)
         frame.pts, frame.time_base = self._last_tick, Fraction(1, _TICKS)
         if self._last_tick - self._key_tick >= _KEY_EVERY_S * _TICKS:  # in time, since frames may be dropped
             frame.pict_type = PictureType.I
             self._key_tick = self._last_tick
-        with self._named():
-            self._file.mux(self._stream.encode(frame))
+        waiting, self._waiting = self._waiting, frame
+        if waiting is not None:
+            waiting.duration = self._last_tick - before
+            self._last_duration = min(waiting.duration, _TICKS)
+            with self._named():
+                self._file.mux(self._stream.encode(waiting))
+        if duration_s:
+            self._last_duration = max(1, round(duration_s * _TICKS))
 
     def close(self) -> None:
         """Writes what is left and closes the file.
@@ -106,6 +117,9 @@ class Mp4Writer:
             OutputError: it cannot be written.
         """
         with self._named(), contextlib.closing(self._file):
+            if self._waiting is not None:
+                self._waiting.duration = self._last_duration
+                self._file.mux(self._stream.encode(self._waiting))
             self._file.mux(self._stream.encode(None))
 
     def _open_stream(self, name: str, fps: float, growing: bool) -> VideoStream:
@@ -117,6 +131,10 @@ class Mp4Writer:
         context.time_base = Fraction(1, _TICKS)
         context.gop_size = max(1, round(_KEY_EVERY_S * fps))
         context.colorspace, context.color_range = 5, 1  # BT.601, 16 to 235: how swscale converts RGB
+        # The muxer takes the length of the last frame from the encoder, and reckons that of the file in the
+        # order of encoding; with B-frames it would be another one where the rate varies.
+        context.flags |= CodecFlags.frame_duration
+        context.max_b_frames = 0
         context.options = dict(_ENCODERS[name])
         if growing and name == "libx264":
             context.options |= {"tune": "zerolatency"}  # it would hold back frames, which a crash then takes

@@ -16,6 +16,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 from maskwatch.addresses import Address, is_address, shown_argument, without_credentials
+from maskwatch.animations import is_animation
 from maskwatch.download import MAX_BYTES, download
 from maskwatch.errors import SourceError
 from maskwatch.image_files import PICTURE_SUFFIXES, is_picture
@@ -168,9 +169,9 @@ def _without(sources: list[Source], folder: Path | None, root: Path) -> list[Sou
 
 def _file(path: Path, relative: PurePath) -> Source:
     suffix = path.suffix.lower()
-    if suffix in PICTURE_SUFFIXES or suffix in _FOREIGN_SUFFIXES:
-        return Source(shown_name(path), "picture", relative, path)
-    picture = suffix not in VIDEO_SUFFIXES and (not path.is_file() or is_picture(path))
+    picture = suffix in PICTURE_SUFFIXES or suffix in _FOREIGN_SUFFIXES
+    picture |= suffix not in VIDEO_SUFFIXES and (not path.is_file() or is_picture(path))
+    picture &= not (path.is_file() and is_animation(path))
     return Source(shown_name(path), "picture" if picture else "video", relative, path)
 
 

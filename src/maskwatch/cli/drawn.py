@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,9 +14,9 @@ from maskwatch.cover import Boxes, Cover
 from maskwatch.detector import Detector
 from maskwatch.images import UInt8Array
 from maskwatch.render import draw
-from maskwatch.videos import Frame
+from maskwatch.videos import Frame, WriteFrame
 
-_Drawing: TypeAlias = tuple[UInt8Array, sv.Detections]
+_Drawing: TypeAlias = tuple[Frame, sv.Detections]
 
 _SAME_BOX_IOU = 0.9
 
@@ -54,7 +54,7 @@ class Painter:
 class DrawnVideo:
     """A video that is being drawn. Frames wait until it is known where their faces are, see `Cover`."""
 
-    def __init__(self, painter: Painter, write: Callable[[UInt8Array], None]) -> None:
+    def __init__(self, painter: Painter, write: WriteFrame) -> None:
         self._painter, self._write = painter, write
         self._cover: Cover[_Drawing] | None = Cover() if painter.blurred else None
 
@@ -64,7 +64,7 @@ class DrawnVideo:
         """Takes the next frames: all that was found in each, and what of it is drawn."""
         boxes = self._painter.to_hide([frame.image_rgb for frame in frames], found)
         for frame, one, detections, boxes_xyxy in zip(frames, found, drawn, boxes, strict=True):
-            drawing = (frame.image_rgb, detections)
+            drawing = (frame, detections)
             sure = np.arange(len(boxes_xyxy)) < len(one)
             if self._cover is None:
                 self._paint(drawing, boxes_xyxy)
@@ -79,7 +79,9 @@ class DrawnVideo:
                 self._paint(known, hidden_xyxy)
 
     def _paint(self, drawing: _Drawing, hidden_xyxy: Boxes) -> None:
-        self._write(self._painter.paint(*drawing, hidden_xyxy))
+        frame, detections = drawing
+        image_rgb = self._painter.paint(frame.image_rgb, detections, hidden_xyxy)
+        self._write(image_rgb, frame.time_s, frame.duration_s)
 
 
 def _others(known_xyxy: npt.NDArray[Any], boxes_xyxy: npt.NDArray[Any]) -> npt.NDArray[Any]:

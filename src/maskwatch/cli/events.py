@@ -226,7 +226,8 @@ def _print_line(record: dict[str, Any], json_lines: bool) -> None:
     from maskwatch.live.lines import line
 
     event = Event.from_record(record)
-    print(f"{event.time:%Y-%m-%d} {line(event)}", flush=True)
+    date = f"{event.time:%Y-%m-%d}" if event.time_s is None else f"{event.time:%Y-%m-%d %H:%M:%S} at"
+    print(f"{date} {line(event)}", flush=True)
 
 
 def _print_json(records: list[dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CSV_COLUMNS = (
     "schema", "time", "kind", "source", "run", "id", "track", "state", "score", "zone", "line", "direction",
     "duration_s", "alert", "reason", "x1", "y1", "x2", "y2", "width", "height", "model", "model_version",
-    "thumbnail", "counts",
+    "thumbnail", "counts", "time_s",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maskwatch.live.events import Event
-from maskwatch.live.lines import duration, shown_state
+from maskwatch.live.lines import duration, shown_state, timecode
 
 if TYPE_CHECKING:
     from maskwatch.live.counts import Counts, Tally
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 _PIPE_WIDTH = 200
 """Columns where there is no terminal that knows its own."""
 
-_MASKED_STATE = "mask"
-
 
 def event_table(records: Iterable[dict[str, Any]]) -> Table:
-    """One row for each event."""
-    table = _table("time", "source", "kind", ">person", "state", "where", ">for", ">sure", "more")
-    for record in records:
-        event = Event.from_record(record)
+    """One row for each event, with its position in the video where there is one of a file."""
+    events = [Event.from_record(record) for record in records]
+    in_video = [">in video"] if any(event.time_s is not None for event in events) else []
+    table = _table("time", *in_video, "source", "kind", ">person", "state", "where", ">for", ">sure", "more")
+    for event in events:
         table.add_row(
             f"{event.time:%Y-%m-%d %H:%M:%S}",
+            *("" if event.time_s is None else timecode(event.time_s) for _ in in_video),
             event.source,
             event.kind,
             "" if event.track is None else str(event.track),
@@ -61,10 +61,12 @@ def hour_rows(records: Iterable[dict[str, Any]], zone: str | None) -> list[dict[
 
 
 def hour_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """One row for each hour and source."""
+    """One row for each hour and source; crossings only where there are any."""
     states = list(dict.fromkeys(state for row in rows for state in row["by_state"]))
     titles = [f">{shown_state(state)}" for state in states]
-    table = _table("hour", "source", ">watched", ">people", *titles, ">masked", ">alerts", ">in", ">out")
+    ways = [way for way in ("in", "out") if any(row["in"] or row["out"] for row in rows)]
+    counted = (">people", *titles, ">undecided", ">masked", ">alerts", *(f">{way}" for way in ways))
+    table = _table("hour", "source", ">watched", *counted)
     for row in rows:
         share = row["masked_share"]
         table.add_row(
@@ -73,10 +75,10 @@ def hour_table(rows: Sequence[dict[str, Any]]) -> Table:
             duration(row["watched_s"]),
             str(row["people"]),
             *(str(row["by_state"].get(state, 0)) for state in states),
+            str(row["undecided"]),
             "–" if share is None else f"{100 * share:.0f}%",
             str(row["alerts"]),
-            str(row["in"]),
-            str(row["out"]),
+            *(str(row[way]) for way in ways),
         )
     return table
 
@@ -93,7 +95,7 @@ def print_table(table: Table, nothing: str, number: int) -> None:
 
 
 def _numbers(counts: Counts, tally: Tally) -> dict[str, Any]:
-    masked = tally.share([_MASKED_STATE])
+    masked = tally.masked_share
     return {
         "frames": counts.frames,
         "watched_s": round(counts.watched_s, 3),
@@ -114,11 +116,9 @@ def _more(event: Event) -> str:
 
 
 def _table(*titles: str) -> Table:
-    """Titles that begin with > stand over numbers."""
+    """Titles that begin with > stand over numbers. What a terminal has no room for is folded, never cut."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in titles:
         right = title.startswith(">")
-        table.add_column(
-            title.removeprefix(">"), justify="right" if right else "left", no_wrap=title != "more"
-        )
+        table.add_column(title.removeprefix(">"), justify="right" if right else "left", overflow="fold")
     return table

@@ -82,7 +82,8 @@ class Job:
         names = [name for i, name in enumerate(self.detector.class_names) if i in self.class_ids]
         videos = any(source.kind == "video" for source in self.sources)
         total = len(self.sources) if videos or len(self.sources) > 1 else 0
-        report = Report(names, to_stderr="-" in (self.json_file, self.csv_file), total=total)
+        to_stderr = "-" in (self.json_file, self.csv_file)
+        report = Report(self.detector.metadata.title, names, to_stderr=to_stderr, total=total)
         with self._writers() as writers, report:
             for source in self.sources:
                 report.begin(source.name)
@@ -114,14 +115,14 @@ class Job:
         tally, broken = VideoTally(source.name), None
         with contextlib.ExitStack() as stack:
             video = stack.enter_context(Video(source.path))
-            advance = stack.enter_context(report.frames(video.frame_count))
+            advance = stack.enter_context(report.video_progress(video.duration_s))
             drawn = self._drawn_video(source, video.fps, stack)
             try:
                 for frame, detections in self._frames(video, drawn):
                     height, width = frame.image_rgb.shape[:2]
                     writers.add(Result(source.name, width, height, detections, frame.index, frame.time_s))
                     tally.add(report.count(detections))
-                    advance()
+                    advance(frame.time_s)
             except SourceError as error:  # caught in here, so that the drawn video is kept
                 broken = error
             if drawn:

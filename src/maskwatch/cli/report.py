@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -33,12 +34,14 @@ class Report:
     """Prints results as they come; a context manager around the work.
 
     Args:
+        model: what is said of it, in the first line and the last.
         class_names: the classes that the table lists.
         to_stderr: True when standard output is taken by records.
         total: number of sources, for the progress bar; 0 for none.
     """
 
-    def __init__(self, class_names: Sequence[str], *, to_stderr: bool, total: int) -> None:
+    def __init__(self, model: str, class_names: Sequence[str], *, to_stderr: bool, total: int) -> None:
+        self._model = f"model: {model}"
         self._console = Console(stderr=to_stderr, highlight=False)
         self._progress = self._bar(total)
         self._task = self._progress.add_task("", total=total)
@@ -48,6 +51,7 @@ class Report:
         self.failures = 0
 
     def __enter__(self) -> Report:
+        self._line(self._model)
         self._progress.start()
         return self
 
@@ -63,11 +67,14 @@ class Report:
         self._progress.advance(self._task)
 
     @contextmanager
-    def frames(self, total: int | None) -> Iterator[Callable[[], None]]:
-        """A second bar, for the frames of a video; gives the function that moves it on by one."""
-        task = self._progress.add_task("frames", total=total)
+    def video_progress(self, duration_s: float | None) -> Iterator[Callable[[float], None]]:
+        """A second bar, for the seconds of a video; gives the function that moves it on to a place in it.
+
+        Seconds and not frames, whose number few files know.
+        """
+        task = self._progress.add_task("seconds", total=None if duration_s is None else math.ceil(duration_s))
         try:
-            yield lambda: self._progress.advance(task)
+            yield lambda time_s: self._progress.update(task, completed=int(time_s))
         finally:
             self._progress.remove_task(task)
 
@@ -106,6 +113,7 @@ class Report:
         self._console.print(table)
         parts = [_number(count, kind) for kind, count in self._seen.items()]
         self._console.print(", ".join([*(parts or ["nothing done"]), f"{self.failures} skipped"]))
+        self._line(self._model)
 
     def _listed(self, faces: Counter[str]) -> str:
         return ", ".join(f"{faces[name]} {name}" for name in self._faces if faces[name]) or "nothing found"

@@ -50,6 +50,7 @@ SaveVideo = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Write what was seen as MP4, faces blurred."),
 ]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Let --save-video replace a file that exists.")]
 KeepFaces = Annotated[bool, typer.Option("--keep-faces", help="Do not blur faces in what is stored.")]
 Model = Annotated[
     str | None,
@@ -82,6 +83,7 @@ def watch(
     save_video: SaveVideo = None,
     thumbnails: Thumbnails = None,
     keep_faces: KeepFaces = False,
+    force: Force = False,
     retain: Retain = None,
     model: Model = None,
     size: Size = None,
@@ -109,6 +111,7 @@ def watch(
         save_video=save_video,
         thumbnails=thumbnails,
         keep_faces=keep_faces,
+        force=force,
         retain_days=retain,
         json_lines=json_lines,
         show=show,

@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from maskwatch.animations import is_animated_webp
 from maskwatch.errors import SourceError
+from maskwatch.live.animation import AnimationReader
 from maskwatch.live.backoff import Backoff
 from maskwatch.live.capture_settings import CaptureSettings as CaptureSettings
 from maskwatch.live.frame import LiveFrame
@@ -50,6 +53,8 @@ class _Arrived:
     when: datetime
     read_s: float
     picture: Picture
+    media_time_s: float | None
+    held: bool  # back by the limit when it came
 
 
 class Capture:
@@ -58,6 +63,8 @@ class Capture:
     Attributes:
         name: the source's short name.
         live: gives the newest frame only; otherwise every frame, and reading waits for whoever takes them.
+        of_file: the source is a video file, which has a beginning, and an end that may be known.
+        path: of a file on this machine; None for others.
         on_state: called with name, state and reason when the state changes, in the capture's thread.
         on_frame: called when a frame waits, in the capture's thread.
     """
@@ -67,6 +74,8 @@ class Capture:
         self.live = settings.pace or spec.kind not in _FILES
         self.on_state: Callable[[str, State, str], None] = lambda *_: None
         self.on_frame: Callable[[], None] = lambda: None
+        self.of_file = spec.kind in _FILES
+        self.path = Path(spec.address) if spec.kind == "file" else None
         self._spec = spec
         self._settings = settings
         self._backoff = Backoff(settings.first_wait_s, settings.longest_wait_s)
@@ -74,7 +83,7 @@ class Capture:
         self._stop = Event()
         self._health = Health(lambda state, reason: self.on_state(self.name, state, reason))
         self._mailbox: Mailbox[_Arrived] = Mailbox(keep_all=not self.live, on_put=lambda: self.on_frame())
-        self._stamps = Stamps(spec.kind in _FILES)
+        self._stamps = Stamps(self.of_file)
         self._thread: Thread | None = None
         self._opened: Reader | None = None
         self._http: HttpOpener | None = None
@@ -102,7 +111,7 @@ class Capture:
                 self._opened = self._open()
             except LostError as error:
                 raise SourceError(f"{self._spec.shown}: {error}; {self._next_step()}") from None
-        self._stamps = Stamps(self._spec.kind in _FILES)
+        self._stamps = Stamps(self.of_file)
         # A daemon, since a driver that hangs must not keep the program from ending.
         self._thread = Thread(target=self._run, name=f"capture {self.name}", daemon=True)
         self._thread.start()
@@ -126,6 +135,7 @@ class Capture:
             when=arrived.when,
             read_s=arrived.read_s,
             image_rgb=arrived.picture.to_rgb(),
+            media_time_s=arrived.media_time_s,
         )
 
     def ready_in(self) -> float | None:
@@ -141,7 +151,7 @@ class Capture:
 
     def status(self) -> CaptureStatus:
         """How the source is doing now."""
-        return self._health.status(self.name, self._mailbox.dropped)
+        return self._health.status(self.name)
 
     def stop(self) -> None:
         """Tells the thread to end, without waiting for it."""
@@ -172,6 +182,7 @@ class Capture:
         reader, self._opened = self._opened, None
         try:
             reader = reader or self._open()
+            self._health.duration_s = reader.duration_s if isinstance(reader, StreamReader) else None
             self._read(reader)
             if not reader.finite:
                 raise LostError("the stream ended")
@@ -187,6 +198,8 @@ class Capture:
     def _open(self) -> Reader:
         if self._spec.kind == "webcam":
             return Webcam(int(self._spec.address))
+        if self.path is not None and is_animated_webp(self.path):
+            return AnimationReader(self.path)
         stall_s, transport = self._settings.stall_s, self._settings.rtsp_transport
         if self._spec.kind == "http":
             poll_s = 1 / (self._rate.fps or _SNAPSHOT_FPS)
@@ -203,7 +216,7 @@ class Capture:
         self._health.change("waiting", f"nothing comes for {self._settings.stall_s:g} s")
 
     def _read(self, reader: Reader) -> None:
-        paced = self.live and (reader.bursts or self._spec.kind in _FILES)
+        paced = self.live and (reader.bursts or self.of_file)
         pace = Pace(slip=reader.bursts) if paced else None
         for picture in reader.pictures(self._wanted):
             if self._stop.is_set():
@@ -226,13 +239,19 @@ class Capture:
             self._health.skipped += 1
             return
         self._health.size = picture.size
-        time_s, when = self._stamps.stamp(now, picture.pts_s)
+        media_time_s = picture.pts_s if self.of_file else None
+        time_s, when = self._stamps.stamp(now, media_time_s)
+        self._health.media_time_s = media_time_s
         if not self.live:
             if self._rate.remaining(time_s):
                 self._health.skipped += 1
                 return
             self._rate.passed(time_s)
-        self._mailbox.put(_Arrived(index, time_s, when, now, picture))
+        held = self.live and self._rate.remaining(now) > 0
+        replaced = self._mailbox.put(_Arrived(index, time_s, when, now, picture, media_time_s, held))
+        if replaced is not None:
+            self._health.skipped += replaced.held
+            self._health.dropped += not replaced.held
 
     def _wait_after(self, reason: str) -> bool:
         """Waits until the source may be tried again; False when it shall not be."""

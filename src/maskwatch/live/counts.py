@@ -11,6 +11,9 @@ from maskwatch.errors import EventError
 from maskwatch.live.events import Event
 from maskwatch.live.zones import Direction, Places
 
+MASKED_STATE = "mask"
+"""The class whose share of all people is the masked share."""
+
 
 @dataclass
 class Tally:
@@ -20,11 +23,13 @@ class Tally:
         people: persons by the state that they had when it was first decided here; each counts once.
         seconds: person-seconds by state, while in sight.
         alerts: alerts that began.
+        undecided: persons who were gone before their state was decided; none of `people`.
     """
 
     people: dict[str, int]
     seconds: dict[str, float]
     alerts: int = 0
+    undecided: int = 0
 
     @classmethod
     def empty(cls, class_names: Sequence[str]) -> Tally:
@@ -38,6 +43,7 @@ class Tally:
         for name, seconds in other.seconds.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         self.alerts += other.alerts
+        self.undecided += other.undecided
 
     def share(self, states: Iterable[str]) -> float | None:
         """The share of people in one of these states, 0..1; None for nobody.
@@ -47,22 +53,28 @@ class Tally:
         total = sum(self.people.values())
         return sum(self.people.get(state, 0) for state in set(states)) / total if total else None
 
+    @property
+    def masked_share(self) -> float | None:
+        """The share of people with a mask, 0..1; None for nobody."""
+        return self.share([MASKED_STATE])
+
     def to_record(self) -> dict[str, Any]:
         """A plain dictionary for `json.dumps`."""
         seconds = {name: round(value, 3) for name, value in self.seconds.items()}
         return {
             "people": sum(self.people.values()),
             "by_state": dict(self.people),
+            "undecided": self.undecided,
             "seconds": seconds,
             "alerts": self.alerts,
         }
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Tally:
-        """Reads what `to_record` wrote."""
+        """Reads what `to_record` wrote; older records know nothing of the undecided."""
         people = {str(name): int(value) for name, value in record["by_state"].items()}
         seconds = {str(name): float(value) for name, value in record["seconds"].items()}
-        return cls(people, seconds, int(record["alerts"]))
+        return cls(people, seconds, int(record["alerts"]), int(record.get("undecided", 0)))
 
 
 @dataclass
@@ -189,6 +201,11 @@ class MinuteCounts:
     def person(self, state: str, zone: str | None) -> None:
         """Counts a person whose state was decided; `zone` None for the whole source."""
         self._tally(zone).people[state] += 1
+
+    def undecided(self, zones: Iterable[str]) -> None:
+        """Counts a person who was gone before a state was decided, for the whole source and for zones."""
+        for zone in (None, *zones):
+            self._tally(zone).undecided += 1
 
     def time(self, state: str, seconds: float, zones: Iterable[str]) -> None:
         """Adds the time of a person in sight, for the whole source and for the zones it was in."""

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import supervision as sv
 
 from maskwatch.images import UInt8Array
+from maskwatch.labels import UNDECIDED_ID
 from maskwatch.live.lines import duration, shown_state
 from maskwatch.live.people import Person
 from maskwatch.live.zones import Places, Shares
 from maskwatch.render import draw
 
-_UNDECIDED = "undecided"
 _CONTOUR = (((0, 0, 0), 3), ((255, 255, 255), 1))
 """Colours and widths, one over the other: white with a black edge is seen on anything."""
 
@@ -23,8 +23,11 @@ _CONTOUR = (((0, 0, 0), 3), ((255, 255, 255), 1))
 def draw_people(
     image_rgb: UInt8Array, people: Sequence[Person], class_names: Sequence[str], places: Places | None = None
 ) -> UInt8Array:
-    """Draws who is in sight, with number, state and how long it has lasted, into a copy of (H, W, 3) RGB."""
-    seen = [person for person in people if person.seen and person.state is not None]
+    """Draws who is in sight, with number, state and how long it has lasted, into a copy of (H, W, 3) RGB.
+
+    Who is undecided gets a grey box.
+    """
+    seen = [person for person in people if person.seen]
     image_rgb = image_rgb if places is None else draw_places(image_rgb, places)
     if not seen:
         return image_rgb.copy()
@@ -33,7 +36,9 @@ def draw_people(
         image_rgb,
         sv.Detections(
             xyxy=np.array([person.box_xyxy for person in seen], np.float32),
-            class_id=np.array([class_names.index(str(person.state)) for person in seen]),
+            class_id=np.array(
+                [UNDECIDED_ID if p.state is None else class_names.index(p.state) for p in seen]
+            ),
             data={"class_name": np.array(labels)},
         ),
     )

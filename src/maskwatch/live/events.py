@@ -19,7 +19,7 @@ EventKind: TypeAlias = Literal["alert", "alert_end", "crossing", "minute", "sour
 EVENT_KINDS: tuple[str, ...] = get_args(EventKind)
 
 _WHOLE_NUMBERS = frozenset(["track", "width", "height"])
-_NUMBERS = frozenset(["score", "duration_s"])
+_NUMBERS = frozenset(["time_s", "score", "duration_s"])
 _REQUIRED = frozenset(["kind", "source", "run", "id"])
 
 
@@ -36,10 +36,13 @@ class Event:
         kind: "alert": a person has been in a state that is watched for longer than the dwell; "alert_end":
             that is over; "crossing": a person crossed a line; "minute": the counts of a full minute;
             "source": a source came, went or was given up.
-        time: when, with time zone. For a "minute", its beginning.
+        time: when, with time zone. For a "minute", its beginning. For a file, when watching began plus the
+            seconds of the video since.
         source: short name of the camera or file.
         run: names one run of the program. Track numbers count within a run and a source.
         id: names the event.
+        time_s: position in the video in seconds from its beginning, where the source is a file; for a
+            "minute" where it begins. None for a camera.
         track: number of the person; None where the event is about none.
         state: the person's state (a class name) or, for "source", "live", "waiting", "ended" or "failed".
         score: how sure the state is, 0..1, as voted over the track.
@@ -60,6 +63,7 @@ class Event:
     source: str
     run: str
     id: str = field(default_factory=new_id)
+    time_s: float | None = None
     track: int | None = None
     state: str | None = None
     score: float | None = None
@@ -88,7 +92,7 @@ class Event:
         record["box"] = record.pop("box_xyxy")
         if record["box"] is not None:
             record["box"] = [round(float(value), 1) for value in record["box"]]
-        for name in ("score", "duration_s"):
+        for name in _NUMBERS:
             if record[name] is not None:
                 record[name] = round(float(record[name]), 4)
         return record

@@ -16,10 +16,12 @@ class LiveFrame:
         source: the source's short name, the same in every event and file.
         index: number of the frame in its source, from 0; numbers of dropped frames are missing.
         time_s: seconds on the source's own clock, which never goes back: for a camera those since watching
-            began, for a file the place in the file. Dwell, cooldown and speed are measured on it.
-        when: the same moment on the wall clock, with time zone; stands in events.
+            began, for a file the position in it. Dwell, cooldown and speed are measured on it.
+        when: the same moment on the wall clock, with time zone; stands in events. For a file, when watching
+            began plus the seconds of the video since.
         read_s: `time.monotonic()` when the frame had been read; now less this is its age.
         image_rgb: uint8 (H, W, 3).
+        media_time_s: position in the video in seconds from its beginning; None for what is no file.
     """
 
     source: str
@@ -28,3 +30,4 @@ class LiveFrame:
     when: datetime
     read_s: float
     image_rgb: UInt8Array
+    media_time_s: float | None = None

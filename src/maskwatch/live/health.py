@@ -20,11 +20,15 @@ class CaptureStatus:
         state: "connecting" before the first frame; "live"; "waiting": it is lost and will be tried again, or
             a pipe is silent; "ended": as it should; "failed": given up.
         frames: that came in.
-        dropped: those of them that were never given out.
+        dropped: those of them that were lost, since newer ones came before anybody took them.
+        skipped: those of them that a limit on frames per second left out.
         reconnects: times that it came back after it had been lost.
         error: why it is "waiting" or "failed"; empty otherwise. Holds no password.
         fps: frames per second that come in, over the last ones.
         size: (width, height) of the last frame in pixels; None before the first.
+        media_time_s: of a file, the position of the newest frame in seconds; None for others, and before the
+            first frame.
+        duration_s: of a file, its length in seconds as its header says; None where it says nothing.
     """
 
     name: str
@@ -35,6 +39,9 @@ class CaptureStatus:
     error: str
     fps: float
     size: tuple[int, int] | None
+    skipped: int = 0
+    media_time_s: float | None = None
+    duration_s: float | None = None
 
 
 class Health:
@@ -48,7 +55,9 @@ class Health:
         self.state: State = "connecting"
         self.error = ""
         self.frames = 0
-        self.skipped = 0
+        self.dropped = self.skipped = 0
+        self.media_time_s: float | None = None
+        self.duration_s: float | None = None
         self.reconnects = 0
         self.failures = 0
         """Tries since the last frame."""
@@ -89,15 +98,18 @@ class Health:
         silent = time.monotonic() - times[-1]
         return (len(times) - 1) / max(times[-1] - times[0] + (silent if silent > 2 * step else 0.0), 1e-6)
 
-    def status(self, name: str, dropped: int) -> CaptureStatus:
-        """A copy that does not change; `dropped` counts those of the mailbox."""
+    def status(self, name: str) -> CaptureStatus:
+        """A copy that does not change."""
         return CaptureStatus(
             name=name,
             state=self.state,
             frames=self.frames,
-            dropped=self.skipped + dropped,
+            dropped=self.dropped,
             reconnects=self.reconnects,
             error=self.error,
             fps=self.fps(),
             size=self.size,
+            skipped=self.skipped,
+            media_time_s=self.media_time_s,
+            duration_s=self.duration_s,
         )

@@ -8,9 +8,17 @@ from maskwatch.live.events import Event
 def line(event: Event) -> str:
     """For example `12:03:44 door: person 7 no mask for 2 s in entrance (91%)`.
 
-    The time is that of the event in its own time zone, and the state as `render` writes it.
+    The time is that of the event in its own time zone, or the position in a video file, `0:03:44`. The state
+    is as `render` writes it.
     """
-    return f"{event.time:%H:%M:%S} {event.source}: {_what(event)}"
+    moment = f"{event.time:%H:%M:%S}" if event.time_s is None else timecode(event.time_s)
+    return f"{moment} {event.source}: {_what(event)}"
+
+
+def timecode(seconds: float) -> str:
+    """A position in a video as players write it: `0:03:44`, `12:00:05`."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
 
 
 def duration(seconds: float) -> str:
@@ -32,7 +40,7 @@ def _what(event: Event) -> str:
     if event.kind == "source":
         return f"{event.state}" + (f": {event.reason}" if event.reason else "")
     if event.kind == "minute":
-        return f"counts of {event.time:%H:%M}"
+        return f"counts of {event.time:%H:%M}" if event.time_s is None else "counts of a minute"
     person = f"person {event.track}"
     if event.kind == "crossing":
         return f"{person} went {event.direction} over {event.line} ({shown_state(event.state)})"

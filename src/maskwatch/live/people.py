@@ -28,7 +28,10 @@ from maskwatch.models import ModelMetadata
 
 @dataclass
 class _Somebody:
-    """What is remembered of a person. `start_s`: since when he is where alerts are wanted."""
+    """What is remembered of a person.
+
+    `passed`: zones in which he was while undecided. `start_s`: since when he is where alerts are wanted.
+    """
 
     vote: Vote
     box_xyxy: FloatArray
@@ -36,6 +39,7 @@ class _Somebody:
     last_s: float
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
     counted: set[str | None] = field(default_factory=set)
+    passed: set[str] = field(default_factory=set)
     waiting: list[tuple[float, tuple[str, ...]]] = field(default_factory=list)  # seconds before he is decided
     start_s: float | None = None
 
@@ -71,6 +75,7 @@ class People:
         self._minutes = MinuteCounts(model.classes, self._places)
         self._known: dict[int, _Somebody] = {}
         self._last_s: float | None = None
+        self._minute_began_s: float | None = None  # in the video
         self._about: dict[str, Any] = {
             "source": source,
             "run": run,
@@ -89,6 +94,7 @@ class People:
             if frame.time_s - somebody.last_s > self._settings.tracks.lost_s:
                 events += self._end_alert(frame, number, "left", somebody.last_s, gone=True)
                 self._alerts.forget(number)
+                self._count_undecided(somebody)
                 del self._known[number]
         people = tuple(self._person(frame.time_s, *item) for item in sorted(self._known.items()))
         tracks = np.where(numbers == NOBODY, -1, numbers).astype(np.int64)
@@ -106,6 +112,7 @@ class People:
         for number, somebody in self._known.items():
             events += self._end_alert(last, number, "stopped", somebody.last_s, gone=True)
             self._alerts.forget(number)
+            self._count_undecided(somebody)
         self._known.clear()
         self._tracks.clear()
         self._last_s = None
@@ -120,6 +127,8 @@ class People:
         self._last_s = frame.time_s
         covers_s = min(passed_s, self._settings.tracks.lost_s)
         yield from self._minute(self._minutes.begin_frame(frame.when, covers_s))
+        if self._minute_began_s is None:
+            self._minute_began_s = frame.media_time_s
 
     def _see(
         self, frame: LiveFrame, number: int, box_xyxy: FloatArray, scores: FloatArray
@@ -218,16 +227,25 @@ class People:
 
     def _count_person(self, somebody: _Somebody) -> None:
         zones = somebody.whereabouts.zones
-        if somebody.vote.state is None or (self._places.only_zones and not zones):
+        if somebody.vote.state is None:
+            somebody.passed.update(zones)
+            return
+        if self._places.only_zones and not zones:
             return
         for place in (None, *zones):
             if place not in somebody.counted:
                 somebody.counted.add(place)
                 self._minutes.person(self._names[somebody.vote.state], place)
 
+    def _count_undecided(self, somebody: _Somebody) -> None:
+        """Counts a person who is gone, unless he was decided."""
+        if somebody.vote.state is None and (somebody.passed or not self._places.only_zones):
+            self._minutes.undecided(sorted(somebody.passed))
+
     def _minute(self, ended: tuple[datetime, Counts] | None) -> Iterator[Event]:
         if ended is not None:
-            yield Event("minute", ended[0], counts=ended[1].to_record(), **self._about)
+            began_s, self._minute_began_s = self._minute_began_s, None
+            yield Event("minute", ended[0], time_s=began_s, counts=ended[1].to_record(), **self._about)
 
     def _event(self, frame: LiveFrame, number: int, kind: Any, **facts: Any) -> Event:
         somebody = self._known[number]
@@ -236,6 +254,7 @@ class People:
         return Event(
             kind,
             frame.when,
+            time_s=frame.media_time_s,
             track=number,
             box_xyxy=(x1, y1, x2, y2),
             width=width,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 from av.video.frame import VideoFrame
 
 from maskwatch.images import UInt8Array
+from maskwatch.video_decoder import DisplayTransform, MediaClock, seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +17,8 @@ class Picture:
     """A picture as a source gave it.
 
     Attributes:
-        pts_s: the source's own time stamp in seconds, from where it likes; None when there is none.
+        pts_s: the source's own time stamp in seconds, from where it likes; None when there is none. Of a file
+            the position in the video, see `video_decoder.MediaClock`.
         size: (width, height) in pixels.
         to_rgb: gives uint8 (H, W, 3); may be called once, from any thread.
     """
@@ -54,18 +54,12 @@ class LostError(Exception):
     """A source that cannot be opened or broke off; the text says why in a few words."""
 
 
-def picture_of(frame: VideoFrame) -> Picture:
-    """A decoded frame as it is handed on."""
-    # Of time_base and not frame.time, which is None together with pts.
-    pts_s = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
-    if pts_s is not None and not math.isfinite(pts_s):
-        pts_s = None
-    turns = round(frame.rotation / 90) % 4
-    size = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
-    return Picture(pts_s, size, lambda: _to_rgb(frame, turns))
+def picture_of(frame: VideoFrame, clock: MediaClock | None = None) -> Picture:
+    """A decoded frame as it is handed on.
 
-
-def _to_rgb(frame: VideoFrame, turns: int) -> UInt8Array:
-    """uint8 (H, W, 3), turned anticlockwise by quarters as a phone's video asks for."""
-    image_rgb = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(image_rgb, turns), np.uint8)
+    Args:
+        clock: of a file; without it the time stamp is handed on as it is.
+    """
+    turn = DisplayTransform.of(frame)
+    pts_s = seconds(frame.pts, frame.time_base) if clock is None else clock.time_s(frame)
+    return Picture(pts_s, turn.size_wh(frame), lambda: turn.to_rgb(frame))

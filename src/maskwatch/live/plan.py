@@ -7,11 +7,11 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any
 
@@ -23,6 +23,7 @@ from maskwatch.live.capture import Capture, CaptureSettings, open_captures
 from maskwatch.live.faces import FaceFinder
 from maskwatch.live.people import People
 from maskwatch.live.people_settings import PeopleSettings
+from maskwatch.live.progress import progress_on_stderr
 from maskwatch.live.recorder import PART_S, Recorder
 from maskwatch.live.recording import Pictures, Recording, Trouble
 from maskwatch.live.retention import Kept, Retention, kept_logs, kept_recordings, kept_thumbnails
@@ -35,6 +36,8 @@ from maskwatch.live.watch import Outlets, Viewer, Watch
 from maskwatch.live.window import Window, check_display
 from maskwatch.live.zones import Places
 from maskwatch.live.zones_file import check_sources, read_places
+from maskwatch.outputs import check_targets
+from maskwatch.sources import Source
 
 _RECORDED_FPS = 25.0
 """Of recordings of sources that do not say; frames have their own times, so it only sets the key frames."""
@@ -58,6 +61,7 @@ class WatchPlan:
         retain_days: delete what is stored once it is so old; None for never.
         json_lines: print events as JSON Lines.
         show: open a window.
+        force: replace a video that exists.
     """
 
     sources: tuple[str, ...]
@@ -75,6 +79,7 @@ class WatchPlan:
     retain_days: float | None = None
     json_lines: bool = False
     show: bool = False
+    force: bool = False
 
     def __post_init__(self) -> None:
         if self.save_video is not None and self.save_video.suffix.lower() != ".mp4":
@@ -129,6 +134,7 @@ def run_watch(plan: WatchPlan) -> bool:
         MaskwatchError: something of the plan cannot be done; nothing has been watched then.
     """
     parts = open_parts(plan)
+    _check_recordings(plan, parts.captures)
     with contextlib.ExitStack() as stack:
         trouble = partial(_print_trouble, Console(stderr=True, highlight=False))
         delivery = stack.enter_context(open_delivery(plan.sinks, on_trouble=trouble))
@@ -146,7 +152,7 @@ class _Run:
 
     def go(self, stack: contextlib.ExitStack) -> bool:
         parts, classes = self.parts, self.parts.finder.metadata.classes
-        totals = Totals(classes)
+        totals = Totals(self.parts.finder.metadata.title, classes)
         viewers: list[Viewer] = [totals]
         pictures = open_pictures(self.plan.thumbnails, self.trouble, keep_faces=self.plan.keep_faces)
         watch = Watch(
@@ -170,6 +176,10 @@ class _Run:
             viewers.append(stack.enter_context(Window(classes, parts.places, watch.stop)))
         screen = self._screen(watch)
         viewers.append(screen)
+        if not self.plan.json_lines:
+            Console(highlight=False).print(f"model: {self.parts.finder.metadata.title}")
+        if not isinstance(screen, Screen):
+            stack.enter_context(progress_on_stderr(watch.status))
         with sweeping(self.plan, parts, self.delivery, self.trouble), _stopping(watch.stop), screen:
             watch.run()
         statuses = watch.status()
@@ -190,7 +200,11 @@ class _Run:
         part_s = None if self.plan.retain_days is None else PART_S
         return {
             name: Recorder(
-                target, self.plan.fps or _RECORDED_FPS, keep_faces=self.plan.keep_faces, part_s=part_s
+                target,
+                self.plan.fps or _RECORDED_FPS,
+                keep_faces=self.plan.keep_faces,
+                part_s=part_s,
+                force=self.plan.force,
             )
             for name, target in _video_paths(path, list(self.parts.people)).items()
         }
@@ -227,6 +241,15 @@ def _video_paths(path: Path, names: list[str]) -> dict[str, Path]:
     if len(names) == 1:
         return {names[0]: path}
     return {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in names}
+
+
+def _check_recordings(plan: WatchPlan, captures: Sequence[Capture]) -> None:
+    """Parts of a recording that is kept for some days have names of their own, which no other run gives."""
+    if plan.save_video is None or plan.retain_days is not None:
+        return
+    targets = _video_paths(plan.save_video, [capture.name for capture in captures])
+    files = [Source(one.name, "video", PurePath(one.name), one.path) for one in captures]
+    check_targets(list(targets.values()), files, force=plan.force)
 
 
 def _kept(plan: WatchPlan, names: list[str]) -> list[Kept]:

@@ -44,14 +44,15 @@ class Recorder:
     The file can be played at any time. Where the program is killed, it lacks the last two seconds and the
     half second that waited.
 
-    Nothing is overwritten: where a file exists, and when the size of the frames changes, `door.mp4` goes on
-    as `door-2.mp4`. With `part_s`, the name of every part says when it begins: `door_20250131T080000Z.mp4`.
+    Nothing is overwritten unasked: where a file exists, and when the size of the frames changes, `door.mp4`
+    goes on as `door-2.mp4`. With `part_s`, every name says when its part begins: `door_20250131T080000Z.mp4`.
 
     Args:
         path: the file, ending in .mp4. Folders on the way are made.
         fps: usual frames per second, which the source need not keep.
         keep_faces: True leaves faces as they are.
         part_s: length of a part in seconds; None makes one file.
+        force: True lets the first file replace one that exists.
         reach_s, max_waiting: as in `Cover`.
 
     Raises:
@@ -65,11 +66,12 @@ class Recorder:
         *,
         keep_faces: bool = False,
         part_s: float | None = None,
+        force: bool = False,
         reach_s: float = REACH_S,
         max_waiting: int = MAX_WAITING,
     ) -> None:
         make_folder(path.parent)
-        self._path, self._fps, self._part_s = path, fps, part_s
+        self._path, self._fps, self._part_s, self._force = path, fps, part_s, force
         self._cover: Cover[_Shot] | None = None
         if not keep_faces:
             self._cover = Cover(reach_s=reach_s, max_waiting=max_waiting)
@@ -155,7 +157,7 @@ class Recorder:
         if self._part_s is not None:
             stem += f"_{frame.when.astimezone(UTC).strftime(STAMP)}"
         path, number = self._path.with_name(stem + suffix), 2
-        while path.exists():
+        while path.exists() and not (self._force and not self.paths):
             path = self._path.with_name(f"{stem}-{number}{suffix}")
             number += 1
         return path

@@ -20,6 +20,7 @@ from maskwatch.live.events import Event
 from maskwatch.live.health import CaptureStatus
 from maskwatch.live.lines import duration, line, shown_state
 from maskwatch.live.people import Person
+from maskwatch.live.progress import progress_bars
 from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.watch import Look, Viewer
 
@@ -128,6 +129,8 @@ class Screen(Viewer):
         statuses, sinks = self._statuses(), self._sinks()  # first: the watching loop waits for the lock
         with self._lock:
             parts: list[RenderableType] = [self._sources(statuses)]
+            if (bars := progress_bars(statuses)).row_count:
+                parts.append(bars)
             parts += self._alarming()
             if sinks:
                 parts.append(_sink_table(sinks))

@@ -25,6 +25,13 @@ from maskwatch.live.capture_settings import Transport
 from maskwatch.live.picture import LostError, Picture, picture_of
 from maskwatch.live.pipe import Pipe
 from maskwatch.live.source_spec import SourceSpec
+from maskwatch.video_decoder import (
+    MediaClock,
+    VideoDecoder,
+    demux,
+    header_duration_s,
+    video_stream,
+)
 
 HTTP_OPTIONS = {"user_agent": f"maskwatch/{__version__}"}
 _OPTIONS: dict[str, dict[str, str]] = {
@@ -60,7 +67,7 @@ class StreamReader:
             # Whole, since FFmpeg would take the beginning of 08:15:04.mp4 for a protocol.
             target = str(Path(target).absolute())
         self._container = self._open(target, transport)
-        stream = self._container.streams.best("video")
+        stream = video_stream(self._container)
         if stream is None:
             self._container.close()
             raise LostError("there is no video in it")
@@ -68,7 +75,14 @@ class StreamReader:
         self._codec = stream.codec_context
         live = spec.kind in _LIVE_KINDS
         # Decoding frames in several threads would hold back as many frames as there are threads.
-        self._codec.thread_type = "SLICE" if live else "AUTO"
+        self._codec.thread_type = "SLICE"
+        self._file: tuple[MediaClock, VideoDecoder] | None = None
+        self.duration_s: float | None = None
+        """Of a file, as its header says; None where it says nothing."""
+        if not live:
+            path = Path(spec.address) if spec.kind == "file" else None
+            self._file = MediaClock(self._container, stream), VideoDecoder(path, stream)
+            self.duration_s = header_duration_s(self._container)
         if live and self._container.format.name != "hls":
             self._codec.flags |= CodecFlags.low_delay
         # A stream with a length, and HLS, come as fast as the network lets them.
@@ -103,12 +117,18 @@ class StreamReader:
             else:
                 frames = self._decode(packet)
             for frame in frames:
-                yield picture_of(frame)
+                yield picture_of(frame, None if self._file is None else self._file[0])
                 last = time.monotonic()
             if time.monotonic() - last > self._stall_s and self._spec.kind in ("rtsp", "http"):
                 raise LostError(f"data, but no picture for {self._stall_s:g} s")
+        if self._file is not None and (fault := self._file[1].fault()):
+            raise LostError(fault)
 
     def _decode(self, packet: Any) -> list[VideoFrame]:
+        if self._file is not None:
+            return self._file[1].decode(packet)
+        if packet.is_corrupt and self._codec.codec.intra_only:
+            return []  # half a picture; what is missing would be that of an older one, or black
         try:
             return list(packet.decode())
         except FFmpegError:  # a broken packet; the next ones may be whole
@@ -149,7 +169,7 @@ def packets(container: av.container.InputContainer, spec: SourceSpec, stall_s: f
     Raises:
         LostError: it broke off.
     """
-    demuxed = container.demux()
+    demuxed = demux(container)
     while True:
         began = time.monotonic()
         try:

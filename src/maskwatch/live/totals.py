@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 
-from maskwatch.live.counts import Counts
+from maskwatch.live.counts import MASKED_STATE, Counts, Tally
 from maskwatch.live.events import Event
 from maskwatch.live.health import CaptureStatus
 from maskwatch.live.lines import duration, shown_state
@@ -15,10 +15,15 @@ from maskwatch.live.watch import Viewer
 
 
 class Totals(Viewer):
-    """Adds up the minutes of every source."""
+    """Adds up the minutes of every source.
 
-    def __init__(self, class_names: Sequence[str]) -> None:
-        self._names = tuple(class_names)
+    Args:
+        model: name of the model, for the last line.
+        class_names: its classes, in the order of their ids.
+    """
+
+    def __init__(self, model: str, class_names: Sequence[str]) -> None:
+        self._model, self._names = model, tuple(class_names)
         self._counts: dict[str, Counts] = {}
 
     def event(self, event: Event) -> None:
@@ -30,21 +35,51 @@ class Totals(Viewer):
                 self._counts[event.source] = counts
 
     def table(self, statuses: Iterable[CaptureStatus]) -> RenderableType:
-        """One line a source: people by state, alerts, seconds watched, frames in and dropped."""
-        table = Table(box=None, pad_edge=False)
-        table.add_column("source", no_wrap=True)
-        for name in ("people", *map(shown_state, self._names), "alerts", "watched", "frames", "dropped"):
-            table.add_column(name, justify="right")
+        """Two lines a source: its people by state and alerts; seconds watched, frames in and lost.
+
+        Two tables, since one would be wider than 80 columns.
+        """
+        listed = list(statuses)
+        return Group(self._people(listed), "", self._pictures(listed), "", f"model: {self._model}")
+
+    def _people(self, statuses: Sequence[CaptureStatus]) -> Table:
+        masked = ["masked"] if MASKED_STATE in self._names else []
+        table = _table("people", *map(shown_state, self._names), "undecided", *masked, "alerts")
         for status in statuses:
-            counts = self._counts.get(status.name)
-            people = {} if counts is None else counts.total.people
+            tally = Tally({}, {})
+            if status.name in self._counts:
+                tally = self._counts[status.name].total
+            share = tally.masked_share
             table.add_row(
                 status.name,
-                str(sum(people.values())),
-                *(str(people.get(name, 0)) for name in self._names),
-                "0" if counts is None else str(counts.total.alerts),
+                str(sum(tally.people.values())),
+                *(str(tally.people.get(name, 0)) for name in self._names),
+                str(tally.undecided),
+                *("–" if share is None else f"{100 * share:.0f}%" for _ in masked),
+                str(tally.alerts),
+            )
+        return table
+
+    def _pictures(self, statuses: Sequence[CaptureStatus]) -> Table:
+        """Frames that were left out on purpose, by a limit, only where there are any."""
+        skipped = ["left out"] if any(status.skipped for status in statuses) else []
+        table = _table("watched", "frames", *skipped, "dropped")
+        for status in statuses:
+            counts = self._counts.get(status.name)
+            table.add_row(
+                status.name,
                 duration(0.0 if counts is None else counts.watched_s),
                 str(status.frames),
+                *(str(status.skipped) for _ in skipped),
                 str(status.dropped),
             )
         return table
+
+
+def _table(*titles: str) -> Table:
+    """Sources and numbers. A title has a line for each word; what is too wide all the same is folded."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("source", overflow="fold")
+    for title in titles:
+        table.add_column(title.replace(" ", "\n"), justify="right", overflow="fold")
+    return table

@@ -87,6 +87,7 @@ class Watch:
         self._hub = Hub(captures, fps, self._on_state)
         self._finder, self._people, self._run, self._outlets = finder, people, run, outlets
         self._live = frozenset(capture.name for capture in captures if capture.live)
+        self._files = frozenset(capture.name for capture in captures if capture.of_file)
         self._stop = Flag()
         self._told: dict[str, State] = {}
         self._last: dict[str, LiveFrame] = {}
@@ -141,10 +142,14 @@ class Watch:
         if self._told.get(source) == state:
             return
         self._told[source] = state
-        when = self._now(source)
+        last, when = self._last.get(source), self._now(source)
         if state != "live":
             self._finish(source)
-        self._tell(Event("source", when, source, self._run, state=state, reason=reason or None))
+        began_s = 0.0 if source in self._files and state == "live" else None
+        media_time_s = began_s if last is None else last.media_time_s
+        self._tell(
+            Event("source", when, source, self._run, time_s=media_time_s, state=state, reason=reason or None)
+        )
 
     def _now(self, source: str) -> datetime:
         """The wall clock; for a file its own, which a fast or slow reader is ahead of or behind."""

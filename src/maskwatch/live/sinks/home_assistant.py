@@ -19,9 +19,6 @@ from maskwatch.live.events import Event
 DISCOVERY_PREFIX = "homeassistant"
 ONLINE, OFFLINE = "online", "offline"
 
-MASKED_STATE = "mask"
-"""The class whose share is told."""
-
 
 @dataclass(frozen=True)
 class Message:
@@ -62,7 +59,7 @@ class _Source:
 
     def record(self) -> dict[str, Any]:
         last, tally = self.last_alert, self.tally
-        share = None if tally is None else tally.share([MASKED_STATE])
+        share = None if tally is None else tally.masked_share
         return {
             "source": self.name,
             "available": ONLINE if self.available else OFFLINE,

@@ -38,9 +38,11 @@ EVENT_FILE = Layout(
             "CREATE INDEX events_kind ON events (kind, time_ms)",
             "CREATE INDEX events_source ON events (source, time_ms)",
         ),
+        ("ALTER TABLE events ADD COLUMN time_s REAL",),
     ),
 )
-"""`time_ms`: milliseconds since 1970 UTC; `record`: the event as JSON. The others are for queries."""
+"""`time_ms`: milliseconds since 1970 UTC; `time_s`: position in a video in seconds; `record`: the event as
+JSON. The others are for queries."""
 
 _PAGE = 500
 
@@ -97,12 +99,12 @@ class EventStore:
         """Stores an event; False when it is there already. It is on the disk when this returns."""
         record = event.to_json()
         values = (event.id, time_ms(event.time), event.kind, event.source, event.run)
-        more = (event.track, event.state, event.zone)
+        more = (event.track, event.state, event.zone, event.time_s)
         texts = [_plain(value) if isinstance(value, str) else value for value in values + more]
         with self._lock, telling(self.path):
             done = self._connection.execute(
-                "INSERT INTO events (id, time_ms, kind, source, run, track, state, zone, record)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                "INSERT INTO events (id, time_ms, kind, source, run, track, state, zone, time_s, record)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
                 [*texts, record],
             )
             return done.rowcount > 0
