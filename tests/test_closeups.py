@@ -10,6 +10,7 @@ import pytest
 
 from benchmark_module import load_benchmark
 from drawn_data import draw_faces
+from maskwatch.data import Sample
 
 
 @pytest.fixture
@@ -18,26 +19,32 @@ def closeups(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return load_benchmark("closeups", monkeypatch)
 
 
+def sample(boxes: list[list[int]]) -> Sample:
+    """Of a picture of 200 x 100, a class for each box."""
+    count = len(boxes)
+    marks = np.zeros(count, np.bool_)
+    return Sample(Path("x.png"), None, (100, 200), np.array(boxes, np.float32), np.arange(count), marks)
+
+
 def test_the_face_spans_its_share(closeups: ModuleType) -> None:
     image = np.zeros((100, 200, 3), np.uint8)
-    boxes = np.array([[60, 40, 80, 60], [80, 40, 100, 60], [100, 40, 120, 60]], np.float32)
-    one = closeups.closeup(image, boxes, np.array([0, 1, 2]), 0, 0.5)
+    faces = sample([[60, 40, 80, 60], [80, 40, 100, 60], [100, 40, 120, 60]])
+    one = closeups.closeup(image, faces, 0, 0.5)
     # 40 pixels around (70, 50); half of the second face would be just enough, the third is far away.
     assert one.image.shape == (40, 40, 3)
-    np.testing.assert_array_equal(one.boxes_xyxy, [[10, 10, 30, 30], [30, 10, 40, 30]])
-    np.testing.assert_array_equal(one.class_ids, [0, 1])
+    np.testing.assert_array_equal(one.sample.boxes_xyxy, [[10, 10, 30, 30], [30, 10, 40, 30]])
+    np.testing.assert_array_equal(one.sample.class_ids, [0, 1])
+    assert one.sample.size_hw == (40, 40)
 
 
 def test_a_face_at_the_border_keeps_its_size(closeups: ModuleType) -> None:
-    boxes = np.array([[0, 80, 20, 100]], np.float32)
-    one = closeups.closeup(np.zeros((100, 200, 3), np.uint8), boxes, np.array([0]), 0, 0.25)
+    one = closeups.closeup(np.zeros((100, 200, 3), np.uint8), sample([[0, 80, 20, 100]]), 0, 0.25)
     assert one.image.shape == (80, 80, 3)
-    np.testing.assert_array_equal(one.boxes_xyxy, [[0, 60, 20, 80]])
+    np.testing.assert_array_equal(one.sample.boxes_xyxy, [[0, 60, 20, 80]])
 
 
 def test_a_picture_too_small_for_the_span_is_left_out(closeups: ModuleType) -> None:
-    boxes = np.array([[0, 80, 60, 100]], np.float32)
-    assert closeups.closeup(np.zeros((100, 200, 3), np.uint8), boxes, np.array([0]), 0, 0.25) is None
+    assert closeups.closeup(np.zeros((100, 200, 3), np.uint8), sample([[0, 80, 60, 100]]), 0, 0.25) is None
 
 
 def test_one_line_for_each_span_and_model(

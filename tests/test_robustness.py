@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from benchmark_module import load_benchmark
@@ -18,11 +19,17 @@ def robustness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return load_benchmark("robustness", monkeypatch)
 
 
+def scene_of(
+    robustness: ModuleType, image: npt.NDArray[np.uint8], boxes: list[list[int]], *names: str
+) -> object:
+    return robustness.Scene(image, np.array(boxes, np.float32), names, np.zeros(len(names), np.bool_))
+
+
 def disc(robustness: ModuleType) -> object:
     rows, columns = np.indices((200, 300)) + 0.5
     image = np.full((200, 300, 3), 60, np.uint8)
     image[(rows - 70) ** 2 / 40**2 + (columns - 90) ** 2 / 30**2 <= 1] = 220
-    return robustness.Scene(image, np.array([[60, 30, 120, 110]], np.float32), ("no_mask",))
+    return scene_of(robustness, image, [[60, 30, 120, 110]], "no_mask")
 
 
 def test_a_rotated_box_fits_the_rotated_face(robustness: ModuleType) -> None:
@@ -34,9 +41,7 @@ def test_a_rotated_box_fits_the_rotated_face(robustness: ModuleType) -> None:
 
 def test_a_face_that_is_turned_out_of_the_picture_is_left_out(robustness: ModuleType) -> None:
     image = np.zeros((100, 400, 3), np.uint8)
-    scene = robustness.Scene(
-        image, np.array([[0, 80, 20, 100], [180, 40, 200, 60]], np.float32), ("mask",) * 2
-    )
+    scene = scene_of(robustness, image, [[0, 80, 20, 100], [180, 40, 200, 60]], "mask", "mask")
     assert robustness.rotated(15)(scene, np.random.default_rng(0)).names == ("mask",)
 
 
@@ -55,8 +60,7 @@ def test_masks_cover_the_lower_face_alone(robustness: ModuleType) -> None:
 
 def test_small_and_masked_faces_are_left_alone(robustness: ModuleType) -> None:
     image = np.full((200, 200, 3), 90, np.uint8)
-    boxes = np.array([[0, 0, 30, 40], [60, 60, 160, 180]], np.float32)
-    scene = robustness.Scene(image, boxes, ("no_mask", "mask"))
+    scene = scene_of(robustness, image, [[0, 0, 30, 40], [60, 60, 160, 180]], "no_mask", "mask")
     after = robustness.DRAWN["patterned mask drawn"](scene, np.random.default_rng(0))
     np.testing.assert_array_equal(after.image, image)
     assert after.names == ("no_mask", "mask")

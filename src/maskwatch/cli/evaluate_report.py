@@ -15,7 +15,6 @@ from maskwatch.cli.bar import progress_bar
 from maskwatch.cli.datasets import read_validation
 from maskwatch.errors import OptionError
 from maskwatch.labels import ClassMap
-from maskwatch.outputs import check_new_folder, check_targets
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -62,6 +61,8 @@ class Wishes:
         folders = [path for path in (self.report,) if path is not None]
         if self.suspects is not None:
             (files if self.suspects.suffix.lower() == ".csv" else folders).append(self.suspects)
+        from maskwatch.outputs import check_new_folder, check_targets
+
         check_targets(files, [], force=self.force)
         for folder in folders:
             check_new_folder(folder, force=self.force, sources=inputs)
