@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,8 +122,3 @@ def counts_line(detection_set: DetectionSet) -> str:
     if ignored := detection_set.ignored():
         counts.append(f"{ignored} ignored")
     return f"{len(detection_set)} pictures ({', '.join(counts)})"
-
-
-def say(lines: Sequence[str]) -> None:
-    """Prints lines on standard error."""
-    print("\n".join(lines), file=sys.stderr)
