@@ -120,7 +120,7 @@ def test_a_lost_camera_is_shown_as_lost(tiny_model: Path, tmp_path: Path) -> Non
                     canvas.drawImage(image, 0, 0);
                     return canvas.getImageData(240, 240, 1, 1).data[0] < 40;
                 }"""
-                tab.page.wait_for_function(dark)
+                tab.page.wait_for_function(dark, timeout=8_000)  # not only after 10 s, with the repetition
                 assert tab.axe_violations() == []
         finally:
             server.stop()
