@@ -11,6 +11,7 @@ from PIL import Image
 
 from drawn_data import draw_faces
 from maskwatch.cli.app import main
+from maskwatch.cli.parts import count_table
 from maskwatch.data import DetectionSet, Sample, read_data
 from maskwatch.data.duplicates import find_duplicates, fingerprint
 from maskwatch.data.sheet import contact_sheet
@@ -121,6 +122,16 @@ def test_sides_are_measured_at_network_size() -> None:
     rows = {row["range"]: row["boxes"] for row in stats.as_dict()["sides"]}
     assert rows["90.5 to 128"] == 3
     assert sum(rows.values()) == 3
+
+
+def test_columns_are_as_wide_as_their_letters() -> None:
+    """A letter of East Asia takes two columns of a terminal."""
+    boxes = {"train": {"戴口罩": 3, "未戴口罩": 1}}
+    lines = list(count_table("split", ["戴口罩", "未戴口罩"], {"train": 4}, boxes, {"train": 2}))
+    assert lines == [
+        "split   pictures   戴口罩  未戴口罩  ignored",
+        "train          4        3         1        2",
+    ]
 
 
 def test_stats_print_draw_and_write(faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,12 +13,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from drawn_events import COUNTS, START, event, event_id, minute
 from maskwatch.cli.app import main
+from maskwatch.cli.events_table import hour_table, print_table
 from maskwatch.cli.moments import parse_moment
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
@@ -112,6 +116,19 @@ def test_hours(run: Run, path: Path) -> None:
         "2026-03-01 13:00 | door | 3 min 00 s | 12 | 9 | 3 | 0 | 0 | 75% | 3 | 9 | 3",
         "2026-03-01 15:00 | gate | 1 min 00 s | 4 | 3 | 1 | 0 | 0 | 75% | 1 | 3 | 1",
     ]
+
+
+def test_hours_on_a_terminal_break_no_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = partial(Console, force_terminal=True, color_system=None, width=80)
+    monkeypatch.setattr("maskwatch.cli.events_table.Console", terminal)
+    row: dict[str, Any] = {"hour": "2026-03-01T12:00:00", "source": "door", "watched_s": 120.0, "people": 8}
+    row |= {"by_state": {"mask": 6, "no_mask": 2, "mask_incorrect": 0}, "undecided": 1, "masked_share": 0.75}
+    print_table(hour_table([row | {"alerts": 2, "in": 0, "out": 0}]), "no counts", 1)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert {"incorrect", "undecided", "masked", "alerts", "2026-03-01", "12:00"} <= {*out.split()}
 
 
 def test_hours_as_json_add_up(run: Run, path: Path) -> None:

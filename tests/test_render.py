@@ -157,6 +157,8 @@ def test_saved_pictures_can_be_read(tmp_path: Path, suffix: str) -> None:
         assert image.size == (30, 20)
     np.testing.assert_allclose(read_image(path), grey(20, 30), atol=2)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+    save_picture(grey(4, 4), str(path))
+    assert read_image(path).shape == (4, 4, 3)
 
 
 def test_a_place_where_nothing_can_be_saved(tmp_path: Path) -> None:

@@ -370,12 +370,15 @@ def test_the_report_stands_alone(
     assert "data:image/jpeg" in page
     assert 'href="../street/3.png"' in page
     assert "label or model?" in page
+    assert "own thresholds. Cost: a missed face costs 1, a false alarm 1." in page
     markdown = (folder / "report.md").read_text()
+    assert "own thresholds. Cost: a missed face costs 1, a false alarm 1." in markdown
     for name in ("precision_recall-1.png", "f1-2.png", "calibration-2.png"):
         assert f"({name})" in markdown
         assert (folder / name).stat().st_size > 5000
     document = json.loads((folder / "report.json").read_text())
     assert document["schema"] == "maskwatch.report/1"
+    assert (document["chosen_on"], document["goal"]) == (None, "a missed face costs 1, a false alarm 1")
     first = document["sets"][0]
     assert first["confusion"]["counts"] == [[3, 0, 0, 0], [1, 4, 1, 0], [0, 0, 3, 0], [0, 0, 0, 0]]
     assert {mistake["kind"] for mistake in first["mistakes"]} == {"class"}

@@ -55,12 +55,13 @@ def draw(image_rgb: UInt8Array, detections: sv.Detections) -> UInt8Array:
     return np.array(picture, np.uint8)
 
 
-def save_picture(image_rgb: UInt8Array, path: Path) -> None:
+def save_picture(image_rgb: UInt8Array, path: str | Path) -> None:
     """Writes a picture (H, W, 3) RGB in the format of the suffix, creating folders on the way.
 
     Raises:
         OutputError: it cannot be written.
     """
+    path = Path(path)
     make_folder(path.parent)
     with replacing(path) as part, writing(path):
         Image.fromarray(image_rgb).save(part, quality=_JPEG_QUALITY)

@@ -91,7 +91,16 @@ def print_table(table: Table, nothing: str, number: int) -> None:
         return
     if not console.is_terminal:
         console = Console(highlight=False, width=_PIPE_WIDTH)
+    elif console.measure(table, options=console.options.update(width=_PIPE_WIDTH)).maximum > console.width:
+        _make_narrow(table)
     console.print(table)
+
+
+def _make_narrow(table: Table) -> None:
+    """A line for each word of a title, and less between the columns."""
+    table.collapse_padding = True
+    for column in table.columns:
+        column.header = str(column.header).replace(" ", "\n")
 
 
 def _numbers(counts: Counts, tally: Tally) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.cells import cell_len
 
 from maskwatch.errors import DataError, MissingExtraError, OptionError
 from maskwatch.labels import MASK_CLASSES, ClassMap
@@ -107,9 +107,11 @@ def count_table(
 ) -> Iterator[str]:
     """A line for each split: pictures, boxes of each class, and ignore regions where there are any."""
     heads = [*names, *(["ignored"] if any(ignored.values()) else [])]
-    widths = [max(7, len(head)) for head in heads]
+    widths = [max(7, cell_len(head)) for head in heads]  # a letter of East Asia takes two columns
     first = max(6, *map(len, boxes))
-    cells = "".join(f"  {head:>{width}}" for head, width in zip(heads, widths, strict=True))
+    cells = "".join(
+        f"  {' ' * (width - cell_len(head))}{head}" for head, width in zip(heads, widths, strict=True)
+    )
     yield f"{title:<{first}}  {'pictures':>8}{cells}"
     for split, counts in boxes.items():
         numbers = [*(counts[name] for name in names), ignored[split]]
@@ -123,8 +125,3 @@ def counts_line(detection_set: DetectionSet) -> str:
     if ignored := detection_set.ignored():
         counts.append(f"{ignored} ignored")
     return f"{len(detection_set)} pictures ({', '.join(counts)})"
-
-
-def say(lines: Sequence[str]) -> None:
-    """Prints lines on standard error."""
-    print("\n".join(lines), file=sys.stderr)

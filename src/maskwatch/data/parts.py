@@ -54,11 +54,8 @@ class Part:
     @property
     def title(self) -> str:
         """What to call it in tables."""
-        return (
-            str(self.path)
-            if not self.split or split_of(self.path.name) == self.split
-            else (f"{self.path} [{self.split}]")
-        )
+        said = not self.split or split_of(self.path.name) == self.split
+        return str(self.path) if said else f"{self.path} [{self.split}]"
 
     def images(self) -> tuple[Path, ...]:
         """Pictures that it may be of; () for TFRecord, which has them in its own files."""

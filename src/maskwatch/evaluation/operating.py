@@ -73,11 +73,16 @@ class Goal:
         return of_missed * missed + of_alarm * alarms
 
     def __str__(self) -> str:
-        missed, alarm = self._costs
         if self.recall is not None:
             return f"recall of {self.recall:g} for each class"
         if (self.missed, self.alarm) == (None, None):
             return "the best F1 of each class"
+        return self.price
+
+    @property
+    def price(self) -> str:
+        """What mistakes cost, in words."""
+        missed, alarm = self._costs
         return f"a missed face costs {missed:g}, a false alarm {alarm:g}"
 
     @property

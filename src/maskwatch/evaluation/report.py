@@ -53,7 +53,8 @@ class Report:
     """A model on several data sets.
 
     model, against: names; class_names: of the model; thresholds: one for each class, those that outcomes and
-    points are at; chosen_on: the data set that they were chosen on, "" for the model's own; goal: by what.
+    points are at; chosen_on: the data set that they were chosen on, "" for the model's own; goal: by what
+    they were chosen, and what mistakes cost.
     """
 
     model: str
@@ -75,7 +76,7 @@ class Report:
             "classes": list(self.class_names),
             "thresholds": dict(zip(self.class_names, self.thresholds, strict=True)),
             "chosen_on": self.chosen_on or None,
-            "goal": str(self.goal),
+            "goal": str(self.goal) if self.chosen_on else self.goal.price,
             "draws": self.draws,
             "sets": [_set_dict(one, self) for one in self.sets],
         }

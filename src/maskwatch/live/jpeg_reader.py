@@ -16,7 +16,7 @@ from av.error import FFmpegError
 
 from maskwatch.errors import ImageError
 from maskwatch.images import read_image
-from maskwatch.live.jpegs import START, JpegSplitter
+from maskwatch.live.jpegs import MAX_BYTES, START, JpegSplitter
 from maskwatch.live.picture import LostError, Picture, picture_of
 
 Content: TypeAlias = Literal["jpegs", "picture", "other"]
@@ -26,7 +26,6 @@ LOOKED_AT_BYTES = 1 << 16
 """So much text may stand in front of the first picture."""
 
 _ENOUGH = 16  # bytes tell every kind of picture
-_MAX_PICTURE_BYTES = 64 << 20
 _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]*")
 _PICTURES = re.compile(
     rb"\x89PNG\r|GIF8[79]a|BM.{4}\0\0\0\0|RIFF.{4}WEBP|II\*\0|MM\0\*|.{4}ftyp(?:avi[fs]|hei[cx]|mif1)",
@@ -117,8 +116,8 @@ class JpegReader:
         data = b""
         while piece := self._body.read():
             data += piece
-            if len(data) > _MAX_PICTURE_BYTES:
-                raise LostError(f"a picture of more than {_MAX_PICTURE_BYTES >> 20} MiB")
+            if len(data) > MAX_BYTES:
+                raise LostError(f"a picture of more than {MAX_BYTES >> 20} MiB")
         return data
 
     def _decode(self, data: bytes) -> Picture | None:

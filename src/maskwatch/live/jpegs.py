@@ -11,7 +11,8 @@ import re
 
 START = b"\xff\xd8\xff"
 _END = b"\xff\xd9"
-_MAX_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
+"""Of a picture; what is longer is none."""
 
 _SCAN = 0xDA
 # What may come after the data of a scan; anything else in there is damage, over which decoders get.
@@ -39,7 +40,7 @@ class JpegSplitter:
         while self.begun or self._begin():
             end = self._step()
             if end is None:
-                if len(self._bytes) <= _MAX_BYTES:
+                if len(self._bytes) <= MAX_BYTES:
                     break
                 self._give_up()
             elif end:

@@ -108,7 +108,9 @@ async def _frames(service: Service, watching: Watching, source: str) -> AsyncIte
             continue
         if view is not None:
             shown = view
-            yield _part(await service.in_thread(view.jpeg))
+            part = _part(await service.in_thread(view.jpeg))
+            # Browsers show a picture when the next one begins, for which a notice would wait.
+            yield part * 2 if view.notice else part
 
 
 def _part(jpeg: bytes) -> bytes:
