@@ -112,8 +112,9 @@ LENGTH = "Content-Length: {}"
         parts("image/jpeg", lambda _: b"", b""),
         parts("video/x-motion-jpeg", lambda _: b"\r\n\r\n", b""),
     ],
-    ids=["plain", "jpg", "octet", "no type", "no header", "size", "charset", "short", "long", "newlines",
-         "no dashes", "other edge", "no edge", "quoted", "dashes", "html", "preamble", "sound", "bare", "lines"],
+    ids=["plain", "jpg", "octet", "no type", "no header", "size", "charset", "short", "long",
+         "newlines", "no dashes", "other edge", "no edge", "quoted", "dashes", "html",
+         "text first", "sound first", "bare", "lines"],
 )  # fmt: skip
 def test_parts_with_any_header(watch: Callable[..., Any], answer: Answer) -> None:
     _, capture, changes = watch(answer, stall_s=5)

@@ -223,7 +223,7 @@ def where(url: str) -> str:
 
 
 def _without_path(text: str, url: str) -> str:
-    """What a receiver says, without the path of its address, which many repeat and which may hold a secret."""
+    """A text of a receiver without the path of its address: many repeat it, and it may be a secret."""
     rest = Address.parse(url).rest
     known = {rest, rest.partition("?")[0], *re.split("[/?&=;#]", rest)}
     known |= {unquote(one) for one in known}
