@@ -35,6 +35,8 @@ _FLUSH_TRIES = 64
 # FFmpeg shows any text file as a video of a terminal in which it is typed.
 _TEXTS = frozenset(["tty", "bin", "xbin", "adf", "idf"])
 _WITH_A_COUNT = frozenset(["avi", "mov,mp4,m4a,3gp,3g2,mj2"])
+# They store no times of display. FFmpeg guesses them from those of decoding, which are in order.
+_OF_DECODING = frozenset(["avi", "asf"])
 _OF_33_BITS = frozenset(["mpegts", "mpeg"])
 
 
@@ -90,8 +92,7 @@ class MediaClock:
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        # AVI stores no times of display. FFmpeg guesses them from those of decoding, which are in order.
-        self._decoding_times = container.format.name == "avi"
+        self._decoding_times = container.format.name in _OF_DECODING
         # Before 0 lies only what a decoder of sound needs to get going.
         self._origin_s = max(0.0, (container.start_time or 0) / 1e6)
         # Where stamps are missing the average, of which FFmpeg knows no more, is its own default.
