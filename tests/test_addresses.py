@@ -120,6 +120,7 @@ def test_a_file_of_that_name_is_no_address(tmp_path: Path, monkeypatch: pytest.M
         ("rtsp://admin:p@ss/word@door/live", "rtsp://***@door/live"),
         ("rtsp://admin:secret/live", "rtsp://admin:***/live"),
         ("http://host/v?user=me&pwd=se/cret&channel=1", "http://host/v?user=***&pwd=***&channel=1"),
+        ("http://host/v?pwd=se;cret&channel=1", "http://host/v?pwd=***&channel=1"),
         ("rtsp://host/user=admin&password=pw&channel=1", "rtsp://host/user=***&password=***&channel=1"),
         ("cannot open HTTP://me:pw@host, try", "cannot open HTTP://***@host, try"),
         ("http://a:b@10.0.0.1/x leads to http://c:d@10.0.0.2/y", "http://***@10.0.0.1/x leads to http://***@10.0.0.2/y"),

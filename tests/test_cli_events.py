@@ -312,6 +312,8 @@ def test_moments() -> None:
     assert parsed("yesterday").replace(tzinfo=None) == datetime(2026, 2, 28)
     assert parsed("9:30").replace(tzinfo=None) == datetime(2026, 3, 1, 9, 30)
     assert parsed("9:30:15").replace(tzinfo=None) == datetime(2026, 3, 1, 9, 30, 15)
+    assert parsed("2026-02-03 9:30").replace(tzinfo=None) == datetime(2026, 2, 3, 9, 30)
+    assert parsed("2026-02-03T9:30:15+01:00") == datetime.fromisoformat("2026-02-03T08:30:15+00:00")
     assert parsed("19:30:15").replace(tzinfo=None) == datetime(2026, 3, 1, 19, 30, 15)
     assert parsed("2026-02-03").replace(tzinfo=None) == datetime(2026, 2, 3)
     assert all(parsed(text).tzinfo is not None for text in ("today", "9:30", "2026-02-03"))

@@ -108,11 +108,13 @@ LENGTH = "Content-Length: {}"
         parts("multipart/x-mixed-replace; boundary=--frame", head("Content-Type: image/jpeg", LENGTH)),
         parts("text/html", head("Content-Type: text/plain")),
         parts(None, head(), b"", preamble=b"Your camera. \xc3\xa9\r\n" + b"x" * 9000 + b"\r\n"),
+        parts(MIXED, head(), preamble=head("Content-Type: audio/basic")(b"") + bytes(range(256))),
         parts("image/jpeg", lambda _: b"", b""),
         parts("video/x-motion-jpeg", lambda _: b"\r\n\r\n", b""),
     ],
-    ids=["plain", "jpg", "octet", "no type", "no header", "size", "charset", "short", "long", "newlines",
-         "no dashes", "other edge", "no edge", "quoted", "dashes", "html", "preamble", "bare", "lines"],
+    ids=["plain", "jpg", "octet", "no type", "no header", "size", "charset", "short", "long",
+         "newlines", "no dashes", "other edge", "no edge", "quoted", "dashes", "html",
+         "text first", "sound first", "bare", "lines"],
 )  # fmt: skip
 def test_parts_with_any_header(watch: Callable[..., Any], answer: Answer) -> None:
     _, capture, changes = watch(answer, stall_s=5)

@@ -256,6 +256,7 @@ def test_no_base64(text: bytes) -> None:
 
 @given(st.binary(min_size=40, max_size=400))
 @example(b"\xfb" + bytes(200))
+@example(bytes(50) + b">")  # the last character
 def test_a_plus_that_a_form_has_eaten_is_noticed(data: bytes) -> None:
     """Without it every byte that follows would be another one."""
     for text in (base64.b64encode(data), base64.encodebytes(data)):

@@ -192,3 +192,19 @@ def test_in_a_request(site: Any, tiny_model: Path, street: np.ndarray) -> None:
         answer = client.post("/v1/detect", json=body).json()
         assert len(answer["results"]) == 2
         assert answer["results"][0]["detections"] == answer["results"][1]["detections"]
+
+
+@pytest.mark.parametrize("allow_urls", [True, False])
+@pytest.mark.parametrize(
+    "address", ["http://admin:Ge#heim@127.0.0.1/a.png", "http://127.0.0.1/a?token=Geheim"]
+)
+def test_an_answer_shows_no_password_of_an_address(tiny_model: Path, address: str, allow_urls: bool) -> None:
+    with client_of(tiny_model, allow_urls=allow_urls) as client:
+        answer = client.post("/v1/detect", json={"images": [{"url": address}]})
+    assert answer.status_code == 422
+    assert "***" in answer.json()["detail"]
+    assert "heim" not in answer.text
+    if allow_urls:
+        (failure,) = answer.json()["failures"]
+        assert "***" in failure["source"]
+        assert "***" not in failure["reason"]

@@ -209,6 +209,23 @@ def test_an_event_that_is_refused_for_too_long_lets_the_next_ones_go(
     assert receiver.tracks().count(1) >= 3
 
 
+@pytest.mark.parametrize(
+    "said", ["Cannot POST /hook/T0%2FgeHeim?token=geheim2", "no T0/geHeim&amp;geheim2", '"/hook/T0/geHeim"']
+)
+def test_an_address_that_the_receiver_repeats_is_not_shown(
+    outbox: Path, sinks: list[WebhookSink], said: str
+) -> None:
+    with Receiver(lambda number: 404) as receiver:
+        receiver.words = said.encode()
+        sink = start(f"{receiver.url}/T0%2FgeHeim?token=geheim2", outbox, sinks)
+        sink.send(event(1))
+        wait_until(lambda: sink.state().problem, "the first attempt")
+        problem = str(sink.state().problem)
+    assert "says 404 Not Found" in problem
+    assert "***" in problem
+    assert "geheim" not in problem.lower()
+
+
 @pytest.mark.parametrize("status", [429, 404])
 @pytest.mark.parametrize("as_date", [False, True])
 def test_retry_after_is_heeded(outbox: Path, sinks: list[WebhookSink], status: int, as_date: bool) -> None:

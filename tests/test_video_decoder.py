@@ -57,7 +57,7 @@ def test_the_counter_of_a_transport_stream_may_begin_anew(tmp_path: Path) -> Non
     assert times(path) == pytest.approx(EVEN, abs=1.1e-3)
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "asf", "ts"])
 @pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
 def test_frames_that_are_stored_out_of_order(tmp_path: Path, suffix: str, codec: str) -> None:
     if codec not in av.codecs_available:
@@ -69,7 +69,7 @@ def test_frames_that_are_stored_out_of_order(tmp_path: Path, suffix: str, codec:
     np.testing.assert_allclose(brightness, np.arange(30) * 5, atol=6)
     found = [frame.time_s for frame in frames]
     reference = times_by_ffprobe(path)
-    told = np.isfinite(reference)  # AVI: not for the last frames
+    told = np.isfinite(reference)  # AVI and ASF: not for the last frames
     assert told.sum() >= 28
     np.testing.assert_allclose(np.array(found)[told], np.array(reference)[told], atol=1e-6)
     np.testing.assert_allclose(np.diff(found), 0.1, atol=2e-3)
@@ -82,6 +82,25 @@ def test_a_stream_without_any_time_goes_at_the_usual_rate(tmp_path: Path) -> Non
     with av.open(str(path)) as file:
         assert next(file.decode(video=0)).pts is None
     assert times(path) == pytest.approx([index / 25 for index in range(30)])
+    path = write_film(tmp_path / "b.h264", EVEN, "libx264", rate=10, ticks_s=Fraction(1, 10))
+    assert times(path) == pytest.approx(EVEN)  # its pictures say how long they are
+
+
+@pytest.mark.parametrize("back_s", [70.0, 5_000.0])
+def test_a_transport_stream_whose_clock_began_anew(tmp_path: Path, back_s: float) -> None:
+    """A camera that was started again in the middle; FFmpeg takes that for the end of the 33 bits."""
+    parts = [
+        write_film(tmp_path / f"{began_s:g}.ts", [began_s + time_s for time_s in EVEN], "mpeg4")
+        for began_s in (back_s, 0.0)
+    ]
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    found = times(path)
+    assert found[:30] == pytest.approx(EVEN, abs=1.1e-3)
+    assert np.diff(found[30:]) == pytest.approx(np.diff(EVEN), abs=1.1e-3)
+    assert found[30] - found[29] < 0.2
+    with Video(path) as video:
+        assert video.duration_s is None  # by FFmpeg's count 26.5 hours less the step
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ _FIELD = (
     r"|sig(?:nature)?)=)"
 )
 _PATH_SECRET = re.compile(rf"{_FIELD}[^&;/\s]*", re.IGNORECASE)
-_QUERY_SECRET = re.compile(rf"{_FIELD}[^&;\s]*", re.IGNORECASE)
+_QUERY_SECRET = re.compile(rf"{_FIELD}[^&\s]*", re.IGNORECASE)
 # rtsp://admin:secret/…, whose server was forgotten
 _NO_PORT = re.compile(r"^([^/?#:\s\[]+):(?!\d*(?:[/?#:\s,;)'\"]|$))[^/\s]*")
 

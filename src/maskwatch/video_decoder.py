@@ -27,11 +27,17 @@ DEFAULT_FPS = 25.0
 # that was set. Smaller steps back are trembling, shorter gaps are pauses.
 _BACK_S = 1.0
 _AHEAD_S = 30 * 3600.0  # FFmpeg's own default, -dts_error_threshold
+# The 33 bits of MPEG's clock at 90 kHz come round after 26.5 hours, and FFmpeg takes each step back for that.
+# So half a round ahead or more is a clock that began anew.
+_MPEG_AHEAD_S = 2**32 / 90_000
 
 _FLUSH_TRIES = 64
 # FFmpeg shows any text file as a video of a terminal in which it is typed.
 _TEXTS = frozenset(["tty", "bin", "xbin", "adf", "idf"])
 _WITH_A_COUNT = frozenset(["avi", "mov,mp4,m4a,3gp,3g2,mj2"])
+# They store no times of display. FFmpeg guesses them from those of decoding, which are in order.
+_OF_DECODING = frozenset(["avi", "asf"])
+_OF_33_BITS = frozenset(["mpegts", "mpeg"])
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
@@ -57,16 +63,22 @@ def demux(container: InputContainer, *streams: VideoStream) -> Iterator[Packet[A
 
 def frame_rate(stream: VideoStream) -> float:
     """Frames per second as the header says, usually or on average; 25 where it says nothing sensible."""
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and 0 < rate <= 1000:
-            return float(rate)
-    return DEFAULT_FPS
+    return _sensible(stream.average_rate, stream.guessed_rate)
+
+
+def _sensible(*rates: Fraction | None) -> float:
+    return next((float(rate) for rate in rates if rate and 0 < rate <= 1000), DEFAULT_FPS)
+
+
+def _ahead_s(container: InputContainer) -> float:
+    """From here on a step ahead in a container's time stamps is none, in seconds."""
+    return _MPEG_AHEAD_S if container.format.name in _OF_33_BITS else _AHEAD_S
 
 
 def header_duration_s(container: InputContainer) -> float | None:
     """Seconds from beginning to end as the header says, which may be wrong; None where it says nothing."""
     length_s = (container.duration or 0) / 1e6
-    return length_s if 0 < length_s < _AHEAD_S else None
+    return length_s if 0 < length_s < _ahead_s(container) else None
 
 
 class MediaClock:
@@ -80,22 +92,21 @@ class MediaClock:
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        # AVI stores no times of display. FFmpeg guesses them from those of decoding, which are in order.
-        self._decoding_times = container.format.name == "avi"
+        self._decoding_times = container.format.name in _OF_DECODING
         # Before 0 lies only what a decoder of sound needs to get going.
         self._origin_s = max(0.0, (container.start_time or 0) / 1e6)
-        self._step_s = 1 / frame_rate(stream)
+        # Where stamps are missing the average, of which FFmpeg knows no more, is its own default.
+        self._step_s = 1 / _sensible(stream.guessed_rate, stream.average_rate)
+        self._ahead_s = _ahead_s(container)
         self._last_s: float | None = None
-        self._stamp_s: float | None = None
         self._stamped = False
 
     def time_s(self, frame: VideoFrame) -> float:
         """Seconds from the beginning; call it once for each frame, in order."""
-        stamps = (frame.dts, frame.pts) if self._decoding_times else (frame.pts, frame.dts)
+        stamps = (frame.pts, frame.dts)
+        if self._decoding_times:  # which the frames at the end lack
+            stamps = (frame.dts, frame.pts if self._last_s is None else None)
         stamp_s = seconds(next((one for one in stamps if one is not None), None), frame.time_base)
-        if self._decoding_times and stamp_s is not None and self._stamp_s is not None:
-            stamp_s = stamp_s if stamp_s > self._stamp_s else None  # none comes with the frames at the end
-        self._stamp_s = stamp_s if stamp_s is not None else self._stamp_s
         return self.from_stamp(stamp_s)
 
     def from_stamp(self, stamp_s: float | None) -> float:
@@ -107,7 +118,7 @@ class MediaClock:
         if not self._stamped:
             self._stamped = True
             self._origin_s = min(self._origin_s, stamp_s - following)
-        elif not -_BACK_S <= stamp_s - self._origin_s - (self._last_s or 0.0) <= _AHEAD_S:
+        elif not -_BACK_S <= stamp_s - self._origin_s - (self._last_s or 0.0) <= self._ahead_s:
             self._origin_s = stamp_s - following
         self._last_s = max(stamp_s - self._origin_s, self._last_s or 0.0)
         return self._last_s

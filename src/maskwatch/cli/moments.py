@@ -22,16 +22,15 @@ def parse_moment(option: str, text: str | None, now: datetime) -> datetime | Non
     """
     if text is None:
         return None
-    words = text.strip()
+    words = re.sub(r"(?<![\d:])(\d:\d\d)", r"0\1", text.strip())  # 9:30, with a date too
     midnight = datetime.combine(now.date(), time())
     try:
         if ago := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", words):
             return now - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
         if words in ("today", "yesterday"):
             return (midnight - timedelta(days=words == "yesterday")).astimezone()
-        if re.fullmatch(r"\d{1,2}:\d{2}(:\d{2})?", words):
-            padded = words.zfill(len("09:30" if words.count(":") == 1 else "09:30:15"))
-            return datetime.combine(now.date(), time.fromisoformat(padded)).astimezone()
+        if re.fullmatch(r"\d{2}:\d{2}(:\d{2})?", words):
+            return datetime.combine(now.date(), time.fromisoformat(words)).astimezone()
         moment = datetime.fromisoformat(words)
         return moment if moment.tzinfo is not None else moment.astimezone()
     except (ValueError, OverflowError, OSError):

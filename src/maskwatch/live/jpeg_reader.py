@@ -27,6 +27,7 @@ LOOKED_AT_BYTES = 1 << 16
 
 _ENOUGH = 16  # bytes tell every kind of picture
 _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]*")
+_PART = re.compile(rb"\s*--[^\r\n]{1,200}\r?\n(?:[A-Za-z-]+:[^\r\n]*\r?\n)+\r?\n")
 _PICTURES = re.compile(
     rb"\x89PNG\r|GIF8[79]a|BM.{4}\0\0\0\0|RIFF.{4}WEBP|II\*\0|MM\0\*|.{4}ftyp(?:avi[fs]|hei[cx]|mif1)",
     re.DOTALL,
@@ -135,12 +136,13 @@ class JpegReader:
 def content_of(head: bytes) -> Content | None:
     """What begins with these bytes; None when that cannot be known yet.
 
-    In front of a JPEG picture there may be text, such as the headers of a part; videos begin otherwise.
+    In front of a JPEG picture there may be text, such as the headers of a part, or a whole part of something
+    else, such as sound; videos begin otherwise.
     """
     if len(head) < _ENOUGH:
         return None
     at = head.find(START)
-    if _TEXT.fullmatch(head, 0, at if at >= 0 else len(head)):
+    if _PART.match(head) or _TEXT.fullmatch(head, 0, at if at >= 0 else len(head)):
         if at >= 0:
             return "jpegs"
         if not head.startswith(b"#EXTM3U") and not _PICTURES.match(head):

@@ -24,7 +24,7 @@ def decode_base64(text: bytes) -> bytes:
     """
     if text[:_HEAD_LENGTH].lstrip()[:5].lower() == b"data:":
         text = _after_head(text)
-    text = _in_one_line(text.rstrip()).translate(_ALPHABET).rstrip(b"=")
+    text = _in_one_line(text).translate(_ALPHABET).rstrip(b"=")
     return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
 
 
@@ -63,7 +63,7 @@ def _in_one_line(text: bytes) -> bytes:
     Raises:
         ValueError: a blank elsewhere; it was a +, and without it the picture would be another one.
     """
-    blanks = b" " in text
+    blanks, text = b" " in text, text.rstrip()  # the last one may have been a + as well
     for _ in range(_DEEPEST_INDENT if b"\n " in text else 0):
         text = text.replace(b"\n ", b"\n")
     text = text.translate(None, _LINE_ENDS).lstrip()

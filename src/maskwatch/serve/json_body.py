@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from maskwatch.addresses import without_credentials
 from maskwatch.serve.base64_text import decode_base64
 from maskwatch.serve.picture_file import NAME_LENGTH, PictureFile, clean_name, too_many
 from maskwatch.serve.problem import Problem, faults_of
@@ -84,11 +85,12 @@ def _picture(picture: PictureBody, number: int, allow_urls: bool) -> PictureFile
     if (picture.data is None) == (picture.url is None):
         raise Problem(422, f"picture {number} of the body has not exactly one of data and url; give one")
     if picture.url is not None:
+        shown = without_credentials(picture.url)
         if not allow_urls:
             raise Problem(
-                422, f"url {picture.url[:200]!r}: addresses are not fetched here; send the picture as data"
+                422, f"url {shown[:200]!r}: addresses are not fetched here; send the picture as data"
             )
-        return PictureFile(clean_name(picture.name, picture.url), url=picture.url)
+        return PictureFile(clean_name(picture.name, shown), url=picture.url)
     return PictureFile(clean_name(picture.name, f"picture-{number}"), _decoded(picture.data, number))
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import supervision as sv
 from PIL import Image
 
+from maskwatch.addresses import without_credentials
 from maskwatch.blur import blur, cover_thresholds
 from maskwatch.detector import Detector
 from maskwatch.errors import ImageError, SourceError
@@ -92,7 +93,7 @@ async def _fetched(
     try:
         data = await service.fetching(_fetch, file.url, max_bytes, deadline_s, service.networks)
     except SourceError as error:
-        return _failed(service, file, error, file.url)
+        return _failed(service, file, error, without_credentials(file.url))
     incoming.grow(len(data))
     return replace(file, data=data)
 

@@ -11,11 +11,13 @@ import binascii
 import contextlib
 import hashlib
 import hmac
+import re
 import socket
 import time
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 import requests
 import urllib3
@@ -43,6 +45,7 @@ REFUSED_S = 24 * 3600.0
 _DOWN_STATUS = frozenset([408, 425, 429])
 _READ_BYTES = 4096
 _SHOWN_CHARACTERS = 120
+_SECRET_CHARACTERS = 6  # what is shorter is a word, and no secret
 
 
 class WebhookSink(Sink):
@@ -135,7 +138,8 @@ class WebhookSink(Sink):
         if 200 <= status < 300:
             self._refused = None
             return
-        words = " ".join(text.decode("utf-8", "replace").split())[:_SHOWN_CHARACTERS]
+        told = _without_path(text.decode("utf-8", "replace"), self._url)
+        words = " ".join(told.split())[:_SHOWN_CHARACTERS]
         said = f"{self._where}: the receiver says {status} {answer.reason}" + (f" ({words})" if words else "")
         if status in REFUSED_STATUS or self._is_tired_of(letter, status):
             self._refused = None
@@ -216,6 +220,17 @@ def where(url: str) -> str:
     """Scheme and host of an address, without what may be secret in it."""
     address = Address.parse(url)
     return f"{address.scheme}://{address.server}"
+
+
+def _without_path(text: str, url: str) -> str:
+    """A text of a receiver without the path of its address: many repeat it, and it may be a secret."""
+    rest = Address.parse(url).rest
+    known = {rest, rest.partition("?")[0], *re.split("[/?&=;#]", rest)}
+    known |= {unquote(one) for one in known}
+    for one in sorted(known, key=len, reverse=True):
+        if len(one) >= _SECRET_CHARACTERS:
+            text = text.replace(one, "***")
+    return text
 
 
 def _reason(error: requests.RequestException) -> str:
