@@ -27,13 +27,20 @@ ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "anns", "ann",
 _SKIPPED = ("__MACOSX", "@eaDir", "lost+found", "System Volume Information", "$RECYCLE.BIN")
 _DARKNET = re.compile(r"obj_(.*)_data")
 _WORDS = str.maketrans(dict.fromkeys("-_.+ ", " "))
+_NAMES = {name: split for split, names in SPLITS.items() for name in names}
+# What names of folders hold beside the split: images_train, obj_train_data, Train Set.
+_SAYING_NOTHING = (*PICTURE_FOLDERS, *ANNOTATION_FOLDERS, "label", "obj", "data", "")
 
 
 def split_of(name: str) -> str:
-    """The split that a folder or list of this name holds (Train, val2017, obj_train_data); "" for none."""
-    darknet = _DARKNET.fullmatch(name.lower())
-    bare = (darknet[1] if darknet else name.lower()).rstrip("0123456789")
-    return next((split for split, names in SPLITS.items() if bare in names), "")
+    """The split that a folder or list of this name holds (Train, val2017, train_images); "" for none.
+
+    Beside the split, it says nothing but what is in it: a "bus-train" is no split.
+    """
+    words = [word.rstrip("0123456789").removesuffix("set") for word in name.lower().translate(_WORDS).split()]
+    splits = [split for word in words if (split := _NAMES.get(word, ""))]
+    others = [word for word in words if word not in _NAMES and word not in _SAYING_NOTHING]
+    return splits[0] if len(splits) == 1 and not others else ""
 
 
 def id_below(

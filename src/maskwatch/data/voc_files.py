@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from maskwatch.image_files import PICTURE_SUFFIXES
 from maskwatch.text import parse_xml, read_lines, reason_of
 
 _XML = (".xml",)
+_ANNOTATION = re.compile(rb"<annotation[\s>]")
 
 
 class Files(NamedTuple):
@@ -87,7 +89,8 @@ def _is_annotation(xml: Path) -> bool:
     """Whether an XML file looks like Pascal VOC's."""
     try:
         with xml.open("rb") as file:
-            return b"<annotation>" in file.read(1 << 12).replace(b"\0", b"")
+            # LabelImg writes <annotation verified="yes"> once a person has agreed to it.
+            return _ANNOTATION.search(file.read(1 << 12).replace(b"\0", b"")) is not None
     except OSError:
         return False
 

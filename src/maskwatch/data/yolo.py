@@ -22,6 +22,7 @@ _DIGITS = 10
 # What YAML writes where there is no value.
 _NOTHING = ("", "~", "null", "Null", "NULL")
 NAME_FILES = ("classes.txt", "obj.names", "labels.txt")
+NAME_SUFFIXES = (".names", ".labels")  # the latter is Roboflow's _darknet.labels
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -78,7 +79,8 @@ def landmark_values(document: Mapping[str, Any], path: Path) -> int | None:
 
 def names_beside(folder: Path) -> dict[int, str]:
     """Names by number from classes.txt, obj.names or the like; empty where there is none."""
-    for file in (*(folder / name for name in NAME_FILES), *sorted(folder.glob("*.names"))):
+    others = (file for ending in NAME_SUFFIXES for file in sorted(folder.glob(f"*{ending}")))
+    for file in (*(folder / name for name in NAME_FILES), *others):
         if file.is_file():
             return read_names(file)
     return {}

@@ -242,14 +242,13 @@ def find_folders(folder: Folder, names: Mapping[int, str]) -> tuple[list[YoloUni
     Returns:
         None where there are no labels.
     """
-    labelled = [f for f in folder.named("labels") if f.below(_TEXT) and not f.below(*PICTURE_SUFFIXES)]
-    images = [inner for inner in folder.named(*PICTURE_FOLDERS) if inner.below(*PICTURE_SUFFIXES)]
     own = folder.of_kind(*PICTURE_SUFFIXES)
+    labelled, images = _label_folders(folder), _picture_folders(folder, own)
     places = (folder, *(inner for outer in (*labelled, *images) for inner in outer.walk()))
     names = next((found for place in places if (found := names_in(place))), names)
     if labelled and images:
-        pictures, root = images[0].below(*PICTURE_SUFFIXES), images[0].path
-        used = [*labelled, images[0]]
+        pictures = [picture for inner in images for picture in inner.below(*PICTURE_SUFFIXES)]
+        root, used = (images[0] if len(images) == 1 else folder).path, [*labelled, *images]
     elif labelled and own:
         used = labelled
         pictures, root = own, folder.path
@@ -259,7 +258,28 @@ def find_folders(folder: Folder, names: Mapping[int, str]) -> tuple[list[YoloUni
     else:
         return None
     rest = [inner for inner in folder.folders if inner not in used]
-    return _by_split(folder.path, root, pictures, names), rest
+    return _by_split(folder.path, root, pictures, names, labelled), rest
+
+
+def _picture_folders(folder: Folder, own: Sequence[Path]) -> list[Folder]:
+    """The folder of the pictures by its name, or where there are none beside, those that hold no text."""
+    images = [inner for inner in folder.folders if inner.below(*PICTURE_SUFFIXES)]
+    named = [inner for inner in folder.named(*PICTURE_FOLDERS) if inner in images]
+    return named[:1] or [inner for inner in images if not own and not inner.below(_TEXT)]
+
+
+def _label_folders(folder: Folder) -> list[Folder]:
+    """Folders without pictures that are called labels, or else whose texts are labels of pictures beside."""
+    texts = [inner for inner in folder.folders if inner.below(_TEXT) and not inner.below(*PICTURE_SUFFIXES)]
+    named = [inner for inner in texts if inner.name.lower() == "labels"]
+    if named or not texts:
+        return named
+    stems = {without_suffix(same_text(picture.name)) for picture in folder.below(*PICTURE_SUFFIXES)}
+
+    def is_of_picture(text: Path) -> bool:
+        return without_suffix(same_text(text.name)) in stems and is_label(text)
+
+    return [inner for inner in texts if any(map(is_of_picture, inner.below(_TEXT)))]
 
 
 def _are_labels(folder: Folder, pictures: Sequence[Path]) -> bool:
@@ -273,22 +293,27 @@ def _has_labels(folder: Folder) -> bool:
     )
 
 
-def _by_split(path: Path, root: Path, pictures: Sequence[Path], names: Mapping[int, str]) -> list[YoloUnit]:
+def _by_split(
+    path: Path, root: Path, pictures: Sequence[Path], names: Mapping[int, str], labelled: Sequence[Folder]
+) -> list[YoloUnit]:
     """One unit for each split among the folders just below the root (images/train), and one for the rest."""
-    labels = Labels()
+    labels = Labels([home.path for home in labelled])
     units: dict[str, YoloUnit] = {}
     for picture in pictures:
         first = picture.relative_to(root).parts[0]
         split = split_of(first) if picture.parent != root else ""
         unit = units.setdefault(split, YoloUnit(split, path, [], names))
         unit.entries.append(labels.entry(picture, root, split, () if root == path else (root.name,)))
-    return _finished([*units.values()], labels)
+    return _finished([*units.values()], labels, [inner.path for home in labelled for inner in home.walk()])
 
 
-def _finished(units: list[YoloUnit], labels: Labels, *, listed: bool = False) -> list[YoloUnit]:
+def _finished(
+    units: list[YoloUnit], labels: Labels, homes: Sequence[Path] = (), *, listed: bool = False
+) -> list[YoloUnit]:
     """The units sorted, each picture once; label files that belong to no picture are among their faults.
 
     Args:
+        homes: folders of labels; those in which a picture has its own are looked at anyway.
         listed: pictures were chosen by lists, which may leave some out on purpose.
     """
     used = {entry.annotation for unit in units for entry in unit.entries}
@@ -296,7 +321,7 @@ def _finished(units: list[YoloUnit], labels: Labels, *, listed: bool = False) ->
     for unit in units:
         by_path = {entry.image: entry for entry in unit.entries}
         unit.entries = sorted(by_path.values(), key=lambda entry: in_order(entry.image_id))
-        folders = sorted({entry.annotation.parent for entry in unit.entries if entry.annotation})
+        folders = sorted({*homes, *(entry.annotation.parent for entry in unit.entries if entry.annotation)})
         for label in (label for folder in folders for label in sorted(labels.listed(folder).values())):
             if not listed and label not in used and label not in told and is_label(label):
                 told.add(label)
