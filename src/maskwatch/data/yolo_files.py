@@ -68,22 +68,38 @@ def _names_splits(file: Path) -> bool:
 def units_of_yaml(file: Path) -> list[YoloUnit]:
     """The splits that a data.yaml names.
 
+    A test split that is not there is a warning where there are others: exports name one that they lack.
+
     Raises:
         DataError: it cannot be read, or names pictures that are not there.
     """
     document = read_yaml(file)
     names, landmarks = class_names(document, file), landmark_values(document, file)
-    units, labels, listed = [], Labels(), False
+    units: list[YoloUnit] = []
+    labels, listed, absent = Labels(), False, list[Fault]()
     for key in document:
         if split_of(str(key)) and document[key]:
             unit = YoloUnit(split_of(str(key)), file, [], names, landmarks=landmarks)
-            places = split_places(document, file, key)
+            try:
+                places = split_places(document, file, key)
+            except DataError as error:
+                if unit.split != "test" or not units:
+                    raise
+                absent.append(_absent(error, file))
+                continue
             root = Path(os.path.commonpath(places))
             for place in places:
                 listed = listed or not place.is_dir()
                 _add_place(unit, place, root, labels)
             units.append(unit)
+    if units:
+        units[0].faults += absent
     return _finished(units, labels, listed=listed)
+
+
+def _absent(error: DataError, file: Path) -> Fault:
+    text, _, mend = error.problems[0].removeprefix(f"{file}: ").rpartition("; ")
+    return Fault("split-missing", file, text, f"{mend} if it is somewhere", severity="warning")
 
 
 def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list[Path]:
@@ -94,13 +110,12 @@ def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list
     """
     value = document.get(key)
     written = [str(item) for item in (value if isinstance(value, list) else [value]) if item]
-    here = yaml_path.parent
-    base = here / str(document.get("path") or "")
+    base = str(document.get("path") or "")
     places, problems = [], []
     for text in written:
+        options = _places(text, base, yaml_path.parent)
         # Path's own raises for names that no file can have.
-        there = (place for place in _places(text, base, here) if os.path.exists(place))  # noqa: PTH110
-        found = next(there, None)
+        found = next((place for place in options if os.path.exists(place)), None)  # noqa: PTH110
         if found is None:
             problems.append(f"{yaml_path}: {key}: {text!r} is not there; correct the path")
         else:
@@ -110,12 +125,13 @@ def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list
     return places
 
 
-def _places(text: str, base: Path, here: Path) -> Iterable[Path]:
+def _places(text: str, base: str, here: Path) -> Iterable[Path]:
     """Where a path of a data.yaml may lead: exports are moved, and Roboflow writes ../train/images."""
-    text = text.replace("\\", "/")
-    yield from (base / text, here / text)
-    parts = [part for part in text.split("/") if part not in ("", ".", "..")]
-    yield from (here.joinpath(*parts[at:]) for at in range(max(1, len(parts) - 1)))
+    text, base = text.replace("\\", "/"), base.replace("\\", "/")
+    yield from (here / base / text, here / text)
+    for written in (f"{base}/{text}", text):
+        parts = [part for part in written.split("/") if part not in ("", ".", "..")]
+        yield from (here.joinpath(*parts[at:]) for at in range(max(1, len(parts) - 1)))
 
 
 def _add_place(unit: YoloUnit, place: Path, root: Path, labels: Labels) -> None:
