@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from maskwatch.data import find_parts, read_data
+from maskwatch.data.check import check_parts
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 
@@ -109,6 +110,32 @@ def test_a_broken_coco_file_is_named(tmp_path: Path, text: str) -> None:
     assert problem.startswith(f"{tmp_path / 'all.json'}: ")
 
 
+@pytest.mark.parametrize("written", [str, float])
+def test_one_id_in_two_spellings_is_one(tmp_path: Path, written: Any) -> None:
+    """VIA writes texts, tables that were NumPy's write 1.0."""
+    picture(tmp_path / "a.jpg")
+    document = json.loads(coco(tmp_path / "all.json").read_text())
+    for row in document["annotations"]:
+        row |= {"image_id": written(7), "category_id": written(row["category_id"])}
+    (sample,) = read_data(coco(tmp_path / "all.json", annotations=document["annotations"])).samples
+    assert sample.class_ids.tolist() == [0, 1]
+
+
+def test_files_of_other_tasks_are_no_second_set(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.jpg")
+    for task in ("instances", "labels", "image_info", "person_keypoints", "captions", "panoptic", "stuff"):
+        coco(tmp_path / "annotations" / f"{task}_default.json")
+    (part,) = find_parts(tmp_path)
+    assert part.path.name == "instances_default.json"
+    assert len(read_data(tmp_path)) == 1
+
+
+def test_labels_of_makesense_are_boxes(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    coco(tmp_path / "labels_my-project_2024-01-02-03-04-05.json")
+    assert read_data(tmp_path).class_counts()["mask"] == 1
+
+
 # ---- YOLO ------------------------------------------------------------------------------------------------
 
 
@@ -176,13 +203,31 @@ def test_yolo_faults_come_at_once_with_their_lines(tmp_path: Path) -> None:
 
 
 def test_a_list_of_pictures_and_a_missing_folder(tmp_path: Path) -> None:
-    root = yolo(tmp_path, train="train.txt", test="images/gone")
+    root = yolo(tmp_path, train="train.txt", val="images/gone")
     (root / "train.txt").write_text("images/train/a.jpg\nimages/train/none.jpg\n")
     (problem,) = problems(root / "data.yaml", split="train")
-    assert "test: 'images/gone' is not there" in problem
+    assert "val: 'images/gone' is not there" in problem
     (root / "data.yaml").write_text(json.dumps({"train": "train.txt", "names": ["with_mask", "bare"]}))
     (problem,) = problems(root, split="train")
     assert problem.startswith(f"{root / 'train.txt'}: line 2: no picture images/train/none.jpg")
+
+
+def test_a_test_split_that_an_export_names_and_lacks_is_a_warning(tmp_path: Path) -> None:
+    root = yolo(tmp_path, train="images/train", test="../test/images")
+    assert len(read_data(root, split="train").samples) == 1
+    (fault,) = [f for f in check_parts(find_parts(root), workers=1).faults if f.kind == "split-missing"]
+    assert (fault.severity, fault.text) == ("warning", "test: '../test/images' is not there")
+    (problem,) = problems(root, split="test")
+    assert "no split 'test', it has train, val" in problem
+
+
+@pytest.mark.parametrize("path", ["../datasets/faces", "/content/datasets/faces", "D:\\my\\datasets\\faces"])
+def test_the_path_of_a_data_yaml_may_be_of_elsewhere(tmp_path: Path, path: str) -> None:
+    root = yolo(tmp_path / "datasets" / "faces")
+    document = {"path": path, "train": "images/train", "names": ["with_mask", "bare"]}
+    (root / "data.yaml").unlink()
+    (tmp_path / "faces.yaml").write_text(json.dumps(document))
+    assert [len(part.entries) for part in find_parts(tmp_path)] == [1]
 
 
 def test_the_paths_of_roboflow_exports(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from maskwatch.data import find_parts, read_data
 from maskwatch.data.check import check_parts
 from maskwatch.data.faults import Fault
 from maskwatch.data.parts import Format
+from maskwatch.data.tree import split_of, splits_of
 from maskwatch.data.write import write_data
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
@@ -307,3 +308,39 @@ def test_pictures_that_nobody_annotated_are_a_warning(tmp_path: Path) -> None:
     faults = [f for f in check_parts(find_parts(tmp_path), CLASSES, workers=1).faults if "unused" in f.kind]
     assert [(fault.file, fault.severity) for fault in faults] == [(tmp_path / "cam3", "warning")]
     assert "1 picture in it" in faults[0].text
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train", "train"),
+        ("Validation", "val"),
+        ("val2017", "val"),
+        ("train_images", "train"),
+        ("images_test", "test"),
+        ("Train Set", "train"),
+        ("testset", "test"),
+        ("obj_valid_data", "val"),
+        ("MAFA-train", ""),
+        ("bus-train", ""),
+        ("trainers", ""),
+        ("train_val", ""),
+        ("images", ""),
+    ],
+)
+def test_a_name_is_that_of_a_split_if_it_says_nothing_else(name: str, split: str) -> None:
+    assert split_of(name) == split
+
+
+def test_only_the_split_tells_folders_apart() -> None:
+    names = ["faces-train", "faces-test", "bus-train", "cam1-train", "cam2-test", "faces"]
+    found = {name: split for name, split in splits_of(names).items() if split}
+    assert found == {"faces-train": "train", "faces-test": "test"}
+
+
+@pytest.mark.parametrize("folder", ["labels", "txt"])
+def test_labels_that_belong_to_no_picture_are_told(tmp_path: Path, folder: str) -> None:
+    one(tmp_path, "images/cam1/1.jpg", f"{folder}/cam1/1.txt")
+    say(tmp_path / folder / "cam2" / "1.txt", "0 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(DataError, match=r"cam2/1\.txt: no picture belongs to this label file"):
+        read_data(tmp_path, ClassMap(["0", "1"]))

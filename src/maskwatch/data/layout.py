@@ -15,7 +15,7 @@ from maskwatch.data.names import Names, path_parts
 from maskwatch.data.parts import Format, Part
 from maskwatch.data.raw import Entry
 from maskwatch.data.tfrecord_files import find_records, is_record, label_maps, units_of_records
-from maskwatch.data.tree import PICTURE_FOLDERS, SPLITS, Folder, list_folder, split_of
+from maskwatch.data.tree import PICTURE_FOLDERS, SPLITS, Folder, list_folder, split_of, splits_of
 from maskwatch.data.voc_files import (
     Files,
     find_voc,
@@ -101,8 +101,9 @@ def _search(folder: Folder, split: str, finders: Sequence[Finder], names: Mappin
     else:
         parts, rest = [], folder.folders
     parts = [replace(part, split=part.split or split) for part in parts]
+    splits = splits_of([inner.name for inner in rest])
     for inner in rest:
-        parts += _search(inner, split_of(inner.name) or split, finders, names)
+        parts += _search(inner, splits[inner.name] or split, finders, names)
     return parts
 
 
@@ -164,15 +165,35 @@ def _unused(folder: Folder, parts: Sequence[Part]) -> tuple[tuple[Path, int], ..
 _HOLDERS = (*PICTURE_FOLDERS, "annotations")
 
 
+def _of_split_folders(folder: Folder, find: Callable[[Folder], Found | None]) -> Found | None:
+    """What is found in a folder, whose splits may have a folder each for pictures and annotations.
+
+    So train_images and train_labels are looked at as if they lay in a folder of their own.
+    """
+    splits: dict[str, list[Folder]] = defaultdict(list)
+    for name, split in splits_of([inner.name for inner in folder.folders]).items():
+        splits[split] += [inner for inner in folder.folders if inner.name == name]
+    rest = splits.pop("", [])
+    if any(len(inner) < 2 for inner in splits.values()):
+        return find(folder)
+    found = [(split, find(Folder(folder.path, [], inner))) for split, inner in splits.items()]
+    parts: list[Part] = []
+    for split, one in found:
+        if one is None or one[1]:
+            return find(folder)
+        parts += [replace(part, split=part.split or split) for part in one[0]]
+    return (parts, rest) if parts else find(folder)
+
+
 # ---- Pascal VOC ------------------------------------------------------------------------------------------
 
 
 def _voc(folder: Folder, names: Mapping[int, str]) -> Found | None:
-    return _parts_of_voc(folder, find_voc(folder))
+    return _of_split_folders(folder, lambda inner: _parts_of_voc(inner, find_voc(inner)))
 
 
 def _sure_voc(folder: Folder, names: Mapping[int, str]) -> Found | None:
-    return _parts_of_voc(folder, find_voc(folder, sure=True))
+    return _of_split_folders(folder, lambda inner: _parts_of_voc(inner, find_voc(inner, sure=True)))
 
 
 def _parts_of_voc(folder: Folder, found: tuple[list[Entry], list[Folder]] | None) -> Found | None:
@@ -240,6 +261,10 @@ def _yolo_file(folder: Folder, names: Mapping[int, str]) -> Found | None:
 
 
 def _yolo(folder: Folder, names: Mapping[int, str]) -> Found | None:
+    return _of_split_folders(folder, lambda inner: _yolo_folders(inner, names_in(inner) or names))
+
+
+def _yolo_folders(folder: Folder, names: Mapping[int, str]) -> Found | None:
     listed, found = find_lists(folder), find_folders(folder, names)
     if listed and (found is None or not any(unit.split for unit in found[0])):
         return [_of_yolo(unit) for unit in listed], []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,10 +38,33 @@ def split_of(name: str) -> str:
 
     Beside the split, it says nothing but what is in it: a "bus-train" is no split.
     """
-    words = [word.rstrip("0123456789").removesuffix("set") for word in name.lower().translate(_WORDS).split()]
-    splits = [split for word in words if (split := _NAMES.get(word, ""))]
-    others = [word for word in words if word not in _NAMES and word not in _SAYING_NOTHING]
-    return splits[0] if len(splits) == 1 and not others else ""
+    splits, others = _said(name)
+    return splits[0] if len(splits) == 1 and all(_bare(word) in _SAYING_NOTHING for word in others) else ""
+
+
+def splits_of(names: Sequence[str]) -> dict[str, str]:
+    """Name → split of folders side by side; only the split tells faces-train and faces-test apart."""
+    found = {name: split_of(name) for name in names}
+    alike: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    for name in names:
+        splits, others = _said(name)
+        if len(splits) == 1 and not found[name]:
+            alike[others][name] = splits[0]
+    for same in alike.values():
+        if len({*same.values()}) > 1:
+            found |= same
+    return found
+
+
+def _said(name: str) -> tuple[list[str], tuple[str, ...]]:
+    """The splits that the words of a name say, and its other words."""
+    words = name.lower().translate(_WORDS).split()
+    splits = [_NAMES[_bare(word)] for word in words if _bare(word) in _NAMES]
+    return splits, tuple(word for word in words if _bare(word) not in _NAMES)
+
+
+def _bare(word: str) -> str:
+    return word.rstrip("0123456789").removesuffix("set")
 
 
 def id_below(
