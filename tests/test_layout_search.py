@@ -54,6 +54,7 @@ needs_tensorflow = pytest.mark.skipif(
         (["coco_train2017.tfrec", "coco_val2017.tfrec"], 2),
         (["train/Faces.tfrecord", "valid/Faces.tfrecord"], 2),
         (["annotations/train.record", "annotations/test.record"], 2),
+        (["train.record", "eval.record"], 2),
     ],
 )
 def test_records_are_known_by_their_names(tmp_path: Path, names: list[str], splits: int) -> None:
@@ -66,6 +67,22 @@ def test_records_are_known_by_their_names(tmp_path: Path, names: list[str], spli
     assert parts[0].split == "train"
     assert all(part.split in ("val", "test") for part in parts[1:])
     assert all(part.class_names() == ("with_mask",) and not part.faults for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("record", "label_map"),
+    [
+        ("train.record", "annotations/label_map.pbtxt"),
+        ("data/train.record", "training/labelmap.pbtxt"),
+        ("valid/Faces.tfrecord", "train/Faces_label_map.pbtxt"),
+    ],
+)
+def test_a_label_map_lies_anywhere_in_the_set(tmp_path: Path, record: str, label_map: str) -> None:
+    say(tmp_path / record, "")
+    say(tmp_path / "training" / "graph.pbtxt", "node {}")
+    say(tmp_path / label_map, "item { id: 1 name: 'with_mask' }")
+    (part,) = find_parts(tmp_path)
+    assert part.class_names() == ("with_mask",)
 
 
 def test_a_missing_shard_is_told(tmp_path: Path) -> None:
@@ -344,3 +361,23 @@ def test_labels_that_belong_to_no_picture_are_told(tmp_path: Path, folder: str) 
     say(tmp_path / folder / "cam2" / "1.txt", "0 0.5 0.5 0.1 0.1\n")
     with pytest.raises(DataError, match=r"cam2/1\.txt: no picture belongs to this label file"):
         read_data(tmp_path, ClassMap(["0", "1"]))
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("train/_annotations.createml.json", '[{"image": "1.jpg", "annotations": []}]'),
+        ("train/1.json", '{"version": "5.2.1", "shapes": []}'),
+        ("annotations.xml", "<annotations><version>1.1</version></annotations>"),
+        ("_annotations.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\n"),
+    ],
+)
+def test_a_format_that_is_not_read_is_named(tmp_path: Path, file: str, text: str) -> None:
+    for number in range(3):
+        put(tmp_path / "train" / f"{number}.jpg", "", str(number))
+    say(tmp_path / file, text)
+    with pytest.raises(DataError) as error:
+        read_data(tmp_path)
+    (problem,) = error.value.problems
+    assert problem.startswith(f"{tmp_path / file}: is no annotation that is read here, and there is no other")
+    assert problem.endswith("export Pascal VOC, COCO or YOLO from the program that wrote it")

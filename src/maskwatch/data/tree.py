@@ -16,7 +16,7 @@ from maskwatch.errors import DataError
 SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "train": ("train", "training"),
-        "val": ("val", "valid", "validation", "dev"),
+        "val": ("val", "valid", "validation", "dev", "eval"),
         "test": ("test", "testing"),
     }
 )

@@ -54,7 +54,7 @@ def find_voc(folder: Folder, *, sure: bool = False) -> tuple[list[Entry], list[F
     pictures, xmls = _kinds(folder, PICTURE_SUFFIXES, _XML), _kinds(folder, _XML, PICTURE_SUFFIXES)
     images = _choose(folder, pictures, xmls, PICTURE_FOLDERS)
     annotations = _choose(folder, xmls, pictures, ANNOTATION_FOLDERS)
-    related = images.stems() & annotations.stems() or any(map(_is_annotation, annotations.files))
+    related = images.stems() & annotations.stems() or any(map(is_annotation, annotations.files))
     if not images.files or not annotations.files or not (related or sure):
         return None
     rest = [f for f in folder.folders if f.below(*PICTURE_SUFFIXES) and f.below(*_XML)]
@@ -85,7 +85,7 @@ def _choose(
     return max(options, key=lambda files: (len(files.stems() & stems), bool(files.files)))
 
 
-def _is_annotation(xml: Path) -> bool:
+def is_annotation(xml: Path) -> bool:
     """Whether an XML file looks like Pascal VOC's."""
     try:
         with xml.open("rb") as file:
