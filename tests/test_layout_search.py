@@ -381,3 +381,21 @@ def test_a_format_that_is_not_read_is_named(tmp_path: Path, file: str, text: str
     (problem,) = error.value.problems
     assert problem.startswith(f"{tmp_path / file}: is no annotation that is read here, and there is no other")
     assert problem.endswith("export Pascal VOC, COCO or YOLO from the program that wrote it")
+
+
+def test_one_label_file_of_two_pictures_is_told(tmp_path: Path) -> None:
+    one(tmp_path, "images/1.jpg", "labels/1.txt")
+    put(tmp_path / "images" / "1.png", "", "another")
+    with pytest.raises(
+        DataError, match=r"labels/1\.txt: belongs to several pictures: .*/1\.jpg, .*/1\.png; keep"
+    ):
+        read_data(tmp_path, ClassMap(["0", "1"]))
+
+
+@pytest.mark.parametrize("names", ["data.yaml", "classes.txt"])
+def test_a_split_by_itself_has_the_names_beside_it(tmp_path: Path, names: str) -> None:
+    one(tmp_path, "train/images/1.jpg", "train/labels/1.txt")
+    listed = "\n".join(CLASSES.names) if names.endswith(".txt") else "names: [with_mask, without_mask]\n"
+    say(tmp_path / names, listed)
+    (part,) = find_parts(tmp_path / "train")
+    assert part.class_names() == CLASSES.names

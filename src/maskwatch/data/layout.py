@@ -37,6 +37,7 @@ from maskwatch.data.yolo_files import (
     find_folders,
     find_lists,
     find_yaml,
+    names_above,
     names_in,
     units_of_yaml,
 )
@@ -68,7 +69,8 @@ def find_parts(path: str | os.PathLike[str], format: Format | None = None) -> li
     else:
         folder = list_folder(root)
         tries = _RECOGNISED if format is None else (_BY_NAME[format],)
-        found = next((parts for finders in tries if (parts := _search(folder, "", finders, {}))), None)
+        names = names_above(root)
+        found = next((parts for finders in tries if (parts := _search(folder, "", finders, names))), None)
         parts = _prefixed(_with_label_maps(found, folder), root) if found else _nothing(folder, format)
         parts[0] = replace(parts[0], unused=_unused(folder, parts) if found else ())
     order = [*SPLITS, ""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,6 +56,18 @@ def names_in(folder: Folder) -> Mapping[int, str]:
         with contextlib.suppress(DataError):
             names = names or class_names(read_yaml(file), file)
     return names
+
+
+def names_above(folder: Path) -> Mapping[int, str]:
+    """Names by number from beside a folder that is one split of a set (train/ beside data.yaml)."""
+    folder = folder.absolute()
+    if not split_of(folder.name):
+        return {}
+    with contextlib.suppress(OSError):
+        return names_in(
+            Folder(folder.parent, sorted(file for file in folder.parent.iterdir() if file.is_file()))
+        )
+    return {}
 
 
 def _names_splits(file: Path) -> bool:
@@ -332,11 +345,14 @@ def _finished(
         homes: folders of labels; those in which a picture has its own are looked at anyway.
         listed: pictures were chosen by lists, which may leave some out on purpose.
     """
-    used = {entry.annotation for unit in units for entry in unit.entries}
+    used: dict[Path | None, set[Path | None]] = defaultdict(set)
+    for entry in (entry for unit in units for entry in unit.entries):
+        used[entry.annotation].add(entry.image)
     told: set[Path] = set()
     for unit in units:
         by_path = {entry.image: entry for entry in unit.entries}
         unit.entries = sorted(by_path.values(), key=lambda entry: in_order(entry.image_id))
+        unit.faults += _shared(unit.entries, used)
         folders = sorted({*homes, *(entry.annotation.parent for entry in unit.entries if entry.annotation)})
         for label in (label for folder in folders for label in sorted(labels.listed(folder).values())):
             if not listed and label not in used and label not in told and is_label(label):
@@ -344,3 +360,12 @@ def _finished(
                 text, mend = "no picture belongs to this label file", "add the picture or remove the file"
                 unit.faults.append(Fault("picture-missing", label, text, mend))
     return units
+
+
+def _shared(entries: Sequence[Entry], used: Mapping[Path | None, set[Path | None]]) -> Iterable[Fault]:
+    """Label files of a unit that are of several pictures, as those of a.jpg and a.png are."""
+    for label in dict.fromkeys(entry.annotation for entry in entries):
+        if label is not None and len(used[label]) > 1 and label.is_file():
+            pictures = ", ".join(sorted(str(picture) for picture in used[label]))
+            text, mend = f"belongs to several pictures: {pictures}", "keep one of them, or give each its own"
+            yield Fault("picture-ambiguous", label, text, mend)
