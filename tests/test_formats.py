@@ -310,6 +310,37 @@ def test_train_takes_the_splits_of_any_format(tmp_path: Path) -> None:
     assert named.endswith("data.yaml/train (1 pictures)")
 
 
+def _training(*paths: Path, val: Path | None = None) -> tuple[list[str], list[str]]:
+    """Names of the pictures that `train` takes for training and for validation."""
+    from maskwatch.cli.plan import plan
+    from maskwatch.cli.train import _read
+
+    chosen = plan(paths, None if val is None else [val], None, None, (), None, None, False)
+    training, validation, _ = _read(chosen, None, None)
+    return [s.image_id for s in training.samples], [s.image_id for s in validation.samples]
+
+
+def test_train_takes_no_other_split_for_train(tmp_path: Path) -> None:
+    voc(tmp_path / "set", "val/a.jpg", "val/b.jpg", "val/c.jpg")
+    with pytest.raises(DataError, match="no split 'train', it has val"):
+        _training(tmp_path / "set")
+    voc(tmp_path / "set", "train/d.jpg", "test/e.jpg")
+    assert _training(tmp_path / "set") == (["d.jpg"], ["a.jpg", "b.jpg", "c.jpg"])
+    voc(tmp_path / "other", "val/f.jpg", "train/g.jpg")
+    assert _training(tmp_path / "set", val=tmp_path / "other") == (["d.jpg"], ["f.jpg"])
+    assert _training(tmp_path / "set", tmp_path / "other")[0] == ["d.jpg", "g.jpg"]
+    assert _training(tmp_path / "set" / "val", val=tmp_path / "set" / "test")[1] == ["e.jpg"]
+
+
+def voc(root: Path, *pictures: str) -> None:
+    """One box in each."""
+    for name in pictures:
+        picture(root / name)
+        box = "<xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax>"
+        node = f"<object><name>with_mask</name><bndbox>{box}</bndbox></object>"
+        (root / name).with_suffix(".xml").write_text(f"<annotation>{node}</annotation>")
+
+
 # ---- Encodings -------------------------------------------------------------------------------------------
 
 CODECS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
