@@ -298,11 +298,14 @@ def test_check_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[
 SPLIT_NAMES = ("train", "val", "all")
 
 
-@pytest.mark.parametrize("where", ["labels/train/classes.txt", "dataset.yaml", "labels/classes.txt"])
+@pytest.mark.parametrize(
+    "where",
+    ["labels/train/classes.txt", "dataset.yaml", "labels/classes.txt", "Classes.TXT", "_darknet.labels"],
+)
 def test_names_of_classes_lie_where_tools_leave_them(tmp_path: Path, where: str) -> None:
     one(tmp_path, "images/train/1.jpg", "labels/train/1.txt")
     names = "with_mask\nwithout_mask\n"
-    say(tmp_path / where, names if where.endswith(".txt") else "names: [with_mask, without_mask]\n")
+    say(tmp_path / where, "names: [with_mask, without_mask]\n" if where.endswith(".yaml") else names)
     (part,) = find_parts(tmp_path)
     assert (part.split, part.class_names()) == ("train", ("with_mask", "without_mask"))
 
@@ -338,6 +341,7 @@ def test_pictures_that_nobody_annotated_are_a_warning(tmp_path: Path) -> None:
         ("Train Set", "train"),
         ("testset", "test"),
         ("obj_valid_data", "val"),
+        ("train_list", "train"),
         ("MAFA-train", ""),
         ("bus-train", ""),
         ("trainers", ""),
@@ -399,3 +403,30 @@ def test_a_split_by_itself_has_the_names_beside_it(tmp_path: Path, names: str) -
     say(tmp_path / names, listed)
     (part,) = find_parts(tmp_path / "train")
     assert part.class_names() == CLASSES.names
+
+
+def test_lists_quote_names_with_spaces(tmp_path: Path) -> None:
+    """As CVAT's VOC and YOLO have it."""
+    for name in ("dir a/1 x", "dir b/1 x"):
+        one(tmp_path / "voc", f"JPEGImages/{name}.jpg", f"Annotations/{name}.xml")
+        one(tmp_path / "yolo", f"obj_train_data/{name}.jpg", f"obj_train_data/{name}.txt")
+    lists = tmp_path / "voc" / "ImageSets" / "Main"
+    say(lists / "train.txt", '"dir a/1 x"\n')
+    say(lists / "mask_train.txt", '"dir a/1 x" -1\n')
+    say(lists / "val.txt", '"dir b/1 x"  1\n')
+    assert listing(tmp_path / "voc") == [
+        ("train", "voc", ["dir a/1 x.jpg"]),
+        ("val", "voc", ["dir b/1 x.jpg"]),
+    ]
+    say(tmp_path / "yolo" / "obj.data", "train = data/train.txt\nnames = data/obj.names\n")
+    say(tmp_path / "yolo" / "obj.names", "with_mask\nwithout_mask\n")
+    say(tmp_path / "yolo" / "train.txt", '"data/obj_train_data/dir a/1 x.jpg"\n')
+    assert listing(tmp_path / "yolo") == [("train", "yolo", ["dir a/1 x.jpg"])]
+
+
+def test_lists_of_paddle(tmp_path: Path) -> None:
+    for name in ("1", "2"):
+        one(tmp_path, f"JPEGImages/{name}.jpg", f"Annotations/{name}.xml")
+    say(tmp_path / "train_list.txt", "JPEGImages/1.jpg Annotations/1.xml\n")
+    say(tmp_path / "val_list.txt", "JPEGImages/2.jpg Annotations/2.xml\n")
+    assert listing(tmp_path) == [("train", "voc", ["1.jpg"]), ("val", "voc", ["2.jpg"])]

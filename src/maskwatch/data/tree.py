@@ -29,8 +29,8 @@ _SKIPPED = ("__MACOSX", "@eaDir", "lost+found", "System Volume Information", "$R
 _DARKNET = re.compile(r"obj_(.*)_data")
 _WORDS = str.maketrans(dict.fromkeys("-_.+ ", " "))
 _NAMES = {name: split for split, names in SPLITS.items() for name in names}
-# What names of folders hold beside the split: images_train, obj_train_data, Train Set.
-_SAYING_NOTHING = (*PICTURE_FOLDERS, *ANNOTATION_FOLDERS, "label", "obj", "data", "")
+# What names of folders and lists hold beside the split: images_train, obj_train_data, train_list.
+_SAYING_NOTHING = (*PICTURE_FOLDERS, *ANNOTATION_FOLDERS, "label", "obj", "data", "list", "split", "")
 
 
 def split_of(name: str) -> str:

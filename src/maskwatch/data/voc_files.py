@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maskwatch.data.faults import Fault
-from maskwatch.data.names import Names, in_order, same_text, without_suffix
+from maskwatch.data.names import Names, in_order, same_text, unquoted, without_suffix
 from maskwatch.data.raw import Entry
 from maskwatch.data.tree import ANNOTATION_FOLDERS, PICTURE_FOLDERS, Folder, split_of
 from maskwatch.errors import DataError
@@ -192,7 +192,7 @@ def listed_names(path: Path) -> list[str]:
         lines = read_lines(path)
     except (OSError, UnicodeError) as error:
         raise DataError([f"{path}: cannot be read ({reason_of(error)}); write the list again"]) from None
-    return [line.strip() for line in lines if line.strip()]
+    return [unquoted(line) for line in lines if line.strip()]
 
 
 def listed_entries(path: Path, names: Names[int]) -> tuple[list[int], list[Fault]]:

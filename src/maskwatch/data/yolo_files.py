@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maskwatch.data.faults import Fault
-from maskwatch.data.names import Names, in_order, in_words, same_text, without_suffix
+from maskwatch.data.names import Names, in_order, in_words, same_text, unquoted, without_suffix
 from maskwatch.data.raw import Entry
 from maskwatch.data.tree import PICTURE_FOLDERS, Folder, id_below, list_folder, split_of
 from maskwatch.data.voc_files import listed_names
@@ -226,7 +226,7 @@ def _add_list(unit: YoloUnit, file: Path, folder: Folder, labels: Labels) -> Non
         unit.faults.append(Fault("annotation-unreadable", file, f"not readable: {reason_of(error)}", mend))
         lines = []
     for number, line in enumerate(lines, start=1):
-        written = line.strip()
+        written = unquoted(line)
         if not written:
             continue
         direct = file.parent / written

@@ -90,7 +90,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def is_label(file: Path) -> bool:
     """Whether a text file looks like labels: empty, or begins with a number."""
-    if file.name in NAME_FILES:
+    if file.name.lower() in NAME_FILES:
         return False
     with file.open("rb") as lines:
         # UTF-16 too is the same without its zeros; a byte order mark comes before any text.
