@@ -162,6 +162,14 @@ def test_a_picture_without_labels_shows_nothing(tmp_path: Path) -> None:
     assert [len(sample) for sample in data.samples] == [0]
 
 
+def test_a_set_without_any_label_file_is_told(tmp_path: Path) -> None:
+    root = yolo(tmp_path)
+    (root / "labels").rename(root / "notes")
+    for split in ("train", "val"):
+        (problem,) = problems(root, split=split)
+        assert problem.startswith(f"{root / 'data.yaml'}: none of its 1 pictures has a label file"), split
+
+
 def test_polygons_become_the_boxes_around_them(tmp_path: Path) -> None:
     data = read_data(yolo(tmp_path, "1 0.1 0.1 0.3 0.2 0.2 0.5\n"), split="train")
     np.testing.assert_allclose(data.samples[0].boxes_xyxy, [[10, 8, 30, 40]], atol=1e-5)

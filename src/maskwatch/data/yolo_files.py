@@ -348,10 +348,15 @@ def _finished(
     used: dict[Path | None, set[Path | None]] = defaultdict(set)
     for entry in (entry for unit in units for entry in unit.entries):
         used[entry.annotation].add(entry.image)
+    empty = not any(label is not None and label.is_file() for label in used)
     told: set[Path] = set()
     for unit in units:
         by_path = {entry.image: entry for entry in unit.entries}
         unit.entries = sorted(by_path.values(), key=lambda entry: in_order(entry.image_id))
+        if empty and unit.entries:
+            text = f"none of its {len(unit.entries)} pictures has a label file, nor has any other of the set"
+            mend = "put them beside the pictures or into labels/"
+            unit.faults.append(Fault("annotation-missing", unit.path, text, mend))
         unit.faults += _shared(unit.entries, used)
         folders = sorted({*homes, *(entry.annotation.parent for entry in unit.entries if entry.annotation)})
         for label in (label for folder in folders for label in sorted(labels.listed(folder).values())):
