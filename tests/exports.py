@@ -220,6 +220,21 @@ def voc_flat_xml(root: Path, world: World) -> Expected:
     return world.expected(whole=True)
 
 
+def voc_split_folders(root: Path, world: World) -> Expected:
+    """A folder a split and kind; LabelImg says that somebody has looked at each."""
+    for split, name in world.each():
+        put(root / f"{split}_images" / world.on_disk(name), split, name)
+        text = xml(split, name, name).replace("<annotation>", '<annotation verified="yes">')
+        say(root / world.fill("{split}_annotations/{stem}.xml", split, name), text)
+    return world.expected()
+
+
+def voc_of_a_name(root: Path, world: World) -> Expected:
+    """Splits in names that say more, as in WIDER_train and WIDER_val."""
+    _voc(root, world, "faces-{split}/{name}", "faces-{split}/{beside}.xml")
+    return {split: {f"faces-{split}/{name}" for name in names} for split, names in world.pictures.items()}
+
+
 # ---- COCO ------------------------------------------------------------------------------------------------
 
 
@@ -365,6 +380,35 @@ def yolo_beside_deep(root: Path, world: World) -> Expected:
     return world.expected("set/")
 
 
+def yolo_darknet_of_roboflow(root: Path, world: World) -> Expected:
+    _yolo(root, world, "{split}/{name}", "{split}/{beside}.txt")
+    for split in world.pictures:
+        say(root / split / "_darknet.labels", "".join(f"{name}\n" for name in CLASSES))
+    return world.expected()
+
+
+def yolo_makesense(root: Path, world: World) -> Expected:
+    """makesense.ai: labels in a folder that is named after project and time."""
+    _yolo(root, world, "images/{name}", "labels_my-project_2024-01-02-03-04-05/{stem}.txt")
+    say(root / "labels.txt", "".join(f"{name}\n" for name in CLASSES))
+    return world.expected(whole=True)
+
+
+def yolo_split_folders(root: Path, world: World) -> Expected:
+    _yolo(root, world, "{split}_images/{name}", "{split}_labels/{stem}.txt")
+    say(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
+    return world.expected()
+
+
+def yolo_of_another_case(root: Path, world: World) -> Expected:
+    """Made where the case of names does not count."""
+    for split, name in world.each():
+        put(root / "Images" / split.title() / world.on_disk(name), split, name)
+        say(root / world.fill("LABELS/{split}/{stem}.txt", split, name), lines(split, name))
+    say(root / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
+    return world.expected()
+
+
 VOC = (
     voc_beside,
     voc_images_of_tutorial,
@@ -375,6 +419,8 @@ VOC = (
     voc_img_ann,
     voc_split_inside,
     voc_flat_xml,
+    voc_split_folders,
+    voc_of_a_name,
 )
 COCO = (coco_cvat, coco_default, coco_2017, coco_roboflow, coco_label_studio, coco_windows)
 YOLO = (
@@ -388,5 +434,9 @@ YOLO = (
     yolo_label_studio,
     yolo_beside,
     yolo_beside_deep,
+    yolo_darknet_of_roboflow,
+    yolo_makesense,
+    yolo_split_folders,
+    yolo_of_another_case,
 )
 EXPORTS = (*VOC, *COCO, *YOLO)

@@ -116,3 +116,21 @@ def test_the_files_in_the_repository_fit_the_shared_data(part: str) -> None:
     before = read_data(folder)
     after = correct(before, read_corrections(ROOT / "corrections" / f"{part}.csv"))
     assert after.class_counts() != before.class_counts()
+
+
+@pytest.mark.parametrize("end", ["\r\n", ";;\r\n"])
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "ascii"])
+def test_a_file_that_a_spreadsheet_saved(
+    two_faces: DetectionSet, tmp_path: Path, codec: str, end: str
+) -> None:
+    """In a language whose decimal sign is the comma, with empty columns at the end."""
+    rows = (HEAD.strip().replace(",", ";"), "a; box ;mask;52,5;12;74;44,25", "b;missing;mask;1,5;2;3;4")
+    (tmp_path / "c.csv").write_bytes("".join(row + end for row in rows).encode(codec))
+    first, second = correct(two_faces, read_corrections(tmp_path / "c.csv")).samples
+    assert first.boxes_xyxy.tolist() == [[10, 10, 30, 40], [52.5, 12, 74, 44.25]]
+    assert second.boxes_xyxy.tolist() == [[1.5, 2, 3, 4]]
+
+
+def test_a_column_too_many_is_told(two_faces: DetectionSet, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has 8 columns"):
+        corrected(two_faces, tmp_path, "a,class,mask,10,10,30,40,1")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from maskwatch.data import find_parts, read_data
+from maskwatch.data.check import check_parts
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 
@@ -109,6 +110,32 @@ def test_a_broken_coco_file_is_named(tmp_path: Path, text: str) -> None:
     assert problem.startswith(f"{tmp_path / 'all.json'}: ")
 
 
+@pytest.mark.parametrize("written", [str, float])
+def test_one_id_in_two_spellings_is_one(tmp_path: Path, written: Any) -> None:
+    """VIA writes texts, tables that were NumPy's write 1.0."""
+    picture(tmp_path / "a.jpg")
+    document = json.loads(coco(tmp_path / "all.json").read_text())
+    for row in document["annotations"]:
+        row |= {"image_id": written(7), "category_id": written(row["category_id"])}
+    (sample,) = read_data(coco(tmp_path / "all.json", annotations=document["annotations"])).samples
+    assert sample.class_ids.tolist() == [0, 1]
+
+
+def test_files_of_other_tasks_are_no_second_set(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.jpg")
+    for task in ("instances", "labels", "image_info", "person_keypoints", "captions", "panoptic", "stuff"):
+        coco(tmp_path / "annotations" / f"{task}_default.json")
+    (part,) = find_parts(tmp_path)
+    assert part.path.name == "instances_default.json"
+    assert len(read_data(tmp_path)) == 1
+
+
+def test_labels_of_makesense_are_boxes(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    coco(tmp_path / "labels_my-project_2024-01-02-03-04-05.json")
+    assert read_data(tmp_path).class_counts()["mask"] == 1
+
+
 # ---- YOLO ------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +160,14 @@ def test_yolo_boxes_are_centre_and_size_as_shares(tmp_path: Path) -> None:
 def test_a_picture_without_labels_shows_nothing(tmp_path: Path) -> None:
     data = read_data(yolo(tmp_path), split="val")
     assert [len(sample) for sample in data.samples] == [0]
+
+
+def test_a_set_without_any_label_file_is_told(tmp_path: Path) -> None:
+    root = yolo(tmp_path)
+    (root / "labels").rename(root / "notes")
+    for split in ("train", "val"):
+        (problem,) = problems(root, split=split)
+        assert problem.startswith(f"{root / 'data.yaml'}: none of its 1 pictures has a label file"), split
 
 
 def test_polygons_become_the_boxes_around_them(tmp_path: Path) -> None:
@@ -176,13 +211,31 @@ def test_yolo_faults_come_at_once_with_their_lines(tmp_path: Path) -> None:
 
 
 def test_a_list_of_pictures_and_a_missing_folder(tmp_path: Path) -> None:
-    root = yolo(tmp_path, train="train.txt", test="images/gone")
+    root = yolo(tmp_path, train="train.txt", val="images/gone")
     (root / "train.txt").write_text("images/train/a.jpg\nimages/train/none.jpg\n")
     (problem,) = problems(root / "data.yaml", split="train")
-    assert "test: 'images/gone' is not there" in problem
+    assert "val: 'images/gone' is not there" in problem
     (root / "data.yaml").write_text(json.dumps({"train": "train.txt", "names": ["with_mask", "bare"]}))
     (problem,) = problems(root, split="train")
     assert problem.startswith(f"{root / 'train.txt'}: line 2: no picture images/train/none.jpg")
+
+
+def test_a_test_split_that_an_export_names_and_lacks_is_a_warning(tmp_path: Path) -> None:
+    root = yolo(tmp_path, train="images/train", test="../test/images")
+    assert len(read_data(root, split="train").samples) == 1
+    (fault,) = [f for f in check_parts(find_parts(root), workers=1).faults if f.kind == "split-missing"]
+    assert (fault.severity, fault.text) == ("warning", "test: '../test/images' is not there")
+    (problem,) = problems(root, split="test")
+    assert "no split 'test', it has train, val" in problem
+
+
+@pytest.mark.parametrize("path", ["../datasets/faces", "/content/datasets/faces", "D:\\my\\datasets\\faces"])
+def test_the_path_of_a_data_yaml_may_be_of_elsewhere(tmp_path: Path, path: str) -> None:
+    root = yolo(tmp_path / "datasets" / "faces")
+    document = {"path": path, "train": "images/train", "names": ["with_mask", "bare"]}
+    (root / "data.yaml").unlink()
+    (tmp_path / "faces.yaml").write_text(json.dumps(document))
+    assert [len(part.entries) for part in find_parts(tmp_path)] == [1]
 
 
 def test_the_paths_of_roboflow_exports(tmp_path: Path) -> None:
@@ -263,6 +316,37 @@ def test_train_takes_the_splits_of_any_format(tmp_path: Path) -> None:
     training, validation, named = _read(chosen, None, None)
     assert (training.samples[0].stem, validation.samples[0].stem) == ("a", "b")
     assert named.endswith("data.yaml/train (1 pictures)")
+
+
+def _training(*paths: Path, val: Path | None = None) -> tuple[list[str], list[str]]:
+    """Names of the pictures that `train` takes for training and for validation."""
+    from maskwatch.cli.plan import plan
+    from maskwatch.cli.train import _read
+
+    chosen = plan(paths, None if val is None else [val], None, None, (), None, None, False)
+    training, validation, _ = _read(chosen, None, None)
+    return [s.image_id for s in training.samples], [s.image_id for s in validation.samples]
+
+
+def test_train_takes_no_other_split_for_train(tmp_path: Path) -> None:
+    voc(tmp_path / "set", "val/a.jpg", "val/b.jpg", "val/c.jpg")
+    with pytest.raises(DataError, match="no split 'train', it has val"):
+        _training(tmp_path / "set")
+    voc(tmp_path / "set", "train/d.jpg", "test/e.jpg")
+    assert _training(tmp_path / "set") == (["d.jpg"], ["a.jpg", "b.jpg", "c.jpg"])
+    voc(tmp_path / "other", "val/f.jpg", "train/g.jpg")
+    assert _training(tmp_path / "set", val=tmp_path / "other") == (["d.jpg"], ["f.jpg"])
+    assert _training(tmp_path / "set", tmp_path / "other")[0] == ["d.jpg", "g.jpg"]
+    assert _training(tmp_path / "set" / "val", val=tmp_path / "set" / "test")[1] == ["e.jpg"]
+
+
+def voc(root: Path, *pictures: str) -> None:
+    """One box in each."""
+    for name in pictures:
+        picture(root / name)
+        box = "<xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax>"
+        node = f"<object><name>with_mask</name><bndbox>{box}</bndbox></object>"
+        (root / name).with_suffix(".xml").write_text(f"<annotation>{node}</annotation>")
 
 
 # ---- Encodings -------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from maskwatch.data import find_parts, read_data
 from maskwatch.data.check import check_parts
 from maskwatch.data.faults import Fault
 from maskwatch.data.parts import Format
+from maskwatch.data.tree import split_of, splits_of
 from maskwatch.data.write import write_data
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
@@ -53,6 +54,7 @@ needs_tensorflow = pytest.mark.skipif(
         (["coco_train2017.tfrec", "coco_val2017.tfrec"], 2),
         (["train/Faces.tfrecord", "valid/Faces.tfrecord"], 2),
         (["annotations/train.record", "annotations/test.record"], 2),
+        (["train.record", "eval.record"], 2),
     ],
 )
 def test_records_are_known_by_their_names(tmp_path: Path, names: list[str], splits: int) -> None:
@@ -65,6 +67,22 @@ def test_records_are_known_by_their_names(tmp_path: Path, names: list[str], spli
     assert parts[0].split == "train"
     assert all(part.split in ("val", "test") for part in parts[1:])
     assert all(part.class_names() == ("with_mask",) and not part.faults for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("record", "label_map"),
+    [
+        ("train.record", "annotations/label_map.pbtxt"),
+        ("data/train.record", "training/labelmap.pbtxt"),
+        ("valid/Faces.tfrecord", "train/Faces_label_map.pbtxt"),
+    ],
+)
+def test_a_label_map_lies_anywhere_in_the_set(tmp_path: Path, record: str, label_map: str) -> None:
+    say(tmp_path / record, "")
+    say(tmp_path / "training" / "graph.pbtxt", "node {}")
+    say(tmp_path / label_map, "item { id: 1 name: 'with_mask' }")
+    (part,) = find_parts(tmp_path)
+    assert part.class_names() == ("with_mask",)
 
 
 def test_a_missing_shard_is_told(tmp_path: Path) -> None:
@@ -280,11 +298,14 @@ def test_check_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[
 SPLIT_NAMES = ("train", "val", "all")
 
 
-@pytest.mark.parametrize("where", ["labels/train/classes.txt", "dataset.yaml", "labels/classes.txt"])
+@pytest.mark.parametrize(
+    "where",
+    ["labels/train/classes.txt", "dataset.yaml", "labels/classes.txt", "Classes.TXT", "_darknet.labels"],
+)
 def test_names_of_classes_lie_where_tools_leave_them(tmp_path: Path, where: str) -> None:
     one(tmp_path, "images/train/1.jpg", "labels/train/1.txt")
     names = "with_mask\nwithout_mask\n"
-    say(tmp_path / where, names if where.endswith(".txt") else "names: [with_mask, without_mask]\n")
+    say(tmp_path / where, "names: [with_mask, without_mask]\n" if where.endswith(".yaml") else names)
     (part,) = find_parts(tmp_path)
     assert (part.split, part.class_names()) == ("train", ("with_mask", "without_mask"))
 
@@ -307,3 +328,105 @@ def test_pictures_that_nobody_annotated_are_a_warning(tmp_path: Path) -> None:
     faults = [f for f in check_parts(find_parts(tmp_path), CLASSES, workers=1).faults if "unused" in f.kind]
     assert [(fault.file, fault.severity) for fault in faults] == [(tmp_path / "cam3", "warning")]
     assert "1 picture in it" in faults[0].text
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train", "train"),
+        ("Validation", "val"),
+        ("val2017", "val"),
+        ("train_images", "train"),
+        ("images_test", "test"),
+        ("Train Set", "train"),
+        ("testset", "test"),
+        ("obj_valid_data", "val"),
+        ("train_list", "train"),
+        ("MAFA-train", ""),
+        ("bus-train", ""),
+        ("trainers", ""),
+        ("train_val", ""),
+        ("images", ""),
+    ],
+)
+def test_a_name_is_that_of_a_split_if_it_says_nothing_else(name: str, split: str) -> None:
+    assert split_of(name) == split
+
+
+def test_only_the_split_tells_folders_apart() -> None:
+    names = ["faces-train", "faces-test", "bus-train", "cam1-train", "cam2-test", "faces"]
+    found = {name: split for name, split in splits_of(names).items() if split}
+    assert found == {"faces-train": "train", "faces-test": "test"}
+
+
+@pytest.mark.parametrize("folder", ["labels", "txt"])
+def test_labels_that_belong_to_no_picture_are_told(tmp_path: Path, folder: str) -> None:
+    one(tmp_path, "images/cam1/1.jpg", f"{folder}/cam1/1.txt")
+    say(tmp_path / folder / "cam2" / "1.txt", "0 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(DataError, match=r"cam2/1\.txt: no picture belongs to this label file"):
+        read_data(tmp_path, ClassMap(["0", "1"]))
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("train/_annotations.createml.json", '[{"image": "1.jpg", "annotations": []}]'),
+        ("train/1.json", '{"version": "5.2.1", "shapes": []}'),
+        ("annotations.xml", "<annotations><version>1.1</version></annotations>"),
+        ("_annotations.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\n"),
+    ],
+)
+def test_a_format_that_is_not_read_is_named(tmp_path: Path, file: str, text: str) -> None:
+    for number in range(3):
+        put(tmp_path / "train" / f"{number}.jpg", "", str(number))
+    say(tmp_path / file, text)
+    with pytest.raises(DataError) as error:
+        read_data(tmp_path)
+    (problem,) = error.value.problems
+    assert problem.startswith(f"{tmp_path / file}: is no annotation that is read here, and there is no other")
+    assert problem.endswith("export Pascal VOC, COCO or YOLO from the program that wrote it")
+
+
+def test_one_label_file_of_two_pictures_is_told(tmp_path: Path) -> None:
+    one(tmp_path, "images/1.jpg", "labels/1.txt")
+    put(tmp_path / "images" / "1.png", "", "another")
+    with pytest.raises(
+        DataError, match=r"labels/1\.txt: belongs to several pictures: .*/1\.jpg, .*/1\.png; keep"
+    ):
+        read_data(tmp_path, ClassMap(["0", "1"]))
+
+
+@pytest.mark.parametrize("names", ["data.yaml", "classes.txt"])
+def test_a_split_by_itself_has_the_names_beside_it(tmp_path: Path, names: str) -> None:
+    one(tmp_path, "train/images/1.jpg", "train/labels/1.txt")
+    listed = "\n".join(CLASSES.names) if names.endswith(".txt") else "names: [with_mask, without_mask]\n"
+    say(tmp_path / names, listed)
+    (part,) = find_parts(tmp_path / "train")
+    assert part.class_names() == CLASSES.names
+
+
+def test_lists_quote_names_with_spaces(tmp_path: Path) -> None:
+    """As CVAT's VOC and YOLO have it."""
+    for name in ("dir a/1 x", "dir b/1 x"):
+        one(tmp_path / "voc", f"JPEGImages/{name}.jpg", f"Annotations/{name}.xml")
+        one(tmp_path / "yolo", f"obj_train_data/{name}.jpg", f"obj_train_data/{name}.txt")
+    lists = tmp_path / "voc" / "ImageSets" / "Main"
+    say(lists / "train.txt", '"dir a/1 x"\n')
+    say(lists / "mask_train.txt", '"dir a/1 x" -1\n')
+    say(lists / "val.txt", '"dir b/1 x"  1\n')
+    assert listing(tmp_path / "voc") == [
+        ("train", "voc", ["dir a/1 x.jpg"]),
+        ("val", "voc", ["dir b/1 x.jpg"]),
+    ]
+    say(tmp_path / "yolo" / "obj.data", "train = data/train.txt\nnames = data/obj.names\n")
+    say(tmp_path / "yolo" / "obj.names", "with_mask\nwithout_mask\n")
+    say(tmp_path / "yolo" / "train.txt", '"data/obj_train_data/dir a/1 x.jpg"\n')
+    assert listing(tmp_path / "yolo") == [("train", "yolo", ["dir a/1 x.jpg"])]
+
+
+def test_lists_of_paddle(tmp_path: Path) -> None:
+    for name in ("1", "2"):
+        one(tmp_path, f"JPEGImages/{name}.jpg", f"Annotations/{name}.xml")
+    say(tmp_path / "train_list.txt", "JPEGImages/1.jpg Annotations/1.xml\n")
+    say(tmp_path / "val_list.txt", "JPEGImages/2.jpg Annotations/2.xml\n")
+    assert listing(tmp_path) == [("train", "voc", ["1.jpg"]), ("val", "voc", ["2.jpg"])]

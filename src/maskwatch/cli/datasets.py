@@ -92,8 +92,10 @@ def read_stems(path: Path | None) -> list[str] | None:
     """
     if path is None:
         return None
+    from maskwatch.data.names import unquoted
+
     try:
-        return [line.strip() for line in read_lines(path) if line.strip()]
+        return [unquoted(line) for line in read_lines(path) if line.strip()]
     except (OSError, UnicodeError) as error:
         reason = reason_of(error)
         raise OptionError(f"--stems {path}: cannot be read ({reason}); give a text file of names") from None

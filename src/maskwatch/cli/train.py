@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pprint
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,12 +124,12 @@ def _read(
     data, val, classes = list(chosen.data), chosen.val, chosen.classes
     wanted = read_stems(stems)
     named = ", ".join(f"{path.resolve().parent.name}/{path.name}" for path in data)
-    groups = [Group(data, wanted)]
+    groups = [_group(data, "train", wanted)]
+    named += "/train" if groups[0].split else ""
     if val is not None:
-        groups.append(Group(val))
-    elif len(data) == 1 and "train" in (splits := splits_of(data[0])):
-        groups = [Group(data, wanted, "train"), *(Group(data, None, "val") for _ in splits & {"val"})]
-        named += "/train"
+        groups.append(_group(val, "val"))
+    elif groups[0].split and (with_val := [path for path in data if "val" in splits_of(path)]):
+        groups.append(Group(with_val, None, "val"))
     sets = correct_sets(read_sets(groups, classes), corrections, classes)
     if len(sets) == 2:
         training_set, validation_set = sets
@@ -136,6 +138,16 @@ def _read(
         training_set, validation_set = _hold_out(whole, chosen.recipe.seed)
     labels = "" if corrections is None else f", labels corrected by {corrections.name}"
     return training_set, validation_set, f"{named} ({len(training_set)} pictures{labels})"
+
+
+def _group(paths: Sequence[Path], split: str, stems: Collection[str] | None = None) -> Group:
+    """The sets at some paths; of those that are split, the one split, but a single file is taken as it is."""
+    splits: set[str] = set()
+    for path in paths:
+        with contextlib.suppress(DataError):  # which reading tells of, together with all others
+            splits |= splits_of(path)
+    as_it_is = len(splits) < 2 and split not in splits and all(path.is_file() for path in paths)
+    return Group(paths, stems, split if splits and not as_it_is else None)
 
 
 def _hold_out(whole: DetectionSet, seed: int) -> tuple[DetectionSet, DetectionSet]:

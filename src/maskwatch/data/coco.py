@@ -60,13 +60,13 @@ def category_names(path: Path) -> tuple[str, ...]:
     """
     document = read_json(path)
     rows = document["categories"]
-    used = {str(row.get("category_id")) for row in document["annotations"]}
+    used = {_id(row, "category_id") for row in document["annotations"]}
     above = {(str(row.get("supercategory")), str(row.get("name"))) for row in rows}
     holders = {group for group, name in above if group != name}
     return tuple(
         str(row.get("name", ""))
         for row in rows
-        if str(row.get("id")) in used or str(row.get("name")) not in holders
+        if _id(row, "id") in used or str(row.get("name")) not in holders
     )
 
 
@@ -98,7 +98,7 @@ def raw_coco(path: Path, find: Callable[[str], Sequence[Entry]], faults: list[Fa
     names = {_id(row, "id"): str(row.get("name", "")) for row in document["categories"]}
     objects = _objects(path, document, names, faults)
     pictures: list[RawPicture] = []
-    seen: set[Any] = set()
+    seen: set[str] = set()
     taken: dict[Path, str] = {}
     for number, row in enumerate(document["images"], start=1):
         where, file_name = f"image {row.get('id', f'number {number}')}", str(row.get("file_name") or "")
@@ -158,17 +158,17 @@ def coco_document(detection_set: DetectionSet, file_names: Sequence[str]) -> dic
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _id(row: Mapping[str, Any], key: str) -> Any:
-    """An id of a row; the text of one that cannot be a key of a dictionary, such as a list."""
+def _id(row: Mapping[str, Any], key: str) -> str:
+    """An id of a row as text: tools write 1, 1.0 and "1" for the same."""
     value = row.get(key)
-    return str(value) if isinstance(value, list | dict) else value
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _objects(
-    path: Path, document: Mapping[str, Any], names: Mapping[Any, str], faults: list[Fault]
-) -> dict[Any, list[RawObject]]:
+    path: Path, document: Mapping[str, Any], names: Mapping[str, str], faults: list[Fault]
+) -> dict[str, list[RawObject]]:
     """Objects by image id."""
-    objects: dict[Any, list[RawObject]] = defaultdict(list)
+    objects: dict[str, list[RawObject]] = defaultdict(list)
     for number, row in enumerate(document["annotations"], start=1):
         where = f"annotation {row.get('id', f'number {number}')}"
         if _id(row, "category_id") not in names:
@@ -239,11 +239,11 @@ def _name_fault(
 
 
 def _note_orphans(
-    path: Path, objects: Mapping[Any, Sequence[RawObject]], image_ids: set[Any], faults: list[Fault]
+    path: Path, objects: Mapping[str, Sequence[RawObject]], image_ids: set[str], faults: list[Fault]
 ) -> None:
     for image_id, mine in objects.items():
         if image_id not in image_ids:
-            text = f"{len(mine)} annotation{'s' if len(mine) > 1 else ''} of image_id {image_id!r}, which "
+            text = f"{len(mine)} annotation{'s' if len(mine) > 1 else ''} of image_id {image_id}, which "
             text += "is not among the images"
             mend = "add the image or remove the annotations"
             faults.append(Fault("picture-missing", path, text, mend, mine[0].where))

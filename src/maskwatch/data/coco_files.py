@@ -16,7 +16,8 @@ from maskwatch.image_files import PICTURE_SUFFIXES
 
 _ROBOFLOW = "_annotations.coco.json"
 _JSON = ".json"
-_OTHER_TASKS = ("captions", "person_keypoints")
+_INSTANCES, _LABELS = "instances_", "labels_"
+_OTHER_TASKS = ("captions_", "person_keypoints_", "image_info_", "panoptic_", "stuff_")
 _DEFAULT = "default"  # what CVAT calls the pictures that are in no subset
 
 
@@ -115,7 +116,7 @@ def _is_of(folder_name: str, subset: str, split: str) -> bool:
 def _subset(file: Path) -> str:
     """The subset that a file is of: "day2" of instances_day2.json."""
     stem = file.stem.lower()
-    return stem.partition("_")[2] if stem.startswith("instances_") else stem
+    return stem.removeprefix(_INSTANCES)
 
 
 def _json_files(folder: Folder) -> list[Path]:
@@ -127,5 +128,12 @@ def _json_files(folder: Folder) -> list[Path]:
         for file in (place.of_kind(_JSON) if place is folder else place.below(_JSON))
         if is_coco(file)
     ]
-    # Keypoints and captions lie beside them, without boxes for us.
-    return [file for file in found if not file.stem.startswith(_OTHER_TASKS)] or found
+    return [file for file in found if not _is_other_task(file, found)] or found
+
+
+def _is_other_task(file: Path, found: Sequence[Path]) -> bool:
+    """Whether a file that lies beside others holds captions, keypoints or labels of whole pictures."""
+    stem = file.stem.lower()
+    # Those of makesense.ai are called labels too, and are boxes.
+    beside = file.with_stem(f"{_INSTANCES}{file.stem[len(_LABELS) :]}")
+    return stem.startswith(_OTHER_TASKS) or (stem.startswith(_LABELS) and beside in found)

@@ -53,7 +53,7 @@ def read_corrections(path: str | Path, classes: ClassMap | None = None) -> tuple
     """
     class_map = classes or ClassMap()
     try:
-        (_, columns), *rows = list(read_rows(path)) or [(1, [])]
+        (_, columns), *rows = [(line, _cells(row)) for line, row in read_rows(path)] or [(1, [])]
     except (OSError, ValueError) as error:
         reason = reason_of(error)
         raise DataError([f"{path}: cannot be read ({reason}); give a CSV file of corrections"]) from None
@@ -72,6 +72,12 @@ def read_corrections(path: str | Path, classes: ClassMap | None = None) -> tuple
     return tuple(corrections)
 
 
+def _cells(row: list[str]) -> list[str]:
+    """The cells of a row without blanks around, nor the empty columns that spreadsheets add at its end."""
+    cells = [cell.strip() for cell in row]
+    return cells[: len(COLUMNS)] if not any(cells[len(COLUMNS) :]) else cells
+
+
 def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
     if len(row) != len(COLUMNS):
         raise ValueError(f"has {len(row)} columns; write {','.join(COLUMNS)}")
@@ -80,7 +86,8 @@ def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
         raise ValueError(f"fault {fault!r} is not one of {', '.join(FAULTS)}; choose one")
     try:
         with np.errstate(over="ignore"):
-            box = np.array(corners, dtype=np.float32)
+            # A cell that holds a comma is of a spreadsheet in whose language that is the decimal sign.
+            box = np.array([corner.replace(",", ".") for corner in corners], dtype=np.float32)
     except ValueError:
         raise ValueError(f"corners {','.join(corners)} are no numbers; write pixels") from None
     if not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):

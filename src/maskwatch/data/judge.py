@@ -40,11 +40,12 @@ class Judge:
         """The samples of all pictures.
 
         Raises:
-            DataError: holds every fault, those that readers noted before included.
+            DataError: holds every error, those that readers noted before included.
         """
         samples = [self.sample(picture) for picture in pictures]
-        if self.faults:
-            raise DataError([str(fault) for fault in self.faults])
+        errors = [str(fault) for fault in self.faults if fault.severity == "error"]
+        if errors:
+            raise DataError(errors)
         return DetectionSet(self.classes.names, tuple(sample for sample in samples if sample is not None))
 
     def sample(self, raw: RawPicture) -> Sample | None:

@@ -14,11 +14,19 @@ from maskwatch.data.faults import Fault
 from maskwatch.data.names import Names, path_parts
 from maskwatch.data.parts import Format, Part
 from maskwatch.data.raw import Entry
-from maskwatch.data.tfrecord_files import find_records, is_record, label_maps, units_of_records
-from maskwatch.data.tree import PICTURE_FOLDERS, SPLITS, Folder, list_folder, split_of
+from maskwatch.data.tfrecord_files import (
+    RecordUnit,
+    find_records,
+    is_record,
+    label_maps,
+    likeliest,
+    units_of_records,
+)
+from maskwatch.data.tree import PICTURE_FOLDERS, SPLITS, Folder, list_folder, split_of, splits_of
 from maskwatch.data.voc_files import (
     Files,
     find_voc,
+    is_annotation,
     listed_entries,
     pair_files,
     split_lists,
@@ -29,6 +37,7 @@ from maskwatch.data.yolo_files import (
     find_folders,
     find_lists,
     find_yaml,
+    names_above,
     names_in,
     units_of_yaml,
 )
@@ -60,8 +69,9 @@ def find_parts(path: str | os.PathLike[str], format: Format | None = None) -> li
     else:
         folder = list_folder(root)
         tries = _RECOGNISED if format is None else (_BY_NAME[format],)
-        found = next((parts for finders in tries if (parts := _search(folder, "", finders, {}))), None)
-        parts = _prefixed(found, root) if found else _nothing(folder, format)
+        names = names_above(root)
+        found = next((parts for finders in tries if (parts := _search(folder, "", finders, names))), None)
+        parts = _prefixed(_with_label_maps(found, folder), root) if found else _nothing(folder, format)
         parts[0] = replace(parts[0], unused=_unused(folder, parts) if found else ())
     order = [*SPLITS, ""]
     return sorted(parts, key=lambda part: order.index(part.split))
@@ -101,8 +111,9 @@ def _search(folder: Folder, split: str, finders: Sequence[Finder], names: Mappin
     else:
         parts, rest = [], folder.folders
     parts = [replace(part, split=part.split or split) for part in parts]
+    splits = splits_of([inner.name for inner in rest])
     for inner in rest:
-        parts += _search(inner, split_of(inner.name) or split, finders, names)
+        parts += _search(inner, splits[inner.name] or split, finders, names)
     return parts
 
 
@@ -111,10 +122,26 @@ def _nothing(folder: Folder, format: Format | None) -> list[Part]:
     if format not in (None, "voc"):
         assert format is not None
         raise DataError([f"{folder.path}: no {format.upper()} annotations in it; check path and format"])
+    foreign = _foreign(folder)
+    if foreign is not None:
+        return [Part("", "voc", folder.path, faults=(foreign,))]
     pictures = folder.of_kind(*PICTURE_SUFFIXES)
     entries = pair_files(Files(folder.path, pictures), Files(folder.path, folder.of_kind(".xml")))
     faults = () if pictures else (_no_pictures(folder),)
     return [Part("", "voc", folder.path, tuple(entries) if pictures else (), faults=faults)]
+
+
+def _foreign(folder: Folder) -> Fault | None:
+    """That pictures are annotated in a format of others; None where no file looks so."""
+    files = [
+        file for file in folder.below(*_OTHER_FORMATS) if file.suffix != ".xml" or not is_annotation(file)
+    ]
+    if not files or not folder.below(*PICTURE_SUFFIXES) or any(map(is_annotation, folder.below(".xml"))):
+        return None
+    more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
+    text = f"is no annotation that is read here{more}, and there is no other"
+    mend = "export Pascal VOC, COCO or YOLO from the program that wrote it"
+    return Fault("annotation-unreadable", files[0], text, mend)
 
 
 def _no_pictures(folder: Folder) -> Fault:
@@ -162,17 +189,39 @@ def _unused(folder: Folder, parts: Sequence[Part]) -> tuple[tuple[Path, int], ..
 
 
 _HOLDERS = (*PICTURE_FOLDERS, "annotations")
+# CreateML, labelme, VIA; tables of TensorFlow's tutorials; CVAT's own XML; Matlab.
+_OTHER_FORMATS = (".json", ".csv", ".xml", ".mat")
+
+
+def _of_split_folders(folder: Folder, find: Callable[[Folder], Found | None]) -> Found | None:
+    """What is found in a folder, whose splits may have a folder each for pictures and annotations.
+
+    So train_images and train_labels are looked at as if they lay in a folder of their own.
+    """
+    splits: dict[str, list[Folder]] = defaultdict(list)
+    for name, split in splits_of([inner.name for inner in folder.folders]).items():
+        splits[split] += [inner for inner in folder.folders if inner.name == name]
+    rest = splits.pop("", [])
+    if any(len(inner) < 2 for inner in splits.values()):
+        return find(folder)
+    found = [(split, find(Folder(folder.path, [], inner))) for split, inner in splits.items()]
+    parts: list[Part] = []
+    for split, one in found:
+        if one is None or one[1]:
+            return find(folder)
+        parts += [replace(part, split=part.split or split) for part in one[0]]
+    return (parts, rest) if parts else find(folder)
 
 
 # ---- Pascal VOC ------------------------------------------------------------------------------------------
 
 
 def _voc(folder: Folder, names: Mapping[int, str]) -> Found | None:
-    return _parts_of_voc(folder, find_voc(folder))
+    return _of_split_folders(folder, lambda inner: _parts_of_voc(inner, find_voc(inner)))
 
 
 def _sure_voc(folder: Folder, names: Mapping[int, str]) -> Found | None:
-    return _parts_of_voc(folder, find_voc(folder, sure=True))
+    return _of_split_folders(folder, lambda inner: _parts_of_voc(inner, find_voc(inner, sure=True)))
 
 
 def _parts_of_voc(folder: Folder, found: tuple[list[Entry], list[Folder]] | None) -> Found | None:
@@ -240,6 +289,10 @@ def _yolo_file(folder: Folder, names: Mapping[int, str]) -> Found | None:
 
 
 def _yolo(folder: Folder, names: Mapping[int, str]) -> Found | None:
+    return _of_split_folders(folder, lambda inner: _yolo_folders(inner, names_in(inner) or names))
+
+
+def _yolo_folders(folder: Folder, names: Mapping[int, str]) -> Found | None:
     listed, found = find_lists(folder), find_folders(folder, names)
     if listed and (found is None or not any(unit.split for unit in found[0])):
         return [_of_yolo(unit) for unit in listed], []
@@ -261,6 +314,17 @@ def _tfrecord(folder: Folder, names: Mapping[int, str]) -> Found | None:
     units, rest = found
     parts = [Part(unit.split, "tfrecord", unit.path, unit=unit, faults=tuple(unit.faults)) for unit in units]
     return parts, rest
+
+
+def _with_label_maps(parts: list[Part], folder: Folder) -> list[Part]:
+    """The parts, where no label map lies near the records with those that lie anywhere (training/)."""
+    maps = likeliest(folder.below(".pbtxt"))
+    return [
+        replace(part, unit=replace(part.unit, label_maps=maps))
+        if isinstance(part.unit, RecordUnit) and not part.unit.label_maps
+        else part
+        for part in parts
+    ]
 
 
 Finder = Callable[[Folder, Mapping[int, str]], Found | None]

@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 _SUFFIXES = frozenset([*PICTURE_SUFFIXES, ".xml", ".txt"])
 _DRIVE = re.compile(r"^[A-Za-z]:(?=[/\\])")
+_QUOTED = re.compile(r'^"([^"]+)"(?=\s|$)')
 _MOST_SHOWN = 8
 
 
@@ -38,6 +39,11 @@ def without_suffix(name: str) -> str:
     """The name without the suffix of a picture or an annotation; "day.2" has none."""
     stem, dot, suffix = name.rpartition(".")
     return stem if stem and f"{dot}{suffix}".lower() in _SUFFIXES else name
+
+
+def unquoted(line: str) -> str:
+    """A line of a list without the quotes that tools put around a name with spaces in it."""
+    return _QUOTED.sub(r"\1", line.strip())
 
 
 def in_order(image_id: str) -> tuple[str, str]:

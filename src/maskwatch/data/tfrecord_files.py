@@ -78,11 +78,16 @@ def _missing_shards(files: Sequence[Path]) -> list[Fault]:
 
 
 def label_maps(folder: Path) -> list[Path]:
-    """Label maps beside the records, else one folder higher; label_map.pbtxt before others."""
+    """Label maps beside the records, else one folder higher."""
     for place in (folder, folder.parent):
         # The latter is that of TensorFlow Datasets: names one a line, ids from 0.
         found = sorted(place.glob("*.pbtxt")) or sorted(place.glob("*label.labels.txt"))
-        named = [file for file in found if file.name == LABEL_MAP]
         if found:
-            return named or found
+            return likeliest(found)
     return []
+
+
+def likeliest(maps: Sequence[Path]) -> list[Path]:
+    """Those called label_map.pbtxt, else those named after labels, else all: graphs are .pbtxt as well."""
+    named = [file for file in maps if file.name == LABEL_MAP]
+    return named or [file for file in maps if "label" in file.stem.lower()] or [*maps]

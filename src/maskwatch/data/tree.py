@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from maskwatch.errors import DataError
 SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "train": ("train", "training"),
-        "val": ("val", "valid", "validation", "dev"),
+        "val": ("val", "valid", "validation", "dev", "eval"),
         "test": ("test", "testing"),
     }
 )
@@ -27,13 +28,43 @@ ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "anns", "ann",
 _SKIPPED = ("__MACOSX", "@eaDir", "lost+found", "System Volume Information", "$RECYCLE.BIN")
 _DARKNET = re.compile(r"obj_(.*)_data")
 _WORDS = str.maketrans(dict.fromkeys("-_.+ ", " "))
+_NAMES = {name: split for split, names in SPLITS.items() for name in names}
+# What names of folders and lists hold beside the split: images_train, obj_train_data, train_list.
+_SAYING_NOTHING = (*PICTURE_FOLDERS, *ANNOTATION_FOLDERS, "label", "obj", "data", "list", "split", "")
 
 
 def split_of(name: str) -> str:
-    """The split that a folder or list of this name holds (Train, val2017, obj_train_data); "" for none."""
-    darknet = _DARKNET.fullmatch(name.lower())
-    bare = (darknet[1] if darknet else name.lower()).rstrip("0123456789")
-    return next((split for split, names in SPLITS.items() if bare in names), "")
+    """The split that a folder or list of this name holds (Train, val2017, train_images); "" for none.
+
+    Beside the split, it says nothing but what is in it: a "bus-train" is no split.
+    """
+    splits, others = _said(name)
+    return splits[0] if len(splits) == 1 and all(_bare(word) in _SAYING_NOTHING for word in others) else ""
+
+
+def splits_of(names: Sequence[str]) -> dict[str, str]:
+    """Name → split of folders side by side; only the split tells faces-train and faces-test apart."""
+    found = {name: split_of(name) for name in names}
+    alike: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    for name in names:
+        splits, others = _said(name)
+        if len(splits) == 1 and not found[name]:
+            alike[others][name] = splits[0]
+    for same in alike.values():
+        if len({*same.values()}) > 1:
+            found |= same
+    return found
+
+
+def _said(name: str) -> tuple[list[str], tuple[str, ...]]:
+    """The splits that the words of a name say, and its other words."""
+    words = name.lower().translate(_WORDS).split()
+    splits = [_NAMES[_bare(word)] for word in words if _bare(word) in _NAMES]
+    return splits, tuple(word for word in words if _bare(word) not in _NAMES)
+
+
+def _bare(word: str) -> str:
+    return word.rstrip("0123456789").removesuffix("set")
 
 
 def id_below(

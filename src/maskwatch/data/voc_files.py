@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from maskwatch.data.faults import Fault
-from maskwatch.data.names import Names, in_order, same_text, without_suffix
+from maskwatch.data.names import Names, in_order, same_text, unquoted, without_suffix
 from maskwatch.data.raw import Entry
 from maskwatch.data.tree import ANNOTATION_FOLDERS, PICTURE_FOLDERS, Folder, split_of
 from maskwatch.errors import DataError
@@ -16,6 +17,7 @@ from maskwatch.image_files import PICTURE_SUFFIXES
 from maskwatch.text import parse_xml, read_lines, reason_of
 
 _XML = (".xml",)
+_ANNOTATION = re.compile(rb"<annotation[\s>]")
 
 
 class Files(NamedTuple):
@@ -52,7 +54,7 @@ def find_voc(folder: Folder, *, sure: bool = False) -> tuple[list[Entry], list[F
     pictures, xmls = _kinds(folder, PICTURE_SUFFIXES, _XML), _kinds(folder, _XML, PICTURE_SUFFIXES)
     images = _choose(folder, pictures, xmls, PICTURE_FOLDERS)
     annotations = _choose(folder, xmls, pictures, ANNOTATION_FOLDERS)
-    related = images.stems() & annotations.stems() or any(map(_is_annotation, annotations.files))
+    related = images.stems() & annotations.stems() or any(map(is_annotation, annotations.files))
     if not images.files or not annotations.files or not (related or sure):
         return None
     rest = [f for f in folder.folders if f.below(*PICTURE_SUFFIXES) and f.below(*_XML)]
@@ -83,11 +85,12 @@ def _choose(
     return max(options, key=lambda files: (len(files.stems() & stems), bool(files.files)))
 
 
-def _is_annotation(xml: Path) -> bool:
+def is_annotation(xml: Path) -> bool:
     """Whether an XML file looks like Pascal VOC's."""
     try:
         with xml.open("rb") as file:
-            return b"<annotation>" in file.read(1 << 12).replace(b"\0", b"")
+            # LabelImg writes <annotation verified="yes"> once a person has agreed to it.
+            return _ANNOTATION.search(file.read(1 << 12).replace(b"\0", b"")) is not None
     except OSError:
         return False
 
@@ -189,7 +192,7 @@ def listed_names(path: Path) -> list[str]:
         lines = read_lines(path)
     except (OSError, UnicodeError) as error:
         raise DataError([f"{path}: cannot be read ({reason_of(error)}); write the list again"]) from None
-    return [line.strip() for line in lines if line.strip()]
+    return [unquoted(line) for line in lines if line.strip()]
 
 
 def listed_entries(path: Path, names: Names[int]) -> tuple[list[int], list[Fault]]:

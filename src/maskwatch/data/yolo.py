@@ -22,6 +22,7 @@ _DIGITS = 10
 # What YAML writes where there is no value.
 _NOTHING = ("", "~", "null", "Null", "NULL")
 NAME_FILES = ("classes.txt", "obj.names", "labels.txt")
+NAME_SUFFIXES = (".names", ".labels")  # the latter is Roboflow's _darknet.labels
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -78,10 +79,11 @@ def landmark_values(document: Mapping[str, Any], path: Path) -> int | None:
 
 def names_beside(folder: Path) -> dict[int, str]:
     """Names by number from classes.txt, obj.names or the like; empty where there is none."""
-    for file in (*(folder / name for name in NAME_FILES), *sorted(folder.glob("*.names"))):
-        if file.is_file():
-            return read_names(file)
-    return {}
+    names = {file: file.name.lower() for file in folder.iterdir() if not file.name.startswith(".")}
+    listed = [file for wanted in NAME_FILES for file, name in names.items() if name == wanted]
+    for ending in NAME_SUFFIXES:
+        listed += sorted(file for file, name in names.items() if name.endswith(ending))
+    return next((read_names(file) for file in listed if file.is_file()), {})
 
 
 def read_names(file: Path) -> dict[int, str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from maskwatch.data.faults import Fault
-from maskwatch.data.names import Names, in_order, in_words, same_text, without_suffix
+from maskwatch.data.names import Names, in_order, in_words, same_text, unquoted, without_suffix
 from maskwatch.data.raw import Entry
 from maskwatch.data.tree import PICTURE_FOLDERS, Folder, id_below, list_folder, split_of
 from maskwatch.data.voc_files import listed_names
@@ -57,6 +58,18 @@ def names_in(folder: Folder) -> Mapping[int, str]:
     return names
 
 
+def names_above(folder: Path) -> Mapping[int, str]:
+    """Names by number from beside a folder that is one split of a set (train/ beside data.yaml)."""
+    folder = folder.absolute()
+    if not split_of(folder.name):
+        return {}
+    with contextlib.suppress(OSError):
+        return names_in(
+            Folder(folder.parent, sorted(file for file in folder.parent.iterdir() if file.is_file()))
+        )
+    return {}
+
+
 def _names_splits(file: Path) -> bool:
     try:
         return any(split_of(str(key)) for key in read_yaml(file))
@@ -68,22 +81,38 @@ def _names_splits(file: Path) -> bool:
 def units_of_yaml(file: Path) -> list[YoloUnit]:
     """The splits that a data.yaml names.
 
+    A test split that is not there is a warning where there are others: exports name one that they lack.
+
     Raises:
         DataError: it cannot be read, or names pictures that are not there.
     """
     document = read_yaml(file)
     names, landmarks = class_names(document, file), landmark_values(document, file)
-    units, labels, listed = [], Labels(), False
+    units: list[YoloUnit] = []
+    labels, listed, absent = Labels(), False, list[Fault]()
     for key in document:
         if split_of(str(key)) and document[key]:
             unit = YoloUnit(split_of(str(key)), file, [], names, landmarks=landmarks)
-            places = split_places(document, file, key)
+            try:
+                places = split_places(document, file, key)
+            except DataError as error:
+                if unit.split != "test" or not units:
+                    raise
+                absent.append(_absent(error, file))
+                continue
             root = Path(os.path.commonpath(places))
             for place in places:
                 listed = listed or not place.is_dir()
                 _add_place(unit, place, root, labels)
             units.append(unit)
+    if units:
+        units[0].faults += absent
     return _finished(units, labels, listed=listed)
+
+
+def _absent(error: DataError, file: Path) -> Fault:
+    text, _, mend = error.problems[0].removeprefix(f"{file}: ").rpartition("; ")
+    return Fault("split-missing", file, text, f"{mend} if it is somewhere", severity="warning")
 
 
 def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list[Path]:
@@ -94,13 +123,12 @@ def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list
     """
     value = document.get(key)
     written = [str(item) for item in (value if isinstance(value, list) else [value]) if item]
-    here = yaml_path.parent
-    base = here / str(document.get("path") or "")
+    base = str(document.get("path") or "")
     places, problems = [], []
     for text in written:
+        options = _places(text, base, yaml_path.parent)
         # Path's own raises for names that no file can have.
-        there = (place for place in _places(text, base, here) if os.path.exists(place))  # noqa: PTH110
-        found = next(there, None)
+        found = next((place for place in options if os.path.exists(place)), None)  # noqa: PTH110
         if found is None:
             problems.append(f"{yaml_path}: {key}: {text!r} is not there; correct the path")
         else:
@@ -110,12 +138,13 @@ def split_places(document: Mapping[str, Any], yaml_path: Path, key: str) -> list
     return places
 
 
-def _places(text: str, base: Path, here: Path) -> Iterable[Path]:
+def _places(text: str, base: str, here: Path) -> Iterable[Path]:
     """Where a path of a data.yaml may lead: exports are moved, and Roboflow writes ../train/images."""
-    text = text.replace("\\", "/")
-    yield from (base / text, here / text)
-    parts = [part for part in text.split("/") if part not in ("", ".", "..")]
-    yield from (here.joinpath(*parts[at:]) for at in range(max(1, len(parts) - 1)))
+    text, base = text.replace("\\", "/"), base.replace("\\", "/")
+    yield from (here / base / text, here / text)
+    for written in (f"{base}/{text}", text):
+        parts = [part for part in written.split("/") if part not in ("", ".", "..")]
+        yield from (here.joinpath(*parts[at:]) for at in range(max(1, len(parts) - 1)))
 
 
 def _add_place(unit: YoloUnit, place: Path, root: Path, labels: Labels) -> None:
@@ -197,7 +226,7 @@ def _add_list(unit: YoloUnit, file: Path, folder: Folder, labels: Labels) -> Non
         unit.faults.append(Fault("annotation-unreadable", file, f"not readable: {reason_of(error)}", mend))
         lines = []
     for number, line in enumerate(lines, start=1):
-        written = line.strip()
+        written = unquoted(line)
         if not written:
             continue
         direct = file.parent / written
@@ -242,14 +271,13 @@ def find_folders(folder: Folder, names: Mapping[int, str]) -> tuple[list[YoloUni
     Returns:
         None where there are no labels.
     """
-    labelled = [f for f in folder.named("labels") if f.below(_TEXT) and not f.below(*PICTURE_SUFFIXES)]
-    images = [inner for inner in folder.named(*PICTURE_FOLDERS) if inner.below(*PICTURE_SUFFIXES)]
     own = folder.of_kind(*PICTURE_SUFFIXES)
+    labelled, images = _label_folders(folder), _picture_folders(folder, own)
     places = (folder, *(inner for outer in (*labelled, *images) for inner in outer.walk()))
     names = next((found for place in places if (found := names_in(place))), names)
     if labelled and images:
-        pictures, root = images[0].below(*PICTURE_SUFFIXES), images[0].path
-        used = [*labelled, images[0]]
+        pictures = [picture for inner in images for picture in inner.below(*PICTURE_SUFFIXES)]
+        root, used = (images[0] if len(images) == 1 else folder).path, [*labelled, *images]
     elif labelled and own:
         used = labelled
         pictures, root = own, folder.path
@@ -259,7 +287,28 @@ def find_folders(folder: Folder, names: Mapping[int, str]) -> tuple[list[YoloUni
     else:
         return None
     rest = [inner for inner in folder.folders if inner not in used]
-    return _by_split(folder.path, root, pictures, names), rest
+    return _by_split(folder.path, root, pictures, names, labelled), rest
+
+
+def _picture_folders(folder: Folder, own: Sequence[Path]) -> list[Folder]:
+    """The folder of the pictures by its name, or where there are none beside, those that hold no text."""
+    images = [inner for inner in folder.folders if inner.below(*PICTURE_SUFFIXES)]
+    named = [inner for inner in folder.named(*PICTURE_FOLDERS) if inner in images]
+    return named[:1] or [inner for inner in images if not own and not inner.below(_TEXT)]
+
+
+def _label_folders(folder: Folder) -> list[Folder]:
+    """Folders without pictures that are called labels, or else whose texts are labels of pictures beside."""
+    texts = [inner for inner in folder.folders if inner.below(_TEXT) and not inner.below(*PICTURE_SUFFIXES)]
+    named = [inner for inner in texts if inner.name.lower() == "labels"]
+    if named or not texts:
+        return named
+    stems = {without_suffix(same_text(picture.name)) for picture in folder.below(*PICTURE_SUFFIXES)}
+
+    def is_of_picture(text: Path) -> bool:
+        return without_suffix(same_text(text.name)) in stems and is_label(text)
+
+    return [inner for inner in texts if any(map(is_of_picture, inner.below(_TEXT)))]
 
 
 def _are_labels(folder: Folder, pictures: Sequence[Path]) -> bool:
@@ -273,33 +322,55 @@ def _has_labels(folder: Folder) -> bool:
     )
 
 
-def _by_split(path: Path, root: Path, pictures: Sequence[Path], names: Mapping[int, str]) -> list[YoloUnit]:
+def _by_split(
+    path: Path, root: Path, pictures: Sequence[Path], names: Mapping[int, str], labelled: Sequence[Folder]
+) -> list[YoloUnit]:
     """One unit for each split among the folders just below the root (images/train), and one for the rest."""
-    labels = Labels()
+    labels = Labels([home.path for home in labelled])
     units: dict[str, YoloUnit] = {}
     for picture in pictures:
         first = picture.relative_to(root).parts[0]
         split = split_of(first) if picture.parent != root else ""
         unit = units.setdefault(split, YoloUnit(split, path, [], names))
         unit.entries.append(labels.entry(picture, root, split, () if root == path else (root.name,)))
-    return _finished([*units.values()], labels)
+    return _finished([*units.values()], labels, [inner.path for home in labelled for inner in home.walk()])
 
 
-def _finished(units: list[YoloUnit], labels: Labels, *, listed: bool = False) -> list[YoloUnit]:
+def _finished(
+    units: list[YoloUnit], labels: Labels, homes: Sequence[Path] = (), *, listed: bool = False
+) -> list[YoloUnit]:
     """The units sorted, each picture once; label files that belong to no picture are among their faults.
 
     Args:
+        homes: folders of labels; those in which a picture has its own are looked at anyway.
         listed: pictures were chosen by lists, which may leave some out on purpose.
     """
-    used = {entry.annotation for unit in units for entry in unit.entries}
+    used: dict[Path | None, set[Path | None]] = defaultdict(set)
+    for entry in (entry for unit in units for entry in unit.entries):
+        used[entry.annotation].add(entry.image)
+    empty = not any(label is not None and label.is_file() for label in used)
     told: set[Path] = set()
     for unit in units:
         by_path = {entry.image: entry for entry in unit.entries}
         unit.entries = sorted(by_path.values(), key=lambda entry: in_order(entry.image_id))
-        folders = sorted({entry.annotation.parent for entry in unit.entries if entry.annotation})
+        if empty and unit.entries:
+            text = f"none of its {len(unit.entries)} pictures has a label file, nor has any other of the set"
+            mend = "put them beside the pictures or into labels/"
+            unit.faults.append(Fault("annotation-missing", unit.path, text, mend))
+        unit.faults += _shared(unit.entries, used)
+        folders = sorted({*homes, *(entry.annotation.parent for entry in unit.entries if entry.annotation)})
         for label in (label for folder in folders for label in sorted(labels.listed(folder).values())):
             if not listed and label not in used and label not in told and is_label(label):
                 told.add(label)
                 text, mend = "no picture belongs to this label file", "add the picture or remove the file"
                 unit.faults.append(Fault("picture-missing", label, text, mend))
     return units
+
+
+def _shared(entries: Sequence[Entry], used: Mapping[Path | None, set[Path | None]]) -> Iterable[Fault]:
+    """Label files of a unit that are of several pictures, as those of a.jpg and a.png are."""
+    for label in dict.fromkeys(entry.annotation for entry in entries):
+        if label is not None and len(used[label]) > 1 and label.is_file():
+            pictures = ", ".join(sorted(str(picture) for picture in used[label]))
+            text, mend = f"belongs to several pictures: {pictures}", "keep one of them, or give each its own"
+            yield Fault("picture-ambiguous", label, text, mend)

@@ -15,9 +15,14 @@ _MARK_BYTES = b"\xef\xbb\xbf\xff\xfe"  # of byte order marks
 
 
 class Labels:
-    """Finds the label files of pictures, each folder being listed once."""
+    """Finds the label files of pictures, each folder being listed once.
 
-    def __init__(self) -> None:
+    Args:
+        homes: folders that hold the labels of this set, by whatever name.
+    """
+
+    def __init__(self, homes: Sequence[Path] = ()) -> None:
+        self._homes = homes
         self._folders: dict[Path, dict[str, Path]] = {}
 
     def entry(self, picture: Path, root: Path, split: str, above: Sequence[str] = ()) -> Entry:
@@ -43,7 +48,8 @@ class Labels:
         ]
         beside = [picture.parent, picture.parent / "labels"]
         if picture.is_relative_to(root):
-            beside.append(root / "labels" / picture.parent.relative_to(root))
+            homes = (root / "labels", *self._homes)
+            beside += [home / picture.parent.relative_to(root) for home in homes]
         for place in (picture.parent, *places, *beside):
             found = self.listed(place).get(same_text(name))
             if found is not None:
@@ -62,21 +68,29 @@ class Labels:
 
 
 def _same_folders(folder: Path) -> list[Path]:
-    """The folders there are by this path, whichever form of Unicode its names have on the disk."""
+    """The folders there are by this path, whichever form of Unicode its names have on the disk.
+
+    Where there is none, their case does not count either (Images/Train with Labels/train).
+    """
     if (folder.is_dir() and str(folder).isascii()) or folder == folder.parent:
         return [folder]
     name = same_text(folder.name)
-    return [
-        entry
-        for above in (_same_folders(folder.parent) if not str(folder).isascii() else [])
-        for entry in sorted(above.iterdir())
-        if same_text(entry.name) == name and entry.is_dir()
-    ]
+    inside = [entry for above in _same_folders(folder.parent) for entry in _entries(above)]
+    found = [entry for entry in inside if same_text(entry.name) == name]
+    found = found or [entry for entry in inside if same_text(entry.name).casefold() == name.casefold()]
+    return [entry for entry in found if entry.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # one above the data set, which nobody may list
+        return []
 
 
 def is_label(file: Path) -> bool:
     """Whether a text file looks like labels: empty, or begins with a number."""
-    if file.name in NAME_FILES:
+    if file.name.lower() in NAME_FILES:
         return False
     with file.open("rb") as lines:
         # UTF-16 too is the same without its zeros; a byte order mark comes before any text.
