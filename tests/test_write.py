@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from maskwatch.data import DetectionSet, Sample, find_parts, read_data
+from maskwatch.data.check import check_parts
 from maskwatch.data.dataset import file_names
+from maskwatch.data.mend import mend
 from maskwatch.data.write import write_data
 from maskwatch.errors import DataError, OutputError
 from maskwatch.images import read_image
@@ -185,6 +187,25 @@ def test_coco_areas_and_ids(sets: dict[str, DetectionSet], tmp_path: Path) -> No
 
 
 # ---- TFRecord --------------------------------------------------------------------------------------------
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_faults_of_packed_pictures_name_the_record_file(tmp_path: Path) -> None:
+    """Not the temporary copy, which is gone when somebody reads the message."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    boxes, none = np.array([[2, 3, 30, 35]], np.float32), np.zeros(1, np.bool_)
+    samples = []
+    for name in ("a.png", "b.png"):
+        Image.fromarray(noise).save(tmp_path / name)
+        samples.append(Sample(tmp_path / name, None, (40, 60), boxes, np.zeros(1, np.int64), none))
+    write_data({"": DetectionSet(NAMES, tuple(samples))}, tmp_path / "out", "tfrecord")
+    checked = check_parts(find_parts(tmp_path / "out"), ClassMap(NAMES), workers=1)
+    (twice,) = (fault for fault in checked.faults if fault.kind == "picture-twice")
+    record = tmp_path / "out" / "data.tfrecord"
+    assert twice.file == record / "b.png"
+    assert twice.text == f"is the same picture as {record / 'a.png'}"
+    assert mend(checked).changes[0].startswith(f"{record / 'b.png'}: left out: ")
 
 
 @needs_tensorflow

@@ -107,7 +107,7 @@ def _judged(judge: Judge, raw: RawPicture, scan: PictureScan) -> Sample | None:
     if scan.reason is not None:
         text, _, mend = scan.reason.rpartition("; ")
         judge.faults.append(
-            Fault("picture-unreadable", raw.image_path, text or mend, mend, picture=raw.image_path)
+            Fault("picture-unreadable", raw.shown_path, text or mend, mend, picture=raw.image_path)
         )
         return None
     return judge.sample_of(raw, Header(scan.size_hw, scan.orientation))

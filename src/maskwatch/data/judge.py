@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
@@ -53,7 +52,7 @@ class Judge:
         try:
             header = read_header(raw.image_path)
         except ValueError as error:
-            self.faults.append(unreadable(raw.image_path, str(error)))
+            self.faults.append(unreadable(raw, str(error)))
             return None
         return self.sample_of(raw, header)
 
@@ -174,9 +173,10 @@ class Judge:
         return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
 
 
-def unreadable(path: Path, reason: str) -> Fault:
+def unreadable(raw: RawPicture, reason: str) -> Fault:
     """The fault of a picture that cannot be read."""
-    return Fault("picture-unreadable", path, reason, "replace it or remove it", picture=path)
+    mend = "replace it or remove it"
+    return Fault("picture-unreadable", raw.shown_path, reason, mend, picture=raw.image_path)
 
 
 def pixels(box_xyxy: Box, raw: RawPicture, header: Header) -> Box:

@@ -67,7 +67,7 @@ def mend(check: Check) -> Mended:
         path, sample = picture.raw.image_path, samples[id(picture)]
         twins = [f for f in faults.get(path, ()) if f.kind in _TWINS and f.twin in there]
         if sample is not None and twins:
-            mended.changes.append(f"{path}: left out: {twins[0].text}")
+            mended.changes.append(f"{picture.raw.shown_path}: left out: {twins[0].text}")
             there.discard(path)
         elif sample is not None:
             kept[picture.split].append(sample)
@@ -79,7 +79,7 @@ def mend(check: Check) -> Mended:
 def _mend_picture(
     picture: CheckedPicture, faults: Sequence[Fault], classes: ClassMap, changes: list[str]
 ) -> Sample | None:
-    path = picture.raw.image_path
+    path = picture.raw.shown_path
     if not picture.scan.readable:
         changes.append(f"{path}: left out: {picture.scan.reason}")
         return None

@@ -52,7 +52,7 @@ def picture_faults(picture: CheckedPicture, classes: ClassMap, network_size: int
     warn = partial(Fault, severity="warning", picture=raw.image_path)
     if scan.blank:
         mend = "replace it, or remove it with its annotation"
-        yield warn("picture-blank", raw.image_path, "is of a single colour", mend)
+        yield warn("picture-blank", raw.shown_path, "is of a single colour", mend)
     if not raw.objects:
         mend = "fine for a picture that shows nothing to find; else annotate it"
         yield warn("picture-empty", raw.annotation_path, "no object in it", mend)
@@ -161,7 +161,7 @@ def _duplicate_fault(one: CheckedPicture, other: CheckedPicture, pair: Duplicate
     ranks = [order.index(p.split) if p.split in order else len(order) for p in (one, other)]
     leak = one.split != other.split
     gone, kept = (one, other) if leak and ranks[0] < ranks[1] else (other, one)
-    text = f"{_ALIKE[pair.kind]} {kept.raw.image_path}"
+    text = f"{_ALIKE[pair.kind]} {kept.raw.shown_path}"
     if pair.kind != "same":
         text += f" (similarity {pair.similarity:.2f})"
     severity: Severity
@@ -174,4 +174,4 @@ def _duplicate_fault(one: CheckedPicture, other: CheckedPicture, pair: Duplicate
         mend = "remove one of them" if pair.kind == "same" else "keep both in one split"
         severity = "warning"
     path, twin = gone.raw.image_path, kept.raw.image_path
-    return Fault(kind, path, text, mend, severity=severity, picture=path, twin=twin)
+    return Fault(kind, gone.raw.shown_path, text, mend, severity=severity, picture=path, twin=twin)

@@ -78,6 +78,7 @@ class RawPicture:
         stated_wh: width and height that the annotation states, as texts; None where it states none.
         normalised: whether boxes are shares of width and height.
         own_file: whether the annotation is of this picture alone, not of the whole set.
+        packed: whether the picture lies in the annotation's file too, `image_path` being a temporary copy.
     """
 
     image_path: Path
@@ -87,3 +88,9 @@ class RawPicture:
     stated_wh: tuple[str, str] | None = None
     normalised: bool = False
     own_file: bool = True
+    packed: bool = False
+
+    @property
+    def shown_path(self) -> Path:
+        """What messages call the picture: its path, or its name within the file that it is packed in."""
+        return self.annotation_path / self.image_id if self.packed else self.image_path

@@ -170,7 +170,7 @@ class _Reader:
             where = f"record {number} box {at + 1}"
             hard, notes = difficult[at] and not crowds[at], {CROWD: "1"} if crowds[at] else {}
             objects.append(RawObject(where, name, box_xyxy, shown, hard, notes))
-        return RawPicture(path, file, image_id, tuple(objects), normalised=True, own_file=False)
+        return RawPicture(path, file, image_id, tuple(objects), normalised=True, own_file=False, packed=True)
 
     def _save(self, fields: Fields) -> tuple[str, Path]:
         """Name and path of the unpacked picture, under the path that the record gives it."""
