@@ -61,6 +61,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_export_then_detect(
     checkpoint: Path, drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +87,7 @@ def test_export_then_detect(
     assert load_model_file(target).metadata == about
 
 
+@pytest.mark.slow
 def test_a_file_that_looks_twice_finds_the_large_ones_at_half_size(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "best.ckpt", 64)
     once, twice = tmp_path / "once.onnx", tmp_path / "twice.onnx"
@@ -101,6 +103,7 @@ def test_a_file_that_looks_twice_finds_the_large_ones_at_half_size(tmp_path: Pat
     assert twice.stat().st_size < 1.05 * once.stat().st_size, "the weights are stored once"
 
 
+@pytest.mark.slow
 def test_several_checkpoints_become_the_mean_of_their_weights(tmp_path: Path) -> None:
     low, middle, high = (
         write_checkpoint(tmp_path / f"{name}.ckpt", 32, shift=shift)
