@@ -14,7 +14,7 @@ import supervision as sv
 
 from maskwatch.errors import LabelError, OptionError
 from maskwatch.images import FloatArray, ImageInput, Placement, UInt8Array, as_rgb, fit
-from maskwatch.labels import find_class
+from maskwatch.labels import find_classes
 from maskwatch.models import DEFAULT_MODEL, ModelMetadata, load_model_file
 from maskwatch.runtimes import RawDetections, open_runtime
 
@@ -181,15 +181,15 @@ class Detector:
             return tuple(defaults)
         if not isinstance(threshold, Mapping):
             return (_unit("threshold", threshold),) * len(self.class_names)
-        if unknown := [name for name in threshold if find_class(self.class_names, name) is None]:
+        try:
+            class_ids = find_classes(self.class_names, threshold)
+        except KeyError as error:
             raise LabelError(
-                f"threshold names class {unknown[0]!r}, which {self.name} does not have; "
+                f"threshold names class {error.args[0]!r}, which {self.name} does not have; "
                 f"use {', '.join(self.class_names)}"
-            )
-        named = {
-            find_class(self.class_names, name): _unit(f"threshold of {name}", value)
-            for name, value in threshold.items()
-        }
+            ) from None
+        values = [_unit(f"threshold of {name}", value) for name, value in threshold.items()]
+        named = dict(zip(class_ids, values, strict=True))
         return tuple(named.get(class_id, old) for class_id, old in enumerate(defaults))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from maskwatch.errors import LabelError
@@ -79,6 +79,21 @@ def find_class(names: Sequence[str], name: str) -> int | None:
         return names.index(name)
     keys = [normalize(known) for known in names]
     return keys.index(normalize(name)) if normalize(name) in keys else None
+
+
+def find_classes(names: Sequence[str], wanted: Iterable[str]) -> list[int]:
+    """Indices of the classes that a user means.
+
+    Raises:
+        KeyError: a name means none; it is the error's argument.
+    """
+    found = []
+    for name in wanted:
+        class_id = find_class(names, name)
+        if class_id is None:
+            raise KeyError(name)
+        found.append(class_id)
+    return found
 
 
 def color_rgb(class_id: int) -> tuple[int, int, int]:

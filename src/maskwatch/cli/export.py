@@ -12,7 +12,7 @@ import typer
 from maskwatch.cli.datasets import read_validation
 from maskwatch.cli.options import parse_size, parse_threshold
 from maskwatch.errors import LabelError, MissingExtraError, OptionError
-from maskwatch.labels import ClassMap, find_class
+from maskwatch.labels import ClassMap, find_classes
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
@@ -105,11 +105,13 @@ def _thresholds(text: str | None, class_names: Sequence[str]) -> tuple[float, ..
 
     value = parse_threshold(text)
     named = value if isinstance(value, dict) else dict.fromkeys(class_names, value)
-    given = {find_class(class_names, name): number for name, number in named.items()}
-    if unknown := [name for name in named if find_class(class_names, name) is None]:
+    try:
+        given = dict(zip(find_classes(class_names, named), named.values(), strict=True))
+    except KeyError as error:
+        known = ", ".join(class_names)
         raise LabelError(
-            f"--threshold {text}: the checkpoint has no class {unknown[0]!r}; use {', '.join(class_names)}"
-        )
+            f"--threshold {text}: the checkpoint has no class {error.args[0]!r}; use {known}"
+        ) from None
     chosen = (given.get(class_id) for class_id in range(len(class_names)))
     values = tuple(DEFAULT_THRESHOLD if value is None else value for value in chosen)
     if not all(0 <= value <= 1 for value in values):

@@ -14,7 +14,7 @@ from maskwatch.cli.options import parse_names, parse_threshold, pick_model
 from maskwatch.cli.report import Report, VideoTally
 from maskwatch.detector import BATCH_SIZE, Detector, only_classes
 from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
-from maskwatch.labels import find_class
+from maskwatch.labels import find_classes
 from maskwatch.outputs import check_targets, make_folder, plan_targets
 from maskwatch.records import CsvWriter, JsonWriter, RecordWriter, Result, Writers, open_target
 from maskwatch.render import save_picture
@@ -173,13 +173,15 @@ def _class_ids(detector: Detector, classes: str | None) -> frozenset[int]:
     names = parse_names(classes)
     if names is None:
         return frozenset(range(len(detector.class_names)))
-    found = [find_class(detector.class_names, name) for name in names]
-    unknown = [name for name, class_id in zip(names, found, strict=True) if class_id is None]
-    if unknown or not names:
-        what = f"class {unknown[0]!r}" if unknown else "class without a name"
+    what = "class without a name"
+    try:
+        found = find_classes(detector.class_names, names)
+    except KeyError as error:
+        found, what = [], f"class {error.args[0]!r}"
+    if not found:
         known = ", ".join(detector.class_names)
         raise LabelError(f"--classes {classes!r}: {detector.name} has no {what}; use some of {known}")
-    return frozenset(class_id for class_id in found if class_id is not None)
+    return frozenset(found)
 
 
 def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from maskwatch.errors import OptionError
-from maskwatch.labels import find_class
+from maskwatch.labels import find_classes
 from maskwatch.live.alerts import AlertSettings
 from maskwatch.live.tracks import TrackSettings
 from maskwatch.live.vote import VoteSettings
@@ -61,11 +61,14 @@ class PeopleSettings:
                     f"name those that alert, for example --alert {class_names[-1]}"
                 )
             return chosen
-        found = [find_class(class_names, name) for name in self.alert_classes]
-        if None in found:
-            unknown = self.alert_classes[found.index(None)]
-            raise OptionError(f"--alert {unknown}: the model has no such class; use some of {known}")
-        return tuple(class_names[class_id] for class_id in found if class_id is not None)
+        try:
+            found = find_classes(class_names, self.alert_classes)
+        except KeyError as error:
+            unknown = error.args[0]
+            raise OptionError(
+                f"--alert {unknown}: the model has no such class; use some of {known}"
+            ) from None
+        return tuple(class_names[class_id] for class_id in found)
 
 
 def _check(name: str, value: object) -> None:
