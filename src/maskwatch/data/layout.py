@@ -88,7 +88,7 @@ def _parts_of_file(file: Path, format: Format | None) -> list[Part]:
     if found == "yolo":
         return [_of_yolo(unit) for unit in units_of_yaml(file)] or _no_parts(file)
     records = units_of_records([file], file.parent, label_maps(file.parent))
-    return [Part(unit.split, "tfrecord", file, unit=unit, faults=tuple(unit.faults)) for unit in records]
+    return [replace(_of_records(unit), path=file) for unit in records]
 
 
 def _no_parts(file: Path) -> list[Part]:
@@ -312,8 +312,11 @@ def _tfrecord(folder: Folder, names: Mapping[int, str]) -> Found | None:
     if found is None:
         return None
     units, rest = found
-    parts = [Part(unit.split, "tfrecord", unit.path, unit=unit, faults=tuple(unit.faults)) for unit in units]
-    return parts, rest
+    return list(map(_of_records, units)), rest
+
+
+def _of_records(unit: RecordUnit) -> Part:
+    return Part(unit.split, "tfrecord", unit.path, unit=unit, faults=tuple(unit.faults))
 
 
 def _with_label_maps(parts: list[Part], folder: Folder) -> list[Part]:

@@ -90,6 +90,7 @@ def units_of_yaml(file: Path) -> list[YoloUnit]:
     names, landmarks = class_names(document, file), landmark_values(document, file)
     units: list[YoloUnit] = []
     labels, listed, absent = Labels(), False, list[Fault]()
+    pictures: dict[Path, _Pictures] = {}
     for key in document:
         if split_of(str(key)) and document[key]:
             unit = YoloUnit(split_of(str(key)), file, [], names, landmarks=landmarks)
@@ -103,7 +104,7 @@ def units_of_yaml(file: Path) -> list[YoloUnit]:
             root = Path(os.path.commonpath(places))
             for place in places:
                 listed = listed or not place.is_dir()
-                _add_place(unit, place, root, labels)
+                _add_place(unit, place, root, labels, pictures)
             units.append(unit)
     if units:
         units[0].faults += absent
@@ -147,15 +148,23 @@ def _places(text: str, base: str, here: Path) -> Iterable[Path]:
         yield from (here.joinpath(*parts[at:]) for at in range(max(1, len(parts) - 1)))
 
 
-def _add_place(unit: YoloUnit, place: Path, root: Path, labels: Labels) -> None:
-    """Adds the pictures of a folder, which are named from the root on, or those of a list."""
+def _add_place(
+    unit: YoloUnit, place: Path, root: Path, labels: Labels, pictures: dict[Path, _Pictures]
+) -> None:
+    """Adds the pictures of a folder, which are named from the root on, or those of a list.
+
+    Args:
+        pictures: of the folders of lists so far; is added to.
+    """
     if place.is_dir():
-        pictures = list_folder(place).below(*PICTURE_SUFFIXES)
         home = unit.path.parent
         above = root.relative_to(home).parts if root.is_relative_to(home) else (root.name,)
-        unit.entries += [labels.entry(picture, root, unit.split, above) for picture in pictures]
-    else:
-        _add_list(unit, place, list_folder(place.parent), labels)
+        inside = list_folder(place).below(*PICTURE_SUFFIXES)
+        unit.entries += [labels.entry(picture, root, unit.split, above) for picture in inside]
+        return
+    if place.parent not in pictures:
+        pictures[place.parent] = _Pictures(list_folder(place.parent))
+    _add_list(unit, place, pictures[place.parent], labels)
 
 
 # ---- Darknet ---------------------------------------------------------------------------------------------
@@ -205,20 +214,30 @@ def _below(folder: Folder, *suffixes: str) -> Names[Path]:
 def _listed(
     folder: Folder, path: Path, lists: Mapping[str, Path], names: Mapping[int, str]
 ) -> list[YoloUnit]:
-    units, labels = [], Labels()
+    units, labels, pictures = [], Labels(), _Pictures(folder)
     for key, file in lists.items():
         unit = YoloUnit(split_of(key), path, [], names)
-        _add_list(unit, file, folder, labels)
+        _add_list(unit, file, pictures, labels)
         units.append(unit)
     return _finished(units, labels, listed=True)
 
 
-def _add_list(unit: YoloUnit, file: Path, folder: Folder, labels: Labels) -> None:
-    """Adds the pictures that a list names, by paths from its folder, or from wherever it was written."""
+class _Pictures:
+    """Finds the pictures of a folder by what lists call them: paths from it, or from wherever written."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.root = folder.path
+        self._names = _below(folder, *PICTURE_SUFFIXES)
+        below = folder.below(*PICTURE_SUFFIXES)
+        self._shorter = Names((picture, id_below(picture, self.root, ""), ()) for picture in below)
+
+    def find(self, written: str) -> list[Path]:
+        return self._names.find(written, loose=True) or self._shorter.find(written, loose=True)
+
+
+def _add_list(unit: YoloUnit, file: Path, pictures: _Pictures, labels: Labels) -> None:
+    """Adds the pictures that a list names."""
     entries: list[Entry] = []
-    names = _below(folder, *PICTURE_SUFFIXES)
-    below = folder.below(*PICTURE_SUFFIXES)
-    shorter = Names((picture, id_below(picture, folder.path, ""), ()) for picture in below)
     try:
         lines = read_lines(file)
     except (OSError, UnicodeError) as error:
@@ -232,10 +251,9 @@ def _add_list(unit: YoloUnit, file: Path, folder: Folder, labels: Labels) -> Non
         direct = file.parent / written
         # Path's own raises for names that no file can have.
         there = os.path.isfile(direct)  # noqa: PTH113
-        found = [direct] if there else names.find(written, loose=True)
-        found = found or shorter.find(written, loose=True)
+        found = [direct] if there else pictures.find(written)
         if len(found) == 1:
-            entries.append(labels.entry(found[0], folder.path, unit.split))
+            entries.append(labels.entry(found[0], pictures.root, unit.split))
             continue
         where = f"line {number}"
         if found:
