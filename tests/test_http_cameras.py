@@ -367,6 +367,13 @@ PASSWORDS = [
 ]
 
 
+def ask_to_sign_in(handler: http.server.BaseHTTPRequestHandler, challenge: str) -> None:
+    handler.send_response(401)
+    handler.send_header("WWW-Authenticate", challenge)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
 @pytest.mark.parametrize("password", PASSWORDS)
 @pytest.mark.parametrize("encoded", [False, True])
 def test_basic_sign_in_with_any_password(watch: Callable[..., Any], password: str, encoded: bool) -> None:
@@ -376,10 +383,7 @@ def test_basic_sign_in_with_any_password(watch: Callable[..., Any], password: st
         if handler.headers["Authorization"] == wanted:
             send(handler, jpeg(1))
             return
-        handler.send_response(401)
-        handler.send_header("WWW-Authenticate", 'Basic realm="camera"')
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
+        ask_to_sign_in(handler, 'Basic realm="camera"')
 
     written = "".join(f"%{byte:02x}" for byte in password.encode()) if encoded else password
     _, capture, changes = watch(answer, user=f"admin:{written}@", fps=20)
@@ -400,10 +404,7 @@ def test_digest_sign_in_with_any_password(watch: Callable[..., Any], password: s
             if said["response"] == hashlib.md5(f"{one}:{middle}:{two}".encode()).hexdigest():
                 send(handler, jpeg(1))
                 return
-        handler.send_response(401)
-        handler.send_header("WWW-Authenticate", 'Digest realm="camera", nonce="abc", qop="auth"')
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
+        ask_to_sign_in(handler, 'Digest realm="camera", nonce="abc", qop="auth"')
 
     _, capture, _ = watch(answer, user=f"admin:{password}@", fps=20)
     assert numbers(capture, 2) == [1, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import os
@@ -238,16 +239,23 @@ class QuietServer(ThreadingHTTPServer):
         """A client that hangs up is part of these tests."""
 
 
+@contextlib.contextmanager
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Host and port of a server that answers so."""
+    server = QuietServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     Handler.picture = picture(tmp_path_factory.mktemp("www") / "a.png").read_bytes()
-    http = QuietServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield f"http://127.0.0.1:{http.server_port}"
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    with served(Handler) as host:
+        yield f"http://{host}"
 
 
 @pytest.mark.parametrize("path", ["a.png", "a.png?size=3&x=[1]", "moved.png", "ü b.png"])
@@ -387,13 +395,8 @@ class SignIn(BaseHTTPRequestHandler):
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Host and port of a server that wants a password."""
     SignIn.picture = picture(tmp_path_factory.mktemp("www") / "a.png").read_bytes()
-    http = QuietServer(("127.0.0.1", 0), SignIn)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield f"127.0.0.1:{http.server_port}"
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    with served(SignIn) as host:
+        yield host
 
 
 @pytest.mark.parametrize("password", ["geheim", "Ge#h/e?i@m: [1]", "100%", "p%40ss"])
