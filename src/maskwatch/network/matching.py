@@ -61,8 +61,7 @@ def match_atss(
     (smaller than a cell) gets its best one.
 
     Source: Zhang et al. 2020, algorithm 1. As in its authors' implementation, the deviation is that of a
-    sample (divided by K − 1). The weights of version 0.1 were trained with the one divided by K: of 7087
-    anchors that match in our validation pictures, 48 match otherwise.
+    sample (divided by K − 1). The weights of version 0.1 were trained with the one divided by K.
 
     Args:
         anchors_xyxy: (A, 4) pixels, level by level.
