@@ -86,8 +86,8 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr("maskwatch.client.sync.time.sleep", pauses.append)
-    monkeypatch.setattr("maskwatch.client.async_client.asyncio.sleep", sleep)
+    monkeypatch.setattr("maskwatch.client.transport.time.sleep", pauses.append)
+    monkeypatch.setattr("maskwatch.client.transport.asyncio.sleep", sleep)
     return pauses
 
 
@@ -720,3 +720,12 @@ def test_missing_extra() -> None:
     code = "import sys; sys.modules['httpx2'] = None\nimport maskwatch.client"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "run: pip install 'maskwatch[client]'" in done.stderr.splitlines()[-1]
+
+
+def test_the_blocking_client_is_made_from_the_asynchronous_one(tmp_path: Path) -> None:
+    pytest.importorskip("unasync", reason="needs the extra 'dev'")
+    root = Path(__file__).parents[1]
+    made = tmp_path / "sync.py"
+    subprocess.run([sys.executable, root / "tools" / "unasync_client.py", made], check=True)
+    kept = root / "src" / "maskwatch" / "client" / "sync.py"
+    assert made.read_text("utf-8") == kept.read_text("utf-8"), "run: make sync-client"

@@ -1,10 +1,14 @@
-"""Asks a Maskwatch service from Python. Extra `[client]`; docs/service.md has examples.
+"""Python client of a Maskwatch service. Extra `[client]`; docs/service.md has examples.
 
 >>> from maskwatch.client import Client
 >>> with Client("http://127.0.0.1:8765") as client:
 ...     answer = client.detect("photo.jpg")
 
-`Client` waits, `AsyncClient` is awaited; both have the same methods and answers.
+`Client` blocks and may be used by several threads at once. `AsyncClient` is for asyncio, with the same
+methods and answers:
+
+>>> async with AsyncClient("http://127.0.0.1:8765") as client:
+...     answer = await client.detect("photo.jpg")
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a service answers, as types."""
+"""The answers of a service, as types."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DATA_URL = "data:image/jpeg;base64,"
 
 @dataclass(frozen=True)
 class Face:
-    """One detection; `box_xyxy` in pixels of the picture as it is shown, `score` 0..1."""
+    """One detection; `box_xyxy` in pixels of the picture after EXIF orientation, `score` 0..1."""
 
     class_name: str
     class_id: int
@@ -37,9 +37,9 @@ class Picture:
     """What was found in one picture.
 
     Attributes:
-        index: place of the picture in the list that was sent, from 0.
-        source: its name: a path as it was given, else `picture-INDEX`.
-        width, height: in pixels, as it is shown (EXIF orientation applied).
+        index: position of the picture in the list that was sent, from 0.
+        source: its name: a path as it was given, otherwise `picture-INDEX`.
+        width, height: in pixels, after EXIF orientation.
         faces: best first.
         annotated: the drawn picture, bytes of a JPEG file; None unless `annotate` was asked for.
     """
@@ -71,8 +71,8 @@ class Model:
 
     Attributes:
         thresholds: class name → score above which a detection counts.
-        input_size: (H, W) in pixels; this and what follows stands in `models()` only.
-        file: address of the model file, to be asked of the same service.
+        input_size: (H, W) in pixels; this and the following are filled by `models()` only.
+        file: address of the model file on the same service.
         bytes, sha256: of that file.
     """
 
@@ -91,7 +91,7 @@ class Model:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Model:
-        """Reads an entry of `models`, or the `model` of an answer; fields it does not know are left out."""
+        """Reads an entry of `models`, or the `model` of an answer; ignores unknown fields."""
         known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
         known["classes"] = tuple(record["classes"])
         known["thresholds"] = dict(record["thresholds"])
@@ -103,9 +103,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Answer:
-    """Answer of `detect`: `pictures` and `failures` together are what was sent, each in that order.
+    """Answer of `detect`: `pictures` and `failures` together cover what was sent, each in that order.
 
-    `maskwatch` is the version of the service, `model` says with which thresholds it looked.
+    `maskwatch` is the version of the service; `model` has the thresholds it used.
     """
 
     maskwatch: str
@@ -119,8 +119,8 @@ class Answer:
 
         Args:
             record: the document.
-            names: for each picture the name under which it was sent, which is different for each.
-            sources: the name that the caller knows it by.
+            names: the unique name under which each picture was sent.
+            sources: the caller's name of each picture.
 
         Raises:
             ServiceError: the document is of another schema.
@@ -131,17 +131,17 @@ class Answer:
                 "install the client in the service's version"
             )
         results, failures = record["results"], record["failures"]
-        places = [_place(one, names) for one in (*results, *failures)]
-        if sorted(places) != list(range(len(names))):
-            raise ValueError(f"pictures {places} of {len(names)}")
-        known = [(place, sources[place]) for place in places]
+        indices = [_index(one, names) for one in (*results, *failures)]
+        if sorted(indices) != list(range(len(names))):
+            raise ValueError(f"pictures {indices} of {len(names)}")
+        known = [(index, sources[index]) for index in indices]
         return cls(
             str(record["maskwatch"]),
             Model.from_record(record["model"]),
-            tuple(_picture(one, *place) for one, place in zip(results, known, strict=False)),
+            tuple(_picture(one, *origin) for one, origin in zip(results, known, strict=False)),
             tuple(
-                Failure(*place, one["reason"])
-                for one, place in zip(failures, known[len(results) :], strict=True)
+                Failure(*origin, one["reason"])
+                for one, origin in zip(failures, known[len(results) :], strict=True)
             ),
         )
 
@@ -151,11 +151,11 @@ class FrameAnswer:
     """Answer of a stream to a frame.
 
     Attributes:
-        seq: number of the frame that was looked at; those before it are done with as well.
-        dropped: frames that were passed over since the answer before.
+        seq: number of the frame; no answer follows for those before it.
+        dropped: frames that were skipped since the previous answer.
         faces: best first, boxes in pixels of the frame.
-        detect_ms: milliseconds that the detector took.
-        problem: why the frame could not be read; then there are no faces and no size.
+        detect_ms: time of the detector in milliseconds.
+        problem: why the frame could not be read; faces and size are then empty.
     """
 
     seq: int
@@ -191,8 +191,8 @@ def to_supervision(faces: Sequence[Face]) -> sv.Detections:
     )
 
 
-def _place(record: Mapping[str, Any], names: Sequence[str]) -> int:
-    """Of a picture in the request: its index, or its name, where an older service gives none."""
+def _index(record: Mapping[str, Any], names: Sequence[str]) -> int:
+    """Index of a picture in the request; found by its name where an older service gives none."""
     return int(record["index"]) if "index" in record else names.index(record["source"])
 
 

@@ -1,21 +1,21 @@
-"""The client that is awaited; what its methods mean stands in `plain`."""
+"""The client: `AsyncClient` for asyncio, of which `Client` in `sync` is the blocking form.
+
+This module is the source of `sync.py`. After a change run `make sync-client`.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx2
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from maskwatch.client import protocol, streams
+from maskwatch.client import errors, protocol
 from maskwatch.client.answers import Answer, FrameAnswer, Model
 from maskwatch.client.protocol import Call, Classes, Threshold
+from maskwatch.client.transport import AsyncConnection, AsyncFrames, each_frame, in_thread, sleep
 from maskwatch.errors import ServiceError
 from maskwatch.media.images import ImageInput
 
@@ -23,10 +23,20 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """`Client` for asyncio: the same arguments, methods, answers and errors.
+    """Sends pictures to a Maskwatch service; a context manager, or `close()` it.
 
-    >>> async with AsyncClient("http://127.0.0.1:8765") as client:
-    ...     answer = await client.detect("photo.jpg")
+    Args:
+        url: the service's address; include the path of a service behind a proxy.
+        token: the service's token, if it needs one. Send it over https only, except on your own machine.
+        timeout_s: seconds for connecting, and for each pause in an answer.
+        retries: how often a request is repeated when the service is full (503, 429), each time after the
+            seconds that `Retry-After` gives.
+        tls: which certificates to trust, such as `ssl.create_default_context(cafile="house.pem")`; None takes
+            those that the system trusts.
+        transport: an httpx2 transport in place of the network, such as one for a Unix socket.
+
+    Raises:
+        OptionError: an address or a token that cannot be used.
     """
 
     def __init__(
@@ -51,7 +61,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections that it keeps."""
+        """Closes the connections that it keeps open."""
         await self._http.aclose()
 
     async def detect(
@@ -64,63 +74,84 @@ class AsyncClient:
         annotate: bool = False,
         blur: bool = False,
     ) -> Answer:
-        """As `Client.detect`; files are read and pictures encoded in a thread."""
-        call = await asyncio.to_thread(protocol.detect, images, threshold, classes, model, annotate, blur)
-        return await self._ask(call)
+        """Finds the faces in one picture, or in each of a list (or tuple) of pictures, in one request.
+
+        Args:
+            images: a path, the bytes of a picture file, a PIL image, an array uint8 (H, W, 3) RGB, or a list
+                of these. Files are sent unchanged. The service fetches an http(s) address, if it may.
+            threshold: scores above it count: one for all classes, or class name → score for some of them.
+            classes: only detections of these.
+            model: a name of `models()`; None takes the service's default.
+            annotate: True also asks for the drawn pictures.
+            blur: True blurs the faces in the drawn pictures.
+
+        Raises:
+            ImageError: a file that cannot be opened, an array that is no picture.
+            OptionError: an empty list.
+            ServiceError: the service cannot be reached or refuses. A picture that only the service finds
+                unreadable is an entry of `failures`; when no picture is readable, this has status 422.
+        """
+        call = await in_thread(protocol.detect, images, threshold, classes, model, annotate, blur)
+        return await self._request(call)
 
     async def models(self) -> tuple[Model, ...]:
-        """As `Client.models`."""
-        return await self._ask(protocol.models())
+        """The models of the service, its default first.
+
+        Raises:
+            ServiceError: as for `detect`.
+        """
+        return await self._request(protocol.models())
 
     async def ticket(self) -> str:
-        """As `Client.ticket`."""
-        return await self._ask(protocol.ticket())
+        """A ticket that opens a stream's address for a minute, for programs that cannot send the token.
+
+        Raises:
+            ServiceError: as for `detect`.
+        """
+        return await self._request(protocol.ticket())
 
     async def is_alive(self) -> bool:
-        """As `Client.is_alive`."""
-        return await self._is_well("/healthz")
+        """True where a service runs at the address."""
+        return await self._is_ok("/healthz")
 
     async def is_ready(self) -> bool:
-        """As `Client.is_ready`."""
-        return await self._is_well("/readyz")
+        """True where the service takes pictures: its models are loaded, and it is not about to stop."""
+        return await self._is_ok("/readyz")
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         *,
         threshold: Threshold | None = None,
         classes: Classes | None = None,
         model: str | None = None,
-    ) -> AsyncIterator[AsyncStream]:
-        """As `Client.stream`, for `async with` alone."""
-        url = streams.address(self._http.base_url, protocol.query(threshold, classes, model))
-        how = streams.connecting(self._http, self._timeout_s, self._tls)
-        try:
-            connection = await connect(url, **how)
-        except (OSError, InvalidHandshake) as error:
-            raise streams.refused(self._http.base_url, error) from error
-        async with connection:
-            yield AsyncStream(connection)
+    ) -> AsyncStream:
+        """Opens a stream for frames; arguments as for `detect`. Use it in a `with` block.
 
-    async def _ask(self, call: Call[T]) -> T:
-        tried = 0
+        Raises:
+            ServiceError: as for `detect`.
+        """
+        params = protocol.query(threshold, classes, model)
+        return AsyncStream(AsyncConnection(self._http, params, self._timeout_s, self._tls))
+
+    async def _request(self, call: Call[T]) -> T:
+        tries = 0
         while True:
             try:
                 return protocol.read_answer(call, await self._send(call))
             except ServiceError as error:
-                tried += 1
-                wait_s = protocol.pause_s(error, tried, self._retries)
-                if wait_s is None:
+                tries += 1
+                pause_s = errors.pause_s(error, tries, self._retries)
+                if pause_s is None:
                     raise
-            await asyncio.sleep(wait_s)
+            await sleep(pause_s)
 
     async def _send(self, call: Call[T]) -> httpx2.Response:
         try:
             return await self._http.request(call.method, call.path, **call.options)
         except httpx2.TransportError as error:
-            raise protocol.unreachable(self._http.base_url, error) from error
+            raise errors.unreachable(self._http.base_url, error) from error
 
-    async def _is_well(self, path: str) -> bool:
+    async def _is_ok(self, path: str) -> bool:
         try:
             return (await self._http.get(path)).status_code == 200
         except httpx2.TransportError:
@@ -128,61 +159,76 @@ class AsyncClient:
 
 
 class AsyncStream:
-    """`Stream` for asyncio: the same methods, answers and errors."""
+    """An open stream: frames go in, answers to the newest come out; a context manager.
 
-    def __init__(self, connection: ClientConnection) -> None:
+    One task or thread may send while another receives.
+    """
+
+    def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
-        self._ledger = streams.Ledger()
+        self._tracker = protocol.FrameTracker()
+
+    async def __aenter__(self) -> AsyncStream:
+        await self._connection.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the stream."""
+        await self._connection.close()
 
     async def detect(
-        self, frames: Iterable[ImageInput] | AsyncIterable[ImageInput], *, ahead: int = streams.AHEAD
+        self, frames: AsyncFrames, *, ahead: int = protocol.FRAMES_AHEAD
     ) -> AsyncIterator[FrameAnswer]:
-        """As `Stream.detect`; frames may come asynchronously."""
-        async for frame in _each(frames):
+        """Sends frames and yields the answers; a frame that a newer one overtakes has none.
+
+        Args:
+            frames: as `send` takes them. It takes the next one only when fewer than `ahead` are unanswered,
+                so a camera should give its newest.
+            ahead: frames in flight at once; with 1 every frame gets an answer.
+
+        Raises:
+            ServiceError: the stream has ended.
+        """
+        async for frame in each_frame(frames):
             await self.send(frame)
-            while self._ledger.open >= ahead:
+            while self._tracker.in_flight >= ahead:
                 yield await self.receive()
-        while self._ledger.open:
+        while self._tracker.in_flight:
             yield await self.receive()
 
     async def send(self, image: ImageInput) -> int:
-        """As `Stream.send`."""
-        number, message = self._ledger.pack(image)
-        await self._say(message)
+        """Sends a frame and returns its number, from 1; arrays and PIL images go as JPEG.
+
+        Raises:
+            ServiceError: the stream has ended.
+        """
+        number, message = self._tracker.pack(image)
+        await self._connection.send(message)
         return number
 
     async def receive(self, timeout_s: float | None = protocol.TIMEOUT_S) -> FrameAnswer:
-        """As `Stream.receive`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                message = await self._connection.recv()
-        except TimeoutError as error:
-            raise ServiceError(
-                f"no answer on the stream within {timeout_s:g} s; send a frame first"
-            ) from error
-        except ConnectionClosed as error:
-            raise streams.ended(error) from error
-        return self._ledger.read(message)
+        """The next answer.
+
+        Raises:
+            ServiceError: the stream has ended, no answer came in time, or a setting was refused.
+        """
+        return self._tracker.read(await self._connection.receive(timeout_s))
 
     async def set_threshold(self, threshold: Threshold | None) -> None:
-        """As `Stream.set_threshold`."""
-        await self._say(streams.threshold_message(threshold))
+        """Changes the threshold from the next frame on; None goes back to the model's own.
+
+        An unusable value makes the next `receive` raise.
+
+        Raises:
+            ServiceError: the stream has ended.
+        """
+        await self._connection.send(protocol.threshold_message(threshold))
 
     async def set_classes(self, classes: Classes | None) -> None:
-        """As `Stream.set_classes`."""
-        await self._say(streams.classes_message(classes))
-
-    async def _say(self, message: str | bytes) -> None:
-        try:
-            await self._connection.send(message)
-        except ConnectionClosed as error:
-            raise streams.ended(error) from error
-
-
-async def _each(frames: Iterable[ImageInput] | AsyncIterable[ImageInput]) -> AsyncIterator[ImageInput]:
-    if isinstance(frames, AsyncIterable):
-        async for frame in frames:
-            yield frame
-        return
-    for frame in frames:
-        yield frame
+        """Changes which classes are reported from the next frame on; None reports all. As `set_threshold`."""
+        await self._connection.send(protocol.classes_message(classes))

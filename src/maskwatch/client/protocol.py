@@ -1,17 +1,12 @@
-"""What is asked of a service, and what its answer means; nothing here sends anything.
-
-The two clients differ in how they send and wait. What they send is here, once.
-"""
+"""Requests and messages of a service's API, and how its answers are read; nothing here does any I/O."""
 
 from __future__ import annotations
 
 import base64
-import email.utils
 import json
-import random
 import re
 import ssl
-import time
+import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +19,8 @@ import httpx2
 from PIL import Image
 
 from maskwatch._version import __version__
-from maskwatch.client.answers import Answer, Model
+from maskwatch.client import errors
+from maskwatch.client.answers import Answer, FrameAnswer, Model
 from maskwatch.errors import ImageError, OptionError, ServiceError
 from maskwatch.media.images import ImageInput, as_rgb
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
@@ -37,12 +33,10 @@ T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:8765"
 TIMEOUT_S = 60.0
 RETRIES = 3
+FRAMES_AHEAD = 2
+"""Frames in flight at once: the service works on one while the next one travels."""
 
-_BUSY = (429, 503)
-_PATIENCE_S = 60.0
-"""Who is told to come again later than this is told so by an error."""
-
-_PROBLEM = "application/problem+json"
+_SEQUENCE = struct.Struct(">Q")
 _JPEG_QUALITY = 92
 _UNSAFE = re.compile(r"[^\w .,()+=@~-]")
 _NAME_LENGTH = 100
@@ -50,21 +44,21 @@ _NAME_LENGTH = 100
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """A request, and how its answer is read."""
+    """A request, and how to read its answer."""
 
     method: str
     path: str
     read: Callable[[Any], T]
     options: Mapping[str, Any] = field(default_factory=dict)
     sources: Sequence[str] = ()
-    """What the caller knows the pictures of the request by, in order."""
+    """The caller's names of the pictures in the request, in order."""
 
 
 def settings(url: str, token: str | None, timeout_s: float, tls: ssl.SSLContext | None) -> dict[str, Any]:
     """Arguments for either of httpx2's clients.
 
     Raises:
-        OptionError: an address that is none, a token with characters that no header can carry.
+        OptionError: an unusable address, a token with characters that no header can carry.
     """
     try:
         base = httpx2.URL(Address.parse(url).url)
@@ -77,7 +71,7 @@ def settings(url: str, token: str | None, timeout_s: float, tls: ssl.SSLContext 
     headers = {"User-Agent": f"maskwatch-client/{__version__}", "Accept": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {_checked(token)}"
-    # A proxy of the environment has no business between two programs of this machine, nor has it their token.
+    # A proxy of the environment must not see the token of two programs on one machine.
     return {
         "base_url": base,
         "headers": headers,
@@ -100,7 +94,7 @@ def detect(
     if not listed:
         raise OptionError("images is an empty list; pass at least one picture")
     sources = [source_of(image, index) for index, image in enumerate(listed)]
-    names = _different(sources)
+    names = _unique_names(sources)
     params = query(threshold, classes, model)
     params |= {name: "1" for name, wanted in (("annotate", annotate), ("blur", blur)) if wanted}
     options = _body(names, listed)
@@ -121,7 +115,7 @@ def ticket() -> Call[str]:
 
 
 def query(threshold: Threshold | None, classes: Classes | None, model: str | None) -> dict[str, str]:
-    """The query of `/v1/detect` and `/v1/stream`; what is None is left to the service."""
+    """The query of `/v1/detect` and `/v1/stream`; None leaves a value to the service."""
     params = {}
     if isinstance(threshold, Mapping):
         params["threshold"] = ",".join(f"{name}={value}" for name, value in threshold.items())
@@ -135,18 +129,18 @@ def query(threshold: Threshold | None, classes: Classes | None, model: str | Non
 
 
 def frame_bytes(image: ImageInput) -> bytes:
-    """A frame as it is sent: a file as it is, everything else as a JPEG."""
+    """A frame as it is sent: a file unchanged, everything else as a JPEG."""
     return _file_bytes(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
 
 
 def read_answer(call: Call[T], response: httpx2.Response) -> T:
-    """What an answer says.
+    """Reads a response.
 
     Raises:
-        ServiceError: the service said no, or what answered is no Maskwatch service.
+        ServiceError: the service refused, or what answered is not a Maskwatch service.
     """
     if response.status_code != 200:
-        raise problem(response.status_code, response.headers, response.content, call.sources)
+        raise errors.problem(response.status_code, response.headers, response.content, call.sources)
     try:
         return call.read(response.json())
     except (ValueError, KeyError, TypeError) as error:
@@ -158,64 +152,13 @@ def read_answer(call: Call[T], response: httpx2.Response) -> T:
         ) from error
 
 
-def problem(
-    status: int, headers: Mapping[str, str], body: bytes, sources: Sequence[str] = ()
-) -> ServiceError:
-    """An answer that says no, as an error: RFC 9457 where it is that, else its first line."""
-    failures: list[tuple[str, str]] = []
-    try:
-        if not headers.get("content-type", "").startswith(_PROBLEM):
-            raise ValueError
-        record = json.loads(body)
-        detail = str(record["detail"])
-        failures = [(_source_in(one, sources), str(one["reason"])) for one in record.get("failures", [])]
-    except (ValueError, KeyError, TypeError, IndexError):
-        words = body.decode("utf-8", "replace").strip().splitlines()
-        detail = f"the service answered {status} {words[0][:200] if words else ''}".rstrip()
-        detail += "; look at its log, and at that of a proxy before it"
-    after_s = _retry_after_s(headers.get("retry-after"))
-    return ServiceError(detail, status=status, retry_after_s=after_s, failures=failures)
-
-
-def _source_in(record: Mapping[str, Any], sources: Sequence[str]) -> str:
-    index = record.get("index")
-    return str(record["source"]) if index is None or not sources else sources[int(index)]
-
-
-def unreachable(base_url: httpx2.URL, error: Exception) -> ServiceError:
-    """A request or stream that got no answer, as an error."""
-    why, where = str(error) or type(error).__name__, without_credentials(str(base_url))
-    if isinstance(error, (httpx2.TimeoutException, TimeoutError)):
-        return ServiceError(f"{where} did not answer in time ({why}); ask again, or raise timeout_s")
-    if "CERTIFICATE_VERIFY_FAILED" in why:
-        return ServiceError(f"{where} has a certificate that is not trusted ({why}); pass its issuer as tls")
-    return ServiceError(f"{where} cannot be reached ({why}); start it with: maskwatch serve")
-
-
-def pause_s(error: ServiceError, tried: int, retries: int) -> float | None:
-    """Seconds to wait before the next try; None where the error stands.
-
-    Args:
-        error: what the last try gave.
-        tried: tries until now, at least 1.
-        retries: tries after the first one.
-    """
-    if error.status not in _BUSY or tried > retries:
-        return None
-    wanted_s = 2.0 ** (tried - 1) if error.retry_after_s is None else error.retry_after_s
-    if wanted_s > _PATIENCE_S:
-        return None
-    # Those who were turned away together must not come back together.
-    return wanted_s + random.uniform(0, 0.25 * max(1.0, wanted_s))
-
-
 def source_of(image: ImageInput, index: int) -> str:
-    """What a caller knows a picture by."""
+    """The caller's name of a picture."""
     return str(image) if isinstance(image, (str, Path)) else f"picture-{index}"
 
 
 def is_url(image: ImageInput) -> bool:
-    """True for text that is an address, which the service itself is to fetch."""
+    """True for an http(s) address, which the service fetches itself."""
     return isinstance(image, str) and image.lower().startswith(("http://", "https://"))
 
 
@@ -245,7 +188,7 @@ def _file_bytes(image: ImageInput, suffix: str, parameters: Sequence[int]) -> by
             return Path(image).read_bytes()
         except OSError as error:
             raise ImageError(f"{image}: {error.strerror}; check the path") from error
-    # Pictures that are pixels already go without loss, so that the service sees what a Detector would see.
+    # Decoded pictures are sent without loss, so that the service sees what a Detector would see.
     ok, file = cv2.imencode(suffix, cv2.cvtColor(as_rgb(image), cv2.COLOR_RGB2BGR), parameters)
     if not ok:
         raise ImageError(f"a picture of {_size(image)} cannot be written as {suffix}; make it smaller")
@@ -256,11 +199,11 @@ def _size(image: ImageInput) -> str:
     return "x".join(map(str, image.size if isinstance(image, Image.Image) else getattr(image, "shape", ())))
 
 
-def _different(sources: Sequence[str]) -> list[str]:
-    """Names to send, different for each: a service that gives no index back is understood by them.
+def _unique_names(sources: Sequence[str]) -> list[str]:
+    """A unique name for each picture, which identifies it where an older service returns no index.
 
-    The file's name alone, since its folder is nobody's business. Characters that a form or an address would
-    have to escape are left out, so that the same name comes back.
+    Only the file's name, since its folder is private. Characters that a form or an address would have to
+    escape are replaced, so that the same name comes back.
     """
     names = [_UNSAFE.sub("_", _file_name(source))[-_NAME_LENGTH:] or "picture" for source in sources]
     while len(counts := Counter(names)) < len(names):
@@ -274,18 +217,6 @@ def _file_name(source: str) -> str:
     return Path(source).name
 
 
-def _retry_after_s(text: str | None) -> float | None:
-    """Seconds of the header Retry-After: a number, or a date (RFC 9110, section 10.2.3)."""
-    if text is None:
-        return None
-    if text.isdecimal():
-        return float(text)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
 def _checked(token: str) -> str:
     # The token itself is not shown: messages end up in logs.
     if not token or not token.isascii() or any(not "!" <= letter <= "~" for letter in token):
@@ -293,3 +224,51 @@ def _checked(token: str) -> str:
             "token is empty or has characters other than visible ASCII; pass the service's token"
         )
     return token
+
+
+class FrameTracker:
+    """Numbers the frames of a stream and counts those that are still unanswered."""
+
+    def __init__(self) -> None:
+        self._sent = self._settled = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Frames that were sent and neither answered nor dropped."""
+        return self._sent - self._settled
+
+    def pack(self, image: ImageInput) -> tuple[int, bytes]:
+        """Number of a frame, from 1, and the message that carries it."""
+        file = frame_bytes(image)
+        self._sent += 1
+        return self._sent, _SEQUENCE.pack(self._sent) + file
+
+    def read(self, message: str | bytes) -> FrameAnswer:
+        """Reads an answer.
+
+        Raises:
+            ServiceError: a setting was refused, or the message is not one of a Maskwatch service.
+        """
+        try:
+            record = json.loads(message)
+            if "seq" not in record:
+                raise ServiceError(str(record["problem"]["detail"]), status=record["problem"].get("status"))
+            answer = FrameAnswer.from_record(record)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServiceError(
+                f"the stream gave no answer of a Maskwatch service ({message[:80]!r}); check the address"
+            ) from error
+        self._settled = max(self._settled, answer.seq)
+        return answer
+
+
+def threshold_message(threshold: Threshold | None) -> str:
+    """The message that changes the threshold from the next frame on."""
+    return json.dumps({"threshold": dict(threshold) if isinstance(threshold, Mapping) else threshold})
+
+
+def classes_message(classes: Classes | None) -> str:
+    """The message that changes which classes are reported."""
+    if isinstance(classes, str):
+        classes = [name.strip() for name in classes.split(",")]
+    return json.dumps({"classes": None if classes is None else list(classes)})

@@ -1,21 +1,18 @@
-"""The client that waits for each answer."""
+"""The blocking client. Made from `async_client` by `make sync-client`; do not edit."""
 
 from __future__ import annotations
 
 import ssl
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx2
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
-from websockets.sync.client import ClientConnection, connect
 
-from maskwatch.client import protocol, streams
+from maskwatch.client import errors, protocol
 from maskwatch.client.answers import Answer, FrameAnswer, Model
 from maskwatch.client.protocol import Call, Classes, Threshold
+from maskwatch.client.transport import Connection, Frames, blocking_each_frame, blocking_sleep, in_this_thread
 from maskwatch.errors import ServiceError
 from maskwatch.media.images import ImageInput
 
@@ -23,19 +20,17 @@ T = TypeVar("T")
 
 
 class Client:
-    """Asks a Maskwatch service and waits for the answer; a context manager, or `close()` it.
+    """Sends pictures to a Maskwatch service; a context manager, or `close()` it.
 
     Args:
-        url: the service's address; one with a path goes for a service behind a proxy.
-        token: the service's token, if it wants one. Send it over https only, except on your own machine.
+        url: the service's address; include the path of a service behind a proxy.
+        token: the service's token, if it needs one. Send it over https only, except on your own machine.
         timeout_s: seconds for connecting, and for each pause in an answer.
-        retries: how often it asks again when the service is full (503, 429), each time after as many
-            seconds as `Retry-After` says.
+        retries: how often a request is repeated when the service is full (503, 429), each time after the
+            seconds that `Retry-After` gives.
         tls: which certificates to trust, such as `ssl.create_default_context(cafile="house.pem")`; None takes
             those that the system trusts.
         transport: an httpx2 transport in place of the network, such as one for a Unix socket.
-
-    One client may be used by several threads at once.
 
     Raises:
         OptionError: an address or a token that cannot be used.
@@ -63,7 +58,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections that it keeps."""
+        """Closes the connections that it keeps open."""
         self._http.close()
 
     def detect(
@@ -80,20 +75,21 @@ class Client:
 
         Args:
             images: a path, the bytes of a picture file, a PIL image, an array uint8 (H, W, 3) RGB, or a list
-                of these. Files go as they are. An http(s) address is fetched by the service, if it may.
+                of these. Files are sent unchanged. The service fetches an http(s) address, if it may.
             threshold: scores above it count: one for all classes, or class name → score for some of them.
             classes: only detections of these.
-            model: a name of `models()`; None takes the service's first.
+            model: a name of `models()`; None takes the service's default.
             annotate: True also asks for the drawn pictures.
-            blur: True has faces blurred in the drawn pictures.
+            blur: True blurs the faces in the drawn pictures.
 
         Raises:
             ImageError: a file that cannot be opened, an array that is no picture.
             OptionError: an empty list.
-            ServiceError: the service cannot be reached or says no. A picture that only it finds unreadable is
-                an entry of `failures`, unless there is no other: then this, with status 422.
+            ServiceError: the service cannot be reached or refuses. A picture that only the service finds
+                unreadable is an entry of `failures`; when no picture is readable, this has status 422.
         """
-        return self._ask(protocol.detect(images, threshold, classes, model, annotate, blur))
+        call = in_this_thread(protocol.detect, images, threshold, classes, model, annotate, blur)
+        return self._request(call)
 
     def models(self) -> tuple[Model, ...]:
         """The models of the service, its default first.
@@ -101,7 +97,7 @@ class Client:
         Raises:
             ServiceError: as for `detect`.
         """
-        return self._ask(protocol.models())
+        return self._request(protocol.models())
 
     def ticket(self) -> str:
         """A ticket that opens a stream's address for a minute, for programs that cannot send the token.
@@ -109,15 +105,15 @@ class Client:
         Raises:
             ServiceError: as for `detect`.
         """
-        return self._ask(protocol.ticket())
+        return self._request(protocol.ticket())
 
     def is_alive(self) -> bool:
         """True where a service runs at the address."""
-        return self._is_well("/healthz")
+        return self._is_ok("/healthz")
 
     def is_ready(self) -> bool:
         """True where the service takes pictures: its models are loaded, and it is not about to stop."""
-        return self._is_well("/readyz")
+        return self._is_ok("/readyz")
 
     def stream(
         self,
@@ -126,55 +122,51 @@ class Client:
         classes: Classes | None = None,
         model: str | None = None,
     ) -> Stream:
-        """Opens a stream for frames; arguments as for `detect`.
+        """Opens a stream for frames; arguments as for `detect`. Use it in a `with` block.
 
         Raises:
             ServiceError: as for `detect`.
         """
-        url = streams.address(self._http.base_url, protocol.query(threshold, classes, model))
-        how = streams.connecting(self._http, self._timeout_s, self._tls)
-        try:
-            return Stream(connect(url, **how))
-        except (OSError, InvalidHandshake) as error:
-            raise streams.refused(self._http.base_url, error) from error
+        params = protocol.query(threshold, classes, model)
+        return Stream(Connection(self._http, params, self._timeout_s, self._tls))
 
-    def _ask(self, call: Call[T]) -> T:
-        tried = 0
+    def _request(self, call: Call[T]) -> T:
+        tries = 0
         while True:
             try:
                 return protocol.read_answer(call, self._send(call))
             except ServiceError as error:
-                tried += 1
-                wait_s = protocol.pause_s(error, tried, self._retries)
-                if wait_s is None:
+                tries += 1
+                pause_s = errors.pause_s(error, tries, self._retries)
+                if pause_s is None:
                     raise
-            time.sleep(wait_s)
+            blocking_sleep(pause_s)
 
     def _send(self, call: Call[T]) -> httpx2.Response:
         try:
             return self._http.request(call.method, call.path, **call.options)
         except httpx2.TransportError as error:
-            raise protocol.unreachable(self._http.base_url, error) from error
+            raise errors.unreachable(self._http.base_url, error) from error
 
-    def _is_well(self, path: str) -> bool:
+    def _is_ok(self, path: str) -> bool:
         try:
-            return self._http.get(path).status_code == 200
+            return (self._http.get(path)).status_code == 200
         except httpx2.TransportError:
             return False
 
 
 class Stream:
-    """An open stream: frames go in, answers to the newest come out; a context manager, or `close()` it.
+    """An open stream: frames go in, answers to the newest come out; a context manager.
 
-    One thread may send while another receives.
+    One task or thread may send while another receives.
     """
 
-    def __init__(self, connection: AbstractContextManager[ClientConnection]) -> None:
-        self._open = ExitStack()
-        self._connection = self._open.enter_context(connection)
-        self._ledger = streams.Ledger()
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._tracker = protocol.FrameTracker()
 
     def __enter__(self) -> Stream:
+        self._connection.open()
         return self
 
     def __exit__(
@@ -184,34 +176,34 @@ class Stream:
 
     def close(self) -> None:
         """Closes the stream."""
-        self._open.close()
+        self._connection.close()
 
-    def detect(self, frames: Iterable[ImageInput], *, ahead: int = streams.AHEAD) -> Iterator[FrameAnswer]:
-        """Sends frames and gives the answers; a frame for which a newer one came in time has none.
+    def detect(self, frames: Frames, *, ahead: int = protocol.FRAMES_AHEAD) -> Iterator[FrameAnswer]:
+        """Sends frames and yields the answers; a frame that a newer one overtakes has none.
 
         Args:
-            frames: as `send` takes them; the next one is asked for only when fewer than `ahead` are open, so
-                that a camera should give its newest.
-            ahead: frames that are on their way at once; 1 has every frame answered.
+            frames: as `send` takes them. It takes the next one only when fewer than `ahead` are unanswered,
+                so a camera should give its newest.
+            ahead: frames in flight at once; with 1 every frame gets an answer.
 
         Raises:
             ServiceError: the stream has ended.
         """
-        for frame in frames:
+        for frame in blocking_each_frame(frames):
             self.send(frame)
-            while self._ledger.open >= ahead:
+            while self._tracker.in_flight >= ahead:
                 yield self.receive()
-        while self._ledger.open:
+        while self._tracker.in_flight:
             yield self.receive()
 
     def send(self, image: ImageInput) -> int:
-        """Sends a frame and gives its number, from 1; arrays and PIL images go as JPEG.
+        """Sends a frame and returns its number, from 1; arrays and PIL images go as JPEG.
 
         Raises:
             ServiceError: the stream has ended.
         """
-        number, message = self._ledger.pack(image)
-        self._say(message)
+        number, message = self._tracker.pack(image)
+        self._connection.send(message)
         return number
 
     def receive(self, timeout_s: float | None = protocol.TIMEOUT_S) -> FrameAnswer:
@@ -220,31 +212,18 @@ class Stream:
         Raises:
             ServiceError: the stream has ended, no answer came in time, or a setting was refused.
         """
-        try:
-            return self._ledger.read(self._connection.recv(timeout_s))
-        except TimeoutError as error:
-            raise ServiceError(
-                f"no answer on the stream within {timeout_s:g} s; send a frame first"
-            ) from error
-        except ConnectionClosed as error:
-            raise streams.ended(error) from error
+        return self._tracker.read(self._connection.receive(timeout_s))
 
     def set_threshold(self, threshold: Threshold | None) -> None:
         """Changes the threshold from the next frame on; None goes back to the model's own.
 
-        What cannot be used makes the next `receive` raise.
+        An unusable value makes the next `receive` raise.
 
         Raises:
             ServiceError: the stream has ended.
         """
-        self._say(streams.threshold_message(threshold))
+        self._connection.send(protocol.threshold_message(threshold))
 
     def set_classes(self, classes: Classes | None) -> None:
-        """Changes which classes are told of from the next frame on; None tells of all. As `set_threshold`."""
-        self._say(streams.classes_message(classes))
-
-    def _say(self, message: str | bytes) -> None:
-        try:
-            self._connection.send(message)
-        except ConnectionClosed as error:
-            raise streams.ended(error) from error
+        """Changes which classes are reported from the next frame on; None reports all. As `set_threshold`."""
+        self._connection.send(protocol.classes_message(classes))
