@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
@@ -9,16 +10,21 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
 from maskwatch.serve.app import create_app
+from maskwatch.serve.core.service import Service
+from maskwatch.serve.server import address_of, listen, uvicorn_config
 from maskwatch.serve.settings import Limits, ServeSettings
 
 LOCAL = "http://127.0.0.1"
@@ -44,6 +50,34 @@ def picture_file(image_rgb: np.ndarray, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.fromarray(image_rgb).save(file, kind)
     return file.getvalue()
+
+
+@contextlib.contextmanager
+def server_in_thread(settings: ServeSettings) -> Iterator[str]:
+    """A server in a thread of this process; gives its address, and drains it at the end as a signal would."""
+    loops = []
+
+    @contextlib.contextmanager
+    def keep_loop(_: Service) -> Iterator[None]:
+        loops.append(asyncio.get_running_loop())
+        yield
+
+    with listen(settings.host, settings.port) as listener:
+        app = create_app(settings, keep_loop)
+        server = uvicorn.Server(uvicorn_config(settings, app))
+        thread = threading.Thread(target=server.run, args=([listener],), name="server")
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive(), "the server did not start"
+                time.sleep(0.02)
+            yield address_of(listener, settings.host)
+        finally:
+            if loops:
+                asyncio.run_coroutine_threadsafe(app.state.service.drain(), loops[0]).result(LONG_S)
+            server.should_exit = True
+            thread.join(LONG_S)
+    assert not thread.is_alive()
 
 
 @dataclass

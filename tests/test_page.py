@@ -19,8 +19,8 @@ from browser import FLAGS, SOFTWARE_GPU, Tab, chromium, clip_of, installed_chrom
 from maskwatch.media.images import read_image
 from maskwatch.media.videos import video_writer
 from maskwatch.models import load_model_file
-from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import ServeSettings
+from serving import server_in_thread
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -35,12 +35,9 @@ ORIENTATION = 0x0112  # EXIF
 
 @contextlib.contextmanager
 def serving(*models: str, **rest: Any) -> Iterator[str]:
-    server, address, thread = run_in_thread(ServeSettings(models=models, port=0, threads=1, lanes=1, **rest))
-    try:
+    settings = ServeSettings(models=models, port=0, threads=1, inference_workers=1, **rest)
+    with server_in_thread(settings) as address:
         yield address
-    finally:
-        server.stop()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from maskwatch.live.run import WatchPlan
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.tracking.alerts import AlertSettings
 from maskwatch.live.tracking.settings import PeopleSettings
-from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import ServeSettings
+from serving import server_in_thread
 
 TOKEN = "a-token-of-the-tests"
 PHONE = {"viewport": {"width": 360, "height": 740}}
@@ -53,31 +53,30 @@ def test_stream_numbers_and_events(tiny_model: Path, tmp_path: Path, told: bool)
             sinks=SinkSettings(events=tmp_path / "events.jsonl", shell="echo no bell here >&2; exit 3"),
         )
         settings = ServeSettings(models=(str(tiny_model),), port=0, threads=1, token=TOKEN, watch=plan)
-        server, address, thread = run_in_thread(settings)
-        try:
-            with chromium(clip) as browser, tab_of(browser, address, **PHONE) as tab:
-                if not told:
-                    tab.page.route("**/v1/watch/events", lambda route: route.abort())
-                tab.page.goto(address)
-                tab.page.fill("#token", TOKEN)
-                tab.page.keyboard.press("Enter")
-                tab.page.wait_for_function(
-                    """() => document.querySelector('#watch-stream').naturalWidth === 256
-                        && document.querySelector('#watch-sources').textContent.includes('1 no mask')
-                        && document.querySelector('#watch-events').textContent.includes('alert: person 1')
-                        && document.querySelector('#watch-sinks .bad') !== null"""
-                )
-                assert "door, live" in tab.text("#watch-caption")
-                unwell, well = sorted(tab.page.locator("#watch-sinks li").all_inner_texts(), reverse=True)
-                assert re.fullmatch(r"jsonl: [1-9]\d* sent", well)
-                assert re.fullmatch(r"shell: 0 sent, [1-9]\d* lost, .*: no bell here; .*", unwell)
-                assert tab.axe_violations() == []
-                assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
-                assert tab.foreign_requests() == []
-                assert [text for text in tab.complaints if "Content Security Policy" in text] == []
-        finally:
-            server.stop()
-            thread.join()
+        with (
+            server_in_thread(settings) as address,
+            chromium(clip) as browser,
+            tab_of(browser, address, **PHONE) as tab,
+        ):
+            if not told:
+                tab.page.route("**/v1/watch/events", lambda route: route.abort())
+            tab.page.goto(address)
+            tab.page.fill("#token", TOKEN)
+            tab.page.keyboard.press("Enter")
+            tab.page.wait_for_function(
+                """() => document.querySelector('#watch-stream').naturalWidth === 256
+                    && document.querySelector('#watch-sources').textContent.includes('1 no mask')
+                    && document.querySelector('#watch-events').textContent.includes('alert: person 1')
+                    && document.querySelector('#watch-sinks .bad') !== null"""
+            )
+            assert "door, live" in tab.text("#watch-caption")
+            unwell, well = sorted(tab.page.locator("#watch-sinks li").all_inner_texts(), reverse=True)
+            assert re.fullmatch(r"jsonl: [1-9]\d* sent", well)
+            assert re.fullmatch(r"shell: 0 sent, [1-9]\d* lost, .*: no bell here; .*", unwell)
+            assert tab.axe_violations() == []
+            assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
+            assert tab.foreign_requests() == []
+            assert [text for text in tab.complaints if "Content Security Policy" in text] == []
 
 
 def test_a_lost_camera_is_shown_as_lost(tiny_model: Path, tmp_path: Path) -> None:
@@ -97,31 +96,30 @@ def test_a_lost_camera_is_shown_as_lost(tiny_model: Path, tmp_path: Path) -> Non
             people=PeopleSettings(alerts=AlertSettings(dwell_s=0.3)),
         )
         settings = ServeSettings(models=(str(tiny_model),), port=0, threads=1, watch=plan)
-        server, address, thread = run_in_thread(settings)
-        try:
-            with chromium(clip) as browser, tab_of(browser, address, **PHONE) as tab:
-                tab.page.goto(address)
-                tab.page.wait_for_function(
-                    "() => document.querySelector('#watch-sources tr')?.cells[2].textContent === '1 no mask'"
-                )
-                assert tab.page.locator("#watch-caption.bad").count() == 0
-                lost.set()
-                tab.page.wait_for_function(
-                    """() => {
-                        const text = (selector) => document.querySelector(selector)?.textContent ?? '';
-                        return document.querySelector('#watch-sources tr')?.cells[2].textContent === '–'
-                            && text('#watch-sources .bad').startsWith('waiting')
-                            && text('#watch-caption.bad').includes('door, waiting');
-                    }"""
-                )
-                dark = """() => {
-                    const image = document.querySelector('#watch-stream');
-                    const canvas = new OffscreenCanvas(256, 256).getContext('2d');
-                    canvas.drawImage(image, 0, 0);
-                    return canvas.getImageData(240, 240, 1, 1).data[0] < 40;
+        with (
+            server_in_thread(settings) as address,
+            chromium(clip) as browser,
+            tab_of(browser, address, **PHONE) as tab,
+        ):
+            tab.page.goto(address)
+            tab.page.wait_for_function(
+                "() => document.querySelector('#watch-sources tr')?.cells[2].textContent === '1 no mask'"
+            )
+            assert tab.page.locator("#watch-caption.bad").count() == 0
+            lost.set()
+            tab.page.wait_for_function(
+                """() => {
+                    const text = (selector) => document.querySelector(selector)?.textContent ?? '';
+                    return document.querySelector('#watch-sources tr')?.cells[2].textContent === '–'
+                        && text('#watch-sources .bad').startsWith('waiting')
+                        && text('#watch-caption.bad').includes('door, waiting');
                 }"""
-                tab.page.wait_for_function(dark, timeout=8_000)  # not only after 10 s, with the repetition
-                assert tab.axe_violations() == []
-        finally:
-            server.stop()
-            thread.join()
+            )
+            dark = """() => {
+                const image = document.querySelector('#watch-stream');
+                const canvas = new OffscreenCanvas(256, 256).getContext('2d');
+                canvas.drawImage(image, 0, 0);
+                return canvas.getImageData(240, 240, 1, 1).data[0] < 40;
+            }"""
+            tab.page.wait_for_function(dark, timeout=8_000)  # not only after 10 s, with the repetition
+            assert tab.axe_violations() == []

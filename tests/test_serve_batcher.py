@@ -1,4 +1,4 @@
-"""The queue before the network: order, company, and those who go away."""
+"""The queue before the network: order, batches, and cancelled requests."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from maskwatch.serve.core.problem import Problem
 LOW, HIGH = ({"mask": score, "no_mask": score, "mask_incorrect": score} for score in (0.3, 0.9))
 
 
-def run(lanes: int, batch: int, work: Callable[[Batcher], Awaitable[Any]]) -> Any:
+def run(workers: int, batch: int, work: Callable[[Batcher], Awaitable[Any]]) -> Any:
     async def inside() -> Any:
         metrics = Metrics()
-        batcher = Batcher(lanes, batch, metrics, Capacity(32, 32, metrics.queued))
+        batcher = Batcher(workers, batch, metrics, Capacity(32, 32, metrics.queued))
         try:
             return await work(batcher)
         finally:
@@ -71,8 +71,8 @@ def test_each_gets_its_own(tiny_model: Path) -> None:
     async def work(batcher: Batcher) -> list[sv.Detections]:
         return await asyncio.gather(*(ask(batcher, detector, image, LOW) for image in pictures() * 5))
 
-    for lanes, batch in ((1, 1), (1, 8), (3, 2)):
-        found = run(lanes, batch, work)
+    for workers, batch in ((1, 1), (1, 8), (3, 2)):
+        found = run(workers, batch, work)
         assert [one.xyxy[0].tolist() for one in found] == [
             [16.0 * place, 0, 16.0 * place + 16, 16] for place in range(4)
         ] * 5
@@ -86,7 +86,7 @@ def test_each_gets_its_own(tiny_model: Path) -> None:
         (8, [(1, 0.3), (2, 0.3), (2, 0.9)]),
     ],
 )
-def test_what_waits_goes_together_with_its_like(tiny_model: Path, batch: int, calls: list[Any]) -> None:
+def test_waiting_jobs_of_one_kind_share_a_batch(tiny_model: Path, batch: int, calls: list[Any]) -> None:
     detector = Slow(tiny_model)
 
     async def work(batcher: Batcher) -> list[int]:
@@ -105,7 +105,7 @@ def test_what_waits_goes_together_with_its_like(tiny_model: Path, batch: int, ca
     assert detector.calls == calls
 
 
-def test_who_has_gone_away_costs_nothing(tiny_model: Path) -> None:
+def test_a_cancelled_job_costs_nothing(tiny_model: Path) -> None:
     detector = Slow(tiny_model)
 
     async def work(batcher: Batcher) -> None:
@@ -124,7 +124,7 @@ def test_who_has_gone_away_costs_nothing(tiny_model: Path) -> None:
     assert detector.calls == [(1, 0.3), (1, 0.9)]
 
 
-def test_a_failure_is_told_and_the_lane_lives_on(tiny_model: Path) -> None:
+def test_a_failure_is_raised_and_the_worker_goes_on(tiny_model: Path) -> None:
     detector = Detector(tiny_model, threads=1)
 
     async def work(batcher: Batcher) -> int:
@@ -138,30 +138,30 @@ def test_a_failure_is_told_and_the_lane_lives_on(tiny_model: Path) -> None:
 
 def test_capacity() -> None:
     capacity = Capacity(3, 3, Metrics().queued)
-    with capacity.hold(2):
+    with capacity.reserve(2):
         full = refused(capacity, 2)
         assert "2 pictures are in work or waiting and 3 is the limit" in full.detail
         assert full.headers == {"Retry-After": "1"}
-        with capacity.hold(1):
-            capacity.took(100.0, 1)
+        with capacity.reserve(1):
+            capacity.observe(100.0, 1)
             assert int(refused(capacity, 1).headers["Retry-After"]) == 60
-    with capacity.hold(3):
+    with capacity.reserve(3):
         pass
 
 
 def refused(capacity: Capacity, pictures: int) -> Problem:
-    with pytest.raises(Problem) as caught, capacity.hold(pictures):
+    with pytest.raises(Problem) as caught, capacity.reserve(pictures):
         pass
     assert caught.value.status == 503
     return caught.value
 
 
-def test_who_would_wait_for_long_is_told_at_once() -> None:
-    """A request that is taken may bring many pictures; frames of streams close the door to nobody."""
+def test_a_request_that_would_wait_for_long_is_rejected_at_once() -> None:
+    """An admitted request may bring many pictures; frames of streams keep no request out."""
     capacity = Capacity(8, 2, Metrics().queued)
-    with capacity.hold_frame(), capacity.hold_frame(), capacity.hold(1):
-        assert capacity.closed() is None
+    with capacity.reserve_frame(), capacity.reserve_frame(), capacity.reserve(1):
+        assert capacity.check_admission() is None
         assert "8 is the limit" in refused(capacity, 6).detail
-        with capacity.hold(5):
+        with capacity.reserve(5):
             assert "pictures before yours: 6; come back later" in refused(capacity, 1).detail
-    assert capacity.closed() is None
+    assert capacity.check_admission() is None

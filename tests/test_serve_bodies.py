@@ -22,11 +22,11 @@ from starlette.testclient import TestClient
 
 from maskwatch.client import Client
 from maskwatch.errors import ServiceError
-from maskwatch.serve.core import form_body, json_body
-from maskwatch.serve.core.base64_text import decode_base64, picture_bytes
-from maskwatch.serve.core.bodies import pictures_of
-from maskwatch.serve.core.picture_file import PictureFile
-from maskwatch.serve.core.problem import Problem, faults_of
+from maskwatch.serve.core import bodies
+from maskwatch.serve.core import form as form_module
+from maskwatch.serve.core.bodies import parse_body
+from maskwatch.serve.core.images import UploadedImage, decode_base64, image_bytes
+from maskwatch.serve.core.problem import Problem, describe_errors
 from maskwatch.serve.settings import Limits
 from serving import client_of, picture_file
 
@@ -52,13 +52,13 @@ def part(head: bytes, content: bytes, edge: bytes = b"edge", newline: bytes = b"
     return newline.join([b"--" + edge, *([head] if head else []), b"", content]) + newline
 
 
-def form(*parts: bytes, kind: str = "multipart/form-data; boundary=edge") -> list[PictureFile]:
-    return pictures_of(kind, None, b"".join(parts) + b"--edge--\r\n", LIMITS, allow_urls=False)
+def form(*parts: bytes, kind: str = "multipart/form-data; boundary=edge") -> list[UploadedImage]:
+    return parse_body(kind, None, b"".join(parts) + b"--edge--\r\n", LIMITS, allow_urls=False)
 
 
 def refused(kind: str, body: bytes, limits: Limits = LIMITS) -> Problem:
     with pytest.raises(Problem) as caught:
-        pictures_of(kind, None, body, limits, allow_urls=False)
+        parse_body(kind, None, body, limits, allow_urls=False)
     return caught.value
 
 
@@ -85,7 +85,7 @@ def refused(kind: str, body: bytes, limits: Limits = LIMITS) -> Problem:
     ],
 )
 def test_a_part_is_what_it_holds(head: bytes, source: str, picture: bytes) -> None:
-    assert form(part(head, picture)) == [PictureFile(source, picture)]
+    assert form(part(head, picture)) == [UploadedImage(source, picture)]
 
 
 def test_parts_that_are_no_pictures_are_fields(picture: bytes) -> None:
@@ -100,7 +100,7 @@ def test_parts_that_are_no_pictures_are_fields(picture: bytes) -> None:
     ]
     parts = [part(b'Content-Disposition: form-data; name="note"', field) for field in fields]
     assert form(*parts, part(b'Content-Disposition: form-data; name="image"', picture)) == [
-        PictureFile("image", picture)
+        UploadedImage("image", picture)
     ]
 
 
@@ -135,7 +135,7 @@ def test_boundaries(
 ) -> None:
     body = before + part(b'Content-Disposition: form-data; name="images"', picture, edge, newline)
     body += b"--" + edge + b"--" + after
-    assert pictures_of(kind, None, body, LIMITS, allow_urls=False) == [PictureFile("picture-1", picture)]
+    assert parse_body(kind, None, body, LIMITS, allow_urls=False) == [UploadedImage("picture-1", picture)]
 
 
 def test_forms_that_cannot_be_read(picture: bytes) -> None:
@@ -183,11 +183,11 @@ def test_a_part_in_base64(picture: bytes) -> None:
 )  # fmt: skip
 def test_a_picture_as_it_is_whatever_its_type(kind: str, picture: bytes) -> None:
     """curl, urllib, wget and axios call a body x-www-form-urlencoded, HTTPie calls it JSON."""
-    expected = [PictureFile("a.jpg", picture)]
-    assert pictures_of(kind, "a.jpg", picture, LIMITS, allow_urls=False) == expected
+    expected = [UploadedImage("a.jpg", picture)]
+    assert parse_body(kind, "a.jpg", picture, LIMITS, allow_urls=False) == expected
     if "json" not in kind:
         address = b"data:image/png;base64," + base64.b64encode(picture)
-        assert pictures_of(kind, "a.jpg", address, LIMITS, allow_urls=False) == expected
+        assert parse_body(kind, "a.jpg", address, LIMITS, allow_urls=False) == expected
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/json", "", "application/x-www-form-urlencoded"])
@@ -195,7 +195,7 @@ def test_a_picture_as_it_is_whatever_its_type(kind: str, picture: bytes) -> None
 def test_json_whatever_its_type(kind: str, before: bytes, picture: bytes) -> None:
     """`curl --data '{…}'` says x-www-form-urlencoded; Windows puts a mark before it."""
     body = before + json.dumps({"images": [{"data": base64.b64encode(picture).decode()}]}).encode()
-    assert pictures_of(kind, None, body, LIMITS, allow_urls=False) == [PictureFile("picture-1", picture)]
+    assert parse_body(kind, None, body, LIMITS, allow_urls=False) == [UploadedImage("picture-1", picture)]
 
 
 def test_other_types_are_refused() -> None:
@@ -271,7 +271,7 @@ def test_a_plus_that_a_form_has_eaten_is_noticed(data: bytes) -> None:
 @example(b" " * (32 << 20))  # a pattern that goes back and forth in it would take for ever
 def test_what_is_no_picture_stays_as_it_is(content: bytes) -> None:
     try:
-        assert picture_bytes(content) == content
+        assert image_bytes(content) == content
     except ValueError:
         assert content.lstrip()[:5].lower() == b"data:"
 
@@ -313,8 +313,8 @@ class Counted:
 def test_a_body_of_many_is_not_even_parsed(
     body: bytes, status: int, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parse = Counted(json_body.from_json)
-    monkeypatch.setattr(json_body, "from_json", parse)
+    parse = Counted(bodies.from_json)
+    monkeypatch.setattr(bodies, "from_json", parse)
     problem = refused("application/json", body)
     assert (problem.status, text in problem.detail) == (status, True)
     assert len(problem.detail) < 300
@@ -322,14 +322,14 @@ def test_a_body_of_many_is_not_even_parsed(
 
 
 def test_pictures_are_counted_before_they_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    build = Counted(json_body.DetectBody.model_validate)
-    monkeypatch.setattr(json_body.DetectBody, "model_validate", build)
+    build = Counted(bodies.DetectBody.model_validate)
+    monkeypatch.setattr(bodies.DetectBody, "model_validate", build)
     for count in (4, 20_000):
         body = b'{"images":[' + b",".join([b'{"data":""}'] * count) + b"]}"
         assert len(body) < 1 << 20
         assert f"has {count} pictures, and 3 may be" in refused("application/json", body).detail
     assert build.calls == 0
-    three = pictures_of(
+    three = parse_body(
         "application/json",
         None,
         b'{"images":[' + b",".join([b'{"data":""}'] * 3) + b"]}",
@@ -344,7 +344,7 @@ def test_as_many_as_may_be_are_taken(picture: bytes) -> None:
     limits = Limits(max_images=400, queue=400)
     entry = {"name": "," * 200, "url": "http://a/" + "," * 1991}
     body = json.dumps({"images": [entry] * 400}).encode()
-    assert len(pictures_of("application/json", None, body, limits, allow_urls=True)) == 400
+    assert len(parse_body("application/json", None, body, limits, allow_urls=True)) == 400
 
 
 @pytest.mark.parametrize(
@@ -367,12 +367,12 @@ def test_large_values_get_a_short_answer(value: bytes, place: bytes) -> None:
 
 def test_faults_show_a_part_of_what_is_large() -> None:
     for large in ("A" * 10_000_000, ["A" * 100] * 1_000_000, {"A" * 1000: [[1] * 1000] * 1000}):
-        assert len(faults_of([{"loc": ("images",), "input": large, "msg": "no"}])) < 160
+        assert len(describe_errors([{"loc": ("images",), "input": large, "msg": "no"}])) < 160
 
 
 def test_a_form_of_many_parts_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Counted(form_body._part)
-    monkeypatch.setattr(form_body, "_part", made)
+    made = Counted(form_module._part)
+    monkeypatch.setattr(form_module, "_part", made)
     head = b'Content-Disposition: form-data; name="a"'
     kind = "multipart/form-data; boundary=edge"
     for parts in (
@@ -417,7 +417,7 @@ KINDS = [
 )
 def test_any_body_gives_pictures_or_a_problem(kind: str, head: bytes, scraps: bytes, end: bytes) -> None:
     try:
-        files = pictures_of(kind, None, head + scraps + end, LIMITS, allow_urls=True)
+        files = parse_body(kind, None, head + scraps + end, LIMITS, allow_urls=True)
     except Problem as caught:
         problem: Problem | None = caught
     else:

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from maskwatch.cli.app import main
 from maskwatch.detector import Detector
-from maskwatch.serve.api.detect import _wanted_type
+from maskwatch.serve.api.detect import _accepted_type
 from maskwatch.serve.app import create_app
 from maskwatch.serve.settings import ServeSettings
 from serving import LOCAL, client_of, picture_file
@@ -176,7 +176,7 @@ def test_blurred_picture_has_no_face(client: TestClient, cells: bytes) -> None:
     ],
 )
 def test_accept(accept: str, wanted: str | None) -> None:
-    assert _wanted_type(accept) == wanted
+    assert _accepted_type(accept) == wanted
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Slow bodies beside others: they take no place, they do not hold the room, and they are told so."""
+"""Slow bodies beside others: they take no place, they do not reserve the room, and they are told so."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 
 from maskwatch.errors import OptionError
+from maskwatch.serve.core.limits import UploadLimiter
 from maskwatch.serve.core.metrics import Metrics
 from maskwatch.serve.core.problem import Problem
-from maskwatch.serve.core.upload_limiter import UploadLimiter
-from maskwatch.serve.http_protocol import HEAD_LENGTH
-from maskwatch.serve.server import run_in_thread
+from maskwatch.serve.middleware import HEADERS_LENGTH
 from maskwatch.serve.settings import Limits
-from serving import LONG_S, Command, command, picture_file, settings
+from serving import LONG_S, Command, command, picture_file, server_in_thread, settings
 
 MIB = 1 << 20
 
@@ -59,7 +58,7 @@ async def reads(
                 body.grow(size)
                 await more.wait()
                 body.grow(size)
-            return body.held
+            return body.size
     except Problem as problem:
         return problem
 
@@ -202,7 +201,7 @@ def coming_in(service: Command, count: int) -> None:
 
 def test_slow_bodies_beside_others(tiny_model: Path, picture: bytes) -> None:
     """Twenty of them, for which a service had room for one picture: nobody else notices."""
-    with command(tiny_model, "--lanes", "1", "--waiting", "0") as service, ExitStack() as stack:
+    with command(tiny_model, "--inference-workers", "1", "--waiting", "0") as service, ExitStack() as stack:
         slow = [SlowBody(service, picture, chunked=index % 2 == 1) for index in range(20)]
         for one in slow:
             stack.callback(one.close)
@@ -256,15 +255,14 @@ def until_closed(connection: socket.socket, data: bytes, times: int) -> bytes:
 
 def test_heads_that_do_not_end(tiny_model: Path, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one header, of many, of an address; after a request too; and such as come a byte now and then."""
-    monkeypatch.setattr("maskwatch.serve.http_protocol.HEAD_S", 1.5)
-    server, address, thread = run_in_thread(settings(tiny_model, port=0))
-    try:
+    monkeypatch.setattr("maskwatch.serve.server.HEAD_S", 1.5)
+    with server_in_thread(settings(tiny_model, port=0)) as address:
         service = Command(None, address)  # type: ignore[arg-type]
         endpoint = ("127.0.0.1", service.port)
         first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
         for begin, more in ((first + b"X: ", b"a"), (first, b"a: b\r\n"), (b"GET /", b"a")):
             connection = socket.create_connection(endpoint, LONG_S)
-            head = (begin + more * HEAD_LENGTH)[: HEAD_LENGTH + 1]
+            head = (begin + more * HEADERS_LENGTH)[: HEADERS_LENGTH + 1]
             assert until_closed(connection, head, 1).startswith(b"HTTP/1.1 431")
             connection = socket.create_connection(endpoint, LONG_S)
             assert len(until_closed(connection, head, 200)) < 1000
@@ -283,9 +281,6 @@ def test_heads_that_do_not_end(tiny_model: Path, picture: bytes, monkeypatch: py
                 assert json.loads(response.read()) == {"status": "ok"}
                 time.sleep(0.8)
         assert ask(service, picture)[0] == 200
-    finally:
-        server.stop()
-        thread.join(LONG_S)
 
 
 @contextmanager
@@ -321,7 +316,7 @@ def slow_site(picture: bytes) -> Iterator[tuple[str, threading.Event]]:
 
 def test_a_slow_server_of_others_takes_no_place(tiny_model: Path, picture: bytes) -> None:
     options = (
-        "--lanes",
+        "--inference-workers",
         "1",
         "--waiting",
         "0",

@@ -42,11 +42,10 @@ from maskwatch.live.tracking.faces import Faces
 from maskwatch.live.tracking.scene import Person, Scene
 from maskwatch.live.tracking.settings import PeopleSettings
 from maskwatch.live.tracking.zones import Places
-from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import ServeSettings
-from maskwatch.serve.watching.views import Views
+from maskwatch.serve.watching.live_state import LiveState
 from receiver import SECRET, Receiver, signature_is_right
-from serving import LONG_S, command, settings
+from serving import LONG_S, command, server_in_thread, settings
 
 FACE = slice(64, 128)
 INSIDE = slice(80, 112)
@@ -116,13 +115,8 @@ def site(model: Path, source: str, limits: dict[str, Any] | None = None, **rest:
         capture=CaptureSettings(first_wait_s=0.2, pace=True),
         people=PeopleSettings(alerts=AlertSettings(dwell_s=0.3)),
     )
-    server, address, thread = run_in_thread(settings(model, limits, port=0, watch=plan, **rest))
-    try:
+    with server_in_thread(settings(model, limits, port=0, watch=plan, **rest)) as address:
         yield Site(int(address.rpartition(":")[2]))
-    finally:
-        server.stop()
-        thread.join(LONG_S)
-        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +238,7 @@ def test_its_description_has_it(watched: Site) -> None:
 def test_a_face_that_was_missed_is_hidden_until_the_frames_have_another_size() -> None:
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     face = np.array([[64, 64, 128, 128]], np.float32)
-    views = Views({"door": Places()}, ["no_mask"], keep_faces=False)
+    views = LiveState({"door": Places()}, ["no_mask"], keep_faces=False)
     shown = []
     for index, (image_rgb, boxes_xyxy) in enumerate(
         [(image, face), (image, face[:0]), (image[:, :200], face[:0])]
@@ -258,7 +252,7 @@ def test_a_face_that_was_missed_is_hidden_until_the_frames_have_another_size() -
 
 
 def test_whoever_stood_before_a_lost_source_is_gone() -> None:
-    views = Views({"door": Places()}, ["mask", "no_mask"], keep_faces=True)
+    views = LiveState({"door": Places()}, ["mask", "no_mask"], keep_faces=True)
     light = np.full((240, 320, 3), 200, np.uint8)
     person = Person(1, np.array([10, 10, 50, 50], np.float32), "no_mask", 0.9, 5.0, (), True, True)
     views.look(looked_at(light, 0, np.zeros((0, 4), np.float32), (person,)))
@@ -283,7 +277,7 @@ def test_whoever_stood_before_a_lost_source_is_gone() -> None:
 
 
 def test_a_source_that_never_came_has_a_picture_that_says_so() -> None:
-    views = Views({"door": Places()}, ["mask"], keep_faces=False)
+    views = LiveState({"door": Places()}, ["mask"], keep_faces=False)
     views.event(source_event("waiting", "Connection refused"))
     view = views.newest("door")
     assert view is not None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from maskwatch.cli.event_options import EventOptions, Retain, Thumbnails, with_event_options
-from maskwatch.cli.options import parse_threshold, pick_model
-from maskwatch.cli.watch import LIVE_MODEL
+from maskwatch.cli.options import parse_threshold, pick_model, with_options
+from maskwatch.cli.watch import LIVE_MODEL, Size
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.text import read_lines, reason_of
 
@@ -20,208 +22,188 @@ if TYPE_CHECKING:
 
 TOKEN_VARIABLE = "MASKWATCH_TOKEN"
 
-_WATCHING = "Watching"
 
-Host = Annotated[
-    str, typer.Option(metavar="ADDRESS", help="Where to listen; all but this machine needs a token.")
-]
-Port = Annotated[int, typer.Option(metavar="N", help="Port; 0 takes a free one.")]
-Model = Annotated[
-    list[str] | None,
-    typer.Option(metavar="MODEL", help="An embedded model or a file; several times, the default one first. "
-                 "Default: all embedded ones."),
-]  # fmt: skip
-Size = Annotated[int | None, typer.Option(metavar="PIXELS", help="Take the embedded model of this size.")]
-Threshold = Annotated[
-    str | None,
-    typer.Option(metavar="SCORE", help="Scores above it count, unless a request says otherwise."),
-]
-Workers = Annotated[int, typer.Option(metavar="N", help="Processes side by side.")]
-Threads = Annotated[
-    int | None, typer.Option(metavar="N", help="Threads of the network in a call. Default: cores by lanes.")
-]
-Lanes = Annotated[int, typer.Option(metavar="N", help="Calls of the network side by side, in each worker.")]
-Batch = Annotated[int, typer.Option(metavar="N", help="Pictures in a call, of those that wait.")]
-TokenFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Its first line is the token; else that of MASKWATCH_TOKEN."),
-]
-Cors = Annotated[
-    list[str] | None, typer.Option(metavar="ORIGIN", help="Pages of this origin may use the service.")
-]
-AllowUrls = Annotated[bool, typer.Option("--allow-urls", help="Fetch pictures from public addresses.")]
-UrlNetwork = Annotated[
-    list[str] | None, typer.Option(metavar="NETWORK", help="And from this network, e.g. 192.168.1.0/24.")
-]
-MaxBytes = Annotated[int | None, typer.Option(metavar="N", help="Bytes of a body. Default: 32 MiB.")]
-MaxPixels = Annotated[int | None, typer.Option(metavar="N", help="Pixels of a picture. Default: 50 million.")]
-MaxImages = Annotated[int | None, typer.Option(metavar="N", help="Pictures in a request. Default: 16.")]
-Waiting = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Pictures that may wait when a request comes; else 503. Default: 1."),
-]
-Queue = Annotated[
-    int | None, typer.Option(metavar="N", help="Pictures in work or waiting; then 503. Default: 32.")
-]
-Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="For a request. Default: 30.")]
-MaxUploads = Annotated[
-    int | None, typer.Option(metavar="N", help="Bodies that come in at the same time. Default: 64.")
-]
-UploadBytes = Annotated[
-    int | None, typer.Option(metavar="N", help="Bytes of all bodies in memory. Default: eight bodies.")
-]
-MaxStreams = Annotated[int | None, typer.Option(metavar="N", help="Open streams. Default: 16.")]
-Rate = Annotated[
-    float | None, typer.Option(metavar="N", help="Requests a second of one client. Default: any number.")
-]
-Drain = Annotated[
-    float, typer.Option(metavar="SECONDS", help="When told to stop, answer 503 for so long, then end.")
-]
-WatchSources = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--watch",
-        metavar="SOURCE",
-        rich_help_panel=_WATCHING,
-        help="Watch this beside, as `maskwatch watch`; several times.",
-    ),
-]
-WatchFps = Annotated[
-    float | None,
-    typer.Option(
-        metavar="N", rich_help_panel=_WATCHING, help="At most so many frames a second of each source."
-    ),
-]
-Zones = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", rich_help_panel=_WATCHING, help="Zones and lines, see `maskwatch zones`."),
-]
-KeepFaces = Annotated[
-    bool,
-    typer.Option(
-        "--keep-faces", rich_help_panel=_WATCHING, help="Do not blur faces in what is shown and stored."
-    ),
-]
+def _option(*names: str, metavar: str | None = "N", help: str) -> Any:
+    return typer.Option(*names, metavar=metavar, help=help)
+
+
+def _watch_option(*names: str, metavar: str | None, help: str) -> Any:
+    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel="Watching")
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """The options of the command, named as in `ServeSettings` and `Limits`; None takes the default there."""
+
+    host: Annotated[
+        str | None,
+        _option(metavar="ADDRESS", help="Where to listen; all but this machine needs a token. "
+                "Default: 127.0.0.1."),
+    ] = None  # fmt: skip
+    port: Annotated[int | None, _option(help="Port; 0 takes a free one. Default: 8765.")] = None
+    model: Annotated[
+        list[str] | None,
+        _option(metavar="MODEL", help="An embedded model or a file; several times, the default one first. "
+                "Default: all embedded ones."),
+    ] = None  # fmt: skip
+    size: Size = None
+    threshold: Annotated[
+        str | None, _option(metavar="SCORE", help="Scores above it count, unless a request says otherwise.")
+    ] = None
+    workers: Annotated[int | None, _option(help="Worker processes. Default: 1.")] = None
+    threads: Annotated[
+        int | None,
+        _option(help="Threads of the network in a call. Default: cores by inference workers."),
+    ] = None
+    inference_workers: Annotated[
+        int | None, _option(help="Parallel calls of the network, in each worker. Default: 2.")
+    ] = None
+    lanes: Annotated[int | None, typer.Option(hidden=True)] = None
+    batch: Annotated[int | None, _option(help="Waiting pictures in one call, at most. Default: 1.")] = None
+    token_file: Annotated[
+        Path | None,
+        _option(metavar="FILE", help="Its first line is the token. Default: MASKWATCH_TOKEN."),
+    ] = None
+    cors: Annotated[
+        list[str] | None, _option(metavar="ORIGIN", help="Pages of this origin may use the service.")
+    ] = None
+    allow_urls: Annotated[
+        bool, _option("--allow-urls", metavar=None, help="Fetch pictures from public addresses.")
+    ] = False
+    url_networks: Annotated[
+        list[str] | None,
+        _option("--url-network", metavar="NETWORK", help="And from this network, e.g. 192.168.1.0/24."),
+    ] = None
+    max_bytes: Annotated[int | None, _option(help="Bytes of a body. Default: 32 MiB.")] = None
+    max_pixels: Annotated[int | None, _option(help="Pixels of a picture. Default: 50 million.")] = None
+    max_images: Annotated[int | None, _option(help="Pictures in a request. Default: 16.")] = None
+    waiting: Annotated[
+        int | None, _option(help="Pictures that may wait when a request comes; else 503. Default: 1.")
+    ] = None
+    queue: Annotated[int | None, _option(help="Pictures in work or waiting; then 503. Default: 32.")] = None
+    timeout_s: Annotated[
+        float | None, _option("--timeout", metavar="SECONDS", help="For a request. Default: 30.")
+    ] = None
+    max_uploads: Annotated[int | None, _option(help="Uploads at the same time. Default: 64.")] = None
+    upload_bytes: Annotated[
+        int | None, _option(help="Bytes of all uploads in memory. Default: eight bodies.")
+    ] = None
+    max_streams: Annotated[int | None, _option(help="Open streams. Default: 16.")] = None
+    rate: Annotated[float | None, _option(help="Requests a second of one client. Default: any number.")] = (
+        None
+    )
+    drain_s: Annotated[
+        float | None,
+        _option("--drain", metavar="SECONDS", help="Answer 503 for so long before it ends. Default: 0."),
+    ] = None
+    watch: Annotated[
+        list[str] | None,
+        _watch_option(
+            "--watch", metavar="SOURCE", help="Watch this too, as `maskwatch watch`; several times."
+        ),
+    ] = None
+    watch_fps: Annotated[
+        float | None,
+        _watch_option("--watch-fps", metavar="N", help="At most so many frames a second of each source."),
+    ] = None
+    zones: Annotated[
+        Path | None,
+        _watch_option("--zones", metavar="FILE", help="Zones and lines, see `maskwatch zones`."),
+    ] = None
+    keep_faces: Annotated[
+        bool,
+        _watch_option("--keep-faces", metavar=None, help="Do not blur faces in what is shown and stored."),
+    ] = False
+    sinks: EventOptions = field(kw_only=True)
+    thumbnails: Thumbnails = None
+    retain: Retain = None
 
 
 @with_event_options
-def serve(
-    host: Host = "127.0.0.1",
-    port: Port = 8765,
-    model: Model = None,
-    size: Size = None,
-    threshold: Threshold = None,
-    workers: Workers = 1,
-    threads: Threads = None,
-    lanes: Lanes = 2,
-    batch: Batch = 1,
-    token_file: TokenFile = None,
-    cors: Cors = None,
-    allow_urls: AllowUrls = False,
-    url_network: UrlNetwork = None,
-    max_bytes: MaxBytes = None,
-    max_pixels: MaxPixels = None,
-    max_images: MaxImages = None,
-    waiting: Waiting = None,
-    queue: Queue = None,
-    timeout: Timeout = None,
-    max_uploads: MaxUploads = None,
-    upload_bytes: UploadBytes = None,
-    max_streams: MaxStreams = None,
-    rate: Rate = None,
-    drain: Drain = 0.0,
-    watch: WatchSources = None,
-    watch_fps: WatchFps = None,
-    zones: Zones = None,
-    keep_faces: KeepFaces = False,
-    *,
-    sinks: EventOptions,
-    thumbnails: Thumbnails = None,
-    retain: Retain = None,
-) -> None:
+@with_options(ServeOptions)
+def serve(options: ServeOptions) -> None:
     """Serve the detector over HTTP, with a page to try it.
 
-    Listens on this machine only unless told otherwise, and then asks for a token. Ctrl-C and SIGTERM end it
-    well: requests in work get their answer, exit status 0.
+    Listens on this machine only; another --host needs a token. Ctrl-C and SIGTERM end it gracefully:
+    requests in work get their answer, exit status 0.
 
     Example: MASKWATCH_TOKEN=... maskwatch serve --host 0.0.0.0 --workers 2
     """
-    limits = {
-        "max_bytes": max_bytes,
-        "max_pixels": max_pixels,
-        "max_images": max_images,
-        "waiting": waiting,
-        "queue": queue,
-        "timeout_s": timeout,
-        "max_uploads": max_uploads,
-        "upload_bytes": upload_bytes,
-        "max_streams": max_streams,
-        "rate": rate,
-    }
-    models, thresholds = _models(model, size), parse_threshold(threshold)
-    settings = _settings(
-        limits,
-        models=models,
-        threshold=thresholds,
-        host=host,
-        port=port,
-        workers=workers,
-        threads=threads,
-        lanes=lanes,
-        batch=batch,
-        token=_token(token_file),
-        cors=tuple(cors or ()),
-        allow_urls=allow_urls,
-        url_networks=tuple(url_network or ()),
-        drain_s=drain,
-        watch=_plan(
-            watch or [],
-            model=models[0] if model or size else LIVE_MODEL,
-            threshold=thresholds,
-            threads=threads,
-            fps=watch_fps,
-            zones=zones,
-            sinks=sinks,
-            thumbnails=thumbnails,
-            retain_days=retain,
-        ),
-        keep_faces=keep_faces,
-    )
+    settings = _settings(options)
     if settings.workers == 1:
-        from maskwatch.serve.server import run_alone as run
+        from maskwatch.serve.server import run_server as run
     else:
-        from maskwatch.serve.workers import run_workers as run
+        from maskwatch.serve.supervisor import run_workers as run
     run(settings, _announce)
 
 
-def _settings(limits: dict[str, Any], **rest: Any) -> ServeSettings:
+def _settings(options: ServeOptions) -> ServeSettings:
     try:
         import maskwatch.serve.server  # noqa: F401, so that a missing extra shows here
         from maskwatch.serve.settings import Limits, ServeSettings
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"maskwatch serve (module {error.name})", "serve") from None
-    given = {name: value for name, value in limits.items() if value is not None}
-    return ServeSettings(limits=Limits(**given), **rest)
+    models = _models(options.model, options.size)
+    values = {
+        "models": models,
+        "threshold": parse_threshold(options.threshold),
+        "inference_workers": _inference_workers(options),
+        "token": _token(options.token_file),
+        "cors": tuple(options.cors or ()),
+        "url_networks": tuple(options.url_networks or ()),
+        "limits": Limits(**_given(options, Limits)),
+        "watch": _watch_plan(options, models[0] if options.model or options.size else LIVE_MODEL),
+    }
+    values = {name: value for name, value in values.items() if value is not None}
+    return ServeSettings(**_given(options, ServeSettings) | values)
 
 
-def _plan(sources: list[str], *, sinks: EventOptions, **rest: Any) -> WatchPlan | None:
-    if not sources:
-        options = {"zones": "zones", "watch-fps": "fps", "thumbnails": "thumbnails", "retain": "retain_days"}
-        given = [f"--{name} {rest[key]}" for name, key in options.items() if rest[key] is not None]
-        given += sinks.given()
-        if given:
-            raise OptionError(f"{given[0]} is about what is watched; add --watch SOURCE")
+def _given(options: ServeOptions, settings: type[Any]) -> dict[str, Any]:
+    """The options with the name of a field of the settings, without those that were left out."""
+    values = {one.name: getattr(options, one.name, None) for one in fields(settings)}
+    return {name: value for name, value in values.items() if value not in (None, [])}
+
+
+def _inference_workers(options: ServeOptions) -> int | None:
+    if options.lanes is None:
+        return options.inference_workers
+    if options.inference_workers is not None:
+        raise OptionError("--lanes is the old name of --inference-workers; give only the new one")
+    print("--lanes is deprecated; use --inference-workers", file=sys.stderr)
+    return options.lanes
+
+
+def _watch_plan(options: ServeOptions, model: str) -> WatchPlan | None:
+    if not options.watch:
+        _check_nothing_watched(options)
         return None
     try:
         from maskwatch.live.capture.settings import CaptureSettings
         from maskwatch.live.run import WatchPlan
 
-        sink_settings = sinks.settings()
+        sink_settings = options.sinks.settings()
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"--watch (module {error.name})", "live") from None
-    # A file plays at its own pace: somebody looks.
-    capture = CaptureSettings(pace=True)
-    return WatchPlan(sources=tuple(sources), capture=capture, sinks=sink_settings, **rest)
+    return WatchPlan(
+        sources=tuple(options.watch),
+        model=model,
+        threshold=parse_threshold(options.threshold),
+        threads=options.threads,
+        fps=options.watch_fps,
+        zones=options.zones,
+        capture=CaptureSettings(pace=True),  # a file plays in real time: people watch the page
+        sinks=sink_settings,
+        thumbnails=options.thumbnails,
+        retain_days=options.retain,
+    )
+
+
+def _check_nothing_watched(options: ServeOptions) -> None:
+    names = ("zones", "watch_fps", "thumbnails", "retain")
+    values = [(name.replace("_", "-"), getattr(options, name)) for name in names]
+    given = [f"--{name} {value}" for name, value in values if value is not None] + options.sinks.given()
+    if given:
+        raise OptionError(f"{given[0]} is about what is watched; add --watch SOURCE")
 
 
 def _models(names: list[str] | None, size: int | None) -> tuple[str, ...]:

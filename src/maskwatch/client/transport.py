@@ -1,7 +1,7 @@
 """What differs between asyncio and blocking calls: WebSocket connections, sleeping, threads.
 
-Each name has an asynchronous form (`AsyncConnection`, `sleep`, …) that `async_client` uses. `make sync-client`
-puts the blocking form (`Connection`, `blocking_sleep`, …) in its place in `sync`.
+Each name has an asynchronous form (`AsyncConnection`, `sleep`, …), which `async_client` uses, and a blocking
+form (`Connection`, `blocking_sleep`, …), which `make sync-client` puts in its place in `sync`.
 """
 
 from __future__ import annotations

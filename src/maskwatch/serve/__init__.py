@@ -1,4 +1,1 @@
-"""The service: the detector over HTTP and WebSocket, and its page. Needs the extra `serve`.
-
-Its interface is described in docs/service.md.
-"""
+"""The HTTP and WebSocket service, and its page. Needs the extra `serve`; see docs/service.md."""

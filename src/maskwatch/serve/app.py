@@ -1,10 +1,10 @@
-"""Settings → the app: routes, door and page, joined."""
+"""Settings → the ASGI app: routes, middleware and page."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -16,14 +16,17 @@ from maskwatch.serve.api.page import mount_page
 from maskwatch.serve.api.schemas import add_problem_schema
 from maskwatch.serve.core.problem import add_handlers
 from maskwatch.serve.core.service import Service
-from maskwatch.serve.middleware import Guard
+from maskwatch.serve.middleware import ServiceMiddleware
 from maskwatch.serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from maskwatch.serve.watching.watcher import Watcher
 
 _ABOUT = "Finds every face in a picture and says whether it wears a mask. See docs/service.md."
 
 
 def _describe(app: FastAPI) -> None:
-    """Makes /openapi.json; once, as FastAPI does."""
+    """Completes /openapi.json; made once, as FastAPI does."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -37,39 +40,65 @@ def _describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def create_app(settings: ServeSettings) -> FastAPI:
+def create_app(
+    settings: ServeSettings, around: Callable[[Service], AbstractContextManager[object]] = nullcontext
+) -> FastAPI:
     """The service as an ASGI app; it works within its lifespan.
+
+    Args:
+        settings: of the service.
+        around: entered within the lifespan, in the thread of the event loop.
 
     Raises:
         MaskwatchError: a model that cannot be loaded, or a source that cannot be watched.
     """
     service = Service(settings)
+    watcher = _open_watcher(settings, service)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
-        async with service.running():
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(service.running())
+            if watcher is not None:
+                await stack.enter_async_context(watcher.running())
+            stack.enter_context(around(service))
             yield
 
-    # Without FastAPI's /docs, which would load its scripts from someone else's server.
+    # Without FastAPI's /docs, which loads its scripts from another server.
     app = FastAPI(
         title="Maskwatch", version=__version__, description=_ABOUT, lifespan=lifespan, docs_url=None,
         redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
-    app.state.service = service
+    app.state.service, app.state.watcher = service, watcher
     add_handlers(app)
     _describe(app)
-    for router in (detect.router, stream.router, models.router, health.router):
-        app.include_router(router)
-    if settings.watch is not None:
-        from maskwatch.serve.api.watch import router as watch_router  # needs the extra `live`
-
-        app.include_router(watch_router)
-    mount_page(app, settings)
-    app.add_middleware(Guard, service=service)
+    _add_routes(app, settings)
+    app.add_middleware(ServiceMiddleware, service=service)
     if settings.cors:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.cors, allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["Authorization", "Content-Type"], expose_headers=["ETag", "Retry-After"],
         )  # fmt: skip
     return app
+
+
+def _open_watcher(settings: ServeSettings, service: Service) -> Watcher | None:
+    if settings.watch is None:
+        return None
+    from maskwatch.serve.watching.watcher import Watcher, WatchMetrics  # needs the extra `live`
+
+    detector = service.registry.detector_of(settings.watch.model)
+    watcher = Watcher(settings.watch, detector, keep_faces=settings.keep_faces)
+    service.metrics.add(WatchMetrics(watcher.sources, watcher.sinks))
+    return watcher
+
+
+def _add_routes(app: FastAPI, settings: ServeSettings) -> None:
+    for router in (detect.router, stream.router, models.router, health.router):
+        app.include_router(router)
+    if settings.watch is not None:
+        from maskwatch.serve.api.watch import router as watch_router  # needs the extra `live`
+
+        app.include_router(watch_router)
+    mount_page(app)

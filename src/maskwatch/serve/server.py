@@ -1,29 +1,121 @@
-"""One process that serves: uvicorn, and an end at which nobody's request is cut off."""
+"""The server: uvicorn in one process, which answers every request in work before it ends."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import signal
 import socket
 import sys
-import threading
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from maskwatch.errors import OptionError
 from maskwatch.serve.app import create_app
-from maskwatch.serve.http_protocol import BoundedHttp
+from maskwatch.serve.core.problem import Problem
+from maskwatch.serve.core.service import Service
+from maskwatch.serve.middleware import HEADERS_LENGTH
 from maskwatch.serve.settings import ServeSettings
+
+HEAD_S = 30.0
+"""Seconds for the head of a request, from the connection or from its first byte."""
 
 _KEEP_ALIVE_S = 30
 _FLUSH_S = 5
-"""How long clients have to take the end of their answers."""
+"""How long clients have to read the end of their answers when the service stops."""
 
 _WS_OVERHEAD = 1024  # bytes of a message beside its picture
+
+
+def run_server(settings: ServeSettings, announce: Callable[[str], None]) -> None:
+    """Serves in this process until Ctrl-C or SIGTERM.
+
+    Args:
+        settings: of the service.
+        announce: is called with the address when the service takes requests.
+
+    Raises:
+        MaskwatchError: the service cannot start.
+    """
+    silence_libraries()
+    with listen(settings.host, settings.port) as listener, contextlib.suppress(KeyboardInterrupt):
+        address = address_of(listener, settings.host)
+        config = uvicorn_config(settings, create_app(settings, drain_on_signal))
+        _Server(config, lambda: announce(address)).run([listener])
+
+
+class _Server(uvicorn.Server):
+    """Calls back when it takes requests."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+
+def uvicorn_config(settings: ServeSettings, app: Callable[..., Any], **more: Any) -> uvicorn.Config:
+    """The configuration of uvicorn for a service."""
+    return uvicorn.Config(
+        app,
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        http=BoundedHttp,
+        ws="websockets-sansio",
+        ws_max_size=settings.limits.max_bytes + _WS_OVERHEAD,
+        ws_max_queue=2,  # more would only be dropped later
+        ws_ping_timeout=60.0,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_FLUSH_S,
+        **more,
+    )
+
+
+@contextlib.contextmanager
+def drain_on_signal(service: Service, *, ignore_interrupt: bool = False) -> Iterator[None]:
+    """Drains the service at the first SIGTERM or Ctrl-C, then ends the server; the second ends it at once.
+
+    Uvicorn itself stops listening at once, while clients that ask a draining service get 503.
+
+    Args:
+        service: in whose lifespan it is entered, when uvicorn has set its own handlers.
+        ignore_interrupt: for workers: Ctrl-C reaches them too, and their supervisor sends SIGTERM.
+    """
+    loop, drains = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+    end_server = signal.getsignal(signal.SIGTERM)
+    assert callable(end_server)
+
+    def end() -> None:
+        end_server(signal.SIGINT, None)  # for the second time it ends without waiting for connections
+
+    async def drain() -> None:
+        await service.drain()
+        end()
+
+    def start_drain() -> None:
+        drains.append(loop.create_task(drain()))
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if drains:
+            end()
+            end()
+        else:
+            loop.call_soon_threadsafe(start_drain)
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if ignore_interrupt else on_signal)
+    yield
 
 
 def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
@@ -33,7 +125,7 @@ def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
         OptionError: nothing can listen there.
     """
     try:
-        # Resolvers know neither the brackets of an address nor, some of them, the dot that ends a name.
+        # Resolvers accept no brackets around an address, and some of them no dot at the end of a name.
         name = host.removeprefix("[").removesuffix("]").removesuffix(".")
         family, kind, protocol, _, address = socket.getaddrinfo(
             name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -42,7 +134,7 @@ def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
     except OSError as error:
         raise OptionError(f"--host {host}: {error.strerror}; name an address of this machine") from None
     try:
-        if sys.platform != "win32":  # there it would let two programs listen at once
+        if sys.platform != "win32":  # where it would let two programs listen at once
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(backlog)
@@ -56,122 +148,79 @@ def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
 
 
 def address_of(listener: socket.socket, host: str) -> str:
-    """What a browser on this machine types."""
+    """The address for a browser on this machine."""
     host = host.removeprefix("[").removesuffix("]")
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
 
 
-class _NoFalseAlarm(logging.Filter):
-    """Uvicorn takes a WebSocket that was refused with an answer of HTTP for an app that forgot to answer."""
+class _NoHandshakeWarning(logging.Filter):
+    """Uvicorn warns when a WebSocket is refused with an HTTP response, as if the app had not answered."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "without completing handshake" not in str(record.msg)
 
 
-def quiet() -> None:
-    """Keeps out of the log what libraries say of a client's broken files and forms: it is in the answer."""
-    warnings.simplefilter("ignore")  # a worker begins with Python's own setting
+def silence_libraries() -> None:
+    """Keeps libraries' messages about clients' broken files out of the log; clients get them as problems."""
+    warnings.simplefilter("ignore")  # a worker starts with Python's own setting
     logging.getLogger("PIL").setLevel(logging.ERROR)
     logger = logging.getLogger("uvicorn.error")
-    if not any(isinstance(one, _NoFalseAlarm) for one in logger.filters):
-        logger.addFilter(_NoFalseAlarm())
+    if not any(isinstance(one, _NoHandshakeWarning) for one in logger.filters):
+        logger.addFilter(_NoHandshakeWarning())
 
 
-class Server(uvicorn.Server):
-    """Serves until told to stop; then answers 503 to who comes, and ends when the others have their answer.
+class BoundedHttp(HttpToolsProtocol):
+    """Uvicorn's HTTP protocol with limits on the head of a request: its length, and the time until it ends.
 
-    Args:
-        on_ready: called when requests are taken.
-        alone: False for a worker, which leaves Ctrl-C to its supervisor.
+    Uvicorn bounds neither with httptools, so that a client could fill the memory, or hold connections, with
+    heads that never end.
     """
 
-    def __init__(self, settings: ServeSettings, on_ready: Callable[[], None], *, alone: bool = True) -> None:
-        app = create_app(settings)
-        self._service = app.state.service
-        self._on_ready, self._alone, self._drain_s = on_ready, alone, settings.drain_s
-        self._limit_s = settings.limits.timeout_s * 2 + settings.drain_s  # a body, then the work
-        self._stopped_s: float | None = None
-        config = uvicorn.Config(
-            app,
-            lifespan="on",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            http=BoundedHttp,
-            ws="websockets-sansio",
-            ws_max_size=settings.limits.max_bytes + _WS_OVERHEAD,
-            ws_max_queue=2,  # older frames would only be forgotten later
-            ws_ping_timeout=60.0,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=_FLUSH_S,
-        )
-        super().__init__(config)
+    _head_length: int | None = 0  # None once the head is complete
+    _head_timer: asyncio.TimerHandle | None = None
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._on_ready()
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._begin_head()
 
-    def stop(self) -> None:
-        """Begins the end; from any thread."""
-        if self._stopped_s is None:
-            self._stopped_s = time.monotonic()
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_head()
+        super().connection_lost(exc)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        del frame
-        if sig == signal.SIGINT and not self._alone:
+    def data_received(self, data: bytes) -> None:
+        if self._head_length is not None:
+            self._head_length += len(data)
+        super().data_received(data)
+        if self._head_length is not None and self._head_length > HEADERS_LENGTH:
+            self._refuse()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._head_length is None:  # not the first request of the connection
+            self._begin_head()
+
+    def on_headers_complete(self) -> None:
+        self._end_head()
+        super().on_headers_complete()
+
+    def _begin_head(self) -> None:
+        self._head_length = 0
+        self._head_timer = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _end_head(self) -> None:
+        self._head_length = None
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+
+    def _refuse(self) -> None:
+        self._end_head()
+        if self.transport.is_closing():
             return
-        if self._stopped_s is not None:  # the second time: at once
-            self.should_exit = self.force_exit = True
-        self.stop()
-
-    async def on_tick(self, counter: int) -> bool:
-        if self._stopped_s is not None and not self._service.stopping.is_set():
-            self._service.stop()
-            return await super().on_tick(counter)  # one more round for who is just coming in
-        return await super().on_tick(counter) or self._drained()
-
-    def _drained(self) -> bool:
-        if self._stopped_s is None:
-            return False
-        waited_s = time.monotonic() - self._stopped_s
-        busy = self._service.in_flight > 0
-        if busy and waited_s > self._limit_s:
-            logging.getLogger("uvicorn.error").warning("%d requests cut off", self._service.in_flight)
-            return True
-        return not busy and waited_s >= self._drain_s
-
-
-def run_alone(settings: ServeSettings, announce: Callable[[str], None]) -> None:
-    """Serves in this process until Ctrl-C or SIGTERM.
-
-    Args:
-        announce: gets the address when requests are taken.
-
-    Raises:
-        MaskwatchError: the service cannot begin.
-    """
-    quiet()
-    with listen(settings.host, settings.port) as listener:
-        address = address_of(listener, settings.host)
-        Server(settings, lambda: announce(address)).run([listener])
-
-
-def run_in_thread(settings: ServeSettings) -> tuple[Server, str, threading.Thread]:
-    """A server in a thread, for a program that does something else beside: itself, its address, its thread.
-
-    End it with `Server.stop`, then join the thread.
-
-    Raises:
-        MaskwatchError: the service cannot begin.
-    """
-    listener = listen(settings.host, settings.port)
-    address, ready = address_of(listener, settings.host), threading.Event()
-    server = Server(settings, ready.set)
-    thread = threading.Thread(target=server.run, args=([listener],), name="server")
-    thread.start()
-    while not ready.wait(0.1):
-        if not thread.is_alive():
-            raise RuntimeError("the server did not begin")
-    return server, address, thread
+        if self.cycle is None or self.cycle.response_complete:  # else it would stand within another answer
+            text = f"the head of the request is longer than {HEADERS_LENGTH} bytes; send less in it"
+            response = Problem(431, text).to_response("")
+            head = [b"HTTP/1.1 431 Request Header Fields Too Large", b"connection: close"]
+            head += [name + b": " + value for name, value in response.raw_headers]
+            self.transport.write(b"\r\n".join(head) + b"\r\n\r\n" + bytes(response.body))
+        self.transport.close()

@@ -1,4 +1,4 @@
-"""What the user of `maskwatch serve` can choose, checked once."""
+"""The settings of `maskwatch serve`, validated."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from maskwatch.live.run import WatchPlan
 
 MIN_TOKEN = 16
-"""Characters; shorter ones can be guessed."""
+"""Characters; a shorter one can be guessed."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is taken at once.
+    """Limits on what clients may use at once.
 
     Attributes:
         max_bytes: of a request's body and of a stream's message.
         max_pixels: of a picture, read from its header before it is decoded.
         max_images: pictures in a request.
-        waiting: pictures of other requests that may wait when a request comes, beside one in each lane; in
-            each worker.
+        waiting: pictures of other requests that may wait when a request comes, beside one for each inference
+            worker; in each worker process.
         queue: pictures in work or waiting, in each worker.
-        timeout_s: for a request; its body has as long.
-        max_uploads: bodies that come in at the same time, in each worker.
+        timeout_s: for a request, and as long for its body.
+        max_uploads: uploads in progress, in each worker.
         upload_bytes: of all bodies in memory, in each worker; None for eight of `max_bytes`.
         max_streams: open WebSockets and watch streams, in each worker.
         rate: requests a second of one client address, in each worker; None for any number.
@@ -76,24 +76,24 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """A service as it was asked for.
+    """Settings of a service.
 
     Attributes:
         models: names of embedded models or paths of files, the default one first.
         threshold: scores above it count, unless a request says otherwise; as `Detector` takes it.
         host, port: where it listens; port 0 takes a free one.
-        workers: processes side by side.
-        threads: of the network in one call; None shares the cores among the lanes of all workers.
-        lanes: calls of the network at the same time, in each worker.
-        batch: pictures in one call at most, of those that wait.
-        token: what a client must know; None asks for nothing.
+        workers: processes.
+        threads: of the network in one call; None shares the cores among all inference workers.
+        inference_workers: calls of the network at the same time, in each worker process.
+        batch: waiting pictures in one call, at most.
+        token: that clients must send; None needs none.
         cors: origins whose pages may use the service.
         allow_urls: whether a request may name addresses of pictures.
         url_networks: private networks that such addresses may lie in, such as 192.168.1.0/24.
-        limits: how much is taken at once.
-        drain_s: seconds for which requests are still refused politely when the service is told to stop.
-        watch: what is watched beside; None for nothing.
-        keep_faces: show faces in what is watched as they are.
+        limits: on what clients may use at once.
+        drain_s: seconds for which a stopping service still answers requests, with 503.
+        watch: cameras to watch in the same process; None for none.
+        keep_faces: do not blur faces in what is watched.
 
     Raises:
         OptionError: a value that cannot be used, or an open address without a token.
@@ -105,7 +105,7 @@ class ServeSettings:
     port: int = 8765
     workers: int = 1
     threads: int | None = None
-    lanes: int = 2
+    inference_workers: int = 2
     batch: int = 1
     token: str | None = field(default=None, repr=False)
     cors: tuple[str, ...] = ()
@@ -146,7 +146,7 @@ def _check_numbers(settings: ServeSettings) -> None:
         raise OptionError("no model to serve; name one with --model")
     if not 0 <= settings.port <= 65535:
         raise OptionError(f"--port {settings.port}: pass a number from 0 to 65535")
-    for name in ("workers", "lanes", "batch", "threads"):
+    for name in ("workers", "inference_workers", "batch", "threads"):
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise OptionError(f"{_option(name)} {value}: pass 1 or more")
@@ -155,7 +155,7 @@ def _check_numbers(settings: ServeSettings) -> None:
 
 
 def _check_token(token: str) -> None:
-    # The value itself is not shown: it would end up in logs.
+    # The value is not shown: it would end up in logs.
     if len(token) < MIN_TOKEN:
         raise OptionError(f"the token has {len(token)} characters; make it {MIN_TOKEN} or more")
     if not token.isascii() or not token.isprintable() or " " in token:

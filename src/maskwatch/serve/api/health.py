@@ -1,4 +1,4 @@
-"""Whether the service lives, takes requests, and what it has done; and tickets."""
+"""Health, readiness, metrics; and tickets, the signed tokens for addresses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from maskwatch.serve.api.schemas import State, Ticket, problems
-from maskwatch.serve.core.auth import TICKET_S
+from maskwatch.serve.core.auth import URL_TOKEN_S
 from maskwatch.serve.core.metrics import CONTENT_TYPE
 from maskwatch.serve.core.problem import busy
 from maskwatch.serve.core.service import service_of
@@ -19,13 +19,13 @@ router = APIRouter(tags=["service"])
 
 @router.get("/healthz", response_model=State, summary="The process lives", responses=problems(403))
 async def healthz() -> dict[str, str]:
-    """Says nothing else: a service that is stopping lives as well."""
+    """Nothing more: a service that is stopping is alive as well."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", response_model=State, summary="It takes requests", responses=problems(403, 503))
 async def readyz(request: Request) -> dict[str, str]:
-    """503 while models are being loaded and while the service is stopping."""
+    """503 while models load and while the service is stopping."""
     if not service_of(request).ready:
         raise busy("the service is starting or stopping; ask again", 1)
     return {"status": "ready"}
@@ -38,7 +38,7 @@ async def readyz(request: Request) -> dict[str, str]:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401, 403, 429)},
 )
 async def metrics(request: Request) -> Response:
-    """Requests, times, pictures, faces, of all workers together; sources and sinks of what is watched."""
+    """Requests, times, pictures and faces of all workers; sources and sinks that are watched."""
     text = await asyncio.to_thread(service_of(request).metrics.text)
     return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
@@ -51,4 +51,4 @@ async def metrics(request: Request) -> Response:
 )
 async def ticket(request: Request) -> dict[str, Any]:
     """Add it as `?ticket=…` to the address of a stream, within a minute."""
-    return {"ticket": service_of(request).tokens.ticket(), "expires_s": TICKET_S}
+    return {"ticket": service_of(request).auth.issue_url_token(), "expires_s": URL_TOKEN_S}

@@ -1,4 +1,4 @@
-"""`/v1/models`: which models there are, and their files for whoever runs them elsewhere."""
+"""`/v1/models`: the models that are served, and their files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from maskwatch.serve.core.service import service_of
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
-_FOR_EVER = "private, max-age=31536000, immutable"
-_ASK_AGAIN = "private, no-cache"
+_IMMUTABLE = "private, max-age=31536000, immutable"
+_REVALIDATE = "private, no-cache"
 
 
 @router.get(
@@ -24,9 +24,9 @@ _ASK_AGAIN = "private, no-cache"
     responses=problems(401, 403, 429, 503),
 )
 async def models(request: Request) -> dict[str, Any]:
-    """Name, version, classes, thresholds, size, and where its file is."""
-    shelf = service_of(request).shelf
-    return {"models": [{**model.describe(), "default": model is shelf.default} for model in shelf]}
+    """Name, version, classes, thresholds, size, and the address of its file."""
+    registry = service_of(request).registry
+    return {"models": [{**model.describe(), "default": model is registry.default} for model in registry]}
 
 
 @router.head("/{name}.onnx", include_in_schema=False)
@@ -42,11 +42,11 @@ async def models(request: Request) -> dict[str, Any]:
 )
 async def model_file(request: Request, name: str, v: str | None = None) -> Response:
     """The file that the service itself runs."""
-    model = service_of(request).shelf.find(name)
+    model = service_of(request).registry.find(name)
     if model is None:
         raise Problem(404, f"no model {name!r}; see /v1/models")
     etag = f'"{model.sha256}"'
-    headers = {"ETag": etag, "Cache-Control": _FOR_EVER if v == model.version_key else _ASK_AGAIN}
+    headers = {"ETag": etag, "Cache-Control": _IMMUTABLE if v == model.version_key else _REVALIDATE}
     given = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if etag in given or given == ["*"]:
         return Response(status_code=304, headers=headers)

@@ -1,25 +1,27 @@
 """The page: the files that `web/` is built into, and the headers under which a browser runs them.
 
-The built files are package data in `static/`; in a checkout `make page` makes them. Where they are missing,
-a plain page says so, and the API works all the same.
+The built files are package data in `static/`; `make page` makes them in a checkout. Without them a plain page
+says how to get them, and the API works.
+
+Starlette's `StaticFiles` lacks what the page needs: it serves no precompressed file (the WebAssembly is kept
+as gzip only), sets no security or immutable-cache headers, takes media types from the system's table, serves
+every file of the folder, and, mounted at `/`, turns the 405 of other routes into 404.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 
-from maskwatch.serve.settings import ServeSettings
-
 STATIC = Path(__file__).parents[1] / "static"
-"""Where the build puts the page."""
+"""Folder of the built page."""
 
-# Named, since a browser that may not guess (nosniff) depends on them, and what `mimetypes` says depends on
-# the system.
+# Explicit: browsers must not guess (nosniff), and the answers of `mimetypes` depend on the system.
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -30,8 +32,8 @@ _MEDIA_TYPES = {
     ".wasm": "application/wasm",
 }
 
-# Everything comes from the service itself, and nothing runs that is not a file of it. 'wasm-unsafe-eval' lets
-# WebAssembly be compiled and nothing else; pictures of the user are blob: addresses.
+# Everything comes from the service itself. 'wasm-unsafe-eval' allows only the compilation of WebAssembly; the
+# user's pictures are blob: addresses.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -49,7 +51,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    # Both together give the page memory that threads may share, which WebAssembly's threads need.
+    # Both together allow SharedArrayBuffer, which WebAssembly threads need.
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -58,8 +60,8 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-_FOR_EVER = "public, max-age=31536000, immutable"  # a file below assets/ has its hash in its name
-_ASK_AGAIN = "no-cache"
+_IMMUTABLE = "public, max-age=31536000, immutable"  # a file below assets/ has its hash in its name
+_REVALIDATE = "no-cache"
 
 _NOT_BUILT = """<!doctype html>
 <html lang="en">
@@ -78,14 +80,24 @@ _NOT_BUILT = """<!doctype html>
 
 @dataclass(frozen=True)
 class _File:
+    """A file of the page; the content of a `compressed` one is gzip."""
+
     content: bytes
     media_type: str
-    cache: str
-    packed: bool = False  # the content is gzip of what the browser asked for
+    headers: Mapping[str, str]
+    compressed: bool
 
-    @property
-    def etag(self) -> str:
-        return f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
+    async def __call__(self, request: Request) -> Response:
+        if self.headers["ETag"] in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=self.headers)
+        content, headers = self.content, dict(self.headers)
+        if self.compressed:
+            headers["Vary"] = "Accept-Encoding"
+            if "gzip" in request.headers.get("accept-encoding", ""):
+                headers["Content-Encoding"] = "gzip"
+            else:
+                content = gzip.decompress(content)
+        return Response(content, media_type=self.media_type, headers=headers)
 
 
 def page_is_built(folder: Path = STATIC) -> bool:
@@ -93,50 +105,37 @@ def page_is_built(folder: Path = STATIC) -> bool:
     return (folder / "index.html").is_file()
 
 
-def mount_page(app: FastAPI, settings: ServeSettings | None = None, *, folder: Path = STATIC) -> None:
-    """Serves the page at `/` and its files beside it; needs no token, since it holds nothing of the user.
+def mount_page(app: FastAPI, *, folder: Path = STATIC) -> None:
+    """Serves the page at `/` and its files beside it; they need no token, since they hold nothing private.
 
     Args:
         app: gets one route for each file.
-        settings: of the service; the page asks the API for what it has to know, so none of them matters here.
-        folder: where the page was built.
+        folder: of the built page.
     """
     for path, file in _files(folder).items():
-        _add(app, path, file)
+        app.add_api_route(
+            path, file.__call__, methods=["GET", "HEAD"], include_in_schema=False, response_model=None
+        )
 
 
 def _files(folder: Path) -> dict[str, _File]:
     """Path of the address → file. They are some 4 MB, so they stay in memory."""
     if not page_is_built(folder):
-        return {"/": _File(_NOT_BUILT.encode(), _MEDIA_TYPES[".html"], _ASK_AGAIN)}
+        return {"/": _file("/", _NOT_BUILT.encode(), ".html", compressed=False)}
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
-        packed = name.endswith(".gz")
-        name = name.removesuffix(".gz")
-        media_type = _MEDIA_TYPES.get(Path(name).suffix)
-        if media_type is None:  # the stamp of the build
-            continue
-        cache = _FOR_EVER if name.startswith("assets/") else _ASK_AGAIN
-        address = "/" if name == "index.html" else f"/{name}"
-        files[address] = _File(path.read_bytes(), media_type, cache, packed)
+        address = "/" if name == "index.html" else f"/{name.removesuffix('.gz')}"
+        suffix = Path(name.removesuffix(".gz")).suffix
+        if suffix in _MEDIA_TYPES:  # the stamp of the build has none
+            files[address] = _file(address, path.read_bytes(), suffix, compressed=name.endswith(".gz"))
     return files
 
 
-def _add(app: FastAPI, path: str, file: _File) -> None:
-    headers = {**SECURITY_HEADERS, "Cache-Control": file.cache, "ETag": file.etag}
-
-    async def serve(request: Request) -> Response:
-        if file.etag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
-        if not file.packed:
-            return Response(file.content, media_type=file.media_type, headers=headers)
-        if "gzip" in request.headers.get("accept-encoding", ""):
-            content, encoding = file.content, {"Content-Encoding": "gzip"}
-        else:
-            content, encoding = gzip.decompress(file.content), {}
-        return Response(
-            content, media_type=file.media_type, headers={**headers, **encoding, "Vary": "Accept-Encoding"}
-        )
-
-    app.add_api_route(path, serve, methods=["GET", "HEAD"], include_in_schema=False, response_model=None)
+def _file(address: str, content: bytes, suffix: str, *, compressed: bool) -> _File:
+    headers = {
+        **SECURITY_HEADERS,
+        "Cache-Control": _IMMUTABLE if address.startswith("/assets/") else _REVALIDATE,
+        "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
+    }
+    return _File(content, _MEDIA_TYPES[suffix], headers, compressed)

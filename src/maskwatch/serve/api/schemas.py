@@ -1,4 +1,4 @@
-"""The shapes of answers, for /openapi.json. Records are described in docs/records.md."""
+"""The schemas of requests and responses for /openapi.json. docs/records.md describes records."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from maskwatch.records import JSON_SCHEMA
-from maskwatch.serve.core.form_body import FIELD
-from maskwatch.serve.core.json_body import DetectBody
+from maskwatch.serve.core.bodies import DetectBody
+from maskwatch.serve.core.form import FIELD
 from maskwatch.serve.core.problem import MEDIA_TYPE
 
 _REFS = "#/components/schemas/{model}"
@@ -24,7 +24,7 @@ class Found(BaseModel):
 
 
 class PictureResult(BaseModel):
-    """What was found in a picture; `index` is its place in the request, from 0."""
+    """The detections in a picture; `index` is its position in the request, from 0."""
 
     index: int = Field(ge=0, examples=[0])
     source: str = Field(examples=["door.jpg"])
@@ -38,7 +38,7 @@ class PictureResult(BaseModel):
 
 
 class Failure(BaseModel):
-    """A picture that could not be read; `index` is its place in the request, from 0."""
+    """A picture that could not be read; `index` is its position in the request, from 0."""
 
     index: int = Field(ge=0, examples=[1])
     source: str = Field(examples=["torn.jpg"])
@@ -46,7 +46,7 @@ class Failure(BaseModel):
 
 
 class ModelHead(BaseModel):
-    """The model that found it, and the thresholds of this request."""
+    """The model and the thresholds of this request."""
 
     name: str = Field(examples=["maskwatch-640"])
     version: str
@@ -84,10 +84,58 @@ class ServedModels(BaseModel):
 
 
 class Ticket(BaseModel):
-    """Opens what a browser opens without headers."""
+    """A token for the address of a stream, where a browser can send no header."""
 
     ticket: str
     expires_s: int = Field(examples=[60])
+
+
+class WatchedPerson(BaseModel):
+    """A person in front of a source: `box` is left, top, right, bottom in pixels of the frame."""
+
+    track: int
+    state: str | None = Field(
+        examples=["no_mask"], description="A class name; null while the first frames have not decided it."
+    )
+    since_s: float = Field(description="Seconds in this state; since the first frame, while it is null.")
+    alert: bool
+    zones: list[str]
+    box: list[float] = Field(min_length=4, max_length=4)
+
+
+class WatchedSource(BaseModel):
+    """A source that is watched; `counts` has people since the start by their last state."""
+
+    name: str = Field(examples=["door"])
+    state: str = Field(examples=["live"])
+    reason: str = Field(description="Why the source is not live; empty while it is.")
+    fps: float
+    frames: int
+    dropped: int
+    width: int | None
+    height: int | None
+    people: list[WatchedPerson]
+    counts: dict[str, int]
+    stream: str = Field(examples=["/v1/watch/door.mjpg"])
+
+
+class WatchedSink(BaseModel):
+    """A receiver of events: how many it took, wait, and are lost; and its error, or null."""
+
+    name: str
+    sent: int
+    waiting: int
+    lost: int
+    error: str | None
+
+
+class WatchDocument(BaseModel):
+    """The answer of `GET /v1/watch`; docs/events.md describes events."""
+
+    run: str
+    sources: list[WatchedSource]
+    sinks: list[WatchedSink]
+    events: list[dict[str, Any]]
 
 
 class State(BaseModel):
@@ -97,7 +145,7 @@ class State(BaseModel):
 
 
 class ProblemDetails(BaseModel):
-    """An error, as in RFC 9457. `failures` is there where no picture of a request could be read."""
+    """An error, as in RFC 9457. `failures` is present where no picture of a request could be read."""
 
     type: str = Field(examples=["about:blank"])
     title: str = Field(examples=["Unprocessable Content"])
@@ -108,14 +156,14 @@ class ProblemDetails(BaseModel):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For `responses=`: those that are problems."""
+    """For `responses=`: these statuses as problem JSON."""
     content = {MEDIA_TYPE: {"schema": {"$ref": _REFS.format(model="ProblemDetails")}}}
     answer = {"description": "See docs/service.md, Errors.", "content": content}
     return dict.fromkeys(statuses, answer)
 
 
 def add_problem_schema(document: dict[str, Any]) -> None:
-    """Adds what `problems` refers to: FastAPI would call it application/json."""
+    """Adds the schema that `problems` refers to; FastAPI itself would declare it as application/json."""
     schema = ProblemDetails.model_json_schema(ref_template=_REFS)
     schemas = document["components"]["schemas"]
     schemas |= schema.pop("$defs")

@@ -1,4 +1,4 @@
-"""`WS /v1/stream`: frames in, records out; the newest frame only, whatever the network takes."""
+"""`WS /v1/stream`: frames in, records out; always the newest frame, however long inference takes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from starlette.websockets import WebSocketDisconnect
 
 from maskwatch.errors import ImageError
 from maskwatch.records import to_records
+from maskwatch.serve.core.options import DetectOptions
 from maskwatch.serve.core.prediction import prepare
-from maskwatch.serve.core.problem import Problem, of_error
-from maskwatch.serve.core.query import Wish
+from maskwatch.serve.core.problem import Problem, unprocessable
 from maskwatch.serve.core.service import Service, service_of
 
 router = APIRouter()
 
-_HEAD = 8
+_HEADER = 8
 """Bytes of the sequence number, big-endian, before the picture."""
 
 _GOING_AWAY, _BAD_DATA, _TOO_LARGE, _TRY_LATER = 1001, 1003, 1009, 1013  # RFC 6455, section 7.4.1, and IANA
@@ -48,28 +48,29 @@ async def stream(socket: WebSocket) -> None:
     """Binary messages: a sequence number of 8 bytes, then a picture. See docs/service.md."""
     service, query = service_of(socket), socket.query_params
     try:
-        wish = Wish.parse(service.shelf, query.get("model"), query.get("threshold"), query.get("classes"))
+        options = DetectOptions.from_query(
+            service.registry, query.get("model"), query.get("threshold"), query.get("classes")
+        )
     except Problem as problem:
         await socket.send_denial_response(problem.to_response(socket.url.path))
         return
     await socket.accept()
-    frames = _Stream(service, socket, wish)
-    with service.stream(frames) as admitted:
-        if not admitted:
-            reason = f"{service.streams} streams are open, which is the limit; come back later"
-            await socket.close(_TRY_LATER, reason)
-            return
-        await frames.run()
+    frames = _Stream(service, socket, options)
+    try:
+        with service.open_stream(frames):
+            await frames.run()
+    except Problem as problem:
+        await socket.close(_TRY_LATER, problem.detail)
 
 
 class _Stream:
-    """One client: a task that receives, a task that looks, and the newest frame between them."""
+    """One client: a task that receives, a task that detects, and the newest frame between them."""
 
-    def __init__(self, service: Service, socket: WebSocket, wish: Wish) -> None:
-        self._service, self._socket, self._wish = service, socket, wish
+    def __init__(self, service: Service, socket: WebSocket, options: DetectOptions) -> None:
+        self._service, self._socket, self._options = service, socket, options
         self._newest: _Frame | None = None
         self._dropped = 0
-        self._came, self._over = asyncio.Event(), asyncio.Event()
+        self._arrived, self._evicted = asyncio.Event(), asyncio.Event()
         self._last_s = perf_counter()
 
     @property
@@ -77,13 +78,13 @@ class _Stream:
         return perf_counter() - self._last_s
 
     def end(self) -> None:
-        self._over.set()
+        self._evicted.set()
 
     async def run(self) -> None:
-        """Until the client goes or the service stops."""
+        """Until the client disconnects or the service stops."""
         try:
             async with anyio.create_task_group() as group:
-                for work in (self._receive, self._answer, self._stopped, self._ended):
+                for work in (self._receive, self._answer, self._end_on_stop, self._end_on_eviction):
                     group.start_soon(work)
         except* WebSocketDisconnect:
             pass
@@ -93,12 +94,12 @@ class _Stream:
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the client was faster
                 await self._socket.close(reason.code, reason.reason)
 
-    async def _stopped(self) -> None:
+    async def _end_on_stop(self) -> None:
         await self._service.stopping.wait()
         raise _Closed(_GOING_AWAY, "the service stops")
 
-    async def _ended(self) -> None:
-        await self._over.wait()
+    async def _end_on_eviction(self) -> None:
+        await self._evicted.wait()
         raise _Closed(_TRY_LATER, "no frame came for long while others waited; open it again")
 
     async def _receive(self) -> None:
@@ -107,67 +108,67 @@ class _Stream:
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code") or 1000)
             if (text := message.get("text")) is not None:
-                await self._set(text)
+                await self._change(text)
             else:
-                self._take(message.get("bytes") or b"")
+                self._keep_newest(message.get("bytes") or b"")
 
-    def _take(self, data: bytes) -> None:
-        if len(data) <= _HEAD:
+    def _keep_newest(self, data: bytes) -> None:
+        if len(data) <= _HEADER:
             raise _Closed(_BAD_DATA, f"a message of {len(data)} bytes; send 8 of a number, then a picture")
-        if len(data) - _HEAD > self._service.settings.limits.max_bytes:
+        if len(data) - _HEADER > self._service.settings.limits.max_bytes:
             raise _Closed(_TOO_LARGE, f"a message of {len(data)} bytes; send smaller pictures")
         if self._newest is not None:
             self._dropped += 1
             self._service.metrics.dropped(1)
         self._last_s = perf_counter()
-        self._newest = _Frame(int.from_bytes(data[:_HEAD], "big"), data[_HEAD:])
-        self._came.set()
+        self._newest = _Frame(int.from_bytes(data[:_HEADER], "big"), data[_HEADER:])
+        self._arrived.set()
 
-    async def _set(self, text: str) -> None:
+    async def _change(self, text: str) -> None:
         try:
-            self._wish = _changed(self._wish, text)
+            self._options = _changed(self._options, text)
         except Problem as problem:
             await self._send({"problem": problem.to_dict(self._socket.url.path)})
 
     async def _answer(self) -> None:
         while True:
-            await self._came.wait()
-            self._came.clear()
+            await self._arrived.wait()
+            self._arrived.clear()
             frame, self._newest = self._newest, None
             dropped, self._dropped = self._dropped, 0
             if frame is not None:
-                await self._send({"seq": frame.seq, "dropped": dropped, **await self._look(frame)})
+                await self._send({"seq": frame.seq, "dropped": dropped, **await self._detect(frame)})
 
-    async def _look(self, frame: _Frame) -> dict[str, Any]:
-        service, wish = self._service, self._wish
-        detector, limit, began = wish.model.detector, service.settings.limits.max_pixels, perf_counter()
+    async def _detect(self, frame: _Frame) -> dict[str, Any]:
+        service, options, began_s = self._service, self._options, perf_counter()
+        detector = options.model.detector
         try:
-            with service.capacity.hold_frame():
-                with service.metrics.timed("decode"):
-                    canvas, place = await service.in_thread(prepare, detector, frame.data, "frame", limit)
-                found = wish.kept(await service.batcher(detector, canvas, place, wish.threshold))
+            with service.capacity.reserve_frame():
+                canvas, placement = await prepare(service, detector, frame.data, "frame")
+                found = await service.batcher(detector, canvas, placement, options.threshold)
         except ImageError as error:
             service.metrics.failed()
-            return {"problem": of_error(error).to_dict(self._socket.url.path)}
+            return {"problem": unprocessable(error).to_dict(self._socket.url.path)}
         except Problem as problem:
             return {"problem": problem.to_dict(self._socket.url.path)}
-        service.metrics.picture(wish.model.name, found.data.get("class_name", ()))
+        reported = options.filter(found)
+        service.metrics.picture(options.model.name, reported.data.get("class_name", ()))
         return {
-            "width": place.width,
-            "height": place.height,
-            "detections": to_records(found),
-            "detect_ms": round(1000 * (perf_counter() - began), 1),
+            "width": placement.width,
+            "height": placement.height,
+            "detections": to_records(reported),
+            "detect_ms": round(1000 * (perf_counter() - began_s), 1),
         }
 
     async def _send(self, message: dict[str, Any]) -> None:
         await self._socket.send_text(json.dumps(message))
 
 
-def _changed(wish: Wish, text: str) -> Wish:
-    """The wish with what a text message changes.
+def _changed(options: DetectOptions, text: str) -> DetectOptions:
+    """The options after a text message that changes some of them.
 
     Raises:
-        Problem: the message cannot be understood.
+        Problem: 422, the message cannot be used.
     """
     hint = 'send {"threshold": 0.4} or {"classes": ["no_mask"]}'
     if len(text) > _LONGEST_TEXT:
@@ -178,6 +179,6 @@ def _changed(wish: Wish, text: str) -> Wish:
         message = None
     if not isinstance(message, dict) or not message or not message.keys() <= {"threshold", "classes"}:
         raise Problem(422, f"{text[:200]!r} is no setting; {hint}")
-    told = [name for i, name in enumerate(wish.model.detector.class_names) if i in wish.class_ids]
-    threshold = message.get("threshold", dict(wish.threshold))
-    return Wish.of(wish.model, threshold, message.get("classes", told))
+    names = [name for i, name in enumerate(options.model.detector.class_names) if i in options.class_ids]
+    threshold = message.get("threshold", dict(options.threshold))
+    return DetectOptions.from_json(options.model, threshold, message.get("classes", names))

@@ -5,36 +5,36 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response, StreamingResponse
 
 from maskwatch.live.events import Event
-from maskwatch.serve.api.schemas import problems
-from maskwatch.serve.core.problem import Problem, busy
+from maskwatch.serve.api.schemas import WatchDocument, problems
+from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.core.service import Service, service_of
-from maskwatch.serve.watching.views import View
-from maskwatch.serve.watching.watcher import Watching
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from maskwatch.serve.watching.live_state import AnnotatedFrame
+from maskwatch.serve.watching.watcher import Watcher
 
 router = APIRouter(prefix="/v1/watch", tags=["watch"])
 
-_QUIET_S = 10.0
-"""After so long without news something is sent all the same, so that a client that has gone is noticed."""
+_KEEP_ALIVE_S = 10.0
+"""A stream without changes sends something this often, which detects clients that have disconnected."""
 
-_EDGE = "frame"
-_ENDLESS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy passes it on at once
+_BOUNDARY = "frame"
+_STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # proxies must not buffer it
 
 
-@router.get("", summary="Sources, people, counts and the last events", responses=problems(401, 403, 429, 503))
+@router.get(
+    "",
+    summary="Sources, people, counts and the last events",
+    response_class=Response,
+    responses={200: {"model": WatchDocument}, **problems(401, 403, 429, 503)},
+)
 async def watch(request: Request) -> Response:
-    """As of now; see docs/service.md."""
-    _, watching = _both(request)
-    document = await asyncio.to_thread(watching.describe)
+    """The current state; see docs/service.md."""
+    document = await asyncio.to_thread(_watcher_of(request).describe)
     return Response(json.dumps(document), media_type="application/json")
 
 
@@ -48,12 +48,12 @@ async def watch(request: Request) -> Response:
     },
 )
 async def pictures(request: Request, source: str) -> Response:
-    """JPEG after JPEG, the newest each time; faces blurred unless the service keeps them."""
-    service, watching = _both(request)
-    if not watching.has(source):
+    """JPEG after JPEG, always the newest; faces blurred unless the service keeps them."""
+    service, watcher = service_of(request), _watcher_of(request)
+    if not watcher.has(source):
         raise Problem(404, f"no source {source!r} is watched; see /v1/watch")
-    media_type = f"multipart/x-mixed-replace; boundary={_EDGE}"
-    return _endless(service, lambda: _frames(service, watching, source), media_type)
+    media_type = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
+    return _stream(service, lambda: _frames(service, watcher, source), media_type)
 
 
 @router.get(
@@ -69,78 +69,71 @@ async def events(
     request: Request, last_event_id: Annotated[str | None, Header(max_length=100)] = None
 ) -> Response:
     """Server-sent events, each a record of docs/events.md."""
-    service, watching = _both(request)
-    return _endless(service, lambda: _told(service, watching, last_event_id), "text/event-stream")
+    service, watcher = service_of(request), _watcher_of(request)
+    return _stream(service, lambda: _events(service, watcher, last_event_id), "text/event-stream")
 
 
-def _both(request: Request) -> tuple[Service, Watching]:
-    service = service_of(request)
-    assert service.watching is not None, "these routes are there with --watch only"
-    return service, service.watching
+def _watcher_of(request: Request) -> Watcher:
+    watcher = request.app.state.watcher
+    assert isinstance(watcher, Watcher), "these routes exist with --watch only"
+    return watcher
 
 
-def _endless(service: Service, parts: Callable[[], AsyncIterator[bytes]], media_type: str) -> Response:
-    with _place(service):
-        pass  # asked before the answer begins, since its status cannot change any more
+def _stream(service: Service, parts: Callable[[], AsyncIterator[bytes]], media_type: str) -> Response:
+    with service.open_stream():
+        pass  # checked before the response begins, after which its status is fixed
 
     async def counted() -> AsyncIterator[bytes]:
-        with _place(service):
+        with service.open_stream():
             async for part in parts():
                 yield part
 
-    return StreamingResponse(counted(), media_type=media_type, headers=_ENDLESS)
+    return StreamingResponse(counted(), media_type=media_type, headers=_STREAM_HEADERS)
 
 
-@contextmanager
-def _place(service: Service) -> Iterator[None]:
-    with service.stream() as admitted:
-        if not admitted:
-            raise busy(f"{service.streams} streams are open, which is the limit; come back later", 5)
-        yield
-
-
-async def _frames(service: Service, watching: Watching, source: str) -> AsyncIterator[bytes]:
-    shown: View | None = None
+async def _frames(service: Service, watcher: Watcher, source: str) -> AsyncIterator[bytes]:
+    state = watcher.state
+    sent: AnnotatedFrame | None = None
     while not service.stopping.is_set():
-        news = watching.views.news.next()
-        view = watching.views.newest(source)
-        if view is shown and await _waited(service, news):
+        change = state.notifier.next_change()
+        frame = state.newest(source)
+        if frame is sent and await _changed(service, change):
             continue
-        if view is not None:
-            shown = view
-            part = _part(await service.in_thread(view.jpeg))
-            # Browsers show a picture when the next one begins, for which a notice would wait.
-            yield part * 2 if view.notice else part
+        if frame is not None:
+            sent = frame
+            part = _part(await service.in_thread(frame.jpeg))
+            # Browsers show a picture only when the next one begins, and nothing follows a notice.
+            yield part * 2 if frame.notice else part
 
 
 def _part(jpeg: bytes) -> bytes:
-    head = f"--{_EDGE}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+    head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
     return head.encode() + jpeg + b"\r\n"
 
 
-async def _told(service: Service, watching: Watching, last_id: str | None) -> AsyncIterator[bytes]:
-    views = watching.views
-    told = views.told_before(last_id)
-    yield b": events of maskwatch\n\n"  # so that the client sees at once that it is connected
+async def _events(service: Service, watcher: Watcher, last_id: str | None) -> AsyncIterator[bytes]:
+    state = watcher.state
+    cursor = state.cursor_after(last_id)
+    yield b": events of maskwatch\n\n"  # so that the client knows that it is connected
     while not service.stopping.is_set():
-        news = views.news.next()
-        fresh, told = views.events(told)
-        for event in fresh:
-            yield _line(event)
-        if not fresh and not await _waited(service, news):
+        change = state.notifier.next_change()
+        new, cursor = state.events(cursor)
+        for event in new:
+            yield _message(event)
+        if not new and not await _changed(service, change):
             yield b": still here\n\n"
 
 
-def _line(event: Event) -> bytes:
+def _message(event: Event) -> bytes:
     return f"event: {event.kind}\nid: {event.id}\ndata: {event.to_json()}\n\n".encode()
 
 
-async def _waited(service: Service, news: asyncio.Event) -> bool:
-    """Whether there is news, or the end, before it has been quiet for too long."""
-    both = [asyncio.ensure_future(event.wait()) for event in (news, service.stopping)]
+async def _changed(service: Service, change: asyncio.Event) -> bool:
+    """Waits for a change, or the end of the service; False when neither comes in time."""
+    waits = [asyncio.ensure_future(event.wait()) for event in (change, service.stopping)]
     try:
-        done, _ = await asyncio.wait(both, timeout=_QUIET_S, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(waits, timeout=_KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for future in both:
-            future.cancel()
+        for wait in waits:
+            wait.cancel()
     return bool(done)

@@ -1,73 +1,74 @@
-"""How much the service takes on at once: pictures in the house, and requests of one client."""
+"""Admission: how many pictures the service works on or keeps waiting."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import Gauge
 
 from maskwatch.serve.core.problem import Problem, busy
 
-_CLIENTS = 10_000
-"""Addresses that are remembered; the one not heard of for longest is forgotten."""
-
-_LONGEST_WAIT_S = 60
+_LONGEST_RETRY_S = 60
 
 
 class Capacity:
     """Pictures in work or waiting, up to a limit. For one event loop.
 
-    A request is taken only while few pictures of others are before it: one that would wait for long is
-    better told at once. What has been taken may bring as many pictures as the limit has room for. The frames
-    of streams wait one each at the most, and count for the limit alone.
+    A request is admitted only while few pictures of others are ahead of it; rejecting it at once is better
+    than a long wait. An admitted request may bring as many pictures as the limit has room for. Each stream
+    has at most one frame waiting; frames count towards the limit only.
 
     Args:
         limit: pictures.
-        door: pictures of requests from which on no further request is taken.
+        admission_limit: pictures of requests at which no further request is admitted.
         gauge: shows how many pictures there are.
     """
 
-    def __init__(self, limit: int, door: int, gauge: Gauge) -> None:
-        self._limit, self._door, self._gauge = limit, door, gauge
+    def __init__(self, limit: int, admission_limit: int, gauge: Gauge) -> None:
+        self._limit, self._admission_limit, self._gauge = limit, admission_limit, gauge
         self._used = self._requested = 0
         self._seconds_each = 0.1
 
     @contextmanager
-    def hold(self, pictures: int) -> Iterator[None]:
+    def reserve(self, pictures: int) -> Iterator[None]:
         """Room for the pictures of a request, for the length of the block.
 
         Raises:
             Problem: 503, there is none.
         """
-        if problem := self.closed():
-            raise problem
-        with self._held(pictures, requested=pictures):
+        self.check_admission()
+        with self._reserved(pictures, requested=pictures):
             yield
 
     @contextmanager
-    def hold_frame(self) -> Iterator[None]:
+    def reserve_frame(self) -> Iterator[None]:
         """Room for a stream's frame, for the length of the block.
 
         Raises:
             Problem: 503, there is none.
         """
-        with self._held(1, requested=0):
+        with self._reserved(1, requested=0):
             yield
 
-    def closed(self) -> Problem | None:
-        """503 where no further request is taken."""
-        if self._requested < self._door:
-            return self._full(1)
-        return self._busy(f"pictures before yours: {self._requested}; come back later")
+    def check_admission(self) -> None:
+        """Whether a further request is admitted.
+
+        Raises:
+            Problem: 503, it is not.
+        """
+        if self._requested >= self._admission_limit:
+            raise self._busy(f"pictures before yours: {self._requested}; come back later")
+        self._check_limit(1)
+
+    def observe(self, seconds: float, pictures: int) -> None:
+        """Learns from each call of the network how long a client should wait before it tries again."""
+        self._seconds_each += 0.2 * (seconds / pictures - self._seconds_each)
 
     @contextmanager
-    def _held(self, pictures: int, *, requested: int) -> Iterator[None]:
-        if problem := self._full(pictures):
-            raise problem
+    def _reserved(self, pictures: int, *, requested: int) -> Iterator[None]:
+        self._check_limit(pictures)
         self._count(pictures, requested)
         try:
             yield
@@ -79,53 +80,12 @@ class Capacity:
         self._requested += requested
         self._gauge.inc(pictures)
 
-    def _full(self, pictures: int) -> Problem | None:
-        if self._used + pictures <= self._limit:
-            return None
-        return self._busy(
-            f"{self._used} pictures are in work or waiting and {self._limit} is the limit, so {pictures} "
-            "more cannot be taken; come back later"
-        )
+    def _check_limit(self, pictures: int) -> None:
+        if self._used + pictures > self._limit:
+            raise self._busy(
+                f"{self._used} pictures are in work or waiting and {self._limit} is the limit, so {pictures} "
+                "more cannot be taken; come back later"
+            )
 
     def _busy(self, text: str) -> Problem:
-        return busy(text, min(_LONGEST_WAIT_S, math.ceil(self._used * self._seconds_each)))
-
-    def took(self, seconds: float, pictures: int) -> None:
-        """Learns from each call of the network how long a client should stay away."""
-        self._seconds_each += 0.2 * (seconds / pictures - self._seconds_each)
-
-
-class Rates:
-    """So many requests a second for each client address; a second's worth may come at once (token bucket).
-
-    Args:
-        rate: requests a second; None for any number.
-        now: a clock in seconds.
-    """
-
-    def __init__(self, rate: float | None, now: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._now = rate, now
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # requests left, when
-
-    def check(self, client: str) -> None:
-        """Counts a request.
-
-        Raises:
-            Problem: 429, the client has used up what it may.
-        """
-        if self._rate is None:
-            return
-        now, most = self._now(), max(1.0, self._rate)
-        left, when = self._left.pop(client, (most, now))
-        left = min(most, left + (now - when) * self._rate)
-        allowed = left >= 1
-        self._left[client] = (left - allowed, now)
-        if len(self._left) > _CLIENTS:
-            self._left.popitem(last=False)
-        if not allowed:
-            wait_s = math.ceil((1 - left) / self._rate)
-            raise Problem(
-                429,
-                f"{client}: more than {self._rate:g} requests a second; wait {wait_s} s",
-                {"Retry-After": str(wait_s)},
-            )
+        return busy(text, min(_LONGEST_RETRY_S, math.ceil(self._used * self._seconds_each)))

@@ -1,25 +1,70 @@
-"""The body of a request → pictures as bytes, whichever of three ways it came."""
+"""Request bodies → uploaded pictures: a picture file, a form, or JSON."""
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
 from maskwatch.media.image_files import is_picture
-from maskwatch.serve.core.base64_text import picture_bytes
-from maskwatch.serve.core.form_body import from_form_body
-from maskwatch.serve.core.json_body import from_json_body
-from maskwatch.serve.core.picture_file import PictureFile, clean_name
-from maskwatch.serve.core.problem import Problem
-from maskwatch.serve.core.upload_limiter import IncomingBody
+from maskwatch.net.addresses import without_credentials
+from maskwatch.serve.core.form import parse_form
+from maskwatch.serve.core.images import (
+    NAME_LENGTH,
+    UploadedImage,
+    clean_name,
+    decode_base64,
+    image_bytes,
+    too_many,
+)
+from maskwatch.serve.core.limits import IncomingBody
+from maskwatch.serve.core.problem import Problem, describe_errors
 from maskwatch.serve.settings import Limits
 
 _WAYS = "send multipart/form-data, a picture as image/*, or JSON; see docs/service.md"
 _RAW_TYPES = ("", "application/octet-stream")
 _JSON_STARTS = (b"{", b"\xef\xbb\xbf{")
 
+_URL_LENGTH = 2000
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+_DELIMITERS = (b"{", b"[", b",", b":")
+"""One of them stands before each value of a JSON text, so their number bounds what is built from it."""
+
+_FREE_DELIMITERS = 65_536
+"""As many are parsed whatever the limits, in a few milliseconds, so that the error can name the fault."""
+
+_DELIMITERS_EACH = NAME_LENGTH + _URL_LENGTH + 16
+"""Allowed for each picture: names and addresses may consist of them."""
+
+
+class PictureBody(BaseModel):
+    """A picture in a JSON body: either `data` or `url`."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, Field(max_length=NAME_LENGTH)] | None = Field(None, examples=["door.jpg"])
+    data: str | None = Field(
+        None,
+        description="The file in Base64: either alphabet, wrapped or not, with or without padding; a data: "
+        "address too.",
+        json_schema_extra={"format": "byte"},
+    )
+    url: Annotated[str, Field(max_length=_URL_LENGTH)] | None = Field(
+        None, description="Only where the service was started with --allow-urls."
+    )
+
+
+class DetectBody(BaseModel):
+    """A JSON body of `POST /v1/detect`."""
+
+    model_config = ConfigDict(extra="forbid")
+    images: Annotated[list[PictureBody], Field(min_length=1)]
+
 
 async def read_body(request: Request, limits: Limits, incoming: IncomingBody) -> bytes:
-    """All bytes of a request's body.
+    """Receives a request's body.
 
     Raises:
         Problem: 400, 408, 413, 415 or 503.
@@ -42,32 +87,32 @@ async def read_body(request: Request, limits: Limits, incoming: IncomingBody) ->
     return bytes(body)
 
 
-def pictures_of(
+def parse_body(
     content_type: str, name: str | None, body: bytes, limits: Limits, *, allow_urls: bool
-) -> list[PictureFile]:
-    """The pictures of a body, at least one; whether they are pictures is not known yet.
+) -> list[UploadedImage]:
+    """The pictures of a body, at least one, not decoded yet.
 
-    What is inside counts: programs send pictures under the type that their library puts there.
+    The content decides, not the declared type: many libraries set a wrong one.
 
     Args:
         content_type: the header, or "".
-        name: what to call a picture that came as it is.
+        name: of a picture that is the whole body.
 
     Raises:
         Problem: 400, 413, 415 or 422.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind.startswith("multipart/"):
-        return from_form_body(content_type, body, limits)
+        return parse_form(content_type, body, limits)
     if _is_json(kind, body):
-        return from_json_body(body, limits, allow_urls=allow_urls)
+        return _parse_json(body, limits, allow_urls=allow_urls)
     try:
-        content = picture_bytes(body)
+        content = image_bytes(body)
     except ValueError as error:
         raise Problem(422, f"the body is no Base64 ({error}); send the file itself") from None
     if not (kind in _RAW_TYPES or kind.startswith("image/") or is_picture(content)):
         raise Problem(415, f"Content-Type {kind[:200]!r} is not taken, and the body is no picture; {_WAYS}")
-    return [PictureFile(clean_name(name, "picture"), content)]
+    return [UploadedImage(clean_name(name, "picture"), content)]
 
 
 def _is_json(kind: str, body: bytes) -> bool:
@@ -80,3 +125,50 @@ def _too_large(size: str, limits: Limits) -> Problem:
     return Problem(
         413, f"the body has {size} bytes, and {limits.max_bytes} may be; send fewer or smaller pictures"
     )
+
+
+def _parse_json(body: bytes, limits: Limits, *, allow_urls: bool) -> list[UploadedImage]:
+    _check_delimiters(body, limits)
+    try:
+        document = from_json(body.removeprefix(_BYTE_ORDER_MARK), cache_strings=False)
+    except ValueError as error:
+        raise Problem(422, f"the body is no JSON ({error}); correct it, see /openapi.json") from None
+    listed = document.get("images") if isinstance(document, dict) else None
+    if isinstance(listed, list) and len(listed) > limits.max_images:
+        raise too_many(len(listed), limits)
+    try:
+        pictures = DetectBody.model_validate(document).images
+    except ValidationError as error:
+        raise Problem(422, describe_errors(error.errors(include_url=False)[:5])) from None
+    return [_uploaded(picture, number, allow_urls) for number, picture in enumerate(pictures, 1)]
+
+
+def _check_delimiters(body: bytes, limits: Limits) -> None:
+    """Bounds the work before anything is built from the body."""
+    found = sum(map(body.count, _DELIMITERS))
+    if found > _FREE_DELIMITERS + limits.max_images * _DELIMITERS_EACH:
+        raise Problem(
+            413,
+            f"the body has {found} brackets, colons and commas, more than {limits.max_images} pictures need, "
+            f"and so many pictures may be; send several requests",
+        )
+
+
+def _uploaded(picture: PictureBody, number: int, allow_urls: bool) -> UploadedImage:
+    if (picture.data is None) == (picture.url is None):
+        raise Problem(422, f"picture {number} of the body has not exactly one of data and url; give one")
+    if picture.url is not None:
+        shown = without_credentials(picture.url)
+        if not allow_urls:
+            raise Problem(
+                422, f"url {shown[:200]!r}: addresses are not fetched here; send the picture as data"
+            )
+        return UploadedImage(clean_name(picture.name, shown), url=picture.url)
+    return UploadedImage(clean_name(picture.name, f"picture-{number}"), _decoded(picture.data, number))
+
+
+def _decoded(text: Any, number: int) -> bytes:
+    try:
+        return decode_base64(text.encode("ascii"))
+    except ValueError as error:
+        raise Problem(422, f"data of picture {number} is no Base64 ({error}); encode the file") from None

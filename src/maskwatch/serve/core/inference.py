@@ -1,4 +1,4 @@
-"""Prepared pictures → detections: a few calls of the network at a time, in threads of their own."""
+"""Inference: prepared pictures → detections, by a few workers side by side."""
 
 from __future__ import annotations
 
@@ -24,91 +24,91 @@ class _Job:
     canvas: UInt8Array  # (1, H, W, 3)
     placement: Placement
     threshold: Mapping[str, float]
-    answer: asyncio.Future[sv.Detections]
-    came_s: float = field(default_factory=perf_counter)
+    result: asyncio.Future[sv.Detections]
+    queued_s: float = field(default_factory=perf_counter)
 
-    def goes_with(self, other: _Job) -> bool:
-        """Thresholds are those of a whole call: a weak box can win over one that counts."""
+    def fits(self, other: _Job) -> bool:
+        """Whether both can go into one batch. Thresholds belong to a call, since NMS runs after them."""
         return self.detector is other.detector and self.threshold == other.threshold
 
 
 class Batcher:
-    """Runs the network on pictures in the order in which they came; for one event loop.
+    """Runs the network on pictures in the order in which they arrive; for one event loop.
 
-    On a CPU a batch is hardly faster for each picture than a single one, while calls side by side with fewer
-    threads each are (benchmarks/service_lanes.py). So there are lanes, and a lane takes only what already
-    waits: nobody waits for company.
+    On a CPU a batch is hardly faster for each picture than a single one, while parallel calls with fewer
+    threads each are (benchmarks/service_inference.py). So there are several workers, and a worker takes only
+    what is already waiting: no picture waits for a batch to fill.
 
     Args:
-        lanes: calls at the same time.
+        workers: calls at the same time.
         batch: pictures in a call at most.
         capacity: learns how long a picture takes.
     """
 
-    def __init__(self, lanes: int, batch: int, metrics: Metrics, capacity: Capacity) -> None:
+    def __init__(self, workers: int, batch: int, metrics: Metrics, capacity: Capacity) -> None:
         self._batch, self._metrics, self._capacity = batch, metrics, capacity
         self._jobs: deque[_Job] = deque()
-        self._came = asyncio.Condition()
-        self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="detect")
-        self._lanes = [asyncio.create_task(self._lane()) for _ in range(lanes)]
+        self._arrived = asyncio.Condition()
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="detect")
+        self._workers = [asyncio.create_task(self._work()) for _ in range(workers)]
 
     async def __call__(
         self, detector: Detector, canvas: UInt8Array, placement: Placement, threshold: Mapping[str, float]
     ) -> sv.Detections:
-        """What is found in one picture.
+        """The detections in one picture.
 
         Args:
             canvas: uint8 (1, H, W, 3), as `Detector.prepare` gives it with its placement.
             threshold: class name → score above which it counts.
         """
-        answer: asyncio.Future[sv.Detections] = asyncio.get_running_loop().create_future()
-        async with self._came:
-            self._jobs.append(_Job(detector, canvas, placement, threshold, answer))
-            self._came.notify()
-        return await answer
+        result: asyncio.Future[sv.Detections] = asyncio.get_running_loop().create_future()
+        async with self._arrived:
+            self._jobs.append(_Job(detector, canvas, placement, threshold, result))
+            self._arrived.notify()
+        return await result
 
     async def close(self) -> None:
-        """Ends the lanes; pictures that wait get no answer."""
-        for lane in self._lanes:
-            lane.cancel()
-        await asyncio.gather(*self._lanes, return_exceptions=True)
+        """Ends the workers; pictures that are still waiting get no result."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
         for job in self._jobs:
-            job.answer.cancel()
+            job.result.cancel()
         self._pool.shutdown()
 
-    async def _lane(self) -> None:
+    async def _work(self) -> None:
         while True:
-            async with self._came:
-                await self._came.wait_for(lambda: self._jobs)
-                jobs = self._take()
+            async with self._arrived:
+                await self._arrived.wait_for(lambda: self._jobs)
+                jobs = self._next_batch()
             if jobs:
-                await self._answer(jobs)
+                await self._run(jobs)
 
-    def _take(self) -> list[_Job]:
-        """The first that waits, and those that can go with it. Whoever has gone away is left out."""
-        waiting = [job for job in self._jobs if not job.answer.done()]
+    def _next_batch(self) -> list[_Job]:
+        """The first job that waits, and those that fit to it; cancelled ones are removed."""
+        waiting = [job for job in self._jobs if not job.result.done()]
         first = waiting[:1]
-        taken = [job for job in waiting if job.goes_with(first[0])][: self._batch]
+        taken = [job for job in waiting if job.fits(first[0])][: self._batch]
         self._jobs = deque(job for job in waiting if job not in taken)
         return taken
 
-    async def _answer(self, jobs: list[_Job]) -> None:
-        began = perf_counter()
+    async def _run(self, jobs: list[_Job]) -> None:
+        began_s = perf_counter()
         for job in jobs:
-            self._metrics.stage("queue", began - job.came_s)
+            self._metrics.stage("queue", began_s - job.queued_s)
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._pool, _detect, jobs)
-        except Exception as error:  # goes to those who wait; the lane lives on
+        except Exception as error:  # raised where the results are awaited; the worker goes on
             for job in jobs:
-                if not job.answer.done():
-                    job.answer.set_exception(error)
+                if not job.result.done():
+                    job.result.set_exception(error)
             return
-        seconds = perf_counter() - began
-        self._capacity.took(seconds, len(jobs))
+        seconds = perf_counter() - began_s
+        self._capacity.observe(seconds, len(jobs))
         for job, detections in zip(jobs, found, strict=True):
             self._metrics.stage("detect", seconds)
-            if not job.answer.done():
-                job.answer.set_result(detections)
+            if not job.result.done():
+                job.result.set_result(detections)
 
 
 def _detect(jobs: list[_Job]) -> list[sv.Detections]:

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus. With several workers the numbers are those of all together."""
+"""Metrics of the service, for Prometheus. With several workers the numbers are their sums."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from prometheus_client.registry import Collector
 from maskwatch._version import __version__
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""Variable of the environment that prometheus_client reads: where workers leave their numbers."""
+"""Environment variable that prometheus_client reads: the folder in which workers share their numbers."""
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which is not needed
 
 STAGES = ("decode", "queue", "detect", "encode")
 
-# Seconds. From a small picture on a fast machine to the limit of a request.
+# Seconds: from a small picture on a fast machine to the limit of a request.
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -39,13 +39,13 @@ class Metrics:
 
     Attributes:
         queued: pictures in work or waiting.
-        uploads: bodies that are coming in.
+        uploads: uploads in progress.
         streams: open WebSockets and watch streams.
     """
 
     def __init__(self) -> None:
         self._shared = SHARED_FOLDER in os.environ
-        # Shared numbers are read back from files; a registry that held them too would count them twice.
+        # Shared numbers are read back from files; registering them as well would count them twice.
         self._registry = CollectorRegistry()
         registry = None if self._shared else self._registry
         self._requests = Counter(
@@ -55,19 +55,19 @@ class Metrics:
             "maskwatch_request_seconds", "Time for a request.", ["path"], buckets=_BUCKETS, registry=registry
         )
         self._stages = Histogram(
-            "maskwatch_stage_seconds", "Time a picture takes, by stage.", ["stage"],
+            "maskwatch_stage_seconds", "Time for a picture, by stage.", ["stage"],
             buckets=_BUCKETS, registry=registry,
         )  # fmt: skip
-        self._pictures = Counter("maskwatch_pictures", "Pictures, by what came of them.", ["result"],
+        self._pictures = Counter("maskwatch_pictures", "Pictures, by result.", ["result"],
                                  registry=registry)  # fmt: skip
         self._detections = Counter(
             "maskwatch_detections", "Faces found, by model and class.", ["model", "class"], registry=registry
         )
         self._frames_dropped = Counter(
-            "maskwatch_stream_frames_dropped", "Frames for which a newer one came.", registry=registry
+            "maskwatch_stream_frames_dropped", "Frames that a newer one replaced.", registry=registry
         )
         self.queued = self._gauge("maskwatch_queue_pictures", "Pictures in work or waiting.", registry)
-        self.uploads = self._gauge("maskwatch_uploads", "Bodies that are coming in.", registry)
+        self.uploads = self._gauge("maskwatch_uploads", "Uploads in progress.", registry)
         self.streams = self._gauge("maskwatch_streams", "Open streams.", registry)
         info = Gauge("maskwatch_build_info", "Version of the service.", ["version"],
                      registry=registry, multiprocess_mode="max")  # fmt: skip
@@ -76,7 +76,7 @@ class Metrics:
             self._stages.labels(stage)
 
     def request(self, method: str, path: str, status: int, seconds: float) -> None:
-        """Counts an answer; `path` is that of the route, so that there are few of them."""
+        """Counts a response; `path` is the route's template, which keeps the number of series small."""
         self._requests.labels(method, path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
@@ -94,7 +94,7 @@ class Metrics:
             self.stage(stage, perf_counter() - began)
 
     def picture(self, model: str, class_names: Iterable[str]) -> None:
-        """Counts a picture and what was found in it."""
+        """Counts a picture and its detections."""
         self._pictures.labels("found").inc()
         for name in class_names:
             self._detections.labels(model, name).inc()
@@ -104,15 +104,15 @@ class Metrics:
         self._pictures.labels("failed").inc()
 
     def dropped(self, frames: int) -> None:
-        """Counts frames of a stream that were forgotten."""
+        """Counts dropped frames of a stream."""
         self._frames_dropped.inc(frames)
 
     def add(self, collector: Collector) -> None:
-        """Adds numbers that are asked for each time; those of this process only."""
+        """Adds numbers that are collected for each scrape, of this process only."""
         self._registry.register(collector)
 
     def text(self) -> bytes:
-        """All numbers in Prometheus' own format. Asks what was added, so that it may block for a moment."""
+        """All numbers in the Prometheus text format. Runs the added collectors, so it may block briefly."""
         own = generate_latest(self._registry)
         if not self._shared:
             return own

@@ -1,4 +1,4 @@
-"""One picture of a request, all the way: bytes → network → record and, if wanted, a drawn picture."""
+"""Prediction: the path of one picture from its bytes to detections and, if requested, a drawn picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import supervision as sv
 from PIL import Image
 
 from maskwatch.detector import Detector
@@ -22,29 +21,29 @@ from maskwatch.media.images import Placement, UInt8Array, read_image
 from maskwatch.net.address_guard import Networks, fetch
 from maskwatch.net.addresses import without_credentials
 from maskwatch.records import Result
-from maskwatch.serve.core.picture_file import PictureFile
+from maskwatch.serve.core.images import UploadedImage
+from maskwatch.serve.core.limits import IncomingBody
+from maskwatch.serve.core.options import DetectOptions
 from maskwatch.serve.core.problem import Problem
-from maskwatch.serve.core.query import Wish
 from maskwatch.serve.core.service import Service
-from maskwatch.serve.core.upload_limiter import IncomingBody
 
-PictureType: TypeAlias = Literal["jpeg", "png"]
+ImageType: TypeAlias = Literal["jpeg", "png"]
 
 _JPEG_QUALITY = 90
-_JPEG_SIDE = 65_500  # pixels, what JPEG can hold
+_JPEG_SIDE = 65_500  # pixels, the most that JPEG can hold
 _FETCH_SHARE = 0.5  # of a request's time
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How the drawn picture is wanted."""
+class AnnotateOptions:
+    """How to draw the annotated picture."""
 
-    picture_type: PictureType
+    image_type: ImageType
     blurred: bool
 
 
 @dataclass(frozen=True)
-class Failed:
+class FailedImage:
     """A picture that could not be read, and why."""
 
     source: str
@@ -52,126 +51,138 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Looked:
-    """A picture that has been looked at.
+class Prediction:
+    """The detections in one picture.
 
     Attributes:
-        drawn: the file of the drawn picture; None where none was wanted.
-        drawn_type: of that file.
+        annotated: the file of the drawn picture; None where none was requested.
+        annotated_type: of that file.
     """
 
     result: Result
-    drawn: bytes | None = None
-    drawn_type: PictureType = "jpeg"
+    annotated: bytes | None = None
+    annotated_type: ImageType = "jpeg"
 
 
-async def fetch_all(
-    service: Service, files: Sequence[PictureFile], incoming: IncomingBody
-) -> list[PictureFile | Failed]:
-    """The pictures with the bytes of those that came as addresses.
+async def fetch_urls(
+    service: Service, images: Sequence[UploadedImage], incoming: IncomingBody
+) -> list[UploadedImage | FailedImage]:
+    """Fetches the pictures that were given as addresses.
 
-    They take no place meanwhile: it is another's server that is waited for.
+    Nothing of `Capacity` is reserved meanwhile: it waits for another server.
 
     Raises:
-        Problem: 503, too much is being fetched, or there is no room for what came.
+        Problem: 503, too many addresses are being fetched, or there is no room for what came.
     """
     deadline_s = time.monotonic() + service.settings.limits.timeout_s * _FETCH_SHARE
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_fetched(service, file, deadline_s, incoming)) for file in files]
+            tasks = [group.create_task(_fetched(service, image, deadline_s, incoming)) for image in images]
     except* Problem as problems:
         raise problems.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
 async def _fetched(
-    service: Service, file: PictureFile, deadline_s: float, incoming: IncomingBody
-) -> PictureFile | Failed:
-    if file.url is None:
-        return file
+    service: Service, image: UploadedImage, deadline_s: float, incoming: IncomingBody
+) -> UploadedImage | FailedImage:
+    if image.url is None:
+        return image
     max_bytes = service.settings.limits.max_bytes
     try:
-        data = await service.fetching(_fetch, file.url, max_bytes, deadline_s, service.networks)
+        data = await service.fetch(_fetch, image.url, max_bytes, deadline_s, service.networks)
     except SourceError as error:
-        return _failed(service, file, error, without_credentials(file.url))
+        return _failed(service, image, error, without_credentials(image.url))
     incoming.grow(len(data))
-    return replace(file, data=data)
-
-
-async def look(
-    service: Service, file: PictureFile | Failed, wish: Wish, drawing: Drawing | None
-) -> Looked | Failed:
-    """Finds the faces of one picture; one that cannot be read is no error of the request."""
-    if isinstance(file, Failed):
-        return file
-    try:
-        return await _look(service, file, wish, drawing)
-    except ImageError as error:
-        return _failed(service, file, error, file.source)
-
-
-def _failed(service: Service, file: PictureFile, error: Exception, named: str) -> Failed:
-    service.metrics.failed()
-    return Failed(file.source, str(error).removeprefix(f"{named}: "))
-
-
-async def _look(service: Service, file: PictureFile, wish: Wish, drawing: Drawing | None) -> Looked:
-    detector, limit = wish.model.detector, service.settings.limits.max_pixels
-    with service.metrics.timed("decode"):
-        canvas, placement = await service.in_thread(prepare, detector, file.data, file.source, limit)
-    found = await service.batcher(detector, canvas, placement, wish.threshold)
-    kept = wish.kept(found)
-    service.metrics.picture(wish.model.name, kept.data.get("class_name", ()))
-    result = Result(file.source, placement.width, placement.height, kept)
-    if drawing is None:
-        return Looked(result)
-    hidden_xyxy = None
-    if drawing.blurred:  # at their own thresholds: a weak box can win over one that counts
-        faint = await service.batcher(detector, canvas, placement, cover_thresholds(wish.threshold))
-        hidden_xyxy = np.concatenate([found.xyxy, faint.xyxy])
-    with service.metrics.timed("encode"):
-        return await service.in_thread(_drawn, file.data, limit, result, hidden_xyxy, drawing.picture_type)
+    return replace(image, data=data)
 
 
 def _fetch(url: str, max_bytes: int, deadline_s: float, networks: Networks) -> bytes:
-    """In the time that is left when its turn comes."""
+    """Computes the time left only when a thread is free."""
     return fetch(url, max_bytes, deadline_s - time.monotonic(), networks)
 
 
-def prepare(detector: Detector, data: bytes, source: str, max_pixels: int) -> tuple[UInt8Array, Placement]:
-    """Decodes a picture and brings it to network size (1, H, W, 3); the picture itself is not kept.
+async def predict(
+    service: Service,
+    image: UploadedImage | FailedImage,
+    options: DetectOptions,
+    annotate: AnnotateOptions | None,
+) -> Prediction | FailedImage:
+    """Finds the faces in one picture; an unreadable one does not fail the request."""
+    if isinstance(image, FailedImage):
+        return image
+    try:
+        return await _predict(service, image, options, annotate)
+    except ImageError as error:
+        return _failed(service, image, error, image.source)
+
+
+def _failed(service: Service, image: UploadedImage, error: Exception, named: str) -> FailedImage:
+    service.metrics.failed()
+    return FailedImage(image.source, str(error).removeprefix(f"{named}: "))
+
+
+async def _predict(
+    service: Service, image: UploadedImage, options: DetectOptions, annotate: AnnotateOptions | None
+) -> Prediction:
+    detector = options.model.detector
+    canvas, placement = await prepare(service, detector, image.data, image.source)
+    found = await service.batcher(detector, canvas, placement, options.threshold)
+    reported = options.filter(found)
+    service.metrics.picture(options.model.name, reported.data.get("class_name", ()))
+    result = Result(image.source, placement.width, placement.height, reported)
+    if annotate is None:
+        return Prediction(result)
+    hidden_xyxy = None
+    if annotate.blurred:  # in a call with lower thresholds, where a weak box may suppress a reported one
+        faint = await service.batcher(detector, canvas, placement, cover_thresholds(options.threshold))
+        hidden_xyxy = np.concatenate([found.xyxy, faint.xyxy])
+    max_pixels = service.settings.limits.max_pixels
+    with service.metrics.timed("encode"):
+        return await service.in_thread(
+            _annotated, image.data, max_pixels, result, hidden_xyxy, annotate.image_type
+        )
+
+
+async def prepare(
+    service: Service, detector: Detector, data: bytes, source: str
+) -> tuple[UInt8Array, Placement]:
+    """Decodes a picture and scales it to network size (1, H, W, 3); the full picture is not kept.
 
     Raises:
         ImageError: it cannot be read.
     """
+    with service.metrics.timed("decode"):
+        return await service.in_thread(_prepare, detector, data, source, service.settings.limits.max_pixels)
+
+
+def _prepare(detector: Detector, data: bytes, source: str, max_pixels: int) -> tuple[UInt8Array, Placement]:
     batch_nhwc, placements = detector.prepare([read_image(data, max_pixels=max_pixels, name=source)])
     return batch_nhwc, placements[0]
 
 
-def _drawn(
+def _annotated(
     data: bytes,
     max_pixels: int,
     result: Result,
     hidden_xyxy: npt.NDArray[np.float32] | None,
-    picture_type: PictureType,
-) -> Looked:
-    """Decodes once more: pictures that wait for the network would take all memory otherwise."""
+    image_type: ImageType,
+) -> Prediction:
+    """Decodes again: pictures kept while they wait for the network could fill the memory."""
     image_rgb = read_image(data, max_pixels=max_pixels, name=result.source)
     if hidden_xyxy is not None:
         image_rgb = blur(image_rgb, hidden_xyxy)
+    if len(result.detections):
+        image_rgb = draw(image_rgb, result.detections)
     if max(image_rgb.shape) > _JPEG_SIDE:
-        picture_type = "png"
-    return Looked(result, encode(_marked(image_rgb, result.detections), picture_type), picture_type)
+        image_type = "png"
+    return Prediction(result, encode(image_rgb, image_type), image_type)
 
 
-def _marked(image_rgb: UInt8Array, detections: sv.Detections) -> UInt8Array:
-    return draw(image_rgb, detections) if len(detections) else image_rgb
-
-
-def encode(image_rgb: UInt8Array, picture_type: PictureType) -> bytes:
+def encode(image_rgb: UInt8Array, image_type: ImageType) -> bytes:
     """The file of a picture (H, W, 3), without any metadata."""
     file = io.BytesIO()
-    if picture_type == "png":
+    if image_type == "png":
         Image.fromarray(image_rgb).save(file, "PNG", compress_level=3)
     else:
         Image.fromarray(image_rgb).save(file, "JPEG", quality=_JPEG_QUALITY)

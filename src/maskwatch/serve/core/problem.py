@@ -1,4 +1,4 @@
-"""Every error of the service: one JSON object as in RFC 9457."""
+"""Errors of the service: problem JSON as in RFC 9457."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _HINTS = {
 
 
 class Problem(Exception):
-    """An answer that is an error.
+    """An error response.
 
     Args:
-        status: of HTTP, 400 to 599.
+        status: HTTP status, 400 to 599.
         detail: shows the offending value and ends with the next step.
-        headers: of the answer, such as Retry-After.
+        headers: of the response, such as Retry-After.
         more: further members of the object.
     """
 
@@ -55,24 +55,24 @@ class Problem(Exception):
         }
 
     def to_response(self, instance: str) -> Response:
-        """The answer, as a server sends it."""
-        # Escaped, since half of a surrogate pair in what a client sent has no UTF-8.
+        """The HTTP response."""
+        # ASCII only: a lone surrogate in what a client sent cannot be encoded as UTF-8.
         body = json.dumps(self.to_dict(instance)).encode("ascii")
         return Response(body, self.status, self.headers, MEDIA_TYPE)
 
 
 def busy(detail: str, retry_after_s: int) -> Problem:
-    """503, with the seconds after which it is worth to ask again."""
+    """503, with the seconds after which a client should try again."""
     return Problem(503, detail, {"Retry-After": str(max(1, retry_after_s))})
 
 
-def of_error(error: MaskwatchError) -> Problem:
-    """422: one of our own errors that a client's value has caused; its text ends with the next step."""
+def unprocessable(error: MaskwatchError) -> Problem:
+    """422 for one of our own errors that a client's value caused; its text ends with the next step."""
     return Problem(422, str(error))
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Makes every error of an app, its framework's too, a problem."""
+    """Turns every error of an app, including the framework's, into a problem."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_validation)
@@ -93,26 +93,26 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return Problem(422, faults_of(error.errors())).to_response(request.url.path)
+    return Problem(422, describe_errors(error.errors())).to_response(request.url.path)
 
 
 async def _on_defect(request: Request, error: Exception) -> Response:
-    del error  # the server's log has it, with its traceback; a client has no use for it
+    del error  # the server's log has it, with the traceback
     detail = f"{request.method} {request.url.path}: a defect of the service; its log tells more, report it"
     return Problem(500, detail).to_response(request.url.path)
 
 
-def faults_of(errors: Any) -> str:
-    """Pydantic's list of errors in a line: where, what was given, what is wanted."""
+def describe_errors(errors: Any) -> str:
+    """Pydantic's list of errors on one line: where, what was given, what is expected."""
     texts = []
     for error in errors:
         place = " ".join(str(part) for part in error["loc"])
-        # A client knows objects, and no models of ours.
-        wanted = "Input should be an object" if error.get("type") == "model_type" else error["msg"]
-        texts.append(f"{place} is {_short(error.get('input'))}: {wanted}")
+        # A client knows JSON objects, not our models.
+        expected = "Input should be an object" if error.get("type") == "model_type" else error["msg"]
+        texts.append(f"{place} is {_short(error.get('input'))}: {expected}")
     return f"{'; '.join(texts)}; correct it, see /openapi.json"
 
 
 def _short(value: Any) -> str:
-    text = reprlib.repr(value)  # of what is large only a part: the text of 32 MiB takes a while
+    text = reprlib.repr(value)  # only a part of a large value: repr of 32 MiB is slow
     return text if len(text) <= 80 else text[:77] + "..."

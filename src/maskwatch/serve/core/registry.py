@@ -19,7 +19,7 @@ from maskwatch.serve.settings import ServeSettings
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class LoadedModel:
     """A loaded model.
 
     Attributes:
@@ -39,11 +39,11 @@ class Model:
 
     @property
     def version_key(self) -> str:
-        """Another file has another one: names what may be cached for ever."""
+        """Differs between files, so that an address with it can be cached without limit."""
         return self.sha256[:16]
 
-    def head(self, thresholds: dict[str, float]) -> dict[str, Any]:
-        """What records say of the model that made them."""
+    def summary(self, thresholds: dict[str, float]) -> dict[str, Any]:
+        """The `model` member of a record."""
         about = self.detector.metadata
         return {
             "name": about.name,
@@ -53,10 +53,10 @@ class Model:
         }
 
     def describe(self) -> dict[str, Any]:
-        """What `GET /v1/models` says of it."""
+        """Its entry in `GET /v1/models`."""
         about = self.detector.metadata
         return {
-            **self.head(self.detector.thresholds),
+            **self.summary(self.detector.thresholds),
             "input_size": list(about.input_size),
             "resize": about.resize,
             "box_voting": about.box_voting,
@@ -67,7 +67,7 @@ class Model:
         }
 
 
-class Shelf:
+class ModelRegistry:
     """Models by name, the default one first.
 
     Raises:
@@ -75,25 +75,29 @@ class Shelf:
     """
 
     def __init__(self, settings: ServeSettings) -> None:
-        threads = settings.threads or share_of_cores(settings.workers, settings.lanes)
-        self._models: dict[str, Model] = {}
-        for wanted in settings.models:
-            model = _load(wanted, settings, threads)
+        threads = settings.threads or _threads_per_call(settings)
+        self._models: dict[str, LoadedModel] = {}
+        for name_or_path in settings.models:
+            model = _load(name_or_path, settings, threads)
             if model.name in self._models:
                 raise OptionError(
-                    f"--model {wanted}: its name {model.name!r} is that of {self._models[model.name].path}; "
-                    "serve one of them"
+                    f"--model {name_or_path}: its name {model.name!r} is that of "
+                    f"{self._models[model.name].path}; serve one of them"
                 )
             self._models[model.name] = model
 
-    def __iter__(self) -> Iterator[Model]:
+    def __iter__(self) -> Iterator[LoadedModel]:
         return iter(self._models.values())
 
     @property
-    def default(self) -> Model:
+    def default(self) -> LoadedModel:
         return next(iter(self))
 
-    def pick(self, name: str | None) -> Model:
+    def find(self, name: str) -> LoadedModel | None:
+        """The model of that name, if there is one."""
+        return self._models.get(name)
+
+    def select(self, name: str | None) -> LoadedModel:
         """The model of that name, the default one for None.
 
         Raises:
@@ -105,25 +109,21 @@ class Shelf:
             raise Problem(422, f"model {name!r} is not served; choose one of {', '.join(self._models)}")
         return self._models[name]
 
-    def of_file(self, name_or_path: str) -> Detector | None:
-        """The detector that has loaded a model already, by the name of an embedded one or by path."""
+    def detector_of(self, name_or_path: str) -> Detector | None:
+        """The detector that has already loaded a model, given as an embedded name or a path."""
         path = load_model_file(name_or_path).path.resolve()
         return next((model.detector for model in self if model.path.resolve() == path), None)
 
-    def find(self, name: str) -> Model | None:
-        """The model of that name, if there is one."""
-        return self._models.get(name)
 
-
-def share_of_cores(workers: int, lanes: int) -> int:
-    """Threads for one call, so that all lanes of all workers together fill the cores."""
+def _threads_per_call(settings: ServeSettings) -> int:
+    """Threads for one call, so that all inference workers of all processes together fill the cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // (workers * lanes))
+    return max(1, cores // (settings.workers * settings.inference_workers))
 
 
-def _load(wanted: str, settings: ServeSettings, threads: int) -> Model:
-    path = load_model_file(wanted).path
+def _load(name_or_path: str, settings: ServeSettings, threads: int) -> LoadedModel:
+    path = load_model_file(name_or_path).path
     data = path.read_bytes()
-    detector = Detector(wanted, threshold=settings.threshold, threads=threads)
-    detector.run(np.zeros((1, *detector.input_size, 3), np.uint8))  # or the first client would wait for it
-    return Model(detector, path, hashlib.sha256(data).hexdigest(), len(data))
+    detector = Detector(name_or_path, threshold=settings.threshold, threads=threads)
+    detector.run(np.zeros((1, *detector.input_size, 3), np.uint8))  # warm-up
+    return LoadedModel(detector, path, hashlib.sha256(data).hexdigest(), len(data))

@@ -1,30 +1,26 @@
-"""What the routes of one app share: models, queue, counters, and whether it is stopping."""
+"""The state that the routes of one app share: models, queue, limits, metrics, shutdown."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from starlette.requests import HTTPConnection
 
-from maskwatch.serve.core.admission import Capacity, Rates
-from maskwatch.serve.core.auth import Tokens
+from maskwatch.serve.core.admission import Capacity
+from maskwatch.serve.core.auth import Authenticator
 from maskwatch.serve.core.inference import Batcher
+from maskwatch.serve.core.limits import RateLimiter, UploadLimiter
 from maskwatch.serve.core.metrics import Metrics
 from maskwatch.serve.core.problem import busy
-from maskwatch.serve.core.registry import Shelf
-from maskwatch.serve.core.upload_limiter import UploadLimiter
+from maskwatch.serve.core.registry import ModelRegistry
 from maskwatch.serve.settings import ServeSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from maskwatch.serve.watching.watcher import Watching
 
 T = TypeVar("T")
 
@@ -32,15 +28,17 @@ _DECODERS = 4
 """Pictures that are decoded at the same time: each takes up to 4 bytes for each of its pixels, twice."""
 
 _FETCHERS = 4
-"""Addresses that are fetched at the same time; they wait for others' servers, not for this machine."""
+"""Addresses that are fetched at the same time; these threads wait for other servers."""
+
+_POLL_S = 0.05
 
 
 class FrameStream(Protocol):
-    """A stream to which frames are sent."""
+    """A stream to which a client sends frames."""
 
     @property
     def idle_s(self) -> float:
-        """Seconds since the last one came."""
+        """Seconds since the last frame."""
 
     def end(self) -> None:
         """Makes room for another stream."""
@@ -50,29 +48,26 @@ class Service:
     """The state of an app; it takes work only within `running`.
 
     Attributes:
-        in_flight: requests that are being answered, streams not among them.
-        stopping: set when the service has been told to stop.
-        watching: what is watched beside; None for nothing.
+        in_flight: requests that are being answered, without streams.
+        stopping: set when the service begins to stop.
 
     Raises:
-        MaskwatchError: a model that cannot be loaded, or a source that cannot be watched.
+        MaskwatchError: a model that cannot be loaded.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
-        self.settings = settings
-        self.shelf = Shelf(settings)
-        self.tokens = Tokens(settings.token)
+        self.settings, limits = settings, settings.limits
+        self.registry = ModelRegistry(settings)
+        self.auth = Authenticator(settings.token)
         self.metrics = Metrics()
-        door = settings.lanes + settings.limits.waiting
-        self.capacity = Capacity(settings.limits.queue, door, self.metrics.queued)
-        limits = settings.limits
+        admission_limit = settings.inference_workers + limits.waiting
+        self.capacity = Capacity(limits.queue, admission_limit, self.metrics.queued)
         self.uploads = UploadLimiter(limits.max_uploads, limits.most_upload_bytes, self.metrics.uploads)
         self.networks = tuple(ipaddress.ip_network(network) for network in settings.url_networks)
-        self.rates = Rates(settings.limits.rate)
+        self.rates = RateLimiter(limits.rate)
         self.in_flight = self._fetches = 0
         self._streams: dict[object, FrameStream | None] = {}
         self.stopping = asyncio.Event()
-        self.watching: Watching | None = _watching(settings, self.shelf, self.metrics)
         self._batcher: Batcher | None = None
         self._decoders: ThreadPoolExecutor | None = None
         self._fetchers: ThreadPoolExecutor | None = None
@@ -87,38 +82,52 @@ class Service:
         """Whether it takes requests."""
         return self._batcher is not None and not self.stopping.is_set()
 
-    def stop(self) -> None:
-        """From now on requests are refused and streams end. In the loop's own thread."""
-        self.stopping.set()
-
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Opens what works in threads, and closes it at the end."""
+        """Starts the thread pools and the batcher, and closes them at the end."""
         settings = self.settings
         decoders = min(_DECODERS, os.cpu_count() or 1)
         with (
             ThreadPoolExecutor(decoders, thread_name_prefix="decode") as self._decoders,
             ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch") as self._fetchers,
         ):
-            batcher = Batcher(settings.lanes, settings.batch, self.metrics, self.capacity)
+            batcher = Batcher(settings.inference_workers, settings.batch, self.metrics, self.capacity)
             self._batcher = batcher
             try:
-                async with self._watched():
-                    yield
+                yield
             finally:
                 self.stop()
                 self._batcher = None
                 await batcher.close()
 
+    def stop(self) -> None:
+        """Refuses requests from now on and ends streams. Call it in the thread of the event loop."""
+        self.stopping.set()
+
+    async def drain(self) -> None:
+        """Stops, and waits until all requests are answered and `drain_s` has passed."""
+        self.stop()
+        settings, now_s = self.settings, asyncio.get_running_loop().time
+        began_s = now_s()
+        limit_s = settings.limits.timeout_s * 2 + settings.drain_s  # a body, then the work
+        while True:
+            await asyncio.sleep(_POLL_S)  # at least once, for requests that are just coming in
+            waited_s = now_s() - began_s
+            if not self.in_flight and waited_s >= settings.drain_s:
+                return
+            if waited_s > limit_s:
+                logging.getLogger("uvicorn.error").warning("%d requests cut off", self.in_flight)
+                return
+
     async def in_thread(self, work: Callable[..., T], *args: object) -> T:
-        """Runs what takes the processor, so that the event loop stays free."""
+        """Runs CPU work in a thread, so that the event loop stays free."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *args)
 
-    async def fetching(self, work: Callable[..., T], *args: object) -> T:
-        """Runs what waits for another server.
+    async def fetch(self, work: Callable[..., T], *args: object) -> T:
+        """Runs work that waits for another server in a thread.
 
         Raises:
-            Problem: 503, too many wait already.
+            Problem: 503, too many addresses are being fetched already.
         """
         if self._fetches >= self.settings.limits.queue:
             raise busy(f"{self._fetches} addresses are being fetched, which is the limit; come back later", 5)
@@ -128,27 +137,24 @@ class Service:
         finally:
             self._fetches -= 1
 
-    @property
-    def streams(self) -> int:
-        """How many are open."""
-        return len(self._streams)
-
     @contextmanager
-    def stream(self, of_frames: FrameStream | None = None) -> Iterator[bool]:
-        """Counts a stream in its block; gives False where there are too many already.
+    def open_stream(self, frames: FrameStream | None = None) -> Iterator[None]:
+        """Counts a stream for the length of the block.
 
         Args:
-            of_frames: the stream itself, if it takes frames. It is ended where others find no room and none
-                has come for longer than a request may take.
+            frames: the stream itself, if it receives frames. It is ended when others find no room and its
+                last frame is longer ago than a request may take.
+
+        Raises:
+            Problem: 503, too many streams are open.
         """
-        if self.streams >= self.settings.limits.max_streams and not self._end_idle():
-            yield False
-            return
+        if len(self._streams) >= self.settings.limits.max_streams and not self._end_idle():
+            raise busy(f"{len(self._streams)} streams are open, which is the limit; come back later", 5)
         key = object()
-        self._streams[key] = of_frames
+        self._streams[key] = frames
         self.metrics.streams.inc()
         try:
-            yield True
+            yield
         finally:
             self._streams.pop(key, None)
             self.metrics.streams.dec()
@@ -162,28 +168,6 @@ class Service:
         assert stream is not None
         stream.end()
         return True
-
-    @asynccontextmanager
-    async def _watched(self) -> AsyncIterator[None]:
-        if self.watching is None:
-            yield
-            return
-        self.watching.start(asyncio.get_running_loop())
-        try:
-            yield
-        finally:
-            await self.in_thread(self.watching.close)
-
-
-def _watching(settings: ServeSettings, shelf: Shelf, metrics: Metrics) -> Watching | None:
-    if settings.watch is None:
-        return None
-    from maskwatch.serve.watching.metrics import WatchMetrics
-    from maskwatch.serve.watching.watcher import Watching  # needs the extra `live`
-
-    watching = Watching(settings.watch, shelf.of_file(settings.watch.model), keep_faces=settings.keep_faces)
-    metrics.add(WatchMetrics(watching.sources, watching.sinks))
-    return watching
 
 
 def service_of(connection: HTTPConnection) -> Service:

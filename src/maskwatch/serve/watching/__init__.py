@@ -1,1 +1,1 @@
-"""Watching cameras beside serving."""
+"""Watching cameras in the same process as the service."""

@@ -1,4 +1,4 @@
-"""Watching beside serving: a plan, run in a thread of the service."""
+"""The watcher: watches cameras in a thread of the service, and reports what it sees."""
 
 from __future__ import annotations
 
@@ -7,26 +7,32 @@ import contextlib
 import dataclasses
 import sys
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, get_args
 from urllib.parse import quote
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from maskwatch.detector import Detector
 from maskwatch.errors import MaskwatchError
-from maskwatch.live.capture.health import CaptureStatus
+from maskwatch.live.capture.health import CaptureStatus, State
 from maskwatch.live.loop import Outlets, Watch
 from maskwatch.live.run import WatchPlan, open_parts, open_pictures, sweeping
 from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.sinks.settings import open_delivery
-from maskwatch.serve.watching.views import Views
+from maskwatch.serve.watching.live_state import LiveState
+
+MetricFamily: TypeAlias = CounterMetricFamily | GaugeMetricFamily
 
 
-class Watching:
-    """Watches from `start` to `close`.
+class Watcher:
+    """Watches cameras within `running`.
 
     Args:
-        plan: windows, terminals and recordings are not for here; sinks, thumbnails and their age are.
-        detector: has loaded the plan's model already; None loads it.
+        plan: its windows, terminal output and recordings are not used; sinks, thumbnails and their age are.
+        detector: that has already loaded the plan's model; None loads it.
         keep_faces: show and store faces as they are.
 
     Raises:
@@ -35,28 +41,32 @@ class Watching:
 
     def __init__(self, plan: WatchPlan, detector: Detector | None, *, keep_faces: bool) -> None:
         self._parts = parts = open_parts(plan, detector)
-        self.views = Views(parts.places, parts.finder.metadata.classes, keep_faces=keep_faces)
+        self.state = LiveState(parts.places, parts.finder.metadata.classes, keep_faces=keep_faces)
         pictures = open_pictures(plan.thumbnails, _say, keep_faces=keep_faces)
         with contextlib.ExitStack() as opened:
             self._delivery = delivery = opened.enter_context(open_delivery(plan.sinks, on_trouble=_say))
             self._sweeping = sweeping(plan, parts, delivery, _say)
             outlets = Outlets(
                 put=delivery.put,
-                viewers=[self.views] if pictures is None else [self.views, pictures],
+                viewers=[self.state] if pictures is None else [self.state, pictures],
                 thumbnail=None if pictures is None else pictures.store,
             )
             self._watch = Watch(parts.captures, parts.finder, parts.people, parts.run, outlets, plan.fps)
-            self._opened = opened.pop_all()  # nothing has failed, so `close` closes it
+            self._opened = opened.pop_all()  # nothing has failed, so `_close` closes it
         self._thread = threading.Thread(target=self._run, name="watch")
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begins; `loop` is where others wait for what is new."""
-        self.views.news.attach(loop)
-        self._opened.enter_context(self._sweeping)
-        self._thread.start()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Watches for the length of the block. At the end open alerts end, and sinks send their events."""
+        self.state.notifier.attach(asyncio.get_running_loop())
+        try:
+            self._opened.enter_context(self._sweeping)
+            self._thread.start()
+            yield
+        finally:
+            await asyncio.to_thread(self._close)
 
-    def close(self) -> None:
-        """Ends well: open alerts are told as stopped, and events go where they should."""
+    def _close(self) -> None:
         self._watch.stop()
         if self._thread.ident is not None:
             self._thread.join()
@@ -67,16 +77,16 @@ class Watching:
         return source in self._parts.people
 
     def sources(self) -> Sequence[CaptureStatus]:
-        """How each source is doing."""
+        """The status of each source."""
         return self._watch.status()
 
     def sinks(self) -> Sequence[SinkStatus]:
-        """How each sink is doing."""
+        """The status of each sink."""
         return self._delivery.status()
 
     def describe(self) -> dict[str, Any]:
-        """What `GET /v1/watch` says."""
-        events, _ = self.views.events()
+        """The document of `GET /v1/watch`."""
+        events, _ = self.state.events()
         return {
             "run": self._parts.run,
             "sources": [self._source(status) for status in self.sources()],
@@ -85,8 +95,8 @@ class Watching:
         }
 
     def _source(self, status: CaptureStatus) -> dict[str, Any]:
-        view = self.views.newest(status.name)
-        people = [] if view is None else [one for one in view.people if one.seen]
+        frame = self.state.newest(status.name)
+        people = [] if frame is None else [one for one in frame.people if one.seen]
         return {
             "name": status.name,
             "state": status.state,
@@ -107,16 +117,67 @@ class Watching:
                 }
                 for one in people
             ],
-            "counts": self.views.counts(status.name),
+            "counts": self.state.counts(status.name),
             "stream": f"/v1/watch/{quote(status.name)}.mjpg",
         }
 
     def _run(self) -> None:
         try:
             self._watch.run()
-        except MaskwatchError as error:  # a file or webcam that cannot be opened; serving goes on
+        except MaskwatchError as error:  # a file or webcam that cannot be opened
             _say("watch", f"{error}; watching has ended, serving goes on")
 
 
 def _say(name: str, text: str) -> None:
     print(f"{name}: {text}", file=sys.stderr, flush=True)
+
+
+class WatchMetrics(Collector):
+    """Metrics of sources and sinks, read at each scrape.
+
+    Args:
+        sources: gives the status of each source.
+        sinks: gives the status of each sink.
+    """
+
+    def __init__(
+        self, sources: Callable[[], Sequence[CaptureStatus]], sinks: Callable[[], Sequence[SinkStatus]]
+    ) -> None:
+        self._sources, self._sinks = sources, sinks
+
+    def collect(self) -> Iterator[MetricFamily]:
+        """The current numbers."""
+        yield from _source_metrics(self._sources())
+        yield from _sink_metrics(self._sinks())
+
+
+def _source_metrics(statuses: Sequence[CaptureStatus]) -> list[MetricFamily]:
+    state = GaugeMetricFamily(
+        "maskwatch_source_state", "1 for the state that a source is in.", labels=["source", "state"]
+    )
+    frames = CounterMetricFamily("maskwatch_source_frames", "Frames that came in.", labels=["source"])
+    reconnects = CounterMetricFamily(
+        "maskwatch_source_reconnects", "Times that a lost source came back.", labels=["source"]
+    )
+    for status in statuses:
+        for name in get_args(State):
+            state.add_metric([status.name, name], float(name == status.state))
+        frames.add_metric([status.name], status.frames)
+        reconnects.add_metric([status.name], status.reconnects)
+    return [state, frames, reconnects]
+
+
+def _sink_metrics(statuses: Sequence[SinkStatus]) -> list[MetricFamily]:
+    events = CounterMetricFamily("maskwatch_sink_events", "Events that a sink took.", labels=["sink"])
+    waiting = GaugeMetricFamily("maskwatch_sink_events_waiting", "Events that wait.", labels=["sink"])
+    # A gauge, since it falls when refused events are deleted or sent again.
+    lost = GaugeMetricFamily(
+        "maskwatch_sink_events_lost", "Events that were dropped or refused for good.", labels=["sink"]
+    )
+    trouble = GaugeMetricFamily("maskwatch_sink_trouble", "1 while something is wrong.", labels=["sink"])
+    for status in statuses:
+        events.add_metric([status.name], status.sent)
+        waiting.add_metric([status.name], status.waiting)
+        lost.add_metric([status.name], status.lost)
+        trouble.add_metric([status.name], float(status.error is not None))
+    return [events, waiting, lost, trouble]

@@ -1,4 +1,7 @@
-"""A body of several parts → pictures: what a part holds decides, not what its headers say."""
+"""Multipart forms → uploaded pictures; the content of a part decides, not its headers.
+
+Starlette's own parser refuses what real clients send: a header without a boundary, parts without a name.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,15 @@ from email.message import Message
 from email.utils import collapse_rfc2231_value
 
 from maskwatch.media.image_files import is_picture
-from maskwatch.serve.core.base64_text import decode_base64, picture_bytes
-from maskwatch.serve.core.picture_file import PictureFile, clean_name, too_many
+from maskwatch.serve.core.images import UploadedImage, clean_name, decode_base64, image_bytes, too_many
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.settings import Limits
 
 FIELD = "images"
 
 _FIELDS = (FIELD, "images[]")
-_MORE_PARTS = 8
-"""Beside the pictures; they are ignored."""
+_OTHER_PARTS = 8
+"""Allowed beside the pictures; they are ignored."""
 
 _HEAD_LENGTH = 16 << 10  # bytes of a part's headers
 _FIRST_LINE = re.compile(rb"--([^\r\n]{1,200}?)[ \t]*(\r?\n)")
@@ -44,32 +46,32 @@ class _Part:
         return self.head.get_filename()
 
     @property
-    def is_meant(self) -> bool:
-        """Whether it is meant as a picture, whatever it holds."""
+    def is_declared_picture(self) -> bool:
+        """Whether the client means it as a picture, whatever it holds."""
         return self.file_name is not None or self.field in _FIELDS
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return clean_name(self.file_name or self.field, f"part {self.number}")
 
 
-def from_form_body(content_type: str, body: bytes, limits: Limits) -> list[PictureFile]:
-    """The pictures of a form: each part that is one, that has a file name, or that is called `images`.
+def parse_form(content_type: str, body: bytes, limits: Limits) -> list[UploadedImage]:
+    """The pictures of a form: each part that is one, has a file name, or has the field name `images`.
 
     Raises:
-        Problem: 400, it cannot be read; 413, more pictures than may be; 422, there is none.
+        Problem: 400, it cannot be read; 413, too many pictures; 422, there is none.
     """
     parts = list(_parts(content_type, body, limits))
     contents = [(part, _decoded(part)) for part in parts]
-    pictures = [(part, content) for part, content in contents if part.is_meant or is_picture(content)]
+    pictures = [(part, data) for part, data in contents if part.is_declared_picture or is_picture(data)]
     if len(pictures) > limits.max_images:
         raise too_many(len(pictures), limits)
     if not pictures:
         names = ", ".join(f"{part.label[:80]!r} of {len(part.content)} bytes" for part in parts) or "none"
         raise Problem(422, f"no part of the form is a picture (its parts: {names}); add one as {FIELD!r}")
     return [
-        PictureFile(clean_name(_source(part), f"picture-{number}"), content)
+        UploadedImage(clean_name(_source(part), f"picture-{number}"), content)
         for number, (part, content) in enumerate(pictures, 1)
     ]
 
@@ -85,9 +87,9 @@ def _decoded(part: _Part) -> bytes:
             return decode_base64(part.content)
         if encoding == "quoted-printable" and not is_picture(part.content):
             return binascii.a2b_qp(part.content)
-        return picture_bytes(part.content)
+        return image_bytes(part.content)
     except ValueError as error:
-        if not part.is_meant:
+        if not part.is_declared_picture:
             return part.content
         raise Problem(
             422, f"{part.label!r} of the form is no Base64 ({error}); send the file itself"
@@ -97,11 +99,11 @@ def _decoded(part: _Part) -> bytes:
 def _parts(content_type: str, body: bytes, limits: Limits) -> Iterator[_Part]:
     boundary, newline = _boundary(content_type, body)
     delimiter = newline + b"--" + boundary
-    most = limits.max_images + _MORE_PARTS
+    most = limits.max_images + _OTHER_PARTS
     found = body.count(delimiter) + body.startswith(b"--" + boundary)
     if found > most + 1:  # the last one ends the form
         raise Problem(
-            413, f"the form has some {found - 1} parts, and {limits.max_images} pictures and {_MORE_PARTS} "
+            413, f"the form has some {found - 1} parts, and {limits.max_images} pictures and {_OTHER_PARTS} "
             "other parts may be; send several requests",
         )  # fmt: skip
     _, *chunks = (newline + body).split(delimiter)
@@ -109,14 +111,14 @@ def _parts(content_type: str, body: bytes, limits: Limits) -> Iterator[_Part]:
         if chunk.startswith(b"--"):
             return
         yield _part(number, chunk, newline)
-    # A form that breaks off is not one that has fewer parts.
+    # A truncated form must not pass for one with fewer parts.
     raise Problem(400, f"the form of {len(body)} bytes does not end with its boundary; send it again")
 
 
 def _boundary(content_type: str, body: bytes) -> tuple[bytes, bytes]:
-    """The boundary, and the end of a line.
+    """The boundary, and the line end.
 
-    The body's first line has the boundary as well, and clients that set the header by hand forget it there.
+    Clients that set the header themselves often forget the boundary; the body's first line has it as well.
     """
     head = Message()
     head["content-type"] = content_type

@@ -1,4 +1,4 @@
-"""What a client asks for beside its picture: model, thresholds, classes."""
+"""The options of a request beside its pictures: model, thresholds, classes."""
 
 from __future__ import annotations
 
@@ -12,44 +12,46 @@ import supervision as sv
 from maskwatch.detector import only_classes
 from maskwatch.labels import find_class, parse_class_numbers
 from maskwatch.serve.core.problem import Problem
-from maskwatch.serve.core.registry import Model, Shelf
+from maskwatch.serve.core.registry import LoadedModel, ModelRegistry
 
 
 @dataclass(frozen=True)
-class Wish:
-    """How pictures are looked at.
+class DetectOptions:
+    """How to detect faces in the pictures of a request.
 
     Attributes:
         threshold: class name → score above which it counts, of every class.
-        class_ids: those that are told.
+        class_ids: classes that are reported.
     """
 
-    model: Model
+    model: LoadedModel
     threshold: Mapping[str, float]
     class_ids: frozenset[int]
 
     @classmethod
-    def parse(cls, shelf: Shelf, model: str | None, threshold: str | None, classes: str | None) -> Wish:
+    def from_query(
+        cls, registry: ModelRegistry, model: str | None, threshold: str | None, classes: str | None
+    ) -> DetectOptions:
         """Reads the parameters of a query.
 
         Raises:
             Problem: 422, a value that cannot be used.
         """
-        chosen = shelf.pick(model)
+        selected = registry.select(model)
         names = None if classes is None else [name.strip() for name in classes.split(",")]
-        return cls.of(chosen, _numbers(threshold), names)
+        return cls.from_json(selected, _numbers(threshold), names)
 
     @classmethod
-    def of(cls, model: Model, threshold: Any, classes: Any) -> Wish:
-        """From values as JSON has them: a number, an object or null; a list of names or null.
+    def from_json(cls, model: LoadedModel, threshold: Any, classes: Any) -> DetectOptions:
+        """From JSON values: threshold is a number, an object or null; classes a list of names or null.
 
         Raises:
             Problem: 422, a value that cannot be used.
         """
         return cls(model, _thresholds(model, threshold), _class_ids(model, classes))
 
-    def kept(self, detections: sv.Detections) -> sv.Detections:
-        """Those of the classes that are told."""
+    def filter(self, detections: sv.Detections) -> sv.Detections:
+        """Only those of the classes that are reported."""
         return only_classes(detections, self.class_ids)
 
 
@@ -62,26 +64,27 @@ def _numbers(text: str | None) -> Any:
         raise Problem(422, f"threshold {error}") from None
 
 
-def _thresholds(model: Model, wanted: Any) -> dict[str, float]:
-    own = model.detector.thresholds
+def _thresholds(model: LoadedModel, wanted: Any) -> dict[str, float]:
+    defaults = model.detector.thresholds
     if wanted is None:
-        return own
-    values = wanted if isinstance(wanted, Mapping) else dict.fromkeys(own, wanted)
-    chosen = dict(own)
+        return defaults
+    values = wanted if isinstance(wanted, Mapping) else dict.fromkeys(defaults, wanted)
+    chosen, names = dict(defaults), list(defaults)
     for name, value in values.items():
-        class_id = find_class(list(own), name)
+        class_id = find_class(names, name)
         if class_id is None:
             raise Problem(
-                422, f"threshold names class {name!r}, which {model.name} does not have; use {', '.join(own)}"
+                422,
+                f"threshold names class {name!r}, which {model.name} does not have; use {', '.join(names)}",
             )
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or not 0 <= value <= 1:
             raise Problem(422, f"threshold of {name} is {value!r}; pass a number from 0 to 1")
-        chosen[list(own)[class_id]] = float(value)
+        chosen[names[class_id]] = float(value)
     return chosen
 
 
-def _class_ids(model: Model, names: Any) -> frozenset[int]:
+def _class_ids(model: LoadedModel, names: Any) -> frozenset[int]:
     known = model.detector.class_names
     if names is None:
         return frozenset(range(len(known)))

@@ -21,10 +21,10 @@ from maskwatch.cli.app import main
 from maskwatch.errors import OptionError
 from maskwatch.net.hosts import is_loopback
 from maskwatch.serve.app import create_app
-from maskwatch.serve.core.admission import Rates
-from maskwatch.serve.core.auth import TICKET_S, Tokens
+from maskwatch.serve.core.auth import URL_TOKEN_S, Authenticator
+from maskwatch.serve.core.limits import RateLimiter
 from maskwatch.serve.core.problem import Problem
-from maskwatch.serve.middleware import Guard
+from maskwatch.serve.middleware import ServiceMiddleware
 from maskwatch.serve.settings import Limits, ServeSettings
 from serving import BEARER, STREAM, TOKEN, client_of, settings
 
@@ -82,23 +82,23 @@ def test_a_ticket_opens_streams_only(closed: TestClient) -> None:
 
 def test_tickets_grow_old() -> None:
     now = [1_000_000.0]
-    tokens = Tokens(TOKEN, lambda: now[0])
-    ticket = tokens.ticket()
+    tokens = Authenticator(TOKEN, lambda: now[0])
+    ticket = tokens.issue_url_token()
     assert ticket.startswith("v1.1000060.")
-    now[0] += TICKET_S
-    assert tokens.admits_ticket(ticket)
-    assert not Tokens("another-token-of-the-tests", lambda: now[0]).admits_ticket(ticket)
+    now[0] += URL_TOKEN_S
+    assert tokens.accepts_url_token(ticket)
+    assert not Authenticator("another-token-of-the-tests", lambda: now[0]).accepts_url_token(ticket)
     now[0] += 1
-    assert not tokens.admits_ticket(ticket)
+    assert not tokens.accepts_url_token(ticket)
     late = ticket.replace("1000060", "9000060")
-    assert not tokens.admits_ticket(late)
+    assert not tokens.accepts_url_token(late)
 
 
 @given(st.text())
 def test_nothing_else_is_a_token_or_ticket(text: str) -> None:
-    tokens = Tokens(TOKEN)
-    assert not tokens.admits_ticket(text)
-    assert not tokens.admits(f"Bearer {text}")
+    tokens = Authenticator(TOKEN)
+    assert not tokens.accepts_url_token(text)
+    assert not tokens.accepts(f"Bearer {text}")
 
 
 def test_without_a_token_only_names_of_this_machine(tiny_model: Path) -> None:
@@ -158,9 +158,11 @@ def test_a_service_on_a_name(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(OptionError, match="needs a token"):
             ServeSettings(models=("tiny",), host=host)
     app = create_app(settings(tiny_model, host="Camera-Box"))
-    guard = Guard(app, app.state.service)
-    for name, known in (("camera-box:8765", True), ("localhost", True), ("camera-box.evil.example", False)):
-        assert (guard._host_problem(Headers({"host": name})) is None) is known
+    middleware = ServiceMiddleware(app, app.state.service)
+    for name in ("camera-box:8765", "localhost"):
+        middleware._check_host(Headers({"host": name}))
+    with pytest.raises(Problem, match="is not this machine"):
+        middleware._check_host(Headers({"host": "camera-box.evil.example"}))
 
 
 @pytest.mark.parametrize("query", ["&".join(["a=1"] * 15_000), "model=" + "x" * 9000])
@@ -212,7 +214,7 @@ def test_rate(tiny_model: Path) -> None:
 
 def test_rates_refill() -> None:
     now = [0.0]
-    rates = Rates(2, lambda: now[0])
+    rates = RateLimiter(2, lambda: now[0])
     for _ in range(2):
         rates.check("a")
     with pytest.raises(Problem, match="a: more than 2 requests a second"):
@@ -235,7 +237,7 @@ def test_rates_refill() -> None:
         ({"port": 70_000}, ("--port 70000",)),
         ({"workers": 0}, ("--workers 0",)),
         ({"threads": 0}, ("--threads 0",)),
-        ({"lanes": -1}, ("--lanes -1",)),
+        ({"inference_workers": -1}, ("--inference-workers -1",)),
         ({"drain_s": -1.0}, ("--drain -1.0",)),
         ({"cors": ("example.org",)}, ("'example.org'", "https://")),
         ({"cors": ("https://example.org/",)}, ("no origin",)),

@@ -1,7 +1,7 @@
 """What is faster for a service on this machine: batches, more threads in a call, or calls side by side.
 
-    python benchmarks/service_lanes.py
-    python benchmarks/service_lanes.py --model maskwatch-640 --rounds 20
+    python benchmarks/service_inference.py
+    python benchmarks/service_inference.py --model maskwatch-640 --rounds 20
 
 Each round runs every way once on the same eight pictures, so that whatever else the machine does falls on all
 of them. The table gives the median over the rounds of the time for a picture, and its ratio to that of one
@@ -25,9 +25,9 @@ PICTURES = 8
 BATCHES = (1, 2, 4, 8)
 
 
-def timed(run: Callable[[int], object], batch: int, lanes: int) -> float:
+def timed(run: Callable[[int], object], batch: int, workers: int) -> float:
     """Seconds a picture; `run` takes the index of the first picture of a call."""
-    with ThreadPoolExecutor(lanes) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         began = time.perf_counter()
         list(pool.map(run, range(0, PICTURES, batch)))
         return (time.perf_counter() - began) / PICTURES
@@ -42,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     few = max(1, cores // 2)
-    ways = [(lanes, threads, batch) for lanes, threads in ((1, cores), (2, few)) for batch in BATCHES]
+    ways = [(workers, threads, batch) for workers, threads in ((1, cores), (2, few)) for batch in BATCHES]
     ways += [(2, cores, 1)] + ([(cores, 1, 1)] if cores > 2 else [])
     detectors = {threads: Detector(options.model, threads=threads) for _, threads, _ in ways}
     height, width = detectors[cores].input_size
@@ -51,20 +51,20 @@ def main() -> None:
         detector.run(images[:1])
     seconds: dict[tuple[int, int, int], list[float]] = {way: [] for way in ways}
     for _ in range(options.rounds):
-        for lanes, threads, batch in ways:
+        for workers, threads, batch in ways:
 
             def run(first: int, threads: int = threads, batch: int = batch) -> None:
                 detectors[threads].run(images[first : first + batch])
 
-            seconds[lanes, threads, batch].append(timed(run, batch, lanes))
+            seconds[workers, threads, batch].append(timed(run, batch, workers))
     print(f"{options.model}, {cores} cores, {options.rounds} rounds\n")
     print("| calls side by side | threads each | pictures in a call | ms a picture | of the first line |")
     print("|---|---|---|---|---|")
     first_line = seconds[ways[0]]
     for way, times in seconds.items():
         ratio = statistics.median(mine / first for mine, first in zip(times, first_line, strict=True))
-        lanes, threads, batch = way
-        print(f"| {lanes} | {threads} | {batch} | {1000 * statistics.median(times):.0f} | {ratio:.2f} |")
+        workers, threads, batch = way
+        print(f"| {workers} | {threads} | {batch} | {1000 * statistics.median(times):.0f} | {ratio:.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is seen of each source right now, for whoever looks; and the last events."""
+"""The live state of what is watched: the newest frame of each source, counts, and the last events."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _BLANK_SHAPE = (360, 640, 3)
 
 
 @dataclass(eq=False)
-class View:
-    """A frame that has been looked at, and who was in it.
+class AnnotatedFrame:
+    """A frame and the people in it; drawn on demand.
 
     Attributes:
         image_rgb: uint8 (H, W, 3).
-        hidden_xyxy: (N, 4), what is blurred before anybody sees it; None blurs nothing.
-        seen_at: when it was seen, on the wall clock; None where nothing has been seen yet.
-        notice: lines that say why nothing newer is there, drawn over it.
+        hidden_xyxy: (N, 4), blurred before anybody sees it; None blurs nothing.
+        seen_at: wall-clock time of the frame; None for the blank frame before the first one.
+        notice: lines drawn over it that say why there is no newer frame.
     """
 
     image_rgb: UInt8Array
@@ -48,7 +48,7 @@ class View:
     _jpeg: bytes | None = field(default=None, init=False, repr=False)
 
     def jpeg(self) -> bytes:
-        """The drawn picture; made once, however many look, and only if somebody does."""
+        """The drawn picture; made once, when the first client asks for it."""
         with self._lock:
             if self._jpeg is None:
                 image_rgb = self.image_rgb
@@ -59,53 +59,53 @@ class View:
             return self._jpeg
 
 
-class News:
-    """Wakes those who wait in an event loop, from any thread."""
+class Notifier:
+    """Wakes the tasks of an event loop that wait for a change, from any thread."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._came = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Names the loop in which is waited."""
+        """Sets the loop whose tasks wait."""
         self._loop = loop
 
-    def tell(self) -> None:
-        """Something is new."""
+    def notify(self) -> None:
+        """Something has changed."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
 
-    def next(self) -> asyncio.Event:
-        """Is set when something new is told; ask for it before looking, so that nothing is missed."""
-        return self._came
+    def next_change(self) -> asyncio.Event:
+        """Is set at the next change; get it before reading the state, so that no change is missed."""
+        return self._changed
 
     def _wake(self) -> None:
-        came, self._came = self._came, asyncio.Event()
-        came.set()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
-class Views(Viewer):
-    """The newest view of each source and the last events. Written by the watching thread, read by any.
+class LiveState(Viewer):
+    """The newest frame of each source and the last events. Written by the watching thread, read by any.
 
     Args:
         places: by source.
         class_names: in the order of their ids.
-        keep_faces: True hides none.
+        keep_faces: True blurs none.
     """
 
     def __init__(self, places: Mapping[str, Places], class_names: Sequence[str], *, keep_faces: bool) -> None:
-        self.news = News()
+        self.notifier = Notifier()
         self._places, self._names = places, class_names
         self._hiding = None if keep_faces else Hiding()
-        self._newest: dict[str, View] = {}
-        self._gone: dict[str, Counter[str]] = {source: Counter() for source in places}
+        self._newest: dict[str, AnnotatedFrame] = {}
+        self._left: dict[str, Counter[str]] = {source: Counter() for source in places}
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
-        self._told = 0
+        self._event_count = 0
 
     def look(self, look: Look) -> None:
         source, people = look.frame.source, look.scene.people
-        self._note_who_left(source, people)
-        self._newest[source] = View(
+        self._count_left(source, people)
+        self._newest[source] = AnnotatedFrame(
             look.frame.image_rgb,
             people,
             self._hidden(look),
@@ -113,52 +113,52 @@ class Views(Viewer):
             self._names,
             seen_at=look.frame.when,
         )
-        self.news.tell()
+        self.notifier.notify()
 
     def event(self, event: Event) -> None:
         if event.kind == "source" and event.state != "live":
-            self._lose(event)
+            self._mark_lost(event)
         self._events.append(event)
-        self._told += 1
-        self.news.tell()
+        self._event_count += 1
+        self.notifier.notify()
 
-    def newest(self, source: str) -> View | None:
-        """The newest view of a source; None before the first frame."""
+    def newest(self, source: str) -> AnnotatedFrame | None:
+        """The newest frame of a source; None before the first one."""
         return self._newest.get(source)
 
     def counts(self, source: str) -> dict[str, int]:
-        """People since the start, by the state that they have or had last."""
-        view = self._newest.get(source)
-        there = Counter(str(one.state) for one in view.people if one.state is not None) if view else Counter()
-        return {name: self._gone[source][name] + there[name] for name in self._names}
+        """People since the start, by their last state; without those still undecided."""
+        frame = self._newest.get(source)
+        present = Counter(str(one.state) for one in (frame.people if frame else ()) if one.state is not None)
+        return {name: self._left[source][name] + present[name] for name in self._names}
 
-    def events(self, told: int | None = None) -> tuple[list[Event], int]:
-        """The last events, those after the first `told` of all; and how many there have been in all."""
-        events, total = list(self._events), self._told
-        return (events if told is None else events[max(0, len(events) - (total - told)) :]), total
+    def events(self, cursor: int | None = None) -> tuple[list[Event], int]:
+        """The kept events after a cursor, all for None; and the cursor after them."""
+        events, count = list(self._events), self._event_count
+        return (events if cursor is None else events[max(0, len(events) - (count - cursor)) :]), count
 
-    def told_before(self, event_id: str | None) -> int:
-        """How many had been told when this one had; all but the kept ones if it is not known."""
-        events, total = self.events()
-        for place, event in enumerate(events):
+    def cursor_after(self, event_id: str | None) -> int:
+        """The cursor after that event: after all for None, before the kept ones if the event is unknown."""
+        events, count = self.events()
+        for index, event in enumerate(events):
             if event.id == event_id:
-                return total - len(events) + place + 1
-        return total if event_id is None else total - len(events)
+                return count - len(events) + index + 1
+        return count if event_id is None else count - len(events)
 
-    def _note_who_left(self, source: str, people: Sequence[Person]) -> None:
+    def _count_left(self, source: str, people: Sequence[Person]) -> None:
         before = self._newest.get(source)
         if before is not None:
             still = {person.track for person in people}
             left = [person for person in before.people if person.track not in still]
-            self._gone[source].update(str(person.state) for person in left if person.state is not None)
+            self._left[source].update(str(person.state) for person in left if person.state is not None)
 
-    def _lose(self, event: Event) -> None:
-        """Nobody is in front of a source that is lost, and its last picture says that it is old."""
+    def _mark_lost(self, event: Event) -> None:
+        """Removes the people of a source that is lost and draws the reason over its last frame."""
         source = event.source
-        self._note_who_left(source, ())
+        self._count_left(source, ())
         before = self._newest.get(source)
         if before is None:
-            before = View(np.zeros(_BLANK_SHAPE, np.uint8), (), None, Places(), self._names)
+            before = AnnotatedFrame(np.zeros(_BLANK_SHAPE, np.uint8), (), None, Places(), self._names)
         since = "" if before.seen_at is None else f", last picture {before.seen_at:%H:%M:%S}"
         notice = [f"{event.state}{since}", *([event.reason] if event.reason else [])]
         self._newest[source] = replace(before, people=(), notice=notice)

@@ -1,0 +1,130 @@
+"""The supervisor: several worker processes on one address, by uvicorn's own supervisor.
+
+It adds what `Multiprocess` lacks: the address is announced when all workers take requests, a replaced worker
+is reported and its gauges no longer count, workers end when their supervisor is killed, a second signal ends
+them at once, and a service that cannot start is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing.connection import wait
+
+from fastapi import FastAPI
+from prometheus_client.multiprocess import mark_process_dead
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from maskwatch.errors import MaskwatchError
+from maskwatch.models import load_model_file
+from maskwatch.serve.app import create_app
+from maskwatch.serve.core.metrics import SHARED_FOLDER
+from maskwatch.serve.server import address_of, drain_on_signal, listen, silence_libraries, uvicorn_config
+from maskwatch.serve.settings import ServeSettings
+
+_HEALTHCHECK_S = 60
+"""A worker without a sign of life for so long is replaced; a busy machine takes long to start one."""
+
+_POLL_S = 0.1
+
+
+def run_workers(settings: ServeSettings, announce: Callable[[str], None]) -> None:
+    """Serves in `settings.workers` processes until Ctrl-C or SIGTERM.
+
+    Args:
+        settings: of the service.
+        announce: is called with the address when all workers take requests.
+
+    Raises:
+        MaskwatchError: the service cannot start.
+    """
+    for model in settings.models:
+        load_model_file(model)
+    with listen(settings.host, settings.port) as listener, _shared_metrics():
+        address = address_of(listener, settings.host)
+        supervisor = Supervisor(settings, listener, lambda: announce(address))
+        supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise MaskwatchError("a worker could not start, see above; correct it and start again")
+
+
+class Supervisor(Multiprocess):
+    """Starts workers and keeps their number, until a signal ends it."""
+
+    def __init__(
+        self, settings: ServeSettings, listener: socket.socket, on_ready: Callable[[], None]
+    ) -> None:
+        config = uvicorn_config(
+            settings,
+            partial(_create_worker_app, settings),
+            factory=True,
+            workers=settings.workers,
+            timeout_worker_healthcheck=_HEALTHCHECK_S,
+        )
+        super().__init__(config, [listener])
+        self._on_ready, self._announced = on_ready, False
+
+    def keep_subprocess_alive(self) -> None:
+        before = list(self.processes)
+        super().keep_subprocess_alive()
+        for process in before:
+            if process not in self.processes:
+                if process.pid is not None:
+                    mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+                text = f"worker {process.pid} ended ({process.exitcode}); another takes its place"
+                print(text, file=sys.stderr, flush=True)
+        if not self._announced and all(process.is_ready() for process in self.processes):
+            self._on_ready()
+            self._announced = True
+
+    def join_all(self) -> None:
+        while any(process.process.is_alive() for process in self.processes):
+            if self.signal_queue:  # a second signal
+                for process in self.processes:
+                    process.kill()
+            time.sleep(_POLL_S)
+        super().join_all()
+
+
+def _create_worker_app(settings: ServeSettings) -> FastAPI:
+    """The app of a worker, made in its process."""
+    silence_libraries()
+    threading.Thread(target=_follow_parent, daemon=True, name="parent").start()
+    try:
+        return create_app(settings, partial(drain_on_signal, ignore_interrupt=True))
+    except MaskwatchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(STARTUP_FAILURE)  # another worker could not start either
+
+
+def _follow_parent() -> None:
+    """Ends a worker whose supervisor was killed, so that the address becomes free."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _shared_metrics() -> Iterator[None]:
+    """A folder in which workers share their metrics."""
+    with tempfile.TemporaryDirectory(prefix="maskwatch-metrics-") as folder:
+        before = os.environ.get(SHARED_FOLDER)
+        os.environ[SHARED_FOLDER] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[SHARED_FOLDER]
+            else:
+                os.environ[SHARED_FOLDER] = before
