@@ -44,7 +44,7 @@ LAYERS = (
 # Inside a package: each imports from those before it. What is not named comes last: it joins the others.
 INSIDE = {
     "live": ("events", "capture", "tracking", "sinks", "output"),
-    "serve": ("settings", "core", "watching", "api"),
+    "serve": ("settings", "core", "watching", "api", "middleware", "app", "server", "supervisor"),
     "data": ("issues", "names", "dataset", "formats", "validator", "quality"),
 }
 BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
