@@ -26,9 +26,9 @@ NAMES = {
     "AsyncFrames": "Frames",
     "AsyncStream": "Stream",
     "aclose": "close",
-    "each_frame": "blocking_each_frame",
+    "asyncio": "time",  # of which both have `sleep`
+    "each_frame": "each_blocking_frame",
     "in_thread": "in_this_thread",
-    "sleep": "blocking_sleep",
 }
 
 

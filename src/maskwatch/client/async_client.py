@@ -5,6 +5,7 @@ This module is the source of `sync.py`. After a change run `make sync-client`.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -15,7 +16,13 @@ import httpx2
 from maskwatch.client import errors, protocol
 from maskwatch.client.answers import Answer, FrameAnswer, Model
 from maskwatch.client.protocol import Call, Classes, Threshold
-from maskwatch.client.transport import AsyncConnection, AsyncFrames, each_frame, in_thread, sleep
+from maskwatch.client.transport import (
+    AsyncConnection,
+    AsyncFrames,
+    each_frame,
+    in_thread,
+    websocket_options,
+)
 from maskwatch.errors import ServiceError
 from maskwatch.media.images import ImageInput
 
@@ -49,8 +56,9 @@ class AsyncClient:
         tls: ssl.SSLContext | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self._timeout_s, self._retries, self._tls = timeout_s, retries, tls
+        self._retries = retries
         self._http = httpx2.AsyncClient(**protocol.settings(url, token, timeout_s, tls), transport=transport)
+        self._stream_options = websocket_options(self._http, timeout_s, tls)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -131,7 +139,7 @@ class AsyncClient:
             ServiceError: as for `detect`.
         """
         params = protocol.query(threshold, classes, model)
-        return AsyncStream(AsyncConnection(self._http, params, self._timeout_s, self._tls))
+        return AsyncStream(AsyncConnection(self._http.base_url, params, self._stream_options))
 
     async def _request(self, call: Call[T]) -> T:
         tries = 0
@@ -143,7 +151,7 @@ class AsyncClient:
                 pause_s = errors.pause_s(error, tries, self._retries)
                 if pause_s is None:
                     raise
-            await sleep(pause_s)
+            await asyncio.sleep(pause_s)
 
     async def _send(self, call: Call[T]) -> httpx2.Response:
         try:

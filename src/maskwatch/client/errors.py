@@ -6,10 +6,11 @@ import email.utils
 import json
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import httpx2
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from maskwatch.errors import ServiceError
 from maskwatch.net.addresses import without_credentials
@@ -57,25 +58,30 @@ def unreachable(base_url: httpx2.URL, error: Exception) -> ServiceError:
     return ServiceError(f"{where} cannot be reached ({reason}); start it with: maskwatch serve")
 
 
-def refused(base_url: httpx2.URL, error: Exception) -> ServiceError:
-    """The error for a stream that could not be opened."""
-    if not isinstance(error, InvalidStatus):
-        return unreachable(base_url, error)
-    response = error.response
-    headers = {name.lower(): value for name, value in response.headers.raw_items()}
-    return problem(response.status_code, headers, bytes(response.body or b""))
+@contextmanager
+def opening(base_url: httpx2.URL) -> Iterator[None]:
+    """Turns the errors of opening a stream into `ServiceError`."""
+    try:
+        yield
+    except InvalidStatus as error:
+        response = error.response
+        headers = {name.lower(): value for name, value in response.headers.raw_items()}
+        raise problem(response.status_code, headers, bytes(response.body or b"")) from error
+    except (OSError, InvalidHandshake) as error:
+        raise unreachable(base_url, error) from error
 
 
-def ended(error: ConnectionClosed) -> ServiceError:
-    """The error for a stream that the service closed, or that broke."""
-    closed = error.rcvd
-    reason = "the connection broke" if closed is None else f"{int(closed.code)} {closed.reason}".rstrip()
-    return ServiceError(f"the stream has ended ({reason}); open it again")
-
-
-def timed_out(timeout_s: float | None) -> ServiceError:
-    """The error for a stream on which no answer came."""
-    return ServiceError(f"no answer on the stream within {timeout_s:g} s; send a frame first")
+@contextmanager
+def streaming(timeout_s: float | None = None) -> Iterator[None]:
+    """Turns the errors of an open stream into `ServiceError`."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise ServiceError(f"no answer on the stream within {timeout_s:g} s; send a frame first") from error
+    except ConnectionClosed as error:
+        close = error.rcvd
+        reason = "the connection broke" if close is None else f"{int(close.code)} {close.reason}".rstrip()
+        raise ServiceError(f"the stream has ended ({reason}); open it again") from error
 
 
 def pause_s(error: ServiceError, tries: int, retries: int) -> float | None:

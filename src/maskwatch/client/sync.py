@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, TypeVar
@@ -12,7 +13,13 @@ import httpx2
 from maskwatch.client import errors, protocol
 from maskwatch.client.answers import Answer, FrameAnswer, Model
 from maskwatch.client.protocol import Call, Classes, Threshold
-from maskwatch.client.transport import Connection, Frames, blocking_each_frame, blocking_sleep, in_this_thread
+from maskwatch.client.transport import (
+    Connection,
+    Frames,
+    each_blocking_frame,
+    in_this_thread,
+    websocket_options,
+)
 from maskwatch.errors import ServiceError
 from maskwatch.media.images import ImageInput
 
@@ -46,8 +53,9 @@ class Client:
         tls: ssl.SSLContext | None = None,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        self._timeout_s, self._retries, self._tls = timeout_s, retries, tls
+        self._retries = retries
         self._http = httpx2.Client(**protocol.settings(url, token, timeout_s, tls), transport=transport)
+        self._stream_options = websocket_options(self._http, timeout_s, tls)
 
     def __enter__(self) -> Client:
         return self
@@ -128,7 +136,7 @@ class Client:
             ServiceError: as for `detect`.
         """
         params = protocol.query(threshold, classes, model)
-        return Stream(Connection(self._http, params, self._timeout_s, self._tls))
+        return Stream(Connection(self._http.base_url, params, self._stream_options))
 
     def _request(self, call: Call[T]) -> T:
         tries = 0
@@ -140,7 +148,7 @@ class Client:
                 pause_s = errors.pause_s(error, tries, self._retries)
                 if pause_s is None:
                     raise
-            blocking_sleep(pause_s)
+            time.sleep(pause_s)
 
     def _send(self, call: Call[T]) -> httpx2.Response:
         try:
@@ -189,7 +197,7 @@ class Stream:
         Raises:
             ServiceError: the stream has ended.
         """
-        for frame in blocking_each_frame(frames):
+        for frame in each_blocking_frame(frames):
             self.send(frame)
             while self._tracker.in_flight >= ahead:
                 yield self.receive()

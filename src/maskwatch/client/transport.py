@@ -1,14 +1,13 @@
-"""What differs between asyncio and blocking calls: WebSocket connections, sleeping, threads.
+"""What differs between asyncio and blocking calls: WebSocket connections, threads, frames.
 
-Each name has an asynchronous form (`AsyncConnection`, `sleep`, …), which `async_client` uses, and a blocking
-form (`Connection`, `blocking_sleep`, …), which `make sync-client` puts in its place in `sync`.
+Each name has an asynchronous form (`AsyncConnection`, `in_thread`, …), which `async_client` uses, and a
+blocking form (`Connection`, `in_this_thread`, …), which `make sync-client` puts in its place in `sync`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, TypeAlias, TypeVar
@@ -16,7 +15,6 @@ from typing import Any, TypeAlias, TypeVar
 import httpx2
 import websockets.asyncio.client
 import websockets.sync.client
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from maskwatch.client import errors
 from maskwatch.media.images import ImageInput
@@ -27,100 +25,75 @@ AsyncFrames: TypeAlias = "Iterable[ImageInput] | AsyncIterable[ImageInput]"
 Frames: TypeAlias = "Iterable[ImageInput]"
 
 
-class _Endpoint:
-    """Where a WebSocket connects to, and with which options: those of the client's requests.
-
-    Args:
-        http: the client.
-        params: of the query.
-        timeout_s: for opening.
-        tls: as the client has it.
-    """
-
-    def __init__(
-        self,
-        http: httpx2.Client | httpx2.AsyncClient,
-        params: Mapping[str, str],
-        timeout_s: float,
-        tls: ssl.SSLContext | None,
-    ) -> None:
-        self.base_url, secure = http.base_url, http.base_url.scheme == "https"
-        path = self.base_url.path.rstrip("/") + "/v1/stream"
-        scheme = "wss" if secure else "ws"
-        self._url = str(self.base_url.copy_with(scheme=scheme, path=path, params=dict(params)))
-        token = http.headers.get("authorization")
-        self._options: dict[str, Any] = {
-            "additional_headers": {} if token is None else {"Authorization": token},
-            "user_agent_header": http.headers["user-agent"],
-            "open_timeout": timeout_s,
-            "compression": None,  # a JPEG gets no smaller
-            "proxy": True if http.trust_env else None,
-            "ssl": tls if secure else None,
-        }
+def websocket_options(
+    http: httpx2.Client | httpx2.AsyncClient, timeout_s: float, tls: ssl.SSLContext | None
+) -> dict[str, Any]:
+    """Arguments of either `connect` of websockets, from those of the client's requests."""
+    token = http.headers.get("authorization")
+    return {
+        "additional_headers": {} if token is None else {"Authorization": token},
+        "user_agent_header": http.headers["user-agent"],
+        "open_timeout": timeout_s,
+        "compression": None,  # a JPEG gets no smaller
+        "proxy": True if http.trust_env else None,
+        "ssl": tls if http.base_url.scheme == "https" else None,
+    }
 
 
-class AsyncConnection(_Endpoint):
-    """A WebSocket for asyncio; `open` connects it. All methods raise `ServiceError`."""
+def websocket_url(base_url: httpx2.URL, params: Mapping[str, str]) -> str:
+    """The address of the stream."""
+    scheme = "wss" if base_url.scheme == "https" else "ws"
+    path = base_url.path.rstrip("/") + "/v1/stream"
+    return str(base_url.copy_with(scheme=scheme, path=path, params=dict(params)))
+
+
+class AsyncConnection:
+    """A WebSocket for asyncio, connected by `open`. Its methods raise `ServiceError`."""
 
     _socket: websockets.asyncio.client.ClientConnection
 
+    def __init__(self, base_url: httpx2.URL, params: Mapping[str, str], options: dict[str, Any]) -> None:
+        self._base_url, self._url, self._options = base_url, websocket_url(base_url, params), options
+
     async def open(self) -> None:
-        try:
+        with errors.opening(self._base_url):
             self._socket = await websockets.asyncio.client.connect(self._url, **self._options)
-        except (OSError, InvalidHandshake) as error:
-            raise errors.refused(self.base_url, error) from error
 
     async def close(self) -> None:
         await self._socket.close()
 
     async def send(self, message: str | bytes) -> None:
-        try:
+        with errors.streaming():
             await self._socket.send(message)
-        except ConnectionClosed as error:
-            raise errors.ended(error) from error
 
     async def receive(self, timeout_s: float | None) -> str | bytes:
-        try:
+        with errors.streaming(timeout_s):
             async with asyncio.timeout(timeout_s):
                 return await self._socket.recv()
-        except TimeoutError as error:
-            raise errors.timed_out(timeout_s) from error
-        except ConnectionClosed as error:
-            raise errors.ended(error) from error
 
 
-class Connection(_Endpoint):
-    """A WebSocket with blocking calls, connected when it is made. All methods raise `ServiceError`."""
+class Connection:
+    """A WebSocket with blocking calls, connected from the start. Its methods raise `ServiceError`."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, base_url: httpx2.URL, params: Mapping[str, str], options: dict[str, Any]) -> None:
         self._opened = ExitStack()
-        try:
-            self._socket = self._opened.enter_context(
-                websockets.sync.client.connect(self._url, **self._options)
-            )
-        except (OSError, InvalidHandshake) as error:
-            raise errors.refused(self.base_url, error) from error
+        with errors.opening(base_url):
+            connection = websockets.sync.client.connect(websocket_url(base_url, params), **options)
+            self._socket = self._opened.enter_context(connection)
 
     def open(self) -> None:
-        """Nothing is left to do."""
+        pass
 
     def close(self) -> None:
         self._opened.close()
 
     def send(self, message: str | bytes) -> None:
-        try:
+        with errors.streaming():
             self._socket.send(message)
-        except ConnectionClosed as error:
-            raise errors.ended(error) from error
 
     def receive(self, timeout_s: float | None) -> str | bytes:
-        try:
+        with errors.streaming(timeout_s):
             return self._socket.recv(timeout_s)
-        except TimeoutError as error:
-            raise errors.timed_out(timeout_s) from error
-        except ConnectionClosed as error:
-            raise errors.ended(error) from error
 
 
 async def each_frame(frames: AsyncFrames) -> AsyncIterator[ImageInput]:
@@ -128,21 +101,13 @@ async def each_frame(frames: AsyncFrames) -> AsyncIterator[ImageInput]:
     if isinstance(frames, AsyncIterable):
         async for frame in frames:
             yield frame
-        return
-    for frame in frames:
-        yield frame
+    else:
+        for frame in frames:
+            yield frame
 
 
-def blocking_each_frame(frames: Frames) -> Iterator[ImageInput]:
+def each_blocking_frame(frames: Frames) -> Iterator[ImageInput]:
     return iter(frames)
-
-
-async def sleep(seconds: float) -> None:
-    await asyncio.sleep(seconds)
-
-
-def blocking_sleep(seconds: float) -> None:
-    time.sleep(seconds)
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
