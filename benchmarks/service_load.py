@@ -1,10 +1,10 @@
-"""What the service makes of the detector's own rate, and what becomes of requests when it is full.
+"""Throughput of the service compared with the bare detector, and its behaviour under overload.
 
     python benchmarks/service_load.py
     python benchmarks/service_load.py --model maskwatch-320 --seconds 2 --rounds 20
     python benchmarks/service_load.py --image photo.jpg -- --waiting 4
 
-What stands after `--` goes to `maskwatch serve`, which the benchmark starts on a free port of this machine.
+Arguments after `--` go to `maskwatch serve`, which the benchmark starts on a free port of this machine.
 Each round measures the bare `Detector` on the same files (one call on all cores, and one call a core side by
 side; the better one counts) and then the service with more and more connections, each of which sends its next
 picture when it has its answer, or after `Retry-After` when it was turned away. So whatever else the machine
@@ -53,7 +53,7 @@ ANSWER_S = 120
 
 @dataclass
 class Load:
-    """What came of one load; `sending_s` until the last request, `elapsed_s` until the last answer.
+    """The results of one load; `sending_s` until the last request, `elapsed_s` until the last answer.
 
     `cpu_s` is the processor time that the service took for it, not a number where /proc is missing.
     """
@@ -123,7 +123,7 @@ def _address(process: subprocess.Popen[str]) -> str:
     for line in process.stdout:
         said.append(line)
         if match := re.search(r"http://(127\.0\.0\.1:\d+)", line):
-            # What it says from here on is read, so that it never waits for a reader.
+            # Keep reading its output, so that it never blocks on a full pipe.
             threading.Thread(target=process.stdout.read, daemon=True).start()
             _wait_until_ready(match[1])
             return match[1]
@@ -190,7 +190,7 @@ class Sender:
 
 
 def together(count: int, work: Callable[[int], None]) -> float:
-    """Runs work(0) … work(count − 1) in threads of their own; gives the seconds until the last has ended."""
+    """Runs work(0) … work(count − 1) in threads; gives the seconds until the last has ended."""
     threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
     begin = time.perf_counter()
     for thread in threads:
@@ -279,13 +279,13 @@ def measure(host: str, process: int, options: argparse.Namespace, pictures: Sequ
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     alone = [Detector(options.model, threads=cores)]
-    lanes = [Detector(options.model, threads=1) for _ in range(cores)]
-    for detector in [*alone, *lanes]:
+    parallel = [Detector(options.model, threads=1) for _ in range(cores)]
+    for detector in [*alone, *parallel]:
         detector(pictures[0])
     closed(host, max(options.connections), pictures, min(1.0, options.seconds))  # not counted: warms up
     rounds = []
     for _ in range(options.rounds):
-        best = max(bare(way, pictures, options.seconds) for way in (alone, lanes))
+        best = max(bare(way, pictures, options.seconds) for way in (alone, parallel))
         loads = [
             counted(partial(closed, host, count, pictures, options.seconds)) for count in options.connections
         ]
@@ -317,7 +317,7 @@ def report(rounds: Sequence[Round]) -> str:
         "",
         f"At saturation {max(ratios[:-1]):.0%} of the bare detector's rate (median of {len(rounds)} rounds, "
         f"in which it was {min(rates):.1f} to {max(rates):.1f} a second).",
-        f"At {OVERLOADED} {over.shed / over.sent:.0%} were told 503, {over.shed_without_time} of them "
+        f"At {OVERLOADED} {over.shed / over.sent:.0%} got 503, {over.shed_without_time} of them "
         f"without Retry-After; {over.broken} got another answer or none. "
         f"p99 of the answered is {times:.1f} times that of {first.name} "
         f"({over.percentile_ms(99):.0f} and {first.percentile_ms(99):.0f} ms).",

@@ -84,7 +84,7 @@ class Tab:
         return self
 
     def choose(self, *files: Path) -> None:
-        """Chooses files, beside those that are there, and waits until each was looked at."""
+        """Chooses files, beside those that are there, and waits until each is done."""
         before = self.page.locator("#strip button").count()
         self.page.set_input_files("#files", list(files))
         self.wait_for_pictures(before + len(files))
@@ -99,7 +99,7 @@ class Tab:
         )
         self.page.wait_for_selector("#picture:visible")
 
-    def look(self, where: str, model: str | None = None) -> None:
+    def switch_to(self, where: str, model: str | None = None) -> None:
         """Switches to "server" or "browser", and to a model, and waits until that one is there."""
         if model is not None:
             self.page.select_option("#model", model)

@@ -1,4 +1,4 @@
-"""The client: what it sends and what it makes of answers, against a stand-in that can give every answer."""
+"""The client: its requests and how it reads answers, against a stand-in that can give every answer."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def problem(status: int, detail: str, **headers: str) -> Any:
 
 
 class StandIn:
-    """Answers one request after the other as it is told, and keeps them."""
+    """Gives the prepared answers one after the other, and keeps the requests."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -80,7 +80,7 @@ class StandIn:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that the clients would have waited."""
+    """The pauses that the clients would make, in seconds."""
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -209,7 +209,7 @@ class Places:
 
 
 def ask_everyone(handler: Any, images: list[Any], calls: int = 1) -> list[Any]:
-    """Answers of the client that waits, and of the one that is awaited, several at a time."""
+    """Answers of the blocking client, and of the asynchronous one, several at a time."""
     transport = httpx2.MockTransport(handler)
     with Client("http://service.test", transport=transport) as client:
         answers = [client.detect(images)]
@@ -352,7 +352,7 @@ def test_no_readable_picture_names_them() -> None:
         ),
         (httpx2.Response(302, headers={"location": "https://elsewhere.test"}), "answered 302; look at"),
         (document("picture-0", schema="maskwatch.detections/2"), "'maskwatch.detections/2'.*install"),
-        (document("of somebody else"), "no answer of a Maskwatch service"),
+        (document("another.jpg"), "no answer of a Maskwatch service"),
         (
             httpx2.ConnectError("refused"),
             r"http://service.test/mask/ .*\(refused\); start it with: maskwatch serve",
@@ -360,7 +360,7 @@ def test_no_readable_picture_names_them() -> None:
         (httpx2.ReadTimeout("slow"), "did not answer in time"),
     ],
 )
-def test_what_no_service_answers(answer: Any, says: str) -> None:
+def test_answers_that_are_not_of_a_service(answer: Any, says: str) -> None:
     with StandIn(answer).client() as client, pytest.raises(ServiceError, match=says):
         client.detect(b"raw")
 
@@ -482,7 +482,7 @@ Talk = Callable[[ServerConnection], None]
 
 @contextmanager
 def streaming(talk: Talk, tls: Any = None) -> Iterator[str]:
-    """A server on this machine that talks on each WebSocket as it is told; gives its address."""
+    """A server on this machine that runs `talk` on each WebSocket; gives its address."""
     errors: list[BaseException] = []
 
     def handle(connection: ServerConnection) -> None:
@@ -620,7 +620,7 @@ def test_stream_that_is_refused() -> None:
     assert caught.value.status == 401
 
 
-def test_stream_waits_for_no_answer_for_ever() -> None:
+def test_stream_times_out() -> None:
     with (
         streaming(answer_each) as url,
         Client(url, token=TOKEN) as client,
@@ -630,7 +630,7 @@ def test_stream_waits_for_no_answer_for_ever() -> None:
         stream.receive(0.05)
 
 
-def test_stream_that_speaks_otherwise() -> None:
+def test_stream_of_another_protocol() -> None:
     def chat(connection: ServerConnection) -> None:
         connection.send("hello")
         connection.recv()

@@ -106,10 +106,10 @@ def assert_same(server: dict[str, Any], browser: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_browser_and_service_find_the_same(tab: Tab, pictures: list[Path]) -> None:
-    tab.look("server", "maskwatch-320")
+    tab.switch_to("server", "maskwatch-320")
     tab.choose(*pictures)
     from_server = tab.document()
-    tab.look("browser")
+    tab.switch_to("browser")
     tab.wait_for_pictures(len(pictures))
     assert from_server["schema"] == "maskwatch.detections/1"
     assert [len(one["detections"]) for one in from_server["results"]][:3] == [1, 1, 1]
@@ -118,10 +118,10 @@ def test_browser_and_service_find_the_same(tab: Tab, pictures: list[Path]) -> No
 
 @pytest.mark.slow
 def test_the_large_model_does_as_well(tab: Tab) -> None:
-    tab.look("server", "maskwatch-640")
+    tab.switch_to("server", "maskwatch-640")
     tab.choose(ASTRONAUT, MASKED)
     from_server = tab.document()
-    tab.look("browser")
+    tab.switch_to("browser")
     tab.wait_for_pictures(2)
     assert [one["detections"][0]["class"] for one in from_server["results"]] == ["no_mask", "mask"]
     assert_same(from_server, tab.document())
@@ -175,11 +175,11 @@ def gpu_tab(gpu_browser: Browser, small_service: str) -> Iterator[Tab]:
 @pytest.mark.slow
 def test_a_graphics_processor_finds_the_same(gpu_tab: Tab) -> None:
     tab = gpu_tab.open("?runtime=webgpu")
-    tab.look("server")
+    tab.switch_to("server")
     tab.choose(ASTRONAUT, MASKED)
     from_server = tab.document()
     assert [one["detections"][0]["class"] for one in from_server["results"]] == ["no_mask", "mask"]
-    tab.look("browser")
+    tab.switch_to("browser")
     tab.wait_for_pictures(2)
     assert "in this browser (WebGPU)." in tab.text("#about")
     assert_same(from_server, tab.document())
@@ -187,7 +187,7 @@ def test_a_graphics_processor_finds_the_same(gpu_tab: Tab) -> None:
 
 def test_an_imitated_graphics_processor_is_left_alone_unless_asked_for(gpu_tab: Tab) -> None:
     tab = gpu_tab.open()
-    tab.look("browser")
+    tab.switch_to("browser")
     tab.choose(ASTRONAUT)
     assert "(WebAssembly, " in tab.text("#about")
     runtimes = [url for url in tab.requests if url.endswith(".wasm")]
@@ -229,7 +229,7 @@ def test_a_graphics_processor_that_fails_costs_no_picture(
         tab.open("?runtime=webgpu").choose(picture)
         expected = tab.document()["results"][0]["detections"]
         assert {one["class"] for one in expected} == {"mask", "no_mask"}
-        tab.look("browser")
+        tab.switch_to("browser")
         assert "in this browser (WebGPU)." in tab.text("#about")
         worker = next(one for one in tab.page.workers if "detect.worker" in one.url)
         worker.evaluate(COUNT_WORK)
@@ -252,7 +252,7 @@ def test_a_graphics_processor_that_fails_costs_no_picture(
 
 def test_who_asks_for_webgpu_where_there_is_none_is_told(browser: Browser, service: str) -> None:
     with tab_of(browser, service) as tab:
-        tab.open("?runtime=webgpu").look("browser", "maskwatch-320")
+        tab.open("?runtime=webgpu").switch_to("browser", "maskwatch-320")
         assert "(WebAssembly, " in tab.text("#about")
         assert "WebGPU does not run: this browser has no graphics processor for it." in tab.text("#about")
         tab.open("?runtime=quantum").page.check("input[value=browser]")
@@ -262,7 +262,7 @@ def test_who_asks_for_webgpu_where_there_is_none_is_told(browser: Browser, servi
 
 
 def test_private_means_that_no_picture_is_sent(tab: Tab) -> None:
-    tab.look("browser", "maskwatch-320")
+    tab.switch_to("browser", "maskwatch-320")
     assert "No picture leaves this device" in tab.text("#about")
     assert tab.page.evaluate("crossOriginIsolated"), "threads need the headers COOP and COEP"
     tab.requests.clear()
@@ -289,11 +289,11 @@ def test_the_slider_asks_nobody(tab: Tab) -> None:
 
 
 def test_camera_in_both_modes(tab: Tab) -> None:
-    tab.look("server", "maskwatch-320")
+    tab.switch_to("server", "maskwatch-320")
     tab.page.click("#camera")
     found = []
     for where, delay in (("server", "round trip"), ("browser", "for a frame")):
-        tab.look(where)
+        tab.switch_to(where)
         tab.page.wait_for_function(
             """delay => document.querySelector('#pace').textContent.includes(delay)
                 && document.querySelector('#status').textContent === '1 face: 1 no mask'""",
@@ -316,12 +316,12 @@ def test_a_video_file(tab: Tab, tmp_path: Path) -> None:
     with video_writer(tmp_path / "film.mp4", 10) as write:
         for _ in range(15):
             write(read_image(ASTRONAUT))
-    tab.look("server", "maskwatch-320")
+    tab.switch_to("server", "maskwatch-320")
     tab.page.set_input_files("#files", [tmp_path / "film.mp4"])
     tab.page.wait_for_function("() => document.querySelector('#pause').textContent === 'Play'")  # at its end
     tab.page.wait_for_function("() => document.querySelector('#counts').textContent.includes('no mask1')")
     assert tab.document()["results"][0]["source"] == "film.mp4"
-    tab.look("browser")  # has the frame on which it stands looked at again
+    tab.switch_to("browser")  # has the frame on which it stands looked at again
     tab.page.wait_for_function("() => document.querySelector('#pace').textContent.includes('for a frame')")
     tab.page.fill("#seek", "200")
     tab.page.wait_for_function(
@@ -334,7 +334,7 @@ def test_what_is_no_picture_is_said(tab: Tab, tmp_path: Path) -> None:
     torn = tmp_path / "torn.jpg"
     torn.write_bytes(b"no picture at all")
     for where in ("server", "browser"):
-        tab.look(where, "maskwatch-320")
+        tab.switch_to(where, "maskwatch-320")
         tab.page.set_input_files("#files", [torn])
         tab.page.wait_for_selector("#trouble:visible")
         assert "torn.jpg: " in tab.text("#trouble")
@@ -431,10 +431,10 @@ def test_token_and_a_squashing_model(browser: Browser, tmp_path: Path) -> None:
         tab.open()  # the token is still there
         tab.choose(picture)
         from_server = tab.document()
-        tab.look("browser")
+        tab.switch_to("browser")
         tab.wait_for_pictures(1)
         assert {one["class"] for one in from_server["results"][0]["detections"]} == {"mask", "no_mask"}
         assert_same(from_server, tab.document())
         tab.page.click("#camera")  # a stream needs a ticket
-        tab.look("server")
+        tab.switch_to("server")
         tab.page.wait_for_function("() => document.querySelector('#pace').textContent.includes('round trip')")

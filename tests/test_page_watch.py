@@ -29,7 +29,7 @@ PHONE = {"viewport": {"width": 360, "height": 740}}
 
 
 def red_face(handler: BaseHTTPRequestHandler, ended: threading.Event) -> None:
-    """A camera in front of which somebody stands without a mask, as the tiny model sees it."""
+    """A camera in front of which a person stands without a mask, as the tiny model sees it."""
     image_bgr = np.full((256, 256, 3), 90, np.uint8)
     image_bgr[64:128, 64:128] = (0, 0, 255)
     picture = cv2.imencode(".jpg", image_bgr)[1].tobytes()
@@ -38,8 +38,8 @@ def red_face(handler: BaseHTTPRequestHandler, ended: threading.Event) -> None:
         send_picture(handler, picture)
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["", "without the stream of events"])
-def test_stream_numbers_and_events(tiny_model: Path, tmp_path: Path, told: bool) -> None:
+@pytest.mark.parametrize("has_events", [True, False], ids=["", "without the stream of events"])
+def test_stream_numbers_and_events(tiny_model: Path, tmp_path: Path, has_events: bool) -> None:
     """What happens before the stream of events begins, or while it is away, is shown as well."""
     installed_chromium()
     examples = Path(__file__).parents[1] / "examples"
@@ -58,7 +58,7 @@ def test_stream_numbers_and_events(tiny_model: Path, tmp_path: Path, told: bool)
             chromium(clip) as browser,
             tab_of(browser, address, **PHONE) as tab,
         ):
-            if not told:
+            if not has_events:
                 tab.page.route("**/v1/watch/events", lambda route: route.abort())
             tab.page.goto(address)
             tab.page.fill("#token", TOKEN)
@@ -80,7 +80,7 @@ def test_stream_numbers_and_events(tiny_model: Path, tmp_path: Path, told: bool)
 
 
 def test_a_lost_camera_is_shown_as_lost(tiny_model: Path, tmp_path: Path) -> None:
-    """Whoever stood in front of it is out of sight, and the last picture is dark."""
+    """The people in front of it disappear, and the last picture is dark."""
     installed_chromium()
     clip = clip_of(Path(__file__).parents[1] / "examples" / "astronaut.jpg", tmp_path / "clip.mjpeg")
     lost = threading.Event()

@@ -1,4 +1,4 @@
-"""Who is let in: tokens, tickets, hosts, origins, rates; and what a service may be asked to be."""
+"""Access: tokens, tickets, hosts, origins, rates; and the validation of settings."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_token(closed: TestClient) -> None:
         ("GET", "/v1/nothing", 401),
     ],
 )
-def test_what_needs_a_token(closed: TestClient, method: str, path: str, status: int) -> None:
+def test_paths_that_need_a_token(closed: TestClient, method: str, path: str, status: int) -> None:
     assert closed.request(method, path).status_code == status
 
 
@@ -80,7 +80,7 @@ def test_a_ticket_opens_streams_only(closed: TestClient) -> None:
         pass
 
 
-def test_tickets_grow_old() -> None:
+def test_tickets_expire() -> None:
     now = [1_000_000.0]
     tokens = Authenticator(TOKEN, lambda: now[0])
     ticket = tokens.issue_url_token()
@@ -139,13 +139,13 @@ OTHERS = [
 
 @pytest.mark.parametrize(("hosts", "expected"), [(OURS, True), (OTHERS, False)])
 def test_names_of_this_machine(hosts: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without asking anybody: an answer of a name server can be another one the next time."""
+    """Without a name server, whose answer can be another one the next time."""
     monkeypatch.setattr(socket, "getaddrinfo", None)
     assert {host: is_loopback(host) for host in hosts} == dict.fromkeys(hosts, expected)
 
 
 def test_a_service_on_a_name(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of /etc/hosts needs no token where it is this machine's alone, and is answered to."""
+    """A name of /etc/hosts that means only this machine needs no token, and requests with it are answered."""
     names = {"Camera-Box": ["127.0.1.1", "::1"], "both.example": ["127.0.0.1", "10.0.0.1"]}
 
     def addresses(host: str, *_: object, **__: object) -> list[Any]:
@@ -167,7 +167,7 @@ def test_a_service_on_a_name(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("query", ["&".join(["a=1"] * 15_000), "model=" + "x" * 9000])
 def test_long_queries(closed: TestClient, query: str) -> None:
-    """Refused before they are taken apart, and before anything else is asked."""
+    """Refused before they are parsed, and before any other check."""
     answer = closed.get(f"/v1/models?{query}")
     assert (answer.status_code, "8192 may be" in answer.json()["detail"]) == (414, True)
     with pytest.raises(WebSocketDenialResponse) as denied, closed.websocket_connect(f"{STREAM}?{query}"):
@@ -245,7 +245,7 @@ def test_rates_refill() -> None:
         ({"allow_urls": True, "url_networks": ("10.0.0.1/8",)}, ("'10.0.0.1/8'", "192.168.1.0/24")),
     ],
 )
-def test_settings_that_cannot_be(options: dict[str, Any], texts: tuple[str, ...]) -> None:
+def test_invalid_settings(options: dict[str, Any], texts: tuple[str, ...]) -> None:
     with pytest.raises(OptionError) as error:
         ServeSettings(**{"models": ("tiny",), **options})
     for text in texts:
@@ -266,7 +266,7 @@ def test_an_open_address_with_a_token() -> None:
         ({"rate": 0.0}, "--rate 0.0"),
     ],
 )
-def test_limits_that_cannot_be(limits: dict[str, Any], text: str) -> None:
+def test_invalid_limits(limits: dict[str, Any], text: str) -> None:
     with pytest.raises(OptionError, match=text):
         Limits(**limits)
 

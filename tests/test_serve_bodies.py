@@ -1,4 +1,4 @@
-"""What is in a body counts, however it was wrapped; and it is counted before anything is built from it."""
+"""The content of a body decides, however it is wrapped; it is counted before anything is built from it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_parts_that_are_no_pictures_are_fields(picture: bytes) -> None:
 
 
 def test_order_is_that_of_the_form(picture: bytes) -> None:
-    """A file that is no picture keeps its place, so that a failure is told of the right one."""
+    """A file that is no picture keeps its index, so that the failure names the right one."""
     files = form(
         part(b'Content-Disposition: form-data; name="b"; filename="torn.txt"', b"torn"),
         part(b'Content-Disposition: form-data; name="token"', b"abc"),
@@ -268,7 +268,7 @@ def test_a_plus_that_a_form_has_eaten_is_noticed(data: bytes) -> None:
 
 
 @given(st.one_of(st.binary(), st.text(alphabet="AZaz09+/-_= \n,:;dat").map(str.encode)))
-@example(b" " * (32 << 20))  # a pattern that goes back and forth in it would take for ever
+@example(b" " * (32 << 20))  # a backtracking pattern would never end
 def test_what_is_no_picture_stays_as_it_is(content: bytes) -> None:
     try:
         assert image_bytes(content) == content

@@ -149,7 +149,7 @@ def test_drawn_picture_itself(client: TestClient, cells: bytes) -> None:
 
 
 def test_blurred_picture_has_no_face(client: TestClient, cells: bytes) -> None:
-    """A pattern in a cell is gone, also where its class is not told; the rest of the picture stays."""
+    """A pattern in a cell is gone, also where its class is not reported; the rest of the picture stays."""
     image = np.asarray(Image.open(io.BytesIO(cells))).copy()
     image[0:16:2, 16:32] = (200, 255, 200)
     answer = client.post(

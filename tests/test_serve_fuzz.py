@@ -241,7 +241,7 @@ async def run(app: Any, seed: int, count: int) -> Counter[tuple[str, int]]:
 
 
 def fuzz(model: Path, seed: int, count: int) -> None:
-    # Nobody is turned away for being early: what is wrong shall be looked at.
+    # No request is rejected for load, so that every fault is examined.
     limits = {"max_pixels": MAX_PIXELS, "max_bytes": 1 << 20, "waiting": TOGETHER}
     app = create_app(settings(model, limits))
     measured = begin_peak()

@@ -1,4 +1,4 @@
-"""`WS /v1/stream`: the newest frame, settings on the way, and how it ends."""
+"""`WS /v1/stream`: the newest frame, changed settings, and how it ends."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_frames_are_answered(client: TestClient, street: np.ndarray) -> None:
             assert answer["detect_ms"] > 0
 
 
-def test_settings_change_on_the_way(client: TestClient, street: np.ndarray) -> None:
+def test_settings_change_within_a_stream(client: TestClient, street: np.ndarray) -> None:
     with client.websocket_connect(f"{STREAM}?classes=mask,no_mask&threshold=mask=1") as socket:
 
         def answer_to(*texts: str) -> list[str]:
@@ -64,7 +64,7 @@ def test_settings_change_on_the_way(client: TestClient, street: np.ndarray) -> N
     "text",
     ["", "[]", "{}", '{"model": "x"}', '{"threshold": 2}', '{"classes": "mask"}', "[" * 9000, "1" * 10_001],
 )
-def test_a_setting_that_cannot_be(client: TestClient, street: np.ndarray, text: str) -> None:
+def test_an_invalid_setting(client: TestClient, street: np.ndarray, text: str) -> None:
     with client.websocket_connect(STREAM) as socket:
         socket.send_text(text)
         assert socket.receive_json()["problem"]["status"] == 422
@@ -72,7 +72,7 @@ def test_a_setting_that_cannot_be(client: TestClient, street: np.ndarray, text: 
         assert socket.receive_json()["seq"] == 3
 
 
-def test_a_frame_that_cannot_be_read(client: TestClient, street: np.ndarray) -> None:
+def test_an_unreadable_frame(client: TestClient, street: np.ndarray) -> None:
     with client.websocket_connect(STREAM) as socket:
         socket.send_bytes((5).to_bytes(8, "big") + b"no picture")
         answer = socket.receive_json()
@@ -83,7 +83,7 @@ def test_a_frame_that_cannot_be_read(client: TestClient, street: np.ndarray) -> 
 
 
 def test_only_the_newest(tiny_model: Path, street: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the network works on the first, eight come; only the last of them is looked at."""
+    """While the network works on the first, eight arrive; it gets only the last of them."""
     busy, may_go = threading.Event(), threading.Event()
     run = Detector.run
 

@@ -1,4 +1,4 @@
-"""Slow bodies beside others: they take no place, they do not reserve the room, and they are told so."""
+"""Slow uploads: they reserve nothing, they do not block the room for others, and they get an error."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Clock:
 async def reads(
     limits: UploadLimiter, size: int, more: asyncio.Event, seconds: float = LONG_S
 ) -> Problem | int:
-    """A body of which so much comes, and the rest when it may; what became of it."""
+    """Sends a part of a body, and the rest after the event; returns what came of it."""
     try:
         with limits.body() as body:
             async with body.reading(seconds):
@@ -73,10 +73,10 @@ def test_a_body_has_its_time() -> None:
 
 
 @pytest.mark.parametrize(("max_uploads", "max_bytes"), [(3, 1 << 30), (99, 3500)])
-def test_the_slowest_goes_where_there_is_no_room(
+def test_the_slowest_is_evicted_when_there_is_no_room(
     max_uploads: int, max_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of number and of bytes alike. Who keeps up stays, and is refused nothing."""
+    """Whether the number or the bytes are too many. Uploads that keep up stay."""
 
     async def run() -> list[Any]:
         clock, limits, more = Clock(monkeypatch), limiter(max_uploads, max_bytes), asyncio.Event()
@@ -102,7 +102,7 @@ def test_the_slowest_goes_where_there_is_no_room(
     assert [one.status for one in newest] == [408, 408]  # their own time was up
 
 
-def test_bytes_are_given_back() -> None:
+def test_bytes_are_released() -> None:
     async def run() -> list[Any]:
         limits, more = limiter(2, 2000), asyncio.Event()
         more.set()
@@ -115,7 +115,7 @@ def test_bytes_are_given_back() -> None:
     assert "1001 bytes and 2000 is the limit" in too_much.detail
 
 
-def test_who_was_fast_once_has_no_credit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fast_start_gives_no_credit(monkeypatch: pytest.MonkeyPatch) -> None:
     """A megabyte at once and then nothing is as slow as nothing; a little all the time is not."""
 
     async def run() -> tuple[float, float]:
@@ -136,7 +136,7 @@ def test_who_was_fast_once_has_no_credit(monkeypatch: pytest.MonkeyPatch) -> Non
     ("limits", "text"),
     [({"max_uploads": 0}, "--max-uploads 0"), ({"upload_bytes": 5}, "5 is less than --max-bytes 33554432")],
 )
-def test_limits_that_cannot_be(limits: dict[str, Any], text: str) -> None:
+def test_invalid_limits(limits: dict[str, Any], text: str) -> None:
     with pytest.raises(OptionError, match=text):
         Limits(**limits)
 
@@ -200,7 +200,7 @@ def coming_in(service: Command, count: int) -> None:
 
 
 def test_slow_bodies_beside_others(tiny_model: Path, picture: bytes) -> None:
-    """Twenty of them, for which a service had room for one picture: nobody else notices."""
+    """Twenty of them, while the service has room for one picture, delay no other request."""
     with command(tiny_model, "--inference-workers", "1", "--waiting", "0") as service, ExitStack() as stack:
         slow = [SlowBody(service, picture, chunked=index % 2 == 1) for index in range(20)]
         for one in slow:
@@ -216,8 +216,8 @@ def test_slow_bodies_beside_others(tiny_model: Path, picture: bytes) -> None:
         coming_in(service, 17)
 
 
-def test_slow_bodies_are_told(tiny_model: Path, picture: bytes) -> None:
-    """By their time, and before it where there are more than may be."""
+def test_slow_bodies_get_an_error(tiny_model: Path, picture: bytes) -> None:
+    """At their timeout, and before it when there are too many uploads."""
     with command(tiny_model, "--timeout", "6", "--max-uploads", "3") as service, ExitStack() as stack:
         slow = [SlowBody(service, picture, chunked=index == 1) for index in range(3)]
         for one in slow:
@@ -254,7 +254,7 @@ def until_closed(connection: socket.socket, data: bytes, times: int) -> bytes:
 
 
 def test_heads_that_do_not_end(tiny_model: Path, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one header, of many, of an address; after a request too; and such as come a byte now and then."""
+    """In one header, in many, in the path; after a request too; and those that come byte by byte."""
     monkeypatch.setattr("maskwatch.serve.server.HEAD_S", 1.5)
     with server_in_thread(settings(tiny_model, port=0)) as address:
         service = Command(None, address)  # type: ignore[arg-type]
@@ -285,7 +285,7 @@ def test_heads_that_do_not_end(tiny_model: Path, picture: bytes, monkeypatch: py
 
 @contextmanager
 def slow_site(picture: bytes) -> Iterator[tuple[str, threading.Event]]:
-    """A server that answers when it may; its address."""
+    """A server that answers after the event; its address."""
     may, listener = threading.Event(), socket.create_server(("127.0.0.1", 0))
 
     def answer(connection: socket.socket) -> None:
@@ -314,7 +314,7 @@ def slow_site(picture: bytes) -> Iterator[tuple[str, threading.Event]]:
         thread.join()
 
 
-def test_a_slow_server_of_others_takes_no_place(tiny_model: Path, picture: bytes) -> None:
+def test_a_slow_server_elsewhere_reserves_nothing(tiny_model: Path, picture: bytes) -> None:
     options = (
         "--inference-workers",
         "1",

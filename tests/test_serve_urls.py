@@ -148,7 +148,7 @@ def test_public_addresses(address: str, public: bool) -> None:
 
 
 def test_a_name_that_changes_its_address(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """First public, then this machine: what was checked is what is connected to, and it is asked once."""
+    """First public, then this machine: it resolves once and connects to the address it checked."""
     asked: list[str] = []
     connected: list[tuple[str, int]] = []
 

@@ -1,4 +1,4 @@
-"""`serve --watch`: a camera watched beside, as numbers, pictures and events."""
+"""`serve --watch`: a camera watched by the service, as numbers, pictures and events."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def read(watched: Site, path: str) -> bytes:
         return response.read()
 
 
-def test_events_are_told_again_to_who_was_away(watched: Site) -> None:
+def test_a_client_that_reconnects_gets_the_events_it_missed(watched: Site) -> None:
     events = watched.json("/v1/watch")["events"]
     first, *missed = events
     with watched.open("/v1/watch/events", **{"Last-Event-ID": first["id"]}) as response:
@@ -238,48 +238,48 @@ def test_its_description_has_it(watched: Site) -> None:
 def test_a_face_that_was_missed_is_hidden_until_the_frames_have_another_size() -> None:
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     face = np.array([[64, 64, 128, 128]], np.float32)
-    views = LiveState({"door": Places()}, ["no_mask"], keep_faces=False)
+    state = LiveState({"door": Places()}, ["no_mask"], keep_faces=False)
     shown = []
     for index, (image_rgb, boxes_xyxy) in enumerate(
         [(image, face), (image, face[:0]), (image[:, :200], face[:0])]
     ):
-        views.look(looked_at(image_rgb, index, boxes_xyxy))
-        view = views.newest("door")
+        state.look(looked_at(image_rgb, index, boxes_xyxy))
+        view = state.newest("door")
         assert view is not None
         shown.append(np.asarray(Image.open(io.BytesIO(view.jpeg())))[INSIDE, INSIDE].astype(float).std())
     found, missed, other_size = shown
     assert max(found, missed) < 25 < 40 < other_size
 
 
-def test_whoever_stood_before_a_lost_source_is_gone() -> None:
-    views = LiveState({"door": Places()}, ["mask", "no_mask"], keep_faces=True)
+def test_people_before_a_lost_source_are_gone() -> None:
+    state = LiveState({"door": Places()}, ["mask", "no_mask"], keep_faces=True)
     light = np.full((240, 320, 3), 200, np.uint8)
     person = Person(1, np.array([10, 10, 50, 50], np.float32), "no_mask", 0.9, 5.0, (), True, True)
-    views.look(looked_at(light, 0, np.zeros((0, 4), np.float32), (person,)))
-    before = views.newest("door")
+    state.look(looked_at(light, 0, np.zeros((0, 4), np.float32), (person,)))
+    before = state.newest("door")
     assert before is not None
-    views.event(source_event("waiting", "no frame for 10 s"))
-    lost = views.newest("door")
+    state.event(source_event("waiting", "no frame for 10 s"))
+    lost = state.newest("door")
     assert lost is not None
     assert lost is not before, "or the stream would not send it"
     assert [*lost.people] == []
-    assert views.counts("door") == {"mask": 0, "no_mask": 1}
+    assert state.counts("door") == {"mask": 0, "no_mask": 1}
     picture = np.asarray(Image.open(io.BytesIO(lost.jpeg()))).astype(int)
     assert picture.shape == light.shape
     assert picture[:60].max() < 70, "dark"
     assert picture[90:150].max() > 200, "with a text across it"
-    views.event(source_event("live", None))
-    views.look(looked_at(light, 1, np.zeros((0, 4), np.float32)))
-    back = views.newest("door")
+    state.event(source_event("live", None))
+    state.look(looked_at(light, 1, np.zeros((0, 4), np.float32)))
+    back = state.newest("door")
     assert back is not None
     assert np.asarray(Image.open(io.BytesIO(back.jpeg()))).min() > 190
-    assert views.counts("door") == {"mask": 0, "no_mask": 1}
+    assert state.counts("door") == {"mask": 0, "no_mask": 1}
 
 
-def test_a_source_that_never_came_has_a_picture_that_says_so() -> None:
-    views = LiveState({"door": Places()}, ["mask"], keep_faces=False)
-    views.event(source_event("waiting", "Connection refused"))
-    view = views.newest("door")
+def test_a_source_without_a_first_frame_has_a_picture_with_a_notice() -> None:
+    state = LiveState({"door": Places()}, ["mask"], keep_faces=False)
+    state.event(source_event("waiting", "Connection refused"))
+    view = state.newest("door")
     assert view is not None
     assert np.asarray(Image.open(io.BytesIO(view.jpeg()))).max() > 200
 
@@ -330,9 +330,9 @@ def test_streams_end_when_the_service_stops(tiny_model: Path, camera: HttpCamera
             wait_until(
                 lambda: any(one["kind"] == "alert" for one in watched.json("/v1/watch")["events"]), "alert"
             )
-        pictures.read()  # it ends, or this would wait for ever
-        told = [line for line in events.read().decode().splitlines() if line.startswith("event: ")]
-        assert "event: alert" in told
+        pictures.read()  # returns only because the stream ends
+        lines = [line for line in events.read().decode().splitlines() if line.startswith("event: ")]
+        assert "event: alert" in lines
     stored = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert [one["reason"] for one in stored if one["kind"] == "alert_end"] == ["stopped"]
 
@@ -342,16 +342,18 @@ def test_events_go_where_the_command_sends_them(
 ) -> None:
     """To all that are named at once; the webhook has only the kinds that it was to get, signed."""
     monkeypatch.setenv("MASKWATCH_WEBHOOK_SECRET", SECRET)
-    told = tmp_path / "told.json"
+    alert_file = tmp_path / "alert_file.json"
     with Receiver() as receiver:
         options = [
             "--watch", f"door={camera.url}",
             "--events", str(tmp_path / "e.jsonl"), "--db", str(tmp_path / "e.sqlite"),
             "--webhook", receiver.url, "--outboxes", str(tmp_path / "waiting"),
-            "--send", "webhook=alert,alert_end", "--shell", f"cat > {shlex.quote(str(told))}",
+            "--send", "webhook=alert,alert_end", "--shell", f"cat > {shlex.quote(str(alert_file))}",
         ]  # fmt: skip
         with command(tiny_model, *options) as running:
-            wait_until(lambda: receiver.requests and told.is_file() and told.read_text(), "alert", LONG_S)
+            wait_until(
+                lambda: receiver.requests and alert_file.is_file() and alert_file.read_text(), "alert", LONG_S
+            )
             assert running.stop() == 0
             assert running.process.stderr is not None
             assert running.process.stderr.read() == ""
@@ -363,7 +365,7 @@ def test_events_go_where_the_command_sends_them(
     assert [request.record for request in receiver.requests] == alerts
     assert [record["kind"] for record in alerts] == ["alert", "alert_end"]
     assert alerts[1]["reason"] == "stopped"
-    assert json.loads(told.read_text("utf-8")) == alerts[0]
+    assert json.loads(alert_file.read_text("utf-8")) == alerts[0]
     assert all(signature_is_right(one, b"0123456789abcdef0123456789abcdef") for one in receiver.requests)
     assert len([*(tmp_path / "waiting").glob("*.sqlite")]) == 1
 

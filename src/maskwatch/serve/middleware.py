@@ -6,8 +6,9 @@ import re
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from maskwatch.net.hosts import is_loopback
 from maskwatch.serve.core.problem import Problem, busy
@@ -49,16 +50,19 @@ class ServiceMiddleware:
             await self._app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        service, began_s, status = self._service, perf_counter(), 500
-        counted = not _ENDLESS.fullmatch(scope["path"])
+        service, path, began_s, status = self._service, scope["path"], perf_counter(), 500
+        counted = not _ENDLESS.fullmatch(path)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _with_cache_headers(scope["path"], message.get("headers", []))
+                headers = MutableHeaders(scope=message)
+                if path.startswith("/v1/"):  # no cache keeps what the API says of people
+                    headers.setdefault("Cache-Control", "no-store")
+                    headers.setdefault("X-Content-Type-Options", "nosniff")
                 if service.stopping.is_set():
-                    message["headers"] = [*message["headers"], (b"connection", b"close")]
+                    headers["Connection"] = "close"
             await send(message)
 
         service.in_flight += counted
@@ -66,7 +70,7 @@ class ServiceMiddleware:
             try:
                 self._check(scope)
             except Problem as problem:
-                await problem.to_response(scope["path"])(scope, receive, send_with_headers)
+                await problem.to_response(path)(scope, receive, send_with_headers)
             else:
                 await self._app(scope, receive, send_with_headers)
         finally:
@@ -84,8 +88,9 @@ class ServiceMiddleware:
         try:
             self._check(scope)
         except Problem as problem:
-            await receive()  # the request to connect
-            await _deny(problem, scope, receive, send)
+            socket = WebSocket(scope, receive, send)
+            await socket.receive()  # the request to connect
+            await socket.send_denial_response(problem.to_response(scope["path"]))
         else:
             await self._app(scope, receive, send)
 
@@ -144,18 +149,6 @@ class ServiceMiddleware:
             raise Problem(403, f"origin {origin!r} may not use the service; start it with --cors {origin}")
 
 
-async def _deny(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers a WebSocket request with HTTP, where the server can; otherwise closes it."""
-    if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": 1008, "reason": problem.detail[:120]})
-        return
-
-    async def send_denial(message: Message) -> None:
-        await send({**message, "type": message["type"].replace("http.", "websocket.http.", 1)})
-
-    await problem.to_response(scope["path"])({**scope, "type": "http"}, receive, send_denial)
-
-
 def _check_length(scope: Scope) -> None:
     """Before anything is parsed: thousands of parameters or headers take long."""
     query = len(scope["query_string"])
@@ -164,12 +157,3 @@ def _check_length(scope: Scope) -> None:
     headers = sum(len(name) + len(value) for name, value in scope["headers"])
     if headers > HEADERS_LENGTH:
         raise Problem(431, f"the headers have {headers} bytes, and {HEADERS_LENGTH} may be; send fewer")
-
-
-def _with_cache_headers(path: str, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """No cache keeps what the API says of people, unless the response allows it itself."""
-    if not path.startswith("/v1/"):
-        return headers
-    given = {name.lower() for name, _ in headers}
-    more = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
-    return [*headers, *(header for header in more if header[0] not in given)]

@@ -119,12 +119,8 @@ def _follow_parent() -> None:
 def _shared_metrics() -> Iterator[None]:
     """A folder in which workers share their metrics."""
     with tempfile.TemporaryDirectory(prefix="maskwatch-metrics-") as folder:
-        before = os.environ.get(SHARED_FOLDER)
         os.environ[SHARED_FOLDER] = folder
         try:
             yield
         finally:
-            if before is None:
-                del os.environ[SHARED_FOLDER]
-            else:
-                os.environ[SHARED_FOLDER] = before
+            del os.environ[SHARED_FOLDER]

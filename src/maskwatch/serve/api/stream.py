@@ -17,7 +17,7 @@ from maskwatch.errors import ImageError
 from maskwatch.records import to_records
 from maskwatch.serve.core.options import DetectOptions
 from maskwatch.serve.core.prediction import prepare
-from maskwatch.serve.core.problem import Problem, unprocessable
+from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.core.service import Service, service_of
 
 router = APIRouter()
@@ -148,7 +148,7 @@ class _Stream:
                 found = await service.batcher(detector, canvas, placement, options.threshold)
         except ImageError as error:
             service.metrics.failed()
-            return {"problem": unprocessable(error).to_dict(self._socket.url.path)}
+            return {"problem": Problem(422, str(error)).to_dict(self._socket.url.path)}
         except Problem as problem:
             return {"problem": problem.to_dict(self._socket.url.path)}
         reported = options.filter(found)

@@ -13,8 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from maskwatch.errors import MaskwatchError
-
 MEDIA_TYPE = "application/problem+json"
 
 _HINTS = {
@@ -64,11 +62,6 @@ class Problem(Exception):
 def busy(detail: str, retry_after_s: int) -> Problem:
     """503, with the seconds after which a client should try again."""
     return Problem(503, detail, {"Retry-After": str(max(1, retry_after_s))})
-
-
-def unprocessable(error: MaskwatchError) -> Problem:
-    """422 for one of our own errors that a client's value caused; its text ends with the next step."""
-    return Problem(422, str(error))
 
 
 def add_handlers(app: FastAPI) -> None:
