@@ -295,3 +295,20 @@ def test_command_line_errors(
         main(["serve", *arguments])
     assert ended.value.code == 2
     assert text in capsys.readouterr().err
+
+
+def test_the_old_name_of_inference_workers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MASKWATCH_TOKEN", raising=False)
+    for arguments, text in (
+        (["--lanes", "0"], "use --inference-workers\nerror: --inference-workers 0: pass 1 or more"),
+        (
+            ["--lanes", "1", "--inference-workers", "1"],
+            "error: --lanes is the old name of --inference-workers",
+        ),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["serve", *arguments])
+        assert ended.value.code == 2
+        assert text in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command itself: how it begins, what it takes at once, how it ends, and what a killed worker costs."""
+"""The command: how it starts, what it admits at once, how it ends, and what a killed worker costs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -177,6 +179,12 @@ def test_workers(tiny_model: Path, picture: bytes) -> None:
         assert Ask(service, "POST", "/v1/detect", picture).answer()[0] == 200  # by one that is new
         eventually(lambda: len(workers_of(service) - before) == 2)
 
+        before = workers_of(service)
+        service.process.send_signal(signal.SIGHUP)  # replaces all of them, while they answer
+        eventually(lambda: len(workers_of(service) - before) == 2)
+        eventually(lambda: len(workers_of(service)) == 2)
+        assert Ask(service, "POST", "/v1/detect", picture).answer()[0] == 200
+
         half = Ask(service, "POST", "/v1/detect", picture).half()
         eventually(lambda: uploads(service) == 1)
         service.process.send_signal(signal.SIGTERM)
@@ -185,6 +193,16 @@ def test_workers(tiny_model: Path, picture: bytes) -> None:
         assert service.process.stderr.read() == "".join(
             f"worker {pid} ended (-9); another takes its place\n" for pid in (killed, other)
         )
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_start(tiny_model: Path) -> None:
+    line = [sys.executable, "-m", "maskwatch", "serve", "--port", "0", "--model", str(tiny_model)]
+    line += ["--workers", "2", "--threshold", "hat=0.5"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=LONG_S)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: threshold names class 'hat'" in done.stderr
+    assert done.stderr.endswith("error: a worker could not start, see above; correct it and start again\n")
 
 
 @pytest.mark.slow

@@ -93,7 +93,8 @@ class Connection:
 
     def receive(self, timeout_s: float | None) -> str | bytes:
         with errors.streaming(timeout_s):
-            return self._socket.recv(timeout_s)
+            message: str | bytes = self._socket.recv(timeout_s)
+            return message
 
 
 async def each_frame(frames: AsyncFrames) -> AsyncIterator[ImageInput]:

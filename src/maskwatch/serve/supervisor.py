@@ -2,7 +2,8 @@
 
 It adds what `Multiprocess` lacks: the address is announced when all workers take requests, a replaced worker
 is reported and its gauges no longer count, workers end when their supervisor is killed, a second signal ends
-them at once, and a service that cannot start is an error.
+them at once, and a service that cannot start is an error. Only dead workers are replaced: the health check of
+`Multiprocess` also kills those that are slow to answer, and notices late the death of one that it waits for.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from multiprocessing.connection import wait
 from fastapi import FastAPI
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from maskwatch.errors import MaskwatchError
 from maskwatch.models import load_model_file
@@ -32,8 +33,8 @@ from maskwatch.serve.core.metrics import SHARED_FOLDER
 from maskwatch.serve.server import address_of, drain_on_signal, listen, silence_libraries, uvicorn_config
 from maskwatch.serve.settings import ServeSettings
 
-_HEALTHCHECK_S = 60
-"""A worker without a sign of life for so long is replaced; a busy machine takes long to start one."""
+_START_S = 60
+"""How long a worker may take to start when SIGHUP replaces all of them, one after the other."""
 
 _POLL_S = 0.1
 
@@ -69,21 +70,26 @@ class Supervisor(Multiprocess):
             partial(_create_worker_app, settings),
             factory=True,
             workers=settings.workers,
-            timeout_worker_healthcheck=_HEALTHCHECK_S,
+            timeout_worker_healthcheck=_START_S,
         )
         super().__init__(config, [listener])
         self._on_ready, self._announced = on_ready, False
 
     def keep_subprocess_alive(self) -> None:
-        before = list(self.processes)
-        super().keep_subprocess_alive()
-        for process in before:
-            if process not in self.processes:
-                if process.pid is not None:
-                    mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
-                text = f"worker {process.pid} ended ({process.exitcode}); another takes its place"
-                print(text, file=sys.stderr, flush=True)
-        if not self._announced and all(process.is_ready() for process in self.processes):
+        for index, process in enumerate(self.processes):
+            if process.process.is_alive():
+                continue
+            process.join()
+            if process.exitcode == STARTUP_FAILURE:  # another worker could not start either
+                self.should_exit.set()
+                return
+            if process.pid is not None:
+                mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+            text = f"worker {process.pid} ended ({process.exitcode}); another takes its place"
+            print(text, file=sys.stderr, flush=True)
+            self.processes[index] = Process(self.config, self.sockets)
+            self.processes[index].start()
+        if not self._announced and all(map(_is_ready, self.processes)):
             self._on_ready()
             self._announced = True
 
@@ -96,6 +102,14 @@ class Supervisor(Multiprocess):
         super().join_all()
 
 
+def _is_ready(process: Process) -> bool:
+    """Whether a worker takes requests, by its newest answer: it answers late while it loads its models."""
+    ready = process.is_ready(_POLL_S)
+    while process.parent_conn.poll():
+        ready = process.parent_conn.recv()
+    return ready
+
+
 def _create_worker_app(settings: ServeSettings) -> FastAPI:
     """The app of a worker, made in its process."""
     silence_libraries()
@@ -104,7 +118,7 @@ def _create_worker_app(settings: ServeSettings) -> FastAPI:
         return create_app(settings, partial(drain_on_signal, ignore_interrupt=True))
     except MaskwatchError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(STARTUP_FAILURE)  # another worker could not start either
+        sys.exit(STARTUP_FAILURE)
 
 
 def _follow_parent() -> None:
