@@ -321,7 +321,7 @@ def test_a_video_file(tab: Tab, tmp_path: Path) -> None:
     tab.page.wait_for_function("() => document.querySelector('#pause').textContent === 'Play'")  # at its end
     tab.page.wait_for_function("() => document.querySelector('#counts').textContent.includes('no mask1')")
     assert tab.document()["results"][0]["source"] == "film.mp4"
-    tab.switch_to("browser")  # has the frame on which it stands looked at again
+    tab.switch_to("browser")  # processes the frame on which it stands again
     tab.page.wait_for_function("() => document.querySelector('#pace').textContent.includes('for a frame')")
     tab.page.fill("#seek", "200")
     tab.page.wait_for_function(
@@ -338,7 +338,7 @@ def test_what_is_no_picture_is_said(tab: Tab, tmp_path: Path) -> None:
         tab.page.set_input_files("#files", [torn])
         tab.page.wait_for_selector("#trouble:visible")
         assert "torn.jpg: " in tab.text("#trouble")
-        assert tab.text("#status") == "This picture could not be looked at"
+        assert tab.text("#status") == "This picture could not be processed"
     assert {one["source"] for one in tab.document()["failures"]} == {"torn.jpg"}
 
 

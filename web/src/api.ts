@@ -89,7 +89,7 @@ export class Api {
     return new Blob(parts).arrayBuffer();
   }
 
-  /** Has the service look at one picture. */
+  /** Sends one picture to the service. */
   async detect(picture: Blob, model: string, threshold: number): Promise<Finding> {
     const query = new URLSearchParams({ model, threshold: String(threshold) });
     const headers = { "Content-Type": "application/octet-stream" };

@@ -28,13 +28,13 @@ export function candidatesFor(file: Uint8Array, size: Size, threads: number, web
 }
 
 async function opened({ ort, glueUrl, wasmUrl }: Loaded, file: Uint8Array, size: Size, threads: number, provider: Provider): Promise<Runner> {
-  // Beside the page, not at an address of somebody else, which is where ONNX Runtime would look otherwise.
+  // Beside the page, not at a foreign address, the default of ONNX Runtime.
   const at = (url: string) => new URL(url, self.location.href).href;
   ort.env.wasm.wasmPaths = { mjs: at(glueUrl), wasm: at(wasmUrl) };
   ort.env.wasm.numThreads = threads;
   const session = await ort.InferenceSession.create(file, { executionProviders: [provider], logSeverityLevel: 3 });
   const broken = provider === "webgpu" ? trouble(await ort.env.webgpu.device) : new Promise<never>(() => {});
-  broken.catch(() => undefined); // heard by whoever runs next, if anybody does
+  broken.catch(() => undefined); // the next run reports it
   return {
     broken,
     run: async (pixels) => outputs(await session.run({ images: new ort.Tensor("uint8", pixels, [1, size.height, size.width, 3]) })),

@@ -27,7 +27,7 @@ export class ServerEngine implements Engine {
   ) {}
 
   get about(): string {
-    return `Pictures are sent to ${location.host}, looked at there and not kept.`;
+    return `Pictures are sent to ${location.host}, processed there and not stored.`;
   }
 
   picture(file: Blob): Promise<Finding> {

@@ -4,7 +4,7 @@
 import { scaleBox, type Size, within } from "./geometry";
 import type { Finding } from "./records";
 
-/** A frame that was looked at, in its own pixels, and how long that took from taking it, in milliseconds. */
+/** The result of a frame, in its own pixels, and the milliseconds since it was taken. */
 export interface LookedAt {
   frame: ImageBitmap;
   finding: Finding;
@@ -14,7 +14,7 @@ export interface LookedAt {
 export type OnFrame = (looked: LookedAt) => void;
 
 export interface FrameFinder {
-  /** Whether a frame would be looked at now. */
+  /** Whether a frame would be processed now. */
   readonly ready: boolean;
   /** What `delayMs` measures, for people. */
   readonly delay: string;
@@ -75,7 +75,7 @@ interface StreamAnswer extends Partial<Finding> {
   problem?: { detail: string };
 }
 
-const UNANSWERED = 2; // one is looked at while the next one travels
+const UNANSWERED = 2; // one is processed while the next one travels
 const LONGEST_SIDE = 960; // pixels; the network looks at 640 at most
 const JPEG_QUALITY = 0.9;
 

@@ -36,7 +36,7 @@ export function toPicture(box: BoxXyxy, fitted: Size, picture: Size): BoxXyxy {
   return [x(box[0]), y(box[1]), x(box[2]), y(box[3])];
 }
 
-/** Boxes of a picture that was looked at in another size → pixels of this one. */
+/** Boxes of a picture that was processed in another size → pixels of this one. */
 export function scaleBox(box: BoxXyxy, from: Size, to: Size): BoxXyxy {
   return toPicture(box, from, to);
 }

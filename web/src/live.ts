@@ -1,4 +1,4 @@
-// The camera, or a video file: frames go to whoever looks at them, as many as that one can take.
+// The camera, or a video file: frames go to the engine, as many as it can take.
 
 import { element, show, textOf, trouble } from "./dom";
 import type { Engine } from "./engine";
@@ -115,7 +115,7 @@ export class Live {
     if (run !== this.run) return;
     const { finder, video } = this;
     const hasFrame = video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA && video.videoWidth > 0;
-    // A video that stands still is looked at once.
+    // A paused video is processed once.
     if (finder?.ready && hasFrame && !video.seeking && video.currentTime !== this.sentTime) {
       this.sentTime = video.currentTime;
       finder.send(video).then(

@@ -110,7 +110,7 @@ class Page {
     element("model").replaceChildren(...options);
   }
 
-  /** Takes the engine that the switch and the list say, and has it look at what is there. */
+  /** Takes the engine that the switch and the list say, and processes what is there. */
   private async choose(): Promise<void> {
     trouble("");
     const before = this.engine;
@@ -178,7 +178,7 @@ class Page {
     const image = await createImageBitmap(picture.file).catch(() => null);
     if (picture !== this.pictures.selected) return image?.close();
     if (finding && !image) trouble(`${name}: this browser cannot show it; what was found stands in the table`);
-    const without = picture.reason ? "This picture could not be looked at" : "The picture is being looked at";
+    const without = picture.reason ? "This picture could not be processed" : "The picture is being processed";
     this.view.set(finding && { name, image, finding, moving: false }, without);
     this.enable();
   }
@@ -189,7 +189,7 @@ class Page {
     this.enable();
   }
 
-  /** The slider and the switches act on what was found; nobody is asked again. */
+  /** The slider and the switches act on what was found; nothing runs again. */
   private look(): void {
     const { model } = this;
     const thresholds = thresholdsFor(this.choice, model.thresholds);

@@ -43,7 +43,7 @@ export class Network {
 
   /** For one picture at a time. Errors: what the last candidate says. */
   run(pixels: Uint8Array): Promise<Outputs> {
-    // What is broken may leave a run unanswered for ever, or answer it with zeros: its word comes first.
+    // What is broken may never finish a run, or answer it with zeros: its error comes first.
     return this.attempt((runner) => Promise.race([runner.broken, runner.run(pixels)]));
   }
 
@@ -59,7 +59,7 @@ export class Network {
       } catch (error) {
         if (this.at + 1 === this.candidates.length) throw error;
         this.failures.push(error instanceof Error ? error.message : String(error));
-        this.runner = null; // not released: on a lost GPU, that would wait for ever and block the worker
+        this.runner = null; // not released: on a lost GPU, that would never return and block the worker
         this.at++;
       }
     }

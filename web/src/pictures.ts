@@ -1,4 +1,4 @@
-// The pictures that were chosen, dropped or pasted: each is looked at once, one after the other.
+// The pictures that were chosen, dropped or pasted: each is processed once, one after the other.
 
 import { element, made, show, textOf } from "./dom";
 import type { Engine } from "./engine";
@@ -33,7 +33,7 @@ export class Pictures {
     await this.look(added[0]);
   }
 
-  /** Has all of them looked at again, by another model or elsewhere. */
+  /** Processes all of them again, by another model or elsewhere. */
   async again(): Promise<void> {
     for (const picture of this.list) {
       Object.assign(picture, { finding: null, reason: "" });

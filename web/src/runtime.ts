@@ -10,7 +10,7 @@ export function wishOf(search: string): Wish {
   throw new Error(`“${wish}” is no runtime; let the address of the page end with ?runtime=webgpu or ?runtime=wasm`);
 }
 
-/** What runs, and why that is not WebGPU; the reason is empty where it is, or where nobody wants it. */
+/** What runs, and why that is not WebGPU; the reason is empty where it is, or where it was not requested. */
 export interface Runtime {
   words: string;
   withoutWebGpu: string;
