@@ -25,8 +25,8 @@ from maskwatch.errors import ServiceError
 from maskwatch.serve.core import bodies
 from maskwatch.serve.core import form as form_module
 from maskwatch.serve.core.bodies import parse_body
-from maskwatch.serve.core.images import UploadedImage, decode_base64, image_bytes
 from maskwatch.serve.core.problem import Problem, describe_errors
+from maskwatch.serve.core.uploaded_image import UploadedImage, decode_base64, image_bytes
 from maskwatch.serve.settings import Limits
 from serving import client_of, picture_file
 

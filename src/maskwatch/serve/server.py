@@ -44,10 +44,11 @@ def run_server(settings: ServeSettings, announce: Callable[[str], None]) -> None
         MaskwatchError: the service cannot start.
     """
     silence_libraries()
-    with listen(settings.host, settings.port) as listener, contextlib.suppress(KeyboardInterrupt):
+    with listen(settings.host, settings.port) as listener:
         address = address_of(listener, settings.host)
         config = uvicorn_config(settings, create_app(settings, drain_on_signal))
-        _Server(config, lambda: announce(address)).run([listener])
+        with contextlib.suppress(KeyboardInterrupt):  # with which uvicorn returns after a signal
+            _Server(config, lambda: announce(address)).run([listener])
 
 
 class _Server(uvicorn.Server):
@@ -92,7 +93,8 @@ def drain_on_signal(service: Service, *, ignore_interrupt: bool = False) -> Iter
         service: in whose lifespan it is entered, when uvicorn has set its own handlers.
         ignore_interrupt: for workers: Ctrl-C reaches them too, and their supervisor sends SIGTERM.
     """
-    loop, drains = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+    loop = asyncio.get_running_loop()
+    signals, tasks = list[int](), list[asyncio.Task[None]]()
     end_server = signal.getsignal(signal.SIGTERM)
     assert callable(end_server)
 
@@ -104,14 +106,15 @@ def drain_on_signal(service: Service, *, ignore_interrupt: bool = False) -> Iter
         end()
 
     def start_drain() -> None:
-        drains.append(loop.create_task(drain()))
+        tasks.append(loop.create_task(drain()))  # kept, or it could be collected while it runs
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if drains:
-            end()
-            end()
-        else:
+        signals.append(number)
+        if len(signals) == 1:
             loop.call_soon_threadsafe(start_drain)
+        else:
+            end()
+            end()
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN if ignore_interrupt else on_signal)

@@ -16,9 +16,8 @@ from maskwatch._version import __version__
 from maskwatch.records import JSON_SCHEMA, to_record
 from maskwatch.serve.api.schemas import Records, detect_body, problems
 from maskwatch.serve.core.bodies import parse_body, read_body
-from maskwatch.serve.core.images import NAME_LENGTH, UploadedImage
+from maskwatch.serve.core.detect_options import DetectOptions
 from maskwatch.serve.core.limits import IncomingBody
-from maskwatch.serve.core.options import DetectOptions
 from maskwatch.serve.core.prediction import (
     AnnotateOptions,
     FailedImage,
@@ -29,6 +28,7 @@ from maskwatch.serve.core.prediction import (
 )
 from maskwatch.serve.core.problem import Problem, busy
 from maskwatch.serve.core.service import Service, service_of
+from maskwatch.serve.core.uploaded_image import NAME_LENGTH, UploadedImage
 
 Outcome: TypeAlias = Prediction | FailedImage
 

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from maskwatch.errors import ImageError
 from maskwatch.records import to_records
-from maskwatch.serve.core.options import DetectOptions
+from maskwatch.serve.core.detect_options import DetectOptions
 from maskwatch.serve.core.prediction import prepare
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.core.service import Service, service_of

@@ -11,7 +11,9 @@ from starlette.requests import ClientDisconnect, Request
 from maskwatch.media.image_files import is_picture
 from maskwatch.net.addresses import without_credentials
 from maskwatch.serve.core.form import parse_form
-from maskwatch.serve.core.images import (
+from maskwatch.serve.core.limits import IncomingBody
+from maskwatch.serve.core.problem import Problem, describe_errors
+from maskwatch.serve.core.uploaded_image import (
     NAME_LENGTH,
     UploadedImage,
     clean_name,
@@ -19,8 +21,6 @@ from maskwatch.serve.core.images import (
     image_bytes,
     too_many,
 )
-from maskwatch.serve.core.limits import IncomingBody
-from maskwatch.serve.core.problem import Problem, describe_errors
 from maskwatch.serve.settings import Limits
 
 _WAYS = "send multipart/form-data, a picture as image/*, or JSON; see docs/service.md"

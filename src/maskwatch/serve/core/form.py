@@ -14,8 +14,14 @@ from email.message import Message
 from email.utils import collapse_rfc2231_value
 
 from maskwatch.media.image_files import is_picture
-from maskwatch.serve.core.images import UploadedImage, clean_name, decode_base64, image_bytes, too_many
 from maskwatch.serve.core.problem import Problem
+from maskwatch.serve.core.uploaded_image import (
+    UploadedImage,
+    clean_name,
+    decode_base64,
+    image_bytes,
+    too_many,
+)
 from maskwatch.serve.settings import Limits
 
 FIELD = "images"

@@ -21,11 +21,11 @@ from maskwatch.media.images import Placement, UInt8Array, read_image
 from maskwatch.net.address_guard import Networks, fetch
 from maskwatch.net.addresses import without_credentials
 from maskwatch.records import Result
-from maskwatch.serve.core.images import UploadedImage
+from maskwatch.serve.core.detect_options import DetectOptions
 from maskwatch.serve.core.limits import IncomingBody
-from maskwatch.serve.core.options import DetectOptions
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.core.service import Service
+from maskwatch.serve.core.uploaded_image import UploadedImage
 
 ImageType: TypeAlias = Literal["jpeg", "png"]
 
