@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from time import perf_counter
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from functools import partial
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -48,29 +48,19 @@ class Metrics:
         # Shared numbers are read back from files; registering them as well would count them twice.
         self._registry = CollectorRegistry()
         registry = None if self._shared else self._registry
-        self._requests = Counter(
-            "maskwatch_requests", "Requests answered.", ["method", "path", "status"], registry=registry
-        )
-        self._seconds = Histogram(
-            "maskwatch_request_seconds", "Time for a request.", ["path"], buckets=_BUCKETS, registry=registry
-        )
-        self._stages = Histogram(
-            "maskwatch_stage_seconds", "Time for a picture, by stage.", ["stage"],
-            buckets=_BUCKETS, registry=registry,
-        )  # fmt: skip
-        self._pictures = Counter("maskwatch_pictures", "Pictures, by result.", ["result"],
-                                 registry=registry)  # fmt: skip
-        self._detections = Counter(
-            "maskwatch_detections", "Faces found, by model and class.", ["model", "class"], registry=registry
-        )
-        self._frames_dropped = Counter(
-            "maskwatch_stream_frames_dropped", "Frames that a newer one replaced.", registry=registry
-        )
-        self.queued = self._gauge("maskwatch_queue_pictures", "Pictures in work or waiting.", registry)
-        self.uploads = self._gauge("maskwatch_uploads", "Uploads in progress.", registry)
-        self.streams = self._gauge("maskwatch_streams", "Open streams.", registry)
-        info = Gauge("maskwatch_build_info", "Version of the service.", ["version"],
-                     registry=registry, multiprocess_mode="max")  # fmt: skip
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, buckets=_BUCKETS, registry=registry)
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        self._requests = counter("maskwatch_requests", "Requests answered.", ["method", "path", "status"])
+        self._seconds = histogram("maskwatch_request_seconds", "Time for a request.", ["path"])
+        self._stages = histogram("maskwatch_stage_seconds", "Time for a picture, by stage.", ["stage"])
+        self._pictures = counter("maskwatch_pictures", "Pictures, by result.", ["result"])
+        self._detections = counter("maskwatch_detections", "Faces, by model and class.", ["model", "class"])
+        self._frames_dropped = counter("maskwatch_stream_frames_dropped", "Frames that a newer one replaced.")
+        self.queued = gauge("maskwatch_queue_pictures", "Pictures in work or waiting.")
+        self.uploads = gauge("maskwatch_uploads", "Uploads in progress.")
+        self.streams = gauge("maskwatch_streams", "Open streams.")
+        info = gauge("maskwatch_build_info", "Version of the service.", ["version"], multiprocess_mode="max")
         info.labels(__version__).set(1)
         for stage in STAGES:
             self._stages.labels(stage)
@@ -84,14 +74,9 @@ class Metrics:
         """Counts the time of a picture in one of `STAGES`."""
         self._stages.labels(stage).observe(seconds)
 
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Counts the time of its block."""
-        began = perf_counter()
-        try:
-            yield
-        finally:
-            self.stage(stage, perf_counter() - began)
+    def timed(self, stage: str) -> AbstractContextManager[object]:
+        """Counts the time of the block."""
+        return self._stages.labels(stage).time()
 
     def picture(self, model: str, class_names: Iterable[str]) -> None:
         """Counts a picture and its detections."""
@@ -119,7 +104,3 @@ class Metrics:
         everything = CollectorRegistry()
         MultiProcessCollector(everything)  # type: ignore[no-untyped-call]
         return generate_latest(everything) + own
-
-    @staticmethod
-    def _gauge(name: str, text: str, registry: CollectorRegistry | None) -> Gauge:
-        return Gauge(name, text, registry=registry, multiprocess_mode="livesum")
