@@ -20,8 +20,8 @@ import numpy.typing as npt
 import supervision as sv
 
 from maskwatch import Detector, MaskwatchError, read_image
-from maskwatch.blur import COVER_SCORE, blur, cover_thresholds
 from maskwatch.data import DetectionSet, read_data
+from maskwatch.drawing.blur import COVER_SCORE, blur, cover_thresholds
 
 SCORES = (0.3, 0.2, COVER_SCORE, 0.05)
 HIDDEN = 0.8

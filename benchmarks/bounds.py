@@ -25,8 +25,8 @@ import supervision as sv
 from maskwatch import Detector, MaskwatchError
 from maskwatch.data import DetectionSet, Sample, correct, read_corrections, read_data
 from maskwatch.evaluation import coco_evaluate, predict
-from maskwatch.images import UInt8Array
 from maskwatch.labels import ClassMap
+from maskwatch.media.images import UInt8Array
 
 MATCH_IOU = 0.5
 # The two views of a face are merged from this IoU on; NMS at the model's own 0.6 has been through both.

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from maskwatch import MaskwatchError, read_image
-from maskwatch.data.layout import find_parts
+from maskwatch.data.formats.layout import find_parts
 
 CHUNK = 16
 

@@ -22,12 +22,12 @@ import cv2
 import numpy as np
 
 from maskwatch import MaskwatchError, read_image
-from maskwatch.data import scan
-from maskwatch.data.duplicates import Duplicate, Fingerprint, find_duplicates, fingerprint
-from maskwatch.data.scan import PictureScan, scan_pictures
+from maskwatch.data.quality import probe
+from maskwatch.data.quality.duplicates import Duplicate, Fingerprint, find_duplicates, fingerprint
+from maskwatch.data.quality.probe import PictureScan, scan_pictures
 from maskwatch.errors import OptionError
-from maskwatch.image_files import PICTURE_SUFFIXES
-from maskwatch.images import UInt8Array
+from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.images import UInt8Array
 
 QUALITY = 85
 CROP_AREAS = (0.7, 0.8)
@@ -95,7 +95,7 @@ def decode_only(path: Path) -> PictureScan:
 def cost(paths: Sequence[Path], workers: int) -> tuple[list[PictureScan], list[Duplicate], str]:
     """Scans, finds, and compares the time with that of decoding."""
     began = time.perf_counter()
-    scan._scan(paths, decode_only, workers, lambda done, total: None)
+    probe._scan(paths, decode_only, workers, lambda done, total: None)
     decoding = time.perf_counter() - began
     began = time.perf_counter()
     scans = scan_pictures(paths, workers)
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="folders of pictures, each a split")
     parser.add_argument("--pictures", type=int, default=100, help="how many to make changed copies of")
-    parser.add_argument("--workers", type=int, default=scan._cores(), help="processes that decode")
+    parser.add_argument("--workers", type=int, default=probe._cores(), help="processes that decode")
     parser.add_argument("--all", action="store_true", help="name unplanted pairs within a split too")
     parser.add_argument("--sheet", type=Path, help="write a PNG of all unplanted pairs")
     try:

@@ -32,11 +32,11 @@ from stream_scripts import HEIGHT, WIDTH, Boxes
 from maskwatch import MaskwatchError
 from maskwatch.data import read_data
 from maskwatch.labels import ClassMap
+from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
-from maskwatch.live.faces import FaceFinder
-from maskwatch.live.frame import LiveFrame
-from maskwatch.live.people import People
-from maskwatch.live.people_settings import PeopleSettings
+from maskwatch.live.tracking.faces import FaceFinder
+from maskwatch.live.tracking.people import People
+from maskwatch.live.tracking.settings import PeopleSettings
 from maskwatch.models import ModelMetadata
 
 SURE_S = 1.5

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maskwatch import Detector, MaskwatchError, __version__, embedded_models, load_model_file, read_image
-from maskwatch.images import fit
+from maskwatch.media.images import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP_ROUNDS = 3

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import barcode
 from camera_servers import FPS, HttpCamera, RtspServer, mjpeg, read_number, why_no_rtsp
-from maskwatch.live.capture import open_capture
-from maskwatch.live.hub import Hub
+from maskwatch.live.capture.capture import open_capture
+from maskwatch.live.capture.hub import Hub
 
 PATIENCE_S = 20.0
 

@@ -17,7 +17,7 @@ from stream_scripts import HEIGHT, SECONDS, STATES, WIDTH, Actor, Boxes, Script,
 
 from maskwatch import read_image
 from maskwatch.data.dataset import Sample
-from maskwatch.live.faces import WEAK_SCORE, FaceFinder, Faces
+from maskwatch.live.tracking.faces import WEAK_SCORE, FaceFinder, Faces
 
 LEAST_FACE = 40.0
 """Smallest face that is cut out of a photograph, in pixels of its height."""

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from maskwatch import MaskwatchError, read_image
-from maskwatch.videos import video_writer
+from maskwatch.media.videos import video_writer
 
 FPS = 12
 SECONDS = 12.0

@@ -40,7 +40,7 @@ WAIT_MS = 60_000  # the machine may be busy; whatever is waited for comes in a s
 def installed_chromium() -> str:
     """Path of a Chromium, or the test is skipped and says why."""
     pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-    from maskwatch.serve.page import page_is_built
+    from maskwatch.serve.api.page import page_is_built
 
     if not page_is_built():
         pytest.skip("the page is not built; run: make page")

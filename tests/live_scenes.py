@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
-from maskwatch.live.faces import Faces
-from maskwatch.live.frame import LiveFrame
-from maskwatch.live.people import People, Scene
+from maskwatch.live.tracking.faces import Faces
+from maskwatch.live.tracking.people import People, Scene
 from maskwatch.models import ModelMetadata
 
 START = datetime(2025, 1, 1, 12, 0, 0, tzinfo=UTC)

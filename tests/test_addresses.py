@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskwatch.addresses import Address, is_address, shown_argument, without_credentials
+from maskwatch.net.addresses import Address, is_address, shown_argument, without_credentials
 
 SERVERS = ["10.0.0.5", "192.168.1.20:554", "[fe80::1]:8554", "localhost:8554"]
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from benchmark_module import load_benchmark
 from maskwatch import Detector
-from maskwatch.blur import COVER_SCORE, blur, cover_thresholds
-from maskwatch.images import read_image
+from maskwatch.drawing.blur import COVER_SCORE, blur, cover_thresholds
+from maskwatch.media.images import read_image
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -12,7 +12,7 @@ import supervision as sv
 
 from maskwatch.data import DetectionSet, Sample
 from maskwatch.evaluation import Interval, bootstrap_intervals, coco_evaluate
-from maskwatch.evaluation.bootstrap import bootstrap_scores
+from maskwatch.evaluation.intervals import bootstrap_scores
 from maskwatch.evaluation.tally import Tally
 
 NAMES = ("mask", "no_mask", "mask_incorrect")

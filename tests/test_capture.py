@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 
 from camera_servers import numbered_frame, read_number
 from maskwatch.errors import OptionError, SourceError
-from maskwatch.live.backoff import Backoff
-from maskwatch.live.capture import Capture, open_capture, open_captures
-from maskwatch.live.frame import LiveFrame
-from maskwatch.live.mailbox import Mailbox
-from maskwatch.live.pace import Pace
-from maskwatch.live.rate import Rate
-from maskwatch.live.source_spec import parse_source, parse_sources
-from maskwatch.live.stamps import Stamps
-from maskwatch.videos import Video, video_writer
+from maskwatch.live.capture.backoff import Backoff
+from maskwatch.live.capture.capture import Capture, open_capture, open_captures
+from maskwatch.live.capture.frame import LiveFrame
+from maskwatch.live.capture.mailbox import Mailbox
+from maskwatch.live.capture.pace import Pace
+from maskwatch.live.capture.rate import Rate
+from maskwatch.live.capture.source_spec import parse_source, parse_sources
+from maskwatch.live.capture.stamps import Stamps
+from maskwatch.media.videos import Video, video_writer
 
 PATIENCE_S = 20.0
 
@@ -255,7 +255,7 @@ def test_closing_early_leaves_no_thread(tmp_path: Path) -> None:
 def test_a_webcam_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if sys.platform != "linux":
         pytest.skip("only Linux tells which webcams there are")
-    monkeypatch.setattr("maskwatch.live.webcam._DEVICES", tmp_path)
+    monkeypatch.setattr("maskwatch.live.capture.webcam._DEVICES", tmp_path)
     with pytest.raises(SourceError, match=r"^7: no webcam of this number, this machine has none; check the"):
         open_capture("7").start()
     for name in ("video0", "video2"):
@@ -294,7 +294,7 @@ class DrawnWebcam:
 @pytest.fixture
 def webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[DrawnWebcam]:
     (tmp_path / "video3").touch()
-    monkeypatch.setattr("maskwatch.live.webcam._DEVICES", tmp_path)
+    monkeypatch.setattr("maskwatch.live.capture.webcam._DEVICES", tmp_path)
     monkeypatch.setattr("cv2.VideoCapture", DrawnWebcam)
     DrawnWebcam.unplugged.clear()
     DrawnWebcam.retrieved = 0

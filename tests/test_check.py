@@ -12,8 +12,8 @@ from PIL import Image
 
 from maskwatch.cli.app import main
 from maskwatch.data import find_parts, read_data
-from maskwatch.data.check import Check, check_parts
-from maskwatch.data.mend import mend
+from maskwatch.data.quality.check import Check, check_parts
+from maskwatch.data.quality.repair import mend
 from maskwatch.labels import ClassMap
 
 Boxes = Sequence[tuple[str, tuple[float, float, float, float]]]
@@ -231,7 +231,7 @@ def test_turned_boxes_lie_on_the_same_pixels(tmp_path: Path, orientation: int) -
     stored.save(tmp_path / "a.png", exif=exif)
     annotate(tmp_path / "a.xml", [("with_mask", (20, 30, 60, 40))])
     (sample,) = mend(check_parts(find_parts(tmp_path), ClassMap(), 640, 1)).sets[""].samples
-    from maskwatch.images import read_image
+    from maskwatch.media.images import read_image
 
     shown = read_image(tmp_path / "a.png")
     ys, xs = np.nonzero(shown[..., 0])
@@ -295,7 +295,7 @@ def test_a_healthy_set_exits_with_0(sick: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_faults_of_coco_and_yolo_are_found_and_mended(sick: Path, tmp_path: Path) -> None:
-    from maskwatch.data.write import write_data
+    from maskwatch.data.formats.write import write_data
 
     good = {"": read_data(sick / "val")}
     breakers: dict[str, Callable[[Path], None]] = {

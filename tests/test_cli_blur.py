@@ -12,9 +12,9 @@ from PIL import Image
 
 from maskwatch import Detector
 from maskwatch.cli.app import main
-from maskwatch.images import read_image
 from maskwatch.labels import color_rgb
-from maskwatch.videos import Video
+from maskwatch.media.images import read_image
+from maskwatch.media.videos import Video
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -11,15 +11,15 @@ from PIL import Image
 
 from drawn_data import draw_faces
 from maskwatch.cli.app import main
-from maskwatch.cli.parts import count_table
+from maskwatch.cli.splits import count_table
 from maskwatch.data import DetectionSet, Sample, read_data
-from maskwatch.data.duplicates import find_duplicates, fingerprint
-from maskwatch.data.sheet import contact_sheet
+from maskwatch.data.contact_sheet import contact_sheet
+from maskwatch.data.quality.duplicates import find_duplicates, fingerprint
 from maskwatch.data.split import split_groups
 from maskwatch.data.stats import gather
 from maskwatch.errors import OptionError
-from maskwatch.images import read_image
 from maskwatch.labels import ClassMap
+from maskwatch.media.images import read_image
 
 
 @pytest.fixture(scope="module")

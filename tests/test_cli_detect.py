@@ -24,8 +24,8 @@ import maskwatch
 from maskwatch.cli.app import main
 from maskwatch.cli.options import parse_names, parse_threshold
 from maskwatch.errors import OptionError
-from maskwatch.images import read_image
 from maskwatch.labels import color_rgb
+from maskwatch.media.images import read_image
 
 FOUND = "1 mask, 1 no_mask, 1 mask_incorrect"
 
@@ -336,7 +336,7 @@ def test_a_defect_keeps_its_traceback(run: Run, photo: Path, monkeypatch: pytest
     def broken(*_: object) -> None:
         raise RuntimeError("defect")
 
-    monkeypatch.setattr("maskwatch.sources.Source.load_picture", broken)
+    monkeypatch.setattr("maskwatch.media.sources.Source.load_picture", broken)
     with pytest.raises(RuntimeError, match="defect"):
         main(["detect", str(photo)])
 

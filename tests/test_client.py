@@ -86,8 +86,8 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr("maskwatch.client.plain.time.sleep", pauses.append)
-    monkeypatch.setattr("maskwatch.client.asynchronous.asyncio.sleep", sleep)
+    monkeypatch.setattr("maskwatch.client.sync.time.sleep", pauses.append)
+    monkeypatch.setattr("maskwatch.client.async_client.asyncio.sleep", sleep)
     return pauses
 
 

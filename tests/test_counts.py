@@ -9,14 +9,14 @@ import pytest
 
 from live_scenes import BARE, MASK, MODEL, START, Play, face
 from maskwatch.errors import EventError
-from maskwatch.live.alerts import AlertSettings
-from maskwatch.live.counts import Counts, MinuteCounts, Tally, sum_by_hour
 from maskwatch.live.events import Event
-from maskwatch.live.people import People
-from maskwatch.live.people_settings import PeopleSettings
-from maskwatch.live.tracks import TrackSettings
-from maskwatch.live.vote import VoteSettings
-from maskwatch.live.zones import Line, Places, Zone
+from maskwatch.live.tracking.alerts import AlertSettings
+from maskwatch.live.tracking.counts import Counts, MinuteCounts, Tally, sum_by_hour
+from maskwatch.live.tracking.people import People
+from maskwatch.live.tracking.settings import PeopleSettings
+from maskwatch.live.tracking.tracks import TrackSettings
+from maskwatch.live.tracking.vote import VoteSettings
+from maskwatch.live.tracking.zones import Line, Places, Zone
 
 SETTINGS = PeopleSettings(
     AlertSettings(2.0, 10.0), VoteSettings(1.0, 0.8, 0.1), TrackSettings(lost_s=2.0, reach=1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from maskwatch.cover import MAX_WAITING, Cover
+from maskwatch.drawing.privacy_mask import MAX_WAITING, Cover
 
 FACE = np.array([100, 100, 140, 150], np.float64)
 RIGHT = np.array([1, 0, 1, 0], np.float64)

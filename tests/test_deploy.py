@@ -246,10 +246,10 @@ def test_prometheus_asks_with_the_token() -> None:
 
 def test_alerts_ask_for_numbers_that_there_are() -> None:
     pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
-    from maskwatch.live.health import CaptureStatus
+    from maskwatch.live.capture.health import CaptureStatus
     from maskwatch.live.sinks.delivery import SinkStatus
-    from maskwatch.serve.metrics import Metrics
-    from maskwatch.serve.watch_metrics import WatchMetrics
+    from maskwatch.serve.core.metrics import Metrics
+    from maskwatch.serve.watching.metrics import WatchMetrics
 
     metrics = Metrics()
     source = CaptureStatus("door", "waiting", 7, 0, 1, "no route to host", 0.0, None)

@@ -20,10 +20,10 @@ from maskwatch.diagnosis import Check, diagnose
 from maskwatch.diagnosis.anchors import check_anchors
 from maskwatch.diagnosis.classes import check_order
 from maskwatch.diagnosis.curves import LOSS_TAG, RATE_TAG, check_losses, read_curve
-from maskwatch.diagnosis.evidence import gather
 from maskwatch.diagnosis.overfit import check_overfit
+from maskwatch.diagnosis.raw_dataset import gather
 from maskwatch.diagnosis.score import ap50
-from maskwatch.diagnosis.subject import open_subject
+from maskwatch.diagnosis.target import open_subject
 from maskwatch.evaluation import coco_evaluate
 from maskwatch.labels import ClassMap
 from maskwatch.network import SSD

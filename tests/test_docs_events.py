@@ -13,12 +13,12 @@ import pytest
 import typer
 
 from drawn_events import COUNTS, event
-from maskwatch.live.counts import Counts
 from maskwatch.live.events import EVENT_KINDS, Event
 from maskwatch.live.sinks import settings
 from maskwatch.live.sinks.delivery import CLOSE_S, QUEUE_SIZE
 from maskwatch.live.sinks.home_assistant import Home
 from maskwatch.live.sinks.sqlite import EventStore
+from maskwatch.live.tracking.counts import Counts
 from receiver import SECRET
 
 PAGE = (Path(__file__).parents[1] / "docs" / "events.md").read_text("utf-8")

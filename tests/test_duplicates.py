@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark_module import load_benchmark
-from maskwatch.data.duplicates import Duplicate, find_duplicates, fingerprint, groups
+from maskwatch.data.quality.duplicates import Duplicate, find_duplicates, fingerprint, groups
 
 Picture = npt.NDArray[np.uint8]
 
@@ -109,7 +109,7 @@ def test_a_film_of_a_still_room_stays_in_bounds(monkeypatch: pytest.MonkeyPatch)
     frames = [scene(1) + rng.integers(0, 3, (300, 400, 3), dtype=np.uint8) for _ in range(12)]
     prints = [fingerprint(frame) for frame in frames]
     assert len(find_duplicates(prints)) == 66, "any two of twelve"
-    monkeypatch.setattr("maskwatch.data.duplicates.MOST_PARTNERS", 3)
+    monkeypatch.setattr("maskwatch.data.quality.duplicates.MOST_PARTNERS", 3)
     pairs = [(pair.first, pair.second) for pair in find_duplicates(prints)]
     assert len(pairs) <= 12 * 2 * 3
     assert groups(12, pairs) == [list(range(12))]
@@ -156,7 +156,7 @@ def test_benchmark(benchmark: ModuleType, tmp_path: Path, capsys: pytest.Capture
 
 def test_no_photograph_of_the_shared_set_is_its_neighbour(shared: Path) -> None:
     """238 photographs of many people in front of walls and crowds; one pair would be a false alarm."""
-    from maskwatch.images import read_image
+    from maskwatch.media.images import read_image
 
     paths = sorted((shared / "data/masks/val").glob("*.jpg"))
     assert find_duplicates([fingerprint(read_image(path)) for path in paths]) == []

@@ -10,7 +10,7 @@ import supervision as sv
 
 from maskwatch import Detector
 from maskwatch.errors import OptionError
-from maskwatch.live.faces import FaceFinder, Faces, find_faces, merge_classes
+from maskwatch.live.tracking.faces import FaceFinder, Faces, find_faces, merge_classes
 
 THRESHOLDS = np.array([0.5, 0.4, 0.3], np.float32)
 

@@ -17,9 +17,9 @@ import typer
 from typer.testing import CliRunner
 
 from maskwatch.cli.data_fetch import fetch
-from maskwatch.data.fetch import KNOWN, fetch_data
-from maskwatch.data.resume import fetch_file
+from maskwatch.data.download import KNOWN, fetch_data
 from maskwatch.errors import OptionError, OutputError, SourceError
+from maskwatch.net.resume import fetch_file
 from maskwatch.outputs import MARK
 
 NOW = (0.0, 0.0, 0.0)
@@ -345,7 +345,7 @@ def test_a_folder_that_holds_its_own_name(server: Server, tmp_path: Path) -> Non
 
 def test_no_room(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("maskwatch.data.resume.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("maskwatch.net.resume.shutil.disk_usage", lambda path: usage)
     with pytest.raises(OutputError, match="0 MB are to come and 0 MB are free; make room"):
         fetch_data(server.url, tmp_path / "out", pauses_s=())
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from maskwatch.data import find_parts, read_data
-from maskwatch.data.check import check_parts
+from maskwatch.data.quality.check import check_parts
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 
@@ -306,8 +306,8 @@ def test_the_shared_folder_has_three_splits(shared: Path) -> None:
 
 
 def test_train_takes_the_splits_of_any_format(tmp_path: Path) -> None:
-    from maskwatch.cli.plan import plan
     from maskwatch.cli.train import _read
+    from maskwatch.cli.train_plan import plan
 
     yolo(tmp_path)
     (tmp_path / "labels" / "val").mkdir()
@@ -320,8 +320,8 @@ def test_train_takes_the_splits_of_any_format(tmp_path: Path) -> None:
 
 def _training(*paths: Path, val: Path | None = None) -> tuple[list[str], list[str]]:
     """Names of the pictures that `train` takes for training and for validation."""
-    from maskwatch.cli.plan import plan
     from maskwatch.cli.train import _read
+    from maskwatch.cli.train_plan import plan
 
     chosen = plan(paths, None if val is None else [val], None, None, (), None, None, False)
     training, validation, _ = _read(chosen, None, None)

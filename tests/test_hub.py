@@ -12,9 +12,9 @@ import pytest
 
 from camera_servers import HttpCamera, mjpeg, numbered_frame, read_number
 from maskwatch.errors import OptionError, SourceError
-from maskwatch.live.capture import open_capture, open_captures
-from maskwatch.live.hub import Hub
-from maskwatch.videos import video_writer
+from maskwatch.live.capture.capture import open_capture, open_captures
+from maskwatch.live.capture.hub import Hub
+from maskwatch.media.videos import video_writer
 
 PATIENCE_S = 30.0
 
@@ -60,7 +60,7 @@ def test_all_frames_of_all_files(tmp_path: Path) -> None:
 
 
 def test_sources_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskwatch.live.hub.BATCH", 2)
+    monkeypatch.setattr("maskwatch.live.capture.hub.BATCH", 2)
     counts: Counter[str] = Counter()
     with Hub(open_captures(films(tmp_path, 30, 30, 30, 30))) as hub:
         while sum(counts.values()) < 60:

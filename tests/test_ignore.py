@@ -22,8 +22,8 @@ from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample
 from maskwatch.evaluation import bootstrap_intervals, coco_evaluate
 from maskwatch.evaluation.curves import class_curves
+from maskwatch.evaluation.errors import confusion, outcomes
 from maskwatch.evaluation.matching import overlaps, ranked
-from maskwatch.evaluation.outcomes import confusion, outcomes
 from maskwatch.evaluation.slices import by_crowd, by_size
 from maskwatch.evaluation.tally import Tally
 

@@ -11,13 +11,13 @@ from PIL import Image
 
 from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample, read_data, rename
-from maskwatch.data.check import check_parts
-from maskwatch.data.layout import find_parts
-from maskwatch.data.sheet import drawn
+from maskwatch.data.contact_sheet import drawn
+from maskwatch.data.formats.layout import find_parts
+from maskwatch.data.formats.write import write_data
+from maskwatch.data.quality.check import check_parts
 from maskwatch.data.split import split_groups
 from maskwatch.data.stats import gather
-from maskwatch.data.write import write_data
-from maskwatch.diagnosis import evidence
+from maskwatch.diagnosis import raw_dataset
 from maskwatch.html.crops import GREY, crop
 from maskwatch.labels import ClassMap
 from test_write import needs_tensorflow
@@ -222,7 +222,7 @@ def test_regions_are_drawn_in_dashes(crowded: Path) -> None:
 
 
 def test_a_diagnosis_knows_them(crowded: Path) -> None:
-    found = evidence.gather([crowded], ClassMap())
+    found = raw_dataset.gather([crowded], ClassMap())
     assert marks(found.detection_set.samples[0]) == MARKS
     assert sum(found.detection_set.class_counts().values()) == 1
     assert not found.faults

@@ -19,13 +19,13 @@ import pytest
 from PIL import Image, ImageOps
 
 from maskwatch.data import find_parts, read_data
-from maskwatch.data.check import check_parts
-from maskwatch.data.header import read_header
-from maskwatch.data.scan import scan_picture
+from maskwatch.data.quality.check import check_parts
+from maskwatch.data.quality.header import read_header
+from maskwatch.data.quality.probe import scan_picture
 from maskwatch.errors import ImageError
-from maskwatch.image_files import PICTURE_SUFFIXES
-from maskwatch.images import as_rgb, glance, read_image
 from maskwatch.labels import ClassMap
+from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.images import as_rgb, glance, read_image
 
 HEIGHT, WIDTH = 64, 96
 

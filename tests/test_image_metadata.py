@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskwatch.data.scan import scan_picture
-from maskwatch.image_files import read_header
-from maskwatch.images import glance, read_image
+from maskwatch.data.quality.probe import scan_picture
+from maskwatch.media.image_files import read_header
+from maskwatch.media.images import glance, read_image
 
 MIB = 1 << 20
 XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'

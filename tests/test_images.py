@@ -20,8 +20,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from maskwatch.errors import ImageError
-from maskwatch.image_files import is_picture
-from maskwatch.images import PAD_VALUE, as_rgb, fit, letterbox, read_image, squash
+from maskwatch.media.image_files import is_picture
+from maskwatch.media.images import PAD_VALUE, as_rgb, fit, letterbox, read_image, squash
 
 LOSSLESS = ("png", "bmp", "tiff", "gif", "ppm", "webp")
 

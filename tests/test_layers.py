@@ -19,30 +19,19 @@ LAYERS = (
     "errors",
     "text",
     "labels",
-    "hosts",
-    "addresses",
-    "download",
-    "image_metadata",
-    "image_files",
-    "images",
-    "animations",
-    "sources",
     "outputs",
-    "mp4",
-    "containers",
-    "video_decoder",
-    "videos",
+    "net",
+    "media",
     "models",
     "runtimes",
     "detector",
-    "render",
-    "blur",
-    "cover",
+    "drawing",
     "records",
     "client",
     "live",
     "serve",
     "html",
+    "tf_compat",
     "data",
     "network",
     "evaluation",
@@ -52,6 +41,12 @@ LAYERS = (
     "cli",
     "__main__",
 )
+# Inside a package: each imports from those before it. What is not named comes last: it joins the others.
+INSIDE = {
+    "live": ("events", "capture", "tracking", "sinks", "output"),
+    "serve": ("settings", "core", "watching", "api"),
+    "data": ("issues", "names", "dataset", "formats", "validator", "quality"),
+}
 BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
 
 # Not part of the base install.
@@ -125,6 +120,73 @@ def test_imports_go_up(path: Path) -> None:
             elif LAYERS.index(parts[1]) > mine:
                 wrong.append(f"line {line}: {name}")
     assert not wrong, f"{layer_of(path)} may import from {LAYERS[: mine + 1]} only"
+
+
+def name_of(path: Path) -> str:
+    """Dotted name below `maskwatch`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Module → modules of ours that it imports anywhere, also inside functions and TYPE_CHECKING blocks."""
+    modules = {name_of(path): path for path in module_files()}
+    graph = {}
+    for name, path in modules.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "maskwatch":
+                module = str(node.module).partition(".")[2]
+                below = {f"{module}.{alias.name}".lstrip(".") for alias in node.names} & modules.keys()
+                found |= below or {module}
+        graph[name] = (found & modules.keys()) - {name}
+    return graph
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """The modules of one import circle, in order; empty when there is none."""
+    done: set[str] = set()
+
+    def visit(name: str, trail: list[str]) -> list[str]:
+        if name in trail:
+            return trail[trail.index(name) :]
+        if name in done:
+            return []
+        for other in sorted(graph[name]):
+            if circle := visit(other, [*trail, name]):
+                return circle
+        done.add(name)
+        return []
+
+    for name in sorted(graph):
+        if circle := visit(name, []):
+            return circle
+    return []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert circle_in(import_graph()) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
+@pytest.mark.parametrize("package", INSIDE)
+def test_packages_have_an_order_inside(package: str) -> None:
+    order = INSIDE[package]
+
+    def place(name: str) -> int:
+        child = name.split(".")[1] if "." in name else ""
+        return order.index(child) if child in order else len(order)
+
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in import_graph().items()
+        for other in others
+        if name.split(".")[0] == package == other.split(".")[0] and place(other) > place(name)
+    ]
+    assert not wrong, f"inside {package}: {order}, then the rest"
 
 
 @pytest.mark.parametrize(

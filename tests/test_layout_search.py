@@ -26,11 +26,11 @@ from exports import (
 )
 from maskwatch.cli.app import main
 from maskwatch.data import find_parts, read_data
-from maskwatch.data.check import check_parts
-from maskwatch.data.faults import Fault
-from maskwatch.data.parts import Format
-from maskwatch.data.tree import split_of, splits_of
-from maskwatch.data.write import write_data
+from maskwatch.data.formats.splits import Format
+from maskwatch.data.formats.tree import split_of, splits_of
+from maskwatch.data.formats.write import write_data
+from maskwatch.data.issues import Fault
+from maskwatch.data.quality.check import check_parts
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from maskwatch.network import SSD, preprocess, zoo
+from maskwatch.network import SSD, preprocess
 from maskwatch.network.boxes import decode, encode
 from maskwatch.network.loss import Losses, SSDLoss, Targets, l2_regularization
 from maskwatch.network.matching import match_iou
 from maskwatch.network.postprocess import detect
+from maskwatch.tf_compat import zoo
 from maskwatch.training.schedule import cosine_with_warmup
 
 SIZE = (640, 640)

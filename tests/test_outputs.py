@@ -8,8 +8,8 @@ from pathlib import Path, PurePath
 import pytest
 
 from maskwatch.errors import OutputError
+from maskwatch.media.sources import Source
 from maskwatch.outputs import check_targets, make_folder, new_folder, plan_targets, replacing, writing
-from maskwatch.sources import Source
 
 
 def source(relative: str, kind: str = "picture", path: Path | None = None) -> Source:

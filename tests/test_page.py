@@ -16,11 +16,11 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
 
 from browser import FLAGS, SOFTWARE_GPU, Tab, chromium, clip_of, installed_chromium, tab_of
-from maskwatch.images import read_image
+from maskwatch.media.images import read_image
+from maskwatch.media.videos import video_writer
 from maskwatch.models import load_model_file
 from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import ServeSettings
-from maskwatch.videos import video_writer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -13,7 +13,7 @@ pytest.importorskip("fastapi", reason="the service needs the extra 'serve'")
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from maskwatch.serve.page import CONTENT_SECURITY_POLICY, mount_page, page_is_built
+from maskwatch.serve.api.page import CONTENT_SECURITY_POLICY, mount_page, page_is_built
 
 WASM = b"\0asm" * 100
 

@@ -16,11 +16,11 @@ pytest.importorskip("trackers", reason="watching needs the extra 'live'")
 
 from browser import chromium, clip_of, installed_chromium, tab_of
 from camera_servers import HttpCamera, begin_mjpeg, send_picture
-from maskwatch.live.alerts import AlertSettings
-from maskwatch.live.capture_settings import CaptureSettings
-from maskwatch.live.people_settings import PeopleSettings
-from maskwatch.live.plan import WatchPlan
+from maskwatch.live.capture.settings import CaptureSettings
+from maskwatch.live.run import WatchPlan
 from maskwatch.live.sinks.settings import SinkSettings
+from maskwatch.live.tracking.alerts import AlertSettings
+from maskwatch.live.tracking.settings import PeopleSettings
 from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import ServeSettings
 

@@ -9,13 +9,13 @@ import pytest
 
 from live_scenes import BARE, EMPTY, MASK, MODEL, START, WRONG, Play, face, faces, frame
 from maskwatch.errors import OptionError
-from maskwatch.live.alerts import AlertSettings
-from maskwatch.live.frame import LiveFrame
-from maskwatch.live.people import People
-from maskwatch.live.people_settings import PeopleSettings
-from maskwatch.live.tracks import TrackSettings
-from maskwatch.live.vote import VoteSettings
-from maskwatch.live.zones import Line, Places, Zone
+from maskwatch.live.capture.frame import LiveFrame
+from maskwatch.live.tracking.alerts import AlertSettings
+from maskwatch.live.tracking.people import People
+from maskwatch.live.tracking.settings import PeopleSettings
+from maskwatch.live.tracking.tracks import TrackSettings
+from maskwatch.live.tracking.vote import VoteSettings
+from maskwatch.live.tracking.zones import Line, Places, Zone
 from maskwatch.models import ModelMetadata
 
 ALERTS = AlertSettings(dwell_s=2.0, cooldown_s=10.0, place_cooldown_s=5.0)

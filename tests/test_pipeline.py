@@ -10,11 +10,11 @@ import pytest
 
 from drawn_data import draw_faces
 from maskwatch.cli.app import main
-from maskwatch.data.label_map import write_label_map
 from maskwatch.errors import DataError, RecipeError
+from maskwatch.tf_compat.label_map import write_label_map
+from maskwatch.tf_compat.pipeline import read_pipeline
 from maskwatch.training.augment import View, ssd_view
 from maskwatch.training.checkpoint import load_checkpoint
-from maskwatch.training.pipeline import read_pipeline
 from maskwatch.training.recipe import load_recipe
 
 # What the zoo ships for ssd_mobilenet_v2_fpnlite, shortened to what differs from the API's own defaults.

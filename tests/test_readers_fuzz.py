@@ -19,17 +19,17 @@ from PIL import Image
 
 from maskwatch.cli.datasets import read_stems
 from maskwatch.data import find_parts, read_corrections, read_data, read_part
-from maskwatch.data.check import check_parts
-from maskwatch.data.label_map import read_label_map
-from maskwatch.data.mend import mend
-from maskwatch.data.tensorflow_module import load_tensorflow
-from maskwatch.data.tfrecord import write_tfrecords
-from maskwatch.data.write import write_data
+from maskwatch.data.formats.tfrecord import write_tfrecords
+from maskwatch.data.formats.write import write_data
+from maskwatch.data.quality.check import check_parts
+from maskwatch.data.quality.repair import mend
 from maskwatch.errors import MaskwatchError
 from maskwatch.evaluation.slices import read_sources
 from maskwatch.labels import ClassMap
-from maskwatch.live.zones_file import read_places
-from maskwatch.training.pipeline import read_pipeline
+from maskwatch.live.tracking.zones_file import read_places
+from maskwatch.tf_compat.label_map import read_label_map
+from maskwatch.tf_compat.pipeline import read_pipeline
+from maskwatch.tf_compat.tensorflow import load_tensorflow
 from maskwatch.training.recipe import load_recipe
 from test_pipeline import CONFIG
 

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from maskwatch import Detector
-from maskwatch.blur import COVER_SCORE, cover_thresholds
+from maskwatch.drawing.blur import COVER_SCORE, cover_thresholds
 from maskwatch.errors import OutputError
-from maskwatch.images import read_image
-from maskwatch.live.faces import WEAK_SCORE
-from maskwatch.live.frame import LiveFrame
-from maskwatch.live.recorder import Recorder, part_pattern
-from maskwatch.mp4 import _ENCODERS, Mp4Writer, encoder_name
+from maskwatch.live.capture.frame import LiveFrame
+from maskwatch.live.output.recorder import Recorder, part_pattern
+from maskwatch.live.tracking.faces import WEAK_SCORE
+from maskwatch.media.images import read_image
+from maskwatch.media.mp4 import _ENCODERS, Mp4Writer, encoder_name
 
 START = datetime(2025, 1, 31, 8, 0, 0, tzinfo=UTC)
 NOBODY = np.zeros((0, 4))
@@ -190,7 +190,7 @@ def test_without_an_encoder_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_encoder_writes_what_can_be_read(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maskwatch.mp4.encoder_name", lambda: name)
+    monkeypatch.setattr("maskwatch.media.mp4.encoder_name", lambda: name)
     with Recorder(tmp_path / "a.mp4", 10) as recorder:
         for index in range(12):
             recorder.add(live(grey(20 * index), index, index / 10), NOBODY)
@@ -341,6 +341,8 @@ def test_without_neighbouring_frames_the_check_fails(
     tmp_path: Path, pan: Pan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blurring only what was found in the frame itself leaves every face of the frames that were missed."""
-    monkeypatch.setattr("maskwatch.cover.Cover._reaches", lambda self, seconds, frames: frames == 0)
+    monkeypatch.setattr(
+        "maskwatch.drawing.privacy_mask.Cover._reaches", lambda self, seconds, frames: frames == 0
+    )
     alike = likenesses(recorded(tmp_path / "a.mp4", pan), pan)
     assert 0.4 < (alike > 0.8).mean() < 0.6

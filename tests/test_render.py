@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from maskwatch.drawing.annotate import _place_label, _wanted_text_size, draw, save_picture, text_rgb
 from maskwatch.errors import OutputError
-from maskwatch.images import read_image
 from maskwatch.labels import MASK_CLASSES, PALETTE_RGB, color_rgb
-from maskwatch.render import _place_label, _wanted_text_size, draw, save_picture, text_rgb
+from maskwatch.media.images import read_image
 
 
 def detections(

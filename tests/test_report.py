@@ -23,8 +23,8 @@ from maskwatch.evaluation import coco_evaluate
 from maskwatch.evaluation.candidates import Candidates
 from maskwatch.evaluation.coco import STAT_NAMES
 from maskwatch.evaluation.curves import class_curves
+from maskwatch.evaluation.errors import confusion, outcomes
 from maskwatch.evaluation.operating import Goal, operating_points
-from maskwatch.evaluation.outcomes import confusion, outcomes
 from maskwatch.evaluation.paired import compare_models
 from maskwatch.evaluation.slices import by_crowd, by_size, by_source, read_sources
 from maskwatch.evaluation.suspects import suspects, write_suspects

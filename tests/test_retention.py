@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from maskwatch.errors import OptionError
+from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
-from maskwatch.live.frame import LiveFrame
-from maskwatch.live.recorder import PART_S, Recorder
-from maskwatch.live.retention import Retention, kept_logs, kept_recordings, kept_thumbnails
+from maskwatch.live.output.recorder import PART_S, Recorder
+from maskwatch.live.output.retention import Retention, kept_logs, kept_recordings, kept_thumbnails
+from maskwatch.live.output.thumbnails import Thumbnails
 from maskwatch.live.sinks.jsonl import JsonlSink, numbered
 from maskwatch.live.sinks.sqlite import EventStore
-from maskwatch.live.thumbnails import Thumbnails
 
 NOW = datetime(2025, 3, 1, 12, 0, 0, tzinfo=UTC)
 JPEG = b"\xff\xd8\xff\xe0 picture"

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskwatch.data import scan
-from maskwatch.data.scan import PictureScan, scan_picture, scan_pictures
+from maskwatch.data.quality import probe
+from maskwatch.data.quality.probe import PictureScan, scan_picture, scan_pictures
 from maskwatch.errors import OptionError
 
 
@@ -134,7 +134,7 @@ def die_of_some(path: Path) -> PictureScan:
 
 def test_a_file_that_kills_its_process_is_named() -> None:
     paths = [Path(f"{number}.jpg") for number in range(40)]
-    found = scan._scan(paths, die_of_some, 2, lambda done, total: None)
+    found = probe._scan(paths, die_of_some, 2, lambda done, total: None)
     assert [one.path for one in found] == paths
     assert [one.path.stem for one in found if not one.readable] == ["5", "33"]
     assert "ended the process" in str(found[5].reason)
@@ -146,7 +146,7 @@ def test_ctrl_c_ends_it_without_a_word_from_the_workers(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from maskwatch.data.scan import scan_pictures
+from maskwatch.data.quality.probe import scan_pictures
 if __name__ == "__main__":
     try:
         scan_pictures([Path(sys.argv[1])] * 9000, 2, lambda done, total: print(done, flush=True))

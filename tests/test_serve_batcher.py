@@ -16,10 +16,10 @@ pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 import supervision as sv
 
 from maskwatch.detector import Detector
-from maskwatch.serve.batcher import Batcher
-from maskwatch.serve.capacity import Capacity
-from maskwatch.serve.metrics import Metrics
-from maskwatch.serve.problem import Problem
+from maskwatch.serve.core.admission import Capacity
+from maskwatch.serve.core.inference import Batcher
+from maskwatch.serve.core.metrics import Metrics
+from maskwatch.serve.core.problem import Problem
 
 LOW, HIGH = ({"mask": score, "no_mask": score, "mask_incorrect": score} for score in (0.3, 0.9))
 

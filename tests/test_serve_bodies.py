@@ -22,11 +22,11 @@ from starlette.testclient import TestClient
 
 from maskwatch.client import Client
 from maskwatch.errors import ServiceError
-from maskwatch.serve import form_body, json_body
-from maskwatch.serve.base64_text import decode_base64, picture_bytes
-from maskwatch.serve.bodies import pictures_of
-from maskwatch.serve.picture_file import PictureFile
-from maskwatch.serve.problem import Problem, faults_of
+from maskwatch.serve.core import form_body, json_body
+from maskwatch.serve.core.base64_text import decode_base64, picture_bytes
+from maskwatch.serve.core.bodies import pictures_of
+from maskwatch.serve.core.picture_file import PictureFile
+from maskwatch.serve.core.problem import Problem, faults_of
 from maskwatch.serve.settings import Limits
 from serving import client_of, picture_file
 

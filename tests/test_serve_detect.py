@@ -19,8 +19,8 @@ from starlette.testclient import TestClient
 
 from maskwatch.cli.app import main
 from maskwatch.detector import Detector
+from maskwatch.serve.api.detect import _wanted_type
 from maskwatch.serve.app import create_app
-from maskwatch.serve.detect import _wanted_type
 from maskwatch.serve.settings import ServeSettings
 from serving import LOCAL, client_of, picture_file
 

@@ -19,13 +19,13 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from maskwatch.cli.app import main
 from maskwatch.errors import OptionError
-from maskwatch.hosts import is_loopback
+from maskwatch.net.hosts import is_loopback
 from maskwatch.serve.app import create_app
-from maskwatch.serve.capacity import Rates
-from maskwatch.serve.guard import Guard
-from maskwatch.serve.problem import Problem
+from maskwatch.serve.core.admission import Rates
+from maskwatch.serve.core.auth import TICKET_S, Tokens
+from maskwatch.serve.core.problem import Problem
+from maskwatch.serve.middleware import Guard
 from maskwatch.serve.settings import Limits, ServeSettings
-from maskwatch.serve.tokens import TICKET_S, Tokens
 from serving import BEARER, STREAM, TOKEN, client_of, settings
 
 

@@ -24,7 +24,7 @@ pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 from PIL import Image
 
 from maskwatch.errors import ImageError
-from maskwatch.images import read_image
+from maskwatch.media.images import read_image
 from maskwatch.serve.app import create_app
 from serving import settings
 

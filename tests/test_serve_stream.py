@@ -159,7 +159,7 @@ def test_an_idle_stream_makes_room(
 ) -> None:
     """A client that opens streams and sends nothing does not lock out the others; one that sends stays."""
     now_s = [100.0]
-    monkeypatch.setattr("maskwatch.serve.stream.perf_counter", lambda: now_s[0])
+    monkeypatch.setattr("maskwatch.serve.api.stream.perf_counter", lambda: now_s[0])
     with client_of(tiny_model, {"max_streams": 2}) as client:
         with client.websocket_connect(STREAM) as idle, client.websocket_connect(STREAM) as busy:
             with client.websocket_connect(STREAM) as early, pytest.raises(WebSocketDisconnect) as full:

@@ -20,12 +20,12 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 
 from maskwatch.errors import OptionError
+from maskwatch.serve.core.metrics import Metrics
+from maskwatch.serve.core.problem import Problem
+from maskwatch.serve.core.upload_limiter import UploadLimiter
 from maskwatch.serve.http_protocol import HEAD_LENGTH
-from maskwatch.serve.metrics import Metrics
-from maskwatch.serve.problem import Problem
 from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import Limits
-from maskwatch.serve.upload_limiter import UploadLimiter
 from serving import LONG_S, Command, command, picture_file, settings
 
 MIB = 1 << 20

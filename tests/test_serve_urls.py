@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 
 from maskwatch.errors import SourceError
-from maskwatch.serve.urls import fetch, is_public
+from maskwatch.net.address_guard import fetch, is_public
 from serving import client_of, picture_file
 
 HERE = (ipaddress.ip_network("127.0.0.1/32"),)

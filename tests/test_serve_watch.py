@@ -30,21 +30,21 @@ from camera_servers import HttpCamera, begin_mjpeg, send_picture
 from drawn_events import wait_until
 from maskwatch.cli.app import main
 from maskwatch.errors import OptionError
-from maskwatch.live.alerts import AlertSettings
-from maskwatch.live.capture_settings import CaptureSettings
+from maskwatch.live.capture.frame import LiveFrame
+from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.live.events import Event
-from maskwatch.live.faces import Faces
-from maskwatch.live.frame import LiveFrame
-from maskwatch.live.people_settings import PeopleSettings
-from maskwatch.live.plan import WatchPlan
-from maskwatch.live.scene import Person, Scene
+from maskwatch.live.loop import Look
+from maskwatch.live.run import WatchPlan
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.sinks.sqlite import EventStore
-from maskwatch.live.watch import Look
-from maskwatch.live.zones import Places
+from maskwatch.live.tracking.alerts import AlertSettings
+from maskwatch.live.tracking.faces import Faces
+from maskwatch.live.tracking.scene import Person, Scene
+from maskwatch.live.tracking.settings import PeopleSettings
+from maskwatch.live.tracking.zones import Places
 from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import ServeSettings
-from maskwatch.serve.views import Views
+from maskwatch.serve.watching.views import Views
 from receiver import SECRET, Receiver, signature_is_right
 from serving import LONG_S, command, settings
 

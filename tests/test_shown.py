@@ -17,18 +17,18 @@ from PIL import Image
 from maskwatch import Detector
 from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample, read_voc
-from maskwatch.data.voc import voc_xml
+from maskwatch.data.formats.voc import voc_xml
 from maskwatch.evaluation import candidates
 from maskwatch.evaluation.candidates import FLOOR, Candidates
+from maskwatch.evaluation.errors import IOU, NEAR_IOU
 from maskwatch.evaluation.operating import Goal, OperatingPoint, operating_points
-from maskwatch.evaluation.outcomes import IOU, NEAR_IOU
 from maskwatch.evaluation.predictor import predict
 from maskwatch.evaluation.report import measure_set
 from maskwatch.evaluation.thresholds import choose
 from maskwatch.export import Photograph, export_network
 from maskwatch.export.nms_graph import nms_graph
-from maskwatch.images import Placement
 from maskwatch.labels import MASK_CLASSES
+from maskwatch.media.images import Placement
 from maskwatch.models import ModelMetadata
 from maskwatch.network import TwoScales
 from maskwatch.network.postprocess import TensorDetections

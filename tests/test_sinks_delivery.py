@@ -12,14 +12,14 @@ import supervision as sv
 
 from drawn_events import START, event, minute, wait_until
 from maskwatch.errors import EventError
+from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
-from maskwatch.live.faces import Faces
-from maskwatch.live.frame import LiveFrame
-from maskwatch.live.scene import Scene
-from maskwatch.live.screen import Screen
+from maskwatch.live.loop import Look
+from maskwatch.live.output.screen import Screen
 from maskwatch.live.sinks import Sink, SinkState, TryLater
 from maskwatch.live.sinks.delivery import Delivery, SinkStatus
-from maskwatch.live.watch import Look
+from maskwatch.live.tracking.faces import Faces
+from maskwatch.live.tracking.scene import Scene
 
 
 class Kept(Sink):

@@ -21,9 +21,9 @@ import pytest
 from PIL import Image
 
 from certificates import make_certificate, server_context
-from maskwatch.download import download
 from maskwatch.errors import ImageError, SourceError
-from maskwatch.sources import Source, find_sources, read_stdin, shown_name
+from maskwatch.media.sources import Source, find_sources, read_stdin, shown_name
+from maskwatch.net.download import download
 
 
 def picture(path: Path, kind: str | None = None) -> Path:
@@ -185,7 +185,7 @@ def test_standard_input_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceError, match="nothing is piped"):
         read_stdin()
     monkeypatch.setattr("sys.stdin", FakeStdin(b"x" * 11))
-    monkeypatch.setattr("maskwatch.sources.MAX_BYTES", 10)
+    monkeypatch.setattr("maskwatch.media.sources.MAX_BYTES", 10)
     with pytest.raises(SourceError, match="-: more than"):
         read_stdin()
 

@@ -35,10 +35,10 @@ from camera_servers import (
     send_picture,
     why_no_rtsp,
 )
-from maskwatch.live.capture import Capture, open_capture
-from maskwatch.live.frame import LiveFrame
-from maskwatch.live.picture import Picture
-from maskwatch.videos import video_writer
+from maskwatch.live.capture.capture import Capture, open_capture
+from maskwatch.live.capture.frame import LiveFrame
+from maskwatch.live.capture.picture import Picture
+from maskwatch.media.videos import video_writer
 
 PATIENCE_S = 30.0
 QUICK = {"first_wait_s": 0.05, "longest_wait_s": 0.2}

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskwatch.data import textproto
-from maskwatch.data.label_map import read_label_map, write_label_map
-from maskwatch.data.textproto import Word, parse
 from maskwatch.errors import DataError
+from maskwatch.tf_compat import textproto
+from maskwatch.tf_compat.label_map import read_label_map, write_label_map
+from maskwatch.tf_compat.textproto import Word, parse
 
 NAMES = st.text(string.ascii_letters + "_", min_size=1, max_size=8)
 WORDS = NAMES.filter(lambda name: name.lower() not in ("true", "false", "inf", "infinity", "nan"))

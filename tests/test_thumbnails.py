@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from maskwatch import Detector
-from maskwatch.blur import cover_thresholds
+from maskwatch.drawing.blur import cover_thresholds
 from maskwatch.errors import OutputError
-from maskwatch.images import read_image
+from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
-from maskwatch.live.frame import LiveFrame
-from maskwatch.live.thumbnails import NAMES, Thumbnails
+from maskwatch.live.output.thumbnails import NAMES, Thumbnails
+from maskwatch.media.images import read_image
 
 WHEN = datetime(2025, 1, 31, 9, 0, 5, tzinfo=timezone(timedelta(hours=1)))
 FACE = (300.0, 100.0, 340.0, 150.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from live_scenes import BARE, MASK, face, faces
-from maskwatch.live.tracks import NOBODY, Tracks, TrackSettings, apart
+from maskwatch.live.tracking.tracks import NOBODY, Tracks, TrackSettings, apart
 
 SETTINGS = TrackSettings(lost_s=2.0, widen=0.3, least_iou=0.1, least_frames=2, reach=1.0, frame_rate=10.0)
 WEAK = (0.1, 0.3, 0.0)

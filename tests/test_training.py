@@ -19,7 +19,8 @@ from drawn_data import draw_faces
 from maskwatch.data import DetectionSet, read_data
 from maskwatch.errors import CheckpointError, DataError, OutputError, TrainingError
 from maskwatch.evaluation import coco_evaluate, predict
-from maskwatch.network import SSD, zoo
+from maskwatch.network import SSD
+from maskwatch.tf_compat import zoo
 from maskwatch.training.checkpoint import TorchDetector, load_checkpoint
 from maskwatch.training.recipe import Recipe
 from maskwatch.training.run import train

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from maskwatch.data.unpack import Limits, unpack
 from maskwatch.errors import OutputError, SourceError
+from maskwatch.net.archives import Limits, unpack
 
 FILES = {"set/a.jpg": b"picture", "set/a.xml": b"<annotation/>", "set/deep/er/b.txt": b""}
 MODES = ("w", "w:gz", "w:bz2", "w:xz")

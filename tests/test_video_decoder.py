@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskwatch.containers import is_truncated
 from maskwatch.errors import SourceError
-from maskwatch.live.capture import open_capture
-from maskwatch.sources import find_sources
-from maskwatch.video_decoder import MediaClock, demux
-from maskwatch.videos import Video, video_writer
+from maskwatch.live.capture.capture import open_capture
+from maskwatch.media.containers import is_truncated
+from maskwatch.media.sources import find_sources
+from maskwatch.media.video_decoder import MediaClock, demux
+from maskwatch.media.videos import Video, video_writer
 from video_files import times_by_ffprobe, write_film
 
 EVEN = [index / 10 for index in range(30)]

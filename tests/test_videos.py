@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from maskwatch.errors import OutputError, SourceError
-from maskwatch.videos import Video, video_writer
+from maskwatch.media.videos import Video, video_writer
 
 
 def film(path: Path, codec: str = "MJPG", frames: int = 20, fps: float = 10) -> Path:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from maskwatch.data import DetectionSet, read_data, read_voc
 from maskwatch.errors import DataError
-from maskwatch.images import read_image
 from maskwatch.labels import ClassMap
+from maskwatch.media.images import read_image
 
 SIZE_WH = (40, 30)
 Corners = tuple[object, object, object, object]

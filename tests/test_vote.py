@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskwatch.live.vote import Vote, VoteSettings
+from maskwatch.live.tracking.vote import Vote, VoteSettings
 
 SETTINGS = VoteSettings(memory_s=1.0, hold_s=0.8, margin=0.1)
 MASK, BARE = np.array([0.8, 0.1, 0.0], np.float32), np.array([0.1, 0.8, 0.0], np.float32)

@@ -29,20 +29,20 @@ from camera_servers import HttpCamera, begin_mjpeg, send_picture
 from drawn_events import event, wait_until
 from maskwatch.cli.app import main
 from maskwatch.errors import OutputError
-from maskwatch.live.counts import sum_by_hour
-from maskwatch.live.drawing import draw_people
+from maskwatch.live.capture.health import CaptureStatus
 from maskwatch.live.events import Event
-from maskwatch.live.health import CaptureStatus
-from maskwatch.live.lines import duration, line
-from maskwatch.live.people import Person
-from maskwatch.live.plan import WatchPlan, run_watch
-from maskwatch.live.recorder import Recorder
-from maskwatch.live.screen import Screen
+from maskwatch.live.output.drawing import draw_people
+from maskwatch.live.output.lines import duration, line
+from maskwatch.live.output.recorder import Recorder
+from maskwatch.live.output.screen import Screen
+from maskwatch.live.output.totals import Totals
+from maskwatch.live.run import WatchPlan, run_watch
 from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.sinks.sqlite import EventStore
-from maskwatch.live.totals import Totals
-from maskwatch.videos import Video, video_writer
+from maskwatch.live.tracking.counts import sum_by_hour
+from maskwatch.live.tracking.people import Person
+from maskwatch.media.videos import Video, video_writer
 
 SIDE = 256  # four times the network's: a cell is a face of 64 pixels
 FPS = 10
@@ -321,7 +321,7 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(
         raise OutputError("v.mp4: no space left; free some")
 
     monkeypatch.setattr(Recorder, "add", fail)
-    monkeypatch.setattr("maskwatch.live.thumbnails.save_picture", fail)
+    monkeypatch.setattr("maskwatch.live.output.thumbnails.save_picture", fail)
     file = tmp_path / "e.jsonl"
     stored = ["--save-video", str(tmp_path / "v.mp4"), "--thumbnails", str(tmp_path / "t")]
     assert run([str(bare), "--model", str(tiny_model), "--events", str(file), *stored]) == 0
@@ -476,9 +476,9 @@ def endless(
 
 
 def watch_plan(source: str, model: Path, **alerts: Any) -> WatchPlan:
-    from maskwatch.live.alerts import AlertSettings
-    from maskwatch.live.capture import CaptureSettings
-    from maskwatch.live.people_settings import PeopleSettings
+    from maskwatch.live.capture.capture import CaptureSettings
+    from maskwatch.live.tracking.alerts import AlertSettings
+    from maskwatch.live.tracking.settings import PeopleSettings
 
     return WatchPlan(
         sources=(source,),
@@ -492,10 +492,10 @@ def in_background(
     plan: WatchPlan, put: Callable[[Event], None]
 ) -> tuple[threading.Thread, Callable[[], None]]:
     """Watches in a thread, which takes no signals, as a program that has the parts but not the command."""
-    from maskwatch.live.capture import open_captures
-    from maskwatch.live.faces import FaceFinder
-    from maskwatch.live.people import People
-    from maskwatch.live.watch import Outlets, Watch
+    from maskwatch.live.capture.capture import open_captures
+    from maskwatch.live.loop import Outlets, Watch
+    from maskwatch.live.tracking.faces import FaceFinder
+    from maskwatch.live.tracking.people import People
 
     captures = open_captures(plan.sources, plan.capture)
     finder = FaceFinder(plan.model)

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from maskwatch.data import DetectionSet, Sample, find_parts, read_data
-from maskwatch.data.check import check_parts
 from maskwatch.data.dataset import file_names
-from maskwatch.data.mend import mend
-from maskwatch.data.write import write_data
+from maskwatch.data.formats.write import write_data
+from maskwatch.data.quality.check import check_parts
+from maskwatch.data.quality.repair import mend
 from maskwatch.errors import DataError, OutputError
-from maskwatch.images import read_image
 from maskwatch.labels import ClassMap
+from maskwatch.media.images import read_image
 
 NAMES = ("helm & hat", "kopf", "no head")
 FORMATS = ("voc", "coco", "yolo")

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from maskwatch.data import read_data
-from maskwatch.data.yolo_lines import Line, LineReader, parse_line
-from maskwatch.data.yolo_shape import Shape, shape_of
+from maskwatch.data.formats.yolo_lines import Line, LineReader, parse_line
+from maskwatch.data.formats.yolo_shape import Shape, shape_of
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 

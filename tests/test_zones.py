@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 from live_scenes import face
 from maskwatch.cli.app import app
 from maskwatch.errors import MaskwatchError, OptionError, SourceError
-from maskwatch.images import read_image
-from maskwatch.live.drawing import corners, draw_places
-from maskwatch.live.zones import Line, Places, Whereabouts, Zone
-from maskwatch.live.zones_file import check_sources, read_places
-from maskwatch.live.zones_sheet import draw_sheet
-from maskwatch.videos import video_writer
+from maskwatch.live.output.drawing import corners, draw_places
+from maskwatch.live.output.zones_sheet import draw_sheet
+from maskwatch.live.tracking.zones import Line, Places, Whereabouts, Zone
+from maskwatch.live.tracking.zones_file import check_sources, read_places
+from maskwatch.media.images import read_image
+from maskwatch.media.videos import video_writer
 
 SIZE = (600, 400)
 DOOR = Zone("door", ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)))  # x from 300

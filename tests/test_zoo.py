@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from maskwatch.errors import CheckpointError, MissingExtraError, SourceError
-from maskwatch.network import SSD, AnchorSpec, zoo
+from maskwatch.network import SSD, AnchorSpec
+from maskwatch.tf_compat import zoo
 
 NAME = "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8"
 

@@ -21,10 +21,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from maskwatch.detector import Detector
-    from maskwatch.images import read_image
+    from maskwatch.drawing.annotate import draw
+    from maskwatch.media.images import read_image
     from maskwatch.models import embedded_models, load_model_file
     from maskwatch.records import to_records
-    from maskwatch.render import draw
 
 __all__ = [
     "Detector",
@@ -39,10 +39,10 @@ __all__ = [
 
 _HOMES = {
     "Detector": "maskwatch.detector",
-    "draw": "maskwatch.render",
+    "draw": "maskwatch.drawing.annotate",
     "embedded_models": "maskwatch.models",
     "load_model_file": "maskwatch.models",
-    "read_image": "maskwatch.images",
+    "read_image": "maskwatch.media.images",
     "to_records": "maskwatch.records",
 }
 

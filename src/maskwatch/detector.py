@@ -13,8 +13,8 @@ import numpy as np
 import supervision as sv
 
 from maskwatch.errors import LabelError, OptionError
-from maskwatch.images import FloatArray, ImageInput, Placement, UInt8Array, as_rgb, fit
 from maskwatch.labels import find_classes
+from maskwatch.media.images import FloatArray, ImageInput, Placement, UInt8Array, as_rgb, fit
 from maskwatch.models import DEFAULT_MODEL, ModelMetadata, load_model_file
 from maskwatch.runtimes import RawDetections, open_runtime
 

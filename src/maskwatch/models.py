@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from maskwatch.errors import ModelFileError, OptionError
-from maskwatch.images import ResizeRule
+from maskwatch.media.images import ResizeRule
 
 DEFAULT_MODEL = "maskwatch-640"
 

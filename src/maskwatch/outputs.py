@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from maskwatch._version import __version__
 from maskwatch.errors import OutputError
-from maskwatch.sources import Source
+from maskwatch.media.sources import Source
 
 MARK = ".maskwatch"
 """In every folder that `new_folder` made: --force replaces no other."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from maskwatch.errors import ModelFileError, OptionError
-from maskwatch.images import FloatArray, UInt8Array
+from maskwatch.media.images import FloatArray, UInt8Array
 
 _FATAL = 4  # ONNX Runtime's log severity; whatever goes wrong comes as an exception anyway
 _OUTPUTS = ("boxes", "scores", "classes", "num_detections")

@@ -1,4 +1,4 @@
-// Faces → patches in which nobody can be recognised; the same as src/maskwatch/blur.py, where it says why.
+// Faces → patches in which nobody can be recognised; the same as src/maskwatch/drawing/blur.py, where it says why.
 
 import { type BoxXyxy, clamp, roundHalfEven, type Size } from "./geometry";
 

@@ -1,4 +1,4 @@
-// Boxes, labels and blurred faces on a canvas, in the look of src/maskwatch/render.py.
+// Boxes, labels and blurred faces on a canvas, in the look of src/maskwatch/drawing/annotate.py.
 
 import { meanColors, patches } from "./blur";
 import { type BoxXyxy, clamp, type Size } from "./geometry";

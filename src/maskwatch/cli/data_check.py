@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskwatch.cli.bar import progress_bar
 from maskwatch.cli.json_file import is_stdout, write_json
-from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, announce, count_table, parts_of
+from maskwatch.cli.progress import progress_bar
+from maskwatch.cli.splits import ClassesOption, DataPaths, FormatOption, announce, count_table, parts_of
 from maskwatch.labels import ClassMap
 
 if TYPE_CHECKING:
     from maskwatch.data import Part
-    from maskwatch.data.check import Check
+    from maskwatch.data.quality.check import Check
 
 CHECK_SCHEMA = "maskwatch.data-check/1"
 
@@ -69,14 +69,14 @@ def check(
 
 
 def _run(parts: list[Part], classes: ClassMap | None, size: int, workers: int | None) -> Check:
-    from maskwatch.data.check import check_parts
+    from maskwatch.data.quality.check import check_parts
 
     with progress_bar("checking") as advance:
         return check_parts(parts, classes, size, workers, advance)
 
 
 def _lines(found: Check, all_faults: bool) -> Iterator[str]:
-    from maskwatch.data.check import by_kind
+    from maskwatch.data.quality.check import by_kind
 
     yield from _formats(found)
     yield from _counts(found)
@@ -130,7 +130,7 @@ def _write_json(found: Check, path: Path) -> None:
 
 
 def _write_page(found: Check, paths: list[Path], html: Path) -> None:
-    from maskwatch.data.check_page import check_page
+    from maskwatch.data.quality.check_page import check_page
     from maskwatch.outputs import make_folder, replacing, writing
 
     name = ", ".join(path.resolve().name for path in paths)
@@ -141,8 +141,8 @@ def _write_page(found: Check, paths: list[Path], html: Path) -> None:
 
 
 def _write_mended(found: Check, target: Path, force: bool, quiet: bool) -> None:
-    from maskwatch.data.mend import mend
-    from maskwatch.data.write import write_data
+    from maskwatch.data.formats.write import write_data
+    from maskwatch.data.quality.repair import mend
 
     mended = mend(found)
     lost = write_data(mended.sets, target, found.parts[0].format, force=force)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, counts_line, parts_of, read_splits
+from maskwatch.cli.splits import ClassesOption, DataPaths, FormatOption, counts_line, parts_of, read_splits
 from maskwatch.errors import OptionError
 from maskwatch.labels import ClassMap, normalize
 
 if TYPE_CHECKING:
     from maskwatch.data import Part
-    from maskwatch.data.write import OutputFormat
+    from maskwatch.data.formats.write import OutputFormat
 
 
 def convert(
@@ -38,7 +38,7 @@ def convert(
     check_new_folder(out, force=force, sources=paths)
     parts = parts_of(paths, format)
     sets = read_splits(parts, _as_written(parts) if classes is None else ClassMap.parse(classes))
-    from maskwatch.data.write import write_data
+    from maskwatch.data.formats.write import write_data
 
     lost = write_data(sets, out, target, force=force)
     for line in lost:
@@ -53,7 +53,7 @@ def output_format(text: str) -> OutputFormat:
     Raises:
         OptionError: there is none of this name.
     """
-    from maskwatch.data.write import OUTPUT_FORMATS
+    from maskwatch.data.formats.write import OUTPUT_FORMATS
 
     if text not in OUTPUT_FORMATS:
         raise OptionError(f"--to {text!r} is not one of {', '.join(OUTPUT_FORMATS)}; choose one")

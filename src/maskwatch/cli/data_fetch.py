@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from maskwatch.data.fetch import Fetched
+    from maskwatch.data.download import Fetched
 
 
 def fetch(
@@ -35,7 +35,7 @@ def fetch(
 
     Example: maskwatch data fetch face_mask_dataset
     """
-    from maskwatch.data.fetch import fetch_data
+    from maskwatch.data.download import fetch_data
 
     with _bar() as progress:
         fetched = fetch_data(source, out, sha256=sha256, force=force, progress=progress)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from maskwatch.cli.parts import ClassesOption, DataPaths, FormatOption, class_map, parts_of, read_splits
+from maskwatch.cli.splits import ClassesOption, DataPaths, FormatOption, class_map, parts_of, read_splits
 from maskwatch.errors import DataError, OptionError
 from maskwatch.labels import find_class
 
@@ -39,8 +39,8 @@ def show(
     import numpy as np
 
     from maskwatch.data import merge
-    from maskwatch.data.sheet import contact_sheet
-    from maskwatch.render import save_picture
+    from maskwatch.data.contact_sheet import contact_sheet
+    from maskwatch.drawing.annotate import save_picture
 
     whole = merge(list(sets.values()))
     samples = list(whole.samples)

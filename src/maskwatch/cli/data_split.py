@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskwatch.cli.bar import progress_bar
-from maskwatch.cli.parts import (
+from maskwatch.cli.progress import progress_bar
+from maskwatch.cli.splits import (
     ClassesOption,
     DataPaths,
     FormatOption,
@@ -51,8 +51,8 @@ def split(
     parts = parts_of(paths, format)
     from maskwatch.cli.data_convert import output_format
     from maskwatch.data import merge
+    from maskwatch.data.formats.write import write_data
     from maskwatch.data.split import split_groups
-    from maskwatch.data.write import write_data
 
     whole = merge(list(read_splits(parts, class_map(parts, classes)).values()))
     groups = _groups(whole)
@@ -80,8 +80,8 @@ def _shares(text: str) -> Mapping[str, float]:
 
 def _groups(whole: DetectionSet) -> list[list[int]]:
     """Indices of pictures that are one picture, more or less."""
-    from maskwatch.data.duplicates import find_duplicates, groups
-    from maskwatch.data.scan import scan_pictures
+    from maskwatch.data.quality.duplicates import find_duplicates, groups
+    from maskwatch.data.quality.probe import scan_pictures
     from maskwatch.errors import DataError
 
     with progress_bar("looking for near-duplicates") as advance:

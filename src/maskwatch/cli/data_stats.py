@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskwatch.cli.json_file import is_stdout, write_json
-from maskwatch.cli.parts import (
+from maskwatch.cli.splits import (
     ClassesOption,
     DataPaths,
     FormatOption,

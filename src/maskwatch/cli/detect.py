@@ -65,7 +65,7 @@ def detect(
 
     Example: maskwatch detect photos/ --out drawn --json found.json
     """
-    from maskwatch.cli.job import Job
+    from maskwatch.cli.detect_runner import Job
 
     job = Job.plan(
         sources,

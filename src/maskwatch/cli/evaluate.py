@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.cli.bar import progress_bar
 from maskwatch.cli.datasets import Group, correct_sets, read_sets, read_stems
 from maskwatch.cli.evaluate_report import CHECKPOINT
 from maskwatch.cli.json_file import is_stdout, write_json
 from maskwatch.cli.options import parse_size
+from maskwatch.cli.progress import progress_bar
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.labels import ClassMap
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from maskwatch.cli.bar import progress_bar
 from maskwatch.cli.datasets import read_validation
+from maskwatch.cli.progress import progress_bar
 from maskwatch.errors import OptionError
 from maskwatch.labels import ClassMap
 
@@ -239,7 +239,7 @@ def _lines(report: Report) -> list[str]:
 
 
 def _write_report(report: Report, target: Path, force: bool) -> None:
-    from maskwatch.evaluation.report_page import html_report, markdown_report
+    from maskwatch.evaluation.page import html_report, markdown_report
     from maskwatch.outputs import new_folder, writing
 
     with new_folder(target, force=force) as folder:

@@ -13,7 +13,7 @@ import typer
 
 from maskwatch.cli.events_export import export_events
 from maskwatch.cli.events_parked import parked
-from maskwatch.cli.moments import parse_moment
+from maskwatch.cli.time_range import parse_moment
 from maskwatch.errors import OptionError
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _print_line(record: dict[str, Any], json_lines: bool) -> None:
         print(_json(record), flush=True)
         return
     from maskwatch.live.events import Event
-    from maskwatch.live.lines import line
+    from maskwatch.live.output.lines import line
 
     event = Event.from_record(record)
     date = f"{event.time:%Y-%m-%d}" if event.time_s is None else f"{event.time:%Y-%m-%d %H:%M:%S} at"

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from maskwatch.live.events import Event
-from maskwatch.live.lines import duration, shown_state, timecode
+from maskwatch.live.output.lines import duration, shown_state, timecode
 
 if TYPE_CHECKING:
-    from maskwatch.live.counts import Counts, Tally
+    from maskwatch.live.tracking.counts import Counts, Tally
 
 _PIPE_WIDTH = 200
 """Columns where there is no terminal that knows its own."""
@@ -49,7 +49,7 @@ def hour_rows(records: Iterable[dict[str, Any]], zone: str | None) -> list[dict[
     Raises:
         EventError: the counts of a minute cannot be read.
     """
-    from maskwatch.live.counts import sum_by_hour
+    from maskwatch.live.tracking.counts import sum_by_hour
 
     summed = sum_by_hour(Event.from_record(record) for record in records)
     rows = []

@@ -15,7 +15,7 @@ from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.text import read_lines, reason_of
 
 if TYPE_CHECKING:
-    from maskwatch.live.plan import WatchPlan
+    from maskwatch.live.run import WatchPlan
     from maskwatch.serve.settings import ServeSettings
 
 TOKEN_VARIABLE = "MASKWATCH_TOKEN"
@@ -213,8 +213,8 @@ def _plan(sources: list[str], *, sinks: EventOptions, **rest: Any) -> WatchPlan 
             raise OptionError(f"{given[0]} is about what is watched; add --watch SOURCE")
         return None
     try:
-        from maskwatch.live.capture_settings import CaptureSettings
-        from maskwatch.live.plan import WatchPlan
+        from maskwatch.live.capture.settings import CaptureSettings
+        from maskwatch.live.run import WatchPlan
 
         sink_settings = sinks.settings()
     except ModuleNotFoundError as error:

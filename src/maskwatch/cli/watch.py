@@ -12,7 +12,7 @@ from maskwatch.cli.options import parse_names, parse_threshold, pick_model
 from maskwatch.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from maskwatch.live.plan import WatchPlan
+    from maskwatch.live.run import WatchPlan
 
 LIVE_MODEL = "maskwatch-320"
 """A camera shows large faces, where it is as good as the other, and it is several times as fast."""
@@ -116,7 +116,7 @@ def watch(
         json_lines=json_lines,
         show=show,
     )
-    from maskwatch.live.plan import run_watch
+    from maskwatch.live.run import run_watch
 
     if not run_watch(plan):
         raise typer.Exit(1)
@@ -131,10 +131,10 @@ def _plan(
     **rest: Any,
 ) -> WatchPlan:
     try:
-        from maskwatch.live.alerts import AlertSettings
-        from maskwatch.live.capture import CaptureSettings
-        from maskwatch.live.people_settings import PeopleSettings
-        from maskwatch.live.plan import WatchPlan
+        from maskwatch.live.capture.capture import CaptureSettings
+        from maskwatch.live.run import WatchPlan
+        from maskwatch.live.tracking.alerts import AlertSettings
+        from maskwatch.live.tracking.settings import PeopleSettings
 
         sink_settings = sinks.settings()
     except ModuleNotFoundError as error:

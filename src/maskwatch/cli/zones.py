@@ -11,8 +11,8 @@ import typer
 from maskwatch.errors import MissingExtraError, OptionError, SourceError
 
 if TYPE_CHECKING:
-    from maskwatch.images import UInt8Array
-    from maskwatch.live.zones import Places
+    from maskwatch.live.tracking.zones import Places
+    from maskwatch.media.images import UInt8Array
 
 _WAIT_S = 20.0
 """How long a camera or stream may take to give its first picture."""
@@ -64,11 +64,11 @@ def zones(
     Example: maskwatch zones 0 --init zones.toml
     """
     try:
-        from maskwatch.live.source_spec import parse_source
-        from maskwatch.live.zones_file import read_places
+        from maskwatch.live.capture.source_spec import parse_source
+        from maskwatch.live.tracking.zones_file import read_places
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"zones (module {error.name})", "live") from None
-    from maskwatch.addresses import without_credentials
+    from maskwatch.net.addresses import without_credentials
     from maskwatch.outputs import check_targets
 
     if init is not None and zones_file is not None:
@@ -97,9 +97,9 @@ def _write_starter(path: Path, name: str) -> None:
 
 def _write_sheet(image_rgb: UInt8Array, name: str, places: Places | None, out: Path) -> None:
     """Draws the places of this source, and says which those are."""
-    from maskwatch.live.zones import Places
-    from maskwatch.live.zones_sheet import draw_sheet
-    from maskwatch.render import save_picture
+    from maskwatch.drawing.annotate import save_picture
+    from maskwatch.live.output.zones_sheet import draw_sheet
+    from maskwatch.live.tracking.zones import Places
 
     mine = (places or Places()).for_source(name)
     save_picture(draw_sheet(image_rgb, mine), out)
@@ -121,9 +121,9 @@ def _picture(source: str, at_s: float) -> UInt8Array:
     Raises:
         SourceError, ImageError: there is none.
     """
-    from maskwatch.live.capture import open_capture
-    from maskwatch.live.source_spec import parse_source
-    from maskwatch.sources import find_sources
+    from maskwatch.live.capture.capture import open_capture
+    from maskwatch.live.capture.source_spec import parse_source
+    from maskwatch.media.sources import find_sources
 
     spec = parse_source(source)
     if spec.kind == "file":

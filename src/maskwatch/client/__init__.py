@@ -13,8 +13,8 @@ from maskwatch.errors import MissingExtraError, ServiceError
 
 try:
     from maskwatch.client.answers import Answer, Face, Failure, FrameAnswer, Model, Picture
-    from maskwatch.client.asynchronous import AsyncClient, AsyncStream
-    from maskwatch.client.plain import Client, Stream
+    from maskwatch.client.async_client import AsyncClient, AsyncStream
+    from maskwatch.client.sync import Client, Stream
 except ModuleNotFoundError as error:
     if error.name not in ("httpx2", "websockets"):
         raise

@@ -12,9 +12,9 @@ import httpx2
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from maskwatch.client.answers import FrameAnswer
-from maskwatch.client.requests import Classes, Threshold, frame_bytes, problem, unreachable
+from maskwatch.client.protocol import Classes, Threshold, frame_bytes, problem, unreachable
 from maskwatch.errors import ServiceError
-from maskwatch.images import ImageInput
+from maskwatch.media.images import ImageInput
 
 AHEAD = 2
 """Frames on their way at once: one is looked at while the next one travels."""

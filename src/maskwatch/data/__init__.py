@@ -8,10 +8,10 @@ from pathlib import Path
 
 from maskwatch.data.corrections import correct, correct_all, read_corrections
 from maskwatch.data.dataset import DetectionSet, Sample, merge, rename
-from maskwatch.data.judge import Judge
-from maskwatch.data.layout import find_parts
+from maskwatch.data.formats.layout import find_parts
+from maskwatch.data.formats.splits import Format, Part
 from maskwatch.data.names import Names
-from maskwatch.data.parts import Format, Part
+from maskwatch.data.validator import Judge
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from maskwatch.data import DetectionSet, Sample
 from maskwatch.diagnosis.check import Check, state_of_gain
-from maskwatch.diagnosis.evidence import LARGEST_SHARE
+from maskwatch.diagnosis.raw_dataset import LARGEST_SHARE
 from maskwatch.diagnosis.score import ap50_any
 
 if TYPE_CHECKING:

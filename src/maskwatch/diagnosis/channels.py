@@ -12,7 +12,7 @@ from maskwatch.data import DetectionSet
 from maskwatch.diagnosis.check import Check, State
 from maskwatch.diagnosis.score import ap50
 from maskwatch.evaluation.predictor import BATCH_SIZE, DetectorLike
-from maskwatch.images import read_image
+from maskwatch.media.images import read_image
 
 if TYPE_CHECKING:
     import supervision as sv

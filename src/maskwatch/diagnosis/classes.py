@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from maskwatch.data import DetectionSet
 from maskwatch.diagnosis.check import Check, State, state_of_gain
-from maskwatch.diagnosis.evidence import Evidence
+from maskwatch.diagnosis.raw_dataset import Evidence
 from maskwatch.diagnosis.score import ap50, as_class
 
 if TYPE_CHECKING:

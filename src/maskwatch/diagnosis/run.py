@@ -14,9 +14,9 @@ from maskwatch.diagnosis.channels import check_channels, look
 from maskwatch.diagnosis.check import Check
 from maskwatch.diagnosis.classes import check_head, check_names, check_order
 from maskwatch.diagnosis.curves import check_losses
-from maskwatch.diagnosis.evidence import Evidence, gather
 from maskwatch.diagnosis.overfit import check_overfit
-from maskwatch.diagnosis.subject import Subject, open_subject
+from maskwatch.diagnosis.raw_dataset import Evidence, gather
+from maskwatch.diagnosis.target import Subject, open_subject
 from maskwatch.labels import ClassMap
 
 PICTURES = 64

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from maskwatch.evaluation.bootstrap import Interval, bootstrap_intervals
 from maskwatch.evaluation.coco import ClassScore, CocoResult, coco_evaluate
+from maskwatch.evaluation.intervals import Interval, bootstrap_intervals
 from maskwatch.evaluation.predictor import DetectorLike, predict
 
 __all__ = [

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from maskwatch.data.dataset import DetectionSet
 from maskwatch.detector import Detector
 from maskwatch.evaluation.predictor import BATCH_SIZE, Named, in_batches
-from maskwatch.images import Placement, UInt8Array
+from maskwatch.media.images import Placement, UInt8Array
 from maskwatch.models import CANDIDATE_TENSORS, IOU_THRESHOLD
 from maskwatch.network.postprocess import MAX_DETECTIONS, TensorDetections, vote
 from maskwatch.runtimes import open_tensors

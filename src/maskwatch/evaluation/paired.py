@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskwatch.data.dataset import DetectionSet
-from maskwatch.evaluation.bootstrap import Interval, interval_of, scores_of_draws
+from maskwatch.evaluation.intervals import Interval, interval_of, scores_of_draws
 from maskwatch.evaluation.tally import Tally
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from maskwatch.data.dataset import DetectionSet
 from maskwatch.errors import LabelError
-from maskwatch.images import UInt8Array, read_image
+from maskwatch.media.images import UInt8Array, read_image
 
 if TYPE_CHECKING:
     import supervision as sv

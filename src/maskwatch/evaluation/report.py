@@ -10,11 +10,11 @@ import numpy as np
 
 from maskwatch._version import __version__
 from maskwatch.data.dataset import DetectionSet
-from maskwatch.evaluation.bootstrap import Interval, bootstrap_intervals
 from maskwatch.evaluation.coco import CocoResult, coco_evaluate
 from maskwatch.evaluation.curves import Calibration, ClassCurve, class_curves
+from maskwatch.evaluation.errors import Outcome, confusion, outcomes
+from maskwatch.evaluation.intervals import Interval, bootstrap_intervals
 from maskwatch.evaluation.operating import Goal, OperatingPoint, operating_points, table
-from maskwatch.evaluation.outcomes import Outcome, confusion, outcomes
 from maskwatch.evaluation.paired import Difference, compare_models
 from maskwatch.evaluation.slices import Slice, by_crowd, by_size, by_source
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from maskwatch.data.corrections import COLUMNS
 from maskwatch.data.dataset import DetectionSet, Sample, file_names, names_of
+from maskwatch.data.formats.numbers import shortest
+from maskwatch.data.formats.voc import voc_xml
 from maskwatch.data.names import Names, without_suffix
-from maskwatch.data.numbers import shortest
-from maskwatch.data.voc import voc_xml
-from maskwatch.evaluation.outcomes import Outcome
+from maskwatch.evaluation.errors import Outcome
 from maskwatch.outputs import make_folder, new_folder, replacing, writing
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from maskwatch.images import FloatArray
+from maskwatch.media.images import FloatArray
 from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS
 
 BOX_TOLERANCE = 0.1

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskwatch.errors import ExportError, OptionError
-from maskwatch.images import UInt8Array, read_image
-from maskwatch.sources import find_sources
+from maskwatch.media.images import UInt8Array, read_image
+from maskwatch.media.sources import find_sources
 
 LIMIT = 12
 """So many pictures of a folder are taken, spread over it; more would only take longer."""

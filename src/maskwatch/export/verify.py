@@ -13,7 +13,7 @@ from maskwatch.errors import ExportError
 from maskwatch.export.compare import BOX_TOLERANCE, SCORE_TOLERANCE, Boxes, Match, Setting, is_right, match
 from maskwatch.export.nms_graph import CLASS_AGNOSTIC
 from maskwatch.export.photographs import BATCH, Photograph
-from maskwatch.images import UInt8Array, fit
+from maskwatch.media.images import UInt8Array, fit
 from maskwatch.models import IOU_THRESHOLD, ModelMetadata
 from maskwatch.network import Network, preprocess
 from maskwatch.network.boxes import decode

@@ -19,8 +19,8 @@ from PIL import Image
 
 from maskwatch._version import __version__
 from maskwatch.errors import MissingExtraError
-from maskwatch.images import UInt8Array
 from maskwatch.labels import color_rgb
+from maskwatch.media.images import UInt8Array
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from maskwatch.images import UInt8Array, read_image
+from maskwatch.media.images import UInt8Array, read_image
 
 Corners = Sequence[float]
 Color = tuple[int, int, int]

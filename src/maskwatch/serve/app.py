@@ -11,12 +11,12 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
 from maskwatch._version import __version__
-from maskwatch.serve import detect, health, models, stream
-from maskwatch.serve.guard import Guard
-from maskwatch.serve.page import mount_page
-from maskwatch.serve.problem import add_handlers
-from maskwatch.serve.schemas import add_problem_schema
-from maskwatch.serve.service import Service
+from maskwatch.serve.api import detect, health, models, stream
+from maskwatch.serve.api.page import mount_page
+from maskwatch.serve.api.schemas import add_problem_schema
+from maskwatch.serve.core.problem import add_handlers
+from maskwatch.serve.core.service import Service
+from maskwatch.serve.middleware import Guard
 from maskwatch.serve.settings import ServeSettings
 
 _ABOUT = "Finds every face in a picture and says whether it wears a mask. See docs/service.md."
@@ -62,7 +62,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     for router in (detect.router, stream.router, models.router, health.router):
         app.include_router(router)
     if settings.watch is not None:
-        from maskwatch.serve.watch import router as watch_router  # needs the extra `live`
+        from maskwatch.serve.api.watch import router as watch_router  # needs the extra `live`
 
         app.include_router(watch_router)
     mount_page(app, settings)

@@ -6,7 +6,7 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from maskwatch.serve.problem import Problem
+from maskwatch.serve.core.problem import Problem
 
 HEAD_LENGTH = 64 << 10
 """Bytes of a request before its body."""

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from maskwatch.detector import Threshold
 from maskwatch.errors import OptionError
-from maskwatch.hosts import leads_to_loopback
+from maskwatch.net.hosts import leads_to_loopback
 
 if TYPE_CHECKING:
-    from maskwatch.live.plan import WatchPlan
+    from maskwatch.live.run import WatchPlan
 
 MIN_TOKEN = 16
 """Characters; shorter ones can be guessed."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from maskwatch.errors import MaskwatchError
 from maskwatch.models import load_model_file
-from maskwatch.serve.metrics import SHARED_FOLDER
+from maskwatch.serve.core.metrics import SHARED_FOLDER
 from maskwatch.serve.server import Server, address_of, listen, quiet
 from maskwatch.serve.settings import ServeSettings
 

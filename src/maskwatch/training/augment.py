@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from maskwatch.images import PAD_VALUE, ResizeRule, fit
+from maskwatch.media.images import PAD_VALUE, ResizeRule, fit
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 Generator: TypeAlias = np.random.Generator

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from maskwatch.data import DetectionSet
-from maskwatch.images import Placement, fit, read_image
 from maskwatch.labels import MASK_CLASSES
+from maskwatch.media.images import Placement, fit, read_image
 from maskwatch.training.augment import (
     IGNORE_CLASS,
     MILD,

@@ -16,10 +16,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from maskwatch.data import DetectionSet
-from maskwatch.data.sheet import drawn
+from maskwatch.data.contact_sheet import drawn
+from maskwatch.drawing.annotate import draw
 from maskwatch.evaluation.matching import ranked
-from maskwatch.images import UInt8Array, letterbox, read_image
-from maskwatch.render import draw
+from maskwatch.media.images import UInt8Array, letterbox, read_image
 from maskwatch.training.batches import Batch
 from maskwatch.training.module import DetectionModule
 from maskwatch.training.recipe import plain

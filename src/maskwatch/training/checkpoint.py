@@ -15,7 +15,7 @@ from torch import Tensor
 
 from maskwatch.errors import CheckpointError, MaskwatchError, OptionError
 from maskwatch.evaluation.candidates import Candidates
-from maskwatch.images import Placement, ResizeRule, fit
+from maskwatch.media.images import Placement, ResizeRule, fit
 from maskwatch.models import IOU_THRESHOLD
 from maskwatch.network import SSD, AnchorSpec, Network, TwoScales, preprocess
 from maskwatch.network.boxes import decode

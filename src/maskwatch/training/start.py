@@ -15,8 +15,9 @@ from torch import Tensor
 from maskwatch.errors import CheckpointError, RecipeError
 from maskwatch.labels import find_class
 from maskwatch.models import embedded_models, load_model_file
-from maskwatch.network import SSD, AnchorSpec, zoo
+from maskwatch.network import SSD, AnchorSpec
 from maskwatch.network.transfer import fit_head
+from maskwatch.tf_compat import zoo
 from maskwatch.training.checkpoint import anchors_of, load_checkpoint
 from maskwatch.training.recipe import Recipe, recipe_of
 

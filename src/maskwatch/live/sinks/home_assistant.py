@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from maskwatch._version import __version__
-from maskwatch.live.counts import Tally
 from maskwatch.live.events import Event
+from maskwatch.live.tracking.counts import Tally
 
 DISCOVERY_PREFIX = "homeassistant"
 ONLINE, OFFLINE = "online", "offline"

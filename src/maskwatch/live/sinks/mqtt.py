@@ -14,13 +14,13 @@ from urllib.parse import unquote
 from paho.mqtt.client import Client, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from maskwatch.addresses import Address, shown_argument, without_credentials
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink, SinkState, TryLater
 from maskwatch.live.sinks.courier import Courier
 from maskwatch.live.sinks.home_assistant import DISCOVERY_PREFIX, OFFLINE, ONLINE, Home, Message
 from maskwatch.live.sinks.outbox import MAX_OUTBOX_BYTES, Letter, Outbox
+from maskwatch.net.addresses import Address, shown_argument, without_credentials
 
 DEFAULT_PREFIX = "maskwatch"
 

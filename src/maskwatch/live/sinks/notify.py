@@ -9,7 +9,7 @@ import sys
 
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.events import Event
-from maskwatch.live.lines import line
+from maskwatch.live.output.lines import line
 from maskwatch.live.sinks import Sink
 
 _TIMEOUT_S = 10.0

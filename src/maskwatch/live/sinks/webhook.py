@@ -23,12 +23,12 @@ import requests
 import urllib3
 
 from maskwatch._version import __version__
-from maskwatch.addresses import Address, shown_argument, without_credentials
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink, SinkState, TryLater
 from maskwatch.live.sinks.courier import FIRST_RETRY_S, Courier, Refused
 from maskwatch.live.sinks.outbox import MAX_OUTBOX_BYTES, Letter, Outbox
+from maskwatch.net.addresses import Address, shown_argument, without_credentials
 
 TIMEOUT_S = (5.0, 10.0)
 """For the connection, and for the answer."""

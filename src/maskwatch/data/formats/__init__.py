@@ -1,0 +1,1 @@
+"""The formats of data sets: where their files lie, and how annotations are read and written."""

@@ -1,0 +1,244 @@
+"""TFRecord of the TF Object Detection API: pictures and boxes in one file (using_your_own_dataset.md there).
+
+Boxes are shares of the picture there; ids count from 1, by the label map that lies beside.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from maskwatch.data.dataset import CROWD, DetectionSet, Sample, file_names
+from maskwatch.data.formats.raw import NO_BOX, RawObject, RawPicture
+from maskwatch.data.formats.tfrecord_files import LABEL_MAP, RecordUnit
+from maskwatch.data.formats.yolo import read_names
+from maskwatch.data.issues import Fault
+from maskwatch.data.names import path_parts, without_suffix
+from maskwatch.errors import DataError
+from maskwatch.media.image_files import MAX_PIXELS, open_picture
+from maskwatch.media.images import read_image
+from maskwatch.outputs import writing
+from maskwatch.tf_compat.label_map import read_label_map, write_label_map
+from maskwatch.tf_compat.tensorflow import load_tensorflow
+
+_PNG = b"\x89PNG"
+_FORMATS = ("JPEG", "PNG")  # all that the API's decoder can read
+_OBJECT = "image/object/"
+_DIFFICULT = f"{_OBJECT}difficult"
+# The API's own for COCO and for Open Images; a crowd is marked difficult as well, which more tools know.
+_CROWDS = (f"{_OBJECT}is_crowd", f"{_OBJECT}group_of")
+_BBOX = tuple(f"{_OBJECT}bbox/{corner}" for corner in ("xmin", "ymin", "xmax", "ymax"))
+
+
+def write_tfrecords(sets: Mapping[str, DetectionSet], folder: Path) -> None:
+    """One file a split, named after it (`data.tfrecord` for a set without), and the label map.
+
+    Pictures are JPEG or PNG, which are all that the API reads; others become PNG.
+
+    Raises:
+        MissingExtraError: TensorFlow is not installed.
+    """
+    tf = load_tensorflow("TFRecord")
+    for split, detection_set in sets.items():
+        path = folder / f"{split or 'data'}.tfrecord"
+        with writing(path), tf.io.TFRecordWriter(str(path)) as writer:
+            for sample, name in zip(detection_set.samples, file_names(detection_set), strict=True):
+                example = _example(tf, sample, detection_set.class_names, name)
+                writer.write(example.SerializeToString())
+        names = dict(enumerate(detection_set.class_names, start=1))
+    write_label_map(folder / LABEL_MAP, names)
+
+
+def raw_tfrecord(unit: RecordUnit, faults: list[Fault]) -> list[RawPicture]:
+    """The annotations as written, in the order of the records; what belongs to no picture goes to `faults`.
+
+    Pictures are unpacked into a temporary folder, once, which lasts as long as the program.
+
+    Raises:
+        DataError: the label map is missing or wrong.
+        MissingExtraError: TensorFlow is not installed.
+    """
+    names = label_names(unit)
+    key = (*names.items(), *((file, file.stat().st_mtime_ns, file.stat().st_size) for file in unit.files))
+    if key not in _unpacked:
+        reader = _Reader(load_tensorflow("TFRecord"), names, Path(_scratch()))
+        pictures = [picture for file in unit.files for picture in reader.pictures(file)]
+        _unpacked[key] = (pictures, reader.faults)
+    pictures, found = _unpacked[key]
+    faults += found
+    return list(pictures)
+
+
+def label_names(unit: RecordUnit) -> dict[int, str]:
+    """Class names by id of the label map that belongs to the records.
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
+    if len(unit.label_maps) != 1:
+        found = f"{len(unit.label_maps)} label maps" if unit.label_maps else "no label map"
+        raise DataError([f"{unit.path}: {found}; put one {LABEL_MAP} beside the records"])
+    (file,) = unit.label_maps
+    return read_names(file) if file.suffix == ".txt" else read_label_map(file)
+
+
+_unpacked: dict[object, tuple[list[RawPicture], list[Fault]]] = {}
+
+
+def _scratch() -> str:
+    """A new folder that goes when the program ends."""
+    folder = tempfile.mkdtemp(prefix="maskwatch-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+Fields = dict[str, list[Any]]
+"""The features of a record, by their names in the TF Object Detection API."""
+
+
+def _fields(example: Any) -> Fields:
+    fields: Fields = {}
+    for key, feature in example.features.feature.items():
+        kind = feature.WhichOneof("kind")
+        fields[key] = list(getattr(feature, kind).value) if kind else []
+    if "image" not in fields or "image/encoded" in fields:
+        return fields
+    # TensorFlow Datasets: boxes are ymin, xmin, ymax, xmax in one list.
+    fields["image/encoded"] = fields["image"]
+    fields[f"{_OBJECT}class/label"] = fields.get("objects/label", [])
+    fields[f"{_OBJECT}difficult"] = fields.get("objects/is_difficult", [])
+    for at, corner in enumerate(("ymin", "xmin", "ymax", "xmax")):
+        fields[f"{_OBJECT}bbox/{corner}"] = fields.get("objects/bbox", [])[at::4]
+    return fields
+
+
+class _Reader:
+    """Records of one split → annotations whose pictures lie in a folder."""
+
+    def __init__(self, tf: Any, names: Mapping[int, str], folder: Path) -> None:
+        self.tf, self.names, self.folder = tf, names, folder
+        self.faults: list[Fault] = []
+        self.taken: Counter[str] = Counter()
+
+    def pictures(self, file: Path) -> Iterator[RawPicture]:
+        records = self.tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+        number = 0
+        while True:
+            number += 1
+            where = f"record {number}"
+            try:
+                example = self.tf.train.Example.FromString(next(records))
+            except StopIteration:
+                return
+            except Exception as error:  # TensorFlow's and protobuf's own kinds
+                text = f"cannot be read ({str(error).splitlines()[0]})"
+                self.faults.append(Fault("annotation-unreadable", file, text, "write it again", where))
+                return
+            try:
+                yield self._picture(_fields(example), file, number)
+            except (ValueError, OSError) as error:
+                text, _, mend = str(error).rpartition("; ")
+                text, mend = (text, mend) if text else (mend, "write the record again")
+                self.faults.append(Fault("annotation-unreadable", file, text, mend, where))
+
+    def _picture(self, fields: Fields, file: Path, number: int) -> RawPicture:
+        image_id, path = self._save(fields)
+        corners = [fields.get(key, []) for key in _BBOX]
+        names = self._class_names(fields)
+        if len({len(names), *map(len, corners)}) != 1:
+            counts = ", ".join(str(len(values)) for values in corners)
+            raise ValueError(f"{counts} corners for {len(names)} classes; write one of each for a box")
+        crowds = [
+            any(marks) for marks in zip(*(_marks(fields, key, len(names)) for key in _CROWDS), strict=True)
+        ]
+        difficult = _marks(fields, _DIFFICULT, len(names))
+        objects = []
+        for at, (name, box) in enumerate(zip(names, zip(*corners, strict=True), strict=True)):
+            x0, y0, x1, y1 = box
+            box_xyxy = (x0, y0, x1, y1) if all(map(math.isfinite, box)) else NO_BOX
+            shown = "box " + ", ".join(f"{share:.4g}" for share in box)
+            where = f"record {number} box {at + 1}"
+            hard, notes = difficult[at] and not crowds[at], {CROWD: "1"} if crowds[at] else {}
+            objects.append(RawObject(where, name, box_xyxy, shown, hard, notes))
+        return RawPicture(path, file, image_id, tuple(objects), normalised=True, own_file=False, packed=True)
+
+    def _save(self, fields: Fields) -> tuple[str, Path]:
+        """Name and path of the unpacked picture, under the path that the record gives it."""
+        encoded = fields.get("image/encoded")
+        if not encoded:
+            raise ValueError("no image/encoded; write the picture into it")
+        named = fields.get("image/filename") or [b""]
+        text = named[0].decode("utf-8", "replace")
+        written = path_parts(text)[-1:] if Path(text).is_absolute() else path_parts(text)
+        suffix = ".png" if encoded[0].startswith(_PNG) else ".jpg"
+        stem = without_suffix("/".join(written)) or str(sum(self.taken.values()) + 1)
+        self.taken[stem.casefold()] += 1
+        if self.taken[stem.casefold()] > 1:  # such a name is there already
+            stem = f"{stem}-{self.taken[stem.casefold()]}"
+        path = self.folder / (stem + suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded[0])
+        return stem + suffix, path
+
+    def _class_names(self, fields: Fields) -> list[str]:
+        labels = fields.get(f"{_OBJECT}class/label")
+        if not labels:  # the names alone will do
+            texts = fields.get(f"{_OBJECT}class/text", ())
+            return [text.decode("utf-8", "replace") for text in texts]
+        unknown = [label for label in labels if label not in self.names]
+        if unknown:
+            raise ValueError(f"class {str(unknown[0])!r} is not in the label map; add it there")
+        return [self.names[label] for label in labels]
+
+
+def _marks(fields: Fields, key: str, count: int) -> list[bool]:
+    """Flags of the boxes; False where the record has none."""
+    return [bool(mark) for mark in [*fields.get(key, ()), *([0] * count)][:count]]
+
+
+def _encoded(path: Path) -> bytes:
+    """The file as it is, or drawn anew as PNG where the API's decoder would give another picture: it knows
+    JPEG and PNG alone, no orientation, and shows the colours below transparency."""
+    with open_picture(path, None, MAX_PIXELS) as (_, image, header):
+        same = image.format in _FORMATS and header.orientation == 1 and not image.has_transparency_data
+    if same:
+        return path.read_bytes()
+    buffer = BytesIO()
+    Image.fromarray(read_image(path)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _example(tf: Any, sample: Sample, class_names: tuple[str, ...], file_name: str) -> Any:
+    height, width = sample.size_hw
+    shares = sample.boxes_xyxy.astype(np.float64) / [width, height, width, height]
+    encoded, name = _encoded(sample.image_path), file_name.encode()
+    texts = {
+        "image/encoded": [encoded],
+        "image/format": [b"png" if encoded.startswith(_PNG) else b"jpeg"],
+        "image/filename": [name],
+        "image/source_id": [name],
+        f"{_OBJECT}class/text": [class_names[number].encode() for number in sample.class_ids],
+    }
+    whole = {
+        "image/height": [height],
+        "image/width": [width],
+        f"{_OBJECT}class/label": sample.class_ids + 1,
+        _DIFFICULT: sample.ignore.astype(np.int64),
+        _CROWDS[0]: sample.crowds.astype(np.int64),
+    }
+    real = {key: shares[:, corner] for corner, key in enumerate(_BBOX)}
+    train = tf.train
+    features = {key: train.Feature(bytes_list=train.BytesList(value=v)) for key, v in texts.items()}
+    features |= {key: train.Feature(int64_list=train.Int64List(value=v)) for key, v in whole.items()}
+    features |= {key: train.Feature(float_list=train.FloatList(value=v)) for key, v in real.items()}
+    return train.Example(features=train.Features(feature=features))

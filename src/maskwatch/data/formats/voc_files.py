@@ -1,0 +1,215 @@
+"""The files of a Pascal VOC data set: where they lie, and which picture belongs to which XML."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from maskwatch.data.formats.raw import Entry
+from maskwatch.data.formats.tree import ANNOTATION_FOLDERS, PICTURE_FOLDERS, Folder, split_of
+from maskwatch.data.issues import Fault
+from maskwatch.data.names import Names, in_order, same_text, unquoted, without_suffix
+from maskwatch.errors import DataError
+from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.text import parse_xml, read_lines, reason_of
+
+_XML = (".xml",)
+_ANNOTATION = re.compile(rb"<annotation[\s>]")
+
+
+class Files(NamedTuple):
+    """Files of a kind, and the folder that their names count from."""
+
+    root: Path
+    files: Sequence[Path]
+
+    def named(self) -> list[tuple[str, Path]]:
+        """Name and path of each; names are unique."""
+        found: dict[str, Path] = {}
+        for file in self.files:
+            written = file.relative_to(self.root).as_posix()
+            name = same_text(written)
+            found[written if name in found else name] = file  # on some systems both forms can be there
+        return [*found.items()]
+
+    def stems(self) -> set[str]:
+        return {without_suffix(same_text(file.name)) for file in self.files}
+
+
+def find_voc(folder: Folder, *, sure: bool = False) -> tuple[list[Entry], list[Folder]] | None:
+    """The pictures and annotations of a folder, and the folders in it that are data sets of their own.
+
+    XML and pictures lie side by side in it, or each kind in a folder of its own, in depth (JPEGImages with
+    Annotations, images with annotations/xmls, img with ann). One that holds both is a data set of its own.
+
+    Args:
+        sure: it is known to be Pascal VOC, whatever the XML files look like.
+
+    Returns:
+        None where there are no such files.
+    """
+    pictures, xmls = _kinds(folder, PICTURE_SUFFIXES, _XML), _kinds(folder, _XML, PICTURE_SUFFIXES)
+    images = _choose(folder, pictures, xmls, PICTURE_FOLDERS)
+    annotations = _choose(folder, xmls, pictures, ANNOTATION_FOLDERS)
+    related = images.stems() & annotations.stems() or any(map(is_annotation, annotations.files))
+    if not images.files or not annotations.files or not (related or sure):
+        return None
+    rest = [f for f in folder.folders if f.below(*PICTURE_SUFFIXES) and f.below(*_XML)]
+    return pair_files(images, annotations), rest
+
+
+def _kinds(folder: Folder, suffixes: tuple[str, ...], others: tuple[str, ...]) -> list[tuple[str, Files]]:
+    """Files of a kind: its own (""), and those of each folder in it that holds nothing of the other kind."""
+    found = [("", Files(folder.path, folder.of_kind(*suffixes)))]
+    for inner in folder.folders:
+        files = inner.below(*suffixes)
+        if files and not inner.below(*others):
+            found.append((inner.name.lower(), Files(inner.path, files)))
+    return found
+
+
+def _choose(
+    folder: Folder, mine: list[tuple[str, Files]], others: list[tuple[str, Files]], known: tuple[str, ...]
+) -> Files:
+    """Those files that share most names with the files of the other kind."""
+    stems = set[str]().union(*(files.stems() for _, files in others))
+    by_name = dict(mine)
+    options = [by_name.pop(""), *(by_name.pop(name) for name in known if name in by_name)]
+    rest = [files for files in by_name.values() if files.stems() & stems] or [*by_name.values()]
+    # One folder a camera, for instance.
+    together = Files(folder.path, [file for files in rest for file in files.files])
+    options.append(rest[0] if len(rest) == 1 else together)
+    return max(options, key=lambda files: (len(files.stems() & stems), bool(files.files)))
+
+
+def is_annotation(xml: Path) -> bool:
+    """Whether an XML file looks like Pascal VOC's."""
+    try:
+        with xml.open("rb") as file:
+            # LabelImg writes <annotation verified="yes"> once a person has agreed to it.
+            return _ANNOTATION.search(file.read(1 << 12).replace(b"\0", b"")) is not None
+    except OSError:
+        return False
+
+
+def pair_files(images: Files, annotations: Files) -> list[Entry]:
+    """One entry for each picture, and for each XML file that belongs to none, sorted by name.
+
+    The picture of an XML file is that of its own name, else the one that its <filename> names.
+    """
+    pictures = dict(images.named())
+    names = Names((name, name, ()) for name in pictures)
+    taken: dict[str, Path] = {}
+    entries: list[Entry] = []
+    left: list[tuple[str, Path, list[str]]] = []
+    for name, xml in annotations.named():
+        found = names.find(without_suffix(name), loose=True)
+        if len(found) == 1 and found[0] not in taken:
+            taken[found[0]] = xml
+        else:
+            left.append((name, xml, found))
+    # Those with a picture of their own name came first, so that a wrong <filename> cannot take it away.
+    told: set[str] = set()  # pictures whose annotation is told of are not ones without
+    for name, xml, candidates in left:
+        found = _by_filename(xml, names, candidates)
+        if len(found) == 1 and found[0] not in taken:
+            taken[found[0]] = xml
+        else:
+            entries.append(Entry(name, None, xml, _unpaired(name, xml, found, taken)))
+            told.update(found)
+    untold = [name for name in pictures if name in taken or name not in told]
+    entries += [Entry(name, pictures[name], taken.get(name)) for name in untold]
+    return sorted(entries, key=lambda entry: in_order(entry.image_id))
+
+
+def _by_filename(xml: Path, names: Names[str], candidates: list[str]) -> list[str]:
+    """Pictures that an annotation names, among the candidates where there are some."""
+    root = read_xml(xml, [])  # its reader says what is wrong with it
+    if root is None:
+        return candidates
+    written = (root.findtext("filename") or "").strip()
+    within = f"{(root.findtext('folder') or '').strip()}/{written}"
+    several = candidates
+    for text in (written, within, (root.findtext("path") or "").strip()):
+        found = [name for name in names.find(text, loose=True) if not candidates or name in candidates]
+        if len(found) == 1:
+            return found
+        several = several or found
+    return several
+
+
+def _unpaired(name: str, xml: Path, found: list[str], taken: dict[str, Path]) -> Fault | None:
+    if len(found) > 1:
+        text = f"several pictures have its name: {', '.join(found)}"
+        return Fault("picture-ambiguous", xml, text, "keep one of them, or name it in <filename>")
+    if found:
+        text = f"{found[0]} is annotated by {taken[found[0]].name} already"
+        return Fault("annotation-double", xml, text, "remove one")
+    return None
+
+
+def read_xml(xml: Path, faults: list[Fault]) -> ET.Element | None:
+    """The root element; refuses DOCTYPE, which can make a small file expand without end."""
+    try:
+        root = parse_xml(xml.read_bytes())
+    except (OSError, ET.ParseError, ValueError) as error:
+        reason = "it is empty" if xml.is_file() and xml.stat().st_size == 0 else reason_of(error)
+        text, mend = f"not readable as XML: {reason}", "write it again or remove it"
+        faults.append(Fault("annotation-unreadable", xml, text, mend))
+        return None
+    if root.tag != "annotation":
+        text, mend = f"holds <{root.tag}>, not <annotation>", "it is no Pascal VOC file, remove it"
+        faults.append(Fault("annotation-unreadable", xml, text, mend))
+        return None
+    return root
+
+
+def split_lists(folder: Folder) -> dict[str, list[Path]]:
+    """Split → its lists of pictures: those in ImageSets/Main, or else beside the folders.
+
+    Where there is no list of a whole split, those of its classes make it up (mask_train.txt).
+    """
+    sets = [inner for outer in folder.named("imagesets") for inner in (*outer.named("main"), outer)]
+    files = next((found for place in (*sets, folder) if (found := place.of_kind(".txt"))), [])
+    whole = {file: split_of(file.stem) for file in files}
+    if not any(whole.values()) and sets:
+        whole = {file: split_of(file.stem.rpartition("_")[2]) for file in files}
+    if "train" not in whole.values():  # that of VOC's own archives for training and validation together
+        whole |= {file: "train" for file in files if file.stem.lower() == "trainval"}
+    lists: dict[str, list[Path]] = {}
+    for file, split in whole.items():
+        if split:
+            lists.setdefault(split, []).append(file)
+    return lists
+
+
+def listed_names(path: Path) -> list[str]:
+    """The lines of a list of pictures."""
+    try:
+        lines = read_lines(path)
+    except (OSError, UnicodeError) as error:
+        raise DataError([f"{path}: cannot be read ({reason_of(error)}); write the list again"]) from None
+    return [unquoted(line) for line in lines if line.strip()]
+
+
+def listed_entries(path: Path, names: Names[int]) -> tuple[list[int], list[Fault]]:
+    """Numbers of the entries that a list names, and what is wrong with the rest of it."""
+    found, faults = [], []
+    for line in listed_names(path):
+        *first, last = line.split()
+        # A second column tells presence of a class, or names the annotation.
+        second = first and (last in ("1", "-1", "0") or last.lower().endswith(_XML))
+        written = [line, *([line[: -len(last)]] if second else [])]
+        hits = next((hits for text in written if (hits := names.find(text, loose=True))), [])
+        if len(hits) == 1:
+            found += hits
+        elif hits:
+            text, _, mend = names.unclear(written[-1].strip(), loose=True).rpartition("; ")
+            faults.append(Fault("picture-ambiguous", path, text, mend))
+        else:
+            text = f"no picture named {written[-1].strip()!r}"
+            faults.append(Fault("picture-missing", path, text, "check the list"))
+    return found, faults

@@ -1,0 +1,132 @@
+"""Lines of YOLO's label files: `class cx cy width height`, or `class x y x y x y …` of a polygon.
+
+What follows a box are landmarks (`x y` or `x y visibility` of each), a score or a track id.
+
+Sources: https://docs.ultralytics.com/datasets/ (detect, segment, pose, obb), the label files of yolov5-face.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from maskwatch.data.formats.raw import NO_BOX, RawObject
+from maskwatch.data.formats.yolo_shape import Shape, corners, fits_box, shape_of
+from maskwatch.data.issues import Box
+from maskwatch.labels import find_class
+
+_BOX = "class cx cy width height"
+_WAY_OUT = f"write {_BOX}, or state kpt_shape in the data.yaml if landmarks follow the box"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: its number, the word of the class, those after it, and their values (NaN for no number)."""
+
+    number: int
+    class_word: str
+    words: tuple[str, ...]
+    values: tuple[float, ...]
+
+
+def parse_line(text: str, number: int) -> Line | None:
+    """The words of a line, separated by blanks, commas or semicolons; None for a blank one or a comment."""
+    text = text.partition("#")[0].strip()
+    if not text:
+        return None
+    if "." not in text and re.search(r"\d,\d", text) and re.search(r"\d[\s;]+\d", text):
+        text = re.sub(r"(?<=\d),(?=\d)", ".", text)  # the decimal sign of many languages
+    class_word, *words = re.split(r"[\s,;]+", text.strip(",; \t"))
+    return Line(number, class_word, tuple(words), tuple(map(_value, words)))
+
+
+def _value(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
+
+
+class LineReader:
+    """Lines of one set → objects.
+
+    Args:
+        lines: all of the set, which tell together what follows a box.
+        names: of the classes by number; a number without a name stands for itself.
+        landmarks: how many numbers follow each box, where the set states it.
+    """
+
+    def __init__(self, lines: Sequence[Line], names: Mapping[int, str], landmarks: int | None = None) -> None:
+        self.names, self._stated = names, landmarks is not None
+        self.shape: Shape = "box" if self._stated else shape_of([line.values for line in lines])
+        counts = Counter(len(line.values) for line in lines if len(line.values) > 5)
+        # Behind landmarks that are stated, a score and the number of a track may follow.
+        least = None if landmarks is None else 4 + landmarks
+        self._counts = [n for n, _ in counts.most_common(1)] if least is None else [*range(least, least + 3)]
+        # A score behind each polygon; a few odd lines among boxes are slips instead.
+        self._scored = all(count % 2 for count in counts) and 2 * counts.total() > len(lines)
+
+    def read(self, line: Line) -> RawObject:
+        """The object of a line; with its fault where it cannot be read."""
+        where = f"line {line.number}"
+        shown = "box " + (" ".join(line.words[:8]) + (" …" if len(line.words) > 8 else "") or "missing")
+        name = _class_name(line.class_word, self.names)
+        if name is None:
+            known = ", ".join(f"{number} {name}" for number, name in list(self.names.items())[:8])
+            text = f"has the class {line.class_word!r}, which is not the number of one"
+            mend = f"write one of {known}" if known else "write a whole number from 0"
+            return RawObject(where, "", NO_BOX, shown, fault=("class-unknown", text, mend))
+        fault = self._fault(line)
+        if fault is not None:
+            return RawObject(where, name, NO_BOX, shown, fault=("box-invalid", *fault))
+        return RawObject(where, name, self._box(line.values), shown)
+
+    def _fault(self, line: Line) -> tuple[str, str] | None:
+        """What is wrong with the numbers of a line, and how to mend it."""
+        pairs = zip(line.words, line.values, strict=True)
+        wrong, count = [word for word, value in pairs if not math.isfinite(value)], len(line.values)
+        if wrong:
+            return f"holds {wrong[0]!r}, which is no number", f"write {_BOX}"
+        if count < 4:
+            return f"has {count} numbers after the class", f"write {_BOX}"
+        if count == 4 or (count == 5 and self.shape != "polygon"):
+            return None
+        if not self._stated and _holds_several(line):
+            return "is several boxes", "write one a line"
+        if self.shape == "unknown":
+            return f"has {count} numbers, of a box with landmarks or of a polygon", _WAY_OUT
+        if self.shape == "polygon" and count % 2 and not self._scored:
+            return f"has {count} numbers, which are no pairs of a polygon", "write x y of each of its points"
+        if self.shape == "box" and count not in self._counts:
+            expected = " or ".join(map(str, [4, *self._counts]))
+            return f"has {count} numbers after the class, not {expected}", _WAY_OUT
+        return None
+
+    def _box(self, values: Sequence[float]) -> Box:
+        """Corners as shares, from centre and size, or around a polygon, behind which its score may stand."""
+        if self.shape != "polygon" or len(values) == 4:
+            return corners(values)
+        xs, ys = zip(*zip(values[0::2], values[1::2], strict=False), strict=True)
+        return min(xs), min(ys), max(xs), max(ys)
+
+
+def _holds_several(line: Line) -> bool:
+    """Whether lines lost the line end between them: again a class behind each box."""
+    starts = range(4, len(line.words), 5)
+    boxes = [line.values[start + 1 : start + 5] for start in (-1, *starts)]
+    return (
+        len(line.words) % 5 == 4
+        and all(line.words[start].isdecimal() for start in starts)
+        and all(fits_box(box) for box in boxes)
+    )
+
+
+def _class_name(word: str, names: Mapping[int, str]) -> str | None:
+    value = _value(word)
+    if math.isfinite(value) and value.is_integer() and value >= 0:
+        return names.get(int(value), str(int(value)))
+    place = find_class(list(names.values()), word)
+    return None if place is None else list(names.values())[place]

@@ -1,0 +1,167 @@
+"""Whether the numbers of YOLO's lines are boxes with something behind them, or polygons.
+
+A line alone often does not tell, so all lines of a set decide together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+from typing import Literal, TypeAlias
+
+from maskwatch.data.issues import Box
+
+Shape = Literal["box", "polygon", "unknown"]
+Point: TypeAlias = tuple[float, float]
+
+# Of so many lines the shape is told, however many there are.
+_MOST_LINES = 2000
+# One shape has to be so many times as frequent as the other among the lines that tell.
+_CLEAR = 9
+# How far a box may stick out of the picture, and a coordinate beyond it, as shares of the picture.
+_BORDER, _BEYOND = 0.02, 0.1
+# Least share of the box over which landmarks spread, in width or height.
+_LEAST_SPREAD = 0.2
+# From so many corners on, an outline has no side longer than this share of it.
+_OUTLINE_CORNERS, _LONGEST_SIDE = 12, 0.35
+# Polygons of more corners are not searched for crossings.
+_MOST_CORNERS = 20
+
+
+def shape_of(lines: Sequence[Sequence[float]]) -> Shape:
+    """What lines with more than a box and one number are.
+
+    Args:
+        lines: the numbers behind the class, of all lines of a set.
+    """
+    long = [values for values in lines if len(values) > 5 and all(map(math.isfinite, values))]
+    if all(map(_ends_in_track, long)):
+        return "box"
+    long = long[:: max(1, len(long) // _MOST_LINES)]
+    told = Counter(map(_told_shape, long))
+    sides: tuple[tuple[Shape, Shape], ...] = (("box", "polygon"), ("polygon", "box"))
+    for one, other in sides:
+        if told[one] and told[one] >= _CLEAR * told[other]:
+            return one
+    # Boxes have the same number of landmarks everywhere.
+    commonest = max(Counter(map(len, long)).values())
+    return "polygon" if not told["box"] and len(long) > 3 and commonest < len(long) / 2 else "unknown"
+
+
+def corners(values: Sequence[float]) -> Box:
+    """Corners of a box as shares, from centre and size."""
+    cx, cy, width, height = values[:4]
+    return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
+
+
+def _ends_in_track(values: Sequence[float]) -> bool:
+    """Whether a score and the number of a track may follow the box, and nothing else."""
+    return len(values) == 6 and values[5].is_integer() and 0 <= values[4] <= 1 and fits_box(values)
+
+
+def _told_shape(values: Sequence[float]) -> Shape:
+    """What a line can only be, or is likely to be; "unknown" where nothing speaks for either, or both do."""
+    box, more = values[:4], values[4:]
+    if _has_visibilities(more) and fits_box(values):
+        return "box"
+    told = _told_by_points(values[: len(values) // 2 * 2])  # a score may stand at the end
+    others = [(*box, *more[1:])] if len(values) % 2 else []  # or behind the box
+    if len(more) % 3 == 0:  # or behind each landmark
+        others.append((*box, *(value for number, value in enumerate(more) if number % 3 < 2)))
+    if told == "box" or all(_told_by_points(other) != "box" for other in others):
+        return told
+    return "unknown" if told == "polygon" else "box"
+
+
+def _told_by_points(values: Sequence[float]) -> Shape:
+    """As `_told_shape`, of a line of pairs."""
+    if not fits_box(values):
+        return "polygon"
+    # A landmark that is not there, a visibility of 2, the number of a track.
+    if any(not -_BEYOND <= value <= 1 + _BEYOND for value in values[4:]):
+        return "box"
+    points = list(zip(values[0::2], values[1::2], strict=False))
+    first, second, *rest = points
+    if first == rest[-1] or _is_parallelogram(points) or _is_outline(points):
+        return "polygon"
+    if len(rest) < 3:
+        return "unknown"
+    if _is_within(first, rest) or not _is_near(rest, first, second):
+        return "box"
+    return "polygon" if len(points) > _MOST_CORNERS or not _crosses(points) else "unknown"
+
+
+def fits_box(values: Sequence[float]) -> bool:
+    """Whether the first four numbers can be a box in the picture around what follows."""
+    (x0, y0, x1, y1), (_, _, width, height) = corners(values), values[:4]
+    if width <= 0 or height <= 0 or min(x0, y0) < -_BORDER or max(x1, y1) > 1 + _BORDER:
+        return False
+    more = values[4:]
+    pairs = zip(more[0::2], more[1::2], strict=False)
+    # A landmark that is not seen is -1 -1 or 0 0.
+    points = [(x, y) for x, y in pairs if min(x, y) >= 0 and max(x, y) > 0]
+    if len(points) < 2 or _has_visibilities(more):
+        return True
+    slack_x, slack_y = width / 4, height / 4
+    around = sum(x0 - slack_x <= x <= x1 + slack_x and y0 - slack_y <= y <= y1 + slack_y for x, y in points)
+    spread_x, spread_y = _extents(points)
+    return 2 * around > len(points) and max(spread_x / width, spread_y / height) > _LEAST_SPREAD
+
+
+def _has_visibilities(values: Sequence[float]) -> bool:
+    return len(values) % 3 == 0 and all(value in (0, 1, 2) for value in values[2::3])
+
+
+def _is_parallelogram(points: Sequence[Point]) -> bool:
+    """Whether four points are the corners of a box, turned or not."""
+    if len(points) != 4:
+        return False
+    (ax, ay), (bx, by), (cx, cy), (dx, dy) = points
+    off = max(abs(ax + cx - bx - dx), abs(ay + cy - by - dy))
+    return off < 0.02 * max(_extents(points))
+
+
+def _is_outline(points: Sequence[Point]) -> bool:
+    """Whether points are many and the first of them lies beside the second and the last."""
+    if len(points) < _OUTLINE_CORNERS:
+        return False
+    longest = _LONGEST_SIDE * max(_extents(points[2:]))
+    return max(math.dist(points[0], points[1]), math.dist(points[0], points[-1])) < longest
+
+
+def _is_within(point: Point, others: Sequence[Point]) -> bool:
+    """Whether a point lies well within others, as the middle of a face does and no corner of a polygon."""
+    middle = [sum(axis) / len(others) for axis in zip(*others, strict=True)]
+    # Outlines are wavy: many of their corners lie a little within the others.
+    x, y = (at + (at - centre) / 3 for at, centre in zip(point, middle, strict=True))
+    angles = sorted(math.atan2(other_y - y, other_x - x) for other_x, other_y in others)
+    gaps = [later - earlier for earlier, later in pairwise(angles)]
+    return max(*gaps, angles[0] + 2 * math.pi - angles[-1]) < math.pi - 1e-6
+
+
+def _is_near(others: Sequence[Point], *points: Point) -> bool:
+    """Whether points lie where a polygon through the others may have its corners."""
+    (x0, x1), (y0, y1) = ((min(axis), max(axis)) for axis in zip(*others, strict=True))
+    slack = 2 * max(x1 - x0, y1 - y0)
+    return all(x0 - slack <= x <= x1 + slack and y0 - slack <= y <= y1 + slack for x, y in points)
+
+
+def _extents(points: Sequence[Point]) -> tuple[float, float]:
+    spread_x, spread_y = (max(axis) - min(axis) for axis in zip(*points, strict=True))
+    return spread_x, spread_y
+
+
+def _crosses(points: Sequence[Point]) -> bool:
+    """Whether two sides of a polygon cross."""
+    sides = list(pairwise([*points, points[0]]))
+    return any(
+        _side(a, b, c) * _side(a, b, d) < 0 and _side(c, d, a) * _side(c, d, b) < 0
+        for (a, b), (c, d) in combinations(sides, 2)
+    )
+
+
+def _side(a: Point, b: Point, point: Point) -> float:
+    """Above 0 on the one side of the line from a to b, below 0 on the other."""
+    return (b[0] - a[0]) * (point[1] - a[1]) - (b[1] - a[1]) * (point[0] - a[0])

@@ -1,0 +1,194 @@
+"""Looks into picture files: each is decoded once, on all cores, and what a check asks for is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+
+from maskwatch.data.quality.fingerprints import SMALL_SIDE, Fingerprint, fingerprint
+from maskwatch.errors import ImageError, OptionError
+from maskwatch.media.images import UInt8Array, glance
+
+MAX_FILE_BYTES = 1 << 30
+"""Larger files are not read: 200 megapixels without any compression are 600 MB."""
+
+BLANK_LEVELS = 2
+"""A picture is blank when no channel spans more levels than this; JPEG does not keep a colour exactly."""
+
+_CHUNK = 16  # pictures a worker takes at a time
+_FEW = 4 * _CHUNK  # with fewer, starting the workers would take longer than the work
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PictureScan:
+    """What one file is.
+
+    Attributes:
+        path: as given.
+        reason: None for a readable picture, otherwise what is wrong and what to do, without the path.
+        digest: SHA-256 of the file's bytes in hexadecimal; "" where they cannot be read.
+        size_hw: height and width as shown, pixels; (0, 0) where unreadable.
+        orientation: EXIF orientation, 1 to 8; 1 is none.
+        fingerprint: None where unreadable.
+        blank: the picture is of a single colour.
+    """
+
+    path: Path
+    reason: str | None = None
+    digest: str = ""
+    size_hw: tuple[int, int] = (0, 0)
+    orientation: int = 1
+    fingerprint: Fingerprint | None = None
+    blank: bool = False
+
+    @property
+    def readable(self) -> bool:
+        return self.reason is None
+
+
+def scan_pictures(
+    paths: Sequence[Path], workers: int | None = None, progress: Progress | None = None
+) -> list[PictureScan]:
+    """Decodes every picture and tells what it is, in the order of `paths`.
+
+    Works in processes, since decoding holds Python's lock. They start anew, so a script that calls this needs
+    `if __name__ == "__main__":`. A file that kills its process is reported as unreadable.
+
+    Args:
+        paths: picture files; one that does not exist is reported as unreadable too.
+        workers: number of processes; None means one a core, and none for few pictures. 1 works in this one.
+        progress: called with the number of pictures done and of all.
+
+    Raises:
+        OptionError: `workers` is below 1.
+    """
+    if workers is not None and workers < 1:
+        raise OptionError(f"{workers} workers cannot read pictures; give 1 or more")
+    if workers is None:
+        workers = 1 if len(paths) < _FEW else _cores()
+    return _scan(paths, scan_picture, workers, progress or (lambda done, total: None))
+
+
+def scan_picture(path: Path) -> PictureScan:
+    """What one file is; raises nothing for a broken one."""
+    digest = ""
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            if status.st_size > MAX_FILE_BYTES:
+                size = f"{status.st_size / (1 << 30):.1f} GiB"
+                return PictureScan(path, f"{size} are too much for a picture; scale it down, or remove it")
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        elif not stat.S_ISDIR(status.st_mode):
+            return PictureScan(path, "this is no regular file; put a picture file there, or remove it")
+        image, (size_hw, orientation) = glance(path, SMALL_SIDE)
+        found = fingerprint(image, size_hw)
+        return PictureScan(path, None, digest, size_hw, orientation, found, _is_blank(image, found))
+    except ImageError as error:
+        return PictureScan(path, str(error).removeprefix(f"{path}: "), digest)
+    except FileNotFoundError:
+        return PictureScan(path, "no such file; check the path")
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or error
+        return PictureScan(path, f"cannot be read ({reason}); check its permissions", digest)
+    except (MemoryError, cv2.error) as error:
+        return PictureScan(path, f"cannot be worked on ({error or 'no memory'}); scale it down", digest)
+
+
+def _is_blank(image_rgb: UInt8Array, found: Fingerprint) -> bool:
+    if int(np.ptp(found.thumb)) > BLANK_LEVELS:  # nearly all pictures are done with here
+        return False
+    pixels = image_rgb.reshape(-1, 3)  # (H·W, 3)
+    return bool((pixels.max(0).astype(int) - pixels.min(0)).max() <= BLANK_LEVELS)
+
+
+Look: TypeAlias = Callable[[Path], PictureScan]
+
+
+def _scan(paths: Sequence[Path], look: Look, workers: int, progress: Progress) -> list[PictureScan]:
+    done: dict[int, PictureScan] = {}
+    results = enumerate(map(look, paths)) if workers == 1 else _in_processes(paths, look, workers)
+    for index, result in results:
+        done[index] = result
+        progress(len(done), len(paths))
+    return [done[index] for index in range(len(paths))]
+
+
+def _in_processes(paths: Sequence[Path], look: Look, workers: int) -> Iterator[tuple[int, PictureScan]]:
+    """(place, result) as they come."""
+    starts = range(0, len(paths), _CHUNK)
+    with _Pool(min(workers, max(1, len(starts)))) as pool:
+        chunks = {
+            pool.submit(_look_at_all, look, paths[start : start + _CHUNK]): start  # one trip for a chunk
+            for start in starts
+        }
+        lost: list[int] = []
+        for chunk in as_completed(chunks):
+            start = chunks[chunk]
+            try:
+                yield from enumerate(chunk.result(), start)
+            except BrokenProcessPool:
+                lost += range(start, min(start + _CHUNK, len(paths)))
+    yield from _one_by_one(paths, sorted(lost), look)
+
+
+def _one_by_one(paths: Sequence[Path], places: list[int], look: Look) -> Iterator[tuple[int, PictureScan]]:
+    """After a process died: each picture alone, so that the one it died of is known."""
+    while places:
+        with _Pool(1) as pool:
+            while places:
+                place = places.pop(0)
+                try:
+                    yield place, pool.submit(look, paths[place]).result()
+                except BrokenProcessPool:
+                    reason = "reading it ended the process (broken, or no memory); replace it or remove it"
+                    yield place, PictureScan(paths[place], reason)
+                    break
+
+
+class _Pool:
+    """Processes that are gone, with the work that waits for them, when the block ends in whatever way."""
+
+    def __init__(self, workers: int) -> None:
+        # Not forked from this process: it may have threads (OpenCV, PyTorch), whose locks a fork would keep.
+        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        context = multiprocessing.get_context(method)
+        context.set_forkserver_preload([__name__])  # imported once, not once a worker; no effect on "spawn"
+        self._pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
+
+    def __enter__(self) -> ProcessPoolExecutor:
+        return self._pool
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    cv2.setNumThreads(1)  # the processes are the threads
+
+
+def _look_at_all(look: Look, paths: Sequence[Path]) -> list[PictureScan]:
+    return [look(path) for path in paths]
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

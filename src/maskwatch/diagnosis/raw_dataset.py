@@ -1,0 +1,111 @@
+"""Annotations as written, with their faults, as a set that a model can be held against."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from maskwatch.data import DetectionSet, Sample, find_parts
+from maskwatch.data.formats.raw import RawPicture
+from maskwatch.data.issues import Fault
+from maskwatch.data.quality.header import Header, read_header
+from maskwatch.data.validator import pixels
+from maskwatch.errors import DataError, LabelError
+from maskwatch.labels import ClassMap, find_class
+
+# A box of which every number is below this was not written in pixels.
+LARGEST_SHARE = 1.5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A data set as it is.
+
+    Attributes:
+        detection_set: pictures that can be read, with their boxes as written, neither clipped nor judged. Its
+            classes are those that were asked for, then the unknown ones.
+        unknown: boxes by names that no class has.
+        faults: lines on what cannot be read.
+    """
+
+    detection_set: DetectionSet
+    unknown: dict[str, int]
+    faults: tuple[str, ...]
+
+    def sample(self, count: int, seed: int) -> DetectionSet:
+        """At most `count` pictures with boxes to be found, drawn by chance, in the order of the set."""
+        samples = self.detection_set.samples
+        boxed = [index for index, sample in enumerate(samples) if len(sample.counted())]
+        chosen = np.random.default_rng(seed).permutation(boxed)[:count]
+        return self.detection_set.subset(sorted(int(index) for index in chosen))
+
+
+def gather(paths: Sequence[Path], classes: ClassMap) -> Evidence:
+    """Reads data sets without refusing faults: they are what is looked for.
+
+    Args:
+        paths: data sets, of which all splits are taken.
+        classes: how annotated names map to classes; an unknown name becomes a class of its own.
+
+    Raises:
+        DataError: there is no data set, or no picture with a box.
+    """
+    faults: list[Fault] = []
+    raw = [picture for path in paths for part in find_parts(path) for picture in part.raw(faults)]
+    written = Counter(name for picture in raw for name in _unknown(picture, classes))
+    unknown: Counter[str] = Counter()
+    for name, count in written.most_common():  # the commonest spelling of a name stands for all
+        place = find_class(list(unknown), name)
+        unknown[name if place is None else list(unknown)[place]] += count
+    names = [*classes.names, *(name for name, _ in unknown.most_common())]
+    samples, lines = [], [str(fault) for fault in faults]
+    for picture in raw:
+        try:
+            header = read_header(picture.image_path)
+        except ValueError as error:
+            lines.append(f"{picture.image_path}: {error}")
+            continue
+        samples.append(_sample(picture, header, classes, names))
+    if not any(len(sample.counted()) for sample in samples):
+        raise DataError(lines or [f"{paths[0]}: no picture with a box; check the path"])
+    return Evidence(DetectionSet(tuple(names), tuple(samples)), dict(unknown), tuple(lines))
+
+
+def _unknown(picture: RawPicture, classes: ClassMap) -> Iterator[str]:
+    for item in picture.objects:
+        if not classes.ignores(item.name) and _id_of(item.name, classes) is None:
+            yield item.name or "(no name)"
+
+
+def _id_of(name: str, classes: ClassMap) -> int | None:
+    try:
+        return classes.id_of(name)
+    except LabelError:
+        return None
+
+
+def _sample(picture: RawPicture, header: Header, classes: ClassMap, names: Sequence[str]) -> Sample:
+    boxes, ids, kept = [], [], []
+    for item in picture.objects:
+        box_xyxy = pixels(item.box_xyxy, picture, header)
+        if classes.ignores(item.name) or not all(map(math.isfinite, box_xyxy)):
+            continue
+        class_id = _id_of(item.name, classes)
+        boxes.append(box_xyxy)
+        kept.append(item)
+        ids.append(find_class(names, item.name or "(no name)") if class_id is None else class_id)
+    return Sample(
+        picture.image_path,
+        picture.annotation_path if picture.own_file else None,
+        header.size_hw,
+        np.asarray(boxes, np.float32).reshape(-1, 4),
+        np.asarray(ids, np.int64),
+        np.array([item.difficult for item in kept], np.bool_),
+        tuple(item.notes for item in kept),
+        image_id=picture.image_id,
+    )

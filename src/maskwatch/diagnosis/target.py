@@ -1,0 +1,117 @@
+"""What is diagnosed: a run, a checkpoint or a model file, opened as far as it can be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+
+from maskwatch.detector import Detector
+from maskwatch.errors import CheckpointError, RecipeError
+from maskwatch.evaluation.predictor import DetectorLike
+from maskwatch.media.images import ResizeRule
+from maskwatch.models import embedded_models, load_model_file
+from maskwatch.training.checkpoint import FORMAT_KEY, TorchDetector, anchors_of, load_checkpoint
+from maskwatch.training.recipe import Recipe, recipe_of
+
+_EVENTS = "tensorboard"
+# Keys of a recipe that a diagnosis asks for.
+_ASKED = ("size", "resize", "matcher", "anchor_scale", "aspect_ratios", "scales_per_octave")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to be diagnosed.
+
+    Attributes:
+        source: what to train on from; None where there are no weights.
+        class_names: its list of classes; () where it has none.
+        head_classes: classes that its weights have outputs for; None where there are none.
+        detector: None where the weights cannot be used.
+        recipe: None where it is not known; of a model file only what decides its anchors.
+        events: folder of TensorBoard events, where there is one.
+    """
+
+    source: str | None
+    class_names: tuple[str, ...]
+    head_classes: int | None
+    detector: DetectorLike | None
+    recipe: Recipe | None
+    events: Path | None
+    input_hw: tuple[int, int] | None = None
+    resize: ResizeRule = "letterbox"
+
+
+def open_subject(model: str) -> Subject:
+    """Opens a folder of a run, a checkpoint, a model file or an embedded model.
+
+    Raises:
+        CheckpointError, ModelFileError: it cannot be read.
+    """
+    path = Path(model)
+    if path.is_dir():
+        events = path / _EVENTS if (path / _EVENTS).is_dir() else None
+        for name in ("best.ckpt", "last.ckpt"):
+            if (path / name).is_file():
+                return _of_checkpoint(path / name, events)
+        if events is None:
+            raise CheckpointError(f"{path}: holds neither a checkpoint nor events; give the folder of a run")
+        return Subject(None, (), None, None, None, events)
+    if path.suffix == ".ckpt":
+        events = path.parent / _EVENTS
+        return _of_checkpoint(path, events if events.is_dir() else None)
+    if not path.exists() and model not in embedded_models() and not path.suffix:
+        raise CheckpointError(
+            f"{model}: no such run or model; give a folder such as runs/default, a .ckpt, a model file, or "
+            f"{', '.join(embedded_models())}"
+        )
+    return _of_model(model)
+
+
+def _of_checkpoint(path: Path, events: Path | None) -> Subject:
+    """A checkpoint; without a detector where its head has other classes than its list."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        own = content[FORMAT_KEY]
+        names, recipe = tuple(own["class_names"]), recipe_of(own["recipe"])
+        outputs = content["state_dict"]["network.head.classes.pointwise.bias"].numel()
+        head = outputs // anchors_of(recipe).per_cell - 1
+    except Exception:  # as many kinds as in load_checkpoint
+        load_checkpoint(path)  # says what is wrong
+        raise CheckpointError(
+            f"{path}: its recipe and its head do not fit; give another checkpoint"
+        ) from None
+    if head != len(names):
+        return Subject(str(path), names, head, None, recipe, events)
+    detector = TorchDetector.of(load_checkpoint(path), class_agnostic=False)
+    return Subject(
+        str(path), names, head, detector, recipe, events, (recipe.size, recipe.size), recipe.resize
+    )
+
+
+def _of_model(model: str) -> Subject:
+    file = load_model_file(model)
+    names, head = file.metadata.classes, None
+    graph = onnx.load(file.path, load_external_data=False).graph
+    for value in graph.input:
+        if value.name == "score_thresholds":
+            head = int(value.type.tensor_type.shape.dim[0].dim_value)
+    detector = Detector(model, threshold=0.0, class_agnostic=False) if head == len(names) else None
+    return Subject(
+        model, names, head, detector, _recipe_in(file.metadata.recipe), None,
+        file.metadata.input_size, file.metadata.resize,
+    )  # fmt: skip
+
+
+def _recipe_in(text: str) -> Recipe | None:
+    """The recipe that a model file keeps; None where it keeps none that this version knows."""
+    try:
+        values = json.loads(text)
+        # Its other keys may be those of an older version.
+        known = {key: value for key, value in values.items() if key in _ASKED}
+        return recipe_of(known) if known else None
+    except (ValueError, AttributeError, RecipeError):
+        return None

@@ -1,0 +1,1 @@
+"""Sources: cameras, streams, files and pipes, each read in its own thread."""

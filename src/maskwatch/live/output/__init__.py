@@ -1,0 +1,1 @@
+"""What a run of watching shows and stores: terminal, window, recordings, thumbnails."""

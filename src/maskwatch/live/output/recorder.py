@@ -1,0 +1,169 @@
+"""What a source has shown → MP4 files in which nobody can be recognised, unless the user wants it so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy.typing as npt
+
+from maskwatch.drawing.blur import blur
+from maskwatch.drawing.privacy_mask import MAX_WAITING, REACH_S, Boxes, Cover
+from maskwatch.live.capture.frame import LiveFrame
+from maskwatch.media.images import UInt8Array
+from maskwatch.media.mp4 import Mp4Writer
+from maskwatch.outputs import keep_from_others, make_folder
+
+Draw: TypeAlias = Callable[[UInt8Array], UInt8Array]
+
+STAMP = "%Y%m%dT%H%M%SZ"
+"""Date and time, UTC, in the names of stored files."""
+
+PART_S = 3600.0
+"""Length of a part of a recording that is kept for some days only: what is older goes part by part."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Shot:
+    frame: LiveFrame
+    draw: Draw | None
+
+
+class Recorder:
+    """Writes the frames of one source to MP4 files that browsers play; a context manager that closes them.
+
+    A frame is written half a second after it came (at the most `MAX_WAITING` frames later): by then it is
+    known whether a face that was missed in it was found before or after, see `Cover`. These frames are all
+    that is held in memory. Each frame is shown at its own time, so that frames a camera dropped leave no
+    trace but a longer look at the one before.
+
+    The file can be played at any time. Where the program is killed, it lacks the last two seconds and the
+    half second that waited.
+
+    Nothing is overwritten unasked: where a file exists, and when the size of the frames changes, `door.mp4`
+    goes on as `door-2.mp4`. With `part_s`, every name says when its part begins: `door_20250131T080000Z.mp4`.
+
+    Args:
+        path: the file, ending in .mp4. Folders on the way are made.
+        fps: usual frames per second, which the source need not keep.
+        keep_faces: True leaves faces as they are.
+        part_s: length of a part in seconds; None makes one file.
+        force: True lets the first file replace one that exists.
+        reach_s, max_waiting: as in `Cover`.
+
+    Raises:
+        OutputError: a file cannot be written; also from `add` and `close`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        fps: float,
+        *,
+        keep_faces: bool = False,
+        part_s: float | None = None,
+        force: bool = False,
+        reach_s: float = REACH_S,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        make_folder(path.parent)
+        self._path, self._fps, self._part_s, self._force = path, fps, part_s, force
+        self._cover: Cover[_Shot] | None = None
+        if not keep_faces:
+            self._cover = Cover(reach_s=reach_s, max_waiting=max_waiting)
+        self._size_wh: tuple[int, int] | None = None
+        self._writer: Mp4Writer | None = None
+        self._began_s = 0.0
+        self.paths: tuple[Path, ...] = ()
+        """The files written so far, the newest last."""
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(
+        self,
+        frame: LiveFrame,
+        boxes_xyxy: npt.ArrayLike,
+        track_ids: npt.ArrayLike | None = None,
+        *,
+        sure: npt.ArrayLike | None = None,
+        draw: Draw | None = None,
+    ) -> None:
+        """Takes the next frame.
+
+        Args:
+            frame: of one and the same source.
+            boxes_xyxy: (N, 4), all faces in it that were found, the unsure ones too (`blur.COVER_SCORE`).
+            track_ids, sure: (N,), as in `Cover.add`.
+            draw: adds boxes and labels to a picture (H, W, 3); called later, when the faces are blurred.
+        """
+        height, width = frame.image_rgb.shape[:2]
+        if self._size_wh != (width, height):  # boxes of another size say nothing about this frame
+            self._flush()
+            self._size_wh = (width, height)
+        shot = _Shot(frame, draw)
+        if self._cover is None:
+            self._write(shot, None)
+            return
+        for known, hidden_xyxy in self._cover.add(shot, frame.time_s, boxes_xyxy, track_ids, sure=sure):
+            self._write(known, hidden_xyxy)
+
+    def close(self) -> None:
+        """Writes the frames that still wait, and closes the file."""
+        try:
+            self._flush()
+        finally:
+            self._end_part()
+
+    def _flush(self) -> None:
+        for known, hidden_xyxy in [] if self._cover is None else self._cover.finish():
+            self._write(known, hidden_xyxy)
+
+    def _write(self, shot: _Shot, hidden_xyxy: Boxes | None) -> None:
+        frame = shot.frame
+        image_rgb = frame.image_rgb if hidden_xyxy is None else blur(frame.image_rgb, hidden_xyxy)
+        if shot.draw is not None:
+            image_rgb = shot.draw(image_rgb)
+        writer = self._writer_for(frame)
+        writer.add(image_rgb, frame.time_s - self._began_s)
+
+    def _writer_for(self, frame: LiveFrame) -> Mp4Writer:
+        size_wh = frame.image_rgb.shape[1], frame.image_rgb.shape[0]
+        full = self._part_s is not None and frame.time_s - self._began_s >= self._part_s
+        if self._writer is not None and (full or self._writer.size_wh != size_wh):
+            self._end_part()
+        if self._writer is None:
+            path = self._free_path(frame)
+            self._writer = Mp4Writer(path, self._fps, size_wh, growing=True)
+            keep_from_others(path)
+            self._began_s = frame.time_s
+            self.paths += (path,)
+        return self._writer
+
+    def _end_part(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def _free_path(self, frame: LiveFrame) -> Path:
+        stem, suffix = self._path.stem, self._path.suffix
+        if self._part_s is not None:
+            stem += f"_{frame.when.astimezone(UTC).strftime(STAMP)}"
+        path, number = self._path.with_name(stem + suffix), 2
+        while path.exists() and not (self._force and not self.paths):
+            path = self._path.with_name(f"{stem}-{number}{suffix}")
+            number += 1
+        return path
+
+
+def part_pattern(path: Path) -> re.Pattern[str]:
+    """Matches the names that `Recorder(path, …, part_s=…)` gives, and no other."""
+    stem, suffix = re.escape(path.stem), re.escape(path.suffix)
+    return re.compile(rf"{stem}_(?P<stamp>\d{{8}}T\d{{6}}Z)(-\d+)?{suffix}", re.ASCII)

@@ -1,0 +1,1 @@
+"""From boxes to people: tracks, votes, zones, alerts and counts."""

@@ -1,0 +1,132 @@
+"""Faces of one frame: boxes of all classes, weak ones too, merged to one box and one score a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import supervision as sv
+
+from maskwatch.detector import Detector, Threshold
+from maskwatch.media.images import FloatArray, UInt8Array
+from maskwatch.models import DEFAULT_MODEL, ModelMetadata
+
+WEAK_SCORE = 0.1
+"""Boxes below a class's threshold are kept down to here: they follow a person that is known already
+(the second association of ByteTrack, https://arxiv.org/abs/2110.06864) and have a small say in the vote."""
+
+SAME_FACE_IOU = 0.5
+"""Boxes that overlap more are one face, seen as several classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """The faces of one frame, best first.
+
+    Attributes:
+        boxes_xyxy: float32 (N, 4), pixels of the frame.
+        scores: float32 (N, C), how sure the model is of each class; 0 where it said nothing.
+        counts: bool (N,), the best class is above its own threshold. Faces that do not count never make a
+            person.
+    """
+
+    boxes_xyxy: FloatArray
+    scores: FloatArray
+    counts: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)
+
+    @property
+    def class_ids(self) -> npt.NDArray[np.int64]:
+        """(N,) the best class of each face."""
+        return self.scores.argmax(1).astype(np.int64) if len(self) else np.zeros(0, np.int64)
+
+    @classmethod
+    def none(cls, classes: int) -> Faces:
+        """No face, of `classes` classes."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros((0, classes), np.float32), np.zeros(0, bool))
+
+
+class FaceFinder:
+    """One detector for all sources, set up so that it says what each class thinks of a face.
+
+    Args:
+        model: name of an embedded model, path of a model file, or a detector that has loaded one.
+        threshold: from which score faces count, as `Detector` takes it.
+        threads: threads for one call; None takes one for each core. A detector keeps its own.
+
+    Raises:
+        ModelFileError, OptionError, LabelError: as `Detector`.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Detector = DEFAULT_MODEL,
+        *,
+        threshold: Threshold | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if isinstance(model, Detector):
+            self.detector = model.variant(threshold=threshold, class_agnostic=False)
+        else:
+            self.detector = Detector(model, threshold=threshold, class_agnostic=False, threads=threads)
+
+    @property
+    def metadata(self) -> ModelMetadata:
+        """What the model's file says about itself."""
+        return self.detector.metadata
+
+    def __call__(self, images_rgb: Sequence[UInt8Array]) -> list[Faces]:
+        """The faces of each picture uint8 (H, W, 3)."""
+        return find_faces(self.detector, images_rgb)
+
+
+def find_faces(detector: Detector, images_rgb: Sequence[UInt8Array]) -> list[Faces]:
+    """Finds the faces of each picture, those below the detector's thresholds included.
+
+    Args:
+        detector: with `class_agnostic=False`. With NMS over all classes a face has one score only, and the
+            vote less to go by.
+        images_rgb: uint8 (H, W, 3) each.
+    """
+    thresholds = detector.thresholds
+    weak = {name: min(score, WEAK_SCORE) for name, score in thresholds.items()}
+    found = detector(list(images_rgb), threshold=weak)
+    limits = np.array([thresholds[name] for name in detector.class_names], np.float32)
+    return [merge_classes(detections, limits) for detections in found]
+
+
+def merge_classes(detections: sv.Detections, thresholds: FloatArray) -> Faces:
+    """Makes one face of the boxes that overlap by more than `SAME_FACE_IOU`, best box first.
+
+    The box is their mean, weighted by score, so that it does not jump when two classes change places.
+
+    Args:
+        detections: best first, with `confidence` and `class_id`.
+        thresholds: (C,), a face counts when the score of its best class is above that class's.
+    """
+    if not len(detections):
+        return Faces.none(len(thresholds))
+    assert detections.confidence is not None
+    assert detections.class_id is not None
+    same = sv.box_iou_batch(detections.xyxy, detections.xyxy) > SAME_FACE_IOU
+    free = np.ones(len(detections), bool)
+    boxes, scores = [], []
+    for first in range(len(detections)):
+        if not free[first]:
+            continue
+        members = np.flatnonzero(free & (same[first] | (np.arange(len(free)) == first)))
+        free[members] = False
+        weights = detections.confidence[members]
+        boxes.append(np.average(detections.xyxy[members], axis=0, weights=weights))
+        by_class = np.zeros(len(thresholds), np.float32)
+        np.maximum.at(by_class, detections.class_id[members], weights)
+        scores.append(by_class)
+    table = np.array(scores, np.float32)  # (N, C)
+    best = table.argmax(1)
+    counts = table[np.arange(len(table)), best] > thresholds[best]
+    return Faces(np.array(boxes, np.float32), table, counts)

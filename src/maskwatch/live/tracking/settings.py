@@ -1,0 +1,81 @@
+"""What a user may set about people: dwell, cooldowns, vote, tracks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from maskwatch.errors import OptionError
+from maskwatch.labels import find_classes
+from maskwatch.live.tracking.alerts import AlertSettings
+from maskwatch.live.tracking.tracks import TrackSettings
+from maskwatch.live.tracking.vote import VoteSettings
+
+ALERT_CLASSES = ("no_mask", "mask_incorrect")
+"""What a model of the mask classes alerts of, unless it is told otherwise."""
+
+_POSITIVE = frozenset(["lost_s", "memory_s", "frame_rate", "least_frames"])
+_SHARES = frozenset(["margin", "least_iou"])
+
+
+@dataclass(frozen=True)
+class PeopleSettings:
+    """All settings of `People`, checked.
+
+    Attributes:
+        alert_classes: class names that alert; None for those of `ALERT_CLASSES` that the model has.
+        least_height: faces less high, in pixels of the frame, never begin a person.
+
+    Raises:
+        OptionError: a value out of range.
+    """
+
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    vote: VoteSettings = field(default_factory=VoteSettings)
+    tracks: TrackSettings = field(default_factory=TrackSettings)
+    alert_classes: tuple[str, ...] | None = None
+    least_height: float = 16.0
+
+    def __post_init__(self) -> None:
+        values = {"least_height": self.least_height}
+        for group in (self.alerts, self.vote, self.tracks):
+            values |= dataclasses.asdict(group)
+        for name, value in values.items():
+            _check(name, value)
+
+    def alerting(self, class_names: Sequence[str]) -> tuple[str, ...]:
+        """The classes that alert, for a model of these classes.
+
+        Raises:
+            OptionError: one that the model does not have, or none was named and the model has none of
+                `ALERT_CLASSES`.
+        """
+        known = ", ".join(class_names)
+        if self.alert_classes is None:
+            chosen = tuple(name for name in ALERT_CLASSES if name in class_names)
+            if not chosen:
+                raise OptionError(
+                    f"the model has none of the classes {' and '.join(ALERT_CLASSES)}, but {known}; "
+                    f"name those that alert, for example --alert {class_names[-1]}"
+                )
+            return chosen
+        try:
+            found = find_classes(class_names, self.alert_classes)
+        except KeyError as error:
+            unknown = error.args[0]
+            raise OptionError(
+                f"--alert {unknown}: the model has no such class; use some of {known}"
+            ) from None
+        return tuple(class_names[class_id] for class_id in found)
+
+
+def _check(name: str, value: object) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or not number or value < 0:
+        raise OptionError(f"{name} is {value!r}; pass a number that is not below 0")
+    if name in _POSITIVE and value == 0:
+        raise OptionError(f"{name} is {value!r}; pass a number above 0")
+    if name in _SHARES and value > 1:
+        raise OptionError(f"{name} is {value!r}; pass a number from 0 to 1")

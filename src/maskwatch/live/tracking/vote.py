@@ -1,0 +1,94 @@
+"""Vote: a person's state, from what the detector said of it over time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from maskwatch.media.images import FloatArray
+
+SPEAKS_S = 0.5
+"""A detection speaks for the time since the one before it, but for no more than this: after a drop-out one
+frame must not outweigh all that was seen before."""
+
+
+@dataclass(frozen=True)
+class VoteSettings:
+    """How fast a state changes; the defaults were chosen by benchmarks/events.py.
+
+    Attributes:
+        memory_s: what was seen this long ago has lost all but 1/e of its weight.
+        hold_s: a state must have led for so long before it holds.
+        margin: by how much its share (0..1) must lead.
+    """
+
+    memory_s: float = 2.0
+    hold_s: float = 0.8
+    margin: float = 0.1
+
+
+class Vote:
+    """The state of one person.
+
+    The share of a class is the mean of its scores over the time in which the person was seen, forgetting
+    exponentially, divided by the sum of those of all classes. A sure detection so has more weight than a weak
+    one, and a time without any has none.
+
+    A class becomes the state when its share has led by `margin` for `hold_s` without a break and the newest
+    detection names it too. So nothing that lasts shorter than `hold_s` changes the state.
+
+    Attributes:
+        state: class id; None while nothing has led long enough.
+        since_s: when the lead of the state began, on the source's clock.
+    """
+
+    def __init__(self, classes: int, settings: VoteSettings | None = None) -> None:
+        self._settings = settings or VoteSettings()
+        self._means: FloatArray = np.zeros(classes, np.float32)
+        self._time_s: float | None = None
+        self._leader, self._leads_since_s, self._led_s = -1, 0.0, 0.0
+        self.state: int | None = None
+        self.since_s = 0.0
+
+    @property
+    def shares(self) -> FloatArray:
+        """(C,) shares of the classes; they sum to 1 once something was seen."""
+        total = float(self._means.sum())
+        return self._means / total if total > 0 else self._means
+
+    @property
+    def score(self) -> float:
+        """Share of the state, 0..1; 0 while there is none."""
+        return 0.0 if self.state is None else float(self.shares[self.state])
+
+    def add(self, time_s: float, scores: FloatArray) -> bool:
+        """Takes the scores (C,) of one detection; True when the state has changed."""
+        passed_s = 0.0
+        if self._time_s is None:
+            self._means = scores.astype(np.float32)
+        else:
+            passed_s = min(max(time_s - self._time_s, 0.0), SPEAKS_S)
+            new = 1 - math.exp(-passed_s / self._settings.memory_s)
+            self._means = (self._means + new * (scores - self._means)).astype(np.float32)
+        self._time_s = time_s
+        return self._decide(time_s, passed_s, int(scores.argmax()))
+
+    def _decide(self, time_s: float, passed_s: float, named: int) -> bool:
+        leader = self._winner()
+        self._led_s += passed_s
+        if leader != self._leader:
+            self._leader, self._leads_since_s, self._led_s = leader, time_s, 0.0
+        if leader in (-1, self.state) or leader != named or self._led_s < self._settings.hold_s:
+            return False
+        self.state, self.since_s = leader, self._leads_since_s
+        return True
+
+    def _winner(self) -> int:
+        """The class that leads the state, or all others while there is none, by the margin; -1 for none."""
+        shares = self.shares
+        best = int(shares.argmax())
+        others = np.delete(shares, best)
+        rival = float(others.max(initial=0.0)) if self.state is None else float(shares[self.state])
+        return best if best == self.state or shares[best] - rival > self._settings.margin else -1

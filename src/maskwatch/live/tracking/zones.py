@@ -1,0 +1,153 @@
+"""Zones and lines: the places of a picture that people stand in and walk across."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from maskwatch.media.images import FloatArray
+
+BORDER = 0.25
+"""Half the width of every border, in face heights: a face that jitters on a border or a line is not for ever
+coming and going."""
+
+Shares: TypeAlias = tuple[tuple[float, float], ...]
+Direction: TypeAlias = Literal["in", "out"]
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A polygon in shares (0..1) of the frame's width and height; `alert` False for one that only counts."""
+
+    name: str
+    points: Shares
+    source: str | None = None
+    alert: bool = True
+
+    def holds(self, point: FloatArray, border: float, size_wh: tuple[int, int], *, inside: bool) -> bool:
+        """Whether a point (2,) in pixels is in the zone; one that was, stays in until `border` beyond."""
+        corners = _pixels(self.points, size_wh)
+        distance = cv2.pointPolygonTest(corners, (float(point[0]), float(point[1])), True)
+        return distance >= (-border if inside else 0.0)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line from the first point to the second, in shares (0..1) of the frame's width and height.
+
+    Who looks along it and sees somebody cross from the left to the right, sees him go in.
+    """
+
+    name: str
+    points: Shares
+    source: str | None = None
+
+    def side(self, point: FloatArray, border: float, size_wh: tuple[int, int]) -> int:
+        """1 for a point (2,) on the right, -1 on the left, 0 nearer than `border` to the line; pixels."""
+        start, end = _pixels(self.points, size_wh)
+        distance = _cross(end - start, point - start) / float(np.hypot(*(end - start)))
+        return 0 if abs(distance) < border else int(math.copysign(1, distance))
+
+    def between(self, a: FloatArray, b: FloatArray, size_wh: tuple[int, int]) -> bool:
+        """Whether the way from a to b, on both sides of the line, goes between its ends."""
+        start, end = _pixels(self.points, size_wh)
+        return _cross(b - a, start - a) * _cross(b - a, end - a) <= 0
+
+
+@dataclass(frozen=True)
+class Places:
+    """The zones and lines of one source, in the order of the file.
+
+    `only_zones`: who is in none of the zones is neither counted nor alerts.
+    """
+
+    zones: tuple[Zone, ...] = ()
+    lines: tuple[Line, ...] = ()
+    only_zones: bool = False
+
+    def for_source(self, name: str) -> Places:
+        """Those that are for this source, or for all."""
+        return Places(
+            tuple(zone for zone in self.zones if zone.source in (None, name)),
+            tuple(line for line in self.lines if line.source in (None, name)),
+            self.only_zones,
+        )
+
+    def alert_zones(self, inside: Sequence[str]) -> tuple[str, ...] | None:
+        """Of the zones that somebody is in, those that alert; None where no alert is wanted.
+
+        Outside all zones alerts are wanted unless there are `only_zones`.
+        """
+        if not inside:
+            return None if self.only_zones else ()
+        return tuple(zone.name for zone in self.zones if zone.alert and zone.name in inside) or None
+
+
+@dataclass
+class Whereabouts:
+    """Where one person is: a memory of what came before, so that a border has a width.
+
+    Attributes:
+        zones: names of the zones that the person is in, in the order of the file.
+    """
+
+    zones: tuple[str, ...] = ()
+    _sides: dict[str, tuple[int, FloatArray]] = field(default_factory=dict)
+
+    def move(
+        self, box_xyxy: FloatArray, places: Places, size_wh: tuple[int, int]
+    ) -> list[tuple[Line, Direction]]:
+        """Takes the face's new box in pixels; returns the lines that were crossed since the last one.
+
+        What counts is the middle of the box.
+        """
+        point = np.asarray((box_xyxy[:2] + box_xyxy[2:]) / 2, np.float32)
+        border = BORDER * float(box_xyxy[3] - box_xyxy[1])
+        self.zones = tuple(
+            zone.name
+            for zone in places.zones
+            if zone.holds(point, border, size_wh, inside=zone.name in self.zones)
+        )
+        crossed: list[tuple[Line, Direction]] = []
+        for line in places.lines:
+            side = line.side(point, border, size_wh)
+            before, place = self._sides.get(line.name, (0, point))
+            if side and before and side != before and line.between(place, point, size_wh):
+                crossed.append((line, "in" if side > 0 else "out"))
+            if side:
+                self._sides[line.name] = (side, point)
+        return crossed
+
+
+def shape_fault(points: Shares) -> str | None:
+    """What is wrong with the corners of a polygon: edges that cross, or no area; None for nothing."""
+    corners = np.array(points, np.float64)
+    edges = list(zip(corners, np.roll(corners, -1, 0), strict=True))
+    for first, (a, b) in enumerate(edges):
+        for second in range(first + 2, len(edges)):
+            neighbours = first == 0 and second == len(edges) - 1
+            if not neighbours and _edges_cross(a, b, *edges[second]):
+                return f"the edges from point {first + 1} and from point {second + 1} cross; order the points"
+    x, y = corners.T
+    if abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) < 1e-6:
+        return f"points {[list(point) for point in points]} enclose nothing; move one of them"
+    return None
+
+
+def _edges_cross(a: npt.NDArray[Any], b: npt.NDArray[Any], c: npt.NDArray[Any], d: npt.NDArray[Any]) -> bool:
+    sides = _cross(b - a, c - a) * _cross(b - a, d - a), _cross(d - c, a - c) * _cross(d - c, b - c)
+    return sides[0] < 0 and sides[1] < 0
+
+
+def _cross(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    return float(a[0] * b[1] - a[1] * b[0])
+
+
+def _pixels(points: Shares, size_wh: tuple[int, int]) -> FloatArray:
+    return np.array(points, np.float32) * np.array(size_wh, np.float32)

@@ -1,0 +1,295 @@
+"""Pictures in, network input out: decode, letterbox, and the way back for boxes.
+
+Training, evaluation, export and the detector all resize through `fit`, so that there is one rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from maskwatch.errors import ImageError
+from maskwatch.media.image_files import (
+    MAX_PIXELS,
+    FileInput,
+    Header,
+    OpenPicture,
+    check_pixels,
+    lifted_limit,
+    open_picture,
+    orientation_of,
+)
+
+UInt8Array: TypeAlias = npt.NDArray[np.uint8]
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+ResizeRule: TypeAlias = Literal["letterbox", "squash"]
+ImageInput: TypeAlias = "FileInput | Image.Image | npt.NDArray[Any]"
+
+PAD_VALUE = 128  # the network sees x * 2 / 255 - 1, so that the padding is as good as zero
+
+# What an EXIF orientation asks for.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a picture went on the network's canvas: its top-left corner is at (0, 0).
+
+    `scale_x` and `scale_y` are canvas pixels per picture pixel; `width` and `height` are the picture's own.
+    """
+
+    scale_x: float
+    scale_y: float
+    width: int
+    height: int
+
+    def to_network(self, boxes_xyxy: npt.ArrayLike) -> FloatArray:
+        """Boxes (..., 4) in picture pixels → canvas pixels."""
+        return np.asarray(boxes_xyxy, np.float32) * self._scales()
+
+    def to_original(self, boxes_xyxy: npt.ArrayLike) -> FloatArray:
+        """Boxes (..., 4) in canvas pixels → picture pixels, clipped to the picture."""
+        limits = np.array([self.width, self.height] * 2, np.float32)
+        boxes: FloatArray = np.asarray(boxes_xyxy, np.float32) / self._scales()
+        return boxes.clip(np.float32(0), limits)
+
+    def _scales(self) -> FloatArray:
+        return np.array([self.scale_x, self.scale_y] * 2, np.float32)
+
+
+def letterbox(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Array, Placement]:
+    """Fits a picture (h, w, 3) into a canvas (H, W, 3), keeping its aspect ratio.
+
+    The picture lies top-left, so that boxes need a scale and no offset; the rest is grey (`PAD_VALUE`).
+    """
+    height, width = image_rgb.shape[:2]
+    scale = min(size_hw[0] / height, size_hw[1] / width)
+    new_hw = (max(1, round(height * scale)), max(1, round(width * scale)))
+    resized, placement = squash(image_rgb, new_hw)
+    canvas = np.full((*size_hw, 3), PAD_VALUE, np.uint8)
+    canvas[: new_hw[0], : new_hw[1]] = resized
+    return canvas, placement
+
+
+def squash(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Array, Placement]:
+    """Resizes a picture (h, w, 3) to exactly (H, W, 3), whatever becomes of its aspect ratio."""
+    height, width = image_rgb.shape[:2]
+    placement = Placement(size_hw[1] / width, size_hw[0] / height, width, height)
+    if (height, width) == tuple(size_hw):
+        return image_rgb.copy(), placement
+    shrinks = size_hw[0] * size_hw[1] < height * width
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(np.ascontiguousarray(image_rgb), (size_hw[1], size_hw[0]), interpolation=method)
+    return np.asarray(resized, np.uint8), placement
+
+
+def fit(image_rgb: UInt8Array, size_hw: tuple[int, int], rule: ResizeRule) -> tuple[UInt8Array, Placement]:
+    """Brings a picture (h, w, 3) to network size (H, W, 3) by the named rule.
+
+    Raises:
+        ValueError: the rule is neither "letterbox" nor "squash".
+    """
+    if rule == "letterbox":
+        return letterbox(image_rgb, size_hw)
+    if rule == "squash":
+        return squash(image_rgb, size_hw)
+    raise ValueError(f"resize rule {rule!r} is unknown; use 'letterbox' or 'squash'")
+
+
+def read_image(source: FileInput, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> UInt8Array:
+    """Decodes a picture file, or the bytes of one, to uint8 (H, W, 3) RGB as a viewer would show it.
+
+    What is inside counts, not the file's name. The EXIF orientation is applied, transparency is laid over
+    white (an alpha channel that hides everything counts as none), 16-bit grey is scaled to 8 bit; of an
+    animation, and of a file of several pictures, the first counts. `name` is what messages call the picture,
+    else its path.
+
+    Raises:
+        ImageError: the file is missing, empty, truncated, no picture, or has more than `max_pixels` pixels.
+            The number of pixels is read from the header, before anything is decoded.
+    """
+    with open_picture(source, name, max_pixels) as picture:
+        image_rgb = _guarded(picture.name, partial(_pil_to_rgb, picture.image, picture.name))
+    _check_size(picture, image_rgb)
+    return image_rgb
+
+
+class Glance(NamedTuple):
+    """image_rgb: uint8 (h, w, 3), perhaps smaller than the picture; header: size and orientation of the
+    picture itself."""
+
+    image_rgb: UInt8Array
+    header: Header
+
+
+def glance(source: str | Path, side: int, *, max_pixels: int = MAX_PIXELS) -> Glance:
+    """Reads a whole picture file, but gives the picture smaller where that is cheaper.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size, which skips most of the arithmetic and
+    still reads every byte, so that a truncated file is noticed.
+
+    Args:
+        source: the file.
+        side: pixels that the longer side of what is given has at least, if the picture has them.
+        max_pixels: as for `read_image`.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    with open_picture(source, None, max_pixels) as picture:
+        image, reduces = picture.image, picture.image.format == "JPEG"
+        if reduces:
+            width, height = image.size
+            wanted = [max(1, math.ceil(length * side / max(width, height))) for length in (width, height)]
+            image.draft("RGB", (wanted[0], wanted[1]))
+        image_rgb = _guarded(picture.name, partial(_pil_to_rgb, image, picture.name))
+    if not reduces:
+        _check_size(picture, image_rgb)
+    return Glance(image_rgb, picture.header)
+
+
+def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
+    """Turns what a caller has into uint8 (H, W, 3) RGB.
+
+    Takes a path, the bytes of a picture file, a PIL image, or an array: uint8 or uint16 of shape (H, W),
+    (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA. An EXIF orientation that a PIL image carries is applied,
+    so that a file gives the same boxes whoever opens it.
+
+    Raises:
+        ImageError: the input is of another kind, or `read_image` refuses the file.
+    """
+    if isinstance(image, (str, Path, bytes, bytearray, memoryview)):
+        return read_image(image, max_pixels=max_pixels)
+    if isinstance(image, Image.Image):
+        check_pixels("picture", (image.height, image.width), max_pixels)
+        return _guarded("picture", lambda: _pil_to_rgb(image, "picture"))
+    if isinstance(image, np.ndarray):
+        return _array_to_rgb(image)
+    raise ImageError(
+        f"cannot take a picture from {type(image).__name__}; pass a path, bytes, a PIL image or a NumPy array"
+    )
+
+
+def _check_size(picture: OpenPicture, image_rgb: UInt8Array) -> None:
+    """What a data set is checked by must be what is trained on: boxes are in pixels of the header's size."""
+    height, width = image_rgb.shape[:2]
+    if (height, width) != picture.header.size_hw:
+        says = f"{picture.header.size_hw[1]}x{picture.header.size_hw[0]}"
+        raise ImageError(
+            f"{picture.name}: broken picture (its header says {says}, it holds {width}x{height}); get a "
+            "complete copy of the file"
+        )
+
+
+def _guarded(name: str, decode: Callable[[], UInt8Array]) -> UInt8Array:
+    try:
+        return decode()
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError(f"{name}: not enough memory to decode it; scale it down first") from None
+    except Exception as error:  # see _open
+        reason = str(error) or type(error).__name__
+        raise ImageError(f"{name}: broken picture ({reason}); get a complete copy of the file") from error
+
+
+def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
+    premultiplied = isinstance(image, TiffImageFile) and _load_tiff(image)
+    image.load()
+    turn = _TURNS.get(orientation_of(image))
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow also calls I (32 bit) in some files
+        return _grey_to_rgb(np.asarray(image), image.info.get("transparency"), name)
+    if image.mode == "F":
+        raise ImageError(f"{name}: grey values in floating point; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        return _over_white(np.asarray(image.convert("RGBA")), premultiplied)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
+
+
+def _load_tiff(image: TiffImageFile) -> bool:
+    """Loads it; whether its colours are multiplied by alpha, and left so."""
+    premultiplied = _leave_premultiplied(image)
+    path, image.filename = image.filename, ""  # by its name Pillow would map the file, at its turned size
+    try:
+        if image.tile:
+            with lifted_limit():  # which TIFF asks for a second time
+                image.load_prepare()
+        image.load()
+    finally:
+        image.filename = path
+    return premultiplied
+
+
+def _leave_premultiplied(image: TiffImageFile) -> bool:
+    """Whether colours are multiplied by alpha. They are then left so, to be seen where alpha is zero."""
+    tiles, found = [], False
+    for tile in image.tile:
+        if isinstance(tile.args, tuple) and str(tile.args[0]).startswith("RGBa"):
+            tile, found = tile._replace(args=("RGBA" + tile.args[0][4:], *tile.args[1:])), True
+        tiles.append(tile)
+    image.tile = tiles
+    return found
+
+
+def _grey_to_rgb(values: npt.NDArray[Any], transparent: object, name: str) -> UInt8Array:
+    """Grey of 16 bit (H, W), of which one value may be transparent."""
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError(f"{name}: grey values of 32 bit; save it with 8 or 16 bits")
+    grey = values.astype(np.uint16)
+    if not isinstance(transparent, int):
+        return _array_to_rgb(grey)
+    alpha = np.where(grey == transparent, 0, 65535).astype(np.uint16)
+    return _array_to_rgb(np.stack((grey, grey, grey, alpha), axis=-1))  # (H, W, 4)
+
+
+def _array_to_rgb(array: npt.NDArray[Any]) -> UInt8Array:
+    hint = "pass uint8 or uint16 of shape (H, W), (H, W, 3) RGB or (H, W, 4) RGBA"
+    channels = {2: 1}.get(array.ndim, array.shape[2] if array.ndim == 3 else 0)
+    if channels not in (1, 3, 4):
+        raise ImageError(f"cannot take a picture from an array of shape {array.shape}; {hint}")
+    if array.size == 0:
+        raise ImageError(f"an array of shape {array.shape} has no pixels; {hint}")
+    if array.dtype == np.uint16:
+        array = np.round(array / np.float32(257)).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise ImageError(f"cannot take a picture from an array of {array.dtype}; {hint}")
+    if channels == 1:
+        return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    return _over_white(array) if channels == 4 else array
+
+
+def _over_white(rgba: UInt8Array, premultiplied: bool = False) -> UInt8Array:
+    lowest, highest = int(rgba[..., 3].min()), int(rgba[..., 3].max())
+    if lowest == 255 or highest == 0:  # 0: the writer of a 32-bit picture left the fourth byte alone
+        return np.ascontiguousarray(rgba[..., :3])
+    alpha = rgba[..., 3].astype(np.uint16)
+    white = (255 - alpha) * np.uint16(1 if premultiplied else 255)
+    blended = np.empty((*alpha.shape, 3), np.uint8)
+    for channel in range(3):  # three short loops over whole planes are many times faster than one over pixels
+        colour = rgba[..., channel].astype(np.uint16)
+        if premultiplied:
+            blended[..., channel] = np.minimum(colour + white, 255)
+        else:
+            total = colour * alpha + white + np.uint16(128)  # at most 255 * 255 + 128
+            blended[..., channel] = (total + (total >> 8)) >> 8  # over 255, rounded
+    return blended

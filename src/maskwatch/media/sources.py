@@ -1,0 +1,191 @@
+"""What the user points at (file, folder, glob, URL, standard input) → pictures and videos.
+
+`find_sources` only looks; nothing is decoded before `load_picture` or `videos.Video` is called on a result.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Literal
+from urllib.parse import unquote
+
+from maskwatch.errors import SourceError
+from maskwatch.media.animations import is_animation
+from maskwatch.media.image_files import PICTURE_SUFFIXES, is_picture
+from maskwatch.media.images import UInt8Array, read_image
+from maskwatch.net.addresses import Address, is_address, shown_argument, without_credentials
+from maskwatch.net.download import MAX_BYTES, download
+
+VIDEO_SUFFIXES = frozenset(
+    [
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".avi",
+        ".mkv",
+        ".webm",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".flv",
+        ".ts",
+        ".mts",
+        ".3gp",
+        ".ogv",
+    ]
+)
+# Found in a folder, these are named as unsupported rather than passed over like a text file.
+_FOREIGN_SUFFIXES = frozenset([".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef"])
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture or video that waits to be read.
+
+    Attributes:
+        name: as the user knows it, without user and password; stands in messages and records.
+        kind: "picture", "video", or "unreadable" for a folder that cannot be listed.
+        relative: where a result belongs below an output folder.
+        path: the file; None for a URL and for standard input.
+        url: what is fetched, with user and password; None for all else.
+    """
+
+    name: str
+    kind: Literal["picture", "video", "unreadable"]
+    relative: PurePath
+    path: Path | None = None
+    url: str | None = field(default=None, repr=False)
+
+    def load_picture(self) -> UInt8Array:
+        """Reads a picture: uint8 (H, W, 3) RGB.
+
+        Raises:
+            ImageError: it cannot be decoded.
+            SourceError: it cannot be fetched.
+        """
+        if self.kind == "unreadable":
+            raise SourceError(f"{self.name}: the folder cannot be listed; check its permissions")
+        data = self.path or (read_stdin() if self.url is None else download(self.url))
+        return read_image(data, name=self.name)
+
+
+def find_sources(specs: Sequence[str], *, leave_out: Path | None = None) -> list[Source]:
+    """Lists the pictures and videos that `specs` stand for, each file once, in the order given.
+
+    A folder gives the pictures and videos in it and below, by their suffix, without hidden files. A file
+    that is named (or matched by a glob) is taken whatever its suffix.
+
+    Args:
+        specs: paths, folders, globs (`**` for any depth), http(s) URLs, or `-` for standard input.
+        leave_out: a folder that is passed over inside other folders, because the results go there.
+
+    Raises:
+        SourceError: nothing is there under one of the names, or nothing that could be read.
+    """
+    found: dict[object, Source] = {}
+    for spec in specs:
+        for source in _find(spec, leave_out, prefix_folder=len(specs) > 1):
+            found.setdefault(os.path.realpath(source.path) if source.path else source.url, source)
+    if not found:
+        named = ", ".join(map(shown_argument, specs))
+        raise SourceError(f"nothing to do: no picture or video in {named}; name one")
+    return list(found.values())
+
+
+def read_stdin() -> bytes:
+    """Everything on standard input.
+
+    Raises:
+        SourceError: it is a terminal, is empty or holds more than a picture can.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise SourceError("-: nothing is piped to standard input; use: maskwatch detect - < photo.jpg")
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise SourceError(f"-: more than {MAX_BYTES >> 20} MiB; pass the file by its name")
+    return data
+
+
+def shown_name(path: str | Path) -> str:
+    """A path as text that can be printed and stored as UTF-8, whatever bytes its name holds."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _find(spec: str, leave_out: Path | None, *, prefix_folder: bool) -> list[Source]:
+    if spec == "-":
+        return [Source("-", "picture", PurePath("stdin"))]
+    if is_address(spec):
+        return [_of_url(spec)]
+    path = Path(spec)
+    if spec and os.path.isdir(path):  # noqa: PTH112, unlike Path it takes names of any length
+        sources = _in_folder(path, PurePath(Path(os.path.realpath(path)).name if prefix_folder else ""))
+        return _without(sources, leave_out, path)
+    if spec and os.path.exists(path):  # noqa: PTH110
+        return [_file(path, PurePath(path.name))]
+    if glob.has_magic(spec):
+        return _in_glob(spec, leave_out)
+    raise SourceError(f"{shown_argument(shown_name(spec))!r}: no such file or folder; check the path")
+
+
+def _in_folder(folder: Path, prefix: PurePath) -> list[Source]:
+    unreadable: list[Path] = []
+    sources: list[Source] = []
+    wanted = {*PICTURE_SUFFIXES, *VIDEO_SUFFIXES, *_FOREIGN_SUFFIXES}
+    for root, folders, names in os.walk(folder, onerror=lambda e: unreadable.append(Path(e.filename))):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = [Path(root, name) for name in sorted(names) if not name.startswith(".")]
+        found = [path for path in paths if path.suffix.lower() in wanted]
+        sources += [_file(path, prefix / path.relative_to(folder)) for path in found]
+    sources += [Source(shown_name(path), "unreadable", PurePath(path.name), path) for path in unreadable]
+    if not sources:
+        raise SourceError(f"{shown_name(folder)}: no picture or video in this folder; check the path")
+    return sources
+
+
+def _in_glob(pattern: str, leave_out: Path | None) -> list[Source]:
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207, takes any
+    files = [path for path in matches if not path.is_dir()]
+    if not files:
+        shown = shown_argument(pattern)
+        raise SourceError(f"{shown!r}: the pattern matches no file; check it, and quote ** for the shell")
+    fixed = Path(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
+    root = fixed if fixed.is_dir() else fixed.parent
+    sources = [_file(path, PurePath(os.path.relpath(path, root))) for path in files]
+    return _without(sources, leave_out, root)
+
+
+def _without(sources: list[Source], folder: Path | None, root: Path) -> list[Source]:
+    """Leaves out what lies in `folder`, but not when all of `root` does: that is a mistake to report."""
+    if folder is None or _is_in(root, folder):
+        return sources
+    return [source for source in sources if source.path is None or not _is_in(source.path, folder)]
+
+
+def _file(path: Path, relative: PurePath) -> Source:
+    suffix = path.suffix.lower()
+    picture = suffix in PICTURE_SUFFIXES or suffix in _FOREIGN_SUFFIXES
+    picture |= suffix not in VIDEO_SUFFIXES and (not path.is_file() or is_picture(path))
+    picture &= not (path.is_file() and is_animation(path))
+    return Source(shown_name(path), "picture" if picture else "video", relative, path)
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _of_url(url: str) -> Source:
+    shown = without_credentials(url)
+    try:
+        address = Address.parse(url)
+    except ValueError as error:
+        raise SourceError(f"{shown}: this is no URL ({error}); check it") from None
+    if address.scheme not in ("http", "https"):
+        raise SourceError(f"{shown}: only http and https URLs can be read; download the file first")
+    name = re.sub(r"[^\w. -]+", "_", PurePath(unquote(address.path)).name).strip(". ")[:100]
+    return Source(shown, "picture", PurePath(name or "picture"), url=url)

@@ -1,0 +1,185 @@
+"""Video files in and out, frame by frame, so that memory does not grow with their length."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import av
+import cv2
+import numpy as np
+from av.error import FFmpegError
+
+from maskwatch.errors import OutputError, SourceError
+from maskwatch.media.animations import is_animated_webp, webp_frames
+from maskwatch.media.images import UInt8Array
+from maskwatch.media.mp4 import Mp4Writer
+from maskwatch.media.video_decoder import (
+    DEFAULT_FPS,
+    DisplayTransform,
+    MediaClock,
+    VideoDecoder,
+    frame_rate,
+    header_duration_s,
+    video_stream,
+)
+from maskwatch.outputs import replacing
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a video.
+
+    Attributes:
+        index: from 0.
+        time_s: seconds from the beginning of the video, by the container's own time stamps.
+        image_rgb: uint8 (H, W, 3), the way up in which it is shown.
+        duration_s: how long it is shown, which is until the next one.
+    """
+
+    index: int
+    time_s: float
+    image_rgb: UInt8Array
+    duration_s: float = 0.0
+
+
+class Video:
+    """A video file that gives its frames one by one; a context manager that always closes the file.
+
+    Attributes:
+        fps: frames per second, usually or on average; 25 where the file does not say. Frames have their own
+            times, which need not keep it.
+        duration_s: as the file's header says, which may be wrong; None where it does not.
+
+    Raises:
+        SourceError: the file cannot be opened as a video.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._closed = path, False
+        _check_readable(path)
+        self._webp = is_animated_webp(path)
+        self.fps = DEFAULT_FPS
+        self.duration_s: float | None = None
+        if not self._webp:
+            self._open()
+
+    def _open(self) -> None:
+        path = self.path
+        try:
+            # A relative "a:b.mp4" would be taken for an address.
+            self._container = av.open(os.path.abspath(path), "r", metadata_errors="replace")  # noqa: PTH100
+        except (FFmpegError, OSError, ValueError):
+            raise SourceError(
+                f"{path}: neither a picture nor a video that can be read; "
+                "get a complete copy of it, or convert it to JPEG or MP4"
+            ) from None
+        stream = video_stream(self._container)
+        if stream is None:
+            self._container.close()
+            raise SourceError(f"{path}: there is no video in it that can be decoded; convert it to MP4")
+        self._stream = stream
+        self.fps = frame_rate(stream)
+        self.duration_s = header_duration_s(self._container)
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; a generator of `frames` that still runs ends."""
+        self._closed = True
+        if not self._webp:
+            self._container.close()
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames in the order in which they are shown; may be called once.
+
+        Raises:
+            SourceError: after the last readable frame, when the file is cut off or some could not be read.
+        """
+        if not self._webp:
+            yield from self._decoded()
+            return
+        for index, (time_s, duration_s, image_rgb) in enumerate(webp_frames(self.path)):
+            if self._closed:
+                return
+            yield Frame(index, time_s, image_rgb, duration_s)
+
+    def _decoded(self) -> Iterator[Frame]:
+        clock, decoder = MediaClock(self._container, self._stream), VideoDecoder(self.path, self._stream)
+        waiting: Frame | None = None  # for the time of the next one
+        for index, frame in enumerate(decoder.frames(self._container)):
+            time_s = clock.time_s(frame)
+            if waiting is not None:
+                yield replace(waiting, duration_s=time_s - waiting.time_s)
+            if self._closed:
+                return
+            waiting = Frame(index, time_s, DisplayTransform.of(frame).to_rgb(frame), clock.length_s(frame))
+        if waiting is not None:
+            yield waiting
+        if not self._closed and (fault := decoder.fault()):
+            raise SourceError(f"{self.path}: {fault}; get a complete copy of it")
+
+
+class WriteFrame(Protocol):
+    """Appends a frame (H, W, 3) RGB, shown at `time_s` for `duration_s`; see `video_writer`."""
+
+    def __call__(
+        self, image_rgb: UInt8Array, time_s: float | None = None, duration_s: float | None = None
+    ) -> None: ...
+
+
+@contextlib.contextmanager
+def video_writer(path: Path, fps: float) -> Iterator[WriteFrame]:
+    """Gives a function that appends a frame (H, W, 3) RGB to an MP4 file that browsers play.
+
+    Each frame is shown from its `time_s` until that of the next one, the last for its `duration_s`; the first
+    one stands at the beginning of the file. Without times they come evenly, `fps` a second. The file appears
+    under its name when the block ends without an error. Frames of another size get the first one's.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    writer: Mp4Writer | None = None
+    frames, began_s = 0, 0.0
+    with replacing(path) as part:
+
+        def write(
+            image_rgb: UInt8Array, time_s: float | None = None, duration_s: float | None = None
+        ) -> None:
+            nonlocal writer, frames, began_s
+            moment_s = frames / fps if time_s is None else time_s
+            if writer is None:
+                height, width = image_rgb.shape[:2]
+                writer = Mp4Writer(part, fps, (width, height), shown=path)
+                began_s = moment_s
+            if image_rgb.shape[1::-1] != writer.size_wh:
+                image_rgb = np.asarray(cv2.resize(image_rgb, writer.size_wh), np.uint8)
+            writer.add(image_rgb, moment_s - began_s, duration_s)
+            frames += 1
+
+        try:
+            yield write
+        except BaseException:
+            if writer is not None:
+                with contextlib.suppress(OutputError):  # the first error is the one to tell
+                    writer.close()
+            raise
+        if writer is not None:
+            writer.close()
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise SourceError(f"{path}: the file is empty; get a complete copy of it")
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None

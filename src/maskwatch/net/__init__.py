@@ -1,0 +1,1 @@
+"""Addresses, downloads with limits, and the guard against addresses that clients may not reach."""

@@ -1,0 +1,149 @@
+"""The shapes of answers, for /openapi.json. Records are described in docs/records.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from maskwatch.records import JSON_SCHEMA
+from maskwatch.serve.core.form_body import FIELD
+from maskwatch.serve.core.json_body import DetectBody
+from maskwatch.serve.core.problem import MEDIA_TYPE
+
+_REFS = "#/components/schemas/{model}"
+
+
+class Found(BaseModel):
+    """A face: `box` is left, top, right, bottom in pixels of the picture."""
+
+    class_: str = Field(alias="class", examples=["no_mask"])
+    class_id: int = Field(examples=[1])
+    score: float = Field(ge=0, le=1, examples=[0.9312])
+    box: list[float] = Field(min_length=4, max_length=4, examples=[[411.2, 96.05, 502.71, 210.4]])
+
+
+class PictureResult(BaseModel):
+    """What was found in a picture; `index` is its place in the request, from 0."""
+
+    index: int = Field(ge=0, examples=[0])
+    source: str = Field(examples=["door.jpg"])
+    kind: str = Field(examples=["picture"])
+    frame: int | None
+    time_s: float | None
+    width: int = Field(examples=[1280])
+    height: int = Field(examples=[720])
+    detections: list[Found]
+    annotated: str | None = Field(None, description="The drawn picture as a data: address.")
+
+
+class Failure(BaseModel):
+    """A picture that could not be read; `index` is its place in the request, from 0."""
+
+    index: int = Field(ge=0, examples=[1])
+    source: str = Field(examples=["torn.jpg"])
+    reason: str = Field(examples=["the file is empty; get a complete copy of it"])
+
+
+class ModelHead(BaseModel):
+    """The model that found it, and the thresholds of this request."""
+
+    name: str = Field(examples=["maskwatch-640"])
+    version: str
+    classes: list[str] = Field(examples=[["mask", "no_mask", "mask_incorrect"]])
+    thresholds: dict[str, float]
+
+
+class Records(BaseModel):
+    """The answer of `POST /v1/detect`."""
+
+    schema_: str = Field(alias="schema", examples=[JSON_SCHEMA])
+    maskwatch: str
+    model: ModelHead
+    results: list[PictureResult]
+    failures: list[Failure]
+
+
+class ServedModel(ModelHead):
+    """A model that is loaded."""
+
+    default: bool
+    input_size: list[int] = Field(min_length=2, max_length=2, examples=[[640, 640]])
+    resize: str = Field(examples=["letterbox"])
+    box_voting: bool
+    trained_on: str
+    file: str = Field(examples=["/v1/models/maskwatch-640.onnx?v=0123456789abcdef"])
+    bytes: int
+    sha256: str
+
+
+class ServedModels(BaseModel):
+    """The answer of `GET /v1/models`."""
+
+    models: list[ServedModel]
+
+
+class Ticket(BaseModel):
+    """Opens what a browser opens without headers."""
+
+    ticket: str
+    expires_s: int = Field(examples=[60])
+
+
+class State(BaseModel):
+    """The answer of `/healthz` and `/readyz`."""
+
+    status: str = Field(examples=["ok"])
+
+
+class ProblemDetails(BaseModel):
+    """An error, as in RFC 9457. `failures` is there where no picture of a request could be read."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["threshold of mask is 2.0; pass a number from 0 to 1"])
+    instance: str = Field(examples=["/v1/detect"])
+    failures: list[Failure] | None = None
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For `responses=`: those that are problems."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": _REFS.format(model="ProblemDetails")}}}
+    answer = {"description": "See docs/service.md, Errors.", "content": content}
+    return dict.fromkeys(statuses, answer)
+
+
+def add_problem_schema(document: dict[str, Any]) -> None:
+    """Adds what `problems` refers to: FastAPI would call it application/json."""
+    schema = ProblemDetails.model_json_schema(ref_template=_REFS)
+    schemas = document["components"]["schemas"]
+    schemas |= schema.pop("$defs")
+    schemas["ProblemDetails"] = schema
+
+
+def detect_body() -> dict[str, Any]:
+    """For `openapi_extra=`: the three ways to send pictures."""
+    picture = {"schema": {"type": "string", "format": "binary"}}
+    form = {
+        "type": "object",
+        "description": "Each part that is a picture counts, whatever its field is called.",
+        "required": [FIELD],
+        "properties": {FIELD: {"type": "array", "minItems": 1, "items": picture["schema"]}},
+    }
+    json_schema = DetectBody.model_json_schema()
+    defs = json_schema.pop("$defs")
+    json_schema["properties"]["images"]["items"] = defs["PictureBody"]
+    example = {"images": [{"name": "dot.gif", "data": "R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="}]}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": form},
+                "image/jpeg": picture,
+                "image/png": picture,
+                "application/octet-stream": picture,
+                "application/json": {"schema": json_schema, "example": example},
+            },
+        }
+    }

@@ -1,0 +1,1 @@
+"""What the routes share: models, inference, admission, authentication, request bodies, metrics."""

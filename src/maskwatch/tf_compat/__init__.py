@@ -1,0 +1,1 @@
+"""What users of the TensorFlow Object Detection API bring along: checkpoints, pipeline.config, label maps."""

@@ -1,0 +1,290 @@
+"""`pipeline.config` of the TF Object Detection API → a recipe, and a line for each field that it cannot keep.
+
+The defaults of fields that a file leaves out are those of the API's definitions (object_detection/protos).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskwatch.errors import RecipeError
+from maskwatch.text import read_text, reason_of
+from maskwatch.tf_compat import textproto
+from maskwatch.tf_compat.label_map import read_label_map
+from maskwatch.tf_compat.pipeline_fields import ARCHITECTURE, CROP, IGNORED, SAME, Fields
+from maskwatch.training.recipe import Recipe, load_recipe, parse_setting, plain, recipe_of
+
+_SSD = "model.ssd."
+_TRAIN = "train_config."
+_MULTIPLE = 32  # of which the side of an input must be one
+# What the zoo writes where a path is to be filled in.
+_PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What a pipeline.config asks for.
+
+    Attributes:
+        recipe: the `seed` recipe with what the file sets, named "pipeline".
+        class_names: those of the label map in the order of their ids; None where none can be read.
+        start: the checkpoint to begin with, None for random weights.
+        train_paths, val_paths: folders that the input readers name; a TFRecord is none.
+        notes: one line for each field that is not honoured.
+    """
+
+    recipe: Recipe
+    class_names: tuple[str, ...] | None
+    start: str | None
+    train_paths: tuple[Path, ...]
+    val_paths: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def read_pipeline(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    start: str | None = None,
+    resume: bool = False,
+    named_classes: bool = False,
+) -> Pipeline:
+    """Reads a pipeline.config.
+
+    Args:
+        path: the file; paths in it count from the working directory, else from its folder.
+        overrides: `key=value` of the recipe, which win over the file.
+        start: a checkpoint that wins over `fine_tune_checkpoint`.
+        resume: go on with a training, for which no checkpoint to begin with is needed.
+        named_classes: classes are given elsewhere, so that the label map is not needed.
+
+    Raises:
+        RecipeError: it cannot be read, asks for another network, or holds a value out of range.
+        DataError: its label map is there and wrong.
+    """
+    path = Path(path)
+    try:
+        fields = Fields(path, textproto.parse(read_text(path)))
+    except (OSError, UnicodeError) as error:
+        raise RecipeError(f"{path}: cannot be read ({reason_of(error)}); give a pipeline.config") from None
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}; give a pipeline.config in text format") from None
+    _check_architecture(fields)
+    settings = dict(parse_setting(text) for text in overrides)
+    values = {**_network(fields, settings), **_data(fields), **_schedule(fields), **_optimizer(fields)}
+    values |= {"name": "pipeline"} | settings
+    values.setdefault("train_sizes", [values["size"]])
+    recipe = recipe_of(plain(load_recipe("seed")) | values)
+    class_names = None if named_classes else _classes(fields)
+    begin = _start(fields, start, resume)
+    train_paths, val_paths = _inputs(fields, "train_input_reader"), _inputs(fields, "eval_input_reader")
+    _note_the_rest(fields)
+    return Pipeline(recipe, class_names, begin, train_paths, val_paths, tuple(fields.notes))
+
+
+def _check_architecture(fields: Fields) -> None:
+    if not fields.has("model.ssd"):
+        models = sorted({name.split(".")[1] for name in fields.values if name.startswith("model.")})
+        raise RecipeError(
+            f"{fields.path}: its model is {', '.join(models) or 'missing'}; only ssd with MobileNetV2 "
+            "FPNLite trains here: take ssd_mobilenet_v2_fpnlite's pipeline.config of the zoo"
+        )
+    for name, ours, default in ARCHITECTURE:
+        found = fields.get(_SSD + name, default)
+        if found != ours:
+            raise RecipeError(
+                f"{fields.path}: {_SSD}{name} is {found!r}, the network here has {ours!r}; "
+                "take ssd_mobilenet_v2_fpnlite's pipeline.config of the zoo"
+            )
+    generator = _SSD + "anchor_generator.multiscale_anchor_generator"
+    if not fields.has(generator):
+        raise RecipeError(f"{fields.path}: {generator} is missing; the anchors here are laid by it, add it")
+
+
+def _network(fields: Fields, settings: dict[str, Any]) -> dict[str, Any]:
+    anchors = _SSD + "anchor_generator.multiscale_anchor_generator."
+    norm = _SSD + "feature_extractor.conv_hyperparams.batch_norm."
+    weight = "conv_hyperparams.regularizer.l2_regularizer.weight"
+    head = f"{_SSD}box_predictor.weight_shared_convolutional_box_predictor.{weight}"
+    l2 = fields.get(f"{_SSD}feature_extractor.{weight}", 0.0)
+    if fields.get(head, l2) != l2:
+        fields.note(head, f"the weight of the feature extractor, {l2:g}, counts everywhere")
+    values: dict[str, Any] = {
+        "aspect_ratios": fields.all(anchors + "aspect_ratios", float) or [1.0],
+        "scales_per_octave": fields.get(anchors + "scales_per_octave", 2),
+        "anchor_scale": fields.get(anchors + "anchor_scale", 4.0),
+        "l2": l2,
+        "norm_momentum": round(1 - fields.get(norm + "decay", 0.999), 6),
+        "first_phase": 0.0 if fields.get(_SSD + "freeze_batchnorm", False) else 1.0,
+    }
+    return values | _resizer(fields, settings)
+
+
+def _resizer(fields: Fields, settings: dict[str, Any]) -> dict[str, Any]:
+    fixed = _SSD + "image_resizer.fixed_shape_resizer."
+    keeping = _SSD + "image_resizer.keep_aspect_ratio_resizer."
+    if fields.has(keeping[:-1]):
+        least, size = fields.get(keeping + "min_dimension", 600), fields.get(keeping + "max_dimension", 1024)
+        if least != size:
+            fields.note(keeping + "min_dimension", f"the longer side becomes {size}, the rest is padded")
+        if not fields.get(keeping + "pad_to_max_dimension", False):
+            fields.note(keeping + "pad_to_max_dimension", "pictures are padded to a square")
+        _note_method(fields, keeping + "resize_method")
+        return {"size": size, "resize": "letterbox"}
+    if not fields.has(fixed[:-1]):
+        raise RecipeError(
+            f"{fields.path}: {_SSD}image_resizer is neither fixed_shape_resizer nor "
+            "keep_aspect_ratio_resizer; write one of them"
+        )
+    height, width = fields.get(fixed + "height", 300), fields.get(fixed + "width", 300)
+    _note_method(fields, fixed + "resize_method")
+    if height != width and "size" not in settings:
+        raise RecipeError(
+            f"{fields.path}: an input of {height}x{width} is not square; say --set size="
+            f"{-(-max(height, width) // _MULTIPLE) * _MULTIPLE}"
+        )
+    return {"size": height, "resize": "squash"}
+
+
+def _note_method(fields: Fields, name: str) -> None:
+    if fields.get(name, "BILINEAR") != "BILINEAR":
+        fields.note(name, "pictures grow by bilinear interpolation and shrink by area")
+
+
+def _data(fields: Fields) -> dict[str, Any]:
+    flips, crops = (
+        fields.has(f"{_TRAIN}data_augmentation_options.{option}")
+        for option in ("random_horizontal_flip", "random_crop_image")
+    )
+    fields.use(_TRAIN + "data_augmentation_options.random_horizontal_flip")
+    if crops:
+        prefix = _TRAIN + "data_augmentation_options.random_crop_image"
+        fields.use(prefix)
+        for name, ours, default in CROP:
+            found = fields.get(f"{prefix}.{name}", default)
+            if found != ours:
+                fields.notes.append(f"{prefix}.{name}: {found!r} is not honoured; crops here take {ours!r}")
+    augment = {(True, True): "ssd", (True, False): "flip", (False, True): "crop", (False, False): "none"}
+    return {"augment": augment[flips, crops], "batch_size": fields.get(_TRAIN + "batch_size", 32)}
+
+
+def _schedule(fields: Fields) -> dict[str, Any]:
+    """Steps and learning rate, whichever optimiser it stands in."""
+    base = load_recipe("seed")
+    steps = fields.get(_TRAIN + "num_steps", 0) or base.steps
+    values: dict[str, Any] = {"steps": steps, "validate_every": min(base.validate_every, steps)}
+    optimizers = [kind for kind in ("momentum", "adam") if fields.has(f"{_TRAIN}optimizer.{kind}_optimizer")]
+    if not optimizers:
+        return values
+    rate = f"{_TRAIN}optimizer.{optimizers[0]}_optimizer.learning_rate."
+    cosine, constant = rate + "cosine_decay_learning_rate.", rate + "constant_learning_rate."
+    if fields.has(cosine[:-1]):
+        if fields.get(cosine + "hold_base_rate_steps", 0):
+            fields.note(cosine + "hold_base_rate_steps", "the decay begins after the warm-up")
+        return values | {
+            "learning_rate": fields.get(cosine + "learning_rate_base", 0.002),
+            "schedule_steps": fields.get(cosine + "total_steps", 4_000_000),
+            "warmup_rate": fields.get(cosine + "warmup_learning_rate", 0.0002),
+            "warmup_steps": fields.get(cosine + "warmup_steps", 10_000),
+        }
+    values |= {"schedule_steps": steps, "warmup_steps": 0, "warmup_rate": 0.0}
+    if fields.has(constant[:-1]):
+        fields.notes.append(f"{constant[:-1]} is not honoured; the rate falls to 0 by a cosine")
+        return values | {"learning_rate": fields.get(constant + "learning_rate", 0.002)}
+    initial = [name for name in fields.values if name.startswith(rate) and "initial_learning_rate" in name]
+    fields.notes.append(f"{rate[:-1]} is not honoured; the rate falls to 0 by a cosine")
+    return values | ({"learning_rate": fields.get(initial[0], 0.002)} if initial else {})
+
+
+def _optimizer(fields: Fields) -> dict[str, Any]:
+    momentum, adam = (f"{_TRAIN}optimizer.{kind}_optimizer" for kind in ("momentum", "adam"))
+    values: dict[str, Any] = {"optimizer": "sgd", "weight_decay": 0.0}
+    if fields.has(adam) and not fields.has(momentum):
+        values["optimizer"] = "adamw"
+        if fields.get(f"{adam}.epsilon", 1e-8) != 1e-8:
+            fields.note(f"{adam}.epsilon", "it is 1e-08 here")
+    else:
+        values["momentum"] = fields.get(f"{momentum}.momentum_optimizer_value", 0.9)
+    averaged = fields.get(_TRAIN + "optimizer.use_moving_average", True)
+    decay = fields.get(_TRAIN + "optimizer.moving_average_decay", 0.9999)
+    values["average_decay"] = decay if averaged else 0.0
+    values["clip_norm"] = fields.get(_TRAIN + "gradient_clipping_by_norm", 0.0)
+    values["precision"] = "bf16" if fields.get(_TRAIN + "use_bfloat16", False) else "32"
+    return values
+
+
+def _classes(fields: Fields) -> tuple[str, ...] | None:
+    paths = fields.all("train_input_reader.label_map_path", str)
+    others = fields.all("eval_input_reader.label_map_path", str)
+    count = fields.get(_SSD + "num_classes", 0)
+    found = next((place for name in paths + others if (place := _find(fields, name)) is not None), None)
+    if found is None:
+        fields.note(
+            "train_input_reader.label_map_path",
+            "there is no such file, so that --classes, or else the mask classes, count",
+        )
+        return None
+    names = tuple(read_label_map(found).values())
+    if len(names) != count:
+        fields.note(_SSD + "num_classes", f"the label map has {len(names)} classes")
+    return names
+
+
+def _start(fields: Fields, start: str | None, resume: bool) -> str | None:
+    name = fields.get(_TRAIN + "fine_tune_checkpoint", "")
+    kind = fields.get(_TRAIN + "fine_tune_checkpoint_type", "")
+    if resume or start is not None or not name:
+        if start is not None and name:
+            fields.note(_TRAIN + "fine_tune_checkpoint", f"--start {start} goes before it")
+        return start
+    if kind not in ("", "detection"):
+        fields.note(
+            _TRAIN + "fine_tune_checkpoint_type", "all weights that fit are taken, as with 'detection'"
+        )
+    found = _find(fields, name, ".index")
+    if found is None:
+        raise RecipeError(
+            f"{fields.path}: fine_tune_checkpoint {name!r}: no checkpoint there; correct it, or say "
+            "--start maskwatch-640 or the path of one"
+        )
+    return str(found)
+
+
+def _inputs(fields: Fields, reader: str) -> tuple[Path, ...]:
+    """Folders that a reader names; a line for each TFRecord."""
+    name = f"{reader}.tf_record_input_reader.input_path"
+    folders = []
+    for text in fields.all(name, str):
+        found = _find(fields, text)
+        if found is not None and found.is_dir():
+            folders.append(found)
+        else:
+            fields.notes.append(
+                f"{name}: {text!r} is not read; the data sets of the command line count, which "
+                "maskwatch data convert --to voc makes of TFRecord"
+            )
+    return tuple(folders)
+
+
+def _find(fields: Fields, text: str, suffix: str = "") -> Path | None:
+    """The path from here or from the folder of the file; `suffix` is that of a part that stands for it."""
+    if not text or text.startswith(_PLACEHOLDER):
+        return None
+    for path in (Path(text), fields.path.parent / text):
+        if path.exists() or (suffix and path.with_name(path.name + suffix).exists()):
+            return path
+    return None
+
+
+def _note_the_rest(fields: Fields) -> None:
+    for name, ours, default in SAME:
+        found = fields.get(name, default)
+        if found != ours:
+            shown = "" if name in fields.values else " (the API's default)"
+            fields.notes.append(f"{name}: {found!r}{shown} is not honoured; it is {ours!r} here")
+    for name in fields.unread():
+        if not name.startswith(IGNORED):
+            fields.note(name, "there is nothing like it here")

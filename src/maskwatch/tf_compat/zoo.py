@@ -1,0 +1,266 @@
+"""Checkpoints of the TF2 Detection Model Zoo, read into our network.
+
+A checkpoint is read once with TensorFlow's own reader (the `tf` extra) and kept as safetensors in the cache
+folder under the hash of its content; from then on TensorFlow is not needed for it.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import tarfile
+import tempfile
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from maskwatch.errors import CheckpointError, SourceError
+from maskwatch.net.archives import Limits, unpack
+from maskwatch.net.resume import fetch_file
+from maskwatch.network.anchors import AnchorSpec
+from maskwatch.network.head import TOWER_DEPTH
+from maskwatch.network.ssd import SSD
+from maskwatch.network.transfer import fit_head
+from maskwatch.tf_compat.tensorflow import load_tensorflow
+
+ZOO_ANCHORS = AnchorSpec()
+# The largest archive of the zoo has under a gigabyte.
+_ARCHIVE_BYTES = 1 << 30
+_LIMITS = Limits(total_bytes=4 << 30, files=10_000)
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_BACKBONE = "model/_feature_extractor/classification_backbone/layer_with_weights-{}"
+_FPN = "model/_feature_extractor/_fpn_features_generator"
+_COARSE = "model/_feature_extractor/_coarse_feature_layers"
+_PREDICTOR = "model/_box_predictor"
+_NORM_PARTS = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+
+
+def load(
+    path: str | Path,
+    num_classes: int | None = None,
+    *,
+    anchors: AnchorSpec | None = None,
+    class_sources: Sequence[int | None] | None = None,
+) -> SSD:
+    """The network with the weights of a zoo checkpoint.
+
+    Args:
+        path: an archive (`.tar.gz`) as the zoo publishes it, its URL, the unpacked folder, its `checkpoint`
+            folder, a checkpoint prefix (`…/ckpt-0`), or a converted `.safetensors`.
+        num_classes: classes without background; None keeps those of the checkpoint. With another number the
+            class head is made anew (see `class_sources`), everything else is kept.
+        anchors: which anchors to predict for; None keeps the zoo's six a cell. Shapes that the zoo has too
+            keep their weights, others are made anew.
+        class_sources: for each class the checkpoint's class (from 0, without background) whose weights it
+            starts from, or None for fresh ones.
+
+    Returns:
+        The network in evaluation mode, float32.
+
+    Raises:
+        CheckpointError: no checkpoint there, or one of another architecture.
+        SourceError: the URL cannot be fetched.
+        MissingExtraError: the checkpoint was not converted before and TensorFlow is not installed.
+    """
+    state = read_state(path)
+    spec = anchors or ZOO_ANCHORS
+    columns = state["head.classes.pointwise.bias"].numel() // ZOO_ANCHORS.per_cell
+    if num_classes is None:
+        num_classes = len(class_sources) if class_sources is not None else columns - 1
+    if class_sources is None and num_classes == columns - 1:
+        class_sources = range(num_classes)
+    network = SSD(num_classes, spec)
+    fit_head(state, ZOO_ANCHORS, network, class_sources)
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Weights of a zoo checkpoint under our names, its own class head included.
+
+    Raises:
+        CheckpointError, MissingExtraError: as `load`.
+    """
+    text = str(path)
+    if urllib.parse.urlparse(text).scheme in ("http", "https"):
+        return read_state(_download(text))
+    path = Path(path).expanduser()
+    if path.suffix == ".safetensors" and path.is_file():
+        return load_file(path)
+    if path.is_file() and tarfile.is_tarfile(path):
+        with tempfile.TemporaryDirectory() as folder:
+            return _convert(_unpack(path, Path(folder)))
+    return _convert(find_prefix(path))
+
+
+def cache_folder() -> Path:
+    """Where converted checkpoints are kept: `$MASKWATCH_CACHE`, else `$XDG_CACHE_HOME/maskwatch`."""
+    own = os.environ.get("MASKWATCH_CACHE")
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "maskwatch"
+
+
+def find_prefix(path: Path) -> Path:
+    """The checkpoint prefix (`…/ckpt-0`) that a folder or a file of the checkpoint stands for."""
+    if path.is_dir():
+        # Newest number last, by number and not by text: ckpt-10 comes after ckpt-9.
+        found = sorted(path.rglob("*.index"), key=lambda p: (len(p.stem), p.stem))
+        if found:
+            return found[-1].with_suffix("")
+    prefix = path.with_suffix("") if path.suffix == ".index" else path
+    if prefix.with_name(prefix.name + ".index").is_file():
+        return prefix
+    raise CheckpointError(
+        f"{path}: no TensorFlow checkpoint there; "
+        "give the zoo's .tar.gz, its unpacked folder, or …/checkpoint/ckpt-0"
+    )
+
+
+def _convert(prefix: Path) -> dict[str, Tensor]:
+    kept = cache_folder() / "zoo" / f"{_digest(prefix)}.safetensors"
+    if kept.is_file():
+        return load_file(kept)
+    state = _rename(_read_variables(prefix), prefix)
+    _keep(kept, lambda partial: save_file(state, partial))
+    return state
+
+
+def _digest(prefix: Path) -> str:
+    digest = hashlib.sha256()
+    for part in sorted(prefix.parent.glob(prefix.name + ".*")):
+        if part.suffix == ".index" or ".data-" in part.name:
+            digest.update(part.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _read_variables(prefix: Path) -> dict[str, npt.NDArray[np.float32]]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    tensorflow = load_tensorflow(f"Reading the TensorFlow checkpoint {prefix}")
+    try:
+        reader = tensorflow.train.load_checkpoint(str(prefix))
+        names = [name for name in reader.get_variable_to_shape_map() if name.startswith("model/")]
+        return {name.removesuffix(_VALUE): reader.get_tensor(name) for name in names}
+    except Exception as error:  # TensorFlow raises a dozen kinds for a damaged file
+        raise CheckpointError(
+            f"{prefix}: TensorFlow cannot read it ({error}); fetch the archive again"
+        ) from error
+
+
+def _rename(variables: dict[str, npt.NDArray[np.float32]], prefix: Path) -> dict[str, Tensor]:
+    state = {}
+    for ours, theirs in name_map():
+        if theirs not in variables:
+            raise CheckpointError(
+                f"{prefix}: no variable {theirs}; "
+                "give a checkpoint of ssd_mobilenet_v2_fpnlite, the only architecture of the zoo read here"
+            )
+        value = torch.from_numpy(np.array(variables[theirs], dtype=np.float32))
+        if value.ndim == 4:
+            # Keras has (kh, kw, in, out), depthwise (kh, kw, channels, 1);
+            # torch has (out, in, kh, kw), depthwise (channels, 1, kh, kw).
+            order = (2, 3, 0, 1) if theirs.endswith("depthwise_kernel") else (3, 2, 0, 1)
+            value = value.permute(order).contiguous()
+        state[ours] = value
+    for name in [name for name in state if name.endswith("running_mean")]:
+        state[name.replace("running_mean", "num_batches_tracked")] = torch.tensor(0)
+    return state
+
+
+def name_map() -> Iterator[tuple[str, str]]:
+    """(our state name, the checkpoint's variable name without its suffix), every one of the network."""
+    yield from _backbone_names()
+    for level, index in ((4, 0), (3, 1)):
+        yield from _dense(f"fpn.lateral{level}", f"{_FPN}/residual_blocks/{index}/0", bias=True)
+        yield from _separable_norm(f"fpn.smooth{level}", f"{_FPN}/conv_layers/{index}")
+    yield from _dense("fpn.lateral5", f"{_FPN}/top_layers/0", bias=True)
+    for level, index in ((6, 0), (7, 1)):
+        yield from _separable_norm(f"fpn.down{level}", f"{_COARSE}/{index}")
+    for layer in range(TOWER_DEPTH):
+        yield from _separable(
+            f"head.tower.{layer}", f"{_PREDICTOR}/_head_scope_conv_layers/PredictionTower/{layer}", bias=False
+        )
+        for level in range(len(ZOO_ANCHORS.levels)):
+            # The API keeps convolution, norm and activation in one list of three a layer.
+            theirs = f"{_PREDICTOR}/_base_tower_layers_for_heads/box_encodings/{level}/{layer * 3 + 1}"
+            yield from _norm(f"head.norms.{level}.{layer}", theirs)
+    yield from _separable("head.boxes", f"{_PREDICTOR}/_box_prediction_head/_box_encoder_layers/0", bias=True)
+    classes = "_prediction_heads/class_predictions_with_background/_class_predictor_layers/0"
+    yield from _separable("head.classes", f"{_PREDICTOR}/{classes}", bias=True)
+
+
+def _backbone_names() -> Iterator[tuple[str, str]]:
+    """Keras numbers the layers with weights one by one, convolution and BatchNorm in turn."""
+    parts = ["stem", "blocks.0.depthwise", "blocks.0.project"]
+    parts += [
+        f"blocks.{block}.{part}" for block in range(1, 17) for part in ("expand", "depthwise", "project")
+    ]
+    for index, part in enumerate([*parts, "top"]):
+        kernel = "depthwise_kernel" if part.endswith("depthwise") else "kernel"
+        yield f"backbone.{part}.0.weight", f"{_BACKBONE.format(2 * index)}/{kernel}"
+        yield from _norm(f"backbone.{part}.1", _BACKBONE.format(2 * index + 1))
+
+
+def _norm(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
+    for part, name in _NORM_PARTS.items():
+        yield f"{ours}.{part}", f"{theirs}/{name}"
+
+
+def _dense(ours: str, theirs: str, bias: bool) -> Iterator[tuple[str, str]]:
+    yield f"{ours}.weight", f"{theirs}/kernel"
+    if bias:
+        yield f"{ours}.bias", f"{theirs}/bias"
+
+
+def _separable(ours: str, theirs: str, bias: bool) -> Iterator[tuple[str, str]]:
+    yield f"{ours}.depthwise.weight", f"{theirs}/depthwise_kernel"
+    yield f"{ours}.pointwise.weight", f"{theirs}/pointwise_kernel"
+    if bias:
+        yield f"{ours}.pointwise.bias", f"{theirs}/bias"
+
+
+def _separable_norm(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
+    yield from _separable(f"{ours}.0", f"{theirs}/0", bias=False)
+    yield from _norm(f"{ours}.1", f"{theirs}/1")
+
+
+def _download(url: str) -> Path:
+    """Fetches an archive once into the cache folder."""
+    name = Path(urllib.parse.urlparse(url).path).name or "checkpoint.tar.gz"
+    target = cache_folder() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16] / name
+    if not target.is_file():
+        _keep(target, lambda partial: fetch_file(url, partial, max_bytes=_ARCHIVE_BYTES))
+    return target
+
+
+def _keep(target: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file of the cache whole or not at all, also when two processes do so at once."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        write(partial)
+        partial.replace(target)
+    finally:
+        for rest in target.parent.glob(f"{glob.escape(partial.name)}*"):
+            rest.unlink()
+
+
+def _unpack(archive: Path, folder: Path) -> Path:
+    """Unpacks within limits and finds the checkpoint."""
+    try:
+        unpack(archive, folder, _LIMITS)
+    except SourceError as error:
+        raise CheckpointError(str(error)) from error
+    return find_prefix(folder)
