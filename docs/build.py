@@ -12,6 +12,7 @@ and runs Zensical with warnings as errors. Zensical runs no hooks, so this is a 
 from __future__ import annotations
 
 import ast
+import html
 import inspect
 import os
 import re
@@ -19,6 +20,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,9 @@ ROOT_PAGES = {
 }
 LINK = re.compile(r'(?P<text>!?\[[^\]\n]*\])\((?P<link>[^)\s:]+)\)|src="(?P<src>[^":]+)"')
 MARKER = re.compile(r"<!-- generated: (\w+) -->")
+FENCE = re.compile(
+    r"^(```\w+) \w+$", re.MULTILINE
+)  # a second word is for the tests, which tell blocks apart by it
 
 
 def main() -> int:
@@ -41,8 +46,9 @@ def main() -> int:
     sources = {path: path.name for path in sorted(DOCS.glob("*.md"))}
     sources |= {ROOT / name: page for name, page in ROOT_PAGES.items()}
     for source, page in sources.items():
-        text = MARKER.sub(lambda marker: GENERATED[marker[1]](), source.read_text("utf-8"))
-        (PAGES / page).write_text(LINK.sub(lambda link: site_link(source, link), text), "utf-8")
+        text = LINK.sub(partial(site_link, source), source.read_text("utf-8"))
+        text = MARKER.sub(lambda marker: GENERATED[marker[1]](), FENCE.sub(r"\1", text))
+        (PAGES / page).write_text(text, "utf-8")
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
@@ -74,6 +80,11 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def code(text: str) -> str:
+    """In a cell of a table, where Markdown's own code keeps the backslash before a bar."""
+    return f"<code>{html.escape(text).replace('|', '&#124;')}</code>"
+
+
 def command_line() -> str:
     """Every command with its options, from the command line itself."""
     import typer
@@ -87,18 +98,21 @@ def commands(command: Any, name: str, parent: Any) -> Iterator[str]:
     context = command.make_context(name, [], parent=parent, resilient_parsing=True)
     help_ = inspect.cleandoc(command.help or "")
     if subcommands := getattr(command, "commands", {}):
-        yield f"## {name}\n\n{help_}" if parent else help_
+        if parent:
+            yield f"## {context.command_path}\n\n{help_}"
         for key, subcommand in subcommands.items():
             yield from commands(subcommand, key, context)
         return
     path = context.command_path
+    help_ = re.sub(r"^Example: (.*)$", r"Example:\n\n```sh\n\1\n```", help_, flags=re.MULTILINE)
     yield f"{'###' if parent.parent else '##'} {path}\n\n{help_}"
     yield f"```text\n{path} {' '.join(command.collect_usage_pieces(context))}\n```"
     panels: dict[str, list[str]] = {}
     for param in command.get_params(context):
         if record := param.get_help_record(context):
             usual = "Arguments" if param.param_type_name == "argument" else "Options"
-            row = f"| `{cell(record[0])}` | {cell(record[1])} |"
+            name = re.sub(r" <.*>$", "", record[0])  # an argument's Python type
+            row = f"| {code(name)} | {cell(record[1])} |"
             panels.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(row)
     for panel, rows in panels.items():
         yield "\n".join([f"| {panel} | |", "| --- | --- |", *rows])
@@ -111,19 +125,28 @@ def recipe_keys() -> str:
     source = inspect.getsource(recipe.Recipe)
     (cls,) = ast.parse(source).body
     assert isinstance(cls, ast.ClassDef)
-    comments = {n: line.strip("# \n") for n, line in enumerate(source.splitlines(), 1) if line.startswith("    # ")}
+    comments = {
+        n: line.strip("# \n") for n, line in enumerate(source.splitlines(), 1) if line.startswith("    # ")
+    }
     rows: list[str] = []
     for statement, following in zip(cls.body, [*cls.body[1:], None], strict=True):
         if not isinstance(statement, ast.AnnAssign) or statement.value is None:
             continue
         if heading := comments.get(statement.lineno - 1):
-            rows += ["", f"### {heading}", "", "| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+            rows += [
+                "",
+                f"### {heading}",
+                "",
+                "| key | type | default | meaning |",
+                "| --- | --- | --- | --- |",
+            ]
         elif not rows:
             rows += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
         is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
         meaning = str(following.value.value) if is_text else ""  # type: ignore[union-attr,attr-defined]
         name, kind, default = map(ast.unparse, (statement.target, statement.annotation, statement.value))
-        rows.append(f"| `{name}` | {cell(kind_of(kind))} | `{cell(default)}` | {cell(meaning)} |")
+        default = default.strip("'")
+        rows.append(f"| `{name}` | {kind_of(kind)} | {code(default)} | {cell(meaning)} |")
     return "\n".join(rows)
 
 

@@ -50,7 +50,9 @@ def frames(video: Path, lines: list[tuple[float, str]]) -> Iterator[Image.Image]
                 continue
             due_s += 1 / FPS
             picture = frame.to_image()
-            picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
+            picture = picture.resize(
+                (WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS
+            )
             whole = Image.new("RGB", (WIDTH, picture.height + STRIP), STRIP_RGB)
             whole.paste(picture)
             text = [line for time_s, line in lines if time_s <= frame.time][-1:]
@@ -66,7 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         first, *others = frames(*watch(options.clip, Path(folder)))
-    first.save(options.picture, save_all=True, append_images=others, duration=1000 // FPS, loop=0, quality=55, method=6)
+    first.save(
+        options.picture,
+        save_all=True,
+        append_images=others,
+        duration=1000 // FPS,
+        loop=0,
+        quality=55,
+        method=6,
+    )
     return 0
 
 

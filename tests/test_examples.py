@@ -84,7 +84,7 @@ def test_models_tell_the_portraits_apart(model: str, name: str, wanted: str) -> 
 
 @pytest.mark.slow
 def test_the_clip_is_one_alert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The short moment without a mask is none; what the README shows is what comes out."""
+    """The short moment without a mask is none; what docs/camera.md shows is what comes out."""
     from maskwatch.cli.app import main
 
     clip = tmp_path / "clip.mp4"
@@ -92,8 +92,8 @@ def test_the_clip_is_one_alert(tmp_path: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as stopped:
         main(["watch", str(clip)])
     assert stopped.value.code in (0, None)
-    readme = (EXAMPLES.parent / "README.md").read_text("utf-8")
-    promised = readme.partition("$ maskwatch watch clip.mp4 --save-video out.mp4\n")[2].partition("```")[0]
+    page = (EXAMPLES.parent / "docs" / "camera.md").read_text("utf-8")
+    promised = page.partition("$ maskwatch watch clip.mp4 --save-video out.mp4\n")[2].partition("```")[0]
     shown, told = (
         [re.sub(r"\(\d+%\)", "", line).rstrip() for line in text.splitlines()]
         for text in (capsys.readouterr().out, promised)
