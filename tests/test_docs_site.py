@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import typer
+
+from browser import FLAGS, NAMES, NO_GPU
 
 pytest.importorskip("zensical", reason="the extra docs is not installed")
 pytest.importorskip("mkdocstrings", reason="the extra docs is not installed")
@@ -80,3 +86,40 @@ def test_public_names_are_documented(site: dict[str, str]) -> None:
 
     for name in {*maskwatch.__all__} - {"__version__"}:
         assert re.search(rf'id="[\w.]*\b{name}"', site["api"]), name
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def address(site: dict[str, str]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=SITE)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_site_works_in_a_browser_on_its_own(address: str) -> None:
+    """Narrow as a phone, in the dark: nothing from elsewhere, nothing too wide, search finds a word."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.skip(f"none of {', '.join(NAMES)} is installed")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=path, args=[*FLAGS, *NO_GPU])
+        page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        for name in ("cli", "recipe", "api", "events", "index"):
+            page.goto(f"{address}/{name}.html")
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        page.keyboard.press("Control+k")
+        page.keyboard.type("cooldown", delay=20)
+        page.wait_for_selector("a[href*='people.html']:has-text('cooldown')")
+        browser.close()
+    assert len(requests) > 10
+    assert [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
