@@ -2,7 +2,7 @@
 
 GitHub shows docs/*.md as they are. For the site this script
 
-- copies them, and the Markdown files of the repository's root, to build/docs with links that fit there,
+- copies them, the root's Markdown files and the icon to build/docs, with links that fit there,
 - copies the files of the repository that they link to (a unit, a proxy's configuration, a script),
 - fills each marker `<!-- generated: NAME -->` from the code,
 
@@ -43,6 +43,7 @@ FENCE = re.compile(
 def main() -> int:
     shutil.rmtree(PAGES, ignore_errors=True)
     shutil.copytree(DOCS, PAGES, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copy(ROOT / "web" / "public" / "icon.svg", PAGES / "images")
     sources = {path: path.name for path in sorted(DOCS.glob("*.md"))}
     sources |= {ROOT / name: page for name, page in ROOT_PAGES.items()}
     for source, page in sources.items():
