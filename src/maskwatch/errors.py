@@ -93,13 +93,13 @@ class ServiceError(MaskwatchError):
 class DataError(MaskwatchError):
     """One or more faults in a data set, all of them at once.
 
-    `problems` holds one line a fault: file, object and reason.
+    `problems` holds one line a fault: file, object and reason. A single fault may be given as a text.
     """
 
     shown = 50
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         head = "\n".join(f"  {line}" for line in self.problems[: self.shown])
         more = len(self.problems) - self.shown
         tail = f"\n  … and {more} more" if more > 0 else ""

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from maskwatch.errors import ModelFileError, OptionError
 from maskwatch.media.images import ResizeRule
+from maskwatch.text import reading
 
 DEFAULT_MODEL = "maskwatch-640"
 
@@ -131,10 +132,10 @@ def load_model_file(name_or_path: str | Path) -> ModelFile:
         ModelFileError: there is no such model, or the file is no model of ours.
     """
     path = _find(name_or_path)
+    with reading(path, ModelFileError, "check its permissions"):
+        data = path.read_bytes()
     try:
-        props = _onnx_props(path.read_bytes())
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        props = _onnx_props(data)
     except (ValueError, IndexError):
         raise ModelFileError(f"{path}: this is no ONNX file; pass one that maskwatch export wrote") from None
     try:

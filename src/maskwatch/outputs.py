@@ -7,46 +7,23 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from maskwatch._version import __version__
 from maskwatch.errors import OutputError
-from maskwatch.media.sources import Source
 
 MARK = ".maskwatch"
 """In every folder that `new_folder` made: --force replaces no other."""
 
-# What Pillow writes as it was; any other kind of picture is drawn as PNG.
-_KEPT_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"])
 
-
-def plan_targets(sources: Iterable[Source], folder: Path) -> dict[Source, Path]:
-    """One file below `folder` for each source: the same place, suffix changed where it has to be.
-
-    Two sources that would share a file (also on a file system without upper and lower case) get
-    `name-2.jpg` and so on.
-    """
-    taken: set[str] = set()
-    targets = {}
-    for source in sources:
-        relative = _with_suffix(source)
-        number = 2
-        while str(relative).casefold() in taken:
-            relative = _with_suffix(source, f"-{number}")
-            number += 1
-        taken.add(str(relative).casefold())
-        targets[source] = folder / relative
-    return targets
-
-
-def check_targets(targets: Sequence[Path], sources: Iterable[Source], *, force: bool) -> None:
+def check_targets(targets: Sequence[Path], sources: Iterable[Path], *, force: bool) -> None:
     """Makes sure that the files can be written and may be.
 
     Raises:
         OutputError: one exists and `force` is not given, is a folder, is a source itself or the same as
             another target, or lies where nothing can be written.
     """
-    originals = {os.path.realpath(source.path) for source in sources if source.path}
+    originals = {os.path.realpath(source) for source in sources}
     existing = []
     for target in targets:
         with writing(target):  # a name too long shows here
@@ -101,6 +78,18 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """As `replacing`, for a file that its block writes at once: creates its folder, and names it in errors.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    make_folder(path.parent)
+    with replacing(path) as part, writing(path):
+        yield part
 
 
 def check_new_folder(path: Path, *, force: bool, sources: Iterable[Path] = ()) -> None:
@@ -196,16 +185,6 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror or error}); write somewhere else"
         ) from error
-
-
-def _with_suffix(source: Source, addition: str = "") -> PurePath:
-    relative = source.relative
-    suffix = relative.suffix
-    if source.kind == "video":
-        suffix = ".mp4"
-    elif suffix.lower() not in _KEPT_SUFFIXES:
-        suffix = ".png"
-    return relative.with_name(f"{relative.stem}{addition}{suffix}")
 
 
 def _check_folder(folder: Path) -> None:

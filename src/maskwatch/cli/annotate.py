@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import supervision as sv
 
+from maskwatch.boxes import box_iou
 from maskwatch.detector import Detector
 from maskwatch.drawing.annotate import draw
 from maskwatch.drawing.blur import blur, cover_thresholds
@@ -88,5 +89,5 @@ def _others(known_xyxy: npt.NDArray[Any], boxes_xyxy: npt.NDArray[Any]) -> npt.N
     """Those of `boxes_xyxy` (N, 4) that are not `known_xyxy` (K, 4) once more."""
     if not len(known_xyxy) or not len(boxes_xyxy):
         return boxes_xyxy
-    new = sv.box_iou_batch(known_xyxy, boxes_xyxy).max(axis=0) < _SAME_BOX_IOU
+    new = box_iou(known_xyxy, boxes_xyxy).max(axis=0) < _SAME_BOX_IOU
     return boxes_xyxy[np.flatnonzero(new)]

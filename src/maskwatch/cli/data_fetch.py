@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskwatch.text import plural
+
 if TYPE_CHECKING:
     from maskwatch.data.download import Fetched
 
@@ -46,16 +48,12 @@ def _report(fetched: Fetched) -> None:
     typer.echo(f"sha256: {fetched.sha256}{' (as expected)' if fetched.pinned else ''}")
     if not fetched.pinned:
         typer.echo("no checksum was known to compare it with; pin this one with --sha256 next time")
-    kinds = ", ".join(_number(count, f"{suffix} file") for suffix, count in fetched.annotations.items())
-    typer.echo(f"{fetched.folder}: {_number(fetched.pictures, 'picture')}, {kinds or 'no annotation files'}")
+    kinds = ", ".join(plural(count, f"{suffix} file") for suffix, count in fetched.annotations.items())
+    typer.echo(f"{fetched.folder}: {plural(fetched.pictures, 'picture')}, {kinds or 'no annotation files'}")
     if fetched.pictures:
         typer.echo(f"next: maskwatch data check {shlex.quote(str(fetched.folder))}")
     else:
         typer.echo("no pictures are in it; check whether this is the archive you want")
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from maskwatch.detector import BATCH_SIZE, Detector, only_classes
 from maskwatch.drawing.annotate import save_picture
 from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
 from maskwatch.labels import find_classes
-from maskwatch.media.sources import Source, find_sources
+from maskwatch.media.sources import Source, find_sources, plan_targets
 from maskwatch.media.videos import Frame, Video, video_writer
-from maskwatch.outputs import check_targets, make_folder, plan_targets
+from maskwatch.outputs import check_targets, make_folder
 from maskwatch.records import CsvWriter, JsonWriter, RecordWriter, Result, Writers, open_target
 
 
@@ -62,7 +62,8 @@ class Job:
         sources = find_sources(specs, leave_out=out)
         targets = plan_targets(sources, out) if out else {}
         files = [Path(name) for name in (json_file, csv_file) if name and name != "-"]
-        check_targets([*targets.values(), *files], sources, force=force)
+        read = [source.path for source in sources if source.path]
+        check_targets([*targets.values(), *files], read, force=force)
         if json_file and json_file == csv_file:
             raise OptionError(f"--json and --csv both write to {json_file}; give each its own file")
         for file in files:

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from maskwatch.text import plural
+
 
 @dataclass
 class VideoTally:
@@ -87,7 +89,7 @@ class Report:
         """Prints the line of a video, whose frames went through `count` before."""
         self._seen["video"] += 1
         most = f", at most {tally.most} at once" if tally.most else ""
-        self._line(f"{tally.name}: {_number(tally.frames, 'frame')}: {self._listed(tally.faces)}{most}")
+        self._line(f"{tally.name}: {plural(tally.frames, 'frame')}: {self._listed(tally.faces)}{most}")
 
     def count(self, detections: sv.Detections) -> Counter[str]:
         """Adds the detections of one picture or frame to the table; returns their number by class."""
@@ -111,7 +113,7 @@ class Report:
             table.add_row(name, str(count), str(self._images[name]))
         self._console.print()
         self._console.print(table)
-        parts = [_number(count, kind) for kind, count in self._seen.items()]
+        parts = [plural(count, kind) for kind, count in self._seen.items()]
         self._console.print(", ".join([*(parts or ["nothing done"]), f"{self.failures} skipped"]))
         self._line(self._model)
 
@@ -136,7 +138,3 @@ class Report:
             redirect_stdout=console.is_terminal and sys.stdout.isatty(),
             redirect_stderr=console.is_terminal and sys.stderr.isatty(),
         )
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from maskwatch.labels import color_rgb
 from maskwatch.media.images import UInt8Array
-from maskwatch.outputs import make_folder, replacing, writing
+from maskwatch.outputs import new_file
 
 Rectangle: TypeAlias = tuple[int, int, int, int]  # x1, y1, x2, y2; the last two are outside
 _Font: TypeAlias = "ImageFont.ImageFont | ImageFont.FreeTypeFont"
@@ -62,8 +62,7 @@ def save_picture(image_rgb: UInt8Array, path: str | Path) -> None:
         OutputError: it cannot be written.
     """
     path = Path(path)
-    make_folder(path.parent)
-    with replacing(path) as part, writing(path):
+    with new_file(path) as part:
         Image.fromarray(image_rgb).save(part, quality=_JPEG_QUALITY)
 
 

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from maskwatch.errors import ImageError, MissingExtraError
 from maskwatch.media.image_metadata import bare_jpeg, bare_png
+from maskwatch.text import reason_of
 
 FileInput: TypeAlias = "str | Path | bytes | bytearray | memoryview"
 
@@ -185,8 +186,7 @@ def _open_file(path: Path, name: str) -> BinaryIO:
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file; check the path") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{name}: cannot be read ({reason}); check its permissions") from None
+        raise ImageError(f"{name}: cannot be read ({reason_of(error)}); check its permissions") from None
 
 
 def _open_image(name: str, file: BinaryIO) -> Image.Image:

@@ -9,7 +9,7 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
@@ -42,6 +42,8 @@ VIDEO_SUFFIXES = frozenset(
 )
 # Found in a folder, these are named as unsupported rather than passed over like a text file.
 _FOREIGN_SUFFIXES = frozenset([".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef"])
+# What Pillow writes as it was; any other kind of picture is drawn as PNG.
+_KEPT_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"])
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,25 @@ def find_sources(specs: Sequence[str], *, leave_out: Path | None = None) -> list
     return list(found.values())
 
 
+def plan_targets(sources: Iterable[Source], folder: Path) -> dict[Source, Path]:
+    """One file below `folder` for each source: the same place, suffix changed where it has to be.
+
+    Two sources that would share a file (also on a file system without upper and lower case) get
+    `name-2.jpg` and so on.
+    """
+    taken: set[str] = set()
+    targets = {}
+    for source in sources:
+        relative = _with_suffix(source)
+        number = 2
+        while str(relative).casefold() in taken:
+            relative = _with_suffix(source, f"-{number}")
+            number += 1
+        taken.add(str(relative).casefold())
+        targets[source] = folder / relative
+    return targets
+
+
 def read_stdin() -> bytes:
     """Everything on standard input.
 
@@ -131,6 +152,16 @@ def _find(spec: str, leave_out: Path | None, *, prefix_folder: bool) -> list[Sou
     if glob.has_magic(spec):
         return _in_glob(spec, leave_out)
     raise SourceError(f"{shown_argument(shown_name(spec))!r}: no such file or folder; check the path")
+
+
+def _with_suffix(source: Source, addition: str = "") -> PurePath:
+    relative = source.relative
+    suffix = relative.suffix
+    if source.kind == "video":
+        suffix = ".mp4"
+    elif suffix.lower() not in _KEPT_SUFFIXES:
+        suffix = ".png"
+    return relative.with_name(f"{relative.stem}{addition}{suffix}")
 
 
 def _in_folder(folder: Path, prefix: PurePath) -> list[Source]:

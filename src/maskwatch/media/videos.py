@@ -28,6 +28,7 @@ from maskwatch.media.video_decoder import (
     video_stream,
 )
 from maskwatch.outputs import replacing
+from maskwatch.text import reading
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,6 @@ def video_writer(path: Path, fps: float) -> Iterator[WriteFrame]:
 
 
 def _check_readable(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise SourceError(f"{path}: the file is empty; get a complete copy of it")
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    with reading(path, SourceError, "check its permissions"), path.open("rb") as file:
+        if not file.read(1):
+            raise SourceError(f"{path}: the file is empty; get a complete copy of it")

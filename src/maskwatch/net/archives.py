@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from maskwatch.errors import SourceError
 from maskwatch.outputs import writing
+from maskwatch.text import reading
 
 _CHUNK = 1 << 20
 # What comes before the data of a tar member (long names, extended headers) is read in one go.
@@ -139,10 +140,8 @@ class _Budget:
 
 
 def _members(archive: Path, stack: ExitStack, budget: _Budget) -> Iterator[_Member]:
-    try:
+    with reading(archive, SourceError, "check the path"):
         file = stack.enter_context(archive.open("rb"))
-    except OSError as error:
-        raise SourceError(f"{archive}: cannot be read ({error.strerror}); check the path") from None
     head = file.read(512)
     file.seek(0)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):

@@ -17,6 +17,7 @@ from maskwatch.data.quality.probe import PictureScan, scan_pictures
 from maskwatch.data.validator import Judge
 from maskwatch.errors import LabelError
 from maskwatch.labels import ClassMap, normalize
+from maskwatch.text import plural
 
 RARE_SHARE = 0.05
 """A class with fewer boxes than this share of the most frequent one's is learnt badly."""
@@ -98,7 +99,7 @@ def check_parts(
 
 
 def _unused(folder: Path, number: int) -> Fault:
-    text = f"{number} picture{'' if number == 1 else 's'} in it, to which no annotation belongs: not read"
+    text = f"{plural(number, 'picture')} in it, to which no annotation belongs: not read"
     mend = "annotate them, or move them away"
     return Fault("picture-unused", folder, text, mend, severity="warning")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
+from maskwatch.boxes import box_iou
 from maskwatch.data.dataset import Sample
 from maskwatch.data.formats.raw import RawPicture
 from maskwatch.data.formats.tree import SPLITS
@@ -111,7 +111,7 @@ def _double_boxes(raw: RawPicture, boxes: Sequence[Box], classes: ClassMap) -> I
     if len(good) < 2:
         return
     corners = np.array([boxes[n] for n in good], np.float64)
-    iou = np.triu(_iou(corners), k=1)  # (G, G)
+    iou = np.triu(box_iou(corners, corners), k=1)  # (G, G)
     told: set[int] = set()
     for i, j in np.argwhere(iou >= SAME_BOX):
         first, second = raw.objects[good[i]], raw.objects[good[j]]
@@ -132,14 +132,6 @@ def _class_id(classes: ClassMap, name: str) -> int | str:
         return classes.id_of(name)
     except LabelError:
         return normalize(name)
-
-
-def _iou(boxes_xyxy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """IoU (G, G) of boxes with one another. Supervision has this too, but takes a second to be imported."""
-    sides = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
-    sides = (sides - np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[None, :, :2])).clip(0)  # (G, G, 2)
-    inter, area = sides.prod(-1), (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(-1)
-    return np.asarray(inter / (area[:, None] + area[None] - inter))
 
 
 def duplicate_faults(pictures: Sequence[CheckedPicture]) -> Iterator[Fault]:
