@@ -10,7 +10,7 @@ import pytest
 
 from maskwatch.errors import OutputError
 from maskwatch.media.sources import Source, plan_targets
-from maskwatch.outputs import check_targets, make_folder, new_folder, replacing, writing
+from maskwatch.outputs import check_targets, make_folder, new_file, new_folder, replacing, writing
 
 
 def source(relative: str, kind: str = "picture", path: Path | None = None) -> Source:
