@@ -20,7 +20,7 @@ from maskwatch.media.animations import is_animation
 from maskwatch.media.image_files import PICTURE_SUFFIXES, is_picture
 from maskwatch.media.images import UInt8Array, read_image
 from maskwatch.net.addresses import Address, is_address, shown_argument, without_credentials
-from maskwatch.net.download import MAX_BYTES, download
+from maskwatch.net.fetch import MAX_BYTES, fetch
 
 VIDEO_SUFFIXES = frozenset(
     [
@@ -73,7 +73,7 @@ class Source:
         """
         if self.kind == "unreadable":
             raise SourceError(f"{self.name}: the folder cannot be listed; check its permissions")
-        data = self.path or (read_stdin() if self.url is None else download(self.url))
+        data = self.path or (read_stdin() if self.url is None else fetch(self.url))
         return read_image(data, name=self.name)
 
 
