@@ -1,9 +1,9 @@
 """A large file over http(s), in as many attempts as the connection needs.
 
 What has come so far lies in `NAME.part`, and beside it in `NAME.part.json` what the server called that
-version of the file (ETag or Last-Modified). The next attempt asks for the rest of exactly that version (RFC 9110,
-sections 13.1.5 and 14.2); a server that has another one, or knows no ranges, sends the whole file, and it
-starts anew.
+version of the file (ETag or Last-Modified). The next attempt asks for the rest of exactly that version
+(RFC 9110, sections 13.1.5 and 14.2); a server that has another one, or knows no ranges, sends the whole file,
+and it starts anew.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def fetch_file(
         max_bytes: a larger file is refused; None for any size.
 
     Raises:
-        SourceError: the server refuses, is not there after all attempts, the file is too large, or the checksum
-            is another.
+        SourceError: the server refuses, is not there after all attempts, the file is too large, or the
+            checksum is another.
         OutputError: the file cannot be written, or there is no room for it.
     """
     shown = without_credentials(url)
@@ -209,7 +209,7 @@ class _Transfer:
             )
 
     def _known(self) -> _Version:
-        """What an earlier attempt wrote down; a version without validator where there is nothing to go on from."""
+        """What an earlier attempt wrote down; without validator where there is nothing to go on from."""
         with contextlib.suppress(OSError, ValueError, TypeError):
             version = _Version(**json.loads(self._state.read_text("utf-8")))
             if version.url == self.shown and isinstance(version.validator, str):
