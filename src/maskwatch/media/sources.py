@@ -17,33 +17,16 @@ from urllib.parse import unquote
 
 from maskwatch.errors import SourceError
 from maskwatch.media.animations import is_animation
-from maskwatch.media.image_files import PICTURE_SUFFIXES, is_picture
+from maskwatch.media.formats import (
+    PICTURE_SUFFIXES,
+    UNSUPPORTED_SUFFIXES,
+    VIDEO_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    is_picture,
+)
 from maskwatch.media.images import UInt8Array, read_image
 from maskwatch.net.addresses import Address, is_address, shown_argument, without_credentials
 from maskwatch.net.fetch import MAX_BYTES, fetch
-
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".mpg",
-        ".mpeg",
-        ".wmv",
-        ".flv",
-        ".ts",
-        ".mts",
-        ".3gp",
-        ".ogv",
-    ]
-)
-# Found in a folder, these are named as unsupported rather than passed over like a text file.
-_FOREIGN_SUFFIXES = frozenset([".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef"])
-# What Pillow writes as it was; any other kind of picture is drawn as PNG.
-_KEPT_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"])
 
 
 @dataclass(frozen=True)
@@ -159,7 +142,7 @@ def _with_suffix(source: Source, addition: str = "") -> PurePath:
     suffix = relative.suffix
     if source.kind == "video":
         suffix = ".mp4"
-    elif suffix.lower() not in _KEPT_SUFFIXES:
+    elif suffix.lower() not in WRITABLE_SUFFIXES:
         suffix = ".png"
     return relative.with_name(f"{relative.stem}{addition}{suffix}")
 
@@ -167,7 +150,7 @@ def _with_suffix(source: Source, addition: str = "") -> PurePath:
 def _in_folder(folder: Path, prefix: PurePath) -> list[Source]:
     unreadable: list[Path] = []
     sources: list[Source] = []
-    wanted = {*PICTURE_SUFFIXES, *VIDEO_SUFFIXES, *_FOREIGN_SUFFIXES}
+    wanted = {*PICTURE_SUFFIXES, *VIDEO_SUFFIXES, *UNSUPPORTED_SUFFIXES}
     for root, folders, names in os.walk(folder, onerror=lambda e: unreadable.append(Path(e.filename))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = [Path(root, name) for name in sorted(names) if not name.startswith(".")]
@@ -200,7 +183,7 @@ def _without(sources: list[Source], folder: Path | None, root: Path) -> list[Sou
 
 def _file(path: Path, relative: PurePath) -> Source:
     suffix = path.suffix.lower()
-    picture = suffix in PICTURE_SUFFIXES or suffix in _FOREIGN_SUFFIXES
+    picture = suffix in PICTURE_SUFFIXES or suffix in UNSUPPORTED_SUFFIXES
     picture |= suffix not in VIDEO_SUFFIXES and (not path.is_file() or is_picture(path))
     picture &= not (path.is_file() and is_animation(path))
     return Source(shown_name(path), "picture" if picture else "video", relative, path)

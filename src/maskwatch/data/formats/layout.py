@@ -42,7 +42,7 @@ from maskwatch.data.formats.yolo_files import (
 from maskwatch.data.issues import Fault
 from maskwatch.data.names import Names, path_parts
 from maskwatch.errors import DataError
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
 from maskwatch.text import plural
 
 Found = tuple[list[Part], list[Folder]]

@@ -25,7 +25,7 @@ from maskwatch.data.formats.yolo import read_names
 from maskwatch.data.issues import Fault
 from maskwatch.data.names import path_parts, without_suffix
 from maskwatch.errors import DataError
-from maskwatch.media.image_files import MAX_PIXELS, open_picture
+from maskwatch.media.formats import MAX_PIXELS, open_picture
 from maskwatch.media.images import read_image
 from maskwatch.outputs import writing
 from maskwatch.text import first_line

@@ -13,7 +13,7 @@ from maskwatch.data.formats.tree import ANNOTATION_FOLDERS, PICTURE_FOLDERS, Fol
 from maskwatch.data.issues import Fault
 from maskwatch.data.names import Names, in_order, same_text, unquoted, without_suffix
 from maskwatch.errors import DataError
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
 from maskwatch.text import parse_xml, read_lines, reading, reason_of
 
 _XML = (".xml",)

@@ -11,7 +11,7 @@ from maskwatch.data.dataset import Sample
 from maskwatch.data.formats.raw import RawPicture
 from maskwatch.data.formats.splits import Part
 from maskwatch.data.issues import Fault
-from maskwatch.data.quality.header import Header
+from maskwatch.data.quality.header import ImageMetadata
 from maskwatch.data.quality.picture_issues import CheckedPicture, duplicate_faults, picture_faults
 from maskwatch.data.quality.probe import PictureScan, scan_pictures
 from maskwatch.data.validator import Judge
@@ -111,7 +111,7 @@ def _judged(judge: Judge, raw: RawPicture, scan: PictureScan) -> Sample | None:
             Fault("picture-unreadable", raw.shown_path, text or mend, mend, picture=raw.image_path)
         )
         return None
-    return judge.sample_of(raw, Header(scan.size_hw, scan.orientation))
+    return judge.sample_of(raw, ImageMetadata(scan.size_hw, scan.orientation))
 
 
 def _class_faults(check: Check) -> Iterator[Fault]:

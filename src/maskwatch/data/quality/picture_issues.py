@@ -15,7 +15,7 @@ from maskwatch.data.formats.raw import RawPicture
 from maskwatch.data.formats.tree import SPLITS
 from maskwatch.data.issues import Box, Fault, Severity
 from maskwatch.data.quality.duplicates import Duplicate, find_duplicates
-from maskwatch.data.quality.header import Header
+from maskwatch.data.quality.header import ImageMetadata
 from maskwatch.data.quality.probe import PictureScan
 from maskwatch.data.validator import pixels
 from maskwatch.errors import LabelError
@@ -56,7 +56,7 @@ def picture_faults(picture: CheckedPicture, classes: ClassMap, network_size: int
     if not raw.objects:
         mend = "fine for a picture that shows nothing to find; else annotate it"
         yield warn("picture-empty", raw.annotation_path, "no object in it", mend)
-    header = Header(scan.size_hw, scan.orientation)
+    header = ImageMetadata(scan.size_hw, scan.orientation)
     boxes = [pixels(item.box_xyxy, raw, header) for item in raw.objects]
     for number, box_xyxy in enumerate(boxes):
         found = _box_warning(box_xyxy, scan.size_hw, network_size)

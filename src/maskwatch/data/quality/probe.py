@@ -18,7 +18,7 @@ import numpy as np
 
 from maskwatch.data.quality.fingerprints import SMALL_SIDE, Fingerprint, fingerprint
 from maskwatch.errors import ImageError, OptionError
-from maskwatch.media.images import UInt8Array, glance
+from maskwatch.media.images import UInt8Array, read_reduced
 from maskwatch.system import usable_cores
 from maskwatch.text import reason_of
 
@@ -97,7 +97,7 @@ def scan_picture(path: Path) -> PictureScan:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         elif not stat.S_ISDIR(status.st_mode):
             return PictureScan(path, "this is no regular file; put a picture file there, or remove it")
-        image, (size_hw, orientation) = glance(path, SMALL_SIDE)
+        image, (size_hw, orientation) = read_reduced(path, SMALL_SIDE)
         found = fingerprint(image, size_hw)
         return PictureScan(path, None, digest, size_hw, orientation, found, _is_blank(image, found))
     except ImageError as error:
