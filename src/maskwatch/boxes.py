@@ -18,4 +18,5 @@ def box_iou(a_xyxy: npt.NDArray[Any], b_xyxy: npt.NDArray[Any]) -> npt.NDArray[A
     shared = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0).prod(-1)
     area_a, area_b = (a[..., 2:] - a[..., :2]).prod(-1), (b[..., 2:] - b[..., :2]).prod(-1)
     union = area_a + area_b - shared  # (A, B)
-    return np.divide(shared, union, out=np.zeros(union.shape, np.result_type(union, "f")), where=union > 0)
+    iou = np.zeros(union.shape, np.result_type(union, "f"))
+    return np.asarray(np.divide(shared, union, out=iou, where=union > 0))

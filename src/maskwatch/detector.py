@@ -1,22 +1,26 @@
-"""Pictures in, `supervision.Detections` out."""
+"""Pictures, videos and folders in, `supervision.Detections` out."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import numbers
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 import supervision as sv
 
-from maskwatch.errors import LabelError, OptionError
+from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
 from maskwatch.labels import find_classes
 from maskwatch.media.images import FloatArray, ImageInput, Placement, UInt8Array, as_rgb, fit
 from maskwatch.models import DEFAULT_MODEL, ModelMetadata, load_model_file
 from maskwatch.runtimes import RawDetections, open_runtime
+
+if TYPE_CHECKING:
+    from maskwatch.media.videos import Frame, Video
 
 Threshold: TypeAlias = "float | Mapping[str, float]"
 _Image = TypeVar("_Image", bound=ImageInput)
@@ -141,6 +145,73 @@ class Detector:
             return next(self._detect([images], thresholds))
         return list(self._detect(images, thresholds))
 
+    def detect_video(
+        self, video: str | Path | Video, *, threshold: Threshold | None = None
+    ) -> Iterator[tuple[Frame, sv.Detections]]:
+        """Finds the faces in each frame of a video file, in the order in which frames are shown.
+
+        >>> for frame, detections in Detector().detect_video("door.mp4"):
+        ...     print(frame.time_s, len(detections))
+
+        A few frames are in memory at a time. The file is open while the iterator is used; it closes at the
+        end, on an error, and when the iterator is closed or dropped.
+
+        Args:
+            video: path of a file, or an open `Video`, which stays open.
+            threshold: as in the constructor, for this video only.
+
+        Returns:
+            An iterator of pairs: the frame (`index`, `time_s` in seconds by the container's time stamps,
+            `image_rgb` uint8 (H, W, 3)), and its detections as of a picture.
+
+        Raises:
+            SourceError: from the iterator: the file is no video, or, after the last frame that can be read,
+                it is cut off or damaged.
+        """
+        return self._detect_frames(video, self._resolve(threshold, self._thresholds))
+
+    def detect_folder(
+        self,
+        folder: str | Path,
+        *,
+        threshold: Threshold | None = None,
+        on_error: Callable[[Path, ImageError | SourceError], None] | None = None,
+    ) -> Iterator[tuple[Path, sv.Detections]]:
+        """Finds the faces in each picture of a folder and of those in it, in the order of their names.
+
+        Pictures are found by suffix; hidden files and videos are left out.
+
+        Args:
+            threshold: as in the constructor, for this folder only.
+            on_error: called with the path and the error of a picture that cannot be read, which is then
+                skipped; None ends the iteration with that error.
+
+        Returns:
+            An iterator of pairs: the path of a picture, and its detections.
+
+        Raises:
+            SourceError: there is no such folder, or no picture or video in it.
+            ImageError: from the iterator, without `on_error`: a picture cannot be read.
+        """
+        from maskwatch.media.sources import find_sources
+
+        thresholds = self._resolve(threshold, self._thresholds)
+        pictures = [source for source in find_sources([str(folder)]) if source.kind != "video"]
+
+        def results() -> Iterator[tuple[Path, sv.Detections]]:
+            for picture in pictures:
+                assert picture.path is not None
+                try:
+                    image_rgb = picture.load_picture()
+                except (ImageError, SourceError) as error:
+                    if on_error is None:
+                        raise
+                    on_error(picture.path, error)
+                else:
+                    yield picture.path, next(self._detect([image_rgb], thresholds))
+
+        return results()
+
     def prepare(self, images: Sequence[ImageInput]) -> tuple[UInt8Array, list[Placement]]:
         """Reads pictures and brings them to network size: uint8 (N, H, W, 3) and where each one went."""
         fitted = [fit(as_rgb(image), self.input_size, self._metadata.resize) for image in images]
@@ -158,6 +229,18 @@ class Detector:
         for start in range(0, len(images), BATCH_SIZE):
             batch, placements = self.prepare(images[start : start + BATCH_SIZE])
             yield from self.collect(self._run(batch, thresholds), placements)
+
+    def _detect_frames(
+        self, video: str | Path | Video, thresholds: tuple[float, ...]
+    ) -> Iterator[tuple[Frame, sv.Detections]]:
+        from maskwatch.media.videos import Video
+
+        with contextlib.ExitStack() as stack:
+            if not isinstance(video, Video):
+                video = stack.enter_context(Video(Path(video)))
+            for batch in _batches(video.frames()):
+                found = self._detect([frame.image_rgb for frame in batch], thresholds)
+                yield from zip(batch, found, strict=True)
 
     def _run(self, batch_nhwc: UInt8Array, thresholds: tuple[float, ...]) -> RawDetections:
         scores: FloatArray = np.array(thresholds, np.float32)
@@ -191,6 +274,23 @@ class Detector:
         values = [_unit(f"threshold of {name}", value) for name, value in threshold.items()]
         named = dict(zip(class_ids, values, strict=True))
         return tuple(named.get(class_id, old) for class_id, old in enumerate(defaults))
+
+
+def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
+    """Frames in lists of `BATCH_SIZE`; those before an error come before it."""
+    batch: list[Frame] = []
+    try:
+        for frame in frames:
+            batch.append(frame)
+            if len(batch) == BATCH_SIZE:
+                yield batch
+                batch = []
+    except SourceError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def only_classes(detections: sv.Detections, class_ids: Collection[int]) -> sv.Detections:

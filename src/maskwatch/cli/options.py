@@ -1,9 +1,67 @@
-"""Texts of the command line → values."""
+"""Options of commands: one dataclass for each command, and texts → values."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
 from maskwatch.errors import OptionError
 from maskwatch.labels import parse_class_numbers
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Name of an embedded model, or a file. Default: maskwatch-640."),
+]
+SizeOption = Annotated[
+    int | None, typer.Option(metavar="PIXELS", help="Take the embedded model of this size, e.g. 320.")
+]
+ThresholdOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCORE", help="Scores above it count: 0.5, or mask=0.6,no_mask=0.3. Default: the model's."
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Threads of the network. Default: one a core.")
+]
+
+
+def with_options(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Makes a command of a function that takes a dataclass: one argument or option for each field.
+
+    The fields are annotated as the parameters of a Typer command are.
+    """
+    hints = get_type_hints(options, include_extras=True)
+    parameters = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(options)
+    ]
+
+    def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(**values: Any) -> None:
+            function(options(**values))
+
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        command.__dict__["__signature__"] = inspect.Signature(parameters)
+        return command
+
+    return decorate
 
 
 def parse_threshold(text: str | None) -> float | dict[str, float] | None:

@@ -18,7 +18,7 @@ from maskwatch.text import plural
 
 
 @dataclass
-class VideoTally:
+class VideoCounts:
     """Adds up what the frames of one video hold."""
 
     name: str
@@ -32,7 +32,7 @@ class VideoTally:
         self.most = max(self.most, faces.total())
 
 
-class Report:
+class DetectPrinter:
     """Prints results as they come; a context manager around the work.
 
     Args:
@@ -52,7 +52,7 @@ class Report:
         self._seen: Counter[str] = Counter()
         self.failures = 0
 
-    def __enter__(self) -> Report:
+    def __enter__(self) -> DetectPrinter:
         self._line(self._model)
         self._progress.start()
         return self
@@ -85,11 +85,11 @@ class Report:
         self._seen["picture"] += 1
         self._line(f"{name}: {self._listed(self.count(detections))}")
 
-    def video(self, tally: VideoTally) -> None:
+    def video(self, counts: VideoCounts) -> None:
         """Prints the line of a video, whose frames went through `count` before."""
         self._seen["video"] += 1
-        most = f", at most {tally.most} at once" if tally.most else ""
-        self._line(f"{tally.name}: {plural(tally.frames, 'frame')}: {self._listed(tally.faces)}{most}")
+        most = f", at most {counts.most} at once" if counts.most else ""
+        self._line(f"{counts.name}: {plural(counts.frames, 'frame')}: {self._listed(counts.faces)}{most}")
 
     def count(self, detections: sv.Detections) -> Counter[str]:
         """Adds the detections of one picture or frame to the table; returns their number by class."""
