@@ -91,9 +91,9 @@ class ServiceError(MaskwatchError):
 
 
 class DataError(MaskwatchError):
-    """One or more faults in a data set, all of them at once.
+    """One or more issues of a data set, all of them at once.
 
-    `problems` holds one line a fault: file, object and reason. A single fault may be given as a text.
+    `problems` holds one line an issue: file, object and reason. A single one may be given as a text.
     """
 
     shown = 50
@@ -103,8 +103,8 @@ class DataError(MaskwatchError):
         head = "\n".join(f"  {line}" for line in self.problems[: self.shown])
         more = len(self.problems) - self.shown
         tail = f"\n  … and {more} more" if more > 0 else ""
-        noun = "fault" if len(self.problems) == 1 else "faults"
+        noun = "issue" if len(self.problems) == 1 else "issues"
         super().__init__(
             f"{len(self.problems)} {noun} in the data set:\n{head}{tail}\n"
-            "Mend or remove these files, then run again; maskwatch data check mends many of them in a copy."
+            "Fix or remove these files and run again; maskwatch data check --fix repairs many of them in a copy."
         )

@@ -18,7 +18,7 @@ from maskwatch.labels import find_classes
 from maskwatch.media.sources import Source, find_sources, plan_targets
 from maskwatch.media.videos import Video, video_writer
 from maskwatch.outputs import check_targets, make_folder
-from maskwatch.records import CsvWriter, JsonWriter, RecordWriter, Result, Writers, open_target
+from maskwatch.records import CsvWriter, JsonWriter, RecordWriter, Result, Writers, open_record_file
 
 
 def run_detect(options: DetectOptions) -> int:
@@ -147,9 +147,9 @@ def _open_writers(detector: Detector, options: DetectOptions) -> Iterator[Writer
                 "classes": about.classes,
                 "thresholds": detector.thresholds,
             }
-            writers.append(JsonWriter(stack.enter_context(open_target(options.json_file)), model))
+            writers.append(JsonWriter(stack.enter_context(open_record_file(options.json_file)), model))
         if options.csv_file:
-            writers.append(CsvWriter(stack.enter_context(open_target(options.csv_file))))
+            writers.append(CsvWriter(stack.enter_context(open_record_file(options.csv_file))))
         together = Writers(writers)
         yield together
         together.close()
