@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from maskwatch._version import __version__
 from maskwatch.errors import MaskwatchError
 
-# From 1.29 on, ONNX Runtime reports to its maker unless this stands before its first import:
-# https://github.com/microsoft/onnxruntime/pull/27379. Maskwatch reports nothing to anybody.
+# From 1.29 on, ONNX Runtime sends telemetry unless this is set before its first import:
+# https://github.com/microsoft/onnxruntime/pull/27379. Maskwatch has no telemetry.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:

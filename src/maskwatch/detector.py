@@ -70,7 +70,7 @@ class Detector:
         self._runtime = open_runtime(runtime, file.path, threads)
 
     def variant(self, *, threshold: Threshold | None = None, class_agnostic: bool | None = None) -> Detector:
-        """The same loaded model with other options; takes no memory of its own.
+        """The same loaded model with other options; it takes no further memory.
 
         Args:
             threshold: as in the constructor; what is left out is as in this detector.

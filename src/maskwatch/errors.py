@@ -70,8 +70,8 @@ class ServiceError(MaskwatchError):
 
     Attributes:
         status: the HTTP status; None where no answer came.
-        detail: what the service said, in its words.
-        retry_after_s: seconds after which it wants to be asked again; None where it said nothing of it.
+        detail: the service's own explanation.
+        retry_after_s: seconds to wait before the next request; None where the service gives none.
         failures: source and reason of each picture that it could not read.
     """
 
@@ -106,5 +106,5 @@ class DataError(MaskwatchError):
         noun = "issue" if len(self.problems) == 1 else "issues"
         super().__init__(
             f"{len(self.problems)} {noun} in the data set:\n{head}{tail}\n"
-            "Fix or remove these files and run again; maskwatch data check --fix repairs many of them in a copy."
+            "Fix or remove these files, then run again; maskwatch data check --fix repairs many in a copy."
         )

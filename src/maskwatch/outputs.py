@@ -17,7 +17,7 @@ MARK = ".maskwatch"
 
 
 def check_targets(targets: Sequence[Path], sources: Iterable[Path], *, force: bool) -> None:
-    """Makes sure that the files can be written and may be.
+    """Checks that the files can be written and may be.
 
     Raises:
         OutputError: one exists and `force` is not given, is a folder, is a source itself or the same as
@@ -57,14 +57,14 @@ def make_folder(folder: Path) -> None:
 
 
 def keep_from_others(path: Path) -> None:
-    """Takes a file's rights from all but its owner and group, where the file system knows such a thing."""
+    """Takes a file's permissions from all but its owner and group, where the file system has any."""
     with contextlib.suppress(OSError):
         path.chmod(path.stat().st_mode & 0o770)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a name to write to; the file gets its own name at the end, or is deleted after an error.
+    """Gives a temporary name to write to; the file gets its final name at the end, or is deleted on an error.
 
     Raises:
         OutputError: the file cannot get its name.
@@ -93,11 +93,11 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def check_new_folder(path: Path, *, force: bool, sources: Iterable[Path] = ()) -> None:
-    """Makes sure that a folder can be written where none is, or an empty one, or with `force` one of ours.
+    """Checks that a folder can be written where none is, or an empty one, or with `force` one of ours.
 
     Args:
         path: the folder.
-        force: replace a folder that `new_folder` made; never another, which may be all that somebody has.
+        force: replace a folder that `new_folder` made; never another, which may be the only copy.
         sources: files and folders that are read, and must not go with it.
 
     Raises:
@@ -125,7 +125,7 @@ def check_new_folder(path: Path, *, force: bool, sources: Iterable[Path] = ()) -
 
 @contextlib.contextmanager
 def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """Gives a folder to write to; it gets its own name at the end, or is deleted after an error.
+    """Gives a temporary folder to write to; it gets its final name at the end, or is deleted on an error.
 
     Args:
         path: must not exist, or be an empty folder.
@@ -175,7 +175,7 @@ def _umask() -> int:
 def writing(path: Path) -> Iterator[None]:
     """Turns an `OSError` in its block into an `OutputError` that names the file.
 
-    Not so a pipe whose reader has gone: that is no error of ours.
+    A pipe whose reader has gone is left as it is.
     """
     try:
         yield

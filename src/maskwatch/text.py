@@ -60,7 +60,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
     Raises:
         OSError: it cannot be read.
-        UnicodeError: it is in no encoding that can be told; the message says what to do.
+        UnicodeError: its encoding cannot be recognised; the message says what to do.
     """
     return decode(Path(path).read_bytes())
 

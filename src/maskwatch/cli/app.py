@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Keeps what libraries say of themselves off the terminal; of broken files our own messages tell."""
+    """Keeps the log lines of libraries off the terminal; our own messages name broken files."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     # TensorFlow, where it is installed, is loaded by TensorBoard and greets with ten lines.

@@ -75,8 +75,8 @@ class PrivacyMask(Generic[_Item]):
 
     Args:
         reach_s: how far a detection reaches into the frames before and after it, in seconds.
-        max_waiting: frames that wait at the most, whatever `reach_s` says. 0 lets none wait: a frame then
-            comes out at once and is covered by what was found in it and before.
+        max_waiting: frames that wait at the most, even if `reach_s` asks for more. 0 lets none wait: a frame
+            then comes out at once and is covered by what was found in it and before.
     """
 
     def __init__(self, *, reach_s: float = REACH_S, max_waiting: int = MAX_WAITING) -> None:

@@ -54,5 +54,5 @@ def _animated_format(path: Path) -> str | None:
             file.seek(0)
             with Image.open(file, formats=_FORMATS) as image:
                 return image.format if getattr(image, "is_animated", False) else None
-    except Exception:  # Pillow's decoders raise whatever they stumble over; reading it tells what is wrong
+    except Exception:  # Pillow's decoders raise anything; reading the file gives the reason
         return None

@@ -237,7 +237,7 @@ def _open_image(name: str, file: BinaryIO) -> Image.Image:
         raise
     except MissingExtraError as error:
         raise ImageError(f"{name}: {error}") from None
-    except Exception as error:  # the decoders raise whatever they stumble over in a broken header
+    except Exception as error:  # the decoders raise anything on a broken header
         raise ImageError(
             f"{name}: not a picture that can be read; pass {_READABLE}, or convert it to one of these"
         ) from error
@@ -253,7 +253,7 @@ def _open_jpeg(file: BinaryIO) -> Image.Image:
     """The first picture, also of an MPO; `Image.open` would refuse one whose list of pictures is broken."""
     with _quiet_pillow(), contextlib.suppress(Exception):
         return JpegImageFile(file)
-    # What Pillow stumbled over may be no part of the picture.
+    # What Pillow refused may be no part of the picture.
     file.seek(0)
     bare = io.BytesIO(sanitize_jpeg(file.read()))
     with _quiet_pillow():

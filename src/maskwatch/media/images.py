@@ -79,7 +79,7 @@ def letterbox(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Arr
 
 
 def squash(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Array, Placement]:
-    """Resizes a picture (h, w, 3) to exactly (H, W, 3), whatever becomes of its aspect ratio."""
+    """Resizes a picture (h, w, 3) to exactly (H, W, 3), without keeping its aspect ratio."""
     height, width = image_rgb.shape[:2]
     placement = Placement(size_hw[1] / width, size_hw[0] / height, width, height)
     if (height, width) == tuple(size_hw):
@@ -160,7 +160,7 @@ def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
 
     Takes a path, the bytes of a picture file, a PIL image, or an array: uint8 or uint16 of shape (H, W),
     (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA. An EXIF orientation that a PIL image carries is applied,
-    so that a file gives the same boxes whoever opens it.
+    so that a file gives the same boxes however it is opened.
 
     Raises:
         ImageError: the input is of another kind, or `read_image` refuses the file.

@@ -64,7 +64,7 @@ def find_sources(specs: Sequence[str], *, leave_out: Path | None = None) -> list
     """Lists the pictures and videos that `specs` stand for, each file once, in the order given.
 
     A folder gives the pictures and videos in it and below, by their suffix, without hidden files. A file
-    that is named (or matched by a glob) is taken whatever its suffix.
+    that is named (or matched by a glob) is taken with any suffix.
 
     Args:
         specs: paths, folders, globs (`**` for any depth), http(s) URLs, or `-` for standard input.
@@ -117,7 +117,7 @@ def read_stdin() -> bytes:
 
 
 def shown_name(path: str | Path) -> str:
-    """A path as text that can be printed and stored as UTF-8, whatever bytes its name holds."""
+    """A path as text that can be printed and stored as UTF-8; bytes that are no UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

@@ -21,7 +21,7 @@ from maskwatch.media.containers import is_truncated
 from maskwatch.media.images import UInt8Array
 
 DEFAULT_FPS = 25.0
-"""Of videos that give no sensible rate of their own."""
+"""Of videos whose header gives no sensible rate."""
 
 # Time stamps that go further back or ahead belong to something new: two recordings in one file, or a clock
 # that was set. Smaller steps back are trembling, shorter gaps are pauses.
@@ -141,7 +141,7 @@ class VideoDecoder:
         self._path, self._stream = path, stream
         # In others FFmpeg counts itself what is there.
         self._counted = stream.container.format.name in _WITH_A_COUNT
-        # With a thread for each frame, an error takes whole frames around it away and is not told.
+        # With a thread for each frame, an error silently loses whole frames around it.
         stream.codec_context.thread_type = "SLICE"
         self._packets = self._frames = self._broken = 0
         self._torn = False

@@ -170,7 +170,7 @@ def video_writer(path: Path, fps: float) -> Iterator[WriteFrame]:
             yield write
         except BaseException:
             if writer is not None:
-                with contextlib.suppress(OutputError):  # the first error is the one to tell
+                with contextlib.suppress(OutputError):  # the first error is the one to report
                     writer.close()
             raise
         if writer is not None:

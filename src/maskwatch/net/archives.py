@@ -1,7 +1,7 @@
 """Unpacks an archive from somewhere: only plain files, only below the folder, only so much.
 
 Names, kinds and sizes are checked while unpacking, and what is counted are the bytes that really come out:
-what an archive says of itself is the word of whoever made it.
+what an archive states about itself cannot be trusted.
 """
 
 from __future__ import annotations

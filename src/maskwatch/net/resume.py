@@ -61,7 +61,7 @@ def fetch_file(
     timeout_s: float = TIMEOUT_S,
     max_bytes: int | None = None,
 ) -> str:
-    """Fetches a file whole, goes on with what an earlier call left, and gives its SHA-256 in hexadecimal.
+    """Fetches a whole file, resuming what an earlier call left, and gives its SHA-256 in hexadecimal.
 
     Args:
         url: http or https.
@@ -222,5 +222,5 @@ class _Transfer:
             etag = None
         version = _Version(self.shown, etag or response.headers.get("Last-Modified"), total)
         with writing(self._state):
-            self._part.unlink(missing_ok=True)  # no old part beside a new state, whatever happens in between
+            self._part.unlink(missing_ok=True)  # no old part beside a new state, even after a crash
             self._state.write_text(json.dumps(asdict(version)), "utf-8")
