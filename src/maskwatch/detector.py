@@ -238,7 +238,7 @@ class Detector:
         with contextlib.ExitStack() as stack:
             if not isinstance(video, Video):
                 video = stack.enter_context(Video(Path(video)))
-            for batch in _batches(video.frames()):
+            for batch in video.batches(BATCH_SIZE):
                 found = self._detect([frame.image_rgb for frame in batch], thresholds)
                 yield from zip(batch, found, strict=True)
 
@@ -274,23 +274,6 @@ class Detector:
         values = [_unit(f"threshold of {name}", value) for name, value in threshold.items()]
         named = dict(zip(class_ids, values, strict=True))
         return tuple(named.get(class_id, old) for class_id, old in enumerate(defaults))
-
-
-def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
-    """Frames in lists of `BATCH_SIZE`; those before an error come before it."""
-    batch: list[Frame] = []
-    try:
-        for frame in frames:
-            batch.append(frame)
-            if len(batch) == BATCH_SIZE:
-                yield batch
-                batch = []
-    except SourceError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
 
 
 def only_classes(detections: sv.Detections, class_ids: Collection[int]) -> sv.Detections:

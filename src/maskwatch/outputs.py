@@ -11,6 +11,7 @@ from pathlib import Path
 
 from maskwatch._version import __version__
 from maskwatch.errors import OutputError
+from maskwatch.text import reason_of
 
 MARK = ".maskwatch"
 """In every folder that `new_folder` made: --force replaces no other."""
@@ -182,9 +183,7 @@ def writing(path: Path) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); write somewhere else"
-        ) from error
+        raise OutputError(f"{path}: cannot be written ({reason_of(error)}); write somewhere else") from error
 
 
 def _check_folder(folder: Path) -> None:

@@ -117,8 +117,8 @@ def decode(data: bytes) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a file cannot be read, in one line."""
-    return getattr(error, "strerror", None) or " ".join(str(error).split())
+    """What went wrong, in one line."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
 @contextlib.contextmanager

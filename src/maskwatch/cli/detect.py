@@ -24,9 +24,7 @@ class DetectOptions:
     ] = None
     blur: Annotated[
         bool,
-        typer.Option(
-            "--blur", help="Make every face in what --out writes unrecognisable, weak ones too."
-        ),
+        typer.Option("--blur", help="Make every face in what --out writes unrecognisable, weak ones too."),
     ] = False
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write records as JSON; - for stdout.")

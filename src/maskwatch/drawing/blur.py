@@ -13,8 +13,8 @@ from maskwatch.media.images import UInt8Array
 # Mild pixelation protects nobody: from mosaics of some 6×7 cells a network recognised 40 people about as well
 # as from the originals (McPherson, Shokri and Shmatikov, "Defeating Image Obfuscation with Deep Learning",
 # 2016), and an attacker who blurs the gallery too compares like with like (Newton, Sweeney and Malin,
-# "Preserving Privacy by De-identifying Face Images", 2005). What counts is how much is left, not how it looks.
-# Here that is nine mean colours for each patch, face and margin together, about two by two for a face.
+# "Preserving Privacy by De-identifying Face Images", 2005). What counts is how much is left, not how it
+# looks. Here that is nine mean colours for each patch, face and margin together, two by two for a face.
 CELLS = 3
 """Mean colours along each side of a patch: all that is left of a face, however large it is."""
 

@@ -29,6 +29,7 @@ from maskwatch.media.formats import (
     open_picture,
     upright,
 )
+from maskwatch.text import reason_of
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -196,7 +197,7 @@ def _guarded(name: str, decode: Callable[[], UInt8Array]) -> UInt8Array:
     except MemoryError:
         raise ImageError(f"{name}: not enough memory to decode it; scale it down first") from None
     except Exception as error:  # see _open
-        reason = str(error) or type(error).__name__
+        reason = reason_of(error)
         raise ImageError(f"{name}: broken picture ({reason}); get a complete copy of the file") from error
 
 

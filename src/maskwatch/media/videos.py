@@ -113,6 +113,26 @@ class Video:
                 return
             yield Frame(index, time_s, image_rgb, duration_s)
 
+    def batches(self, size: int) -> Iterator[list[Frame]]:
+        """The frames in lists of `size`, of which the last may be shorter; may be called once.
+
+        Raises:
+            SourceError: as `frames`, after the list of the last readable frames.
+        """
+        batch: list[Frame] = []
+        try:
+            for frame in self.frames():
+                batch.append(frame)
+                if len(batch) == size:
+                    yield batch
+                    batch = []
+        except SourceError:
+            if batch:
+                yield batch
+            raise
+        if batch:
+            yield batch
+
     def _decoded(self) -> Iterator[Frame]:
         clock, decoder = MediaClock(self._container, self._stream), VideoDecoder(self.path, self._stream)
         waiting: Frame | None = None  # for the time of the next one

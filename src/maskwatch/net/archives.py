@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from maskwatch.errors import SourceError
 from maskwatch.outputs import writing
-from maskwatch.text import reading
+from maskwatch.text import reading, reason_of
 
 _CHUNK = 1 << 20
 # What comes before the data of a tar member (long names, extended headers) is read in one go.
@@ -103,10 +103,9 @@ def unpack(
                 if progress:
                     progress(count)
     except _BROKEN as error:
-        reason = str(error) or type(error).__name__
-        raise SourceError(f"{archive}: broken archive ({reason}); fetch it again") from error
+        raise SourceError(f"{archive}: broken archive ({reason_of(error)}); fetch it again") from error
     except OSError as error:  # gzip and bz2 raise it for broken data; what writing raises is turned before
-        raise SourceError(f"{archive}: cannot be read ({error.strerror or error}); fetch it again") from error
+        raise SourceError(f"{archive}: cannot be read ({reason_of(error)}); fetch it again") from error
     return count
 
 

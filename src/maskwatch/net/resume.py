@@ -15,7 +15,6 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
 from urllib.error import HTTPError, URLError
@@ -24,6 +23,7 @@ from maskwatch.errors import OutputError, SourceError
 from maskwatch.net.addresses import without_credentials
 from maskwatch.net.fetch import TIMEOUT_S, open_url
 from maskwatch.outputs import writing
+from maskwatch.text import reason_of
 
 PAUSES_S = (1.0, 3.0, 9.0, 27.0)
 """Waits between one attempt and the next. The count starts again after an attempt that brought a megabyte."""
@@ -33,18 +33,6 @@ _CHUNK = 1 << 18
 _TRANSIENT = frozenset([408, 425, 429, 500, 502, 503, 504])
 
 Progress: TypeAlias = Callable[[int, int | None], None]
-
-
-@dataclass(frozen=True)
-class _Version:
-    """Of which file the part is; `total` bytes, None where the server does not say.
-
-    It is stored, so `url` is without user and password.
-    """
-
-    url: str
-    validator: str | None = None
-    total: int | None = None
 
 
 class _TransientError(Exception):
@@ -138,10 +126,10 @@ class _Transfer:
         Raises:
             _TransientError: it may go better next time.
         """
-        version, have = self._known(), self.size()
+        validator, have = self._validator(), self.size()
         headers: dict[str, str] = {}
-        if version.validator and have:
-            headers |= {"Range": f"bytes={have}-", "If-Range": version.validator}
+        if validator and have:
+            headers |= {"Range": f"bytes={have}-", "If-Range": validator}
         try:
             with open_url(self._url, self._timeout_s, headers) as response:
                 self._receive(response, have)
@@ -157,7 +145,7 @@ class _Transfer:
                 ) from None
             raise _TransientError(f"the server cannot be reached ({error.reason})") from None
         except (OSError, http.client.HTTPException) as error:
-            raise _TransientError(f"the connection was cut ({str(error) or type(error).__name__})") from None
+            raise _TransientError(f"the connection was cut ({reason_of(error)})") from None
 
     def _refused(self, error: HTTPError, have: int) -> None:
         if error.code == 416:  # the range begins at the end when all has come, and no one has looked yet
@@ -208,19 +196,20 @@ class _Transfer:
                 "make room, or write somewhere else with --out"
             )
 
-    def _known(self) -> _Version:
-        """What an earlier attempt wrote down; without validator where there is nothing to go on from."""
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            version = _Version(**json.loads(self._state.read_text("utf-8")))
-            if version.url == self.shown and isinstance(version.validator, str):
-                return version
-        return _Version(self.shown)
+    def _validator(self) -> str | None:
+        """What the server called the version that the part is of; None where there is nothing to resume."""
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            state = json.loads(self._state.read_text("utf-8"))
+            if state["url"] == self.shown and isinstance(state["validator"], str):
+                return str(state["validator"])
+        return None
 
     def _remember(self, response: http.client.HTTPResponse, total: int | None) -> None:
         etag = response.headers.get("ETag")
         if etag and etag.startswith("W/"):  # a weak one may be equal for other bytes
             etag = None
-        version = _Version(self.shown, etag or response.headers.get("Last-Modified"), total)
+        validator = etag or response.headers.get("Last-Modified")
+        state = {"url": self.shown, "validator": validator, "total": total}  # no user and password
         with writing(self._state):
             self._part.unlink(missing_ok=True)  # no old part beside a new state, even after a crash
-            self._state.write_text(json.dumps(asdict(version)), "utf-8")
+            self._state.write_text(json.dumps(state), "utf-8")
