@@ -315,7 +315,7 @@ def test_a_video_that_breaks_off_gives_its_readable_frames_first(detector: Detec
     with pytest.raises(SourceError, match="cannot be read"):
         next(detector.detect_video(film.with_name("gone.mp4")))
     with pytest.raises(OptionError, match="threshold is 2"):
-        detector.detect_video(film, threshold=2)
+        next(detector.detect_video(film, threshold=2))
 
 
 def test_a_folder_gives_each_picture(detector: Detector, street: np.ndarray, film: Path) -> None:
@@ -340,4 +340,4 @@ def test_broken_pictures_of_a_folder(detector: Detector, street: np.ndarray, tmp
     with pytest.raises(ImageError, match=r"a\.png: not a picture"):
         list(detector.detect_folder(tmp_path))
     with pytest.raises(SourceError, match="no such file or folder"):
-        detector.detect_folder(tmp_path / "gone")
+        next(detector.detect_folder(tmp_path / "gone"))

@@ -153,22 +153,30 @@ class Detector:
         >>> for frame, detections in Detector().detect_video("door.mp4"):
         ...     print(frame.time_s, len(detections))
 
-        A few frames are in memory at a time. The file is open while the iterator is used; it closes at the
-        end, on an error, and when the iterator is closed or dropped.
+        A few frames are in memory at a time. The file closes at the end, on an error, and when the iterator
+        is closed or dropped.
 
         Args:
             video: path of a file, or an open `Video`, which stays open.
             threshold: as in the constructor, for this video only.
 
-        Returns:
-            An iterator of pairs: the frame (`index`, `time_s` in seconds by the container's time stamps,
-            `image_rgb` uint8 (H, W, 3)), and its detections as of a picture.
+        Yields:
+            The frame (`index`, `time_s` in seconds by the container's time stamps, `image_rgb` uint8
+            (H, W, 3)), and its detections as of a picture.
 
         Raises:
-            SourceError: from the iterator: the file is no video, or, after the last frame that can be read,
-                it is cut off or damaged.
+            SourceError: the file is no video, or, after the last frame that can be read, it is cut off or
+                damaged.
         """
-        return self._detect_frames(video, self._resolve(threshold, self._thresholds))
+        from maskwatch.media.videos import Video
+
+        thresholds = self._resolve(threshold, self._thresholds)
+        with contextlib.ExitStack() as stack:
+            if not isinstance(video, Video):
+                video = stack.enter_context(Video(Path(video)))
+            for batch in video.batches(BATCH_SIZE):
+                found = self._detect([frame.image_rgb for frame in batch], thresholds)
+                yield from zip(batch, found, strict=True)
 
     def detect_folder(
         self,
@@ -177,7 +185,7 @@ class Detector:
         threshold: Threshold | None = None,
         on_error: Callable[[Path, ImageError | SourceError], None] | None = None,
     ) -> Iterator[tuple[Path, sv.Detections]]:
-        """Finds the faces in each picture of a folder and of those in it, in the order of their names.
+        """Finds the faces in each picture of a folder and of the folders in it.
 
         Pictures are found by suffix; hidden files and videos are left out.
 
@@ -186,31 +194,27 @@ class Detector:
             on_error: called with the path and the error of a picture that cannot be read, which is then
                 skipped; None ends the iteration with that error.
 
-        Returns:
-            An iterator of pairs: the path of a picture, and its detections.
+        Yields:
+            The path of a picture, and its detections.
 
         Raises:
             SourceError: there is no such folder, or no picture or video in it.
-            ImageError: from the iterator, without `on_error`: a picture cannot be read.
+            ImageError: without `on_error`: a picture cannot be read.
         """
         from maskwatch.media.sources import find_sources
 
         thresholds = self._resolve(threshold, self._thresholds)
-        pictures = [source for source in find_sources([str(folder)]) if source.kind != "video"]
-
-        def results() -> Iterator[tuple[Path, sv.Detections]]:
-            for picture in pictures:
-                assert picture.path is not None
-                try:
-                    image_rgb = picture.load_picture()
-                except (ImageError, SourceError) as error:
-                    if on_error is None:
-                        raise
-                    on_error(picture.path, error)
-                else:
-                    yield picture.path, next(self._detect([image_rgb], thresholds))
-
-        return results()
+        for source in find_sources([str(folder)]):
+            if source.kind == "video" or source.path is None:
+                continue
+            try:
+                image_rgb = source.load_picture()
+            except (ImageError, SourceError) as error:
+                if on_error is None:
+                    raise
+                on_error(source.path, error)
+            else:
+                yield source.path, next(self._detect([image_rgb], thresholds))
 
     def prepare(self, images: Sequence[ImageInput]) -> tuple[UInt8Array, list[Placement]]:
         """Reads pictures and brings them to network size: uint8 (N, H, W, 3) and where each one went."""
@@ -229,18 +233,6 @@ class Detector:
         for start in range(0, len(images), BATCH_SIZE):
             batch, placements = self.prepare(images[start : start + BATCH_SIZE])
             yield from self.collect(self._run(batch, thresholds), placements)
-
-    def _detect_frames(
-        self, video: str | Path | Video, thresholds: tuple[float, ...]
-    ) -> Iterator[tuple[Frame, sv.Detections]]:
-        from maskwatch.media.videos import Video
-
-        with contextlib.ExitStack() as stack:
-            if not isinstance(video, Video):
-                video = stack.enter_context(Video(Path(video)))
-            for batch in video.batches(BATCH_SIZE):
-                found = self._detect([frame.image_rgb for frame in batch], thresholds)
-                yield from zip(batch, found, strict=True)
 
     def _run(self, batch_nhwc: UInt8Array, thresholds: tuple[float, ...]) -> RawDetections:
         scores: FloatArray = np.array(thresholds, np.float32)

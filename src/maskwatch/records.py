@@ -6,7 +6,7 @@ import contextlib
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -169,22 +169,3 @@ class CsvWriter:
 
     def close(self) -> None:
         self._file.flush()
-
-
-class Writers:
-    """Several record writers as one."""
-
-    def __init__(self, writers: Sequence[RecordWriter]) -> None:
-        self._writers = tuple(writers)
-
-    def add(self, result: Result) -> None:
-        for writer in self._writers:
-            writer.add(result)
-
-    def fail(self, source: str, reason: str) -> None:
-        for writer in self._writers:
-            writer.fail(source, reason)
-
-    def close(self) -> None:
-        for writer in self._writers:
-            writer.close()

@@ -18,7 +18,7 @@ from maskwatch.labels import find_classes
 from maskwatch.media.sources import Source, find_sources, plan_targets
 from maskwatch.media.videos import Video, video_writer
 from maskwatch.outputs import check_targets, make_folder
-from maskwatch.records import CsvWriter, JsonWriter, RecordWriter, Result, Writers, open_record_file
+from maskwatch.records import CsvWriter, JsonWriter, RecordWriter, Result, open_record_file
 
 
 def run_detect(options: DetectOptions) -> int:
@@ -58,7 +58,7 @@ class _Run:
     annotator: Annotator
     targets: Mapping[Source, Path]
     printer: DetectPrinter
-    writers: Writers
+    writers: list[RecordWriter]
 
     def add(self, source: Source) -> None:
         """Detects in a source; one that cannot be read is named and skipped."""
@@ -70,7 +70,8 @@ class _Run:
                 self._detect_picture(source)
         except (ImageError, SourceError) as error:
             self.printer.failure(str(error))
-            self.writers.fail(source.name, str(error).removeprefix(f"{source.name}: "))
+            for writer in self.writers:
+                writer.fail(source.name, str(error).removeprefix(f"{source.name}: "))
         self.printer.end()
 
     def _detect_picture(self, source: Source) -> None:
@@ -80,8 +81,12 @@ class _Run:
         if source in self.targets:
             (hidden_xyxy,) = self.annotator.boxes_to_hide([image_rgb], [found])
             save_picture(self.annotator.annotate(image_rgb, shown, hidden_xyxy), self.targets[source])
-        self.writers.add(Result(source.name, image_rgb.shape[1], image_rgb.shape[0], shown))
+        self._write(Result(source.name, image_rgb.shape[1], image_rgb.shape[0], shown))
         self.printer.picture(source.name, shown)
+
+    def _write(self, result: Result) -> None:
+        for writer in self.writers:
+            writer.add(result)
 
     def _detect_video(self, source: Source) -> None:
         """The results of a video that breaks off stand for its readable part; it counts as skipped."""
@@ -95,7 +100,7 @@ class _Run:
                 for frame, found in self.detector.detect_video(video):
                     shown = only_classes(found, self.class_ids)
                     height, width = frame.image_rgb.shape[:2]
-                    self.writers.add(Result(source.name, width, height, shown, frame.index, frame.time_s))
+                    self._write(Result(source.name, width, height, shown, frame.index, frame.time_s))
                     counts.add(self.printer.count(shown))
                     if annotator:
                         annotator.add(frame, found, shown)
@@ -136,7 +141,7 @@ def _plan(options: DetectOptions) -> tuple[list[Source], dict[Source, Path]]:
 
 
 @contextlib.contextmanager
-def _open_writers(detector: Detector, options: DetectOptions) -> Iterator[Writers]:
+def _open_writers(detector: Detector, options: DetectOptions) -> Iterator[list[RecordWriter]]:
     with contextlib.ExitStack() as stack:
         writers: list[RecordWriter] = []
         if options.json_file:
@@ -150,9 +155,9 @@ def _open_writers(detector: Detector, options: DetectOptions) -> Iterator[Writer
             writers.append(JsonWriter(stack.enter_context(open_record_file(options.json_file)), model))
         if options.csv_file:
             writers.append(CsvWriter(stack.enter_context(open_record_file(options.csv_file))))
-        together = Writers(writers)
-        yield together
-        together.close()
+        yield writers
+        for writer in writers:
+            writer.close()
 
 
 def _class_ids(detector: Detector, classes: str | None) -> frozenset[int]:

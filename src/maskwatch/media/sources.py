@@ -11,12 +11,12 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path, PurePath
 from typing import Literal
 from urllib.parse import unquote
 
 from maskwatch.errors import SourceError
-from maskwatch.media.animations import is_animation
 from maskwatch.media.formats import (
     PICTURE_SUFFIXES,
     UNSUPPORTED_SUFFIXES,
@@ -25,6 +25,7 @@ from maskwatch.media.formats import (
     is_picture,
 )
 from maskwatch.media.images import UInt8Array, read_image
+from maskwatch.media.videos import is_animation
 from maskwatch.net.addresses import Address, is_address, shown_argument, without_credentials
 from maskwatch.net.fetch import MAX_BYTES, fetch
 
@@ -92,11 +93,8 @@ def plan_targets(sources: Iterable[Source], folder: Path) -> dict[Source, Path]:
     taken: set[str] = set()
     targets = {}
     for source in sources:
-        relative = _with_suffix(source)
-        number = 2
-        while str(relative).casefold() in taken:
-            relative = _with_suffix(source, f"-{number}")
-            number += 1
+        names = (_with_suffix(source, f"-{number}" if number > 1 else "") for number in count(1))
+        relative = next(name for name in names if str(name).casefold() not in taken)
         taken.add(str(relative).casefold())
         targets[source] = folder / relative
     return targets
@@ -137,7 +135,7 @@ def _find(spec: str, leave_out: Path | None, *, prefix_folder: bool) -> list[Sou
     raise SourceError(f"{shown_argument(shown_name(spec))!r}: no such file or folder; check the path")
 
 
-def _with_suffix(source: Source, addition: str = "") -> PurePath:
+def _with_suffix(source: Source, addition: str) -> PurePath:
     relative = source.relative
     suffix = relative.suffix
     if source.kind == "video":

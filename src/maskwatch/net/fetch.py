@@ -78,7 +78,7 @@ def fetch(
             raise SourceError(f"{shown}: {said}; check the URL") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         if cutoff.over:
-            raise _too_slow(shown) from None
+            raise SourceError(f"{shown}: the server is too slow; download the file and pass that") from None
         reason = error.reason if isinstance(error, URLError) else str(error) or type(error).__name__
         raise SourceError(f"{shown}: cannot be fetched ({reason}); check the URL and the network") from None
 
@@ -230,14 +230,10 @@ def _read(response: http.client.HTTPResponse, shown: str, max_bytes: int, cutoff
             most = f"{max_bytes / (1 << 20):g} MiB" if max_bytes >= 1 << 20 else f"{max_bytes} bytes"
             raise SourceError(f"{shown}: more than {most}; scale the picture down first")
     if cutoff.over:
-        raise _too_slow(shown)
+        raise TimeoutError
     if expected is not None and len(data) < expected:
         raise SourceError(f"{shown}: cut off after {len(data)} of {expected} bytes; try again")
     return bytes(data)
-
-
-def _too_slow(shown: str) -> SourceError:
-    return SourceError(f"{shown}: the server is too slow; download the file and pass that")
 
 
 def _ascii_url(url: str) -> str:
