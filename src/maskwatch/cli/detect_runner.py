@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskwatch.cli.detect import DetectOptions
 from maskwatch.cli.detect_annotator import Annotator, VideoAnnotator
+from maskwatch.cli.detect_options import DetectOptions
 from maskwatch.cli.detect_printer import DetectPrinter, VideoCounts
 from maskwatch.cli.options import parse_names, parse_threshold, pick_model
 from maskwatch.detector import Detector, only_classes
