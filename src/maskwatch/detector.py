@@ -161,7 +161,7 @@ class Detector:
             threshold: as in the constructor, for this video only.
 
         Yields:
-            The frame (`index`, `time_s` in seconds by the container's time stamps, `image_rgb` uint8
+            The frame (`index`, `time_s` in seconds by the container's timestamps, `image_rgb` uint8
             (H, W, 3)), and its detections as of a picture.
 
         Raises:

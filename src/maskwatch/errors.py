@@ -1,7 +1,7 @@
 """The errors that Maskwatch raises on purpose.
 
 Every message shows the offending value and ends with the next step, so that the command line can print it
-as it is. Anything that is not a `MaskwatchError` is a defect of ours and keeps its traceback.
+as it is. Anything that is not a `MaskwatchError` is a bug and keeps its traceback.
 """
 
 from __future__ import annotations

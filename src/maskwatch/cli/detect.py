@@ -1,4 +1,4 @@
-"""`maskwatch detect`: pictures and videos in; lines, drawn pictures and records out."""
+"""`maskwatch detect`: pictures and videos in; lines, annotated pictures and records out."""
 
 from __future__ import annotations
 

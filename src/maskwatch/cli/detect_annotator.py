@@ -1,4 +1,4 @@
-"""What `maskwatch detect --out` writes: boxes drawn in and, with `--blur`, nobody who can be recognised."""
+"""What `maskwatch detect --out` writes: annotated pictures and videos, with `--blur` without faces."""
 
 from __future__ import annotations
 

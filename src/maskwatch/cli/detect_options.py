@@ -20,7 +20,7 @@ class DetectOptions:
         typer.Argument(metavar="SOURCE", help="Picture, video, folder, glob, http(s) URL, or - for stdin."),
     ]
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write drawn pictures and videos here.")
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write annotated copies here.")
     ] = None
     blur: Annotated[
         bool,

@@ -36,7 +36,7 @@ class DetectPrinter:
     """Prints results as they come; a context manager around the work.
 
     Args:
-        model: what is said of it, in the first line and the last.
+        model: its name and size, printed first and last.
         class_names: the classes that the table lists.
         to_stderr: True when standard output is taken by records.
         total: number of sources, for the progress bar; 0 for none.

@@ -105,7 +105,7 @@ class _Run:
                     if annotator:
                         annotator.add(frame, found, shown)
                     advance(frame.time_s)
-            except SourceError as error:  # caught in here, so that the drawn video is kept
+            except SourceError as error:  # caught in here, so that the annotated video is kept
                 broken = error
             if annotator:
                 annotator.finish()
@@ -124,7 +124,7 @@ class _Run:
 
 
 def _plan(options: DetectOptions) -> tuple[list[Source], dict[Source, Path]]:
-    """The sources, and where the drawn picture or video of each goes."""
+    """The sources, and where the annotated copy of each goes."""
     if options.blur and options.out is None:
         raise OptionError("--blur changes the pictures that --out writes; add --out DIR")
     sources = find_sources(options.sources, leave_out=options.out)

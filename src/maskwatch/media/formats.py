@@ -37,7 +37,7 @@ UNSUPPORTED_SUFFIXES = (".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef")
 """Found in a folder, these are named as unsupported rather than passed over like a text file."""
 
 WRITABLE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-"""What a drawn picture can be written as; any other kind is drawn as PNG."""
+"""What an annotated picture can be written as; any other kind becomes a PNG."""
 
 MAX_PIXELS = 200_000_000
 """Pictures with more pixels are refused before they are decoded: 200 MP are 600 MB of RGB."""
@@ -196,7 +196,7 @@ def _quiet_pillow() -> Iterator[None]:
 def _metadata(image: Image.Image) -> ImageMetadata:
     orientation = orientation_of(image)
     width, height = image.size
-    if isinstance(image, TiffImagePlugin.TiffImageFile):  # of these alone Pillow turns `size` by itself
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # of these alone Pillow turns `size` automatically
         width, height = image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
     return ImageMetadata((width, height) if orientation in _SIDEWAYS else (height, width), orientation)
 

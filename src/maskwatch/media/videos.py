@@ -40,7 +40,7 @@ class Frame:
 
     Attributes:
         index: from 0.
-        time_s: seconds from the beginning of the video, by the container's own time stamps.
+        time_s: seconds from the beginning of the video, by the container's own timestamps.
         image_rgb: uint8 (H, W, 3), the way up in which it is shown.
         duration_s: how long it is shown, which is until the next one.
     """

@@ -165,7 +165,7 @@ def _end_of_userinfo(after: str, scheme: str = "") -> int:
     before = [at for at in later if query is None or at < query.end()] or later
     best = max(before, key=lambda at: (_rank(after, at), at), default=own)
     # In admin:12/34@10.0.0.5/live the word could be a host; the IP address settles it. On the web a path may
-    # hold somebody@example.org as well, of a camera's RTSP it does not.
+    # hold user@example.org as well, of a camera's RTSP it does not.
     settled = _NAME if scheme in ("rtsp", "rtsps") else _IP
     return best if rank == _NONE or _rank(after, best) >= max(settled, rank + 1) else own
 

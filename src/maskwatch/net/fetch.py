@@ -195,7 +195,7 @@ class _SecureConnection(http.client.HTTPSConnection, _Connection):
 
 
 class _Cutoff:
-    """Ends the connections of one fetch after so long: a socket's own limit begins anew with every byte."""
+    """Ends the connections of one fetch after so long: a socket's own limit starts again with every byte."""
 
     def __init__(self, seconds: float) -> None:
         self.over = seconds <= 0

@@ -3,7 +3,7 @@
 What has come so far lies in `NAME.part`, and beside it in `NAME.part.json` what the server called that
 version of the file (ETag or Last-Modified). The next attempt asks for the rest of exactly that version
 (RFC 9110, sections 13.1.5 and 14.2); a server that has another one, or knows no ranges, sends the whole file,
-and it starts anew.
+and it starts again.
 """
 
 from __future__ import annotations
