@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from maskwatch.media.images import UInt8Array
 
-# Mild pixelation does not protect: from mosaics of some 6×7 cells a network recognised 40 people about as well
+# Mild pixelation is useless: from mosaics of some 6×7 cells a network recognised 40 people about as well
 # as from the originals (McPherson, Shokri and Shmatikov, "Defeating Image Obfuscation with Deep Learning",
 # 2016), and an attacker who blurs the gallery too compares like with like (Newton, Sweeney and Malin,
 # "Preserving Privacy by De-identifying Face Images", 2005). What counts is how much is left, not how it
