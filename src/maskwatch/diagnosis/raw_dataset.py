@@ -13,7 +13,7 @@ import numpy as np
 from maskwatch.data import DetectionSet, Sample, find_parts
 from maskwatch.data.formats.raw import RawPicture
 from maskwatch.data.issues import Fault
-from maskwatch.data.quality.header import Header, read_header
+from maskwatch.data.quality.header import ImageMetadata, read_metadata
 from maskwatch.data.validator import pixels
 from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap, find_class
@@ -66,7 +66,7 @@ def gather(paths: Sequence[Path], classes: ClassMap) -> Evidence:
     samples, lines = [], [str(fault) for fault in faults]
     for picture in raw:
         try:
-            header = read_header(picture.image_path)
+            header = read_metadata(picture.image_path)
         except ValueError as error:
             lines.append(f"{picture.image_path}: {error}")
             continue
@@ -89,7 +89,7 @@ def _id_of(name: str, classes: ClassMap) -> int | None:
         return None
 
 
-def _sample(picture: RawPicture, header: Header, classes: ClassMap, names: Sequence[str]) -> Sample:
+def _sample(picture: RawPicture, header: ImageMetadata, classes: ClassMap, names: Sequence[str]) -> Sample:
     boxes, ids, kept = [], [], []
     for item in picture.objects:
         box_xyxy = pixels(item.box_xyxy, picture, header)
