@@ -35,7 +35,7 @@ from maskwatch.labels import ClassMap
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
 from maskwatch.live.tracking.faces import FaceFinder
-from maskwatch.live.tracking.people import People
+from maskwatch.live.tracking.people_tracker import PeopleTracker
 from maskwatch.live.tracking.settings import PeopleSettings
 from maskwatch.models import ModelMetadata
 
@@ -133,8 +133,8 @@ def _whose(stream: Stream, shot: Shot, box: Boxes, class_id: int) -> tuple[int, 
 
 
 def watch(stream: Stream, model: ModelMetadata, settings: PeopleSettings) -> Score:
-    """Plays a stream to `People`."""
-    people = People("stream", "run", model, settings)
+    """Plays a stream to `PeopleTracker`."""
+    people = PeopleTracker("stream", "run", model, settings)
     empty = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     events: list[tuple[float, Event]] = []
     last_number: dict[int, int] = {}
@@ -178,7 +178,7 @@ def by_frames(stream: Stream, model: ModelMetadata, *, only_new: bool) -> Score:
     before: set[int] = set()
     for shot in stream.shots:
         now: dict[int, Boxes] = {}
-        for index in np.flatnonzero(shot.faces.counts):
+        for index in np.flatnonzero(shot.faces.confident):
             class_id = int(shot.faces.class_ids[index])
             if class_id in alarming:
                 now.setdefault(class_id, shot.faces.boxes_xyxy[index])

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import barcode
 from camera_servers import FPS, HttpCamera, RtspServer, mjpeg, read_number, why_no_rtsp
-from maskwatch.live.capture.capture import open_capture
+from maskwatch.live.capture.core import open_capture
 from maskwatch.live.capture.hub import Hub
 
 PATIENCE_S = 20.0

@@ -24,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from camera_servers import FPS, HttpCamera, RtspServer, free_port, mjpeg, why_no_rtsp
-from maskwatch.live.capture.capture import CaptureSettings, CaptureStatus, open_captures
+from maskwatch.live.capture.core import CaptureSettings, CaptureStatus, open_captures
 from maskwatch.live.capture.hub import Hub
 
 DETECTOR_S = 0.1

@@ -10,7 +10,8 @@ import numpy as np
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
 from maskwatch.live.tracking.faces import Faces
-from maskwatch.live.tracking.people import People, Scene
+from maskwatch.live.tracking.people_tracker import PeopleTracker
+from maskwatch.live.tracking.results import SceneState
 from maskwatch.models import ModelMetadata
 
 START = datetime(2025, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -45,12 +46,12 @@ def frame(time_s: float, index: int = 0, start: datetime = START) -> LiveFrame:
 
 
 class Play:
-    """Plays faces to `People`, frame after frame, and keeps what comes of it."""
+    """Plays faces to `PeopleTracker`, frame after frame, and keeps what comes of it."""
 
-    def __init__(self, people: People, start: datetime = START, fps: float = 10.0) -> None:
+    def __init__(self, people: PeopleTracker, start: datetime = START, fps: float = 10.0) -> None:
         self.people, self.start, self.fps = people, start, fps
         self.frames = 0
-        self.scene: Scene | None = None
+        self.scene: SceneState | None = None
         self.events: list[tuple[float, Event]] = []
 
     @property
@@ -63,7 +64,7 @@ class Play:
             self.step(*found)
         return self
 
-    def step(self, *found: tuple[tuple[float, ...], Sequence[float]]) -> Scene:
+    def step(self, *found: tuple[tuple[float, ...], Sequence[float]]) -> SceneState:
         self.scene = self.people.update(frame(self.time_s, self.frames, self.start), faces(*found))
         self.events += [(self.time_s, event) for event in self.scene.events]
         self.frames += 1

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from camera_servers import numbered_frame, read_number
 from maskwatch.errors import OptionError, SourceError
 from maskwatch.live.capture.backoff import Backoff
-from maskwatch.live.capture.capture import Capture, open_capture, open_captures
+from maskwatch.live.capture.core import Capture, open_capture, open_captures
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.capture.mailbox import Mailbox
-from maskwatch.live.capture.pace import Pace
-from maskwatch.live.capture.rate import Rate
+from maskwatch.live.capture.pace import Pacer
+from maskwatch.live.capture.rate import RateLimit
 from maskwatch.live.capture.source_spec import parse_source, parse_sources
-from maskwatch.live.capture.stamps import Stamps
+from maskwatch.live.capture.stamps import FrameClock
 from maskwatch.media.videos import Video, video_writer
 
 PATIENCE_S = 20.0
@@ -370,25 +370,25 @@ def test_backoff_doubles_up_to_its_cap() -> None:
 
 
 def test_rate() -> None:
-    rate = Rate(5)
+    rate = RateLimit(5)
     passed = []
     for time_s in np.arange(0, 2, 0.04):
         if not rate.remaining(time_s):
             rate.passed(time_s)
             passed.append(time_s)
     assert passed == pytest.approx(np.arange(0, 2, 0.2))
-    assert Rate().remaining(5) == 0
+    assert RateLimit().remaining(5) == 0
     rate.passed(100.0)  # long after it was due
     assert rate.remaining(100.0) == 0
     rate.passed(100.0)
     assert rate.remaining(100.0) == pytest.approx(0.2)
     for fps in (0, -1, float("inf"), float("nan")):
         with pytest.raises(OptionError, match="frames per second"):
-            Rate(fps)
+            RateLimit(fps)
 
 
 def test_pace_holds_frames_back_and_knows_jumps() -> None:
-    pace, never = Pace(), threading.Event()
+    pace, never = Pacer(), threading.Event()
     began = time.monotonic()
     for pts_s in (1000.0, 1000.3, 5000.0, 5000.2):  # the third is a jump: a new schedule
         pace.hold(pts_s, never)
@@ -401,7 +401,7 @@ def test_pace_holds_frames_back_and_knows_jumps() -> None:
 
 @pytest.mark.parametrize("slip", [True, False])
 def test_pace_after_a_stall(slip: bool) -> None:
-    pace, never = Pace(slip), threading.Event()
+    pace, never = Pacer(slip), threading.Event()
     pace.hold(0.0, never)
     time.sleep(1.5)
     began = time.monotonic()
@@ -439,11 +439,11 @@ def test_a_mailbox_that_keeps_all_waits() -> None:
 
 
 def test_stamps() -> None:
-    stamps = Stamps(of_file=True)
+    stamps = FrameClock(of_file=True)
     (first, began), (later, when) = (stamps.stamp(0.0, place_s) for place_s in (0.8, 61.3))
     assert (first, later) == (0.8, 61.3)
     assert abs(datetime.now().astimezone() - began) < timedelta(seconds=PATIENCE_S)
     assert when - began == timedelta(seconds=60.5)
-    stamps = Stamps(of_file=False)
+    stamps = FrameClock(of_file=False)
     now = time.monotonic()
     assert [stamps.stamp(now + later, None)[0] for later in (5, 3, 6)] == pytest.approx([5, 5, 6], abs=0.1)

@@ -23,7 +23,7 @@ from PIL import Image
 
 from camera_servers import HttpCamera, jpeg, numbered_frame, read_number
 from drawn_events import wait_until
-from maskwatch.live.capture.capture import Capture, open_capture
+from maskwatch.live.capture.core import Capture, open_capture
 from maskwatch.live.capture.jpegs import JpegSplitter
 
 PATIENCE_S = 30.0

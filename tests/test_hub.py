@@ -12,7 +12,7 @@ import pytest
 
 from camera_servers import HttpCamera, mjpeg, numbered_frame, read_number
 from maskwatch.errors import OptionError, SourceError
-from maskwatch.live.capture.capture import open_capture, open_captures
+from maskwatch.live.capture.core import open_capture, open_captures
 from maskwatch.live.capture.hub import Hub
 from maskwatch.media.videos import video_writer
 

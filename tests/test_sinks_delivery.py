@@ -14,12 +14,11 @@ from drawn_events import START, event, minute, wait_until
 from maskwatch.errors import EventError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
-from maskwatch.live.loop import Look
 from maskwatch.live.output.screen import Screen
 from maskwatch.live.sinks import Sink, SinkState, TryLater
 from maskwatch.live.sinks.delivery import Delivery, SinkStatus
 from maskwatch.live.tracking.faces import Faces
-from maskwatch.live.tracking.scene import Scene
+from maskwatch.live.tracking.results import FrameResult, SceneState
 
 
 class Kept(Sink):
@@ -298,9 +297,9 @@ def test_a_sink_that_is_slow_to_ask_holds_nobody_up() -> None:
     def everything() -> None:
         screen = Screen(list, delivery.status, ("mask", "no_mask"), ("no_mask",))
         screen.render()
-        screen.look(a_look("door"))
+        screen.on_frame(a_result("door"))
         delivery.put(event(1))
-        screen.event(event(1))
+        screen.on_event(event(1))
         done.set()
 
     delivery = Delivery([sink])
@@ -330,14 +329,14 @@ def test_the_screen_asks_without_what_the_watching_waits_for() -> None:
     drawing = threading.Thread(target=screen.render)
     drawing.start()
     assert asked.wait(60)
-    threading.Thread(target=lambda: (screen.look(a_look("door")), done.set()), daemon=True).start()
+    threading.Thread(target=lambda: (screen.on_frame(a_result("door")), done.set()), daemon=True).start()
     looked = done.wait(30)
     answer.set()
     drawing.join()
     assert looked
 
 
-def a_look(source: str) -> Look:
+def a_result(source: str) -> FrameResult:
     frame = LiveFrame(source, 0, 0.0, datetime.now().astimezone(), 0.0, np.zeros((8, 8, 3), np.uint8))
     nobody = Faces(np.zeros((0, 4), np.float32), np.zeros((0, 2), np.float32), np.zeros(0, bool))
-    return Look(frame, nobody, Scene((), (), sv.Detections.empty(), np.zeros(0, np.int64)), 0.1)
+    return FrameResult(frame, nobody, SceneState((), (), sv.Detections.empty(), np.zeros(0, np.int64)), 0.1)

@@ -35,9 +35,9 @@ from camera_servers import (
     send_picture,
     why_no_rtsp,
 )
-from maskwatch.live.capture.capture import Capture, open_capture
+from maskwatch.live.capture.core import Capture, open_capture
 from maskwatch.live.capture.frame import LiveFrame
-from maskwatch.live.capture.picture import Picture
+from maskwatch.live.capture.picture import RawFrame
 from maskwatch.media.videos import video_writer
 
 PATIENCE_S = 30.0
@@ -112,7 +112,7 @@ def test_a_slow_consumer_gets_the_newest_frame(
         newest = capture.status().frames - 1
         taken.append(take(capture))
         assert taken[-1].index >= newest - 1  # one may have come that is not in the mailbox yet
-        assert sum(type(one) is Picture for one in gc.get_objects()) <= 4  # no queue anywhere
+        assert sum(type(one) is RawFrame for one in gc.get_objects()) <= 4  # no queue anywhere
     for one, later in itertools.pairwise(taken):
         steps = later.index - one.index
         assert steps >= 9

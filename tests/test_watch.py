@@ -29,19 +29,19 @@ from camera_servers import HttpCamera, begin_mjpeg, send_picture
 from drawn_events import event, wait_until
 from maskwatch.cli.app import main
 from maskwatch.errors import OutputError
-from maskwatch.live.capture.health import CaptureStatus
+from maskwatch.live.capture.status import CaptureStatus
 from maskwatch.live.events import Event
 from maskwatch.live.output.drawing import draw_people
 from maskwatch.live.output.lines import duration, line
 from maskwatch.live.output.recorder import Recorder
 from maskwatch.live.output.screen import Screen
 from maskwatch.live.output.totals import Totals
-from maskwatch.live.run import WatchPlan, run_watch
+from maskwatch.live.run import WatchConfig, run_watch
 from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.tracking.counts import sum_by_hour
-from maskwatch.live.tracking.people import Person
+from maskwatch.live.tracking.results import Person
 from maskwatch.media.videos import Video, video_writer
 
 SIDE = 256  # four times the network's: a cell is a face of 64 pixels
@@ -220,7 +220,7 @@ def test_the_summary_fits_80_columns_whatever_the_names() -> None:
     }
     counts = {"frames": 9, "watched_s": 90_000.0, "all": tally, "zones": {}, "lines": {}}
     source = "a-name-as-long-as-it-may-be-0123456789-x"
-    totals.event(event(0, kind="minute", source=source, counts=counts))
+    totals.on_event(event(0, kind="minute", source=source, counts=counts))
     statuses = [CaptureStatus(source, "ended", 2_700_000, 12, 0, "", 25.0, (640, 480), 1_350_000)]
     console = Console(record=True, width=80, file=io.StringIO())
     console.print(totals.table(statuses))
@@ -475,12 +475,12 @@ def endless(
     return answer
 
 
-def watch_plan(source: str, model: Path, **alerts: Any) -> WatchPlan:
-    from maskwatch.live.capture.capture import CaptureSettings
+def watch_plan(source: str, model: Path, **alerts: Any) -> WatchConfig:
+    from maskwatch.live.capture.core import CaptureSettings
     from maskwatch.live.tracking.alerts import AlertSettings
     from maskwatch.live.tracking.settings import PeopleSettings
 
-    return WatchPlan(
+    return WatchConfig(
         sources=(source,),
         model=str(model),
         capture=CaptureSettings(first_wait_s=0.2),
@@ -489,18 +489,18 @@ def watch_plan(source: str, model: Path, **alerts: Any) -> WatchPlan:
 
 
 def in_background(
-    plan: WatchPlan, put: Callable[[Event], None]
+    plan: WatchConfig, put: Callable[[Event], None]
 ) -> tuple[threading.Thread, Callable[[], None]]:
     """Watches in a thread, which takes no signals, as a program that has the parts but not the command."""
-    from maskwatch.live.capture.capture import open_captures
-    from maskwatch.live.loop import Outlets, Watch
+    from maskwatch.live.capture.core import open_captures
+    from maskwatch.live.loop import Outputs, WatchLoop
     from maskwatch.live.tracking.faces import FaceFinder
-    from maskwatch.live.tracking.people import People
+    from maskwatch.live.tracking.people_tracker import PeopleTracker
 
     captures = open_captures(plan.sources, plan.capture)
     finder = FaceFinder(plan.model)
-    people = {c.name: People(c.name, "run", finder.metadata, plan.people) for c in captures}
-    watch = Watch(captures, finder, people, "run", Outlets(put=put))
+    people = {c.name: PeopleTracker(c.name, "run", finder.metadata, plan.people) for c in captures}
+    watch = WatchLoop(captures, finder, people, "run", Outputs(put=put))
     thread = threading.Thread(target=watch.run)
     thread.start()
     return thread, watch.stop
@@ -509,7 +509,7 @@ def in_background(
 def test_a_plan_can_be_run_without_the_command_line(
     bare: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = WatchPlan((str(bare),), str(tiny_model), sinks=SinkSettings(db=tmp_path / "e.sqlite"))
+    plan = WatchConfig((str(bare),), str(tiny_model), sinks=SinkSettings(db=tmp_path / "e.sqlite"))
     assert run_watch(plan)
     with EventStore(tmp_path / "e.sqlite") as store:
         assert len(store.records()) >= 5
@@ -564,7 +564,7 @@ def test_the_screen_shows_sources_sinks_and_events() -> None:
     ]
     sinks = [SinkStatus("webhook", 5, 2, 1, "no answer")]
     screen = Screen(lambda: statuses, lambda: sinks, ("mask", "no_mask"), ("no_mask",))
-    screen.event(event(0, kind="source", source="door", state="live"))
+    screen.on_event(event(0, kind="source", source="door", state="live"))
     console = Console(record=True, width=100, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
     console.print(screen.render())
     console.file.close()

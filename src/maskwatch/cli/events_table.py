@@ -12,7 +12,7 @@ from maskwatch.live.events import Event
 from maskwatch.live.output.lines import duration, shown_state, timecode
 
 if TYPE_CHECKING:
-    from maskwatch.live.tracking.counts import Counts, Tally
+    from maskwatch.live.tracking.counts import Counts, PeopleCounts
 
 _PIPE_WIDTH = 200
 """Columns where there is no terminal that knows its own."""
@@ -103,7 +103,7 @@ def _make_narrow(table: Table) -> None:
         column.header = str(column.header).replace(" ", "\n")
 
 
-def _numbers(counts: Counts, tally: Tally) -> dict[str, Any]:
+def _numbers(counts: Counts, tally: PeopleCounts) -> dict[str, Any]:
     masked = tally.masked_share
     return {
         "frames": counts.frames,

@@ -15,7 +15,7 @@ from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.text import read_lines, reason_of
 
 if TYPE_CHECKING:
-    from maskwatch.live.run import WatchPlan
+    from maskwatch.live.run import WatchConfig
     from maskwatch.serve.settings import ServeSettings
 
 TOKEN_VARIABLE = "MASKWATCH_TOKEN"
@@ -204,7 +204,7 @@ def _settings(limits: dict[str, Any], **rest: Any) -> ServeSettings:
     return ServeSettings(limits=Limits(**given), **rest)
 
 
-def _plan(sources: list[str], *, sinks: EventOptions, **rest: Any) -> WatchPlan | None:
+def _plan(sources: list[str], *, sinks: EventOptions, **rest: Any) -> WatchConfig | None:
     if not sources:
         options = {"zones": "zones", "watch-fps": "fps", "thumbnails": "thumbnails", "retain": "retain_days"}
         given = [f"--{name} {rest[key]}" for name, key in options.items() if rest[key] is not None]
@@ -214,14 +214,14 @@ def _plan(sources: list[str], *, sinks: EventOptions, **rest: Any) -> WatchPlan 
         return None
     try:
         from maskwatch.live.capture.settings import CaptureSettings
-        from maskwatch.live.run import WatchPlan
+        from maskwatch.live.run import WatchConfig
 
         sink_settings = sinks.settings()
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"--watch (module {error.name})", "live") from None
     # A file plays at its own pace: somebody looks.
     capture = CaptureSettings(pace=True)
-    return WatchPlan(sources=tuple(sources), capture=capture, sinks=sink_settings, **rest)
+    return WatchConfig(sources=tuple(sources), capture=capture, sinks=sink_settings, **rest)
 
 
 def _models(names: list[str] | None, size: int | None) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from maskwatch.cli.options import parse_names, parse_threshold, pick_model
 from maskwatch.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from maskwatch.live.run import WatchPlan
+    from maskwatch.live.run import WatchConfig
 
 LIVE_MODEL = "maskwatch-320"
 """A camera shows large faces, where it is as good as the other, and it is several times as fast."""
@@ -129,10 +129,10 @@ def _plan(
     alert_classes: tuple[str, ...] | None,
     sinks: EventOptions,
     **rest: Any,
-) -> WatchPlan:
+) -> WatchConfig:
     try:
-        from maskwatch.live.capture.capture import CaptureSettings
-        from maskwatch.live.run import WatchPlan
+        from maskwatch.live.capture.core import CaptureSettings
+        from maskwatch.live.run import WatchConfig
         from maskwatch.live.tracking.alerts import AlertSettings
         from maskwatch.live.tracking.settings import PeopleSettings
 
@@ -140,7 +140,7 @@ def _plan(
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"maskwatch watch (module {error.name})", "live") from None
     given = {name: value for name, value in alerts.items() if value is not None}
-    return WatchPlan(
+    return WatchConfig(
         capture=CaptureSettings(**capture),
         people=PeopleSettings(alerts=AlertSettings(**given), alert_classes=alert_classes),
         sinks=sink_settings,

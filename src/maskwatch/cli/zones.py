@@ -11,7 +11,7 @@ import typer
 from maskwatch.errors import MissingExtraError, OptionError, SourceError
 
 if TYPE_CHECKING:
-    from maskwatch.live.tracking.zones import Places
+    from maskwatch.live.tracking.zones import Zones
     from maskwatch.media.images import UInt8Array
 
 _WAIT_S = 20.0
@@ -65,7 +65,7 @@ def zones(
     """
     try:
         from maskwatch.live.capture.source_spec import parse_source
-        from maskwatch.live.tracking.zones_file import read_places
+        from maskwatch.live.tracking.zones_file import read_zones
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"zones (module {error.name})", "live") from None
     from maskwatch.net.addresses import without_credentials
@@ -77,11 +77,11 @@ def zones(
         raise OptionError(f"--out {out}: only PNG is written; name a file ending in .png")
     name = parse_source(source).name
     check_targets([out] if init is None else [out, init], [], force=force)
-    places = None if zones_file is None else read_places(zones_file)
+    places = None if zones_file is None else read_zones(zones_file)
     image_rgb = _picture(source, at)
     if init is not None:
         _write_starter(init, name)
-        places = read_places(init)
+        places = read_zones(init)
         shown = without_credentials(source)
         typer.echo(f"wrote {init}; change its points, then: maskwatch zones {shown} --zones {init}")
     _write_sheet(image_rgb, name, places, out)
@@ -95,13 +95,13 @@ def _write_starter(path: Path, name: str) -> None:
         part.write_text(_STARTER.format(source=name), encoding="utf-8")
 
 
-def _write_sheet(image_rgb: UInt8Array, name: str, places: Places | None, out: Path) -> None:
+def _write_sheet(image_rgb: UInt8Array, name: str, places: Zones | None, out: Path) -> None:
     """Draws the places of this source, and says which those are."""
     from maskwatch.drawing.annotate import save_picture
     from maskwatch.live.output.zones_sheet import draw_sheet
-    from maskwatch.live.tracking.zones import Places
+    from maskwatch.live.tracking.zones import Zones
 
-    mine = (places or Places()).for_source(name)
+    mine = (places or Zones()).for_source(name)
     save_picture(draw_sheet(image_rgb, mine), out)
     height, width = image_rgb.shape[:2]
     typer.echo(f"wrote {out}: {name}, {width}x{height}, grid in shares of width and height")
@@ -121,7 +121,7 @@ def _picture(source: str, at_s: float) -> UInt8Array:
     Raises:
         SourceError, ImageError: there is none.
     """
-    from maskwatch.live.capture.capture import open_capture
+    from maskwatch.live.capture.core import open_capture
     from maskwatch.live.capture.source_spec import parse_source
     from maskwatch.media.sources import find_sources
 

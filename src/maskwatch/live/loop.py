@@ -8,59 +8,35 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Event as Flag
 
-from maskwatch.live.capture.capture import Capture
+from maskwatch.live.capture.core import Capture
 from maskwatch.live.capture.frame import LiveFrame
-from maskwatch.live.capture.health import CaptureStatus, State
 from maskwatch.live.capture.hub import Hub
+from maskwatch.live.capture.status import CaptureState, CaptureStatus
 from maskwatch.live.events import Event
-from maskwatch.live.tracking.faces import FaceFinder, Faces
-from maskwatch.live.tracking.people import People, Scene
+from maskwatch.live.tracking.faces import FaceFinder
+from maskwatch.live.tracking.people_tracker import PeopleTracker
+from maskwatch.live.tracking.results import FrameResult, Observer
 
 _WAIT_S = 0.2
 """How long the loop waits for a frame before it looks whether it should stop."""
 
 
-@dataclass(frozen=True, eq=False)
-class Look:
-    """One frame and what was found in it.
-
-    Attributes:
-        faces: all of them, the unsure ones too, in the order of `scene.tracks`.
-        age_s: how old the frame was when everything had been found in it.
-    """
-
-    frame: LiveFrame
-    faces: Faces
-    scene: Scene
-    age_s: float
-
-
-class Viewer:
-    """Sees every look and every event, in the loop's own thread: it must be quick and must not raise."""
-
-    def look(self, look: Look) -> None:
-        """A frame has been looked at."""
-
-    def event(self, event: Event) -> None:
-        """Something has happened."""
-
-
 @dataclass(frozen=True)
-class Outlets:
+class Outputs:
     """Where looks and events go.
 
     Attributes:
         put: takes each event; must not block.
-        viewers: see everything.
+        observers: see everything.
         thumbnail: stores a picture of an alert and gives its path; None stores none.
     """
 
     put: Callable[[Event], None]
-    viewers: Sequence[Viewer] = ()
-    thumbnail: Callable[[Event, Look], str | None] | None = None
+    observers: Sequence[Observer] = ()
+    thumbnail: Callable[[Event, FrameResult], str | None] | None = None
 
 
-class Watch:
+class WatchLoop:
     """Watches sources until all have ended or it is told to stop.
 
     Args:
@@ -68,7 +44,7 @@ class Watch:
         finder: one model for all of them.
         people: source name → who is seen there.
         run: name of this run of the program.
-        outlets: where it all goes.
+        outputs: where it all goes.
         fps: limit on the frames per second of each source; None for none.
 
     Raises:
@@ -79,17 +55,17 @@ class Watch:
         self,
         captures: Sequence[Capture],
         finder: FaceFinder,
-        people: Mapping[str, People],
+        people: Mapping[str, PeopleTracker],
         run: str,
-        outlets: Outlets,
+        outputs: Outputs,
         fps: float | None = None,
     ) -> None:
         self._hub = Hub(captures, fps, self._on_state)
-        self._finder, self._people, self._run, self._outlets = finder, people, run, outlets
+        self._finder, self._people, self._run, self._outputs = finder, people, run, outputs
         self._live = frozenset(capture.name for capture in captures if capture.live)
         self._files = frozenset(capture.name for capture in captures if capture.of_file)
         self._stop = Flag()
-        self._told: dict[str, State] = {}
+        self._told: dict[str, CaptureState] = {}
         self._last: dict[str, LiveFrame] = {}
 
     def stop(self) -> None:
@@ -123,21 +99,21 @@ class Watch:
         found = self._finder([frame.image_rgb for frame in frames])
         for frame, faces in zip(frames, found, strict=True):
             scene = self._people[frame.source].update(frame, faces)
-            look = Look(frame, faces, scene, time.monotonic() - frame.read_s)
+            result = FrameResult(frame, faces, scene, time.monotonic() - frame.read_s)
             self._last[frame.source] = frame
-            for viewer in self._outlets.viewers:
-                viewer.look(look)
+            for observer in self._outputs.observers:
+                observer.on_frame(result)
             for event in scene.events:
-                self._tell(event, look)
+                self._tell(event, result)
 
-    def _tell(self, event: Event, look: Look | None = None) -> None:
-        if event.kind == "alert" and look is not None and self._outlets.thumbnail is not None:
-            event = replace(event, thumbnail=self._outlets.thumbnail(event, look))
-        self._outlets.put(event)
-        for viewer in self._outlets.viewers:
-            viewer.event(event)
+    def _tell(self, event: Event, result: FrameResult | None = None) -> None:
+        if event.kind == "alert" and result is not None and self._outputs.thumbnail is not None:
+            event = replace(event, thumbnail=self._outputs.thumbnail(event, result))
+        self._outputs.put(event)
+        for observer in self._outputs.observers:
+            observer.on_event(event)
 
-    def _on_state(self, source: str, state: State, reason: str) -> None:
+    def _on_state(self, source: str, state: CaptureState, reason: str) -> None:
         """A further try after one that failed is no news. Who stood before a lost camera is out of sight."""
         if self._told.get(source) == state:
             return

@@ -19,8 +19,8 @@ from rich.console import Console
 
 from maskwatch.detector import Detector, Threshold
 from maskwatch.errors import OptionError
-from maskwatch.live.capture.capture import Capture, CaptureSettings, open_captures
-from maskwatch.live.loop import Outlets, Viewer, Watch
+from maskwatch.live.capture.core import Capture, CaptureSettings, open_captures
+from maskwatch.live.loop import Outputs, WatchLoop
 from maskwatch.live.output.progress import progress_on_stderr
 from maskwatch.live.output.recorder import PART_S, Recorder
 from maskwatch.live.output.recording import Pictures, Recording, Trouble
@@ -32,10 +32,11 @@ from maskwatch.live.output.window import Window, check_display
 from maskwatch.live.sinks.delivery import Delivery
 from maskwatch.live.sinks.settings import SinkSettings, open_delivery
 from maskwatch.live.tracking.faces import FaceFinder
-from maskwatch.live.tracking.people import People
+from maskwatch.live.tracking.people_tracker import PeopleTracker
+from maskwatch.live.tracking.results import Observer
 from maskwatch.live.tracking.settings import PeopleSettings
-from maskwatch.live.tracking.zones import Places
-from maskwatch.live.tracking.zones_file import check_sources, read_places
+from maskwatch.live.tracking.zones import Zones
+from maskwatch.live.tracking.zones_file import check_sources, read_zones
 from maskwatch.media.sources import Source
 from maskwatch.outputs import check_targets
 
@@ -47,7 +48,7 @@ _SWEEP_S = 60.0
 
 
 @dataclass(frozen=True)
-class WatchPlan:
+class WatchConfig:
     """What a user wants watched, and how.
 
     Attributes:
@@ -99,17 +100,17 @@ class WatchPlan:
 
 
 @dataclass(frozen=True)
-class Parts:
+class Pipeline:
     """What a plan needs to watch, opened but not started; sources by name. `run` names the run."""
 
     captures: list[Capture]
     finder: FaceFinder
-    people: Mapping[str, People]
-    places: Mapping[str, Places]
+    people: Mapping[str, PeopleTracker]
+    places: Mapping[str, Zones]
     run: str
 
 
-def open_parts(plan: WatchPlan, detector: Detector | None = None) -> Parts:
+def open_pipeline(plan: WatchConfig, detector: Detector | None = None) -> Pipeline:
     """The parts of a plan.
 
     Args:
@@ -123,17 +124,17 @@ def open_parts(plan: WatchPlan, detector: Detector | None = None) -> Parts:
     places = _places(plan, names)
     finder = FaceFinder(detector or plan.model, threshold=plan.threshold, threads=plan.threads)
     run = uuid.uuid4().hex[:12]
-    people = {name: People(name, run, finder.metadata, plan.people, places[name]) for name in names}
-    return Parts(captures, finder, people, places, run)
+    people = {name: PeopleTracker(name, run, finder.metadata, plan.people, places[name]) for name in names}
+    return Pipeline(captures, finder, people, places, run)
 
 
-def run_watch(plan: WatchPlan) -> bool:
+def run_watch(plan: WatchConfig) -> bool:
     """Watches until the sources have ended, or Ctrl-C or SIGTERM; True when no source was given up.
 
     Raises:
         MaskwatchError: something of the plan cannot be done; nothing has been watched then.
     """
-    parts = open_parts(plan)
+    parts = open_pipeline(plan)
     _check_recordings(plan, parts.captures)
     with contextlib.ExitStack() as stack:
         trouble = partial(_print_trouble, Console(stderr=True, highlight=False))
@@ -145,49 +146,49 @@ def run_watch(plan: WatchPlan) -> bool:
 class _Run:
     """The parts of one run, and how they hang together."""
 
-    plan: WatchPlan
-    parts: Parts
+    plan: WatchConfig
+    parts: Pipeline
     delivery: Delivery
     trouble: Trouble
 
     def go(self, stack: contextlib.ExitStack) -> bool:
         parts, classes = self.parts, self.parts.finder.metadata.classes
         totals = Totals(self.parts.finder.metadata.title, classes)
-        viewers: list[Viewer] = [totals]
-        pictures = open_pictures(self.plan.thumbnails, self.trouble, keep_faces=self.plan.keep_faces)
-        watch = Watch(
+        observers: list[Observer] = [totals]
+        pictures = open_thumbnails(self.plan.thumbnails, self.trouble, keep_faces=self.plan.keep_faces)
+        watch = WatchLoop(
             parts.captures,
             parts.finder,
             parts.people,
             parts.run,
-            Outlets(
+            Outputs(
                 put=self.delivery.put,
-                viewers=viewers,  # still filled below: some viewers need the watch
+                observers=observers,  # still filled below: some observers need the watch
                 thumbnail=None if pictures is None else pictures.store,
             ),
             self.plan.fps,
         )
         if pictures is not None:
-            viewers.append(pictures)
+            observers.append(pictures)
         if self.plan.save_video is not None:
             recording = Recording(self._recorders(self.plan.save_video), parts.places, classes, self.trouble)
-            viewers.append(stack.enter_context(recording))
+            observers.append(stack.enter_context(recording))
         if self.plan.show:
-            viewers.append(stack.enter_context(Window(classes, parts.places, watch.stop)))
+            observers.append(stack.enter_context(Window(classes, parts.places, watch.stop)))
         screen = self._screen(watch)
-        viewers.append(screen)
+        observers.append(screen)
         if not self.plan.json_lines:
             Console(highlight=False).print(f"model: {self.parts.finder.metadata.title}")
         if not isinstance(screen, Screen):
             stack.enter_context(progress_on_stderr(watch.status))
-        with sweeping(self.plan, parts, self.delivery, self.trouble), _stopping(watch.stop), screen:
+        with retention_thread(self.plan, parts, self.delivery, self.trouble), _stopping(watch.stop), screen:
             watch.run()
         statuses = watch.status()
         if not self.plan.json_lines:
             Console(highlight=False).print(totals.table(statuses))
         return all(status.state != "failed" for status in statuses)
 
-    def _screen(self, watch: Watch) -> JsonLines | PlainLines | Screen:
+    def _screen(self, watch: WatchLoop) -> JsonLines | PlainLines | Screen:
         if self.plan.json_lines:
             return JsonLines(sys.stdout)
         if not sys.stdout.isatty():
@@ -210,13 +211,13 @@ class _Run:
         }
 
 
-def open_pictures(folder: Path | None, trouble: Trouble, *, keep_faces: bool) -> Pictures | None:
+def open_thumbnails(folder: Path | None, trouble: Trouble, *, keep_faces: bool) -> Pictures | None:
     """What stores a picture of each alert in `folder`; None where there is none."""
     return None if folder is None else Pictures(Thumbnails(folder, keep_faces=keep_faces), trouble)
 
 
-def sweeping(
-    plan: WatchPlan, parts: Parts, delivery: Delivery, trouble: Trouble
+def retention_thread(
+    plan: WatchConfig, parts: Pipeline, delivery: Delivery, trouble: Trouble
 ) -> contextlib.AbstractContextManager[None]:
     """While it is entered, what the plan stores is deleted once it is too old.
 
@@ -229,10 +230,10 @@ def sweeping(
     return _sweeping(Retention(plan.retain_days, kept, [delivery.delete_before]), trouble)
 
 
-def _places(plan: WatchPlan, names: list[str]) -> dict[str, Places]:
+def _places(plan: WatchConfig, names: list[str]) -> dict[str, Zones]:
     if plan.zones is None:
-        return {name: Places() for name in names}
-    places = read_places(plan.zones)
+        return {name: Zones() for name in names}
+    places = read_zones(plan.zones)
     check_sources(places, names, plan.zones)
     return {name: places.for_source(name) for name in names}
 
@@ -243,8 +244,8 @@ def _video_paths(path: Path, names: list[str]) -> dict[str, Path]:
     return {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in names}
 
 
-def _check_recordings(plan: WatchPlan, captures: Sequence[Capture]) -> None:
-    """Parts of a recording that is kept for some days have names of their own, which no other run gives."""
+def _check_recordings(plan: WatchConfig, captures: Sequence[Capture]) -> None:
+    """Pipeline of a recording that is kept for some days have names of their own, which no other run gives."""
     if plan.save_video is None or plan.retain_days is not None:
         return
     targets = _video_paths(plan.save_video, [capture.name for capture in captures])
@@ -252,7 +253,7 @@ def _check_recordings(plan: WatchPlan, captures: Sequence[Capture]) -> None:
     check_targets(list(targets.values()), files, force=plan.force)
 
 
-def _kept(plan: WatchPlan, names: list[str]) -> list[Kept]:
+def _kept(plan: WatchConfig, names: list[str]) -> list[Kept]:
     kept = [] if plan.thumbnails is None else [kept_thumbnails(plan.thumbnails)]
     if plan.save_video is not None:
         kept += [kept_recordings(path) for path in _video_paths(plan.save_video, names).values()]

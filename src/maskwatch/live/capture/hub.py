@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from threading import Event
 
 from maskwatch.errors import OptionError
-from maskwatch.live.capture.capture import Capture
+from maskwatch.live.capture.core import Capture
 from maskwatch.live.capture.frame import LiveFrame
-from maskwatch.live.capture.health import CaptureStatus, State
+from maskwatch.live.capture.status import CaptureState, CaptureStatus
 
 BATCH = 8
 """Most frames that are given out together."""
@@ -35,7 +35,7 @@ class Hub:
         self,
         captures: Sequence[Capture],
         fps: float | None = None,
-        on_state: Callable[[str, State, str], None] | None = None,
+        on_state: Callable[[str, CaptureState, str], None] | None = None,
     ) -> None:
         names = [capture.name for capture in captures]
         if not names:
@@ -45,7 +45,7 @@ class Hub:
         self._captures = deque(captures)
         self._order = tuple(captures)
         self._on_state = on_state
-        self._changes: deque[tuple[str, State, str]] = deque(maxlen=_OLD_CHANGES)
+        self._changes: deque[tuple[str, CaptureState, str]] = deque(maxlen=_OLD_CHANGES)
         self._wake = Event()
         for capture in captures:
             capture.limit(fps)
@@ -116,14 +116,14 @@ class Hub:
                 self._captures.append(capture)
         return frames
 
-    def _note(self, name: str, state: State, reason: str) -> None:
+    def _note(self, name: str, state: CaptureState, reason: str) -> None:
         self._changes.append((name, state, reason))
         self._wake.set()
 
     def _tell(self) -> None:
         """Tells the changes of state; that a source is lost only after its last frame has been given out."""
         busy = {capture.name for capture in self._order if capture.ready_in() is not None}
-        held: list[tuple[str, State, str]] = []
+        held: list[tuple[str, CaptureState, str]] = []
         for change in [self._changes.popleft() for _ in range(len(self._changes))]:
             name, state, _ = change
             if name in {one[0] for one in held} or (state != "live" and name in busy):

@@ -16,7 +16,7 @@ from av.error import FFmpegError
 
 from maskwatch.errors import ImageError
 from maskwatch.live.capture.jpegs import MAX_BYTES, START, JpegSplitter
-from maskwatch.live.capture.picture import LostError, Picture, picture_of
+from maskwatch.live.capture.picture import RawFrame, ReadError, raw_frame
 from maskwatch.media.images import read_image
 
 Content: TypeAlias = Literal["jpegs", "picture", "other"]
@@ -47,14 +47,14 @@ class Body(Protocol):
         """What they hold; they can still be read afterwards.
 
         Raises:
-            LostError: not enough comes to know.
+            ReadError: not enough comes to know.
         """
 
     def read(self) -> bytes:
         """The next bytes; none at the end.
 
         Raises:
-            LostError: nothing has come for too long.
+            ReadError: nothing has come for too long.
         """
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class JpegReader:
         self._decoder = av.CodecContext.create("mjpeg", "r")
         self._decoder.thread_count = 1  # threads would hold frames back
 
-    def pictures(self, wanted: Callable[[], bool]) -> Iterator[Picture | None]:
+    def pictures(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
         """See `picture.Reader`."""
         last = time.monotonic()
         for data in self._files():
@@ -91,7 +91,7 @@ class JpegReader:
                 yield picture
                 last = time.monotonic()
             elif self._stall_s is not None and time.monotonic() - last > self._stall_s:
-                raise LostError(f"data, but no picture for {self._stall_s:g} s")
+                raise ReadError(f"data, but no picture for {self._stall_s:g} s")
 
     def close(self) -> None:
         """See `picture.Reader`."""
@@ -110,7 +110,7 @@ class JpegReader:
             # Cut off, or a picture without its end marker.
             rest = splitter.rest() if self._body.whole else None
             if rest is None:
-                raise LostError("the connection broke off")
+                raise ReadError("the connection broke off")
             yield rest
 
     def _everything(self) -> bytes:
@@ -118,19 +118,19 @@ class JpegReader:
         while piece := self._body.read():
             data += piece
             if len(data) > MAX_BYTES:
-                raise LostError(f"a picture of more than {MAX_BYTES >> 20} MiB")
+                raise ReadError(f"a picture of more than {MAX_BYTES >> 20} MiB")
         return data
 
-    def _decode(self, data: bytes) -> Picture | None:
+    def _decode(self, data: bytes) -> RawFrame | None:
         """A picture; None for one that is damaged."""
         try:
             if data.startswith(START):
                 frames = self._decoder.decode(av.Packet(data))
-                return picture_of(frames[-1]) if frames else None
+                return raw_frame(frames[-1]) if frames else None
             image_rgb = read_image(data, name="snapshot")
         except (FFmpegError, ImageError):
             return None
-        return Picture(None, (image_rgb.shape[1], image_rgb.shape[0]), lambda: image_rgb)
+        return RawFrame(None, (image_rgb.shape[1], image_rgb.shape[0]), lambda: image_rgb)
 
 
 def content_of(head: bytes) -> Content | None:

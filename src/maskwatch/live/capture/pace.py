@@ -14,7 +14,7 @@ _LATE_S = 0.25
 
 
 @dataclass
-class Pace:
+class Pacer:
     """Maps the time stamps of frames to the clock.
 
     Attributes:

@@ -13,7 +13,7 @@ from maskwatch.media.video_decoder import DisplayTransform, MediaClock, seconds
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class RawFrame:
     """A picture as a source gave it.
 
     Attributes:
@@ -39,22 +39,22 @@ class Reader(Protocol):
     finite: bool
     bursts: bool
 
-    def pictures(self, wanted: Callable[[], bool]) -> Iterator[Picture | None]:
+    def pictures(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
         """The pictures until the source ends; None for one that was not decoded, as nobody wanted it.
 
         Raises:
-            LostError: the source broke off.
+            ReadError: the source broke off.
         """
 
     def close(self) -> None:
         """Lets the device, file or connection go."""
 
 
-class LostError(Exception):
+class ReadError(Exception):
     """A source that cannot be opened or broke off; the text says why in a few words."""
 
 
-def picture_of(frame: VideoFrame, clock: MediaClock | None = None) -> Picture:
+def raw_frame(frame: VideoFrame, clock: MediaClock | None = None) -> RawFrame:
     """A decoded frame as it is handed on.
 
     Args:
@@ -62,4 +62,4 @@ def picture_of(frame: VideoFrame, clock: MediaClock | None = None) -> Picture:
     """
     turn = DisplayTransform.of(frame)
     pts_s = seconds(frame.pts, frame.time_base) if clock is None else clock.time_s(frame)
-    return Picture(pts_s, turn.size_wh(frame), lambda: turn.to_rgb(frame))
+    return RawFrame(pts_s, turn.size_wh(frame), lambda: turn.to_rgb(frame))

@@ -10,7 +10,7 @@ from threading import Event
 
 from maskwatch.errors import SourceError
 from maskwatch.live.capture.jpeg_reader import PIECE_BYTES, Content, content_of
-from maskwatch.live.capture.picture import LostError
+from maskwatch.live.capture.picture import ReadError
 
 _POLL_S = 0.2
 
@@ -83,7 +83,7 @@ class PipeBody:
         try:
             return self._pipe.read(PIECE_BYTES)
         except OSError as error:
-            raise LostError(str(error)) from None
+            raise ReadError(str(error)) from None
 
     def close(self) -> None:
         """See `Body`; standard input stays open."""

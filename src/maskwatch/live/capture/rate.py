@@ -11,7 +11,7 @@ _CLOSE_ENOUGH_S = 1e-3
 
 
 @dataclass
-class Rate:
+class RateLimit:
     """Lets at most `fps` frames per second through, measured on any clock that does not go back.
 
     Attributes:

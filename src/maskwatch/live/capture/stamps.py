@@ -12,7 +12,7 @@ def _now() -> datetime:
 
 
 @dataclass
-class Stamps:
+class FrameClock:
     """Gives each frame of a source its times.
 
     Attributes:

@@ -12,8 +12,8 @@ import supervision as sv
 from maskwatch.drawing.annotate import draw
 from maskwatch.labels import UNDECIDED_ID
 from maskwatch.live.output.lines import duration, shown_state
-from maskwatch.live.tracking.people import Person
-from maskwatch.live.tracking.zones import Places, Shares
+from maskwatch.live.tracking.results import Person
+from maskwatch.live.tracking.zones import Shares, Zones
 from maskwatch.media.images import UInt8Array
 
 _CONTOUR = (((0, 0, 0), 3), ((255, 255, 255), 1))
@@ -21,7 +21,7 @@ _CONTOUR = (((0, 0, 0), 3), ((255, 255, 255), 1))
 
 
 def draw_people(
-    image_rgb: UInt8Array, people: Sequence[Person], class_names: Sequence[str], places: Places | None = None
+    image_rgb: UInt8Array, people: Sequence[Person], class_names: Sequence[str], places: Zones | None = None
 ) -> UInt8Array:
     """Draws who is in sight, with number, state and how long it has lasted, into a copy of (H, W, 3) RGB.
 
@@ -59,7 +59,7 @@ def draw_notice(image_rgb: UInt8Array, lines: Sequence[str]) -> UInt8Array:
     return canvas
 
 
-def draw_places(image_rgb: UInt8Array, places: Places) -> UInt8Array:
+def draw_places(image_rgb: UInt8Array, places: Zones) -> UInt8Array:
     """Draws zones as outlines and lines with an arrow in the direction of `in` into a copy."""
     canvas = image_rgb.copy()
     for zone in places.zones:

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from maskwatch.live.capture.health import CaptureStatus
+from maskwatch.live.capture.status import CaptureStatus
 from maskwatch.live.output.lines import timecode
 
 _BAR_WIDTH = 30

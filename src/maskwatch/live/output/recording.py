@@ -8,18 +8,17 @@ from types import TracebackType
 
 from maskwatch.errors import OutputError
 from maskwatch.live.events import Event
-from maskwatch.live.loop import Look, Viewer
 from maskwatch.live.output.drawing import draw_people
 from maskwatch.live.output.recorder import Recorder
 from maskwatch.live.output.thumbnails import Thumbnails
-from maskwatch.live.tracking.people import Person
-from maskwatch.live.tracking.zones import Places
+from maskwatch.live.tracking.results import FrameResult, Observer, Person
+from maskwatch.live.tracking.zones import Zones
 from maskwatch.media.images import UInt8Array
 
 Trouble = Callable[[str, str], None]
 
 
-class Recording(Viewer):
+class Recording(Observer):
     """Records every source, boxes drawn; a context manager that closes the files.
 
     A recorder that cannot write (a full disk) is closed and told of; watching goes on.
@@ -34,7 +33,7 @@ class Recording(Viewer):
     def __init__(
         self,
         recorders: Mapping[str, Recorder],
-        places: Mapping[str, Places],
+        places: Mapping[str, Zones],
         class_names: Sequence[str],
         on_trouble: Trouble,
     ) -> None:
@@ -48,14 +47,14 @@ class Recording(Viewer):
         for source in list(self._recorders):
             self._try(source, self._recorders.pop(source).close)
 
-    def look(self, look: Look) -> None:
-        source = look.frame.source
+    def on_frame(self, result: FrameResult) -> None:
+        source = result.frame.source
         recorder = self._recorders.get(source)
         if recorder is None:
             return
-        draw = self._drawing(source, look.scene.people)
-        faces, tracks = look.faces, look.scene.tracks
-        add = partial(recorder.add, look.frame, faces.boxes_xyxy, tracks, sure=faces.counts, draw=draw)
+        draw = self._drawing(source, result.scene.people)
+        faces, tracks = result.faces, result.scene.tracks
+        add = partial(recorder.add, result.frame, faces.boxes_xyxy, tracks, sure=faces.confident, draw=draw)
         if not self._try(source, add):
             del self._recorders[source]
             self._try(source, recorder.close, quiet=True)
@@ -73,21 +72,21 @@ class Recording(Viewer):
         return True
 
 
-class Pictures(Viewer):
+class Pictures(Observer):
     """Stores a thumbnail of each alert; one that cannot be written is told of and left out of its event."""
 
     def __init__(self, thumbnails: Thumbnails, on_trouble: Trouble) -> None:
         self._thumbnails, self._on_trouble = thumbnails, on_trouble
 
-    def look(self, look: Look) -> None:
-        faces = look.faces
-        self._thumbnails.look(look.frame, faces.boxes_xyxy, look.scene.tracks, sure=faces.counts)
+    def on_frame(self, result: FrameResult) -> None:
+        faces = result.faces
+        self._thumbnails.look(result.frame, faces.boxes_xyxy, result.scene.tracks, sure=faces.confident)
 
-    def store(self, event: Event, look: Look) -> str | None:
+    def store(self, event: Event, result: FrameResult) -> str | None:
         """The path of the picture of an alert; None where it could not be written."""
-        faces, tracks = look.faces, look.scene.tracks
+        faces, tracks = result.faces, result.scene.tracks
         try:
-            path = self._thumbnails.store(event, look.frame, faces.boxes_xyxy, tracks, sure=faces.counts)
+            path = self._thumbnails.store(event, result.frame, faces.boxes_xyxy, tracks, sure=faces.confident)
         except OutputError as error:
             self._on_trouble("thumbnails", str(error))
             return None

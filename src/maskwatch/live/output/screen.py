@@ -16,13 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from maskwatch.labels import color_rgb
-from maskwatch.live.capture.health import CaptureStatus
+from maskwatch.live.capture.status import CaptureStatus
 from maskwatch.live.events import Event
-from maskwatch.live.loop import Look, Viewer
 from maskwatch.live.output.lines import duration, line, shown_state
 from maskwatch.live.output.progress import progress_bars
 from maskwatch.live.sinks.delivery import SinkStatus
-from maskwatch.live.tracking.people import Person
+from maskwatch.live.tracking.results import FrameResult, Observer, Person
 
 _EVENTS_SHOWN = 8
 _ALARMING_SHOWN = 6
@@ -31,7 +30,7 @@ _QUIET_KINDS = frozenset(["minute"])
 """Kinds that are stored, and would only drive the others off a screen."""
 
 
-class _Lines(Viewer):
+class _Lines(Observer):
     def __init__(self, file: TextIO) -> None:
         self._file = file
 
@@ -45,14 +44,14 @@ class _Lines(Viewer):
 class JsonLines(_Lines):
     """Every event as a line of JSON."""
 
-    def event(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         print(event.to_json(), file=self._file, flush=True)
 
 
 class PlainLines(_Lines):
     """Every event as a line of text, for logs."""
 
-    def event(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if event.kind not in _QUIET_KINDS:
             print(line(event), file=self._file, flush=True)
 
@@ -71,7 +70,7 @@ class _Seen:
         return len(recent) / _RATE_WINDOW_S if len(recent) < 2 else (len(recent) - 1) / (now_s - recent[0])
 
 
-class Screen(Viewer):
+class Screen(Observer):
     """A live view on a terminal: sources, frames a second, age of the frame, people, last events, sinks.
 
     Args:
@@ -106,17 +105,17 @@ class Screen(Viewer):
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._live.stop()
 
-    def look(self, look: Look) -> None:
+    def on_frame(self, result: FrameResult) -> None:
         with self._lock:
-            seen = self._seen.setdefault(look.frame.source, _Seen())
-            seen.age_s = look.age_s
+            seen = self._seen.setdefault(result.frame.source, _Seen())
+            seen.age_s = result.age_s
             seen.times_s.append(time.monotonic())
-            seen.people = Counter(person.state for person in look.scene.people)
+            seen.people = Counter(person.state for person in result.scene.people)
             seen.alarming = tuple(
-                person for person in look.scene.people if person.state in self._alert_classes
+                person for person in result.scene.people if person.state in self._alert_classes
             )
 
-    def event(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if event.kind in _QUIET_KINDS:
             return
         with self._lock:

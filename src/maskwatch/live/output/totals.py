@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from maskwatch.live.capture.health import CaptureStatus
+from maskwatch.live.capture.status import CaptureStatus
 from maskwatch.live.events import Event
-from maskwatch.live.loop import Viewer
 from maskwatch.live.output.lines import duration, shown_state
-from maskwatch.live.tracking.counts import MASKED_STATE, Counts, Tally
+from maskwatch.live.tracking.counts import MASKED_STATE, Counts, PeopleCounts
+from maskwatch.live.tracking.results import Observer
 
 
-class Totals(Viewer):
+class Totals(Observer):
     """Adds up the minutes of every source.
 
     Args:
@@ -26,7 +26,7 @@ class Totals(Viewer):
         self._model, self._names = model, tuple(class_names)
         self._counts: dict[str, Counts] = {}
 
-    def event(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if event.kind == "minute" and event.counts is not None:
             counts = Counts.from_record(event.counts)
             if event.source in self._counts:
@@ -46,7 +46,7 @@ class Totals(Viewer):
         masked = ["masked"] if MASKED_STATE in self._names else []
         table = _table("people", *map(shown_state, self._names), "undecided", *masked, "alerts")
         for status in statuses:
-            tally = Tally({}, {})
+            tally = PeopleCounts({}, {})
             if status.name in self._counts:
                 tally = self._counts[status.name].total
             share = tally.masked_share

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from maskwatch.drawing.annotate import text_rgb
 from maskwatch.labels import color_rgb
 from maskwatch.live.output.drawing import corners, draw_places, outline
-from maskwatch.live.tracking.zones import Places, Zone
+from maskwatch.live.tracking.zones import Zone, Zones
 from maskwatch.media.images import UInt8Array
 
 _STEPS = 10
@@ -18,7 +18,7 @@ _TINT = 0.25
 _LINE_RGB = (240, 228, 66)
 
 
-def draw_sheet(image_rgb: UInt8Array, places: Places) -> UInt8Array:
+def draw_sheet(image_rgb: UInt8Array, places: Zones) -> UInt8Array:
     """Draws grid, zones and lines into a copy of (H, W, 3) RGB, enlarged where it is small."""
     factor = max(1.0, _SHORTEST / max(image_rgb.shape[:2]))
     canvas: UInt8Array = image_rgb
@@ -70,7 +70,7 @@ def _draw_scale(picture: Image.Image) -> None:
         _write(pen, (size * 1.2, height * step / _STEPS), text, size, (0, 0, 0))
 
 
-def _draw_names(picture: Image.Image, places: Places) -> None:
+def _draw_names(picture: Image.Image, places: Zones) -> None:
     pen = ImageDraw.Draw(picture)
     width, height = picture.size
     size = max(14, width // 45)

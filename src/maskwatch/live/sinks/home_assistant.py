@@ -14,7 +14,7 @@ from typing import Any
 
 from maskwatch._version import __version__
 from maskwatch.live.events import Event
-from maskwatch.live.tracking.counts import Tally
+from maskwatch.live.tracking.counts import PeopleCounts
 
 DISCOVERY_PREFIX = "homeassistant"
 ONLINE, OFFLINE = "online", "offline"
@@ -35,7 +35,7 @@ class _Source:
     name: str
     available: bool = True
     minute: datetime | None = None
-    tally: Tally | None = None
+    tally: PeopleCounts | None = None
     last_alert: Event | None = None
     open_alerts: set[str] = field(default_factory=set)
 
@@ -49,7 +49,7 @@ class _Source:
         elif event.kind == "source":
             self.available = event.state == "live"
         elif event.kind == "minute" and event.counts is not None:
-            tally = Tally.from_record(event.counts["all"])
+            tally = PeopleCounts.from_record(event.counts["all"])
             if self.tally is not None and self.minute == event.time:
                 tally.add(self.tally)  # the source was away meanwhile
             self.minute, self.tally = event.time, tally

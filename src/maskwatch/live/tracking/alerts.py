@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from maskwatch.live.events import new_id
-from maskwatch.live.tracking.tracks import apart
+from maskwatch.live.tracking.face_tracker import center_distance
 from maskwatch.media.images import FloatArray
 
 PLACE_REACH = 2.0
@@ -115,6 +115,6 @@ class Alerts:
         return any(
             place.seen_s <= came_s
             and time_s - place.seen_s < cooldown_s
-            and apart(box_xyxy, place.box_xyxy) <= PLACE_REACH
+            and center_distance(box_xyxy, place.box_xyxy) <= PLACE_REACH
             for place in (*self._left, *self._places.values())
         )

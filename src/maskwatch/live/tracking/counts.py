@@ -9,14 +9,14 @@ from typing import Any
 
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
-from maskwatch.live.tracking.zones import Direction, Places
+from maskwatch.live.tracking.zones import Direction, Zones
 
 MASKED_STATE = "mask"
 """The class whose share of all people is the masked share."""
 
 
 @dataclass
-class Tally:
+class PeopleCounts:
     """Numbers of one zone, or of the whole source. All of them may be added.
 
     Attributes:
@@ -32,11 +32,11 @@ class Tally:
     undecided: int = 0
 
     @classmethod
-    def empty(cls, class_names: Sequence[str]) -> Tally:
+    def empty(cls, class_names: Sequence[str]) -> PeopleCounts:
         """All zeros."""
         return cls(dict.fromkeys(class_names, 0), dict.fromkeys(class_names, 0.0))
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: PeopleCounts) -> None:
         """Adds the numbers of another."""
         for name, value in other.people.items():
             self.people[name] = self.people.get(name, 0) + value
@@ -70,7 +70,7 @@ class Tally:
         }
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Tally:
+    def from_record(cls, record: Mapping[str, Any]) -> PeopleCounts:
         """Reads what `to_record` wrote; older records know nothing of the undecided."""
         people = {str(name): int(value) for name, value in record["by_state"].items()}
         seconds = {str(name): float(value) for name, value in record["seconds"].items()}
@@ -86,24 +86,24 @@ class Counts:
         watched_s: seconds that they cover; less than the time that has passed where the source was away.
     """
 
-    total: Tally
-    zones: dict[str, Tally] = field(default_factory=dict)
+    total: PeopleCounts
+    zones: dict[str, PeopleCounts] = field(default_factory=dict)
     lines: dict[str, dict[str, int]] = field(default_factory=dict)
     frames: int = 0
     watched_s: float = 0.0
 
     @classmethod
-    def empty(cls, class_names: Sequence[str], places: Places) -> Counts:
+    def empty(cls, class_names: Sequence[str], places: Zones) -> Counts:
         """All zeros, for each zone and each line."""
-        zones = {zone.name: Tally.empty(class_names) for zone in places.zones}
+        zones = {zone.name: PeopleCounts.empty(class_names) for zone in places.zones}
         lines = {line.name: {"in": 0, "out": 0} for line in places.lines}
-        return cls(Tally.empty(class_names), zones, lines)
+        return cls(PeopleCounts.empty(class_names), zones, lines)
 
     def add(self, other: Counts) -> None:
         """Adds the numbers of another; zones and lines of either are kept."""
         self.total.add(other.total)
         for name, tally in other.zones.items():
-            self.zones.setdefault(name, Tally({}, {})).add(tally)
+            self.zones.setdefault(name, PeopleCounts({}, {})).add(tally)
         for name, ways in other.lines.items():
             mine = self.lines.setdefault(name, {"in": 0, "out": 0})
             for way, value in ways.items():
@@ -130,8 +130,8 @@ class Counts:
         """
         try:
             return cls(
-                Tally.from_record(record["all"]),
-                {str(name): Tally.from_record(tally) for name, tally in record["zones"].items()},
+                PeopleCounts.from_record(record["all"]),
+                {str(name): PeopleCounts.from_record(tally) for name, tally in record["zones"].items()},
                 {
                     str(name): {"in": int(ways["in"]), "out": int(ways["out"])}
                     for name, ways in record["lines"].items()
@@ -155,7 +155,7 @@ def sum_by_hour(events: Iterable[Event]) -> dict[tuple[str, datetime], Counts]:
     for event in events:
         if event.kind == "minute" and event.counts is not None:
             key = event.source, event.time.replace(minute=0, second=0, microsecond=0)
-            hours.setdefault(key, Counts(Tally({}, {}))).add(Counts.from_record(event.counts))
+            hours.setdefault(key, Counts(PeopleCounts({}, {}))).add(Counts.from_record(event.counts))
     return hours
 
 
@@ -167,7 +167,7 @@ class MinuteCounts:
     without any frame not at all. A clock that is set back goes on in the minute that had begun.
     """
 
-    def __init__(self, class_names: Sequence[str], places: Places) -> None:
+    def __init__(self, class_names: Sequence[str], places: Zones) -> None:
         self._class_names, self._places = tuple(class_names), places
         self._start: datetime | None = None
         self._counts = Counts.empty(self._class_names, places)
@@ -221,5 +221,5 @@ class MinuteCounts:
         """Counts a person who crossed a line."""
         self._counts.lines[line][direction] += 1
 
-    def _tally(self, zone: str | None) -> Tally:
+    def _tally(self, zone: str | None) -> PeopleCounts:
         return self._counts.total if zone is None else self._counts.zones[zone]

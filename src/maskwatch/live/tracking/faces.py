@@ -29,13 +29,13 @@ class Faces:
     Attributes:
         boxes_xyxy: float32 (N, 4), pixels of the frame.
         scores: float32 (N, C), how sure the model is of each class; 0 where it said nothing.
-        counts: bool (N,), the best class is above its own threshold. Faces that do not count never make a
+        confident: bool (N,), the best class is above its own threshold. Faces that do not count never make a
             person.
     """
 
     boxes_xyxy: FloatArray
     scores: FloatArray
-    counts: npt.NDArray[np.bool_]
+    confident: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.boxes_xyxy)

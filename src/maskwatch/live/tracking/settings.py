@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from maskwatch.errors import OptionError
 from maskwatch.labels import find_classes
 from maskwatch.live.tracking.alerts import AlertSettings
-from maskwatch.live.tracking.tracks import TrackSettings
+from maskwatch.live.tracking.face_tracker import TrackSettings
 from maskwatch.live.tracking.vote import VoteSettings
 
 ALERT_CLASSES = ("no_mask", "mask_incorrect")
@@ -22,7 +22,7 @@ _SHARES = frozenset(["margin", "least_iou"])
 
 @dataclass(frozen=True)
 class PeopleSettings:
-    """All settings of `People`, checked.
+    """All settings of `PeopleTracker`, checked.
 
     Attributes:
         alert_classes: class names that alert; None for those of `ALERT_CLASSES` that the model has.

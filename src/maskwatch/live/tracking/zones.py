@@ -61,7 +61,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Places:
+class Zones:
     """The zones and lines of one source, in the order of the file.
 
     `only_zones`: who is in none of the zones is neither counted nor alerts.
@@ -71,9 +71,9 @@ class Places:
     lines: tuple[Line, ...] = ()
     only_zones: bool = False
 
-    def for_source(self, name: str) -> Places:
+    def for_source(self, name: str) -> Zones:
         """Those that are for this source, or for all."""
-        return Places(
+        return Zones(
             tuple(zone for zone in self.zones if zone.source in (None, name)),
             tuple(line for line in self.lines if line.source in (None, name)),
             self.only_zones,
@@ -90,7 +90,7 @@ class Places:
 
 
 @dataclass
-class Whereabouts:
+class ZoneState:
     """Where one person is: a memory of what came before, so that a border has a width.
 
     Attributes:
@@ -101,7 +101,7 @@ class Whereabouts:
     _sides: dict[str, tuple[int, FloatArray]] = field(default_factory=dict)
 
     def move(
-        self, box_xyxy: FloatArray, places: Places, size_wh: tuple[int, int]
+        self, box_xyxy: FloatArray, places: Zones, size_wh: tuple[int, int]
     ) -> list[tuple[Line, Direction]]:
         """Takes the face's new box in pixels; returns the lines that were crossed since the last one.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maskwatch.errors import OptionError
-from maskwatch.live.tracking.zones import Line, Places, Shares, Zone, shape_fault
+from maskwatch.live.tracking.zones import Line, Shares, Zone, Zones, shape_fault
 from maskwatch.text import read_text, reason_of
 
 ZONES_FORMAT = "maskwatch.zones/1"
@@ -22,7 +22,7 @@ _ZONE = ("name", "source", "points", "alert")
 _LINE = ("name", "source", "points")
 
 
-def read_places(path: Path) -> Places:
+def read_zones(path: Path) -> Zones:
     """Reads a file of zones and lines; docs/people.md describes it.
 
     Raises:
@@ -49,10 +49,10 @@ def read_places(path: Path) -> Places:
             f"{path}: {len(faults)} {noun}:\n{listed}\n"
             f"Mend them; maskwatch zones SOURCE --zones {path} draws where the places lie."
         )
-    return Places(good_zones, good_lines, bool(table.get("only_zones", False)))
+    return Zones(good_zones, good_lines, bool(table.get("only_zones", False)))
 
 
-def check_sources(places: Places, names: Sequence[str], path: Path) -> None:
+def check_sources(places: Zones, names: Sequence[str], path: Path) -> None:
     """Makes sure that every place belongs to a source that is watched.
 
     Raises:

@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from maskwatch.detector import Detector
 from maskwatch.errors import MaskwatchError
-from maskwatch.live.capture.health import CaptureStatus
-from maskwatch.live.loop import Outlets, Watch
-from maskwatch.live.run import WatchPlan, open_parts, open_pictures, sweeping
+from maskwatch.live.capture.status import CaptureStatus
+from maskwatch.live.loop import Outputs, WatchLoop
+from maskwatch.live.run import WatchConfig, open_pipeline, open_thumbnails, retention_thread
 from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.sinks.settings import open_delivery
 from maskwatch.serve.watching.views import Views
@@ -33,19 +33,19 @@ class Watching:
         MaskwatchError: something of the plan cannot be done.
     """
 
-    def __init__(self, plan: WatchPlan, detector: Detector | None, *, keep_faces: bool) -> None:
-        self._parts = parts = open_parts(plan, detector)
+    def __init__(self, plan: WatchConfig, detector: Detector | None, *, keep_faces: bool) -> None:
+        self._parts = parts = open_pipeline(plan, detector)
         self.views = Views(parts.places, parts.finder.metadata.classes, keep_faces=keep_faces)
-        pictures = open_pictures(plan.thumbnails, _say, keep_faces=keep_faces)
+        pictures = open_thumbnails(plan.thumbnails, _say, keep_faces=keep_faces)
         with contextlib.ExitStack() as opened:
             self._delivery = delivery = opened.enter_context(open_delivery(plan.sinks, on_trouble=_say))
-            self._sweeping = sweeping(plan, parts, delivery, _say)
-            outlets = Outlets(
+            self._sweeping = retention_thread(plan, parts, delivery, _say)
+            outputs = Outputs(
                 put=delivery.put,
-                viewers=[self.views] if pictures is None else [self.views, pictures],
+                observers=[self.views] if pictures is None else [self.views, pictures],
                 thumbnail=None if pictures is None else pictures.store,
             )
-            self._watch = Watch(parts.captures, parts.finder, parts.people, parts.run, outlets, plan.fps)
+            self._watch = WatchLoop(parts.captures, parts.finder, parts.people, parts.run, outputs, plan.fps)
             self._opened = opened.pop_all()  # nothing has failed, so `close` closes it
         self._thread = threading.Thread(target=self._run, name="watch")
 

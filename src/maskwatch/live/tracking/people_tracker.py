@@ -15,19 +15,18 @@ from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
 from maskwatch.live.tracking.alerts import Alert, Alerts
 from maskwatch.live.tracking.counts import Counts, MinuteCounts
+from maskwatch.live.tracking.face_tracker import NO_TRACK, FaceTracker
 from maskwatch.live.tracking.faces import Faces
-from maskwatch.live.tracking.scene import Person as Person
-from maskwatch.live.tracking.scene import Scene as Scene
+from maskwatch.live.tracking.results import Person, SceneState
 from maskwatch.live.tracking.settings import PeopleSettings
-from maskwatch.live.tracking.tracks import NOBODY, Tracks
 from maskwatch.live.tracking.vote import Vote
-from maskwatch.live.tracking.zones import Direction, Line, Places, Whereabouts
+from maskwatch.live.tracking.zones import Direction, Line, Zones, ZoneState
 from maskwatch.media.images import FloatArray
 from maskwatch.models import ModelMetadata
 
 
 @dataclass
-class _Somebody:
+class _TrackState:
     """What is remembered of a person.
 
     `passed`: zones in which he was while undecided. `start_s`: since when he is where alerts are wanted.
@@ -37,14 +36,14 @@ class _Somebody:
     box_xyxy: FloatArray
     first_s: float
     last_s: float
-    whereabouts: Whereabouts = field(default_factory=Whereabouts)
+    whereabouts: ZoneState = field(default_factory=ZoneState)
     counted: set[str | None] = field(default_factory=set)
     passed: set[str] = field(default_factory=set)
     waiting: list[tuple[float, tuple[str, ...]]] = field(default_factory=list)  # seconds before he is decided
     start_s: float | None = None
 
 
-class People:
+class PeopleTracker:
     """Follows the people of one source.
 
     Args:
@@ -64,16 +63,16 @@ class People:
         run: str,
         model: ModelMetadata,
         settings: PeopleSettings | None = None,
-        places: Places | None = None,
+        places: Zones | None = None,
     ) -> None:
         self._settings = settings or PeopleSettings()
         self._names = model.classes
         self._alarming = frozenset(map(model.classes.index, self._settings.alerting(model.classes)))
-        self._places = (places or Places()).for_source(source)
-        self._tracks = Tracks(self._settings.tracks)
+        self._places = (places or Zones()).for_source(source)
+        self._tracks = FaceTracker(self._settings.tracks)
         self._alerts = Alerts(self._settings.alerts)
         self._minutes = MinuteCounts(model.classes, self._places)
-        self._known: dict[int, _Somebody] = {}
+        self._known: dict[int, _TrackState] = {}
         self._last_s: float | None = None
         self._minute_began_s: float | None = None  # in the video
         self._about: dict[str, Any] = {
@@ -83,12 +82,12 @@ class People:
             "model_version": model.version,
         }
 
-    def update(self, frame: LiveFrame, faces: Faces) -> Scene:
+    def update(self, frame: LiveFrame, faces: Faces) -> SceneState:
         """Takes the next frame of the source and the faces that were found in it."""
         faces = self._large_enough(faces)
         events = list(self._begin(frame))
         numbers = self._tracks.update(frame.time_s, faces)
-        for index in np.flatnonzero(numbers != NOBODY):
+        for index in np.flatnonzero(numbers != NO_TRACK):
             events += self._see(frame, int(numbers[index]), faces.boxes_xyxy[index], faces.scores[index])
         for number, somebody in list(self._known.items()):
             if frame.time_s - somebody.last_s > self._settings.tracks.lost_s:
@@ -97,8 +96,8 @@ class People:
                 self._count_undecided(somebody)
                 del self._known[number]
         people = tuple(self._person(frame.time_s, *item) for item in sorted(self._known.items()))
-        tracks = np.where(numbers == NOBODY, -1, numbers).astype(np.int64)
-        return Scene(people, tuple(events), self._detections(faces, tracks), tracks)
+        tracks = np.where(numbers == NO_TRACK, -1, numbers).astype(np.int64)
+        return SceneState(people, tuple(events), self._detections(faces, tracks), tracks)
 
     def finish(self, last: LiveFrame) -> tuple[Event, ...]:
         """Ends what is going on: alerts as "stopped", and the minute that has begun.
@@ -120,7 +119,9 @@ class People:
 
     def _large_enough(self, faces: Faces) -> Faces:
         heights = faces.boxes_xyxy[:, 3] - faces.boxes_xyxy[:, 1]
-        return Faces(faces.boxes_xyxy, faces.scores, faces.counts & (heights >= self._settings.least_height))
+        return Faces(
+            faces.boxes_xyxy, faces.scores, faces.confident & (heights >= self._settings.least_height)
+        )
 
     def _begin(self, frame: LiveFrame) -> Iterator[Event]:
         passed_s = 0.0 if self._last_s is None else max(0.0, frame.time_s - self._last_s)
@@ -137,7 +138,7 @@ class People:
         somebody = self._known.get(number)
         if somebody is None:
             vote = Vote(len(self._names), self._settings.vote)
-            somebody = self._known[number] = _Somebody(vote, box_xyxy, time_s, time_s)
+            somebody = self._known[number] = _TrackState(vote, box_xyxy, time_s, time_s)
         self._count_time(somebody, max(0.0, time_s - somebody.last_s))
         somebody.box_xyxy, somebody.last_s = box_xyxy, time_s
         size_wh = frame.image_rgb.shape[1], frame.image_rgb.shape[0]
@@ -148,7 +149,7 @@ class People:
         self._count_person(somebody)
         yield from self._watch(frame, number, somebody)
 
-    def _watch(self, frame: LiveFrame, number: int, somebody: _Somebody) -> Iterator[Event]:
+    def _watch(self, frame: LiveFrame, number: int, somebody: _TrackState) -> Iterator[Event]:
         """Ends the alert of a person in sight, and begins one."""
         time_s, vote = frame.time_s, somebody.vote
         self._alerts.see(number, time_s, somebody.box_xyxy)
@@ -212,20 +213,20 @@ class People:
             frame, number, "crossing", line=line.name, direction=direction, state=name, score=score
         )
 
-    def _count_time(self, somebody: _Somebody, seconds: float) -> None:
+    def _count_time(self, somebody: _TrackState, seconds: float) -> None:
         """The time of one who is not decided waits until he is."""
         zones = somebody.whereabouts.zones
         if seconds and (zones or not self._places.only_zones):
             somebody.waiting.append((seconds, zones))
         self._credit_time(somebody)
 
-    def _credit_time(self, somebody: _Somebody) -> None:
+    def _credit_time(self, somebody: _TrackState) -> None:
         if somebody.vote.state is not None:
             for waited, places in somebody.waiting:
                 self._minutes.time(self._names[somebody.vote.state], waited, places)
             somebody.waiting.clear()
 
-    def _count_person(self, somebody: _Somebody) -> None:
+    def _count_person(self, somebody: _TrackState) -> None:
         zones = somebody.whereabouts.zones
         if somebody.vote.state is None:
             somebody.passed.update(zones)
@@ -237,7 +238,7 @@ class People:
                 somebody.counted.add(place)
                 self._minutes.person(self._names[somebody.vote.state], place)
 
-    def _count_undecided(self, somebody: _Somebody) -> None:
+    def _count_undecided(self, somebody: _TrackState) -> None:
         """Counts a person who is gone, unless he was decided."""
         if somebody.vote.state is None and (somebody.passed or not self._places.only_zones):
             self._minutes.undecided(sorted(somebody.passed))
@@ -263,7 +264,7 @@ class People:
             **self._about,
         )
 
-    def _person(self, time_s: float, number: int, somebody: _Somebody) -> Person:
+    def _person(self, time_s: float, number: int, somebody: _TrackState) -> Person:
         state = somebody.vote.state
         return Person(
             track=number,
@@ -277,7 +278,7 @@ class People:
         )
 
     def _detections(self, faces: Faces, tracks: npt.NDArray[np.int64]) -> sv.Detections:
-        kept = np.flatnonzero(faces.counts)
+        kept = np.flatnonzero(faces.confident)
         class_ids = faces.class_ids[kept]
         return sv.Detections(
             xyxy=faces.boxes_xyxy[kept],

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-State: TypeAlias = Literal["connecting", "live", "waiting", "ended", "failed"]
+CaptureState: TypeAlias = Literal["connecting", "live", "waiting", "ended", "failed"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class CaptureStatus:
     """
 
     name: str
-    state: State
+    state: CaptureState
     frames: int
     dropped: int
     reconnects: int
@@ -44,15 +44,15 @@ class CaptureStatus:
     duration_s: float | None = None
 
 
-class Health:
+class SourceHealth:
     """What is known of a source so far. Written by one thread, read by any.
 
     Args:
         tell: called with state and reason when the state or the reason changes.
     """
 
-    def __init__(self, tell: Callable[[State, str], None]) -> None:
-        self.state: State = "connecting"
+    def __init__(self, tell: Callable[[CaptureState, str], None]) -> None:
+        self.state: CaptureState = "connecting"
         self.error = ""
         self.frames = 0
         self.dropped = self.skipped = 0
@@ -83,7 +83,7 @@ class Health:
         self._times.clear()
         return lasted
 
-    def change(self, state: State, reason: str = "") -> None:
+    def change(self, state: CaptureState, reason: str = "") -> None:
         """Enters a state."""
         if (state, reason) != (self.state, self.error):
             self.state, self.error = state, reason

@@ -16,22 +16,22 @@ from typing import Any
 
 from maskwatch.errors import SourceError
 from maskwatch.live.capture.animation import AnimationReader
+from maskwatch.live.capture.av_reader import AvReader
 from maskwatch.live.capture.backoff import Backoff
 from maskwatch.live.capture.frame import LiveFrame
-from maskwatch.live.capture.health import CaptureStatus as CaptureStatus
-from maskwatch.live.capture.health import Health, State
-from maskwatch.live.capture.http_camera import HttpOpener
+from maskwatch.live.capture.http_reader import HttpOpener
 from maskwatch.live.capture.interrupt import interruptible
 from maskwatch.live.capture.jpeg_reader import JpegReader
 from maskwatch.live.capture.mailbox import Mailbox
-from maskwatch.live.capture.pace import Pace
-from maskwatch.live.capture.picture import LostError, Picture, Reader
+from maskwatch.live.capture.pace import Pacer
+from maskwatch.live.capture.picture import RawFrame, Reader, ReadError
 from maskwatch.live.capture.pipe import Pipe, PipeBody, stdin_descriptor
-from maskwatch.live.capture.rate import Rate
+from maskwatch.live.capture.rate import RateLimit
 from maskwatch.live.capture.settings import CaptureSettings as CaptureSettings
 from maskwatch.live.capture.source_spec import SourceSpec, parse_source, parse_sources
-from maskwatch.live.capture.stamps import Stamps
-from maskwatch.live.capture.stream import StreamReader
+from maskwatch.live.capture.stamps import FrameClock
+from maskwatch.live.capture.status import CaptureState, SourceHealth
+from maskwatch.live.capture.status import CaptureStatus as CaptureStatus
 from maskwatch.live.capture.webcam import Webcam
 from maskwatch.media.animations import is_animated_webp
 
@@ -52,7 +52,7 @@ class _Arrived:
     time_s: float
     when: datetime
     read_s: float
-    picture: Picture
+    picture: RawFrame
     media_time_s: float | None
     held: bool  # back by the limit when it came
 
@@ -72,18 +72,18 @@ class Capture:
     def __init__(self, spec: SourceSpec, settings: CaptureSettings) -> None:
         self.name = spec.name
         self.live = settings.pace or spec.kind not in _FILES
-        self.on_state: Callable[[str, State, str], None] = lambda *_: None
+        self.on_state: Callable[[str, CaptureState, str], None] = lambda *_: None
         self.on_frame: Callable[[], None] = lambda: None
         self.of_file = spec.kind in _FILES
         self.path = Path(spec.address) if spec.kind == "file" else None
         self._spec = spec
         self._settings = settings
         self._backoff = Backoff(settings.first_wait_s, settings.longest_wait_s)
-        self._rate = Rate()
+        self._rate = RateLimit()
         self._stop = Event()
-        self._health = Health(lambda state, reason: self.on_state(self.name, state, reason))
+        self._health = SourceHealth(lambda state, reason: self.on_state(self.name, state, reason))
         self._mailbox: Mailbox[_Arrived] = Mailbox(keep_all=not self.live, on_put=lambda: self.on_frame())
-        self._stamps = Stamps(self.of_file)
+        self._stamps = FrameClock(self.of_file)
         self._thread: Thread | None = None
         self._opened: Reader | None = None
         self._http: HttpOpener | None = None
@@ -95,7 +95,7 @@ class Capture:
         Raises:
             OptionError: it is not above zero.
         """
-        self._rate = Rate(fps)
+        self._rate = RateLimit(fps)
 
     def start(self) -> None:
         """Begins to read.
@@ -109,9 +109,9 @@ class Capture:
         if self._spec.kind in _LOCAL:
             try:
                 self._opened = self._open()
-            except LostError as error:
+            except ReadError as error:
                 raise SourceError(f"{self._spec.shown}: {error}; {self._next_step()}") from None
-        self._stamps = Stamps(self.of_file)
+        self._stamps = FrameClock(self.of_file)
         # A daemon, since a driver that hangs must not keep the program from ending.
         self._thread = Thread(target=self._run, name=f"capture {self.name}", daemon=True)
         self._thread.start()
@@ -182,13 +182,13 @@ class Capture:
         reader, self._opened = self._opened, None
         try:
             reader = reader or self._open()
-            self._health.duration_s = reader.duration_s if isinstance(reader, StreamReader) else None
+            self._health.duration_s = reader.duration_s if isinstance(reader, AvReader) else None
             self._read(reader)
             if not reader.finite:
-                raise LostError("the stream ended")
+                raise ReadError("the stream ended")
             self._end("ended")
             return False
-        except LostError as error:
+        except ReadError as error:
             lost = str(error)
         finally:
             if reader is not None:
@@ -210,14 +210,14 @@ class Capture:
             pipe = Pipe(stdin_descriptor(), self._stop, stall_s, self._on_silence)
             if (body := PipeBody(pipe)).look() == "jpegs":
                 return JpegReader(body, finite=True, stall_s=None)
-        return StreamReader(self._spec, stall_s=stall_s, transport=transport, pipe=pipe)
+        return AvReader(self._spec, stall_s=stall_s, transport=transport, pipe=pipe)
 
     def _on_silence(self) -> None:
         self._health.change("waiting", f"nothing comes for {self._settings.stall_s:g} s")
 
     def _read(self, reader: Reader) -> None:
         paced = self.live and (reader.bursts or self.of_file)
-        pace = Pace(slip=reader.bursts) if paced else None
+        pace = Pacer(slip=reader.bursts) if paced else None
         for picture in reader.pictures(self._wanted):
             if self._stop.is_set():
                 return
@@ -232,7 +232,7 @@ class Capture:
         fps = self._health.fps()
         return not fps or self._rate.remaining(time.monotonic()) < 1.5 / fps
 
-    def _arrive(self, picture: Picture | None) -> None:
+    def _arrive(self, picture: RawFrame | None) -> None:
         now = time.monotonic()
         index = self._health.arrived(now)
         if picture is None:
@@ -265,7 +265,7 @@ class Capture:
         self._health.change("waiting", reason)
         return not self._stop.wait(self._backoff.next_wait())
 
-    def _end(self, state: State, reason: str = "") -> None:
+    def _end(self, state: CaptureState, reason: str = "") -> None:
         """The last change of state; comes after the last frame has been taken."""
         self._mailbox.wait_taken()
         if not self._stop.is_set():

@@ -12,7 +12,7 @@ from trackers import BIoU, ByteTrackTracker
 from maskwatch.live.tracking.faces import Faces
 from maskwatch.media.images import FloatArray
 
-NOBODY = 0
+NO_TRACK = 0
 """Stands for a face that belongs to no track; tracks are numbered from 1."""
 
 _LIBRARY_FPS = 30.0  # `lost_track_buffer` counts frames of this rate
@@ -42,7 +42,7 @@ class TrackSettings:
     frame_rate: float = 10.0
 
 
-class Tracks:
+class FaceTracker:
     """The tracks of one source.
 
     Time is the source's own; frames may come at any distance, as they do from a camera of which only the
@@ -66,7 +66,7 @@ class Tracks:
         self._next = 1
 
     def update(self, time_s: float, faces: Faces) -> npt.NDArray[np.int64]:
-        """Gives each face the number of its track: (N,), `NOBODY` for those that have none.
+        """Gives each face the number of its track: (N,), `NO_TRACK` for those that have none.
 
         A face that does not count continues a track and never begins one.
         """
@@ -80,14 +80,14 @@ class Tracks:
         self._last = {number: last for number, last in self._last.items() if self._in_time(last[0])}
         # The library rounds `lost_s` to its frames, and may know somebody a moment longer.
         self._numbers = {one: number for one, number in self._numbers.items() if number in self._last}
-        numbers = np.full(len(faces), NOBODY, np.int64)
+        numbers = np.full(len(faces), NO_TRACK, np.int64)
         known = [index for index in np.flatnonzero(ids >= 0) if int(ids[index]) in self._numbers]
         for index in known:
             numbers[index] = self._numbers[int(ids[index])]
-        for index in np.flatnonzero((ids >= 0) & (numbers == NOBODY)):
+        for index in np.flatnonzero((ids >= 0) & (numbers == NO_TRACK)):
             taken = {int(number) for number in numbers}
             numbers[index] = self._begin(int(ids[index]), faces.boxes_xyxy[index], taken)
-        for index in np.flatnonzero(numbers != NOBODY):
+        for index in np.flatnonzero(numbers != NO_TRACK):
             self._last[int(numbers[index])] = (self._time_s, faces.boxes_xyxy[index])
         self._forget()
         return numbers
@@ -101,7 +101,7 @@ class Tracks:
     def _told(self, faces: Faces) -> sv.Detections:
         """Scores such that the library's one threshold divides faces that count from those that do not."""
         best = faces.scores.max(1) if len(faces) else np.zeros(0, np.float32)
-        confidence = np.where(faces.counts, _COUNTS + best / 2, np.minimum(best / 2, _COUNTS - 0.01))
+        confidence = np.where(faces.confident, _COUNTS + best / 2, np.minimum(best / 2, _COUNTS - 0.01))
         return sv.Detections(
             xyxy=faces.boxes_xyxy,
             confidence=confidence.astype(np.float32),
@@ -111,9 +111,11 @@ class Tracks:
     def _begin(self, library_id: int, box_xyxy: FloatArray, taken: set[int]) -> int:
         """A new number, or that of a track out of sight which was lost right here."""
         away = [
-            (apart(box_xyxy, box), number) for number, (_, box) in self._last.items() if number not in taken
+            (center_distance(box_xyxy, box), number)
+            for number, (_, box) in self._last.items()
+            if number not in taken
         ]
-        distance, number = min(away, default=(np.inf, NOBODY))
+        distance, number = min(away, default=(np.inf, NO_TRACK))
         if distance > self._settings.reach:
             number = self._next
             self._next += 1
@@ -132,7 +134,7 @@ class Tracks:
         return bool(self._time_s - seen_s <= self._settings.lost_s)
 
 
-def apart(a_xyxy: FloatArray, b_xyxy: FloatArray) -> float:
+def center_distance(a_xyxy: FloatArray, b_xyxy: FloatArray) -> float:
     """Distance of the centres in heights of the larger face; infinite where one is 1.6 times the other."""
     heights = float(a_xyxy[3] - a_xyxy[1]), float(b_xyxy[3] - b_xyxy[1])
     if max(heights) > 1.6 * max(min(heights), 1e-6):

@@ -21,7 +21,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from maskwatch._version import __version__
-from maskwatch.live.capture.picture import LostError, Picture, picture_of
+from maskwatch.live.capture.picture import RawFrame, ReadError, raw_frame
 from maskwatch.live.capture.pipe import Pipe
 from maskwatch.live.capture.settings import Transport
 from maskwatch.live.capture.source_spec import SourceSpec
@@ -45,7 +45,7 @@ _ANALYSED = {"analyzeduration": "1000000"}  # microseconds of a stream that may 
 _LIVE_KINDS = frozenset(["rtsp", "http", "pipe"])
 
 
-class StreamReader:
+class AvReader:
     """An open stream, file or pipe; see `picture.Reader`.
 
     Args:
@@ -54,7 +54,7 @@ class StreamReader:
         pipe: what comes through standard input, where that is the source.
 
     Raises:
-        LostError: it cannot be opened.
+        ReadError: it cannot be opened.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class StreamReader:
         stream = video_stream(self._container)
         if stream is None:
             self._container.close()
-            raise LostError("there is no video in it")
+            raise ReadError("there is no video in it")
         self._index = stream.index
         self._codec = stream.codec_context
         live = spec.kind in _LIVE_KINDS
@@ -98,12 +98,12 @@ class StreamReader:
             options["rtsp_transport"] = transport
         try:
             return open_media(self._spec, target, options, self._stall_s)
-        except LostError:
+        except ReadError:
             if isinstance(target, Pipe) and target.empty:
-                raise LostError("nothing came") from None
+                raise ReadError("nothing came") from None
             raise
 
-    def pictures(self, wanted: Callable[[], bool]) -> Iterator[Picture | None]:
+    def pictures(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
         """See `picture.Reader`."""
         skips = self._codec.codec.intra_only  # others need each frame for the next one
         last = time.monotonic()
@@ -117,12 +117,12 @@ class StreamReader:
             else:
                 frames = self._decode(packet)
             for frame in frames:
-                yield picture_of(frame, None if self._file is None else self._file[0])
+                yield raw_frame(frame, None if self._file is None else self._file[0])
                 last = time.monotonic()
             if time.monotonic() - last > self._stall_s and self._spec.kind in ("rtsp", "http"):
-                raise LostError(f"data, but no picture for {self._stall_s:g} s")
+                raise ReadError(f"data, but no picture for {self._stall_s:g} s")
         if self._file is not None and (fault := self._file[1].fault()):
-            raise LostError(fault)
+            raise ReadError(fault)
 
     def _decode(self, packet: Any) -> list[VideoFrame]:
         if self._file is not None:
@@ -149,7 +149,7 @@ def open_media(
         format: of FFmpeg, such as "data" for the bytes as they are; None finds it out.
 
     Raises:
-        LostError: it cannot be opened.
+        ReadError: it cannot be opened.
     """
     # A pipe keeps its own time; its reads in Python are not asked about any limit.
     limit = None if spec.kind == "pipe" else (stall_s, stall_s)
@@ -159,7 +159,7 @@ def open_media(
             target, "r", format, options=options, timeout=limit, metadata_errors="replace"
         )
     except (FFmpegError, OSError, ValueError) as error:
-        raise LostError(_reason(spec, stall_s, error, began, "no answer")) from None
+        raise ReadError(_reason(spec, stall_s, error, began, "no answer")) from None
     return container
 
 
@@ -167,7 +167,7 @@ def packets(container: av.container.InputContainer, spec: SourceSpec, stall_s: f
     """The packets of an open container.
 
     Raises:
-        LostError: it broke off.
+        ReadError: it broke off.
     """
     demuxed = demux(container)
     while True:
@@ -177,7 +177,7 @@ def packets(container: av.container.InputContainer, spec: SourceSpec, stall_s: f
         except StopIteration:
             return
         except (FFmpegError, OSError, ValueError) as error:
-            raise LostError(_reason(spec, stall_s, error, began, "no frame")) from None
+            raise ReadError(_reason(spec, stall_s, error, began, "no frame")) from None
         yield packet
 
 

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from threading import Event
 
+from maskwatch.live.capture.av_reader import HTTP_OPTIONS, AvReader, open_media, packets
 from maskwatch.live.capture.backoff import Backoff
 from maskwatch.live.capture.jpeg_reader import PIECE_BYTES, Content, JpegReader, content_of
-from maskwatch.live.capture.picture import LostError, Picture, Reader
+from maskwatch.live.capture.picture import RawFrame, Reader, ReadError
 from maskwatch.live.capture.settings import Transport
 from maskwatch.live.capture.source_spec import SourceSpec
-from maskwatch.live.capture.stream import HTTP_OPTIONS, StreamReader, open_media, packets
 
 _LONGEST_WAIT_S = 30.0
 # No proxy shall give the picture of before.
@@ -25,7 +25,7 @@ class HttpOpener:
     """Opens an http(s) address again and again, and remembers what was found there.
 
     Args:
-        stall_s, transport: as `StreamReader` takes them.
+        stall_s, transport: as `AvReader` takes them.
         stop: ends the waiting for the next snapshot.
         poll_s: seconds from one snapshot to the next.
     """
@@ -41,7 +41,7 @@ class HttpOpener:
         """The reader of what comes from there.
 
         Raises:
-            LostError: it cannot be opened.
+            ReadError: it cannot be opened.
         """
         if not self._other:
             body = _Answer(self._spec, self._stall_s)
@@ -51,12 +51,12 @@ class HttpOpener:
                 body.close()
                 raise
             if content != "other":
-                return _HttpCamera(body, self._again, self._stall_s, self._stop, self._poll_s)
+                return HttpReader(body, self._again, self._stall_s, self._stop, self._poll_s)
             body.close()
         # Asked for once more, by FFmpeg alone, for which HLS is many files. A server that serves one client
         # at a time may refuse that; the next try comes straight here.
         self._other = not self._other
-        reader = StreamReader(self._spec, stall_s=self._stall_s, transport=self._transport)
+        reader = AvReader(self._spec, stall_s=self._stall_s, transport=self._transport)
         self._other = True
         return reader
 
@@ -79,7 +79,7 @@ class _Answer:
         began = time.monotonic()
         while (content := content_of(self._head)) is None:
             if time.monotonic() - began > self._stall_s:
-                raise LostError(f"data, but no picture for {self._stall_s:g} s")
+                raise ReadError(f"data, but no picture for {self._stall_s:g} s")
             more = self._next()
             self._head += more
             if not more:
@@ -98,7 +98,7 @@ class _Answer:
                 if packet.size:
                     return bytes(packet)
             self.whole = True
-        except LostError:
+        except ReadError:
             if time.monotonic() - began >= self._stall_s:
                 raise
         return b""
@@ -108,7 +108,7 @@ class _Answer:
         self._container.close()
 
 
-class _HttpCamera(JpegReader):
+class HttpReader(JpegReader):
     """An answer of one picture is a snapshot, and the next one is asked for."""
 
     def __init__(
@@ -117,7 +117,7 @@ class _HttpCamera(JpegReader):
         super().__init__(body, finite=False, stall_s=stall_s)
         self._again, self._lost_s, self._stop, self._poll_s = again, stall_s, stop, poll_s
 
-    def pictures(self, wanted: Callable[[], bool]) -> Iterator[Picture | None]:
+    def pictures(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
         """See `picture.Reader`. Snapshots count as lost only once all have failed for `stall_s`."""
         yield from super().pictures(wanted)
         backoff = Backoff(self._poll_s, _LONGEST_WAIT_S)
@@ -132,7 +132,7 @@ class _HttpCamera(JpegReader):
                 yield from self._answer(wanted)
                 failing_since = None
                 backoff.reset()
-            except LostError:
+            except ReadError:
                 failing_since = due if failing_since is None or self.count else failing_since
                 now, lost_at = time.monotonic(), failing_since + self._lost_s
                 if now >= lost_at or self.count > 1:
@@ -140,11 +140,11 @@ class _HttpCamera(JpegReader):
                 due = min(now + backoff.next_wait(), lost_at) - self._poll_s
                 self.count = 1
 
-    def _answer(self, wanted: Callable[[], bool]) -> Iterator[Picture | None]:
+    def _answer(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
         """The pictures of the next answer: one, or of a camera that streams after all, more.
 
         Raises:
-            LostError: there is none.
+            ReadError: there is none.
         """
         self.count, some = 0, False
         self._body.close()
@@ -153,4 +153,4 @@ class _HttpCamera(JpegReader):
             some = True
             yield picture
         if not some:
-            raise LostError("what comes is no picture that can be read")
+            raise ReadError("what comes is no picture that can be read")
