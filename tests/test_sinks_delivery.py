@@ -60,7 +60,7 @@ class Notes:
     def on_stored(self, name: str, id: str) -> None:
         self.stored.append((name, id))
 
-    def on_trouble(self, name: str, text: str) -> None:
+    def on_error(self, name: str, text: str) -> None:
         self.trouble.append((name, text))
 
 
@@ -70,7 +70,7 @@ def notes() -> Notes:
 
 
 def deliver(notes: Notes, *sinks: Sink, queue_size: int = 100) -> Delivery:
-    return Delivery(sinks, on_stored=notes.on_stored, on_trouble=notes.on_trouble, queue_size=queue_size)
+    return Delivery(sinks, on_stored=notes.on_stored, on_error=notes.on_error, queue_size=queue_size)
 
 
 def test_every_sink_gets_every_event_in_order(notes: Notes) -> None:
@@ -131,7 +131,7 @@ def test_what_was_dropped_is_said_when_it_goes_on(notes: Notes) -> None:
     delivery = deliver(notes, sink, queue_size=2)
     delivery.put(event(0))
     wait_until(lambda: delivery.status()[0].waiting == 1, "the first is in hand")
-    wait_until(lambda: not delivery._lanes[0]._queue, "the first is in hand")
+    wait_until(lambda: not delivery._queues[0]._events, "the first is in hand")
     for number in range(1, 7):
         delivery.put(event(number))
     sink.gate.set()
@@ -206,7 +206,7 @@ def test_after_closing_nothing_is_taken(notes: Notes) -> None:
 def test_status_tells_what_waits_inside(notes: Notes) -> None:
     class Box(Kept):
         def state(self) -> SinkState:
-            return SinkState(waiting=7, parked=2, problem="away; mend it")
+            return SinkState(waiting=7, dead_letters=2, problem="away; mend it")
 
     class Broken(Kept):
         def state(self) -> SinkState:
@@ -221,7 +221,7 @@ def test_status_tells_what_waits_inside(notes: Notes) -> None:
 
 
 def test_what_changes_inside_is_said(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskwatch.live.sinks.delivery._LOOK_S", 0.01)
+    monkeypatch.setattr("maskwatch.live.sinks.delivery._STATE_S", 0.01)
     states = [
         SinkState(),
         SinkState(2, 0, "away; mend it"),
@@ -239,7 +239,7 @@ def test_what_changes_inside_is_said(notes: Notes, monkeypatch: pytest.MonkeyPat
     delivery.close()
     assert [text for _, text in notes.trouble] == [
         "away; mend it",
-        "1 event refused for good; look at them with: maskwatch events parked",
+        "1 event refused permanently; list them with: maskwatch events dead-letters",
         "delivers again",
         "on the disk for the next start: 3 events",
     ]

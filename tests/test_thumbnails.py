@@ -61,8 +61,8 @@ def test_every_face_is_covered(tmp_path: Path, noise: np.ndarray) -> None:
     """Those beside the person, the person's own where no box of it was given, and one missed just now."""
     beside, missed = [345, 100, 375, 140], [270, 160, 300, 195]
     thumbnails = Thumbnails(tmp_path)
-    thumbnails.look(live(noise, 0), [missed], [4])
-    thumbnails.look(live(noise, 1), [missed], [4])
+    thumbnails.observe(live(noise, 0), [missed], [4])
+    thumbnails.observe(live(noise, 1), [missed], [4])
     image = read_image(thumbnails.store(alert(), live(noise, 2), [beside]))
     left, top = 220, 25
     for x1, y1, x2, y2 in (beside, missed, [300, 100, 340, 150]):
@@ -76,16 +76,16 @@ def test_looking_at_a_frame_before_or_after_is_the_same(tmp_path: Path, noise: n
         thumbnails = Thumbnails(tmp_path / str(before))
         for index in range(5):
             if before:
-                thumbnails.look(live(noise, index), [FACE])
+                thumbnails.observe(live(noise, index), [FACE])
             if index in (2, 4):
                 pictures.append(thumbnails.store(alert(), live(noise, index), [FACE]).read_bytes())
-            thumbnails.look(live(noise, index), [FACE])
+            thumbnails.observe(live(noise, index), [FACE])
     assert pictures[:2] == pictures[2:]
 
 
 def test_sources_are_kept_apart(tmp_path: Path, noise: np.ndarray) -> None:
     thumbnails = Thumbnails(tmp_path)
-    thumbnails.look(live(noise, 0, "gate"), [[0, 0, 640, 400]])
+    thumbnails.observe(live(noise, 0, "gate"), [[0, 0, 640, 400]])
     image = read_image(thumbnails.store(alert(), live(noise, 0), [FACE]))
     assert contrast(image[:50]) > 40
 
@@ -95,7 +95,7 @@ def test_where_a_face_was_in_frames_of_another_size_says_nothing(tmp_path: Path,
     thumbnails, whole = Thumbnails(tmp_path), {"box_xyxy": None}
     small = noise[:360, :480]
     for index in range(3):
-        thumbnails.look(live(noise, index), [FACE])
+        thumbnails.observe(live(noise, index), [FACE])
     other = read_image(thumbnails.store(alert(id="a", **whole), live(small, 3), [[60, 40, 100, 90]]))
     assert contrast(other[110:140, 310:330]) > 40
     missed = read_image(thumbnails.store(alert(id="b", **whole), live(small, 4), NOBODY))

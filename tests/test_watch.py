@@ -32,12 +32,12 @@ from maskwatch.errors import OutputError
 from maskwatch.live.capture.status import CaptureStatus
 from maskwatch.live.events import Event
 from maskwatch.live.output.drawing import draw_people
-from maskwatch.live.output.lines import duration, line
 from maskwatch.live.output.recorder import Recorder
 from maskwatch.live.output.screen import Screen
-from maskwatch.live.output.totals import Totals
+from maskwatch.live.output.terminal import Totals
 from maskwatch.live.run import WatchConfig, run_watch
 from maskwatch.live.sinks.delivery import SinkStatus
+from maskwatch.live.sinks.event_text import duration, event_line
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.tracking.counts import sum_by_hour
@@ -535,8 +535,8 @@ def test_an_event_as_a_line(fields: dict[str, Any], said: str) -> None:
         "time": "2026-01-02T03:04:05+01:00",
         **fields,
     }  # fmt: skip
-    assert line(Event.from_record(record)) == f"03:04:05 door: {said}"
-    assert line(Event.from_record({**record, "time_s": 3723.9})) == f"1:02:03 door: {said}"
+    assert event_line(Event.from_record(record)) == f"03:04:05 door: {said}"
+    assert event_line(Event.from_record({**record, "time_s": 3723.9})) == f"1:02:03 door: {said}"
 
 
 def test_who_is_undecided_is_drawn_in_grey() -> None:

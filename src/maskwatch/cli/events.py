@@ -1,4 +1,4 @@
-"""`maskwatch events …`: what a file of `--db` holds."""
+"""`maskwatch events …`: the events in a file of `--db`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskwatch.cli.events_dead_letters import dead_letters, parked
 from maskwatch.cli.events_export import export_events
-from maskwatch.cli.events_parked import parked
 from maskwatch.cli.time_range import parse_moment
 from maskwatch.errors import OptionError
 
@@ -66,9 +66,9 @@ def list_events(
     if json_lines:
         _print_json(records)
         return
-    from maskwatch.cli.events_table import event_table, print_table
+    from maskwatch.cli.events_table import print_events
 
-    print_table(event_table(records), "no events", len(records))
+    print_events(records)
 
 
 @events_app.command()
@@ -81,7 +81,7 @@ def tail(
     limit: Annotated[int, typer.Option("--lines", "-n", min=0, help="Begin with the newest so many.")] = 10,
     json_lines: Json = False,
 ) -> None:
-    """Print events as they come, until Ctrl-C.
+    """Print events as they are stored, until Ctrl-C.
 
     Example: maskwatch events tail events.sqlite --kind alert
     """
@@ -107,7 +107,7 @@ def hours(
 
     Example: maskwatch events hours events.sqlite --since 7d
     """
-    from maskwatch.cli.events_table import hour_rows, hour_table, print_table
+    from maskwatch.cli.events_table import hour_rows, print_hours
 
     query = _query(since, until, source, None, ["minute"], None)
     with _open(file) as store:
@@ -115,7 +115,7 @@ def hours(
     if json_lines:
         _print_json(rows)
     else:
-        print_table(hour_table(rows), "no counts", len(rows))
+        print_hours(rows)
 
 
 @events_app.command("export")
@@ -152,7 +152,7 @@ def prune(
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")] = False,
 ) -> None:
-    """Delete old events for good; other programs may go on writing meanwhile.
+    """Delete old events permanently; other programs may write meanwhile.
 
     Example: maskwatch events prune events.sqlite --days 30
     """
@@ -170,7 +170,8 @@ def prune(
     typer.echo(f"{verb}: {number} events of before {before:%Y-%m-%d %H:%M}")
 
 
-events_app.command()(parked)
+events_app.command("dead-letters")(dead_letters)
+events_app.command(hidden=True)(parked)
 
 
 def _open(path: Path) -> EventStore:
@@ -200,7 +201,7 @@ def _query(
 
 
 def _follow(store: EventStore, seq: int, query: EventQuery) -> Iterator[dict[str, Any]]:
-    """Events that are stored from now on, for ever."""
+    """Events that are stored from now on; never ends."""
     from maskwatch.errors import EventError
     from maskwatch.live.sinks import TryLater
 
@@ -223,11 +224,11 @@ def _print_line(record: dict[str, Any], json_lines: bool) -> None:
         print(_json(record), flush=True)
         return
     from maskwatch.live.events import Event
-    from maskwatch.live.output.lines import line
+    from maskwatch.live.sinks.event_text import event_line
 
     event = Event.from_record(record)
     date = f"{event.time:%Y-%m-%d}" if event.time_s is None else f"{event.time:%Y-%m-%d %H:%M:%S} at"
-    print(f"{date} {line(event)}", flush=True)
+    print(f"{date} {event_line(event)}", flush=True)
 
 
 def _print_json(records: list[dict[str, Any]]) -> None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.cli.event_options import EventOptions, Retain, Thumbnails, with_event_options
+from maskwatch.cli.event_options import Retain, Thumbnails, with_event_options
 from maskwatch.cli.options import parse_names, parse_threshold, pick_model
 from maskwatch.errors import MissingExtraError
+from maskwatch.live.sinks.settings import SinkSettings
 
 if TYPE_CHECKING:
     from maskwatch.live.run import WatchConfig
@@ -77,7 +78,7 @@ def watch(
     cooldown: Cooldown = None,
     alert: Alert = None,
     *,
-    sinks: EventOptions,
+    sinks: SinkSettings,
     json_lines: Json = False,
     show: Show = False,
     save_video: SaveVideo = None,
@@ -127,7 +128,6 @@ def _plan(
     capture: dict[str, Any],
     alerts: dict[str, float | None],
     alert_classes: tuple[str, ...] | None,
-    sinks: EventOptions,
     **rest: Any,
 ) -> WatchConfig:
     try:
@@ -135,14 +135,11 @@ def _plan(
         from maskwatch.live.run import WatchConfig
         from maskwatch.live.tracking.alerts import AlertSettings
         from maskwatch.live.tracking.settings import PeopleSettings
-
-        sink_settings = sinks.settings()
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"maskwatch watch (module {error.name})", "live") from None
     given = {name: value for name, value in alerts.items() if value is not None}
     return WatchConfig(
         capture=CaptureSettings(**capture),
         people=PeopleSettings(alerts=AlertSettings(**given), alert_classes=alert_classes),
-        sinks=sink_settings,
         **rest,
     )

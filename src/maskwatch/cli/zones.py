@@ -98,11 +98,11 @@ def _write_starter(path: Path, name: str) -> None:
 def _write_sheet(image_rgb: UInt8Array, name: str, places: Zones | None, out: Path) -> None:
     """Draws the places of this source, and says which those are."""
     from maskwatch.drawing.annotate import save_picture
-    from maskwatch.live.output.zones_sheet import draw_sheet
+    from maskwatch.live.output.drawing import draw_zones_sheet
     from maskwatch.live.tracking.zones import Zones
 
     mine = (places or Zones()).for_source(name)
-    save_picture(draw_sheet(image_rgb, mine), out)
+    save_picture(draw_zones_sheet(image_rgb, mine), out)
     height, width = image_rgb.shape[:2]
     typer.echo(f"wrote {out}: {name}, {width}x{height}, grid in shares of width and height")
     for zone in mine.zones:

@@ -21,16 +21,21 @@ from maskwatch.detector import Detector, Threshold
 from maskwatch.errors import OptionError
 from maskwatch.live.capture.core import Capture, CaptureSettings, open_captures
 from maskwatch.live.loop import Outputs, WatchLoop
-from maskwatch.live.output.progress import progress_on_stderr
-from maskwatch.live.output.recorder import PART_S, Recorder
-from maskwatch.live.output.recording import Pictures, Recording, Trouble
-from maskwatch.live.output.retention import Kept, Retention, kept_logs, kept_recordings, kept_thumbnails
-from maskwatch.live.output.screen import JsonLines, PlainLines, Screen
-from maskwatch.live.output.thumbnails import Thumbnails
-from maskwatch.live.output.totals import Totals
+from maskwatch.live.output.recorder import PART_S, Recorder, Recording
+from maskwatch.live.output.retention import (
+    Retention,
+    RetentionRule,
+    log_rule,
+    recording_rule,
+    thumbnail_rule,
+)
+from maskwatch.live.output.screen import Screen
+from maskwatch.live.output.terminal import JsonLines, PlainLines, Totals, progress_on_stderr
+from maskwatch.live.output.thumbnails import ThumbnailObserver, Thumbnails
 from maskwatch.live.output.window import Window, check_display
-from maskwatch.live.sinks.delivery import Delivery
-from maskwatch.live.sinks.settings import SinkSettings, open_delivery
+from maskwatch.live.sinks.delivery import Delivery, OnError
+from maskwatch.live.sinks.factory import open_delivery
+from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.tracking.faces import FaceFinder
 from maskwatch.live.tracking.people_tracker import PeopleTracker
 from maskwatch.live.tracking.results import Observer
@@ -138,7 +143,7 @@ def run_watch(plan: WatchConfig) -> bool:
     _check_recordings(plan, parts.captures)
     with contextlib.ExitStack() as stack:
         trouble = partial(_print_trouble, Console(stderr=True, highlight=False))
-        delivery = stack.enter_context(open_delivery(plan.sinks, on_trouble=trouble))
+        delivery = stack.enter_context(open_delivery(plan.sinks, on_error=trouble))
         return _Run(plan, parts, delivery, trouble).go(stack)
 
 
@@ -149,7 +154,7 @@ class _Run:
     plan: WatchConfig
     parts: Pipeline
     delivery: Delivery
-    trouble: Trouble
+    trouble: OnError
 
     def go(self, stack: contextlib.ExitStack) -> bool:
         parts, classes = self.parts, self.parts.finder.metadata.classes
@@ -211,13 +216,13 @@ class _Run:
         }
 
 
-def open_thumbnails(folder: Path | None, trouble: Trouble, *, keep_faces: bool) -> Pictures | None:
+def open_thumbnails(folder: Path | None, trouble: OnError, *, keep_faces: bool) -> ThumbnailObserver | None:
     """What stores a picture of each alert in `folder`; None where there is none."""
-    return None if folder is None else Pictures(Thumbnails(folder, keep_faces=keep_faces), trouble)
+    return None if folder is None else ThumbnailObserver(Thumbnails(folder, keep_faces=keep_faces), trouble)
 
 
 def retention_thread(
-    plan: WatchConfig, parts: Pipeline, delivery: Delivery, trouble: Trouble
+    plan: WatchConfig, parts: Pipeline, delivery: Delivery, trouble: OnError
 ) -> contextlib.AbstractContextManager[None]:
     """While it is entered, what the plan stores is deleted once it is too old.
 
@@ -245,7 +250,7 @@ def _video_paths(path: Path, names: list[str]) -> dict[str, Path]:
 
 
 def _check_recordings(plan: WatchConfig, captures: Sequence[Capture]) -> None:
-    """Pipeline of a recording that is kept for some days have names of their own, which no other run gives."""
+    """Parts of a recording that is kept for some days have names of their own, which no other run gives."""
     if plan.save_video is None or plan.retain_days is not None:
         return
     targets = _video_paths(plan.save_video, [capture.name for capture in captures])
@@ -253,17 +258,17 @@ def _check_recordings(plan: WatchConfig, captures: Sequence[Capture]) -> None:
     check_targets(list(targets.values()), files, force=plan.force)
 
 
-def _kept(plan: WatchConfig, names: list[str]) -> list[Kept]:
-    kept = [] if plan.thumbnails is None else [kept_thumbnails(plan.thumbnails)]
+def _kept(plan: WatchConfig, names: list[str]) -> list[RetentionRule]:
+    kept = [] if plan.thumbnails is None else [thumbnail_rule(plan.thumbnails)]
     if plan.save_video is not None:
-        kept += [kept_recordings(path) for path in _video_paths(plan.save_video, names).values()]
+        kept += [recording_rule(path) for path in _video_paths(plan.save_video, names).values()]
     if plan.sinks.events is not None:
-        kept.append(kept_logs(plan.sinks.events))
+        kept.append(log_rule(plan.sinks.events))
     return kept
 
 
 @contextlib.contextmanager
-def _sweeping(retention: Retention, trouble: Trouble) -> Iterator[None]:
+def _sweeping(retention: Retention, trouble: OnError) -> Iterator[None]:
     """Deletes what is old, in a thread of its own, since large files take their time."""
     over = threading.Event()
 

@@ -1,19 +1,26 @@
-"""What a source has shown → MP4 files in which nobody can be recognised, unless the user wants it so."""
+"""The frames of a source → MP4 files, in which every face is blurred unless the user asks for faces."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import TypeAlias
 
 import numpy.typing as npt
 
 from maskwatch.drawing.blur import blur
 from maskwatch.drawing.privacy_mask import MAX_WAITING, REACH_S, Boxes, Cover
+from maskwatch.errors import OutputError
 from maskwatch.live.capture.frame import LiveFrame
+from maskwatch.live.output.drawing import draw_people
+from maskwatch.live.sinks.delivery import OnError
+from maskwatch.live.tracking.results import FrameResult, Observer, Person
+from maskwatch.live.tracking.zones import Zones
 from maskwatch.media.images import UInt8Array
 from maskwatch.media.mp4 import Mp4Writer
 from maskwatch.outputs import keep_from_others, make_folder
@@ -24,7 +31,7 @@ STAMP = "%Y%m%dT%H%M%SZ"
 """Date and time, UTC, in the names of stored files."""
 
 PART_S = 3600.0
-"""Length of a part of a recording that is kept for some days only: what is older goes part by part."""
+"""Length of a part of a recording that is kept for some days only: it is deleted part by part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,15 +100,15 @@ class Recorder:
         boxes_xyxy: npt.ArrayLike,
         track_ids: npt.ArrayLike | None = None,
         *,
-        sure: npt.ArrayLike | None = None,
+        confident: npt.ArrayLike | None = None,
         draw: Draw | None = None,
     ) -> None:
         """Takes the next frame.
 
         Args:
             frame: of one and the same source.
-            boxes_xyxy: (N, 4), all faces in it that were found, the unsure ones too (`blur.COVER_SCORE`).
-            track_ids, sure: (N,), as in `Cover.add`.
+            boxes_xyxy: (N, 4), all faces found in it, also those that are not confident (`blur.COVER_SCORE`).
+            track_ids, confident: (N,), as in `Cover.add`.
             draw: adds boxes and labels to a picture (H, W, 3); called later, when the faces are blurred.
         """
         height, width = frame.image_rgb.shape[:2]
@@ -112,7 +119,7 @@ class Recorder:
         if self._cover is None:
             self._write(shot, None)
             return
-        for known, hidden_xyxy in self._cover.add(shot, frame.time_s, boxes_xyxy, track_ids, sure=sure):
+        for known, hidden_xyxy in self._cover.add(shot, frame.time_s, boxes_xyxy, track_ids, sure=confident):
             self._write(known, hidden_xyxy)
 
     def close(self) -> None:
@@ -161,6 +168,62 @@ class Recorder:
             path = self._path.with_name(f"{stem}-{number}{suffix}")
             number += 1
         return path
+
+
+class Recording(Observer):
+    """Records every source, boxes drawn; a context manager that closes the files.
+
+    A recorder that cannot write (a full disk) is closed and reported; watching goes on.
+
+    Args:
+        recorders: by source.
+        places: by source, to draw them.
+        class_names: in the order of their ids.
+        on_error: takes the name of what failed and the reason.
+    """
+
+    def __init__(
+        self,
+        recorders: Mapping[str, Recorder],
+        places: Mapping[str, Zones],
+        class_names: Sequence[str],
+        on_error: OnError,
+    ) -> None:
+        self._recorders, self._places, self._names = dict(recorders), places, class_names
+        self._on_error = on_error
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for source in list(self._recorders):
+            self._try(source, self._recorders.pop(source).close)
+
+    def on_frame(self, result: FrameResult) -> None:
+        source = result.frame.source
+        recorder = self._recorders.get(source)
+        if recorder is None:
+            return
+        draw = self._drawing(source, result.scene.people)
+        faces, tracks = result.faces, result.scene.tracks
+        add = partial(
+            recorder.add, result.frame, faces.boxes_xyxy, tracks, confident=faces.confident, draw=draw
+        )
+        if not self._try(source, add):
+            del self._recorders[source]
+            self._try(source, recorder.close, quiet=True)
+
+    def _drawing(self, source: str, people: Sequence[Person]) -> Callable[[UInt8Array], UInt8Array]:
+        return lambda image_rgb: draw_people(image_rgb, people, self._names, self._places.get(source))
+
+    def _try(self, source: str, step: Callable[[], None], *, quiet: bool = False) -> bool:
+        try:
+            step()
+        except OutputError as error:
+            if not quiet:
+                self._on_error(f"video of {source}", f"{error}; recording has ended, watching goes on")
+            return False
+        return True
 
 
 def part_pattern(path: Path) -> re.Pattern[str]:

@@ -1,4 +1,4 @@
-"""A picture for each alert: the person with some surroundings, every face in it unrecognisable."""
+"""A picture for each alert: the person with some surroundings, every face in it blurred."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ import numpy.typing as npt
 from maskwatch.drawing.annotate import save_picture
 from maskwatch.drawing.blur import blur
 from maskwatch.drawing.privacy_mask import Boxes
+from maskwatch.errors import OutputError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
-from maskwatch.live.output.face_hider import Hiding
+from maskwatch.live.output.face_hider import FaceHider
 from maskwatch.live.output.recorder import STAMP
+from maskwatch.live.sinks.delivery import OnError
+from maskwatch.live.tracking.results import FrameResult, Observer
 from maskwatch.media.images import UInt8Array
 from maskwatch.outputs import keep_from_others, make_folder
 
@@ -29,7 +32,7 @@ _LARGEST = 480
 NAMES = re.compile(
     r"\.?(?P<stamp>\d{8}T\d{6}Z)_[A-Za-z0-9.-]{1,40}_(t\d+|t-)_[A-Za-z0-9]{1,8}(\.part)?\.jpg", re.ASCII
 )
-"""The names that are given, and those of files that were being written when the program was killed.
+"""The names of thumbnails, also of those that were being written when the program was killed.
 
 Example: 20250131T080000Z_door_t12_3f2a9c01.jpg
 """
@@ -39,7 +42,7 @@ class Thumbnails:
     """Stores pictures of alerts in a folder, as JPEG without any metadata.
 
     A picture is taken at once, so a face that was missed in this very frame is covered where it was found in
-    those before; show it every frame with `look`. It keeps no frame.
+    those before; pass it every frame with `observe`. It keeps no frame.
 
     Args:
         folder: is made.
@@ -52,18 +55,18 @@ class Thumbnails:
     def __init__(self, folder: Path, *, keep_faces: bool = False) -> None:
         make_folder(folder)
         self._folder, self._keep_faces = folder, keep_faces
-        self._hiding = Hiding()
+        self._hider = FaceHider()
 
-    def look(
+    def observe(
         self,
         frame: LiveFrame,
         boxes_xyxy: npt.ArrayLike,
         track_ids: npt.ArrayLike | None = None,
         *,
-        sure: npt.ArrayLike | None = None,
+        confident: npt.ArrayLike | None = None,
     ) -> None:
-        """Remembers where the faces of a frame are; all as in `Hiding.look`."""
-        self._hiding.look(frame, boxes_xyxy, track_ids, sure=sure)
+        """Remembers where the faces of a frame are; all as in `FaceHider.boxes_to_hide`."""
+        self._hider.boxes_to_hide(frame, boxes_xyxy, track_ids, confident=confident)
 
     def store(
         self,
@@ -72,10 +75,10 @@ class Thumbnails:
         boxes_xyxy: npt.ArrayLike,
         track_ids: npt.ArrayLike | None = None,
         *,
-        sure: npt.ArrayLike | None = None,
+        confident: npt.ArrayLike | None = None,
     ) -> Path:
-        """Stores the picture of an event in a frame, its faces as in `look`; gives the path of the file."""
-        hidden_xyxy = self._hiding.look(frame, boxes_xyxy, track_ids, sure=sure)
+        """Stores the picture of an event in a frame, faces as in `observe`; returns the path of the file."""
+        hidden_xyxy = self._hider.boxes_to_hide(frame, boxes_xyxy, track_ids, confident=confident)
         image_rgb = frame.image_rgb
         own = np.zeros((0, 4)) if event.box_xyxy is None else np.array([event.box_xyxy], np.float64)
         if not self._keep_faces:
@@ -86,8 +89,33 @@ class Thumbnails:
         return path
 
 
+class ThumbnailObserver(Observer):
+    """Stores a thumbnail of each alert; one that cannot be written is reported and left out of its event."""
+
+    def __init__(self, thumbnails: Thumbnails, on_error: OnError) -> None:
+        self._thumbnails, self._on_error = thumbnails, on_error
+
+    def on_frame(self, result: FrameResult) -> None:
+        faces = result.faces
+        self._thumbnails.observe(
+            result.frame, faces.boxes_xyxy, result.scene.tracks, confident=faces.confident
+        )
+
+    def store(self, event: Event, result: FrameResult) -> str | None:
+        """The path of the picture of an alert; None where it could not be written."""
+        faces, tracks = result.faces, result.scene.tracks
+        try:
+            path = self._thumbnails.store(
+                event, result.frame, faces.boxes_xyxy, tracks, confident=faces.confident
+            )
+        except OutputError as error:
+            self._on_error("thumbnails", str(error))
+            return None
+        return str(path)
+
+
 def _name(event: Event) -> str:
-    """From what an event says of itself, with nothing in it that a file system or a shell could mind."""
+    """From the fields of an event, without characters that are special to a file system or a shell."""
     source = re.sub(r"[^A-Za-z0-9.-]+", "-", event.source)[:40].strip(".") or "source"
     track = "-" if event.track is None else str(event.track)
     short = re.sub(r"[^A-Za-z0-9]", "", event.id)[:8] or "0"

@@ -1,4 +1,4 @@
-"""A window that shows what is being watched, where this OpenCV can open one."""
+"""A window for each source, where this OpenCV can open one."""
 
 from __future__ import annotations
 

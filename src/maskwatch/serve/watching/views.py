@@ -15,7 +15,7 @@ from maskwatch.drawing.blur import blur
 from maskwatch.drawing.privacy_mask import Boxes
 from maskwatch.live.events import Event
 from maskwatch.live.output.drawing import draw_notice, draw_people
-from maskwatch.live.output.face_hider import Hiding
+from maskwatch.live.output.face_hider import FaceHider
 from maskwatch.live.tracking.results import FrameResult, Observer, Person
 from maskwatch.live.tracking.zones import Zones
 from maskwatch.media.images import UInt8Array
@@ -95,7 +95,7 @@ class Views(Observer):
     def __init__(self, places: Mapping[str, Zones], class_names: Sequence[str], *, keep_faces: bool) -> None:
         self.news = News()
         self._places, self._names = places, class_names
-        self._hiding = None if keep_faces else Hiding()
+        self._hider = None if keep_faces else FaceHider()
         self._newest: dict[str, View] = {}
         self._gone: dict[str, Counter[str]] = {source: Counter() for source in places}
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
@@ -163,7 +163,9 @@ class Views(Observer):
         self._newest[source] = replace(before, people=(), notice=notice)
 
     def _hidden(self, result: FrameResult) -> Boxes | None:
-        if self._hiding is None:
+        if self._hider is None:
             return None
         faces = result.faces
-        return self._hiding.look(result.frame, faces.boxes_xyxy, result.scene.tracks, sure=faces.confident)
+        return self._hider.boxes_to_hide(
+            result.frame, faces.boxes_xyxy, result.scene.tracks, confident=faces.confident
+        )

@@ -17,7 +17,7 @@ from maskwatch.live.capture.status import CaptureStatus
 from maskwatch.live.loop import Outputs, WatchLoop
 from maskwatch.live.run import WatchConfig, open_pipeline, open_thumbnails, retention_thread
 from maskwatch.live.sinks.delivery import SinkStatus
-from maskwatch.live.sinks.settings import open_delivery
+from maskwatch.live.sinks.factory import open_delivery
 from maskwatch.serve.watching.views import Views
 
 
@@ -38,7 +38,7 @@ class Watching:
         self.views = Views(parts.places, parts.finder.metadata.classes, keep_faces=keep_faces)
         pictures = open_thumbnails(plan.thumbnails, _say, keep_faces=keep_faces)
         with contextlib.ExitStack() as opened:
-            self._delivery = delivery = opened.enter_context(open_delivery(plan.sinks, on_trouble=_say))
+            self._delivery = delivery = opened.enter_context(open_delivery(plan.sinks, on_error=_say))
             self._sweeping = retention_thread(plan, parts, delivery, _say)
             outputs = Outputs(
                 put=delivery.put,

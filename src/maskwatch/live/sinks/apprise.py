@@ -1,0 +1,58 @@
+"""A message for each event to one of the services that Apprise knows: ntfy, Telegram, Matrix, e-mail, …"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from apprise import Apprise, AppriseConfig, LogCapture
+
+from maskwatch.errors import EventError, OptionError
+from maskwatch.live.events import Event
+from maskwatch.live.sinks import Sink, TryLater
+from maskwatch.live.sinks.event_text import event_line
+from maskwatch.net.addresses import shown_argument
+
+RETRY_S = 10.0
+GIVE_UP_S = 600.0
+"""A message that is later than this is of no use."""
+
+
+class AppriseSink(Sink):
+    """Sends each event as one line of text.
+
+    Args:
+        address: as Apprise writes it (https://appriseit.com/services/), or a file with one or more of them,
+            which keeps their secrets out of the list of processes.
+
+    Raises:
+        OptionError: Apprise does not know the address.
+    """
+
+    name = "apprise"
+    kinds = frozenset(["alert"])
+
+    def __init__(self, address: str) -> None:
+        self._services = Apprise()
+        is_file = Path(address).is_file()
+        if not self._services.add(AppriseConfig(address) if is_file else address) or not len(self._services):
+            raise OptionError(
+                f"--apprise {shown_argument(address)!r} is no address that Apprise knows; write one of "
+                "https://appriseit.com/services/, for example ntfy://topic"
+            )
+        self._failing: tuple[str, float] | None = None
+        """Id of the event that could not be sent, and since when."""
+
+    def send(self, event: Event) -> None:
+        with LogCapture(level=logging.WARNING, fmt="%(message)s") as log:
+            if self._services.notify(title="Maskwatch", body=event_line(event)):
+                self._failing = None
+                return
+            reason = " ".join(log.getvalue().split())
+        text = f"Apprise sends nothing ({reason or 'without a reason'}); check address and network"
+        if self._failing is None or self._failing[0] != event.id:
+            self._failing = event.id, time.monotonic()
+        if time.monotonic() - self._failing[1] >= GIVE_UP_S:
+            raise EventError(text)
+        raise TryLater(text, RETRY_S)
