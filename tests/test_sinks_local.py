@@ -234,7 +234,7 @@ def test_apprise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sink.send(event(8))
     assert late.value.__class__ is EventError, "not to be sent again"
     for wrong in ("nowhere", "post://host/", ""):
-        with pytest.raises(OptionError, match=r"is no address that Apprise knows; write one of https://"):
+        with pytest.raises(OptionError, match=r"holds no address that Apprise knows; write one of https://"):
             apprise.AppriseSink(wrong)
 
 

@@ -12,7 +12,6 @@ from maskwatch.errors import EventError, OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink, TryLater
 from maskwatch.live.sinks.event_text import event_line
-from maskwatch.net.addresses import shown_argument
 
 RETRY_S = 10.0
 GIVE_UP_S = 600.0
@@ -35,11 +34,15 @@ class AppriseSink(Sink):
 
     def __init__(self, address: str) -> None:
         self._services = Apprise()
-        is_file = Path(address).is_file()
-        if not self._services.add(AppriseConfig(address) if is_file else address) or not len(self._services):
+        with LogCapture():  # it would show the address, every part of which may be a secret
+            is_file = Path(address).is_file()
+            self._services.add(AppriseConfig(address) if is_file else address)
+        if not len(self._services):
+            scheme, separator, _ = address.partition("://")
+            shown = f"{scheme}://…" if separator else address
             raise OptionError(
-                f"--apprise {shown_argument(address)!r} is no address that Apprise knows; write one of "
-                "https://appriseit.com/services/, for example ntfy://topic"
+                f"--apprise {shown!r} holds no address that Apprise knows; write one of "
+                "https://appriseit.com/services/, or name a file that holds some"
             )
         self._failing: tuple[str, float] | None = None
         """Id of the event that could not be sent, and since when."""
