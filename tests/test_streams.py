@@ -36,8 +36,7 @@ from camera_servers import (
     why_no_rtsp,
 )
 from maskwatch.live.capture.core import Capture, open_capture
-from maskwatch.live.capture.frame import LiveFrame
-from maskwatch.live.capture.picture import RawFrame
+from maskwatch.live.capture.frame import LiveFrame, RawFrame
 from maskwatch.media.videos import video_writer
 
 PATIENCE_S = 30.0

@@ -245,7 +245,7 @@ def _video_paths(path: Path, names: list[str]) -> dict[str, Path]:
 
 
 def _check_recordings(plan: WatchConfig, captures: Sequence[Capture]) -> None:
-    """Pipeline of a recording that is kept for some days have names of their own, which no other run gives."""
+    """Parts of a recording that is kept for some days have names of their own, which no other run gives."""
     if plan.save_video is None or plan.retain_days is not None:
         return
     targets = _video_paths(plan.save_video, [capture.name for capture in captures])
