@@ -17,14 +17,10 @@ from hypothesis import strategies as st
 
 from camera_servers import numbered_frame, read_number
 from maskwatch.errors import OptionError, SourceError
-from maskwatch.live.capture.backoff import Backoff
 from maskwatch.live.capture.core import Capture, open_capture, open_captures
-from maskwatch.live.capture.frame import LiveFrame
-from maskwatch.live.capture.mailbox import Mailbox
-from maskwatch.live.capture.pace import Pacer
-from maskwatch.live.capture.rate import RateLimit
+from maskwatch.live.capture.frame import LiveFrame, Mailbox
 from maskwatch.live.capture.source_spec import parse_source, parse_sources
-from maskwatch.live.capture.stamps import FrameClock
+from maskwatch.live.capture.timing import Backoff, FrameClock, Pacer, RateLimit
 from maskwatch.media.videos import Video, video_writer
 
 PATIENCE_S = 20.0

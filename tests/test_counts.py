@@ -26,8 +26,8 @@ GATE = Line("gate", ((0.5, 1.0), (0.5, 0.0)))
 HERE, THERE = face(100), face(450)
 
 
-def play(places: Zones | None = None, start: datetime = START) -> Play:
-    return Play(PeopleTracker("door", "run", MODEL, SETTINGS, places), start)
+def play(zones: Zones | None = None, start: datetime = START) -> Play:
+    return Play(PeopleTracker("door", "run", MODEL, SETTINGS, zones), start)
 
 
 def minutes(scenes: Play) -> list[tuple[str, Counts]]:
@@ -96,8 +96,8 @@ def test_zones_and_lines() -> None:
 
 
 def test_only_zones() -> None:
-    places = Zones((RIGHT,), only_zones=True)
-    ((_, counts),) = minutes(play(places).show(4, (HERE, BARE), (THERE, MASK)).finish())
+    zones = Zones((RIGHT,), only_zones=True)
+    ((_, counts),) = minutes(play(zones).show(4, (HERE, BARE), (THERE, MASK)).finish())
     assert counts.total.people == {"mask": 1, "no_mask": 0, "mask_incorrect": 0}
     assert counts.total.seconds["no_mask"] == 0
     assert counts.total.alerts == 0

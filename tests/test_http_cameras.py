@@ -24,7 +24,7 @@ from PIL import Image
 from camera_servers import HttpCamera, jpeg, numbered_frame, read_number
 from drawn_events import wait_until
 from maskwatch.live.capture.core import Capture, open_capture
-from maskwatch.live.capture.jpegs import JpegSplitter
+from maskwatch.live.capture.jpeg_stream import JpegSplitter
 
 PATIENCE_S = 30.0
 QUICK = {"first_wait_s": 0.05, "longest_wait_s": 0.2}

@@ -26,8 +26,8 @@ HERE, THERE = face(100), face(450)
 RIGHT = Zone("right", ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)))
 
 
-def play(settings: PeopleSettings = SETTINGS, places: Zones | None = None) -> Play:
-    return Play(PeopleTracker("door", "run-1", MODEL, settings, places))
+def play(settings: PeopleSettings = SETTINGS, zones: Zones | None = None) -> Play:
+    return Play(PeopleTracker("door", "run-1", MODEL, settings, zones))
 
 
 def alerting(alerts: AlertSettings) -> PeopleSettings:
@@ -192,7 +192,7 @@ def test_finish_stops_and_more_frames_may_follow() -> None:
 
 def test_zones_of_a_person_and_zones_that_only_count() -> None:
     quiet = Zone("left", ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)), alert=False)
-    scenes = play(places=Zones((RIGHT, quiet))).show(5, (HERE, BARE), (THERE, BARE))
+    scenes = play(zones=Zones((RIGHT, quiet))).show(5, (HERE, BARE), (THERE, BARE))
     assert [(event.track, event.zone) for _, event in scenes.events] == [(2, "right")]
     assert scenes.scene is not None
     assert [person.zones for person in scenes.scene.people] == [("left",), ("right",)]
@@ -200,7 +200,7 @@ def test_zones_of_a_person_and_zones_that_only_count() -> None:
 
 
 def test_the_dwell_of_a_zone_begins_in_it_and_ends_with_it() -> None:
-    scenes = play(places=Zones((RIGHT,), only_zones=True)).show(5, (face(290), BARE))
+    scenes = play(zones=Zones((RIGHT,), only_zones=True)).show(5, (face(290), BARE))
     assert scenes.told() == []
     scenes.show(1.9, (face(310), BARE))
     assert scenes.told() == []
@@ -213,7 +213,7 @@ def test_the_dwell_of_a_zone_begins_in_it_and_ends_with_it() -> None:
 
 def test_a_line_is_an_event_with_the_state() -> None:
     line = Line("gate", ((0.5, 0.0), (0.5, 1.0)))  # downwards: its right is the left of the picture
-    scenes = play(places=Zones((), (line,)))
+    scenes = play(zones=Zones((), (line,)))
     for number in range(40):
         scenes.step((face(100 + 10 * number), MASK))
     ((_, event),) = scenes.events

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import numpy as np
 
 from live_scenes import BARE, MASK, face, faces
-from maskwatch.live.tracking.face_tracker import NO_TRACK, FaceTracker, TrackSettings, center_distance
+from maskwatch.live.tracking.face_tracker import (
+    NO_TRACK,
+    TESTED_TRACKERS,
+    FaceTracker,
+    TrackSettings,
+    center_distance,
+)
 
 SETTINGS = TrackSettings(lost_s=2.0, widen=0.3, least_iou=0.1, least_frames=2, reach=1.0, frame_rate=10.0)
 WEAK = (0.1, 0.3, 0.0)
@@ -92,6 +100,19 @@ def test_a_face_that_comes_back_near_by_goes_on() -> None:
         tracks.update(number / 10, faces())
     tracks.update(3.0, faces((face(350), BARE)))
     assert tracks.update(3.1, faces((face(350), BARE))).tolist() == [1]
+
+
+def test_a_track_that_is_continued_leaves_the_library() -> None:
+    """If it fails: see whether `trackers` offers a way now, or its list may still be shortened."""
+    assert version("trackers").partition(".")[0] in TESTED_TRACKERS
+    tracks = FaceTracker(SETTINGS)
+    for number in range(15):
+        tracks.update(number / 10, faces((face(100 + 15 * number), BARE)))
+    tracks.update(3.0, faces((face(350), BARE)))
+    library = tracks._tracker
+    assert len([track for track in library.tracks if track.tracker_id >= 0]) == 1
+    assert tracks.update(3.1, faces((face(350), BARE))).tolist() == [1]
+    assert [track.tracker_id for track in library.tracks] == [max(tracks._numbers)]
 
 
 def test_clear_forgets_and_counts_on() -> None:

@@ -1,4 +1,4 @@
-"""Zones and lines: the file with its faults, who is inside, who crosses."""
+"""Zones and lines: the file and its errors, who is inside, who crosses."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def walk(where: ZoneState, places: Zones, *points: tuple[float, float]) -> list[tuple[str, str]]:
+def walk(where: ZoneState, zones: Zones, *points: tuple[float, float]) -> list[tuple[str, str]]:
     """The lines that a face of 40 pixels crosses on its way; borders are then 10 pixels each way."""
     crossed = []
     for x, y in points:
-        crossed += where.move(np.array(face(x, y, 40), np.float32), places, SIZE)
+        crossed += where.move(np.array(face(x, y, 40), np.float32), zones, SIZE)
     return [(line.name, direction) for line, direction in crossed]
 
 
@@ -55,8 +55,8 @@ name = "gate"
 points = [[0.2, 0.6], [0.8, 0.6]]
 """,
     )
-    places = read_zones(path)
-    assert places == Zones(
+    zones = read_zones(path)
+    assert zones == Zones(
         (
             Zone("counter", ((0.1, 0.2), (0.9, 0.2), (0.9, 1.0)), "hall"),
             Zone("canteen", ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)), None, alert=False),
@@ -64,14 +64,14 @@ points = [[0.2, 0.6], [0.8, 0.6]]
         (Line("gate", ((0.2, 0.6), (0.8, 0.6))),),
         only_zones=True,
     )
-    assert [zone.name for zone in places.for_source("hall").zones] == ["counter", "canteen"]
-    assert [zone.name for zone in places.for_source("door").zones] == ["canteen"]
-    check_sources(places, ["hall", "door"], path)
+    assert [zone.name for zone in zones.for_source("hall").zones] == ["counter", "canteen"]
+    assert [zone.name for zone in zones.for_source("door").zones] == ["canteen"]
+    check_sources(zones, ["hall", "door"], path)
     with pytest.raises(OptionError, match=r"zone 'counter' is for source 'hall', which is not watched.*door"):
-        check_sources(places, ["door"], path)
+        check_sources(zones, ["door"], path)
 
 
-def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
+def test_every_error_is_reported_at_once(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         """
@@ -107,8 +107,8 @@ source = ""
     with pytest.raises(OptionError) as caught:
         read_zones(path)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"{path}: 13 faults:"
-    assert lines[-1] == f"Mend them; maskwatch zones SOURCE --zones {path} draws where the places lie."
+    assert lines[0] == f"{path}: 13 errors:"
+    assert lines[-1] == f"Fix them; maskwatch zones SOURCE --zones {path} draws where they lie."
     expected = [
         "'color' is unknown; use format, only_zones, zone, line",
         "zone 'a': point 2 is [640, 0.2]; coordinates are shares of the frame from 0 to 1",
@@ -122,7 +122,7 @@ source = ""
         "line 'dot': both points are [0.5, 0.5]",
         "line 'none': source is ''",
         "line 'none': points is missing",
-        "line 'twice' stands twice for one source",
+        "line 'twice' appears twice for one source",
     ]
     for line, wanted in zip(lines[1:-1], expected, strict=True):
         assert line.strip().startswith(wanted)
@@ -141,7 +141,7 @@ source = ""
         ("[[zone]]\nname=7\npoints=[[0,0],[0,1],[1,1]]\n", "name is 7"),
     ],
 )
-def test_faults(tmp_path: Path, text: str, said: str) -> None:
+def test_errors(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(OptionError) as caught:
         read_zones(write(tmp_path, text))
     assert said in str(caught.value)
@@ -166,18 +166,18 @@ def test_the_format_is_named(tmp_path: Path) -> None:
 
 
 def test_the_middle_of_the_face_is_where_somebody_is() -> None:
-    where, places = ZoneState(), Zones((DOOR,))
-    walk(where, places, (299, 200))
+    where, zones = ZoneState(), Zones((DOOR,))
+    walk(where, zones, (299, 200))
     assert where.zones == ()
-    walk(where, places, (300, 200))
+    walk(where, zones, (300, 200))
     assert where.zones == ("door",)
 
 
 def test_a_border_has_a_width_on_the_way_out() -> None:
-    where, places = ZoneState(), Zones((DOOR,))
-    walk(where, places, (310, 200), (291, 200))
+    where, zones = ZoneState(), Zones((DOOR,))
+    walk(where, zones, (310, 200), (291, 200))
     assert where.zones == ("door",)
-    walk(where, places, (289, 200))
+    walk(where, zones, (289, 200))
     assert where.zones == ()
 
 
@@ -189,9 +189,9 @@ def test_zones_may_overlap() -> None:
 
 
 def test_in_is_from_left_to_right_along_the_line() -> None:
-    places = Zones((), (LEVEL,))
-    assert walk(ZoneState(), places, (100, 150), (100, 250)) == [("threshold", "in")]
-    assert walk(ZoneState(), places, (100, 250), (100, 150)) == [("threshold", "out")]
+    zones = Zones((), (LEVEL,))
+    assert walk(ZoneState(), zones, (100, 150), (100, 250)) == [("threshold", "in")]
+    assert walk(ZoneState(), zones, (100, 250), (100, 150)) == [("threshold", "out")]
     back = Zones((), (Line("threshold", LEVEL.points[::-1]),))
     assert walk(ZoneState(), back, (100, 150), (100, 250)) == [("threshold", "out")]
 

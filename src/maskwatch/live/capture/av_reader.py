@@ -1,9 +1,9 @@
-"""Streams, files and pipes, read by PyAV.
+"""Streams, files and pipes, read with PyAV.
 
-PyAV and not OpenCV, because a camera must be watched for weeks: PyAV's time limits hold for opening and for
-each read, so that a dead server cannot hang a thread; it gives the reason of a failure, the time stamps, and
-the frame as the decoder left it, so that only frames that are taken are converted to RGB. OpenCV's `read`
-gives false, whatever happened.
+PyAV and not OpenCV, because a camera is watched for weeks. PyAV has time limits for opening and for each
+read, so that a dead server cannot hang a thread. It gives the reason of a failure, the time stamps, and the
+frame as the decoder left it, so that only frames that are taken are converted to RGB. OpenCV's `read` returns
+False, whatever happened.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from maskwatch._version import __version__
-from maskwatch.live.capture.picture import RawFrame, ReadError, raw_frame
+from maskwatch.live.capture.frame import RawFrame
 from maskwatch.live.capture.pipe import Pipe
+from maskwatch.live.capture.reader import ReadError, av_frame
 from maskwatch.live.capture.settings import Transport
 from maskwatch.live.capture.source_spec import SourceSpec
 from maskwatch.media.video_decoder import (
@@ -30,28 +31,29 @@ from maskwatch.media.video_decoder import (
     VideoDecoder,
     demux,
     header_duration_s,
+    seconds,
     video_stream,
 )
 
 HTTP_OPTIONS = {"user_agent": f"maskwatch/{__version__}"}
 _OPTIONS: dict[str, dict[str, str]] = {
-    # Nothing is collected for later; microseconds that packets over UDP may be put back in order.
+    # No buffering; max_delay: microseconds within which packets over UDP are put back in order.
     "rtsp": {"fflags": "nobuffer", "max_delay": "200000", "allowed_media_types": "video"},
     # HLS from its newest segment, not from the third before it.
     "http": {"fflags": "nobuffer", "live_start_index": "-1", **HTTP_OPTIONS},
     "video_url": HTTP_OPTIONS,
 }
-_ANALYSED = {"analyzeduration": "1000000"}  # microseconds of a stream that may be read to know what it is
+_ANALYSED = {"analyzeduration": "1000000"}  # microseconds of a stream that may be read to probe it
 _LIVE_KINDS = frozenset(["rtsp", "http", "pipe"])
 
 
 class AvReader:
-    """An open stream, file or pipe; see `picture.Reader`.
+    """An open stream, file or pipe; see `Reader`.
 
     Args:
-        stall_s: longest silence in seconds, of opening and between frames.
+        stall_s: longest silence in seconds, while opening and between frames.
         transport: of RTSP.
-        pipe: what comes through standard input, where that is the source.
+        pipe: standard input, where that is the source.
 
     Raises:
         ReadError: it cannot be opened.
@@ -64,7 +66,7 @@ class AvReader:
         self._stall_s = stall_s
         target: Any = spec.address if pipe is None else pipe
         if spec.kind == "file":
-            # Whole, since FFmpeg would take the beginning of 08:15:04.mp4 for a protocol.
+            # Absolute, since FFmpeg would take the beginning of 08:15:04.mp4 for a protocol.
             target = str(Path(target).absolute())
         self._container = self._open(target, transport)
         stream = video_stream(self._container)
@@ -78,7 +80,6 @@ class AvReader:
         self._codec.thread_type = "SLICE"
         self._file: tuple[MediaClock, VideoDecoder] | None = None
         self.duration_s: float | None = None
-        """Of a file, as its header says; None where it says nothing."""
         if not live:
             path = Path(spec.address) if spec.kind == "file" else None
             self._file = MediaClock(self._container, stream), VideoDecoder(path, stream)
@@ -103,26 +104,30 @@ class AvReader:
                 raise ReadError("nothing came") from None
             raise
 
-    def pictures(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
-        """See `picture.Reader`."""
+    def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
+        """See `Reader`."""
         skips = self._codec.codec.intra_only  # others need each frame for the next one
         last = time.monotonic()
         for packet in packets(self._container, self._spec, self._stall_s):
             if packet.stream_index != self._index:
-                frames: list[VideoFrame] = []
+                decoded: list[VideoFrame] = []
             elif skips and packet.size and not wanted():
                 last = time.monotonic()
                 yield None
                 continue
             else:
-                frames = self._decode(packet)
-            for frame in frames:
-                yield raw_frame(frame, None if self._file is None else self._file[0])
+                decoded = self._decode(packet)
+            for frame in decoded:
+                yield self._raw_frame(frame)
                 last = time.monotonic()
             if time.monotonic() - last > self._stall_s and self._spec.kind in ("rtsp", "http"):
                 raise ReadError(f"data, but no picture for {self._stall_s:g} s")
         if self._file is not None and (fault := self._file[1].fault()):
             raise ReadError(fault)
+
+    def _raw_frame(self, frame: VideoFrame) -> RawFrame:
+        pts_s = self._file[0].time_s(frame) if self._file else seconds(frame.pts, frame.time_base)
+        return av_frame(frame, pts_s)
 
     def _decode(self, packet: Any) -> list[VideoFrame]:
         if self._file is not None:
@@ -135,23 +140,23 @@ class AvReader:
             return []
 
     def close(self) -> None:
-        """See `picture.Reader`."""
+        """See `Reader`."""
         self._container.close()
 
 
 def open_media(
     spec: SourceSpec, target: Any, options: dict[str, str], stall_s: float, format: str | None = None
 ) -> av.container.InputContainer:
-    """Opens what `target` gives.
+    """Opens an address, a path or a file-like object.
 
     Args:
         spec: for the reason of a failure.
-        format: of FFmpeg, such as "data" for the bytes as they are; None finds it out.
+        format: of FFmpeg, such as "data" for the bytes as they are; None detects it.
 
     Raises:
         ReadError: it cannot be opened.
     """
-    # A pipe keeps its own time; its reads in Python are not asked about any limit.
+    # A pipe has its own time limit; PyAV's does not apply to reads in Python.
     limit = None if spec.kind == "pipe" else (stall_s, stall_s)
     began = time.monotonic()
     try:

@@ -1,7 +1,7 @@
-"""One source, read in a thread of its own, for as long as it takes: `open_capture("rtsp://…").start()`.
+"""One source, read in its own thread for as long as it takes: `open_capture("rtsp://…").start()`.
 
-A camera or stream gives its newest frame and forgets the others. When it breaks off it is tried again, with
-growing waits, for ever; what is the matter stands in its status. A file gives each frame and ends.
+A camera or stream gives its newest frame and drops the others. When it breaks off, the capture reconnects
+automatically, with growing waits; the reason stands in its status. A file gives each frame and ends.
 """
 
 from __future__ import annotations
@@ -15,46 +15,36 @@ from threading import Event, Thread
 from typing import Any
 
 from maskwatch.errors import SourceError
-from maskwatch.live.capture.animation import AnimationReader
-from maskwatch.live.capture.av_reader import AvReader
-from maskwatch.live.capture.backoff import Backoff
-from maskwatch.live.capture.frame import LiveFrame
-from maskwatch.live.capture.http_reader import HttpOpener
+from maskwatch.live.capture.frame import LiveFrame, Mailbox, RawFrame
 from maskwatch.live.capture.interrupt import interruptible
-from maskwatch.live.capture.jpeg_reader import JpegReader
-from maskwatch.live.capture.mailbox import Mailbox
-from maskwatch.live.capture.pace import Pacer
-from maskwatch.live.capture.picture import RawFrame, Reader, ReadError
-from maskwatch.live.capture.pipe import Pipe, PipeBody, stdin_descriptor
-from maskwatch.live.capture.rate import RateLimit
-from maskwatch.live.capture.settings import CaptureSettings as CaptureSettings
+from maskwatch.live.capture.opener import SourceOpener
+from maskwatch.live.capture.pipe import stdin_descriptor
+from maskwatch.live.capture.reader import Reader, ReadError
+from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.live.capture.source_spec import SourceSpec, parse_source, parse_sources
-from maskwatch.live.capture.stamps import FrameClock
-from maskwatch.live.capture.status import CaptureState, SourceHealth
-from maskwatch.live.capture.status import CaptureStatus as CaptureStatus
-from maskwatch.live.capture.webcam import Webcam
-from maskwatch.media.animations import is_animated_webp
+from maskwatch.live.capture.status import CaptureState, CaptureStatus, SourceHealth
+from maskwatch.live.capture.timing import Backoff, FrameClock, Pacer, RateLimit
 
-_CLOSE_S = 1.8  # a thread that has not ended by then is left to die on its own
-_SNAPSHOT_FPS = 1.0
-"""How often a camera that gives snapshots is asked where no limit is set."""
-_STEADY_S = 10.0  # a source that lasted this long begins with the short waits again
+CLOSE_S = 1.8
+"""A thread that has not ended by then is left behind; it ends when its time limits have passed."""
+
+_STEADY_S = 10.0  # a source that lasted this long starts with the short waits again
 _RETRIED = frozenset(["webcam", "rtsp", "http"])
 _LOCAL = frozenset(["webcam", "file"])  # opens at once or not at all
 _FILES = frozenset(["file", "video_url"])
 
 
 @dataclass(frozen=True, eq=False)
-class _Arrived:
-    """A picture with its times, not converted yet."""
+class _Arrival:
+    """A frame with its times, not converted yet."""
 
     index: int
     time_s: float
     when: datetime
     read_s: float
-    picture: RawFrame
+    frame: RawFrame
     media_time_s: float | None
-    held: bool  # back by the limit when it came
+    held: bool  # back by the limit when it arrived
 
 
 class Capture:
@@ -62,7 +52,7 @@ class Capture:
 
     Attributes:
         name: the source's short name.
-        live: gives the newest frame only; otherwise every frame, and reading waits for whoever takes them.
+        live: gives the newest frame only; otherwise gives every frame, and reading waits until it is taken.
         of_file: the source is a video file, which has a beginning, and an end that may be known.
         path: of a file on this machine; None for others.
         on_state: called with name, state and reason when the state changes, in the capture's thread.
@@ -79,74 +69,74 @@ class Capture:
         self._spec = spec
         self._settings = settings
         self._backoff = Backoff(settings.first_wait_s, settings.longest_wait_s)
-        self._rate = RateLimit()
+        self._limit = RateLimit()
         self._stop = Event()
         self._health = SourceHealth(lambda state, reason: self.on_state(self.name, state, reason))
-        self._mailbox: Mailbox[_Arrived] = Mailbox(keep_all=not self.live, on_put=lambda: self.on_frame())
-        self._stamps = FrameClock(self.of_file)
+        self._mailbox: Mailbox[_Arrival] = Mailbox(keep_all=not self.live, on_put=lambda: self.on_frame())
+        self._clock = FrameClock(self.of_file)
         self._thread: Thread | None = None
+        self._opener = SourceOpener(spec, settings, self._stop, self._on_silence)
         self._opened: Reader | None = None
-        self._http: HttpOpener | None = None
         self._done = False
 
     def limit(self, fps: float | None) -> None:
-        """Gives out at most `fps` frames per second: of the clock, or of a file's own time.
+        """Gives at most `fps` frames per second: of the clock, or of a file's own time.
 
         Raises:
             OptionError: it is not above zero.
         """
-        self._rate = RateLimit(fps)
+        self._limit = RateLimit(fps)
 
     def start(self) -> None:
-        """Begins to read.
+        """Starts reading.
 
         Raises:
-            SourceError: a file or webcam that cannot be opened, or nothing is piped in. A stream that cannot
-                be opened raises nothing: it is tried again, see `status`.
+            SourceError: a file or webcam cannot be opened, or nothing is piped in. A stream that cannot be
+                opened raises nothing: the capture keeps trying, see `status`.
         """
         if self._spec.kind == "pipe":
             stdin_descriptor()
         if self._spec.kind in _LOCAL:
             try:
-                self._opened = self._open()
+                self._opened = self._opener.open(self._limit.fps)
             except ReadError as error:
                 raise SourceError(f"{self._spec.shown}: {error}; {self._next_step()}") from None
-        self._stamps = FrameClock(self.of_file)
+        self._clock = FrameClock(self.of_file)
         # A daemon, since a driver that hangs must not keep the program from ending.
         self._thread = Thread(target=self._run, name=f"capture {self.name}", daemon=True)
         self._thread.start()
 
     def take(self, timeout_s: float = 0.0) -> LiveFrame | None:
         """The frame that waits, waited for up to `timeout_s` seconds; None when there is none."""
-        if self.live and (early := self._rate.remaining(time.monotonic())):
+        if self.live and (early := self._limit.remaining(time.monotonic())):
             self._stop.wait(min(timeout_s, early))
             if early > timeout_s:
                 return None
             timeout_s -= early
-        arrived = self._mailbox.take(timeout_s)
-        if arrived is None:
+        arrival = self._mailbox.take(timeout_s)
+        if arrival is None:
             return None
         if self.live:
-            self._rate.passed(time.monotonic())
+            self._limit.passed(time.monotonic())
         return LiveFrame(
             source=self.name,
-            index=arrived.index,
-            time_s=arrived.time_s,
-            when=arrived.when,
-            read_s=arrived.read_s,
-            image_rgb=arrived.picture.to_rgb(),
-            media_time_s=arrived.media_time_s,
+            index=arrival.index,
+            time_s=arrival.time_s,
+            when=arrival.when,
+            read_s=arrival.read_s,
+            image_rgb=arrival.frame.to_rgb(),
+            media_time_s=arrival.media_time_s,
         )
 
     def ready_in(self) -> float | None:
         """Seconds until the frame that waits may be taken; None when none waits."""
         if not self._mailbox.full():
             return None
-        return self._rate.remaining(time.monotonic()) if self.live else 0.0
+        return self._limit.remaining(time.monotonic()) if self.live else 0.0
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether no further frame will arrive."""
         return self._done and not self._mailbox.full()
 
     def status(self) -> CaptureStatus:
@@ -154,15 +144,15 @@ class Capture:
         return self._health.status(self.name)
 
     def stop(self) -> None:
-        """Tells the thread to end, without waiting for it."""
+        """Asks the thread to end, without waiting for it."""
         self._stop.set()
         self._mailbox.close()
 
-    def close(self) -> None:
-        """Ends reading and lets the source go; takes less than two seconds, whatever the source does."""
+    def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Stops reading and releases the source; takes at most `timeout_s`, whatever the source does."""
         self.stop()
         if self._thread is not None:
-            self._thread.join(_CLOSE_S)
+            self._thread.join(timeout_s)
         if self._health.state != "failed":
             self._health.state, self._health.error = "ended", ""
         self._done = True
@@ -173,7 +163,7 @@ class Capture:
                 while self._read_once() and not self._stop.is_set():
                     pass
         except Exception as error:
-            # A defect of ours: the state tells of it, and threading prints the traceback.
+            # A bug of ours: the state shows it, and threading prints the traceback.
             self._end("failed", f"{type(error).__name__} while reading; please report this")
             raise
 
@@ -181,80 +171,63 @@ class Capture:
         """Opens the source and reads until it ends or breaks off; whether to try again."""
         reader, self._opened = self._opened, None
         try:
-            reader = reader or self._open()
-            self._health.duration_s = reader.duration_s if isinstance(reader, AvReader) else None
+            reader = reader or self._opener.open(self._limit.fps)
+            self._health.duration_s = reader.duration_s
             self._read(reader)
             if not reader.finite:
                 raise ReadError("the stream ended")
             self._end("ended")
             return False
         except ReadError as error:
-            lost = str(error)
+            reason = str(error)
         finally:
             if reader is not None:
                 reader.close()
-        return not self._stop.is_set() and self._wait_after(lost)
-
-    def _open(self) -> Reader:
-        if self._spec.kind == "webcam":
-            return Webcam(int(self._spec.address))
-        if self.path is not None and is_animated_webp(self.path):
-            return AnimationReader(self.path)
-        stall_s, transport = self._settings.stall_s, self._settings.rtsp_transport
-        if self._spec.kind == "http":
-            poll_s = 1 / (self._rate.fps or _SNAPSHOT_FPS)
-            self._http = self._http or HttpOpener(self._spec, stall_s, transport, self._stop, poll_s)
-            return self._http.open()
-        pipe = None
-        if self._spec.kind == "pipe":
-            pipe = Pipe(stdin_descriptor(), self._stop, stall_s, self._on_silence)
-            if (body := PipeBody(pipe)).look() == "jpegs":
-                return JpegReader(body, finite=True, stall_s=None)
-        return AvReader(self._spec, stall_s=stall_s, transport=transport, pipe=pipe)
+        return not self._stop.is_set() and self._wait_after(reason)
 
     def _on_silence(self) -> None:
         self._health.change("waiting", f"nothing comes for {self._settings.stall_s:g} s")
 
     def _read(self, reader: Reader) -> None:
         paced = self.live and (reader.bursts or self.of_file)
-        pace = Pacer(slip=reader.bursts) if paced else None
-        for picture in reader.pictures(self._wanted):
+        pacer = Pacer(slip=reader.bursts) if paced else None
+        for frame in reader.frames(self._wanted):
             if self._stop.is_set():
                 return
-            if pace is not None and picture is not None and picture.pts_s is not None:
-                pace.hold(picture.pts_s, self._stop)
-            self._arrive(picture)
+            if pacer is not None and frame is not None and frame.pts_s is not None:
+                pacer.hold(frame.pts_s, self._stop)
+            self._arrive(frame)
 
     def _wanted(self) -> bool:
-        """Whether the picture that comes now can be the newest when the limit lets the next one through."""
+        """Whether the next frame can still be the newest when the limit lets one pass."""
         if not self.live:
             return True
         fps = self._health.fps()
-        return not fps or self._rate.remaining(time.monotonic()) < 1.5 / fps
+        return not fps or self._limit.remaining(time.monotonic()) < 1.5 / fps
 
-    def _arrive(self, picture: RawFrame | None) -> None:
+    def _arrive(self, frame: RawFrame | None) -> None:
         now = time.monotonic()
         index = self._health.arrived(now)
-        if picture is None:
+        if frame is None:
             self._health.skipped += 1
             return
-        self._health.size = picture.size
-        media_time_s = picture.pts_s if self.of_file else None
-        time_s, when = self._stamps.stamp(now, media_time_s)
+        self._health.size = frame.size
+        media_time_s = frame.pts_s if self.of_file else None
+        time_s, when = self._clock.stamp(now, media_time_s)
         self._health.media_time_s = media_time_s
         if not self.live:
-            if self._rate.remaining(time_s):
+            if self._limit.remaining(time_s):
                 self._health.skipped += 1
                 return
-            self._rate.passed(time_s)
-        held = self.live and self._rate.remaining(now) > 0
-        replaced = self._mailbox.put(_Arrived(index, time_s, when, now, picture, media_time_s, held))
+            self._limit.passed(time_s)
+        held = self.live and self._limit.remaining(now) > 0
+        replaced = self._mailbox.put(_Arrival(index, time_s, when, now, frame, media_time_s, held))
         if replaced is not None:
             self._health.skipped += replaced.held
             self._health.dropped += not replaced.held
 
     def _wait_after(self, reason: str) -> bool:
-        """Waits until the source may be tried again; False when it shall not be."""
+        """Waits until the next try; False when there is none."""
         if self._health.lost() >= _STEADY_S:
             self._backoff.reset()
         tries = self._health.failures
@@ -266,12 +239,12 @@ class Capture:
         return not self._stop.wait(self._backoff.next_wait())
 
     def _end(self, state: CaptureState, reason: str = "") -> None:
-        """The last change of state; comes after the last frame has been taken."""
+        """The last change of state, after the last frame has been taken."""
         self._mailbox.wait_taken()
         if not self._stop.is_set():
             self._health.change(state, reason)
-        self._done = True  # after the change has been told, or else nobody might look for it any more
-        self.on_frame()  # who waits for a frame waits no longer
+        self._done = True  # after the change, or else the hub might stop before it is reported
+        self.on_frame()  # wakes whoever waits for a frame
 
     def _next_step(self) -> str:
         if self._spec.kind == "webcam":
@@ -284,11 +257,11 @@ def open_capture(spec: str, *, name: str | None = None, **settings: Any) -> Capt
 
     Args:
         spec: `0`, `/dev/video0`, `rtsp://…`, `http://…`, a file or `-`, each also as `name=SOURCE`.
-        name: instead of the one that follows from `spec`.
+        name: replaces the name that follows from `spec`.
         settings: those of `CaptureSettings`.
 
     Raises:
-        SourceError: nothing of the kind is there.
+        SourceError: there is no such source.
         OptionError: a name or setting that cannot be used.
     """
     return Capture(parse_source(spec, name=name), CaptureSettings(**settings))
@@ -298,7 +271,7 @@ def open_captures(specs: Sequence[str], settings: CaptureSettings | None = None)
     """Captures of several sources with unique names, not started yet.
 
     Raises:
-        SourceError: nothing of the kind is there.
+        SourceError: there is no such source.
         OptionError: a name or setting that cannot be used, or no source.
     """
     return [Capture(spec, settings or CaptureSettings()) for spec in parse_sources(specs)]

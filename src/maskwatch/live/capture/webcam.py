@@ -1,4 +1,4 @@
-"""Webcams, read by OpenCV, which knows how on Linux, macOS and Windows."""
+"""Webcams, read with OpenCV, which can do so on Linux, macOS and Windows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import cv2
 import numpy as np
 from cv2.utils import logging
 
-from maskwatch.live.capture.picture import RawFrame, ReadError
+from maskwatch.live.capture.frame import RawFrame
+from maskwatch.live.capture.reader import ReadError
 from maskwatch.media.images import UInt8Array
 
 _DEVICES = Path("/dev")
 
 
 class Webcam:
-    """An open webcam; see `picture.Reader`.
+    """An open webcam; see `Reader`.
 
     Raises:
         ReadError: there is none of this number, or it cannot be opened.
@@ -27,6 +28,7 @@ class Webcam:
 
     finite = False
     bursts = False
+    duration_s: float | None = None
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -39,8 +41,8 @@ class Webcam:
         # The driver's queue would add its length in frames to the delay. Not all drivers obey.
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
-    def pictures(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
-        """See `picture.Reader`; `grab` takes a frame from the driver, only `retrieve` decodes it."""
+    def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
+        """See `Reader`; `grab` takes a frame from the driver, only `retrieve` decodes it."""
         while self._capture.grab():
             if not wanted():
                 yield None
@@ -48,15 +50,15 @@ class Webcam:
             ok, image_bgr = self._capture.retrieve()
             if not ok:
                 break
-            yield _picture(np.asarray(image_bgr, np.uint8))
+            yield _raw_frame(np.asarray(image_bgr, np.uint8))
         raise ReadError(f"webcam {self._number} gives no more pictures; has it been unplugged?")
 
     def close(self) -> None:
-        """See `picture.Reader`."""
+        """See `Reader`."""
         self._capture.release()
 
 
-def _picture(image_bgr: UInt8Array) -> RawFrame:
+def _raw_frame(image_bgr: UInt8Array) -> RawFrame:
     height, width = image_bgr.shape[:2]
     return RawFrame(
         None, (width, height), lambda: np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
@@ -74,7 +76,7 @@ def _check_device(device: Path) -> None:
 
 @contextlib.contextmanager
 def _silent_opencv() -> Iterator[None]:
-    """OpenCV would print warnings of its own about a webcam that does not open."""
+    """Keeps OpenCV from printing warnings about a webcam that does not open."""
     before = logging.getLogLevel()
     logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     try:

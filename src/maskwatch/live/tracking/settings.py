@@ -1,4 +1,4 @@
-"""What a user may set about people: dwell, cooldowns, vote, tracks."""
+"""Settings of the people tracker: dwell, cooldowns, vote, tracks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maskwatch.live.tracking.face_tracker import TrackSettings
 from maskwatch.live.tracking.vote import VoteSettings
 
 ALERT_CLASSES = ("no_mask", "mask_incorrect")
-"""What a model of the mask classes alerts of, unless it is told otherwise."""
+"""Classes that alert by default, for a model of the mask classes."""
 
 _POSITIVE = frozenset(["lost_s", "memory_s", "frame_rate", "least_frames"])
 _SHARES = frozenset(["margin", "least_iou"])
@@ -25,8 +25,8 @@ class PeopleSettings:
     """All settings of `PeopleTracker`, checked.
 
     Attributes:
-        alert_classes: class names that alert; None for those of `ALERT_CLASSES` that the model has.
-        least_height: faces less high, in pixels of the frame, never begin a person.
+        alert_classes: names of classes that alert; None for those of `ALERT_CLASSES` that the model has.
+        least_height: faces below this height in pixels of the frame never begin a track.
 
     Raises:
         OptionError: a value out of range.
@@ -49,7 +49,7 @@ class PeopleSettings:
         """The classes that alert, for a model of these classes.
 
         Raises:
-            OptionError: one that the model does not have, or none was named and the model has none of
+            OptionError: the model does not have a named class, or no class was named and it has none of
                 `ALERT_CLASSES`.
         """
         known = ", ".join(class_names)
