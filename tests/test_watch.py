@@ -30,12 +30,13 @@ from drawn_events import event, wait_until
 from maskwatch.cli.app import main
 from maskwatch.errors import OutputError
 from maskwatch.live.capture.status import CaptureStatus
+from maskwatch.live.config import WatchConfig
 from maskwatch.live.events import Event
 from maskwatch.live.output.drawing import draw_people
 from maskwatch.live.output.recorder import Recorder
 from maskwatch.live.output.screen import Screen
 from maskwatch.live.output.terminal import Totals
-from maskwatch.live.run import WatchConfig, run_watch
+from maskwatch.live.run import run_watch
 from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.sinks.event_text import duration, event_line
 from maskwatch.live.sinks.settings import SinkSettings
@@ -476,7 +477,7 @@ def endless(
 
 
 def watch_plan(source: str, model: Path, **alerts: Any) -> WatchConfig:
-    from maskwatch.live.capture.core import CaptureSettings
+    from maskwatch.live.capture.settings import CaptureSettings
     from maskwatch.live.tracking.alerts import AlertSettings
     from maskwatch.live.tracking.settings import PeopleSettings
 
@@ -494,13 +495,14 @@ def in_background(
     """Watches in a thread, which takes no signals, as a program that has the parts but not the command."""
     from maskwatch.live.capture.core import open_captures
     from maskwatch.live.loop import Outputs, WatchLoop
+    from maskwatch.live.pipeline import Pipeline
     from maskwatch.live.tracking.faces import FaceFinder
     from maskwatch.live.tracking.people_tracker import PeopleTracker
 
     captures = open_captures(plan.sources, plan.capture)
     finder = FaceFinder(plan.model)
-    people = {c.name: PeopleTracker(c.name, "run", finder.metadata, plan.people) for c in captures}
-    watch = WatchLoop(captures, finder, people, "run", Outputs(put=put))
+    trackers = {c.name: PeopleTracker(c.name, "run", finder.metadata, plan.people) for c in captures}
+    watch = WatchLoop(Pipeline(captures, finder, trackers, {}, "run"), Outputs(put=put))
     thread = threading.Thread(target=watch.run)
     thread.start()
     return thread, watch.stop
