@@ -31,7 +31,7 @@ from maskwatch.live.output.retention import (
 )
 from maskwatch.live.output.screen import Screen
 from maskwatch.live.output.terminal import JsonLines, PlainLines, Totals, progress_on_stderr
-from maskwatch.live.output.thumbnails import ThumbnailObserver, Thumbnails
+from maskwatch.live.output.thumbnails import Thumbnails
 from maskwatch.live.output.window import Window, check_display
 from maskwatch.live.sinks.delivery import Delivery, OnError
 from maskwatch.live.sinks.factory import open_delivery
@@ -169,7 +169,7 @@ class _Run:
             Outputs(
                 put=self.delivery.put,
                 observers=observers,  # still filled below: some observers need the watch
-                thumbnail=None if pictures is None else pictures.store,
+                thumbnail=None if pictures is None else pictures.try_store,
             ),
             self.plan.fps,
         )
@@ -216,9 +216,9 @@ class _Run:
         }
 
 
-def open_thumbnails(folder: Path | None, trouble: OnError, *, keep_faces: bool) -> ThumbnailObserver | None:
+def open_thumbnails(folder: Path | None, trouble: OnError, *, keep_faces: bool) -> Thumbnails | None:
     """What stores a picture of each alert in `folder`; None where there is none."""
-    return None if folder is None else ThumbnailObserver(Thumbnails(folder, keep_faces=keep_faces), trouble)
+    return None if folder is None else Thumbnails(folder, keep_faces=keep_faces, on_error=trouble)
 
 
 def retention_thread(
