@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
+import supervision as sv
 
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
 from maskwatch.live.tracking.faces import Faces
 from maskwatch.live.tracking.people_tracker import PeopleTracker
-from maskwatch.live.tracking.results import SceneState
+from maskwatch.live.tracking.results import FrameResult, SceneState
 from maskwatch.models import ModelMetadata
 
 START = datetime(2025, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -43,6 +45,17 @@ def faces(*found: tuple[tuple[float, ...], Sequence[float]], threshold: float = 
 
 def frame(time_s: float, index: int = 0, start: datetime = START) -> LiveFrame:
     return LiveFrame("door", index, time_s, start + timedelta(seconds=time_s), 0.0, EMPTY)
+
+
+def frame_result(
+    frame: LiveFrame, boxes_xyxy: npt.ArrayLike = (), tracks: Sequence[int] | None = None
+) -> FrameResult:
+    """A frame with confident faces at (N, 4), without tracks unless they are given."""
+    boxes = np.array(boxes_xyxy, np.float32).reshape(-1, 4)
+    count = len(boxes)
+    found = Faces(boxes, np.zeros((count, 3), np.float32), np.ones(count, bool))
+    numbers = np.array([-1] * count if tracks is None else tracks, np.int64)
+    return FrameResult(frame, found, SceneState((), (), sv.Detections.empty(), numbers), 0.1)
 
 
 class Play:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from live_scenes import frame_result
 from maskwatch.errors import OptionError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
@@ -94,10 +95,10 @@ def test_what_the_writers_write_is_known(tmp_path: Path) -> None:
     """Real files of all kinds, from the writers themselves."""
     frame = LiveFrame("door", 0, 0.0, NOW, 0.0, np.zeros((48, 64, 3), np.uint8))
     event = Event("alert", NOW, "door", "run", track=1, box_xyxy=(1, 1, 9, 9))
-    thumbnail = Thumbnails(tmp_path / "pictures").store(event, frame, [[1, 1, 9, 9]])
+    thumbnail = Thumbnails(tmp_path / "pictures").store(event, frame_result(frame, [[1, 1, 9, 9]]))
     video = tmp_path / "videos/door.mp4"
     with Recorder(video, 10, part_s=PART_S) as recorder:
-        recorder.add(frame, np.zeros((0, 4)))
+        recorder.add(frame_result(frame))
     log = tmp_path / "events.jsonl"
     sink = JsonlSink(log, max_bytes=10)
     for _ in range(3):

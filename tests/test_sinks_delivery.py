@@ -8,17 +8,16 @@ from datetime import datetime
 
 import numpy as np
 import pytest
-import supervision as sv
 
 from drawn_events import START, event, minute, wait_until
+from live_scenes import frame_result
 from maskwatch.errors import EventError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
 from maskwatch.live.output.screen import Screen
 from maskwatch.live.sinks import Sink, SinkState, TryLater
 from maskwatch.live.sinks.delivery import Delivery, SinkStatus
-from maskwatch.live.tracking.faces import Faces
-from maskwatch.live.tracking.results import FrameResult, SceneState
+from maskwatch.live.tracking.results import FrameResult
 
 
 class Kept(Sink):
@@ -337,6 +336,5 @@ def test_the_screen_asks_without_what_the_watching_waits_for() -> None:
 
 
 def a_result(source: str) -> FrameResult:
-    frame = LiveFrame(source, 0, 0.0, datetime.now().astimezone(), 0.0, np.zeros((8, 8, 3), np.uint8))
-    nobody = Faces(np.zeros((0, 4), np.float32), np.zeros((0, 2), np.float32), np.zeros(0, bool))
-    return FrameResult(frame, nobody, SceneState((), (), sv.Detections.empty(), np.zeros(0, np.int64)), 0.1)
+    moment = datetime.now().astimezone()
+    return frame_result(LiveFrame(source, 0, 0.0, moment, 0.0, np.zeros((8, 8, 3), np.uint8)))

@@ -74,7 +74,7 @@ class _Run:
         outputs = Outputs(
             put=self.delivery.put,
             observers=[totals] if thumbnails is None else [totals, thumbnails],
-            thumbnail=None if thumbnails is None else thumbnails.store,
+            thumbnail=None if thumbnails is None else thumbnails.try_store,
         )
         loop = WatchLoop(self.pipeline, outputs)
         if config.save_video is not None:

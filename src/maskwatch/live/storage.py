@@ -18,7 +18,7 @@ from maskwatch.live.output.retention import (
     recording_rule,
     thumbnail_rule,
 )
-from maskwatch.live.output.thumbnails import ThumbnailObserver, Thumbnails
+from maskwatch.live.output.thumbnails import Thumbnails
 from maskwatch.live.sinks.delivery import Delivery, OnError
 from maskwatch.media.sources import Source
 from maskwatch.outputs import check_targets
@@ -56,9 +56,9 @@ def open_recorders(config: WatchConfig, names: Sequence[str]) -> dict[str, Recor
     }
 
 
-def open_thumbnails(folder: Path | None, on_error: OnError, *, keep_faces: bool) -> ThumbnailObserver | None:
+def open_thumbnails(folder: Path | None, on_error: OnError, *, keep_faces: bool) -> Thumbnails | None:
     """Stores a picture of each alert in `folder`; None without a folder."""
-    return None if folder is None else ThumbnailObserver(Thumbnails(folder, keep_faces=keep_faces), on_error)
+    return None if folder is None else Thumbnails(folder, keep_faces=keep_faces, on_error=on_error)
 
 
 def retention_thread(

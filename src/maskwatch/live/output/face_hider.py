@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy.typing as npt
-
 from maskwatch.drawing.privacy_mask import Boxes, Cover
-from maskwatch.live.capture.frame import LiveFrame
+from maskwatch.live.tracking.results import FrameResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,21 +26,9 @@ class FaceHider:
     def __init__(self) -> None:
         self._sources: dict[str, _SourceState] = {}
 
-    def boxes_to_hide(
-        self,
-        frame: LiveFrame,
-        boxes_xyxy: npt.ArrayLike,
-        track_ids: npt.ArrayLike | None = None,
-        *,
-        confident: npt.ArrayLike | None = None,
-    ) -> Boxes:
-        """Boxes (M, 4) to hide in a frame; the same frame gives the same boxes again.
-
-        Args:
-            frame: the newest of its source.
-            boxes_xyxy: (N, 4), all faces found in it, also those that are not confident.
-            track_ids, confident: (N,), as in `Cover.add`.
-        """
+    def boxes_to_hide(self, result: FrameResult) -> Boxes:
+        """Boxes (M, 4) to hide in the newest frame of its source; the same frame gives the same boxes."""
+        frame = result.frame
         state = self._sources.get(frame.source)
         if state is not None and state.index == frame.index:
             return state.hidden_xyxy
@@ -50,6 +36,7 @@ class FaceHider:
         cover: Cover[None] = Cover(max_waiting=0)
         if state is not None and state.size_wh == (width, height):
             cover = state.cover
-        ((_, hidden_xyxy),) = cover.add(None, frame.time_s, boxes_xyxy, track_ids, sure=confident)
+        faces, tracks = result.faces, result.scene.tracks
+        ((_, hidden_xyxy),) = cover.add(None, frame.time_s, faces.boxes_xyxy, tracks, sure=faces.confident)
         self._sources[frame.source] = _SourceState(cover, frame.index, (width, height), hidden_xyxy)
         return hidden_xyxy

@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
 
-import numpy.typing as npt
-
 from maskwatch.drawing.blur import blur
 from maskwatch.drawing.privacy_mask import MAX_WAITING, REACH_S, Boxes, Cover
 from maskwatch.errors import OutputError
@@ -94,23 +92,14 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def add(
-        self,
-        frame: LiveFrame,
-        boxes_xyxy: npt.ArrayLike,
-        track_ids: npt.ArrayLike | None = None,
-        *,
-        confident: npt.ArrayLike | None = None,
-        draw: Draw | None = None,
-    ) -> None:
-        """Takes the next frame.
+    def add(self, result: FrameResult, draw: Draw | None = None) -> None:
+        """Takes the next frame of the source.
 
         Args:
-            frame: of one and the same source.
-            boxes_xyxy: (N, 4), all faces found in it, also those that are not confident (`blur.COVER_SCORE`).
-            track_ids, confident: (N,), as in `Cover.add`.
+            result: the frame and all its faces, also those that are not confident (`blur.COVER_SCORE`).
             draw: adds boxes and labels to a picture (H, W, 3); called later, when the faces are blurred.
         """
+        frame, faces = result.frame, result.faces
         height, width = frame.image_rgb.shape[:2]
         if self._size_wh != (width, height):  # boxes of another size say nothing about this frame
             self._flush()
@@ -119,7 +108,10 @@ class Recorder:
         if self._cover is None:
             self._write(shot, None)
             return
-        for known, hidden_xyxy in self._cover.add(shot, frame.time_s, boxes_xyxy, track_ids, sure=confident):
+        tracks = result.scene.tracks
+        for known, hidden_xyxy in self._cover.add(
+            shot, frame.time_s, faces.boxes_xyxy, tracks, sure=faces.confident
+        ):
             self._write(known, hidden_xyxy)
 
     def close(self) -> None:
@@ -204,11 +196,7 @@ class Recording(Observer):
         recorder = self._recorders.get(source)
         if recorder is None:
             return
-        draw = self._drawing(source, result.scene.people)
-        faces, tracks = result.faces, result.scene.tracks
-        add = partial(
-            recorder.add, result.frame, faces.boxes_xyxy, tracks, confident=faces.confident, draw=draw
-        )
+        add = partial(recorder.add, result, self._drawing(source, result.scene.people))
         if not self._try(source, add):
             del self._recorders[source]
             self._try(source, recorder.close, quiet=True)

@@ -8,17 +8,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from maskwatch.drawing.annotate import save_picture
 from maskwatch.drawing.blur import blur
 from maskwatch.drawing.privacy_mask import Boxes
 from maskwatch.errors import OutputError
-from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
 from maskwatch.live.output.face_hider import FaceHider
 from maskwatch.live.output.recorder import STAMP
-from maskwatch.live.sinks.delivery import OnError
+from maskwatch.live.sinks.delivery import OnError, ignore
 from maskwatch.live.tracking.results import FrameResult, Observer
 from maskwatch.media.images import UInt8Array
 from maskwatch.outputs import keep_from_others, make_folder
@@ -38,48 +36,37 @@ Example: 20250131T080000Z_door_t12_3f2a9c01.jpg
 """
 
 
-class Thumbnails:
+class Thumbnails(Observer):
     """Stores pictures of alerts in a folder, as JPEG without any metadata.
 
-    A picture is taken at once, so a face that was missed in this very frame is covered where it was found in
-    those before; pass it every frame with `observe`. It keeps no frame.
+    A picture is taken at once, so a face that was missed in this very frame is hidden where it was found in
+    those before. No frame is kept.
 
     Args:
         folder: is made.
         keep_faces: True leaves faces as they are.
+        on_error: takes a name and why `try_store` stored nothing.
 
     Raises:
-        OutputError: the folder cannot be made; from `store`, that the file cannot be written.
+        OutputError: the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, *, keep_faces: bool = False) -> None:
+    def __init__(self, folder: Path, *, keep_faces: bool = False, on_error: OnError = ignore) -> None:
         make_folder(folder)
-        self._folder, self._keep_faces = folder, keep_faces
+        self._folder, self._keep_faces, self._on_error = folder, keep_faces, on_error
         self._hider = FaceHider()
 
-    def observe(
-        self,
-        frame: LiveFrame,
-        boxes_xyxy: npt.ArrayLike,
-        track_ids: npt.ArrayLike | None = None,
-        *,
-        confident: npt.ArrayLike | None = None,
-    ) -> None:
-        """Remembers where the faces of a frame are; all as in `FaceHider.boxes_to_hide`."""
-        self._hider.boxes_to_hide(frame, boxes_xyxy, track_ids, confident=confident)
+    def on_frame(self, result: FrameResult) -> None:
+        self._hider.boxes_to_hide(result)
 
-    def store(
-        self,
-        event: Event,
-        frame: LiveFrame,
-        boxes_xyxy: npt.ArrayLike,
-        track_ids: npt.ArrayLike | None = None,
-        *,
-        confident: npt.ArrayLike | None = None,
-    ) -> Path:
-        """Stores the picture of an event in a frame, faces as in `observe`; returns the path of the file."""
-        hidden_xyxy = self._hider.boxes_to_hide(frame, boxes_xyxy, track_ids, confident=confident)
-        image_rgb = frame.image_rgb
+    def store(self, event: Event, result: FrameResult) -> Path:
+        """Stores the picture of an event in a frame; returns the path of the file.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        hidden_xyxy = self._hider.boxes_to_hide(result)
+        image_rgb = result.frame.image_rgb
         own = np.zeros((0, 4)) if event.box_xyxy is None else np.array([event.box_xyxy], np.float64)
         if not self._keep_faces:
             image_rgb = blur(image_rgb, np.concatenate([hidden_xyxy, own]))
@@ -88,30 +75,13 @@ class Thumbnails:
         keep_from_others(path)
         return path
 
-
-class ThumbnailObserver(Observer):
-    """Stores a thumbnail of each alert; one that cannot be written is reported and left out of its event."""
-
-    def __init__(self, thumbnails: Thumbnails, on_error: OnError) -> None:
-        self._thumbnails, self._on_error = thumbnails, on_error
-
-    def on_frame(self, result: FrameResult) -> None:
-        faces = result.faces
-        self._thumbnails.observe(
-            result.frame, faces.boxes_xyxy, result.scene.tracks, confident=faces.confident
-        )
-
-    def store(self, event: Event, result: FrameResult) -> str | None:
-        """The path of the picture of an alert; None where it could not be written."""
-        faces, tracks = result.faces, result.scene.tracks
+    def try_store(self, event: Event, result: FrameResult) -> str | None:
+        """As `store`, but reports an error and returns None."""
         try:
-            path = self._thumbnails.store(
-                event, result.frame, faces.boxes_xyxy, tracks, confident=faces.confident
-            )
+            return str(self.store(event, result))
         except OutputError as error:
             self._on_error("thumbnails", str(error))
             return None
-        return str(path)
 
 
 def _name(event: Event) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -78,7 +79,9 @@ def _opened(settings: SinkSettings) -> Iterator[Sink]:
     if settings.sound:
         yield SoundSink()
     if settings.apprise is not None:
-        yield _apprise(settings.apprise)
+        with _needs("--apprise", "notify"):
+            from maskwatch.live.sinks.apprise import AppriseSink
+        yield AppriseSink(settings.apprise)
     if settings.shell is not None:
         yield ShellSink(settings.shell, timeout_s=settings.shell_timeout_s)
     if settings.events is not None and settings.events == settings.db:
@@ -93,28 +96,25 @@ def _opened(settings: SinkSettings) -> Iterator[Sink]:
         yield _mqtt(settings, settings.mqtt)
 
 
-def _apprise(address: str) -> Sink:
-    try:
-        from maskwatch.live.sinks.apprise import AppriseSink
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"--apprise (module {error.name})", "notify") from None
-    return AppriseSink(address)
-
-
 def _webhook(settings: SinkSettings, url: str) -> Sink:
-    try:
+    with _needs("--webhook", "live"):
         from maskwatch.live.sinks.webhook import WebhookSink
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"--webhook (module {error.name})", "live") from None
     path = outbox_path(settings.outboxes or outbox_folder(), url)
     return WebhookSink(url, path, read_secret(WEBHOOK_SECRET), max_outbox_bytes=settings.outbox_bytes)
 
 
 def _mqtt(settings: SinkSettings, url: str) -> Sink:
-    try:
+    with _needs("--mqtt", "live"):
         from maskwatch.live.sinks.mqtt import Broker, MqttSink
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"--mqtt (module {error.name})", "live") from None
     broker = Broker.parse(url, read_secret(MQTT_PASSWORD))
     path = outbox_path(settings.outboxes or outbox_folder(), f"{broker}/{broker.prefix}")
     return MqttSink(broker, path, discovery=settings.discovery, max_outbox_bytes=settings.outbox_bytes)
+
+
+@contextlib.contextmanager
+def _needs(option: str, extra: str) -> Iterator[None]:
+    """Names the extra when a module that an option needs is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"{option} (module {error.name})", extra) from None

@@ -163,9 +163,4 @@ class Views(Observer):
         self._newest[source] = replace(before, people=(), notice=notice)
 
     def _hidden(self, result: FrameResult) -> Boxes | None:
-        if self._hider is None:
-            return None
-        faces = result.faces
-        return self._hider.boxes_to_hide(
-            result.frame, faces.boxes_xyxy, result.scene.tracks, confident=faces.confident
-        )
+        return None if self._hider is None else self._hider.boxes_to_hide(result)

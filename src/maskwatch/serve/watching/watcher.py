@@ -45,7 +45,7 @@ class Watching:
             outputs = Outputs(
                 put=delivery.put,
                 observers=[self.views] if pictures is None else [self.views, pictures],
-                thumbnail=None if pictures is None else pictures.store,
+                thumbnail=None if pictures is None else pictures.try_store,
             )
             self._watch = WatchLoop(parts, outputs)
             self._opened = opened.pop_all()  # nothing has failed, so `close` closes it
