@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -14,6 +14,7 @@ from maskwatch.errors import MissingExtraError
 from maskwatch.live.sinks.settings import SinkSettings
 
 if TYPE_CHECKING:
+    from maskwatch.live.capture.settings import Transport
     from maskwatch.live.config import WatchConfig
 
 LIVE_MODEL = "maskwatch-320"
@@ -118,7 +119,7 @@ def _config(options: WatchOptions) -> WatchConfig:
         threshold=parse_threshold(options.threshold),
         threads=options.threads,
         fps=options.fps,
-        capture=CaptureSettings(pace=options.pace, rtsp_transport=options.transport),
+        capture=CaptureSettings(pace=options.pace, rtsp_transport=cast("Transport", options.transport)),
         people=PeopleSettings(
             alerts=AlertSettings(**{name: value for name, value in alerts.items() if value is not None}),
             alert_classes=parse_names(options.alert),

@@ -99,7 +99,8 @@ def _write_sheet(image_rgb: UInt8Array, name: str, zones: Zones | None, out: Pat
     from maskwatch.live.output.drawing import draw_zones_sheet
     from maskwatch.live.tracking.zones import Zones
 
-    own = (zones or Zones()).for_source(name)
+    zones = zones or Zones()
+    own = zones.for_source(name)
     save_picture(draw_zones_sheet(image_rgb, own), out)
     height, width = image_rgb.shape[:2]
     typer.echo(f"wrote {out}: {name}, {width}x{height}, grid in shares of width and height")
@@ -107,8 +108,8 @@ def _write_sheet(image_rgb: UInt8Array, name: str, zones: Zones | None, out: Pat
         typer.echo(f"  zone {zone.name}{'' if zone.alert else ', counts only'}")
     for line in own.lines:
         typer.echo(f"  line {line.name}")
-    sources = () if zones is None else (one.source for one in (*zones.zones, *zones.lines))
-    others = sorted({source for source in sources if source is not None and source != name})
+    sources = {zone.source for zone in zones.zones} | {line.source for line in zones.lines}
+    others = sorted(source for source in sources if source is not None and source != name)
     if others:
         typer.echo(f"  not drawn: those of {', '.join(others)}; draw one with {others[0]}=SOURCE")
 
