@@ -502,7 +502,7 @@ def test_mpeg_ts_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) 
 
 def test_a_silent_pipe(piped: io.FileIO, started: Callable[..., Capture]) -> None:
     capture = started("-", stall_s=0.4)
-    assert await_states(capture, "waiting") == ["nothing comes for 0.4 s"]
+    assert await_states(capture, "waiting") == ["no data for 0.4 s"]
     for number in range(40):
         piped.write(jpeg(number))
     await_states(capture, "waiting", "live", "waiting")
@@ -514,10 +514,10 @@ def test_rubbish_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) 
     capture = started("-")
     piped.write(b"no video, only words. " * 1000)
     piped.close()
-    assert await_states(capture, "failed") == ["what comes is no video that can be read"]
+    assert await_states(capture, "failed") == ["the data is not a readable video"]
 
 
 def test_a_pipe_without_anything(piped: io.FileIO, started: Callable[..., Capture]) -> None:
     capture = started("-")
     piped.close()
-    assert await_states(capture, "failed") == ["nothing came"]
+    assert await_states(capture, "failed") == ["no data arrived"]

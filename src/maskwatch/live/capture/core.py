@@ -186,7 +186,7 @@ class Capture:
         return not self._stop.is_set() and self._wait_after(reason)
 
     def _on_silence(self) -> None:
-        self._health.change("waiting", f"nothing comes for {self._settings.stall_s:g} s")
+        self._health.change("waiting", f"no data for {self._settings.stall_s:g} s")
 
     def _read(self, reader: Reader) -> None:
         paced = self.live and (reader.bursts or self.of_file)
