@@ -194,7 +194,7 @@ def by_frames(stream: Stream, model: ModelMetadata, *, only_new: bool) -> Score:
 
 GRID: Mapping[tuple[str, str], tuple[float, ...]] = {
     ("tracks", "widen"): (0.0, 0.3, 0.6),
-    ("tracks", "least_iou"): (0.05, 0.1, 0.2),
+    ("tracks", "min_iou"): (0.05, 0.1, 0.2),
     ("tracks", "frame_rate"): (5.0, 10.0, 30.0),
     ("tracks", "reach"): (0.0, 1.0, 2.0),
     ("tracks", "lost_s"): (1.0, 2.0, 3.0),

@@ -38,7 +38,7 @@ from camera_servers import (
 from maskwatch.live.capture import interrupt
 from maskwatch.live.capture.core import Capture, open_capture, open_captures
 from maskwatch.live.capture.frame import LiveFrame, RawFrame
-from maskwatch.live.capture.hub import Hub
+from maskwatch.live.capture.group import CaptureGroup
 from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.media.videos import video_writer
 
@@ -186,11 +186,11 @@ def test_dead_servers_hold_no_closing_even_if_pyav_cannot_be_interrupted(
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         address = f"127.0.0.1:{deaf.getsockname()[1]}"
         specs = [f"rtsp://{address}/a", f"rtsp://{address}/b", f"http://{address}/c"]
-        with Hub(open_captures(specs, CaptureSettings(stall_s=5, max_retries=0))) as hub:
+        with CaptureGroup(open_captures(specs, CaptureSettings(stall_s=5, max_retries=0))) as group:
             connections = [deaf.accept()[0] for _ in specs]
             began = time.monotonic()
         assert time.monotonic() - began < 2
-        assert hub.finished
+        assert group.finished
         for thread in capture_threads():
             thread.join(PATIENCE_S)
         assert not capture_threads()

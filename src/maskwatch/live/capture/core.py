@@ -48,7 +48,7 @@ class _Arrival:
 
 
 class Capture:
-    """A source and the thread that reads it. Made by `open_capture`; used by `Hub`, or alone.
+    """A source and the thread that reads it. Made by `open_capture`; used by `CaptureGroup`, or alone.
 
     Attributes:
         name: the source's short name.
@@ -243,7 +243,7 @@ class Capture:
         self._mailbox.wait_taken()
         if not self._stop.is_set():
             self._health.change(state, reason)
-        self._done = True  # after the change, or else the hub might stop before it is reported
+        self._done = True  # after the change, or else the group might stop before it is reported
         self.on_frame()  # wakes whoever waits for a frame
 
     def _next_step(self) -> str:

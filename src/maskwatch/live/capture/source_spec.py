@@ -59,8 +59,8 @@ def parse_source(text: str, *, name: str | None = None) -> SourceSpec:
         name, text = name or named[1], named[2]
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,39}", name):
         raise OptionError(
-            f"{name!r} is not a valid name for a source; use up to 40 letters, digits and ._-, and begin with "
-            "a letter or digit"
+            f"{name!r} is not a valid name for a source; use up to 40 letters, digits and ._-, beginning "
+            "with a letter or digit"
         )
     spec = _parse_address(text)
     return replace(spec, name=name) if name else spec
