@@ -101,7 +101,6 @@ class AvReader:
             raise
 
     def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
-        """See `Reader`."""
         skips = self._codec.codec.intra_only  # others need each frame for the next one
         last = time.monotonic()
         for packet in packets(self._container, self._spec, self._stall_s):
@@ -136,7 +135,6 @@ class AvReader:
             return []
 
     def close(self) -> None:
-        """See `Reader`."""
         self._container.close()
 
 

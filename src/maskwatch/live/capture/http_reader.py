@@ -37,7 +37,6 @@ class HttpAnswer:
         self.complete = False
 
     def probe(self) -> Content:
-        """See `ByteStream`."""
         began = time.monotonic()
         while (content := probe(self._head)) is None:
             if time.monotonic() - began > self._stall_s:
@@ -49,7 +48,6 @@ class HttpAnswer:
         return content
 
     def read(self) -> bytes:
-        """See `ByteStream`."""
         head, self._head = self._head, b""
         return head or self._next()
 
@@ -66,7 +64,6 @@ class HttpAnswer:
         return b""
 
     def close(self) -> None:
-        """See `ByteStream`."""
         self._container.close()
 
 

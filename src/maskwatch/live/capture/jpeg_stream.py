@@ -104,7 +104,6 @@ class JpegReader:
         self._decoder.thread_count = 1  # threads would hold frames back
 
     def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
-        """See `Reader`."""
         last = time.monotonic()
         for data in self._files():
             self.count += bool(data)
@@ -118,7 +117,6 @@ class JpegReader:
                 raise ReadError(f"data, but no picture for {self._stall_s:g} s")
 
     def close(self) -> None:
-        """See `Reader`."""
         self._stream.close()
 
     def _files(self) -> Iterator[bytes]:

@@ -95,7 +95,6 @@ class AnimationReader:
         self._path = path
 
     def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
-        """See `Reader`."""
         try:
             for time_s, _, image_rgb in webp_frames(self._path):
                 yield RawFrame.of_image(image_rgb, time_s)
@@ -103,4 +102,4 @@ class AnimationReader:
             raise ReadError(str(error).removeprefix(f"{self._path}: ").partition(";")[0]) from None
 
     def close(self) -> None:
-        """See `Reader`."""
+        pass

@@ -71,7 +71,6 @@ class PipeStream:
         self._pipe = pipe
 
     def probe(self) -> Content:
-        """See `ByteStream`."""
         head, more = b"", b"-"
         while (content := probe(head)) is None and more:
             head += (more := self.read())
@@ -79,7 +78,6 @@ class PipeStream:
         return content or "other"
 
     def read(self) -> bytes:
-        """See `ByteStream`."""
         try:
             return self._pipe.read(CHUNK_BYTES)
         except OSError as error:

@@ -54,7 +54,6 @@ class Webcam:
         raise ReadError(f"webcam {self._number} gives no more pictures; has it been unplugged?")
 
     def close(self) -> None:
-        """See `Reader`."""
         self._capture.release()
 
 
