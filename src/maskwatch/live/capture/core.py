@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -24,6 +24,7 @@ from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.live.capture.source_spec import SourceSpec, parse_source, parse_sources
 from maskwatch.live.capture.status import CaptureState, CaptureStatus, SourceHealth
 from maskwatch.live.timing import Backoff, FrameClock, Pacer, RateLimit
+from maskwatch.media.images import UInt8Array
 
 CLOSE_S = 1.8
 """A thread that has not ended by then is left behind; it ends when its time limits have passed."""
@@ -36,14 +37,10 @@ _FILES = frozenset(["file", "video_url"])
 
 @dataclass(frozen=True, eq=False)
 class _Arrival:
-    """A frame with its times, not converted yet."""
+    """A frame that waits, not converted yet."""
 
-    index: int
-    time_s: float
-    when: datetime
-    read_s: float
     frame: RawFrame
-    media_time_s: float | None
+    to_live: Callable[[UInt8Array], LiveFrame]
     held: bool  # back by the limit when it arrived
 
 
@@ -118,15 +115,7 @@ class Capture:
             return None
         if self.live:
             self._limit.passed(time.monotonic())
-        return LiveFrame(
-            source=self.name,
-            index=arrival.index,
-            time_s=arrival.time_s,
-            when=arrival.when,
-            read_s=arrival.read_s,
-            image_rgb=arrival.frame.to_rgb(),
-            media_time_s=arrival.media_time_s,
-        )
+        return arrival.to_live(arrival.frame.to_rgb())
 
     def ready_in(self) -> float | None:
         """Seconds until the frame that waits may be taken; None when none waits."""
@@ -221,7 +210,8 @@ class Capture:
                 return
             self._limit.passed(time_s)
         held = self.live and self._limit.remaining(now) > 0
-        replaced = self._mailbox.put(_Arrival(index, time_s, when, now, frame, media_time_s, held))
+        to_live = partial(LiveFrame, self.name, index, time_s, when, now, media_time_s=media_time_s)
+        replaced = self._mailbox.put(_Arrival(frame, to_live, held))
         if replaced is not None:
             self._health.skipped += replaced.held
             self._health.dropped += not replaced.held

@@ -54,9 +54,9 @@ def parse_source(text: str, *, name: str | None = None) -> SourceSpec:
         SourceError: there is no such source.
         OptionError: the name cannot be used.
     """
-    named = _NAMED.fullmatch(text)
-    if named and not exists(text):
-        name, text = name or named[1], named[2]
+    given, text = _split_name(text)
+    if given is not None:
+        name = name or given
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,39}", name):
         raise OptionError(
             f"{name!r} is not a valid name for a source; use up to 40 letters, digits and ._-, beginning "
@@ -78,14 +78,15 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
     specs = [parse_source(text) for text in texts]
     if sum(spec.kind == "pipe" for spec in specs) > 1:
         raise OptionError("-: standard input can be read once only; name it once")
-    given = [spec.name for spec, text in zip(specs, texts, strict=True) if _is_named(text)]
+    named = [_split_name(text)[0] is not None for text in texts]
+    given = [spec.name for spec, has_name in zip(specs, named, strict=True) if has_name]
     twice = [name for name, count in Counter(given).items() if count > 1]
     if twice:
         raise OptionError(f"{twice[0]!r} names two sources; give each its own name")
     taken = set(given)
     return [
-        spec if _is_named(text) else replace(spec, name=_free_name(spec.name, taken))
-        for spec, text in zip(specs, texts, strict=True)
+        spec if has_name else replace(spec, name=_free_name(spec.name, taken))
+        for spec, has_name in zip(specs, named, strict=True)
     ]
 
 
@@ -162,5 +163,7 @@ def _free_name(name: str, taken: set[str]) -> str:
     return free
 
 
-def _is_named(text: str) -> bool:
-    return _NAMED.fullmatch(text) is not None and not exists(text)
+def _split_name(text: str) -> tuple[str | None, str]:
+    """`name=SOURCE` → name and SOURCE; None without a name, as for a file that exists."""
+    named = _NAMED.fullmatch(text)
+    return (None, text) if named is None or exists(text) else (named[1], named[2])
