@@ -34,7 +34,8 @@ class AppriseSink(Sink):
 
     def __init__(self, address: str) -> None:
         self._services = Apprise()
-        with LogCapture():  # it would show the address, every part of which may be a secret
+        # Its log would show the address, every part of which may be a secret.
+        with LogCapture():  # type: ignore[no-untyped-call]
             is_file = Path(address).is_file()
             self._services.add(AppriseConfig(address) if is_file else address)
         if not len(self._services):
@@ -48,7 +49,7 @@ class AppriseSink(Sink):
         """Id of the event that could not be sent, and since when."""
 
     def send(self, event: Event) -> None:
-        with LogCapture(level=logging.WARNING, fmt="%(message)s") as log:
+        with LogCapture(level=logging.WARNING, fmt="%(message)s") as log:  # type: ignore[no-untyped-call]
             if self._services.notify(title="Maskwatch", body=event_line(event)):
                 self._failing = None
                 return
