@@ -1,4 +1,4 @@
-"""People and zones → a drawn picture; and a sheet to read the coordinates of zones off."""
+"""People and zones drawn into a picture; and a sheet to read the coordinates of zones from."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def outline(
 def corners(points: Shares, image: UInt8Array) -> npt.NDArray[np.int32]:
     """Shares of a picture (H, W, ...) → pixels in it, (N, 2) as x, y.
 
-    A share counts from edge to edge, as where people stand is measured against zones: half of 4 pixels is
-    where the third begins. What lies on the far edge is drawn in the last pixel, or nobody would see it.
+    A share counts from edge to edge, like the positions of people: half of 4 pixels is where the third
+    begins. What lies on the far edge is drawn in the last pixel, to be visible.
     """
     size_wh = np.array(image.shape[1::-1])
     pixels = (np.array(points) * size_wh).round()  # (N, 2)

@@ -114,7 +114,7 @@ class Totals(Observer):
 
 
 def _table(*titles: str) -> Table:
-    """Sources and numbers. A title has a line for each word; what is too wide all the same is folded."""
+    """Sources and numbers. A title has a line for each word; what is still too wide is folded."""
     table = Table(box=None, pad_edge=False)
     table.add_column("source", overflow="fold")
     for title in titles:

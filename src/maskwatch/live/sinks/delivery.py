@@ -153,7 +153,7 @@ class _SinkQueue:
             self.reject(self._current, self._error or "the program ends")
         try:
             self.sink.close(self._dispatcher.left_s)
-        except Exception as error:  # nobody waits for the sink any more
+        except Exception as error:  # no caller is left to raise it to
             self._set_error(describe(error))
         self._state = self._read_state()
         if waiting := self._state.waiting:
