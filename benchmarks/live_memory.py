@@ -24,8 +24,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from camera_servers import FPS, HttpCamera, RtspServer, free_port, mjpeg, why_no_rtsp
-from maskwatch.live.capture.core import CaptureSettings, CaptureStatus, open_captures
+from maskwatch.live.capture.core import open_captures
 from maskwatch.live.capture.hub import Hub
+from maskwatch.live.capture.settings import CaptureSettings
+from maskwatch.live.capture.status import CaptureStatus
 
 DETECTOR_S = 0.1
 WARM_UP = 0.2  # share of the run after which the slope is measured; caches fill before

@@ -17,7 +17,7 @@ pytest.importorskip("trackers", reason="watching needs the extra 'live'")
 from browser import chromium, clip_of, installed_chromium, tab_of
 from camera_servers import HttpCamera, begin_mjpeg, send_picture
 from maskwatch.live.capture.settings import CaptureSettings
-from maskwatch.live.run import WatchConfig
+from maskwatch.live.config import WatchConfig
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.tracking.alerts import AlertSettings
 from maskwatch.live.tracking.settings import PeopleSettings

@@ -32,8 +32,8 @@ from maskwatch.cli.app import main
 from maskwatch.errors import OptionError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.capture.settings import CaptureSettings
+from maskwatch.live.config import WatchConfig
 from maskwatch.live.events import Event
-from maskwatch.live.run import WatchConfig
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.tracking.alerts import AlertSettings

@@ -16,7 +16,7 @@ from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.text import read_lines, reason_of
 
 if TYPE_CHECKING:
-    from maskwatch.live.run import WatchConfig
+    from maskwatch.live.config import WatchConfig
     from maskwatch.serve.settings import ServeSettings
 
 TOKEN_VARIABLE = "MASKWATCH_TOKEN"
@@ -215,7 +215,7 @@ def _plan(sources: list[str], *, sinks: SinkSettings, **rest: Any) -> WatchConfi
         return None
     try:
         from maskwatch.live.capture.settings import CaptureSettings
-        from maskwatch.live.run import WatchConfig
+        from maskwatch.live.config import WatchConfig
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"--watch (module {error.name})", "live") from None
     # A file plays at its own pace: somebody looks.

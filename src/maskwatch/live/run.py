@@ -1,297 +1,101 @@
-"""A whole run of watching: everything is checked first, then the parts are opened, joined and closed."""
+"""A run of `maskwatch watch`: checks everything first, then opens, connects and closes the parts."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import sys
-import threading
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
-from maskwatch.detector import Detector, Threshold
-from maskwatch.errors import OptionError
-from maskwatch.live.capture.core import Capture, CaptureSettings, open_captures
+from maskwatch.live.config import WatchConfig
 from maskwatch.live.loop import Outputs, WatchLoop
-from maskwatch.live.output.recorder import PART_S, Recorder, Recording
-from maskwatch.live.output.retention import (
-    Retention,
-    RetentionRule,
-    log_rule,
-    recording_rule,
-    thumbnail_rule,
-)
+from maskwatch.live.output.recorder import Recording
 from maskwatch.live.output.screen import Screen
 from maskwatch.live.output.terminal import JsonLines, PlainLines, Totals, progress_on_stderr
-from maskwatch.live.output.thumbnails import Thumbnails
-from maskwatch.live.output.window import Window, check_display
+from maskwatch.live.output.window import Window
+from maskwatch.live.pipeline import Pipeline, open_pipeline
 from maskwatch.live.sinks.delivery import Delivery, OnError
 from maskwatch.live.sinks.factory import open_delivery
-from maskwatch.live.sinks.settings import SinkSettings
-from maskwatch.live.tracking.faces import FaceFinder
-from maskwatch.live.tracking.people_tracker import PeopleTracker
-from maskwatch.live.tracking.results import Observer
-from maskwatch.live.tracking.settings import PeopleSettings
-from maskwatch.live.tracking.zones import Zones
-from maskwatch.live.tracking.zones_file import check_sources, read_zones
-from maskwatch.media.sources import Source
-from maskwatch.outputs import check_targets
-
-_RECORDED_FPS = 25.0
-"""Of recordings of sources that do not say; frames have their own times, so it only sets the key frames."""
-
-_SWEEP_S = 60.0
-"""How often `Retention` is asked; it does something once an hour."""
+from maskwatch.live.storage import check_recordings, open_recorders, open_thumbnails, retention_thread
 
 
-@dataclass(frozen=True)
-class WatchConfig:
-    """What a user wants watched, and how.
-
-    Attributes:
-        sources: as `open_captures` takes them.
-        model, threshold, threads: as `FaceFinder` takes them.
-        fps: limit on the frames per second of each source; None for none.
-        zones: a file of zones and lines.
-        save_video: MP4 file; with several sources each gets its name added.
-        thumbnails: folder for pictures of alerts.
-        keep_faces: leave faces in stored pictures as they are.
-        retain_days: delete what is stored once it is so old; None for never.
-        json_lines: print events as JSON Lines.
-        show: open a window.
-        force: replace a video that exists.
-    """
-
-    sources: tuple[str, ...]
-    model: str
-    threshold: Threshold | None = None
-    threads: int | None = None
-    fps: float | None = None
-    capture: CaptureSettings = field(default_factory=CaptureSettings)
-    people: PeopleSettings = field(default_factory=PeopleSettings)
-    zones: Path | None = None
-    sinks: SinkSettings = field(default_factory=SinkSettings)
-    save_video: Path | None = None
-    thumbnails: Path | None = None
-    keep_faces: bool = False
-    retain_days: float | None = None
-    json_lines: bool = False
-    show: bool = False
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if self.save_video is not None and self.save_video.suffix.lower() != ".mp4":
-            raise OptionError(
-                f"--save-video {self.save_video}: only MP4 is written; name a file ending in .mp4"
-            )
-        if self.keep_faces and self.save_video is None and self.thumbnails is None:
-            raise OptionError("--keep-faces changes what is stored; add --save-video or --thumbnails")
-        sinks = (self.sinks.db, self.sinks.events, self.sinks.webhook, self.sinks.mqtt)
-        if self.retain_days is not None and not any((self.save_video, self.thumbnails, *sinks)):
-            raise OptionError(
-                "--retain deletes what this command stored; add something that stores, as --db, --events "
-                "or --thumbnails"
-            )
-        if self.show:
-            check_display()
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """What a plan needs to watch, opened but not started; sources by name. `run` names the run."""
-
-    captures: list[Capture]
-    finder: FaceFinder
-    people: Mapping[str, PeopleTracker]
-    places: Mapping[str, Zones]
-    run: str
-
-
-def open_pipeline(plan: WatchConfig, detector: Detector | None = None) -> Pipeline:
-    """The parts of a plan.
-
-    Args:
-        detector: has loaded the plan's model already; None loads it.
-
-    Raises:
-        MaskwatchError: something of the plan cannot be done.
-    """
-    captures = open_captures(plan.sources, plan.capture)
-    names = [capture.name for capture in captures]
-    places = _places(plan, names)
-    finder = FaceFinder(detector or plan.model, threshold=plan.threshold, threads=plan.threads)
-    run = uuid.uuid4().hex[:12]
-    people = {name: PeopleTracker(name, run, finder.metadata, plan.people, places[name]) for name in names}
-    return Pipeline(captures, finder, people, places, run)
-
-
-def run_watch(plan: WatchConfig) -> bool:
+def run_watch(config: WatchConfig) -> bool:
     """Watches until the sources have ended, or Ctrl-C or SIGTERM; True when no source was given up.
 
     Raises:
-        MaskwatchError: something of the plan cannot be done; nothing has been watched then.
+        MaskwatchError: something in the configuration is not possible; nothing has been watched then.
     """
-    parts = open_pipeline(plan)
-    _check_recordings(plan, parts.captures)
+    pipeline = open_pipeline(config)
+    check_recordings(config, pipeline.captures)
     with contextlib.ExitStack() as stack:
-        trouble = partial(_print_trouble, Console(stderr=True, highlight=False))
-        delivery = stack.enter_context(open_delivery(plan.sinks, on_error=trouble))
-        return _Run(plan, parts, delivery, trouble).go(stack)
+        on_error = partial(_print_error, Console(stderr=True, highlight=False))
+        delivery = stack.enter_context(open_delivery(config.sinks, on_error=on_error))
+        return _Run(config, pipeline, delivery, on_error).go(stack)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """The parts of one run, and how they hang together."""
+    """The parts of one run and how they are connected."""
 
-    plan: WatchConfig
-    parts: Pipeline
+    config: WatchConfig
+    pipeline: Pipeline
     delivery: Delivery
-    trouble: OnError
+    on_error: OnError
 
     def go(self, stack: contextlib.ExitStack) -> bool:
-        parts, classes = self.parts, self.parts.finder.metadata.classes
-        totals = Totals(self.parts.finder.metadata.title, classes)
-        observers: list[Observer] = [totals]
-        pictures = open_thumbnails(self.plan.thumbnails, self.trouble, keep_faces=self.plan.keep_faces)
-        watch = WatchLoop(
-            parts.captures,
-            parts.finder,
-            parts.people,
-            parts.run,
-            Outputs(
-                put=self.delivery.put,
-                observers=observers,  # still filled below: some observers need the watch
-                thumbnail=None if pictures is None else pictures.try_store,
-            ),
-            self.plan.fps,
-        )
-        if pictures is not None:
-            observers.append(pictures)
-        if self.plan.save_video is not None:
-            recording = Recording(self._recorders(self.plan.save_video), parts.places, classes, self.trouble)
-            observers.append(stack.enter_context(recording))
-        if self.plan.show:
-            observers.append(stack.enter_context(Window(classes, parts.places, watch.stop)))
-        screen = self._screen(watch)
-        observers.append(screen)
-        if not self.plan.json_lines:
-            Console(highlight=False).print(f"model: {self.parts.finder.metadata.title}")
+        config, model = self.config, self.pipeline.finder.metadata
+        console = Console(highlight=False)
+        totals = Totals(model.title, model.classes)
+        loop = self._open_loop(totals, stack)
+        screen = self._screen(loop)
+        loop.add_observer(screen)
+        if not config.json_lines:
+            console.print(f"model: {model.title}")
         if not isinstance(screen, Screen):
-            stack.enter_context(progress_on_stderr(watch.status))
-        with retention_thread(self.plan, parts, self.delivery, self.trouble), _stopping(watch.stop), screen:
-            watch.run()
-        statuses = watch.status()
-        if not self.plan.json_lines:
-            Console(highlight=False).print(totals.table(statuses))
+            stack.enter_context(progress_on_stderr(loop.status))
+        retention = retention_thread(config, list(self.pipeline.trackers), self.delivery, self.on_error)
+        with retention, _stop_on_signals(loop.stop), screen:
+            loop.run()
+        statuses = loop.status()
+        if not config.json_lines:
+            console.print(totals.table(statuses))
         return all(status.state != "failed" for status in statuses)
 
-    def _screen(self, watch: WatchLoop) -> JsonLines | PlainLines | Screen:
-        if self.plan.json_lines:
+    def _open_loop(self, totals: Totals, stack: contextlib.ExitStack) -> WatchLoop:
+        """The loop with all observers except the screen."""
+        config, zones, classes = self.config, self.pipeline.zones, self.pipeline.finder.metadata.classes
+        thumbnails = open_thumbnails(config.thumbnails, self.on_error, keep_faces=config.keep_faces)
+        outputs = Outputs(
+            put=self.delivery.put,
+            observers=[totals] if thumbnails is None else [totals, thumbnails],
+            thumbnail=None if thumbnails is None else thumbnails.try_store,
+        )
+        loop = WatchLoop(self.pipeline, outputs)
+        if config.save_video is not None:
+            recorders = open_recorders(config, list(self.pipeline.trackers))
+            loop.add_observer(stack.enter_context(Recording(recorders, zones, classes, self.on_error)))
+        if config.show:
+            loop.add_observer(stack.enter_context(Window(classes, zones, loop.stop)))
+        return loop
+
+    def _screen(self, loop: WatchLoop) -> JsonLines | PlainLines | Screen:
+        if self.config.json_lines:
             return JsonLines(sys.stdout)
         if not sys.stdout.isatty():
             return PlainLines(sys.stdout)
-        classes = self.parts.finder.metadata.classes
-        alerting = self.plan.people.alerting(classes)
-        return Screen(watch.status, self.delivery.status, classes, alerting)
-
-    def _recorders(self, path: Path) -> dict[str, Recorder]:
-        part_s = None if self.plan.retain_days is None else PART_S
-        return {
-            name: Recorder(
-                target,
-                self.plan.fps or _RECORDED_FPS,
-                keep_faces=self.plan.keep_faces,
-                part_s=part_s,
-                force=self.plan.force,
-            )
-            for name, target in _video_paths(path, list(self.parts.people)).items()
-        }
-
-
-def open_thumbnails(folder: Path | None, trouble: OnError, *, keep_faces: bool) -> Thumbnails | None:
-    """What stores a picture of each alert in `folder`; None where there is none."""
-    return None if folder is None else Thumbnails(folder, keep_faces=keep_faces, on_error=trouble)
-
-
-def retention_thread(
-    plan: WatchConfig, parts: Pipeline, delivery: Delivery, trouble: OnError
-) -> contextlib.AbstractContextManager[None]:
-    """While it is entered, what the plan stores is deleted once it is too old.
-
-    Raises:
-        OptionError: the plan keeps things for too short or too long a time.
-    """
-    if plan.retain_days is None:
-        return contextlib.nullcontext()
-    kept = _kept(plan, list(parts.people))
-    return _sweeping(Retention(plan.retain_days, kept, [delivery.delete_before]), trouble)
-
-
-def _places(plan: WatchConfig, names: list[str]) -> dict[str, Zones]:
-    if plan.zones is None:
-        return {name: Zones() for name in names}
-    places = read_zones(plan.zones)
-    check_sources(places, names, plan.zones)
-    return {name: places.for_source(name) for name in names}
-
-
-def _video_paths(path: Path, names: list[str]) -> dict[str, Path]:
-    if len(names) == 1:
-        return {names[0]: path}
-    return {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in names}
-
-
-def _check_recordings(plan: WatchConfig, captures: Sequence[Capture]) -> None:
-    """Parts of a recording that is kept for some days have names of their own, which no other run gives."""
-    if plan.save_video is None or plan.retain_days is not None:
-        return
-    targets = _video_paths(plan.save_video, [capture.name for capture in captures])
-    files = [Source(one.name, "video", PurePath(one.name), one.path) for one in captures]
-    check_targets(list(targets.values()), files, force=plan.force)
-
-
-def _kept(plan: WatchConfig, names: list[str]) -> list[RetentionRule]:
-    kept = [] if plan.thumbnails is None else [thumbnail_rule(plan.thumbnails)]
-    if plan.save_video is not None:
-        kept += [recording_rule(path) for path in _video_paths(plan.save_video, names).values()]
-    if plan.sinks.events is not None:
-        kept.append(log_rule(plan.sinks.events))
-    return kept
+        classes = self.pipeline.finder.metadata.classes
+        return Screen(loop.status, self.delivery.status, classes, self.config.people.alerting(classes))
 
 
 @contextlib.contextmanager
-def _sweeping(retention: Retention, trouble: OnError) -> Iterator[None]:
-    """Deletes what is old, in a thread of its own, since large files take their time."""
-    over = threading.Event()
-
-    def sweep() -> None:
-        while True:
-            deleted = retention.run(datetime.now().astimezone())
-            if deleted is not None and str(deleted):
-                trouble("retain", str(deleted))
-            if over.wait(_SWEEP_S):
-                return
-
-    thread = threading.Thread(target=sweep, name="retention")
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-@contextlib.contextmanager
-def _stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop the watching; the second one ends the program as it always does."""
+def _stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM call `stop`; the second signal ends the program as it always does."""
     before: dict[signal.Signals, Any] = {}
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -308,5 +112,5 @@ def _stopping(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _print_trouble(console: Console, name: str, text: str) -> None:
+def _print_error(console: Console, name: str, text: str) -> None:
     console.print(f"{name}: {text}", markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from maskwatch.errors import OptionError
 from maskwatch.net.hosts import leads_to_loopback
 
 if TYPE_CHECKING:
-    from maskwatch.live.run import WatchConfig
+    from maskwatch.live.config import WatchConfig
 
 MIN_TOKEN = 16
 """Characters; shorter ones can be guessed."""

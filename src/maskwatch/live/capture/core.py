@@ -23,7 +23,7 @@ from maskwatch.live.capture.reader import Reader, ReadError
 from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.live.capture.source_spec import SourceSpec, parse_source, parse_sources
 from maskwatch.live.capture.status import CaptureState, CaptureStatus, SourceHealth
-from maskwatch.live.capture.timing import Backoff, FrameClock, Pacer, RateLimit
+from maskwatch.live.timing import Backoff, FrameClock, Pacer, RateLimit
 
 CLOSE_S = 1.8
 """A thread that has not ended by then is left behind; it ends when its time limits have passed."""

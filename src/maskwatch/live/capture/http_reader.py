@@ -15,7 +15,7 @@ from maskwatch.live.capture.jpeg_stream import CHUNK_BYTES, Content, JpegReader,
 from maskwatch.live.capture.reader import Reader, ReadError
 from maskwatch.live.capture.settings import Transport
 from maskwatch.live.capture.source_spec import SourceSpec
-from maskwatch.live.capture.timing import Backoff
+from maskwatch.live.timing import Backoff
 
 _LONGEST_WAIT_S = 30.0
 # No proxy may answer with the previous picture.

@@ -1,4 +1,4 @@
-"""What `maskwatch watch` is pointed at: a webcam's number, a stream's address, a file, a pipe."""
+"""Sources as the user names them: a webcam number, the address of a stream, a file, a pipe."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class SourceSpec:
         kind: "http" is a stream (MJPEG, HLS …), "video_url" a video file on a server.
         address: what is opened: the number of a webcam, a URL with its credentials percent-encoded, a path,
             or "-".
-        name: short, of letters, digits and `._-`; stands in events and names of files.
-        shown: the address as it may be printed: without user and password.
+        name: short, of letters, digits and `._-`; used in events and names of files.
+        shown: the address as it may be printed, without user and password.
         host: the server of a URL.
     """
 
@@ -45,13 +45,13 @@ class SourceSpec:
 
 
 def parse_source(text: str, *, name: str | None = None) -> SourceSpec:
-    """Reads a SOURCE: `0`, `/dev/video0`, `rtsp://…`, `http://…`, a path, `-`, each also as `name=SOURCE`.
+    """Parses a SOURCE: `0`, `/dev/video0`, `rtsp://…`, `http://…`, a path, `-`, each also as `name=SOURCE`.
 
     Args:
-        name: goes before a name in `text`.
+        name: takes precedence over a name in `text`.
 
     Raises:
-        SourceError: nothing of the kind is there.
+        SourceError: there is no such source.
         OptionError: the name cannot be used.
     """
     named = _NAMED.fullmatch(text)
@@ -66,11 +66,11 @@ def parse_source(text: str, *, name: str | None = None) -> SourceSpec:
 
 
 def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
-    """Reads several SOURCEs and makes their names unique: `door`, `door-2`.
+    """Parses several SOURCEs and makes their names unique: `door`, `door-2`.
 
     Raises:
-        SourceError: nothing of the kind is there.
-        OptionError: there is none, two were given the same name, or two read standard input.
+        SourceError: there is no such source.
+        OptionError: there is no source, two were given the same name, or two read standard input.
     """
     if not texts:
         raise OptionError("no source; name one, for example 0 for the first webcam")
@@ -80,7 +80,7 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
     given = [spec.name for spec, text in zip(specs, texts, strict=True) if _is_named(text)]
     twice = [name for name, count in Counter(given).items() if count > 1]
     if twice:
-        raise OptionError(f"{twice[0]!r} names two sources; give each a name of its own")
+        raise OptionError(f"{twice[0]!r} names two sources; give each its own name")
     taken = set(given)
     return [
         spec if _is_named(text) else replace(spec, name=_free_name(spec.name, taken))
@@ -134,9 +134,9 @@ def _parse_path(text: str) -> SourceSpec:
 
 
 def _url_name(shown: str) -> str:
-    """`door` of `rtsp://***@door.local/stream1`; an address of numbers stays whole.
+    """`door-stream1` for `rtsp://***@door.local/stream1`; a numeric address stays whole.
 
-    From what may be printed, as the name is.
+    Takes the address without credentials, since names are printed.
     """
     try:
         address = Address.parse(shown)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from maskwatch.errors import MaskwatchError
 from maskwatch.live.sinks import TryLater
+from maskwatch.live.timing import Backoff
 
 LONGEST_ASKED_S = 3600.0
 """A receiver may ask for a longer pause than the policy's, up to this."""
@@ -38,9 +38,7 @@ class RetryPolicy:
     """When a failed event is sent again.
 
     Attributes:
-        first_s: pause after the first failure in seconds; it doubles with each further one. Each pause is
-            shortened at random to between a half and all of it, so that many programs do not return at once.
-        longest_s: the pause grows no longer than this.
+        first_s, longest_s: pauses in seconds, see `Backoff`.
         closing_retries: failures in a row that end the dispatcher while it closes; None retries until the
             deadline.
         poll_s: how often an empty queue is checked without a `wake`, since other programs may add to it.
@@ -53,8 +51,7 @@ class RetryPolicy:
 
     def pause_s(self, failures: int) -> float:
         """The pause in seconds after so many failures in a row before this one."""
-        longest = min(self.longest_s, self.first_s * 2 ** min(failures, 20))
-        return random.uniform(longest / 2, longest)
+        return Backoff(self.first_s, self.longest_s, failures).next_wait()
 
 
 class Dispatcher(Generic[_Event]):

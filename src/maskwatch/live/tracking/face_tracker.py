@@ -134,7 +134,7 @@ class FaceTracker:
         return bool(self._time_s - seen_s <= self._settings.lost_s)
 
 
-class _ByteTrack(ByteTrackTracker):  # type: ignore[misc]
+class _ByteTrack(ByteTrackTracker):
     """ByteTrack that can forget lost tracks, which the library offers no way to do.
 
     It shortens the library's own list, only in versions in which that is tested. With others a lost track

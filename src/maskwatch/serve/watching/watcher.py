@@ -14,10 +14,12 @@ from urllib.parse import quote
 from maskwatch.detector import Detector
 from maskwatch.errors import MaskwatchError
 from maskwatch.live.capture.status import CaptureStatus
+from maskwatch.live.config import WatchConfig
 from maskwatch.live.loop import Outputs, WatchLoop
-from maskwatch.live.run import WatchConfig, open_pipeline, open_thumbnails, retention_thread
+from maskwatch.live.pipeline import open_pipeline
 from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.sinks.factory import open_delivery
+from maskwatch.live.storage import open_thumbnails, retention_thread
 from maskwatch.serve.watching.views import Views
 
 
@@ -35,17 +37,17 @@ class Watching:
 
     def __init__(self, plan: WatchConfig, detector: Detector | None, *, keep_faces: bool) -> None:
         self._parts = parts = open_pipeline(plan, detector)
-        self.views = Views(parts.places, parts.finder.metadata.classes, keep_faces=keep_faces)
+        self.views = Views(parts.zones, parts.finder.metadata.classes, keep_faces=keep_faces)
         pictures = open_thumbnails(plan.thumbnails, _say, keep_faces=keep_faces)
         with contextlib.ExitStack() as opened:
             self._delivery = delivery = opened.enter_context(open_delivery(plan.sinks, on_error=_say))
-            self._sweeping = retention_thread(plan, parts, delivery, _say)
+            self._sweeping = retention_thread(plan, list(parts.trackers), delivery, _say)
             outputs = Outputs(
                 put=delivery.put,
                 observers=[self.views] if pictures is None else [self.views, pictures],
                 thumbnail=None if pictures is None else pictures.try_store,
             )
-            self._watch = WatchLoop(parts.captures, parts.finder, parts.people, parts.run, outputs, plan.fps)
+            self._watch = WatchLoop(parts, outputs)
             self._opened = opened.pop_all()  # nothing has failed, so `close` closes it
         self._thread = threading.Thread(target=self._run, name="watch")
 
@@ -64,7 +66,7 @@ class Watching:
 
     def has(self, source: str) -> bool:
         """Whether a source of that name is watched."""
-        return source in self._parts.people
+        return source in self._parts.trackers
 
     def sources(self) -> Sequence[CaptureStatus]:
         """How each source is doing."""

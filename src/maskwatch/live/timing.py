@@ -1,4 +1,4 @@
-"""Clocks and waits of a capture: when to retry, how many frames to pass, when a frame is due, its time."""
+"""Clocks and waits: when to retry, how many frames to pass, when a frame is due, which time it has."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _LATE_S = 0.25
 class Backoff:
     """Exponential backoff with jitter: waits double up to a cap, each shortened by chance.
 
-    The jitter keeps cameras behind one switch, which all come back together, from being asked at the same
-    moment again and again ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015: "equal jitter").
+    The jitter spreads out retries after a common failure, for example of cameras behind one switch
+    ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015: "equal jitter").
 
     Attributes:
         first_s, cap_s: seconds; a wait is between half and all of min(cap_s, first_s · 2^tries).
