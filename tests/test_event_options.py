@@ -100,7 +100,7 @@ def test_help_has_each_option_once_and_the_rest_apart(capsys: pytest.CaptureFixt
         (["--events", "."], ".: "),
         (["--notify"], "--notify: there is no desktop here"),
         (["--sound"], "--sound needs one of"),
-        (["--apprise", "post://geheim/x"], "--apprise post://… holds no address that Apprise knows"),
+        (["--apprise", "post://geheim/x"], "--apprise 'post://…' holds no address that Apprise knows"),
         (["--shell", " "], "--shell ' ' is no command"),
         (["--send", "post=all"], "'post=all' names no sink"),
         (["--send", "mqtt=alerts"], "'mqtt=alerts' names no sink"),

@@ -150,7 +150,7 @@ def prune(
     days: Annotated[
         float, typer.Option(min=0, metavar="N", help="Delete what is older.", show_default=False)
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
 ) -> None:
     """Delete old events permanently; other programs may write meanwhile.
 
@@ -167,7 +167,7 @@ def prune(
         if number and not dry_run:
             store.compact()
     verb = "would be deleted" if dry_run else "deleted"
-    typer.echo(f"{verb}: {number} events of before {before:%Y-%m-%d %H:%M}")
+    typer.echo(f"{verb}: {number} events before {before:%Y-%m-%d %H:%M}")
 
 
 events_app.command("dead-letters")(dead_letters)
