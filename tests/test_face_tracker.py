@@ -15,7 +15,7 @@ from maskwatch.live.tracking.face_tracker import (
     center_distance,
 )
 
-SETTINGS = TrackSettings(lost_s=2.0, widen=0.3, least_iou=0.1, least_frames=2, reach=1.0, frame_rate=10.0)
+SETTINGS = TrackSettings(lost_s=2.0, widen=0.3, min_iou=0.1, min_frames=2, reach=1.0, frame_rate=10.0)
 WEAK = (0.1, 0.3, 0.0)
 
 

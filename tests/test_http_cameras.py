@@ -426,7 +426,7 @@ def test_redirects_are_followed(watch: Callable[..., Any]) -> None:
 def test_a_page_is_no_video(watch: Callable[..., Any]) -> None:
     _, capture, changes = watch(lambda handler, _: send(handler, b"<html>Sign in</html>"), max_retries=0)
     wait_until(lambda: bool(changes), "refusal")
-    assert changes == [("failed", "what comes is no video that can be read")]
+    assert changes == [("failed", "the data is not a readable video")]
     assert capture.finished
 
 

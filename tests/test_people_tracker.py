@@ -246,7 +246,7 @@ def test_classes_that_alert() -> None:
         (lambda: PeopleSettings(AlertSettings(cooldown_s=float("nan"))), "cooldown_s is nan"),
         (lambda: PeopleSettings(tracks=TrackSettings(lost_s=0)), "lost_s is 0; pass a number above 0"),
         (lambda: PeopleSettings(vote=VoteSettings(margin=2)), "margin is 2; pass a number from 0 to 1"),
-        (lambda: PeopleSettings(least_height="x"), "least_height is 'x'"),
+        (lambda: PeopleSettings(min_height="x"), "min_height is 'x'"),
     ],
 )
 def test_settings_out_of_range(settings: object, said: str) -> None:

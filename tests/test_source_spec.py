@@ -61,8 +61,8 @@ def test_names_become_unique() -> None:
         (["."], SourceError, "this is a folder"),
         (["/dev/null"], SourceError, "no regular file"),
         (["ftp://u:secret@host/a"], SourceError, r"ftp://\*\*\*@host/a: ftp:// cannot be watched"),
-        (["rtsp://u:secret@"], SourceError, "no URL of a server"),
-        (["http://host:99999/"], SourceError, "no URL of a server"),
+        (["rtsp://u:secret@"], SourceError, "not a valid URL"),
+        (["http://host:99999/"], SourceError, "not a valid URL"),
         (["", "0"], SourceError, "no such file"),
         (["x\0y"], SourceError, "no such file"),
         (["08:15:04.mp4"], SourceError, "'08:15:04.mp4': no such file"),
@@ -72,7 +72,7 @@ def test_names_become_unique() -> None:
             SourceError,
             "rtsp:/\\*\\*\\*@host/a': no such file, and an address begins",
         ),
-        (["rtsp://u:secret/a"], SourceError, "rtsp://u:\\*\\*\\*/a: this is no URL of a server"),
+        (["rtsp://u:secret/a"], SourceError, "rtsp://u:\\*\\*\\*/a: not a valid URL"),
         (["a=0", "a=1"], OptionError, "'a' names two sources"),
         (["-", "-"], OptionError, "can be read once"),
         ([], OptionError, "no source"),
@@ -86,7 +86,7 @@ def test_what_cannot_be_watched(texts: list[str], error: type[Exception], messag
 
 @pytest.mark.parametrize("name", ["", "a/b", "-a", "x" * 41])
 def test_names_that_cannot_be_used(name: str) -> None:
-    with pytest.raises(OptionError, match="names no source"):
+    with pytest.raises(OptionError, match="is not a valid name for a source"):
         open_capture("0", name=name)
 
 

@@ -38,7 +38,7 @@ from camera_servers import (
 from maskwatch.live.capture import interrupt
 from maskwatch.live.capture.core import Capture, open_capture, open_captures
 from maskwatch.live.capture.frame import LiveFrame, RawFrame
-from maskwatch.live.capture.hub import Hub
+from maskwatch.live.capture.group import CaptureGroup
 from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.media.videos import video_writer
 
@@ -186,11 +186,11 @@ def test_dead_servers_hold_no_closing_even_if_pyav_cannot_be_interrupted(
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         address = f"127.0.0.1:{deaf.getsockname()[1]}"
         specs = [f"rtsp://{address}/a", f"rtsp://{address}/b", f"http://{address}/c"]
-        with Hub(open_captures(specs, CaptureSettings(stall_s=5, max_retries=0))) as hub:
+        with CaptureGroup(open_captures(specs, CaptureSettings(stall_s=5, max_retries=0))) as group:
             connections = [deaf.accept()[0] for _ in specs]
             began = time.monotonic()
         assert time.monotonic() - began < 2
-        assert hub.finished
+        assert group.finished
         for thread in capture_threads():
             thread.join(PATIENCE_S)
         assert not capture_threads()
@@ -502,7 +502,7 @@ def test_mpeg_ts_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) 
 
 def test_a_silent_pipe(piped: io.FileIO, started: Callable[..., Capture]) -> None:
     capture = started("-", stall_s=0.4)
-    assert await_states(capture, "waiting") == ["nothing comes for 0.4 s"]
+    assert await_states(capture, "waiting") == ["no data for 0.4 s"]
     for number in range(40):
         piped.write(jpeg(number))
     await_states(capture, "waiting", "live", "waiting")
@@ -514,10 +514,10 @@ def test_rubbish_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) 
     capture = started("-")
     piped.write(b"no video, only words. " * 1000)
     piped.close()
-    assert await_states(capture, "failed") == ["what comes is no video that can be read"]
+    assert await_states(capture, "failed") == ["the data is not a readable video"]
 
 
 def test_a_pipe_without_anything(piped: io.FileIO, started: Callable[..., Capture]) -> None:
     capture = started("-")
     piped.close()
-    assert await_states(capture, "failed") == ["nothing came"]
+    assert await_states(capture, "failed") == ["no data arrived"]

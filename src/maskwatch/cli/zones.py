@@ -143,5 +143,5 @@ def _grab_frame(source: str, at_s: float) -> UInt8Array:
     finally:
         capture.close()
     if error or not at_s:
-        raise SourceError(f"{spec.shown}: no picture ({error or 'nothing came'}); check that it runs")
+        raise SourceError(f"{spec.shown}: no picture ({error or 'no data arrived'}); check that it runs")
     raise SourceError(f"{spec.shown}: the video ends before {at_s:g} s; give an earlier --at")

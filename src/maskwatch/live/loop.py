@@ -9,7 +9,7 @@ from datetime import datetime
 from threading import Event as Flag
 
 from maskwatch.live.capture.frame import LiveFrame
-from maskwatch.live.capture.hub import Hub
+from maskwatch.live.capture.group import CaptureGroup
 from maskwatch.live.capture.status import CaptureState, CaptureStatus
 from maskwatch.live.events import Event
 from maskwatch.live.pipeline import Pipeline
@@ -38,12 +38,12 @@ class WatchLoop:
     """Watches the sources of a pipeline until all have ended or `stop` is called.
 
     Raises:
-        OptionError: as `Hub`.
+        OptionError: as `CaptureGroup`.
     """
 
     def __init__(self, pipeline: Pipeline, outputs: Outputs) -> None:
         captures = pipeline.captures
-        self._hub = Hub(captures, pipeline.fps, self._on_state)
+        self._group = CaptureGroup(captures, pipeline.fps, self._on_state)
         self._pipeline, self._outputs = pipeline, outputs
         self._observers = list(outputs.observers)
         self._live = frozenset(capture.name for capture in captures if capture.live)
@@ -62,7 +62,7 @@ class WatchLoop:
 
     def status(self) -> list[CaptureStatus]:
         """The status of each source."""
-        return self._hub.status()
+        return self._group.status()
 
     def run(self) -> None:
         """Watches. At the end it reports every open alert as "stopped", and the minute that has begun.
@@ -70,11 +70,11 @@ class WatchLoop:
         Raises:
             SourceError: a file or webcam cannot be opened; nothing has been watched then.
         """
-        with self._hub:
+        with self._group:
             try:
                 while not self._stop.is_set():
-                    finished = self._hub.finished  # asked first, so that the last frames are analysed too
-                    frames = self._hub.next(_WAIT_S)
+                    finished = self._group.finished  # asked first, so that the last frames are analysed too
+                    frames = self._group.next(_WAIT_S)
                     if frames:
                         self._analyse(frames)
                     elif finished:

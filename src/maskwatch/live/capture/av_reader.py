@@ -101,7 +101,7 @@ class AvReader:
             return open_media(self._spec, target, options, self._stall_s)
         except ReadError:
             if isinstance(target, Pipe) and target.empty:
-                raise ReadError("nothing came") from None
+                raise ReadError("no data arrived") from None
             raise
 
     def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
@@ -191,7 +191,7 @@ def _reason(spec: SourceSpec, stall_s: float, error: Exception, began: float, si
     if time.monotonic() - began >= stall_s and spec.kind != "pipe":
         return f"{silence} for {stall_s:g} s"
     if isinstance(error, av.error.InvalidDataError):
-        return "what comes is no video that can be read"
+        return "the data is not a readable video"
     if isinstance(error, EOFError):
         return "it ended before the first picture"
     if getattr(error, "errno", None) == errno.EIO and spec.host:  # FFmpeg says no more

@@ -48,7 +48,7 @@ class _Arrival:
 
 
 class Capture:
-    """A source and the thread that reads it. Made by `open_capture`; used by `Hub`, or alone.
+    """A source and the thread that reads it. Made by `open_capture`; used by `CaptureGroup`, or alone.
 
     Attributes:
         name: the source's short name.
@@ -186,7 +186,7 @@ class Capture:
         return not self._stop.is_set() and self._wait_after(reason)
 
     def _on_silence(self) -> None:
-        self._health.change("waiting", f"nothing comes for {self._settings.stall_s:g} s")
+        self._health.change("waiting", f"no data for {self._settings.stall_s:g} s")
 
     def _read(self, reader: Reader) -> None:
         paced = self.live and (reader.bursts or self.of_file)
@@ -243,7 +243,7 @@ class Capture:
         self._mailbox.wait_taken()
         if not self._stop.is_set():
             self._health.change(state, reason)
-        self._done = True  # after the change, or else the hub might stop before it is reported
+        self._done = True  # after the change, or else the group might stop before it is reported
         self.on_frame()  # wakes whoever waits for a frame
 
     def _next_step(self) -> str:

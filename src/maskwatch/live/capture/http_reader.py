@@ -154,4 +154,4 @@ class HttpReader(JpegReader):
             some = True
             yield frame
         if not some:
-            raise ReadError("what comes is no picture that can be read")
+            raise ReadError("the data is not a readable picture")

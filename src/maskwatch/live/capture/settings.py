@@ -38,8 +38,8 @@ class CaptureSettings:
 
     def __post_init__(self) -> None:
         if self.rtsp_transport not in ("tcp", "udp"):
-            raise OptionError(f"{self.rtsp_transport!r} carries no RTSP; use tcp or udp")
+            raise OptionError(f"{self.rtsp_transport!r} is not a transport of RTSP; use tcp or udp")
         if not 0 < self.stall_s < math.inf:
-            raise OptionError(f"a silence of {self.stall_s:g} s cannot be waited for; give a number above 0")
+            raise OptionError(f"stall_s is {self.stall_s:g}; give a number of seconds above 0")
         if self.max_retries is not None and self.max_retries < 0:
             raise OptionError(f"{self.max_retries} retries: give 0 or more, or leave it out to keep trying")

@@ -59,7 +59,8 @@ def parse_source(text: str, *, name: str | None = None) -> SourceSpec:
         name, text = name or named[1], named[2]
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,39}", name):
         raise OptionError(
-            f"{name!r}: this names no source; use up to 40 letters, digits and ._-, and no sign first"
+            f"{name!r} is not a valid name for a source; use up to 40 letters, digits and ._-, beginning "
+            "with a letter or digit"
         )
     spec = _parse_address(text)
     return replace(spec, name=name) if name else spec
@@ -103,7 +104,7 @@ def _parse_url(text: str) -> SourceSpec:
     try:
         address = Address.parse(text)
     except ValueError:
-        raise SourceError(f"{shown}: this is no URL of a server; check host and port") from None
+        raise SourceError(f"{shown}: not a valid URL; check host and port") from None
     kind = _SCHEMES.get(address.scheme)
     if kind is None:
         raise SourceError(
@@ -122,10 +123,8 @@ def _parse_path(text: str) -> SourceSpec:
         mode = os.stat(text).st_mode  # noqa: PTH116, Path takes nothing to be this folder
     except (OSError, ValueError):
         like = _LIKE_A_URL.match(text)
-        what = f"an address begins with {like[1]}://" if like else "no webcam's number or stream's address"
-        raise SourceError(
-            f"{shown_argument(shown_name(text))!r}: no such file, and {what}; check it"
-        ) from None
+        what = f"file, and an address begins with {like[1]}://" if like else "file, webcam or stream"
+        raise SourceError(f"{shown_argument(shown_name(text))!r}: no such {what}; check it") from None
     if stat.S_ISDIR(mode):
         raise SourceError(f"{shown_name(text)}: this is a folder; name a video in it")
     if not stat.S_ISREG(mode):

@@ -33,8 +33,8 @@ class TrackSettings:
         lost_s: seconds without a face after which a track ends.
         widen: boxes are widened by this share of their size on each side before they are compared. It holds
             tracks together where a face moves by its own width between two frames, and mixes up neighbours.
-        least_iou: widened boxes that overlap less are not the same face.
-        least_frames: frames in a row that a new track needs.
+        min_iou: widened boxes that overlap less are not the same face.
+        min_frames: frames in a row that a new track needs.
         reach: a track that begins within this many face heights of a lost one continues it, with its number;
             0 for never.
         frame_rate: frames per second for which the noise of the motion model is meant.
@@ -42,8 +42,8 @@ class TrackSettings:
 
     lost_s: float = 2.0
     widen: float = 0.0
-    least_iou: float = 0.2
-    least_frames: int = 2
+    min_iou: float = 0.2
+    min_frames: int = 2
     reach: float = 1.0
     frame_rate: float = 10.0
 
@@ -62,8 +62,8 @@ class FaceTracker:
             frame_rate=self._settings.frame_rate,
             track_activation_threshold=_CONFIDENT,
             high_conf_det_threshold=_CONFIDENT,
-            minimum_consecutive_frames=self._settings.least_frames,
-            minimum_iou_threshold=self._settings.least_iou,
+            minimum_consecutive_frames=self._settings.min_frames,
+            minimum_iou_threshold=self._settings.min_iou,
             iou=BIoU(self._settings.widen),
         )
         self._time_s = -np.inf

@@ -97,9 +97,7 @@ class PeopleTracker:
 
     def _large_enough(self, faces: Faces) -> Faces:
         heights = faces.boxes_xyxy[:, 3] - faces.boxes_xyxy[:, 1]
-        return Faces(
-            faces.boxes_xyxy, faces.scores, faces.confident & (heights >= self._settings.least_height)
-        )
+        return Faces(faces.boxes_xyxy, faces.scores, faces.confident & (heights >= self._settings.min_height))
 
     def _begin(self, frame: LiveFrame) -> Iterator[Event]:
         passed_s = 0.0 if self._last_s is None else max(0.0, frame.time_s - self._last_s)

@@ -16,8 +16,8 @@ from maskwatch.live.tracking.vote import VoteSettings
 ALERT_CLASSES = ("no_mask", "mask_incorrect")
 """Classes that alert by default, for a model of the mask classes."""
 
-_POSITIVE = frozenset(["lost_s", "memory_s", "frame_rate", "least_frames"])
-_SHARES = frozenset(["margin", "least_iou"])
+_POSITIVE = frozenset(["lost_s", "memory_s", "frame_rate", "min_frames"])
+_SHARES = frozenset(["margin", "min_iou"])
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PeopleSettings:
 
     Attributes:
         alert_classes: names of classes that alert; None for those of `ALERT_CLASSES` that the model has.
-        least_height: faces below this height in pixels of the frame never begin a track.
+        min_height: faces below this height in pixels of the frame never begin a track.
 
     Raises:
         OptionError: a value out of range.
@@ -36,10 +36,10 @@ class PeopleSettings:
     vote: VoteSettings = field(default_factory=VoteSettings)
     tracks: TrackSettings = field(default_factory=TrackSettings)
     alert_classes: tuple[str, ...] | None = None
-    least_height: float = 16.0
+    min_height: float = 16.0
 
     def __post_init__(self) -> None:
-        values = {"least_height": self.least_height}
+        values = {"min_height": self.min_height}
         for group in (self.alerts, self.vote, self.tracks):
             values |= dataclasses.asdict(group)
         for name, value in values.items():

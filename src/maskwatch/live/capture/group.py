@@ -13,12 +13,12 @@ from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.capture.status import CaptureState, CaptureStatus
 
 BATCH = 8
-"""Most frames that `Hub.next` returns at once."""
+"""Most frames that `CaptureGroup.next` returns at once."""
 
 _MOST_CHANGES = 1000  # of states; more can only wait if no frames are asked for
 
 
-class Hub:
+class CaptureGroup:
     """Starts captures, returns their frames in turn, and closes them; a context manager.
 
     Args:
@@ -52,7 +52,7 @@ class Hub:
             capture.on_frame = self._wake.set
             capture.on_state = self._note
 
-    def __enter__(self) -> Hub:
+    def __enter__(self) -> CaptureGroup:
         """Starts all captures.
 
         Raises:
