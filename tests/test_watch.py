@@ -456,8 +456,7 @@ def in_background(
 ) -> tuple[threading.Thread, Callable[[], None]]:
     """Watches in a thread, which takes no signals, as a program that has the parts but not the command."""
     from maskwatch.live.capture.core import open_captures
-    from maskwatch.live.loop import Outputs, WatchLoop
-    from maskwatch.live.pipeline import Pipeline
+    from maskwatch.live.loop import Outputs, Pipeline, WatchLoop
     from maskwatch.live.tracking.faces import FaceFinder
     from maskwatch.live.tracking.people_tracker import PeopleTracker
 

@@ -1,22 +1,51 @@
-"""The loop of watching: newest frames → faces → people → events, to the sinks and to all observers."""
+"""The loop of watching: newest frames → faces → people → events, to the sinks and to all observers.
+
+`open_pipeline` opens the parts of a configuration, `WatchLoop` runs them.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Event as Flag
 
+from maskwatch.detector import Detector
+from maskwatch.live.capture.core import Capture, open_captures
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.capture.group import CaptureGroup
 from maskwatch.live.capture.status import CaptureState, CaptureStatus
+from maskwatch.live.config import WatchConfig
 from maskwatch.live.events import Event
-from maskwatch.live.pipeline import Pipeline
+from maskwatch.live.tracking.faces import FaceFinder
+from maskwatch.live.tracking.people_tracker import PeopleTracker
 from maskwatch.live.tracking.results import FrameResult, Observer
+from maskwatch.live.tracking.zones import Zones
+from maskwatch.live.tracking.zones_file import check_sources, read_zones
 
 _WAIT_S = 0.2
 """How long the loop waits for a frame before it checks whether to stop."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What turns sources into events, opened and not started.
+
+    Attributes:
+        finder: one model for all sources.
+        trackers, zones: by source.
+        run: name of this run of the program.
+        fps: limit on the frames per second of each source; None for none.
+    """
+
+    captures: Sequence[Capture]
+    finder: FaceFinder
+    trackers: Mapping[str, PeopleTracker]
+    zones: Mapping[str, Zones]
+    run: str
+    fps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -128,3 +157,29 @@ class WatchLoop:
         if last is not None:
             for event in self._pipeline.trackers[source].finish(last):
                 self._emit(event)
+
+
+def open_pipeline(config: WatchConfig, detector: Detector | None = None) -> Pipeline:
+    """Opens what a configuration names.
+
+    Args:
+        detector: has loaded the model already; None loads it.
+
+    Raises:
+        MaskwatchError: something in the configuration is not possible.
+    """
+    captures = open_captures(config.sources, config.capture)
+    names = [capture.name for capture in captures]
+    zones = _zones(config, names)
+    finder = FaceFinder(detector or config.model, threshold=config.threshold, threads=config.threads)
+    run = uuid.uuid4().hex[:12]
+    trackers = {name: PeopleTracker(name, run, finder.metadata, config.people, zones[name]) for name in names}
+    return Pipeline(captures, finder, trackers, zones, run, config.fps)
+
+
+def _zones(config: WatchConfig, names: Sequence[str]) -> dict[str, Zones]:
+    if config.zones is None:
+        return {name: Zones() for name in names}
+    zones = read_zones(config.zones)
+    check_sources(zones, names, config.zones)
+    return {name: zones.for_source(name) for name in names}

@@ -24,7 +24,7 @@ from maskwatch._version import __version__
 from maskwatch.live.capture.frame import RawFrame
 from maskwatch.live.capture.pipe import Pipe
 from maskwatch.live.capture.reader import ReadError, av_frame
-from maskwatch.live.capture.settings import Transport
+from maskwatch.live.capture.settings import CaptureSettings, Transport
 from maskwatch.live.capture.source_spec import SourceSpec
 from maskwatch.media.video_decoder import (
     MediaClock,
@@ -51,24 +51,16 @@ class AvReader:
     """An open stream, file or pipe; see `Reader`.
 
     Args:
-        stall_s: longest silence in seconds, while opening and between frames.
-        transport: of RTSP.
         pipe: standard input, where that is the source.
 
     Raises:
         ReadError: it cannot be opened.
     """
 
-    def __init__(
-        self, spec: SourceSpec, *, stall_s: float, transport: Transport, pipe: Pipe | None = None
-    ) -> None:
+    def __init__(self, spec: SourceSpec, settings: CaptureSettings, pipe: Pipe | None = None) -> None:
         self._spec = spec
-        self._stall_s = stall_s
-        target: Any = spec.address if pipe is None else pipe
-        if spec.kind == "file":
-            # Absolute, since FFmpeg would take the beginning of 08:15:04.mp4 for a protocol.
-            target = str(Path(target).absolute())
-        self._container = self._open(target, transport)
+        self._stall_s = settings.stall_s
+        self._container = self._open(settings.rtsp_transport, pipe)
         stream = video_stream(self._container)
         if stream is None:
             self._container.close()
@@ -91,7 +83,11 @@ class AvReader:
         self.finite = has_length or spec.kind in ("file", "pipe")
         self.bursts = spec.kind == "http" and (has_length or self._container.format.name == "hls")
 
-    def _open(self, target: Any, transport: Transport) -> av.container.InputContainer:
+    def _open(self, transport: Transport, pipe: Pipe | None) -> av.container.InputContainer:
+        target: Any = self._spec.address if pipe is None else pipe
+        if self._spec.kind == "file":
+            # Absolute, since FFmpeg would take the beginning of 08:15:04.mp4 for a protocol.
+            target = str(Path(target).absolute())
         options = dict(_OPTIONS.get(self._spec.kind, {}))
         if self._spec.kind in _LIVE_KINDS:
             options |= _ANALYSED
@@ -100,7 +96,7 @@ class AvReader:
         try:
             return open_media(self._spec, target, options, self._stall_s)
         except ReadError:
-            if isinstance(target, Pipe) and target.empty:
+            if pipe is not None and pipe.empty:
                 raise ReadError("no data arrived") from None
             raise
 

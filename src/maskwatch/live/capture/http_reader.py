@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from threading import Event
 
-from maskwatch.live.capture.av_reader import HTTP_OPTIONS, AvReader, open_media, packets
+from maskwatch.live.capture.av_reader import HTTP_OPTIONS, open_media, packets
 from maskwatch.live.capture.frame import RawFrame
 from maskwatch.live.capture.jpeg_stream import CHUNK_BYTES, Content, JpegReader, probe
-from maskwatch.live.capture.reader import Reader, ReadError
-from maskwatch.live.capture.settings import Transport
+from maskwatch.live.capture.reader import ReadError
 from maskwatch.live.capture.source_spec import SourceSpec
 from maskwatch.live.timing import Backoff
 
@@ -22,51 +22,12 @@ _LONGEST_WAIT_S = 30.0
 _OPTIONS = {**HTTP_OPTIONS, "raw_packet_size": str(CHUNK_BYTES), "headers": "Cache-Control: no-cache\r\n"}
 
 
-class HttpOpener:
-    """Opens an http(s) address again and again, and remembers what was found there.
+class HttpAnswer:
+    """The body of an answer; see `ByteStream`. Without a length its end looks like a loss.
 
-    Args:
-        stall_s, transport: as `AvReader` takes them.
-        stop: ends the waiting for the next snapshot.
-        poll_s: seconds from one snapshot to the next.
+    Raises:
+        ReadError: there is no answer.
     """
-
-    def __init__(
-        self, spec: SourceSpec, stall_s: float, transport: Transport, stop: Event, poll_s: float
-    ) -> None:
-        self._spec, self._stall_s, self._transport = spec, stall_s, transport
-        self._stop, self._poll_s = stop, poll_s
-        self._is_video = False
-
-    def open(self) -> Reader:
-        """The reader for what the server sends.
-
-        Raises:
-            ReadError: it cannot be opened.
-        """
-        if not self._is_video:
-            answer = _Answer(self._spec, self._stall_s)
-            try:
-                content = answer.probe()
-            except BaseException:
-                answer.close()
-                raise
-            if content != "other":
-                return HttpReader(answer, self._ask_again, self._stall_s, self._stop, self._poll_s)
-            answer.close()
-        # Requested once more, by FFmpeg alone, since HLS is many files. A server of one client at a time may
-        # refuse that; the next try then comes straight here.
-        self._is_video = not self._is_video
-        reader = AvReader(self._spec, stall_s=self._stall_s, transport=self._transport)
-        self._is_video = True
-        return reader
-
-    def _ask_again(self) -> _Answer:
-        return _Answer(self._spec, self._stall_s)
-
-
-class _Answer:
-    """The body of an answer; see `ByteStream`. Without a length its end looks like a loss."""
 
     def __init__(self, spec: SourceSpec, stall_s: float) -> None:
         self._stall_s = stall_s
@@ -110,13 +71,20 @@ class _Answer:
 
 
 class HttpReader(JpegReader):
-    """Reads pictures of an answer. An answer of one picture is a snapshot: then it asks for the next one."""
+    """Reads pictures of an answer. An answer of one picture is a snapshot: then it asks for the next one.
+
+    Args:
+        answer: the first one, opened.
+        stop: ends the waiting for the next snapshot.
+        poll_s: seconds from one snapshot to the next.
+    """
 
     def __init__(
-        self, answer: _Answer, ask_again: Callable[[], _Answer], stall_s: float, stop: Event, poll_s: float
+        self, answer: HttpAnswer, spec: SourceSpec, stall_s: float, stop: Event, poll_s: float
     ) -> None:
         super().__init__(answer, finite=False, stall_s=stall_s)
-        self._ask_again, self._lost_s, self._stop, self._poll_s = ask_again, stall_s, stop, poll_s
+        self._ask_again = partial(HttpAnswer, spec, stall_s)
+        self._lost_s, self._stop, self._poll_s = stall_s, stop, poll_s
 
     def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
         """See `Reader`. Snapshots count as lost only once all have failed for `stall_s`."""

@@ -9,7 +9,7 @@ from threading import Event
 from maskwatch.errors import SourceError
 from maskwatch.live.capture.av_reader import AvReader
 from maskwatch.live.capture.frame import RawFrame
-from maskwatch.live.capture.http_reader import HttpOpener
+from maskwatch.live.capture.http_reader import HttpAnswer, HttpReader
 from maskwatch.live.capture.jpeg_stream import JpegReader
 from maskwatch.live.capture.pipe import Pipe, PipeStream, stdin_descriptor
 from maskwatch.live.capture.reader import Reader, ReadError
@@ -35,7 +35,7 @@ class SourceOpener:
     ) -> None:
         self._spec, self._settings = spec, settings
         self._stop, self._on_silence = stop, on_silence
-        self._http: HttpOpener | None = None
+        self._is_http_video = False
 
     def open(self, fps: float | None) -> Reader:
         """Opens the source.
@@ -46,26 +46,42 @@ class SourceOpener:
         Raises:
             ReadError: it cannot be opened.
         """
-        spec, settings = self._spec, self._settings
+        spec = self._spec
         if spec.kind == "webcam":
             return Webcam(int(spec.address))
         if spec.kind == "pipe":
             return self._open_pipe()
         if spec.kind == "http":
-            if self._http is None:
-                poll_s = 1 / (fps or _SNAPSHOT_FPS)
-                self._http = HttpOpener(spec, settings.stall_s, settings.rtsp_transport, self._stop, poll_s)
-            return self._http.open()
+            return self._open_http(fps)
         if spec.kind == "file" and is_animated_webp(Path(spec.address)):
             return AnimationReader(Path(spec.address))
-        return AvReader(spec, stall_s=settings.stall_s, transport=settings.rtsp_transport)
+        return AvReader(spec, self._settings)
 
     def _open_pipe(self) -> Reader:
-        settings = self._settings
-        pipe = Pipe(stdin_descriptor(), self._stop, settings.stall_s, self._on_silence)
+        pipe = Pipe(stdin_descriptor(), self._stop, self._settings.stall_s, self._on_silence)
         if (stream := PipeStream(pipe)).probe() == "jpegs":
             return JpegReader(stream, finite=True, stall_s=None)
-        return AvReader(self._spec, stall_s=settings.stall_s, transport=settings.rtsp_transport, pipe=pipe)
+        return AvReader(self._spec, self._settings, pipe)
+
+    def _open_http(self, fps: float | None) -> Reader:
+        """What the first answer holds decides: pictures are read here, anything else by FFmpeg alone."""
+        stall_s = self._settings.stall_s
+        if not self._is_http_video:
+            answer = HttpAnswer(self._spec, stall_s)
+            try:
+                content = answer.probe()
+            except BaseException:
+                answer.close()
+                raise
+            if content != "other":
+                return HttpReader(answer, self._spec, stall_s, self._stop, 1 / (fps or _SNAPSHOT_FPS))
+            answer.close()
+        # Requested once more, since HLS is many files. A server of one client at a time may refuse that; the
+        # next try then comes straight here.
+        self._is_http_video = not self._is_http_video
+        reader = AvReader(self._spec, self._settings)
+        self._is_http_video = True
+        return reader
 
 
 class AnimationReader:

@@ -15,11 +15,10 @@ from maskwatch.detector import Detector
 from maskwatch.errors import MaskwatchError
 from maskwatch.live.capture.status import CaptureStatus
 from maskwatch.live.config import WatchConfig
-from maskwatch.live.loop import Outputs, WatchLoop
-from maskwatch.live.pipeline import open_pipeline
+from maskwatch.live.loop import Outputs, WatchLoop, open_pipeline
+from maskwatch.live.run import open_thumbnails, retention_thread
 from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.sinks.factory import open_delivery
-from maskwatch.live.storage import open_thumbnails, retention_thread
 from maskwatch.serve.watching.views import Views
 
 
