@@ -123,7 +123,9 @@ def test_turned_videos_are_turned_as_everywhere_else(tmp_path: Path, matrix: tup
     assert np.abs(ours.astype(int) - np.rot90(ours, 2)).mean() > 20  # so that a wrong turn would be seen
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"no film" * 99, "not a readable video"), (b"", "not a readable video")])
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"no film" * 99, "not a readable video"), (b"", "not a readable video")]
+)
 def test_files_that_are_no_videos(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "x.mp4").write_bytes(content)
     with pytest.raises(SourceError, match=rf"x\.mp4: .*{reason}.*; get a complete copy"):

@@ -95,7 +95,7 @@ class Screen(Observer):
                 self._views.pop(event.source, None)  # its people are out of sight
 
     def render(self) -> RenderableType:
-        """The whole view, as of now."""
+        """The whole view as of now."""
         # Before the lock: the watching loop waits for it, and a sink may be slow to answer.
         statuses, sinks = self._statuses(), self._sinks()
         with self._lock:

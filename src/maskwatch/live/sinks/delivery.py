@@ -120,7 +120,7 @@ class _SinkQueue:
         self._set_error(reason)
 
     def status(self) -> SinkStatus:
-        """As of when the sink's own thread last asked: an answer may take as long as its disk does."""
+        """The state of the sink is that of the last second: asking it may take as long as its disk does."""
         with self._lock:
             return SinkStatus(
                 self.sink.name,

@@ -140,7 +140,7 @@ def _run(words: list[str], next_step: str, env: dict[str, str] | None = None) ->
 
 
 def _escaped(body: str) -> str:
-    """notify-send interprets some HTML in the body."""
+    """Escaped for notify-send, which interprets some HTML in the body."""
     return body.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
