@@ -358,7 +358,8 @@ def test_an_outbox_of_an_older_version(outbox: Path) -> None:
     written.executescript(
         """
         CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
-            time_ms INTEGER NOT NULL, kind TEXT NOT NULL, record TEXT NOT NULL, parked TEXT, parked_ms INTEGER);
+            time_ms INTEGER NOT NULL, kind TEXT NOT NULL, record TEXT NOT NULL, parked TEXT,
+            parked_ms INTEGER);
         CREATE INDEX outbox_parked ON outbox (parked IS NULL, seq);
         INSERT INTO outbox (id, time_ms, kind, record, parked, parked_ms)
             VALUES ('a', 1, 'alert', '{}', 'refused', 2), ('b', 2, 'minute', '{}', NULL, NULL);
