@@ -208,8 +208,8 @@ def test_prune(run: Run, path: Path, tmp_path: Path) -> None:
     with EventStore(path) as store:
         store.add(event(500, time=datetime.now().astimezone()))
     status, out, _ = run("prune", path, "--days", "2", "--dry-run")
-    assert (status, out.partition(" of before")[0]) == (0, "would be deleted: 11 events")
-    assert run("prune", path, "--days", "2")[1].startswith("deleted: 11 events of before ")
+    assert (status, out.partition(" before")[0]) == (0, "would be deleted: 11 events")
+    assert run("prune", path, "--days", "2")[1].startswith("deleted: 11 events before ")
     with EventStore(path) as store:
         assert [record["track"] for record in store.records()] == [500]
     assert run("prune", path, "--days", "1e9")[0] == 2

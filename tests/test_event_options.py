@@ -102,8 +102,8 @@ def test_help_has_each_option_once_and_the_rest_apart(capsys: pytest.CaptureFixt
         (["--sound"], "--sound needs one of"),
         (["--apprise", "post://geheim/x"], "--apprise 'post://…' holds no address that Apprise knows"),
         (["--shell", " "], "--shell ' ' is no command"),
-        (["--send", "post=all"], "'post=all' says of no sink"),
-        (["--send", "mqtt=alerts"], "'mqtt=alerts' says of no sink"),
+        (["--send", "post=all"], "'post=all' names no sink"),
+        (["--send", "mqtt=alerts"], "'mqtt=alerts' names no sink"),
     ],
 )
 def test_both_refuse_the_same(

@@ -193,7 +193,7 @@ def test_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (samples[0], abs(samples[-1]) < 200) == (0, True)
     program(tmp_path, "aplay", "exit 1")
     sink = SoundSink()
-    with pytest.raises(EventError, match="plays nothing"):
+    with pytest.raises(EventError, match="aplay says 1; check the loudspeaker"):
         sink.send(event(1))
     sink.close(0)
 
@@ -300,7 +300,7 @@ def test_kinds() -> None:
         "mqtt": ALL_KINDS,
     }
     for text in ("notify", "notify=", "bell=alert", "notify=alarm"):
-        with pytest.raises(OptionError, match=f"'{text}' says of no sink what it gets; write SINK=KIND"):
+        with pytest.raises(OptionError, match=f"'{text}' names no sink and kinds; write SINK=KIND"):
             parse_kinds([text])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +23,14 @@ from standardwebhooks import Webhook
 
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.sinks import webhook
-from maskwatch.live.sinks.outbox import MAX_DEAD_LETTERS, Outbox, SenderLock, outbox_folder, outbox_path
+from maskwatch.live.sinks.outbox import (
+    MAX_DEAD_LETTERS,
+    Outbox,
+    QueuedEvent,
+    SenderLock,
+    outbox_folder,
+    outbox_path,
+)
 from maskwatch.live.sinks.webhook import WebhookSink, check_url, key_of, server_of
 
 
@@ -341,6 +349,33 @@ def test_one_program_has_the_sender_lock(outbox: Path) -> None:
     first.release()
     assert second.acquire()
     second.release()
+
+
+def test_an_outbox_of_an_older_version(outbox: Path) -> None:
+    """Version 0.1.0 wrote this table, and locked this file beside it while it sent."""
+    outbox.parent.mkdir()
+    written = sqlite3.connect(outbox)
+    written.executescript(
+        """
+        CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
+            time_ms INTEGER NOT NULL, kind TEXT NOT NULL, record TEXT NOT NULL, parked TEXT,
+            parked_ms INTEGER);
+        CREATE INDEX outbox_parked ON outbox (parked IS NULL, seq);
+        INSERT INTO outbox (id, time_ms, kind, record, parked, parked_ms)
+            VALUES ('a', 1, 'alert', '{}', 'refused', 2), ('b', 2, 'minute', '{}', NULL, NULL);
+        PRAGMA user_version = 1;
+        PRAGMA application_id = 1297567554;
+        """
+    )
+    written.close()
+    box = Outbox(outbox, create=False)
+    assert box.first() == QueuedEvent(2, "b", "minute", "{}")
+    assert box.dead_letters() == [QueuedEvent(1, "a", "alert", "{}", "refused")]
+    box.close()
+    other = sqlite3.connect(f"{outbox}.turn", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    assert not SenderLock(outbox).acquire()
+    other.close()
 
 
 def test_dead_letters_are_bounded_and_can_be_deleted(outbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -323,7 +323,7 @@ def test_retain_deletes_what_is_old(bare: Path, tiny_model: Path, tmp_path: Path
         (["door.mp4", "--keep-faces"], "add --save-video or --thumbnails"),
         (["door.mp4", "--retain", "3"], "add something that stores, as --db"),
         (["door.mp4", "--save-video", "x.avi"], "name a file ending in .mp4"),
-        (["door.mp4", "--send", "post=all"], "'post=all' says of no sink"),
+        (["door.mp4", "--send", "post=all"], "'post=all' names no sink"),
         (["door.mp4", "--model", "maskwatch-640", "--size", "320"], "give only one"),
         (["door.mp4", "--webhook", "ftp://x"], "ftp://x"),
         (["a=door.mp4", "a=door.mp4"], "'a'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ import typer
 
 from maskwatch.cli.events_dead_letters import dead_letters, parked
 from maskwatch.cli.events_export import export_events
+from maskwatch.cli.options import with_options
 from maskwatch.cli.time_range import parse_moment
 from maskwatch.errors import OptionError
 
@@ -44,26 +46,68 @@ State = Annotated[list[str] | None, typer.Option(metavar="STATE", help="With thi
 Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines.")]
 
 
+@dataclass(frozen=True)
+class EventFilter:
+    """The file of a command, and which of its events it reads."""
+
+    file: File
+    since: Since = None
+    until: Until = None
+    source: Source = None
+    zone: Zone = None
+    kind: Kind = None
+    state: State = None
+
+    def query(self) -> EventQuery:
+        """The filter as the event store takes it.
+
+        Raises:
+            OptionError: there is no such kind, or a text names no moment.
+        """
+        from maskwatch.live.events import EVENT_KINDS
+        from maskwatch.live.sinks.sqlite import EventQuery
+
+        unknown = [name for name in self.kind or () if name not in EVENT_KINDS]
+        if unknown:
+            raise OptionError(f"--kind {unknown[0]!r} is not one of {', '.join(EVENT_KINDS)}; choose one")
+        now = datetime.now().astimezone()
+        begin, end = parse_moment("--since", self.since, now), parse_moment("--until", self.until, now)
+        names = (tuple(listed or ()) for listed in (self.source, self.zone, self.kind, self.state))
+        return EventQuery(begin, end, *names)
+
+
+@dataclass(frozen=True)
+class ListOptions(EventFilter):
+    """The options of `maskwatch events list`."""
+
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50
+    json_lines: Json = False
+
+
+@dataclass(frozen=True)
+class ExportOptions(EventFilter):
+    """The options of `maskwatch events export`."""
+
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a table; - for stdout.")
+    ] = None
+    jsonl_file: Annotated[
+        Path | None, typer.Option("--jsonl", metavar="FILE", help="Write JSON Lines; - for stdout.")
+    ] = None
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")] = False
+
+
 @events_app.command("list")
-def list_events(
-    file: File,
-    since: Since = None,
-    until: Until = None,
-    source: Source = None,
-    zone: Zone = None,
-    kind: Kind = None,
-    state: State = None,
-    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
-    json_lines: Json = False,
-) -> None:
+@with_options(ListOptions)
+def list_events(options: ListOptions) -> None:
     """List events, the newest last.
 
     Example: maskwatch events list events.sqlite --since today --kind alert
     """
-    query = _query(since, until, source, zone, kind, state)
-    with _open(file) as store:
-        records = store.records(query, limit=limit)
-    if json_lines:
+    query = options.query()
+    with _open(options.file) as store:
+        records = store.records(query, limit=options.limit)
+    if options.json_lines:
         _print_json(records)
         return
     from maskwatch.cli.events_table import print_events
@@ -85,7 +129,7 @@ def tail(
 
     Example: maskwatch events tail events.sqlite --kind alert
     """
-    query = _query(None, None, source, zone, kind, state)
+    query = EventFilter(file, source=source, zone=zone, kind=kind, state=state).query()
     with _open(file) as store:
         seq = store.last_seq()
         for seq, record in store.newest(query, limit=limit):  # noqa: B007 - where to go on
@@ -109,7 +153,7 @@ def hours(
     """
     from maskwatch.cli.events_table import hour_rows, print_hours
 
-    query = _query(since, until, source, None, ["minute"], None)
+    query = EventFilter(file, since, until, source, kind=["minute"]).query()
     with _open(file) as store:
         rows = hour_rows(store.every_record(query), zone)
     if json_lines:
@@ -119,29 +163,15 @@ def hours(
 
 
 @events_app.command("export")
-def export(
-    file: File,
-    csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write a table; - for stdout.")
-    ] = None,
-    jsonl_file: Annotated[
-        Path | None, typer.Option("--jsonl", metavar="FILE", help="Write JSON Lines; - for stdout.")
-    ] = None,
-    since: Since = None,
-    until: Until = None,
-    source: Source = None,
-    zone: Zone = None,
-    kind: Kind = None,
-    state: State = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")] = False,
-) -> None:
+@with_options(ExportOptions)
+def export(options: ExportOptions) -> None:
     """Write events to a file, in the order in which they were stored.
 
     Example: maskwatch events export events.sqlite --csv march.csv --since 2026-03-01 --until 2026-04-01
     """
-    query = _query(since, until, source, zone, kind, state)
-    with _open(file) as store:
-        export_events(store, query, csv_file, jsonl_file, force=force)
+    query = options.query()
+    with _open(options.file) as store:
+        export_events(store, query, options.csv_file, options.jsonl_file, force=options.force)
 
 
 @events_app.command()
@@ -150,7 +180,7 @@ def prune(
     days: Annotated[
         float, typer.Option(min=0, metavar="N", help="Delete what is older.", show_default=False)
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
 ) -> None:
     """Delete old events permanently; other programs may write meanwhile.
 
@@ -167,7 +197,7 @@ def prune(
         if number and not dry_run:
             store.compact()
     verb = "would be deleted" if dry_run else "deleted"
-    typer.echo(f"{verb}: {number} events of before {before:%Y-%m-%d %H:%M}")
+    typer.echo(f"{verb}: {number} events before {before:%Y-%m-%d %H:%M}")
 
 
 events_app.command("dead-letters")(dead_letters)
@@ -178,26 +208,6 @@ def _open(path: Path) -> EventStore:
     from maskwatch.live.sinks.sqlite import EventStore
 
     return EventStore(path)
-
-
-def _query(
-    since: str | None,
-    until: str | None,
-    source: list[str] | None,
-    zone: list[str] | None,
-    kind: list[str] | None,
-    state: list[str] | None,
-) -> EventQuery:
-    from maskwatch.live.events import EVENT_KINDS
-    from maskwatch.live.sinks.sqlite import EventQuery
-
-    unknown = [name for name in kind or () if name not in EVENT_KINDS]
-    if unknown:
-        raise OptionError(f"--kind {unknown[0]!r} is not one of {', '.join(EVENT_KINDS)}; choose one")
-    now = datetime.now().astimezone()
-    begin, end = parse_moment("--since", since, now), parse_moment("--until", until, now)
-    names = (tuple(listed or ()) for listed in (source, zone, kind, state))
-    return EventQuery(begin, end, *names)
 
 
 def _follow(store: EventStore, seq: int, query: EventQuery) -> Iterator[dict[str, Any]]:

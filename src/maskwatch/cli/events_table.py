@@ -21,7 +21,7 @@ _PIPE_WIDTH = 200
 def print_events(records: Iterable[dict[str, Any]]) -> None:
     """One row for each event; with its position in the video where a source is a file."""
     events = [Event.from_record(record) for record in records]
-    columns = {
+    columns: dict[str, list[str]] = {
         "time": [f"{event.time:%Y-%m-%d %H:%M:%S}" for event in events],
         ">in video": ["" if event.time_s is None else timecode(event.time_s) for event in events],
         "source": [event.source for event in events],
@@ -61,7 +61,7 @@ def hour_rows(records: Iterable[dict[str, Any]], zone: str | None) -> list[dict[
 
 def print_hours(rows: Sequence[dict[str, Any]]) -> None:
     """One row for each hour and source, crossings only where there are any; two tables if one is too wide."""
-    hours = {
+    hours: dict[str, list[str]] = {
         "hour": [row["hour"][:16].replace("T", " ") for row in rows],
         "source": [row["source"] for row in rows],
     }

@@ -1,4 +1,4 @@
-"""People and zones → a drawn picture; and a sheet to read the coordinates of zones off."""
+"""People and zones drawn into a picture; and a sheet to read the coordinates of zones from."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _LINE_RGB = (240, 228, 66)
 
 
 def draw_people(
-    image_rgb: UInt8Array, people: Sequence[Person], class_names: Sequence[str], places: Zones | None = None
+    image_rgb: UInt8Array, people: Sequence[Person], class_names: Sequence[str], zones: Zones | None = None
 ) -> UInt8Array:
     """Draws everyone in sight with track number, state and its duration into a copy of (H, W, 3) RGB.
 
     Undecided people get a grey box.
     """
     seen = [person for person in people if person.seen]
-    image_rgb = image_rgb if places is None else draw_zones(image_rgb, places)
+    image_rgb = image_rgb if zones is None else draw_zones(image_rgb, zones)
     if not seen:
         return image_rgb.copy()
     labels = [f"{p.track} {state_text(p.state)} {duration(p.since_s)}" for p in seen]
@@ -51,7 +51,7 @@ def draw_people(
 
 
 def draw_notice(image_rgb: UInt8Array, lines: Sequence[str]) -> UInt8Array:
-    """A dark copy of a picture (H, W, 3) RGB with lines of text across it, beyond ASCII as `?`."""
+    """Draws lines of text across a dark copy of (H, W, 3) RGB; characters beyond ASCII become `?`."""
     canvas = image_rgb // 4
     height, width = canvas.shape[:2]
     font, gap = cv2.FONT_HERSHEY_SIMPLEX, 1.6
@@ -65,12 +65,12 @@ def draw_notice(image_rgb: UInt8Array, lines: Sequence[str]) -> UInt8Array:
     return canvas
 
 
-def draw_zones(image_rgb: UInt8Array, places: Zones) -> UInt8Array:
+def draw_zones(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
     """Draws zones as outlines and lines with an arrow in the direction of `in` into a copy."""
     canvas = image_rgb.copy()
-    for zone in places.zones:
+    for zone in zones.zones:
         _draw_contour(canvas, zone.points, closed=True)
-    for line in places.lines:
+    for line in zones.lines:
         _draw_contour(canvas, line.points, closed=False)
         (x1, y1), (x2, y2) = corners(line.points, canvas)
         middle = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
@@ -88,15 +88,15 @@ def draw_zones(image_rgb: UInt8Array, places: Zones) -> UInt8Array:
 def outline(
     canvas: UInt8Array, points: Shares, color: tuple[int, int, int], width: int, *, closed: bool
 ) -> None:
-    """Draws a zone's or line's course, `width` pixels wide, into a picture (H, W, 3) itself."""
+    """Draws the outline of a zone or a line, `width` pixels wide, into a picture (H, W, 3) in place."""
     cv2.polylines(canvas, [corners(points, canvas)], closed, color, width, cv2.LINE_AA)
 
 
 def corners(points: Shares, image: UInt8Array) -> npt.NDArray[np.int32]:
     """Shares of a picture (H, W, ...) → pixels in it, (N, 2) as x, y.
 
-    A share counts from edge to edge, as where people stand is measured against zones: half of 4 pixels is
-    where the third begins. What lies on the far edge is drawn in the last pixel, or nobody would see it.
+    A share counts from edge to edge, like the positions of people: half of 4 pixels is where the third
+    begins. What lies on the far edge is drawn in the last pixel, to be visible.
     """
     size_wh = np.array(image.shape[1::-1])
     pixels = (np.array(points) * size_wh).round()  # (N, 2)
@@ -108,7 +108,7 @@ def _draw_contour(canvas: UInt8Array, points: Shares, *, closed: bool) -> None:
         outline(canvas, points, color, width, closed=closed)
 
 
-def draw_zones_sheet(image_rgb: UInt8Array, places: Zones) -> UInt8Array:
+def draw_zones_sheet(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
     """Draws a grid of shares, zones and lines into a copy of (H, W, 3) RGB, enlarged where it is small."""
     factor = max(1.0, _SHEET_PIXELS / max(image_rgb.shape[:2]))
     canvas: UInt8Array = image_rgb
@@ -117,14 +117,14 @@ def draw_zones_sheet(image_rgb: UInt8Array, places: Zones) -> UInt8Array:
         canvas = np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     canvas = _with_grid(canvas)
     band = max(5, canvas.shape[1] // 160)
-    for index, zone in enumerate(places.zones):
+    for index, zone in enumerate(zones.zones):
         canvas = _tinted(canvas, zone, _zone_rgb(index))
         outline(canvas, zone.points, _zone_rgb(index), band, closed=True)
-    for line in places.lines:
+    for line in zones.lines:
         outline(canvas, line.points, _LINE_RGB, band, closed=False)
-    picture = Image.fromarray(draw_zones(canvas, places))
+    picture = Image.fromarray(draw_zones(canvas, zones))
     _draw_scale(picture)
-    _draw_names(picture, places)
+    _draw_names(picture, zones)
     return np.array(picture, np.uint8)
 
 
@@ -140,7 +140,7 @@ def _tinted(canvas: UInt8Array, zone: Zone, color: tuple[int, int, int]) -> UInt
 
 
 def _with_grid(canvas: UInt8Array) -> UInt8Array:
-    """A line every tenth, half transparent: white beside black, visible on any background."""
+    """Draws a line every tenth, half transparent: white beside black, visible on any background."""
     height, width = canvas.shape[:2]
     grid = canvas.copy()
     for step in range(1, _GRID_STEPS):
@@ -160,15 +160,15 @@ def _draw_scale(picture: Image.Image) -> None:
         _write(pen, (size * 1.2, height * step / _GRID_STEPS), text, size, (0, 0, 0))
 
 
-def _draw_names(picture: Image.Image, places: Zones) -> None:
+def _draw_names(picture: Image.Image, zones: Zones) -> None:
     pen = ImageDraw.Draw(picture)
     width, height = picture.size
     size = max(14, width // 45)
-    for index, zone in enumerate(places.zones):
+    for index, zone in enumerate(zones.zones):
         middle = np.mean(zone.points, 0) * (width, height)
         name = zone.name if zone.alert else f"{zone.name} (counts only)"
         _write(pen, (float(middle[0]), float(middle[1])), name, size, _zone_rgb(index))
-    for line in places.lines:
+    for line in zones.lines:
         x, y = line.points[0]
         _write(pen, (x * width, y * height), f"{line.name} (arrow: in)", size, _LINE_RGB)
 
@@ -180,7 +180,7 @@ def _write(
     size: int,
     color: tuple[int, int, int],
 ) -> None:
-    """Text on a coloured box, moved so that all of it is in the picture."""
+    """Writes text on a coloured box, moved so that all of it is in the picture."""
     font = ImageFont.load_default(size)
     left, top, right, bottom = pen.textbbox(middle, text, font=font, anchor="mm")
     edge, (width, height) = size / 4, pen.im.size if pen.im is not None else (right, bottom)

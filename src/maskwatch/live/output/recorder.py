@@ -169,7 +169,7 @@ class Recording(Observer):
 
     Args:
         recorders: by source.
-        places: by source, to draw them.
+        zones: by source, to draw them.
         class_names: in the order of their ids.
         on_error: takes the name of what failed and the reason.
     """
@@ -177,11 +177,11 @@ class Recording(Observer):
     def __init__(
         self,
         recorders: Mapping[str, Recorder],
-        places: Mapping[str, Zones],
+        zones: Mapping[str, Zones],
         class_names: Sequence[str],
         on_error: OnError,
     ) -> None:
-        self._recorders, self._places, self._names = dict(recorders), places, class_names
+        self._recorders, self._zones, self._names = dict(recorders), zones, class_names
         self._on_error = on_error
 
     def __enter__(self) -> Recording:
@@ -202,7 +202,7 @@ class Recording(Observer):
             self._try(source, recorder.close, quiet=True)
 
     def _drawing(self, source: str, people: Sequence[Person]) -> Callable[[UInt8Array], UInt8Array]:
-        return lambda image_rgb: draw_people(image_rgb, people, self._names, self._places.get(source))
+        return lambda image_rgb: draw_people(image_rgb, people, self._names, self._zones.get(source))
 
     def _try(self, source: str, step: Callable[[], None], *, quiet: bool = False) -> bool:
         try:

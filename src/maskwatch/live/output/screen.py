@@ -92,14 +92,12 @@ class Screen(Observer):
         with self._lock:
             self._events.append(event)
             if event.kind == "source" and event.state != "live":
-                self._views.pop(event.source, None)  # nobody there is in sight any more
+                self._views.pop(event.source, None)  # its people are out of sight
 
     def render(self) -> RenderableType:
-        """The whole view, as of now."""
-        statuses, sinks = (
-            self._statuses(),
-            self._sinks(),
-        )  # before the lock: the loop waits for it
+        """The whole view as of now."""
+        # Before the lock: the watching loop waits for it, and a sink may be slow to answer.
+        statuses, sinks = self._statuses(), self._sinks()
         with self._lock:
             parts: list[RenderableType] = [self._sources(statuses)]
             if (bars := progress_bars(statuses)).row_count:

@@ -72,9 +72,9 @@ class Totals(Observer):
                 self._counts[event.source] = counts
 
     def table(self, statuses: Iterable[CaptureStatus]) -> RenderableType:
-        """Two lines a source: its people by state and alerts; seconds watched, frames in and lost.
+        """Two tables, since one would be wider than 80 columns.
 
-        Two tables, since one would be wider than 80 columns.
+        Of each source: people by state and alerts; time watched, frames read and dropped.
         """
         listed = list(statuses)
         return Group(self._people(listed), "", self._frames(listed), "", f"model: {self._model}")
@@ -98,7 +98,7 @@ class Totals(Observer):
         return table
 
     def _frames(self, statuses: Sequence[CaptureStatus]) -> Table:
-        """Frames that were left out on purpose, by a limit, only where there are any."""
+        """With the frames that a limit left out, where there are any."""
         skipped = ["left out"] if any(status.skipped for status in statuses) else []
         table = _table("watched", "frames", *skipped, "dropped")
         for status in statuses:
@@ -114,7 +114,7 @@ class Totals(Observer):
 
 
 def _table(*titles: str) -> Table:
-    """Sources and numbers. A title has a line for each word; what is too wide all the same is folded."""
+    """A table of sources and numbers. A title has a line for each word; what is still too wide is folded."""
     table = Table(box=None, pad_edge=False)
     table.add_column("source", overflow="fold")
     for title in titles:
@@ -123,7 +123,7 @@ def _table(*titles: str) -> Table:
 
 
 def progress_bars(statuses: Sequence[CaptureStatus]) -> Table:
-    """A bar for each source that is a video file; no rows where there is none."""
+    """A progress bar for each source that is a video file."""
     table = Table.grid(padding=(0, 1))
     table.add_column(overflow="fold")
     for status in statuses:
@@ -133,7 +133,7 @@ def progress_bars(statuses: Sequence[CaptureStatus]) -> Table:
 
 
 def progress_on_stderr(statuses: Callable[[], Sequence[CaptureStatus]]) -> AbstractContextManager[object]:
-    """The bars while it is entered, on a terminal that does not show the lines or records as well."""
+    """Shows the bars inside the block, on a terminal that does not show the events as well."""
     if sys.stdout.isatty() or not sys.stderr.isatty():
         return nullcontext()
     return Live(

@@ -24,7 +24,7 @@ class Window(Observer):
 
     Args:
         class_names: in the order of their ids.
-        places: by source, to draw them.
+        zones: by source, to draw them.
         stop: ends the watching.
 
     Raises:
@@ -32,12 +32,12 @@ class Window(Observer):
     """
 
     def __init__(
-        self, class_names: Sequence[str], places: Mapping[str, Zones], stop: Callable[[], None]
+        self, class_names: Sequence[str], zones: Mapping[str, Zones], stop: Callable[[], None]
     ) -> None:
         check_display()
         # Qt, in OpenCV's wheels, complains of each font that it lacks.
         os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
-        self._names, self._places, self._stop = class_names, places, stop
+        self._names, self._zones, self._stop = class_names, zones, stop
         self._open: set[str] = set()
 
     def __enter__(self) -> Window:
@@ -49,9 +49,7 @@ class Window(Observer):
     def on_frame(self, result: FrameResult) -> None:
         source = result.frame.source
         title = f"maskwatch: {source}"
-        drawn = draw_people(
-            result.frame.image_rgb, result.scene.people, self._names, self._places.get(source)
-        )
+        drawn = draw_people(result.frame.image_rgb, result.scene.people, self._names, self._zones.get(source))
         _note_age(drawn, result.age_s)
         if source not in self._open:
             cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)

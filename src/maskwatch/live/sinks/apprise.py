@@ -34,22 +34,23 @@ class AppriseSink(Sink):
 
     def __init__(self, address: str) -> None:
         self._services = Apprise()
-        with LogCapture():  # it would show the address, every part of which may be a secret
-            is_file = Path(address).is_file()
+        scheme, separator, _ = address.partition("://")
+        is_file = not separator and Path(address).is_file()
+        # Its log would show the address, every part of which may be a secret.
+        with LogCapture():  # type: ignore[no-untyped-call]
             self._services.add(AppriseConfig(address) if is_file else address)
         if not len(self._services):
-            scheme, separator, _ = address.partition("://")
-            shown = f"{scheme}://…" if separator else address
             raise OptionError(
-                f"--apprise {shown!r} holds no address that Apprise knows; write one of "
-                "https://appriseit.com/services/, or name a file that holds some"
+                f"--apprise {scheme + '://…' if separator else address!r} holds no address that Apprise "
+                "knows; write one of https://appriseit.com/services/, or name a file that holds some"
             )
         self._failing: tuple[str, float] | None = None
         """Id of the event that could not be sent, and since when."""
 
     def send(self, event: Event) -> None:
-        with LogCapture(level=logging.WARNING, fmt="%(message)s") as log:
-            if self._services.notify(title="Maskwatch", body=event_line(event)):
+        with LogCapture(level=logging.WARNING, fmt="%(message)s") as log:  # type: ignore[no-untyped-call]
+            body = event_line(event).encode("utf-8", "backslashreplace").decode()
+            if self._services.notify(title="Maskwatch", body=body):
                 self._failing = None
                 return
             reason = " ".join(log.getvalue().split())

@@ -120,7 +120,7 @@ class _SinkQueue:
         self._set_error(reason)
 
     def status(self) -> SinkStatus:
-        """As of when the sink's own thread last asked: an answer may take as long as its disk does."""
+        """The state of the sink is that of the last second: asking it may take as long as its disk does."""
         with self._lock:
             return SinkStatus(
                 self.sink.name,
@@ -153,7 +153,7 @@ class _SinkQueue:
             self.reject(self._current, self._error or "the program ends")
         try:
             self.sink.close(self._dispatcher.left_s)
-        except Exception as error:  # nobody waits for the sink any more
+        except Exception as error:  # no caller is left to raise it to
             self._set_error(describe(error))
         self._state = self._read_state()
         if waiting := self._state.waiting:

@@ -25,7 +25,6 @@ _TONES = ((880.0, 0.18), (660.0, 0.25))
 """Frequency in Hz and length in seconds, one after the other."""
 
 _FADE_S = 0.01
-
 _TIMEOUT_S = 10.0
 _TITLE = "Maskwatch"
 
@@ -62,20 +61,8 @@ class NotifySink(Sink):
 
     def send(self, event: Event) -> None:
         body = event_line(event).encode("utf-8", "backslashreplace").decode()
-        try:
-            done = subprocess.run(
-                notify_command(self._tool, body),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_TIMEOUT_S,
-                check=False,
-                env={**os.environ, "MASKWATCH_TITLE": _TITLE, "MASKWATCH_BODY": body},
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise EventError(f"{self._tool} does not work ({error}); try --sound or --shell") from None
-        if done.returncode:
-            said = " ".join(done.stderr.decode("utf-8", "replace").split())[:200]
-            raise EventError(f"{self._tool} says {said or done.returncode}; try --sound or --shell")
+        texts = {"MASKWATCH_TITLE": _TITLE, "MASKWATCH_BODY": body}
+        _run(notify_command(self._tool, body), "try --sound or --shell", {**os.environ, **texts})
 
 
 class SoundSink(Sink):
@@ -97,17 +84,8 @@ class SoundSink(Sink):
     def send(self, event: Event) -> None:
         if self._player is None:
             _beep(self._file)
-            return
-        try:
-            subprocess.run(
-                [*self._player, str(self._file)],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_TIMEOUT_S,
-                check=True,
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise EventError(f"{self._player[0]} plays nothing ({error}); check the loudspeaker") from None
+        else:
+            _run([*self._player, str(self._file)], "check the loudspeaker")
 
     def close(self, timeout_s: float) -> None:
         del timeout_s
@@ -149,8 +127,20 @@ def notify_command(tool: str, body: str) -> list[str]:
     return [tool, "--app-name", _TITLE, "--urgency", "critical", "--", _TITLE, _escaped(body)]
 
 
+def _run(words: list[str], next_step: str, env: dict[str, str] | None = None) -> None:
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False, env=env
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EventError(f"{words[0]} does not work ({error}); {next_step}") from None
+    if done.returncode:
+        reason = " ".join(done.stderr.decode("utf-8", "replace").split())[:200]
+        raise EventError(f"{words[0]} says {reason or done.returncode}; {next_step}")
+
+
 def _escaped(body: str) -> str:
-    """notify-send interprets some HTML in the body."""
+    """Escaped for notify-send, which interprets some HTML in the body."""
     return body.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

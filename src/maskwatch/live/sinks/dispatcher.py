@@ -64,7 +64,7 @@ class Dispatcher(Generic[_Event]):
             queue; any other error rejects it.
         policy: when a failed event is sent again.
         may_send: asked before each event; False while another program sends from the same queue.
-        on_step: called in the thread after each attempt and each wait.
+        on_step: called in the thread after each attempt, also on an empty queue.
         on_end: called in the thread at its end.
     """
 

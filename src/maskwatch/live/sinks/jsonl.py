@@ -208,7 +208,7 @@ def _read(fd: int, place: int, length: int) -> bytes:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A new name is on the disk only once its folder is; Windows has no such call and needs none."""
+    """Writes a folder to the disk, without which a new name in it is not; Windows needs no such call."""
     if os.name == "posix":
         fd = os.open(folder, os.O_RDONLY)
         try:

@@ -188,7 +188,7 @@ class SenderLock:
         self._connection: sqlite3.Connection | None = None
 
     def acquire(self) -> bool:
-        """Whether this program has the lock; tries to get it where it has not.
+        """Tries to get the lock; returns whether this program has it.
 
         Raises:
             EventError: the file cannot be used.

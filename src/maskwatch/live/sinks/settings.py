@@ -72,7 +72,7 @@ def parse_kinds(texts: Iterable[str]) -> dict[str, frozenset[str]]:
         kinds = frozenset(kind.strip() for kind in listed.split(",") if kind.strip())
         if name not in SINK_NAMES or not kinds or not kinds <= ALL_KINDS | {"all"}:
             raise OptionError(
-                f"{text!r} says of no sink what it gets; write SINK=KIND,KIND with a sink of "
+                f"{text!r} names no sink and kinds; write SINK=KIND,KIND with a sink of "
                 f"{', '.join(SINK_NAMES)} and kinds of all, {', '.join(sorted(ALL_KINDS))}"
             )
         chosen[name] = ALL_KINDS if "all" in kinds else kinds

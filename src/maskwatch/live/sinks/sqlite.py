@@ -1,4 +1,4 @@
-"""Events in an SQLite file: each once, found by time, kind, source, zone and state."""
+"""Events in an SQLite file: each once, selected by time, kind, source, zone and state."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class EventStore:
         return [self._record(row[0]) for row in reversed(rows)]
 
     def every_record(self, query: EventQuery = EventQuery()) -> Iterator[dict[str, Any]]:
-        """Like `records`, in the order in which they were stored, and never many in memory."""
+        """Like `records`, in the order in which they were stored, with few in memory at a time."""
         seq = 0
         while page := self.after(seq, query, limit=_PAGE):
             yield from (record for _, record in page)
@@ -142,7 +142,7 @@ class EventStore:
         return int(self._rows("SELECT coalesce(max(seq), 0) FROM events", [])[0][0])
 
     def count(self, query: EventQuery = EventQuery()) -> int:
-        """How many there are."""
+        """Number of events."""
         where, values = query.where()
         return int(self._rows(f"SELECT count(*) FROM events WHERE {where}", values)[0][0])
 
