@@ -1,4 +1,4 @@
-"""How a source is doing: its state, and the numbers that go with it."""
+"""The status of a source: its state and its numbers."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-State: TypeAlias = Literal["connecting", "live", "waiting", "ended", "failed"]
+CaptureState: TypeAlias = Literal["connecting", "live", "waiting", "ended", "failed"]
 
 
 @dataclass(frozen=True)
 class CaptureStatus:
-    """How a source is doing.
+    """The status of a source at one moment.
 
     Attributes:
         name: of the source.
-        state: "connecting" before the first frame; "live"; "waiting": it is lost and will be tried again, or
-            a pipe is silent; "ended": as it should; "failed": given up.
-        frames: that came in.
-        dropped: those of them that were lost, since newer ones came before anybody took them.
-        skipped: those of them that a limit on frames per second left out.
-        reconnects: times that it came back after it had been lost.
+        state: "connecting" before the first frame; "live"; "waiting": lost, and reconnecting automatically,
+            or a pipe is silent; "ended" normally; "failed": given up.
+        frames: number that arrived.
+        dropped: frames that were replaced by newer ones before they were taken.
+        skipped: frames that a limit on frames per second left out.
+        reconnects: number of times that the source came back after a loss.
         error: why it is "waiting" or "failed"; empty otherwise. Holds no password.
-        fps: frames per second that come in, over the last ones.
+        fps: frames per second that arrive, over the last ones.
         size: (width, height) of the last frame in pixels; None before the first.
         media_time_s: of a file, the position of the newest frame in seconds; None for others, and before the
             first frame.
-        duration_s: of a file, its length in seconds as its header says; None where it says nothing.
+        duration_s: of a file, its length in seconds by its header; None where that is not known.
     """
 
     name: str
-    state: State
+    state: CaptureState
     frames: int
     dropped: int
     reconnects: int
@@ -44,15 +44,15 @@ class CaptureStatus:
     duration_s: float | None = None
 
 
-class Health:
-    """What is known of a source so far. Written by one thread, read by any.
+class SourceHealth:
+    """The running numbers of a source. Written by one thread, read by any.
 
     Args:
-        tell: called with state and reason when the state or the reason changes.
+        on_change: called with state and reason when either changes.
     """
 
-    def __init__(self, tell: Callable[[State, str], None]) -> None:
-        self.state: State = "connecting"
+    def __init__(self, on_change: Callable[[CaptureState, str], None]) -> None:
+        self.state: CaptureState = "connecting"
         self.error = ""
         self.frames = 0
         self.dropped = self.skipped = 0
@@ -63,11 +63,11 @@ class Health:
         """Tries since the last frame."""
         self.size: tuple[int, int] | None = None
         self.live_since_s = 0.0
-        self._tell = tell
+        self._on_change = on_change
         self._times: deque[float] = deque(maxlen=50)
 
     def arrived(self, now_s: float) -> int:
-        """Notes a frame; gives its number."""
+        """Notes a frame; returns its number."""
         self._times.append(now_s)
         self.frames += 1
         if self.state != "live":
@@ -77,20 +77,20 @@ class Health:
         return self.frames - 1
 
     def lost(self) -> float:
-        """Notes that the source broke off; gives the seconds that it was live."""
+        """Notes that the source broke off; returns the seconds for which it was live."""
         lasted = time.monotonic() - self.live_since_s if self.state == "live" else 0.0
         self.failures += 1
         self._times.clear()
         return lasted
 
-    def change(self, state: State, reason: str = "") -> None:
+    def change(self, state: CaptureState, reason: str = "") -> None:
         """Enters a state."""
         if (state, reason) != (self.state, self.error):
             self.state, self.error = state, reason
-            self._tell(state, reason)
+            self._on_change(state, reason)
 
     def fps(self) -> float:
-        """Frames per second over the last 50; 0 while there are too few. Falls when no more come."""
+        """Frames per second over the last 50; 0 while there are too few. Falls when no more arrive."""
         times = list(self._times)
         if len(times) < 3:
             return 0.0

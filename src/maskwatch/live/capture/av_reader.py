@@ -1,9 +1,9 @@
-"""Streams, files and pipes, read by PyAV.
+"""Streams, files and pipes, read with PyAV.
 
-PyAV and not OpenCV, because a camera must be watched for weeks: PyAV's time limits hold for opening and for
-each read, so that a dead server cannot hang a thread; it gives the reason of a failure, the time stamps, and
-the frame as the decoder left it, so that only frames that are taken are converted to RGB. OpenCV's `read`
-gives false, whatever happened.
+PyAV and not OpenCV, because a camera is watched for weeks. PyAV has time limits for opening and for each
+read, so that a dead server cannot hang a thread. It gives the reason of a failure, the time stamps, and the
+frame as the decoder left it, so that only frames that are taken are converted to RGB. OpenCV's `read` returns
+False, whatever happened.
 """
 
 from __future__ import annotations
@@ -21,56 +21,50 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from maskwatch._version import __version__
-from maskwatch.live.capture.picture import LostError, Picture, picture_of
+from maskwatch.live.capture.frame import RawFrame
 from maskwatch.live.capture.pipe import Pipe
-from maskwatch.live.capture.settings import Transport
+from maskwatch.live.capture.reader import ReadError, av_frame
+from maskwatch.live.capture.settings import CaptureSettings, Transport
 from maskwatch.live.capture.source_spec import SourceSpec
 from maskwatch.media.video_decoder import (
     MediaClock,
     VideoDecoder,
     demux,
     header_duration_s,
+    seconds,
     video_stream,
 )
 
 HTTP_OPTIONS = {"user_agent": f"maskwatch/{__version__}"}
 _OPTIONS: dict[str, dict[str, str]] = {
-    # Nothing is collected for later; microseconds that packets over UDP may be put back in order.
+    # No buffering; max_delay: microseconds within which packets over UDP are put back in order.
     "rtsp": {"fflags": "nobuffer", "max_delay": "200000", "allowed_media_types": "video"},
     # HLS from its newest segment, not from the third before it.
     "http": {"fflags": "nobuffer", "live_start_index": "-1", **HTTP_OPTIONS},
     "video_url": HTTP_OPTIONS,
 }
-_ANALYSED = {"analyzeduration": "1000000"}  # microseconds of a stream that may be read to know what it is
+_ANALYSED = {"analyzeduration": "1000000"}  # microseconds of a stream that may be read to probe it
 _LIVE_KINDS = frozenset(["rtsp", "http", "pipe"])
 
 
-class StreamReader:
-    """An open stream, file or pipe; see `picture.Reader`.
+class AvReader:
+    """An open stream, file or pipe; see `Reader`.
 
     Args:
-        stall_s: longest silence in seconds, of opening and between frames.
-        transport: of RTSP.
-        pipe: what comes through standard input, where that is the source.
+        pipe: standard input, where that is the source.
 
     Raises:
-        LostError: it cannot be opened.
+        ReadError: it cannot be opened.
     """
 
-    def __init__(
-        self, spec: SourceSpec, *, stall_s: float, transport: Transport, pipe: Pipe | None = None
-    ) -> None:
+    def __init__(self, spec: SourceSpec, settings: CaptureSettings, pipe: Pipe | None = None) -> None:
         self._spec = spec
-        self._stall_s = stall_s
-        target: Any = spec.address if pipe is None else pipe
-        if spec.kind == "file":
-            # Whole, since FFmpeg would take the beginning of 08:15:04.mp4 for a protocol.
-            target = str(Path(target).absolute())
-        self._container = self._open(target, transport)
+        self._stall_s = settings.stall_s
+        self._container = self._open(settings.rtsp_transport, pipe)
         stream = video_stream(self._container)
         if stream is None:
             self._container.close()
-            raise LostError("there is no video in it")
+            raise ReadError("there is no video in it")
         self._index = stream.index
         self._codec = stream.codec_context
         live = spec.kind in _LIVE_KINDS
@@ -78,7 +72,6 @@ class StreamReader:
         self._codec.thread_type = "SLICE"
         self._file: tuple[MediaClock, VideoDecoder] | None = None
         self.duration_s: float | None = None
-        """Of a file, as its header says; None where it says nothing."""
         if not live:
             path = Path(spec.address) if spec.kind == "file" else None
             self._file = MediaClock(self._container, stream), VideoDecoder(path, stream)
@@ -90,7 +83,11 @@ class StreamReader:
         self.finite = has_length or spec.kind in ("file", "pipe")
         self.bursts = spec.kind == "http" and (has_length or self._container.format.name == "hls")
 
-    def _open(self, target: Any, transport: Transport) -> av.container.InputContainer:
+    def _open(self, transport: Transport, pipe: Pipe | None) -> av.container.InputContainer:
+        target: Any = self._spec.address if pipe is None else pipe
+        if self._spec.kind == "file":
+            # Absolute, since FFmpeg would take the beginning of 08:15:04.mp4 for a protocol.
+            target = str(Path(target).absolute())
         options = dict(_OPTIONS.get(self._spec.kind, {}))
         if self._spec.kind in _LIVE_KINDS:
             options |= _ANALYSED
@@ -98,31 +95,34 @@ class StreamReader:
             options["rtsp_transport"] = transport
         try:
             return open_media(self._spec, target, options, self._stall_s)
-        except LostError:
-            if isinstance(target, Pipe) and target.empty:
-                raise LostError("nothing came") from None
+        except ReadError:
+            if pipe is not None and pipe.empty:
+                raise ReadError("no data arrived") from None
             raise
 
-    def pictures(self, wanted: Callable[[], bool]) -> Iterator[Picture | None]:
-        """See `picture.Reader`."""
+    def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
         skips = self._codec.codec.intra_only  # others need each frame for the next one
         last = time.monotonic()
         for packet in packets(self._container, self._spec, self._stall_s):
             if packet.stream_index != self._index:
-                frames: list[VideoFrame] = []
+                decoded: list[VideoFrame] = []
             elif skips and packet.size and not wanted():
                 last = time.monotonic()
                 yield None
                 continue
             else:
-                frames = self._decode(packet)
-            for frame in frames:
-                yield picture_of(frame, None if self._file is None else self._file[0])
+                decoded = self._decode(packet)
+            for frame in decoded:
+                yield self._raw_frame(frame)
                 last = time.monotonic()
             if time.monotonic() - last > self._stall_s and self._spec.kind in ("rtsp", "http"):
-                raise LostError(f"data, but no picture for {self._stall_s:g} s")
+                raise ReadError(f"data, but no picture for {self._stall_s:g} s")
         if self._file is not None and (fault := self._file[1].fault()):
-            raise LostError(fault)
+            raise ReadError(fault)
+
+    def _raw_frame(self, frame: VideoFrame) -> RawFrame:
+        pts_s = self._file[0].time_s(frame) if self._file else seconds(frame.pts, frame.time_base)
+        return av_frame(frame, pts_s)
 
     def _decode(self, packet: Any) -> list[VideoFrame]:
         if self._file is not None:
@@ -135,23 +135,22 @@ class StreamReader:
             return []
 
     def close(self) -> None:
-        """See `picture.Reader`."""
         self._container.close()
 
 
 def open_media(
     spec: SourceSpec, target: Any, options: dict[str, str], stall_s: float, format: str | None = None
 ) -> av.container.InputContainer:
-    """Opens what `target` gives.
+    """Opens an address, a path or a file-like object.
 
     Args:
         spec: for the reason of a failure.
-        format: of FFmpeg, such as "data" for the bytes as they are; None finds it out.
+        format: of FFmpeg, such as "data" for the bytes as they are; None detects it.
 
     Raises:
-        LostError: it cannot be opened.
+        ReadError: it cannot be opened.
     """
-    # A pipe keeps its own time; its reads in Python are not asked about any limit.
+    # A pipe has its own time limit; PyAV's does not apply to reads in Python.
     limit = None if spec.kind == "pipe" else (stall_s, stall_s)
     began = time.monotonic()
     try:
@@ -159,7 +158,7 @@ def open_media(
             target, "r", format, options=options, timeout=limit, metadata_errors="replace"
         )
     except (FFmpegError, OSError, ValueError) as error:
-        raise LostError(_reason(spec, stall_s, error, began, "no answer")) from None
+        raise ReadError(_reason(spec, stall_s, error, began, "no answer")) from None
     return container
 
 
@@ -167,7 +166,7 @@ def packets(container: av.container.InputContainer, spec: SourceSpec, stall_s: f
     """The packets of an open container.
 
     Raises:
-        LostError: it broke off.
+        ReadError: it broke off.
     """
     demuxed = demux(container)
     while True:
@@ -177,7 +176,7 @@ def packets(container: av.container.InputContainer, spec: SourceSpec, stall_s: f
         except StopIteration:
             return
         except (FFmpegError, OSError, ValueError) as error:
-            raise LostError(_reason(spec, stall_s, error, began, "no frame")) from None
+            raise ReadError(_reason(spec, stall_s, error, began, "no frame")) from None
         yield packet
 
 
@@ -186,7 +185,7 @@ def _reason(spec: SourceSpec, stall_s: float, error: Exception, began: float, si
     if time.monotonic() - began >= stall_s and spec.kind != "pipe":
         return f"{silence} for {stall_s:g} s"
     if isinstance(error, av.error.InvalidDataError):
-        return "what comes is no video that can be read"
+        return "the data is not a readable video"
     if isinstance(error, EOFError):
         return "it ended before the first picture"
     if getattr(error, "errno", None) == errno.EIO and spec.host:  # FFmpeg says no more

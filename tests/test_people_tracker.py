@@ -11,11 +11,11 @@ from live_scenes import BARE, EMPTY, MASK, MODEL, START, WRONG, Play, face, face
 from maskwatch.errors import OptionError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.tracking.alerts import AlertSettings
-from maskwatch.live.tracking.people import People
+from maskwatch.live.tracking.face_tracker import TrackSettings
+from maskwatch.live.tracking.people_tracker import PeopleTracker
 from maskwatch.live.tracking.settings import PeopleSettings
-from maskwatch.live.tracking.tracks import TrackSettings
 from maskwatch.live.tracking.vote import VoteSettings
-from maskwatch.live.tracking.zones import Line, Places, Zone
+from maskwatch.live.tracking.zones import Line, Zone, Zones
 from maskwatch.models import ModelMetadata
 
 ALERTS = AlertSettings(dwell_s=2.0, cooldown_s=10.0, place_cooldown_s=5.0)
@@ -26,8 +26,8 @@ HERE, THERE = face(100), face(450)
 RIGHT = Zone("right", ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)))
 
 
-def play(settings: PeopleSettings = SETTINGS, places: Places | None = None) -> Play:
-    return Play(People("door", "run-1", MODEL, settings, places))
+def play(settings: PeopleSettings = SETTINGS, zones: Zones | None = None) -> Play:
+    return Play(PeopleTracker("door", "run-1", MODEL, settings, zones))
 
 
 def alerting(alerts: AlertSettings) -> PeopleSettings:
@@ -150,7 +150,7 @@ def test_cooldown_of_a_zone() -> None:
     assert len(play(settings).show(6, *both).told("alert")) == 1
     assert len(play(settings).show(12, *both).told("alert")) == 2
     apart = ((HERE, BARE), (THERE, BARE))
-    zoned = play(settings, Places((RIGHT,))).show(6, *apart)
+    zoned = play(settings, Zones((RIGHT,))).show(6, *apart)
     assert [event.zone for _, event in zoned.events] == [None, "right"]
 
 
@@ -192,7 +192,7 @@ def test_finish_stops_and_more_frames_may_follow() -> None:
 
 def test_zones_of_a_person_and_zones_that_only_count() -> None:
     quiet = Zone("left", ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)), alert=False)
-    scenes = play(places=Places((RIGHT, quiet))).show(5, (HERE, BARE), (THERE, BARE))
+    scenes = play(zones=Zones((RIGHT, quiet))).show(5, (HERE, BARE), (THERE, BARE))
     assert [(event.track, event.zone) for _, event in scenes.events] == [(2, "right")]
     assert scenes.scene is not None
     assert [person.zones for person in scenes.scene.people] == [("left",), ("right",)]
@@ -200,7 +200,7 @@ def test_zones_of_a_person_and_zones_that_only_count() -> None:
 
 
 def test_the_dwell_of_a_zone_begins_in_it_and_ends_with_it() -> None:
-    scenes = play(places=Places((RIGHT,), only_zones=True)).show(5, (face(290), BARE))
+    scenes = play(zones=Zones((RIGHT,), only_zones=True)).show(5, (face(290), BARE))
     assert scenes.told() == []
     scenes.show(1.9, (face(310), BARE))
     assert scenes.told() == []
@@ -213,7 +213,7 @@ def test_the_dwell_of_a_zone_begins_in_it_and_ends_with_it() -> None:
 
 def test_a_line_is_an_event_with_the_state() -> None:
     line = Line("gate", ((0.5, 0.0), (0.5, 1.0)))  # downwards: its right is the left of the picture
-    scenes = play(places=Places((), (line,)))
+    scenes = play(zones=Zones((), (line,)))
     for number in range(40):
         scenes.step((face(100 + 10 * number), MASK))
     ((_, event),) = scenes.events
@@ -229,12 +229,12 @@ def test_a_line_is_an_event_with_the_state() -> None:
 def test_classes_that_alert() -> None:
     helmets = ModelMetadata("h", "1", ("helmet", "head"), (64, 64), "letterbox", (0.5, 0.5))
     with pytest.raises(OptionError, match="none of the classes no_mask and mask_incorrect, but helmet, head"):
-        People("door", "run", helmets)
+        PeopleTracker("door", "run", helmets)
     with pytest.raises(
         OptionError, match="--alert hat: the model has no such class; use some of helmet, head"
     ):
-        People("door", "run", helmets, PeopleSettings(alert_classes=("hat",)))
-    assert People("door", "run", helmets, PeopleSettings(alert_classes=("head",)))
+        PeopleTracker("door", "run", helmets, PeopleSettings(alert_classes=("hat",)))
+    assert PeopleTracker("door", "run", helmets, PeopleSettings(alert_classes=("head",)))
     assert PeopleSettings().alerting(("no_mask", "mask")) == ("no_mask",)
     assert play(PeopleSettings(alert_classes=())).show(9, (HERE, BARE)).told() == []
 
@@ -246,7 +246,7 @@ def test_classes_that_alert() -> None:
         (lambda: PeopleSettings(AlertSettings(cooldown_s=float("nan"))), "cooldown_s is nan"),
         (lambda: PeopleSettings(tracks=TrackSettings(lost_s=0)), "lost_s is 0; pass a number above 0"),
         (lambda: PeopleSettings(vote=VoteSettings(margin=2)), "margin is 2; pass a number from 0 to 1"),
-        (lambda: PeopleSettings(least_height="x"), "least_height is 'x'"),
+        (lambda: PeopleSettings(min_height="x"), "min_height is 'x'"),
     ],
 )
 def test_settings_out_of_range(settings: object, said: str) -> None:
@@ -256,7 +256,7 @@ def test_settings_out_of_range(settings: object, said: str) -> None:
 
 
 def test_a_frame_of_another_size_and_equal_times() -> None:
-    people = People("door", "run", MODEL, SETTINGS, Places((RIGHT,)))
+    people = PeopleTracker("door", "run", MODEL, SETTINGS, Zones((RIGHT,)))
     small = LiveFrame("door", 0, 0.0, START, 0.0, EMPTY[:200, :300])
     for _ in range(3):
         scene = people.update(small, faces((face(160, 100), BARE)))
