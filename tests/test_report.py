@@ -27,6 +27,7 @@ from maskwatch.evaluation.curves import class_curves
 from maskwatch.evaluation.errors import confusion, outcomes
 from maskwatch.evaluation.intervals import Bootstrap, Difference
 from maskwatch.evaluation.matching import match_set
+from maskwatch.evaluation.report import ReportOptions, measure_set
 from maskwatch.evaluation.slices import FACE_AREAS, by_crowd, by_size, by_source, read_sources
 from maskwatch.evaluation.suspects import suspects, write_suspects
 from maskwatch.evaluation.thresholds import ThresholdObjective, choose, operating_points
@@ -309,6 +310,23 @@ def test_a_real_difference_is_told_from_none() -> None:
     assert apart.words("one", "two") == "one is better"
     assert differences(truth, poor, good)["AP50"].words("one", "two") == "two is better"
     assert differences(truth, good, poor)["AP50 no_mask"].words("one", "two") == "nothing to measure"
+
+
+def test_pycocotools_matches_a_data_set_once(
+    town: tuple[DetectionSet, list[sv.Detections]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a report shows; a second model is matched once as well."""
+    from pycocotools.cocoeval import COCOeval
+
+    calls = []
+    evaluate = COCOeval.evaluate
+    monkeypatch.setattr(COCOeval, "evaluate", lambda self: (calls.append(self), evaluate(self)))
+    data, found = town
+    for second, count in ((None, 1), (found, 2)):
+        calls.clear()
+        one = measure_set("town", data, found, found, [0.5] * 3, ReportOptions("a", draws=5), second)
+        assert one.result.stats == coco_evaluate(data, found).stats
+        assert len(calls) == count + 1  # and the one of this test
 
 
 # ---- Suspects --------------------------------------------------------------------------------------------
