@@ -213,7 +213,7 @@ class _MatchedCandidates:
 def _sweep(
     pictures: Sequence[_MatchedCandidates], thresholds: Sequence[float], class_id: int
 ) -> tuple[Floats, Ints]:
-    """Thresholds of a class where the counts change, (S,) ascending, and the counts from there on, (S, C, 2)."""
+    """Thresholds of a class where the counts change, (S,) ascending; (S, C, 2) the counts from there on."""
     others = np.array(thresholds, np.float32)
     at, changes = [], []
     for picture in pictures:
