@@ -67,9 +67,8 @@ def _run_checks(target: Target, detection_set: DetectionSet) -> list[CheckResult
     """Those that need predictions."""
     names = target.class_names
     if target.detector is None:
-        return [
-            CheckResult(name, "skipped", _NO_MODEL) for name in ("class order", "box places", "channel order")
-        ]
+        skipped = ("class order", "box places", "channel order")
+        return [CheckResult(name, "skipped", "there are no weights to run") for name in skipped]
     predictions = predict(target.detector, detection_set)
     swapped = predict(target.detector, detection_set, bgr=True)
     known = detection_set.class_names
