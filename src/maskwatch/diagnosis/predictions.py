@@ -103,12 +103,6 @@ def _mean(
     detection_set: DetectionSet, predictions: Sequence[sv.Detections], ids: Sequence[int | None]
 ) -> float:
     counts = list(detection_set.class_counts().values())
-    known = [class_id for class_id in ids if class_id is not None and counts[class_id]]
-    renamed = [_renamed(one, ids) for one in predictions]
-    return float(np.mean([ap50(detection_set, renamed, class_id) for class_id in known])) if known else 0.0
-
-
-def _renamed(found: sv.Detections, ids: Sequence[int | None]) -> sv.Detections:
-    assert found.class_id is not None
-    table = np.array([-1 if class_id is None else class_id for class_id in ids], np.int64)
-    return replace(found, class_id=table[found.class_id])
+    known = [(found, own) for found, own in enumerate(ids) if own is not None and counts[own]]
+    scores = [ap50(detection_set, as_class(predictions, found, own), own) for found, own in known]
+    return float(np.mean(scores)) if scores else 0.0

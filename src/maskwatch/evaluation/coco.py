@@ -20,19 +20,9 @@ if TYPE_CHECKING:
     from pycocotools.cocoeval import COCOeval
 
 STAT_NAMES = (
-    "AP",
-    "AP50",
-    "AP75",
-    "AP_small",
-    "AP_medium",
-    "AP_large",
-    "AR1",
-    "AR10",
-    "AR100",
-    "AR_small",
-    "AR_medium",
-    "AR_large",
-)
+    "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
+    "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large",
+)  # fmt: skip
 """Names of the twelve numbers, in the order in which pycocotools prints them."""
 
 

@@ -93,8 +93,8 @@ def _score_cell(one: SetReport, name: str) -> dict[str, Any]:
         score = None if value < 0 else value
     else:
         score = next(s.ap50 for s in one.result.per_class if f"AP50 {s.name}" == name)
-    interval = one.intervals.get(name)
-    low, high = (interval.ends if interval is not None else None) or (None, None)
+    ends = one.intervals[name].ends if one.intervals else None
+    low, high = ends or (None, None)
     return {"value": score, "low": low, "high": high}
 
 
@@ -124,14 +124,15 @@ def _common(one: SetReport, report: Report) -> dict[str, Any]:
 
 def _figures(one: SetReport) -> list[tuple[Figure, str, str]]:
     """Figure, what it shows in words, and a name for its file."""
+    name = one.name
     return [
         (
             _curve_figure(one, "recall", "precision"),
-            f"Precision over recall on {one.name}",
+            f"Precision over recall on {name}",
             "precision_recall",
         ),
-        (_curve_figure(one, "score threshold", "F1"), f"F1 over the score threshold on {one.name}", "f1"),
-        (_calibration_figure(one), f"Share of hits over score on {one.name}", "calibration"),
+        (_curve_figure(one, "score threshold", "F1"), f"F1 over the score threshold on {name}", "f1"),
+        (_calibration_figure(one), f"Share of hits over score on {name}", "calibration"),
     ]
 
 

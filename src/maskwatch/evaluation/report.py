@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -114,9 +114,8 @@ class TunableModel(DetectorLike, GivesCandidates, Protocol):
     def variant(self, *, threshold: Mapping[str, float]) -> DetectorLike: ...
 
 
-@contextmanager
-def _no_progress(title: str) -> Iterator[Callable[[int, int], object]]:
-    yield lambda done, total: None
+def _no_progress(title: str) -> AbstractContextManager[Callable[[int, int], object]]:
+    return nullcontext(lambda done, total: None)
 
 
 def build_report(
