@@ -19,7 +19,7 @@ from PIL import Image
 from maskwatch import Detector
 from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample, correct, read_corrections, read_voc
-from maskwatch.errors import DataError, OptionError
+from maskwatch.errors import DataError, OptionError, OutputError
 from maskwatch.evaluation import coco_evaluate
 from maskwatch.evaluation.candidates import Candidates
 from maskwatch.evaluation.coco import STAT_NAMES
@@ -27,7 +27,8 @@ from maskwatch.evaluation.curves import class_curves
 from maskwatch.evaluation.errors import confusion, outcomes
 from maskwatch.evaluation.intervals import Bootstrap, Difference
 from maskwatch.evaluation.matching import match_set
-from maskwatch.evaluation.report import ReportOptions, measure_set
+from maskwatch.evaluation.page import write_report
+from maskwatch.evaluation.report import Report, ReportOptions, measure_set
 from maskwatch.evaluation.slices import FACE_AREAS, by_crowd, by_size, by_source, read_sources
 from maskwatch.evaluation.suspects import suspects, write_suspects
 from maskwatch.evaluation.thresholds import ThresholdObjective, choose, operating_points
@@ -327,6 +328,26 @@ def test_pycocotools_matches_a_data_set_once(
         one = measure_set("town", data, found, found, [0.5] * 3, ReportOptions("a", draws=5), second)
         assert one.result.stats == coco_evaluate(data, found).stats
         assert len(calls) == count + 1  # and the one of this test
+
+
+def test_the_json_keeps_the_words_of_its_schema_and_the_page_uses_those_of_the_field(
+    town: tuple[DetectionSet, list[sv.Detections]], tmp_path: Path
+) -> None:
+    data, found = town
+    options = ReportOptions("a model")
+    one = measure_set("town", data, found, found, [0.5] * 3, options)
+    report = Report(options, MASK_CLASSES, (0.5,) * 3, (one,))
+    first = report.as_dict()["sets"][0]
+    assert [mistake["kind"] for mistake in first["mistakes"]] == ["class", "place", "missed", "invented"]
+    assert (first["confusion"]["rows"][-1], first["confusion"]["columns"][-1]) == ("invented", "missed")
+    write_report(report, tmp_path / "report", force=False)
+    for page in ("report.html", "report.md"):
+        text = (tmp_path / "report" / page).read_text()
+        for word in ("false positive", "false negative", "localization: a detection that overlaps"):
+            assert word in text
+        assert "invented" not in text
+    with pytest.raises(OutputError, match="exists already"):
+        write_report(report, tmp_path / "report", force=False)
 
 
 # ---- Suspects --------------------------------------------------------------------------------------------
