@@ -5,9 +5,9 @@
 
 Each line measures the same predictions after one change: with the flipped picture's boxes merged in, with
 the classes or the boxes of the truth wherever a face was found, with one class for all, on corrected labels.
-The last one has nothing to do with the model's faults: the truth's own boxes, scattered as much as the labels
-scatter around the predictions. A detector that is right about everything else gets about that AP, as far as
-the scatter is the labels'. Output is a Markdown table. For choosing and explaining, so on `val`, not `test`.
+The last line does not depend on the errors of the model: it scatters the labelled boxes as much as the labels
+scatter around the predictions. A detector without any other error gets about that AP, if the scatter comes
+from the labels. Output is a Markdown table. It is for choosing and explaining, so use it on `val`, not `test`.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def read_raw_dataset(paths: Sequence[Path], classes: ClassMap) -> RawDataset:
 
     Args:
         paths: data sets; all splits of each are read.
-        classes: how annotated names map to classes; an unknown name becomes a class of its own.
+        classes: how annotated names map to classes; each unknown name becomes a class.
 
     Raises:
         DataError: there is no data set, or no picture with a box.
