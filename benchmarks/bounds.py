@@ -7,7 +7,7 @@ Each line measures the same predictions after one change: with the flipped pictu
 the classes or the boxes of the truth wherever a face was found, with one class for all, on corrected labels.
 The last line does not depend on the errors of the model: it scatters the labelled boxes as much as the labels
 scatter around the predictions. A detector without any other error gets about that AP, if the scatter comes
-from the labels. Output is a Markdown table. It is for choosing and explaining, so use it on `val`, not `test`.
+from the labels. Output is a Markdown table. Meant for choosing and explaining: use `val`, not `test`.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python benchmarks/closeups.py maskwatch-640 maskwatch-320 --data ../shared/data/masks/val
 
 Crops each face of at least --least pixels so that it spans a given share of a square, and measures COCO's
-AP50 on these squares. Other faces in a square count where most of them is visible. Models are chosen with this
-on `val`, which needs no pictures of a real door camera.
+AP50 on these squares. Other faces in a square count where most of them is visible. Models are chosen with
+this on `val`, which needs no pictures of a real door camera.
 """
 
 from __future__ import annotations
