@@ -26,7 +26,7 @@ from maskwatch.data.quality import probe
 from maskwatch.data.quality.duplicates import Duplicate, Fingerprint, find_duplicates, fingerprint
 from maskwatch.data.quality.probe import PictureScan, scan_pictures
 from maskwatch.errors import OptionError
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
 from maskwatch.media.images import UInt8Array
 
 QUALITY = 85

@@ -17,7 +17,9 @@ PACKAGE = Path(__file__).parents[1] / "src" / "maskwatch"
 LAYERS = (
     "_version",
     "errors",
+    "system",
     "text",
+    "boxes",
     "labels",
     "outputs",
     "net",
@@ -43,8 +45,8 @@ LAYERS = (
 )
 # Inside a package: each imports from those before it. What is not named comes last: it joins the others.
 INSIDE = {
-    "live": ("events", "capture", "tracking", "sinks", "output"),
     "serve": ("settings", "core", "watching", "api", "middleware", "app", "server", "supervisor"),
+    "live": ("events", "timing", "capture", "tracking", "sinks", "output", "config", "loop", "run"),
     "data": ("issues", "names", "dataset", "formats", "validator", "quality"),
 }
 BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")

@@ -12,6 +12,7 @@ from maskwatch.cli.json_file import is_stdout, write_json
 from maskwatch.cli.progress import progress_bar
 from maskwatch.cli.splits import ClassesOption, DataPaths, FormatOption, announce, count_table, parts_of
 from maskwatch.labels import ClassMap
+from maskwatch.text import plural
 
 if TYPE_CHECKING:
     from maskwatch.data import Part
@@ -87,13 +88,10 @@ def _lines(found: Check, all_faults: bool) -> Iterator[str]:
         if len(faults) > len(shown):
             yield f"  … and {len(faults) - len(shown)} more; --all prints them"
     warnings = len(found.faults) - found.errors
-    yield f"\n{_many(found.errors, 'error')}, {_many(warnings, 'warning')} in {len(found.pictures)} pictures"
+    counts = f"{plural(found.errors, 'error')}, {plural(warnings, 'warning')}"
+    yield f"\n{counts} in {len(found.pictures)} pictures"
     if found.errors:
         yield "next: mend them, or let maskwatch data check … --fix NEW_FOLDER write a mended copy"
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _formats(found: Check) -> Iterator[str]:
@@ -131,11 +129,10 @@ def _write_json(found: Check, path: Path) -> None:
 
 def _write_page(found: Check, paths: list[Path], html: Path) -> None:
     from maskwatch.data.quality.check_page import check_page
-    from maskwatch.outputs import make_folder, replacing, writing
+    from maskwatch.outputs import new_file
 
     name = ", ".join(path.resolve().name for path in paths)
-    make_folder(html.parent)
-    with replacing(html) as part, writing(html):
+    with new_file(html) as part:
         part.write_text(check_page(found, name, html.parent), encoding="utf-8")
     typer.echo(f"page: {html}", err=True)
 

@@ -10,12 +10,12 @@ import typer
 
 
 def is_stdout(path: Path | None) -> bool:
-    """Whether the record goes to standard output, where it has to stand alone."""
+    """Whether the record goes to standard output, where nothing else may be printed."""
     return path is not None and str(path) == "-"
 
 
 def write_json(record: dict[str, Any], path: Path) -> None:
-    """Writes it, whole or not at all.
+    """Writes the whole record or nothing.
 
     Raises:
         OutputError: the file cannot be written.
@@ -24,8 +24,7 @@ def write_json(record: dict[str, Any], path: Path) -> None:
     if is_stdout(path):
         typer.echo(text)
         return
-    from maskwatch.outputs import make_folder, replacing, writing
+    from maskwatch.outputs import new_file
 
-    make_folder(path.parent)
-    with replacing(path) as part, writing(path):
+    with new_file(path) as part:
         part.write_text(text + "\n", encoding="utf-8")

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.cli.event_options import EventOptions, Retain, Thumbnails, with_event_options
-from maskwatch.cli.options import parse_threshold, pick_model, with_options
-from maskwatch.cli.watch import LIVE_MODEL, Size
+from maskwatch.cli.event_options import Retain, Thumbnails, given_options, with_event_options
+from maskwatch.cli.options import SizeOption, parse_threshold, pick_model, with_options
+from maskwatch.cli.watch import LIVE_MODEL
 from maskwatch.errors import MissingExtraError, OptionError
-from maskwatch.text import read_lines, reason_of
+from maskwatch.live.sinks.settings import SinkSettings
+from maskwatch.text import read_lines, reading
 
 if TYPE_CHECKING:
-    from maskwatch.live.run import WatchPlan
+    from maskwatch.live.config import WatchConfig
     from maskwatch.serve.settings import ServeSettings
 
 TOKEN_VARIABLE = "MASKWATCH_TOKEN"
@@ -46,7 +47,7 @@ class ServeOptions:
         _option(metavar="MODEL", help="An embedded model or a file; several times, the default one first. "
                 "Default: all embedded ones."),
     ] = None  # fmt: skip
-    size: Size = None
+    size: SizeOption = None
     threshold: Annotated[
         str | None, _option(metavar="SCORE", help="Scores above it count, unless a request says otherwise.")
     ] = None
@@ -114,7 +115,7 @@ class ServeOptions:
         bool,
         _watch_option("--keep-faces", metavar=None, help="Do not blur faces in what is shown and stored."),
     ] = False
-    sinks: EventOptions = field(kw_only=True)
+    sinks: SinkSettings = field(kw_only=True)
     thumbnails: Thumbnails = None
     retain: Retain = None
 
@@ -173,18 +174,16 @@ def _inference_workers(options: ServeOptions) -> int | None:
     return options.lanes
 
 
-def _watch_plan(options: ServeOptions, model: str) -> WatchPlan | None:
+def _watch_plan(options: ServeOptions, model: str) -> WatchConfig | None:
     if not options.watch:
         _check_nothing_watched(options)
         return None
     try:
         from maskwatch.live.capture.settings import CaptureSettings
-        from maskwatch.live.run import WatchPlan
-
-        sink_settings = options.sinks.settings()
+        from maskwatch.live.config import WatchConfig
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"--watch (module {error.name})", "live") from None
-    return WatchPlan(
+    return WatchConfig(
         sources=tuple(options.watch),
         model=model,
         threshold=parse_threshold(options.threshold),
@@ -192,7 +191,7 @@ def _watch_plan(options: ServeOptions, model: str) -> WatchPlan | None:
         fps=options.watch_fps,
         zones=options.zones,
         capture=CaptureSettings(pace=True),  # a file plays in real time: people watch the page
-        sinks=sink_settings,
+        sinks=options.sinks,
         thumbnails=options.thumbnails,
         retain_days=options.retain,
     )
@@ -201,7 +200,9 @@ def _watch_plan(options: ServeOptions, model: str) -> WatchPlan | None:
 def _check_nothing_watched(options: ServeOptions) -> None:
     names = ("zones", "watch_fps", "thumbnails", "retain")
     values = [(name.replace("_", "-"), getattr(options, name)) for name in names]
-    given = [f"--{name} {value}" for name, value in values if value is not None] + options.sinks.given()
+    given = [f"--{name} {value}" for name, value in values if value is not None] + given_options(
+        options.sinks
+    )
     if given:
         raise OptionError(f"{given[0]} is about what is watched; add --watch SOURCE")
 
@@ -222,11 +223,8 @@ def _token(file: Path | None) -> str | None:
         return given
     if given is not None:
         raise OptionError(f"--token-file {file} and {TOKEN_VARIABLE} both give a token; give only one")
-    try:
+    with reading(f"--token-file {file}", OptionError, "check the path"):
         lines = read_lines(file)
-    except (OSError, ValueError) as error:
-        reason = reason_of(error)
-        raise OptionError(f"--token-file {file}: cannot be read ({reason}); check the path") from None
     if not lines[0].strip():
         raise OptionError(f"--token-file {file}: its first line is empty; write the token there")
     return lines[0].strip()

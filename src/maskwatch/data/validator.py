@@ -11,7 +11,7 @@ import numpy as np
 from maskwatch.data.dataset import DetectionSet, Sample
 from maskwatch.data.formats.raw import RawPicture
 from maskwatch.data.issues import Box, Fault
-from maskwatch.data.quality.header import Header, read_header
+from maskwatch.data.quality.header import ImageMetadata, read_metadata
 from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap
 
@@ -50,13 +50,13 @@ class Judge:
     def sample(self, raw: RawPicture) -> Sample | None:
         """The sample; None, with the faults noted, where the picture or a box cannot be used."""
         try:
-            header = read_header(raw.image_path)
+            header = read_metadata(raw.image_path)
         except ValueError as error:
             self.faults.append(unreadable(raw, str(error)))
             return None
         return self.sample_of(raw, header)
 
-    def sample_of(self, raw: RawPicture, header: Header) -> Sample | None:
+    def sample_of(self, raw: RawPicture, header: ImageMetadata) -> Sample | None:
         """As `sample`, for a picture whose header has been read."""
         size_fits = self._check_size(raw, header)
         boxes: list[Box | None] = []
@@ -90,7 +90,7 @@ class Judge:
             raw.image_id,
         )
 
-    def _check_size(self, raw: RawPicture, header: Header) -> bool:
+    def _check_size(self, raw: RawPicture, header: ImageMetadata) -> bool:
         """Compares the stated size; an absent or zero size is no statement and passes."""
         if raw.stated_wh is None:
             return True
@@ -143,7 +143,7 @@ class Judge:
             )
         )
 
-    def _note_unknown(self, raw: RawPicture, unknown: dict[str, list[int]], header: Header) -> None:
+    def _note_unknown(self, raw: RawPicture, unknown: dict[str, list[int]], header: ImageMetadata) -> None:
         for name, numbers in unknown.items():
             unit = raw.objects[numbers[0]].where.split()[0]
             places = [raw.objects[number].where.removeprefix(unit).strip() for number in numbers]
@@ -156,7 +156,7 @@ class Judge:
                 box_xyxy = pixels(raw.objects[numbers[0]].box_xyxy, raw, header)
                 self._note(raw, kind, text, mend, which, numbers[0], box_xyxy)
 
-    def _box(self, raw: RawPicture, number: int, header: Header, size_fits: bool) -> Box | None:
+    def _box(self, raw: RawPicture, number: int, header: ImageMetadata, size_fits: bool) -> Box | None:
         """Corners in pixels, clipped to the picture; None, with the fault noted, for a bad box."""
         item = raw.objects[number]
         box_xyxy = pixels(item.box_xyxy, raw, header)
@@ -179,7 +179,7 @@ def unreadable(raw: RawPicture, reason: str) -> Fault:
     return Fault("picture-unreadable", raw.shown_path, reason, mend, picture=raw.image_path)
 
 
-def pixels(box_xyxy: Box, raw: RawPicture, header: Header) -> Box:
+def pixels(box_xyxy: Box, raw: RawPicture, header: ImageMetadata) -> Box:
     """A box as written, in pixels of the picture as shown."""
     if not raw.normalised:
         return box_xyxy

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from maskwatch.net.hosts import is_loopback
+from maskwatch.net.address_guard import is_loopback
 from maskwatch.serve.core.problem import Problem, busy
 from maskwatch.serve.core.service import Service
 

@@ -12,7 +12,7 @@ from maskwatch.data.formats.coco import is_coco
 from maskwatch.data.formats.raw import Entry
 from maskwatch.data.formats.tree import Folder, id_below, list_folder, split_in, split_of
 from maskwatch.data.names import Names
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
 
 _ROBOFLOW = "_annotations.coco.json"
 _JSON = ".json"

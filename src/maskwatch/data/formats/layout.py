@@ -42,7 +42,8 @@ from maskwatch.data.formats.yolo_files import (
 from maskwatch.data.issues import Fault
 from maskwatch.data.names import Names, path_parts
 from maskwatch.errors import DataError
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
+from maskwatch.text import plural
 
 Found = tuple[list[Part], list[Folder]]
 """The parts of a folder, and the folders in it that are left to look at."""
@@ -147,7 +148,7 @@ def _foreign(folder: Folder) -> Fault | None:
 def _no_pictures(folder: Folder) -> Fault:
     number = len(folder.below(*PICTURE_SUFFIXES))
     if number:
-        text = f"{number} picture{'' if number == 1 else 's'} below it, but no annotations"
+        text = f"{plural(number, 'picture')} below it, but no annotations"
         mend = "give the folder that holds both, or annotate them"
         return Fault("annotation-missing", folder.path, text, mend)
     kinds = " ".join(suffix[1:] for suffix in PICTURE_SUFFIXES)

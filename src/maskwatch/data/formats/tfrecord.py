@@ -25,9 +25,10 @@ from maskwatch.data.formats.yolo import read_names
 from maskwatch.data.issues import Fault
 from maskwatch.data.names import path_parts, without_suffix
 from maskwatch.errors import DataError
-from maskwatch.media.image_files import MAX_PIXELS, open_picture
+from maskwatch.media.formats import MAX_PIXELS, open_picture
 from maskwatch.media.images import read_image
 from maskwatch.outputs import writing
+from maskwatch.text import first_line
 from maskwatch.tf_compat.label_map import read_label_map, write_label_map
 from maskwatch.tf_compat.tensorflow import load_tensorflow
 
@@ -141,7 +142,7 @@ class _Reader:
             except StopIteration:
                 return
             except Exception as error:  # TensorFlow's and protobuf's own kinds
-                text = f"cannot be read ({str(error).splitlines()[0]})"
+                text = f"cannot be read ({first_line(error)})"
                 self.faults.append(Fault("annotation-unreadable", file, text, "write it again", where))
                 return
             try:

@@ -13,8 +13,8 @@ from maskwatch.data.formats.tree import ANNOTATION_FOLDERS, PICTURE_FOLDERS, Fol
 from maskwatch.data.issues import Fault
 from maskwatch.data.names import Names, in_order, same_text, unquoted, without_suffix
 from maskwatch.errors import DataError
-from maskwatch.media.image_files import PICTURE_SUFFIXES
-from maskwatch.text import parse_xml, read_lines, reason_of
+from maskwatch.media.formats import PICTURE_SUFFIXES
+from maskwatch.text import parse_xml, read_lines, reading, reason_of
 
 _XML = (".xml",)
 _ANNOTATION = re.compile(rb"<annotation[\s>]")
@@ -188,10 +188,8 @@ def split_lists(folder: Folder) -> dict[str, list[Path]]:
 
 def listed_names(path: Path) -> list[str]:
     """The lines of a list of pictures."""
-    try:
+    with reading(path, DataError, "write the list again"):
         lines = read_lines(path)
-    except (OSError, UnicodeError) as error:
-        raise DataError([f"{path}: cannot be read ({reason_of(error)}); write the list again"]) from None
     return [unquoted(line) for line in lines if line.strip()]
 
 

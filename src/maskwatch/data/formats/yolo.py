@@ -15,7 +15,7 @@ from maskwatch.data.formats.raw import Entry, RawPicture
 from maskwatch.data.formats.yolo_lines import Line, LineReader, parse_line
 from maskwatch.data.issues import Fault
 from maskwatch.errors import DataError
-from maskwatch.text import read_lines, read_text, reason_of
+from maskwatch.text import read_lines, read_text, reading, reason_of
 
 # Ten digits hold a float32 pixel of any picture to a millionth.
 _DIGITS = 10
@@ -88,10 +88,8 @@ def names_beside(folder: Path) -> dict[int, str]:
 
 def read_names(file: Path) -> dict[int, str]:
     """Names by number, one a line."""
-    try:
+    with reading(file, DataError, "write it again"):
         lines = read_lines(file)
-    except (OSError, UnicodeError) as error:
-        raise DataError([f"{file}: cannot be read ({reason_of(error)}); write it again"]) from None
     return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
 
 

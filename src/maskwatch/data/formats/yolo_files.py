@@ -18,7 +18,7 @@ from maskwatch.data.formats.yolo_labels import Labels, is_label
 from maskwatch.data.issues import Fault
 from maskwatch.data.names import Names, in_order, in_words, same_text, unquoted, without_suffix
 from maskwatch.errors import DataError
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
 from maskwatch.text import read_lines, reason_of
 
 _TEXT = ".txt"

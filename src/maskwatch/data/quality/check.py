@@ -11,12 +11,13 @@ from maskwatch.data.dataset import Sample
 from maskwatch.data.formats.raw import RawPicture
 from maskwatch.data.formats.splits import Part
 from maskwatch.data.issues import Fault
-from maskwatch.data.quality.header import Header
+from maskwatch.data.quality.header import ImageMetadata
 from maskwatch.data.quality.picture_issues import CheckedPicture, duplicate_faults, picture_faults
 from maskwatch.data.quality.probe import PictureScan, scan_pictures
 from maskwatch.data.validator import Judge
 from maskwatch.errors import LabelError
 from maskwatch.labels import ClassMap, normalize
+from maskwatch.text import plural
 
 RARE_SHARE = 0.05
 """A class with fewer boxes than this share of the most frequent one's is learnt badly."""
@@ -98,7 +99,7 @@ def check_parts(
 
 
 def _unused(folder: Path, number: int) -> Fault:
-    text = f"{number} picture{'' if number == 1 else 's'} in it, to which no annotation belongs: not read"
+    text = f"{plural(number, 'picture')} in it, to which no annotation belongs: not read"
     mend = "annotate them, or move them away"
     return Fault("picture-unused", folder, text, mend, severity="warning")
 
@@ -110,7 +111,7 @@ def _judged(judge: Judge, raw: RawPicture, scan: PictureScan) -> Sample | None:
             Fault("picture-unreadable", raw.shown_path, text or mend, mend, picture=raw.image_path)
         )
         return None
-    return judge.sample_of(raw, Header(scan.size_hw, scan.orientation))
+    return judge.sample_of(raw, ImageMetadata(scan.size_hw, scan.orientation))
 
 
 def _class_faults(check: Check) -> Iterator[Fault]:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
+from maskwatch.boxes import box_iou
 from maskwatch.data.dataset import Sample
 from maskwatch.data.formats.raw import RawPicture
 from maskwatch.data.formats.tree import SPLITS
 from maskwatch.data.issues import Box, Fault, Severity
 from maskwatch.data.quality.duplicates import Duplicate, find_duplicates
-from maskwatch.data.quality.header import Header
+from maskwatch.data.quality.header import ImageMetadata
 from maskwatch.data.quality.probe import PictureScan
 from maskwatch.data.validator import pixels
 from maskwatch.errors import LabelError
@@ -56,7 +56,7 @@ def picture_faults(picture: CheckedPicture, classes: ClassMap, network_size: int
     if not raw.objects:
         mend = "fine for a picture that shows nothing to find; else annotate it"
         yield warn("picture-empty", raw.annotation_path, "no object in it", mend)
-    header = Header(scan.size_hw, scan.orientation)
+    header = ImageMetadata(scan.size_hw, scan.orientation)
     boxes = [pixels(item.box_xyxy, raw, header) for item in raw.objects]
     for number, box_xyxy in enumerate(boxes):
         found = _box_warning(box_xyxy, scan.size_hw, network_size)
@@ -111,7 +111,7 @@ def _double_boxes(raw: RawPicture, boxes: Sequence[Box], classes: ClassMap) -> I
     if len(good) < 2:
         return
     corners = np.array([boxes[n] for n in good], np.float64)
-    iou = np.triu(_iou(corners), k=1)  # (G, G)
+    iou = np.triu(box_iou(corners, corners), k=1)  # (G, G)
     told: set[int] = set()
     for i, j in np.argwhere(iou >= SAME_BOX):
         first, second = raw.objects[good[i]], raw.objects[good[j]]
@@ -132,14 +132,6 @@ def _class_id(classes: ClassMap, name: str) -> int | str:
         return classes.id_of(name)
     except LabelError:
         return normalize(name)
-
-
-def _iou(boxes_xyxy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """IoU (G, G) of boxes with one another. Supervision has this too, but takes a second to be imported."""
-    sides = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
-    sides = (sides - np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[None, :, :2])).clip(0)  # (G, G, 2)
-    inter, area = sides.prod(-1), (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(-1)
-    return np.asarray(inter / (area[:, None] + area[None] - inter))
 
 
 def duplicate_faults(pictures: Sequence[CheckedPicture]) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ from maskwatch.data.dataset import DetectionSet, Sample
 from maskwatch.data.formats.raw import RawObject, RawPicture
 from maskwatch.data.issues import Box, Fault
 from maskwatch.data.quality.check import Check
-from maskwatch.data.quality.header import Header
+from maskwatch.data.quality.header import ImageMetadata
 from maskwatch.data.quality.picture_issues import CheckedPicture
 from maskwatch.data.validator import Judge, box_fault, pixels
 from maskwatch.errors import LabelError
@@ -85,7 +85,7 @@ def _mend_picture(
         return None
     if not any(fault.severity == "error" and fault.kind not in _TWINS for fault in faults):
         return picture.sample
-    header = Header(picture.scan.size_hw, picture.scan.orientation)
+    header = ImageMetadata(picture.scan.size_hw, picture.scan.orientation)
     told: list[str] = []
     try:
         raw = _mend_size(picture.raw, header, told)
@@ -100,7 +100,7 @@ def _mend_picture(
     return sample
 
 
-def _mend_size(raw: RawPicture, header: Header, told: list[str]) -> RawPicture:
+def _mend_size(raw: RawPicture, header: ImageMetadata, told: list[str]) -> RawPicture:
     """The picture with boxes in pixels as it is shown, and without a stated size.
 
     Raises:
@@ -148,7 +148,7 @@ def _turned(box_xyxy: Box, stored_wh: tuple[int, int], orientation: int) -> Box:
 
 
 def _mend_objects(
-    raw: RawPicture, header: Header, faults: Sequence[Fault], classes: ClassMap, told: list[str]
+    raw: RawPicture, header: ImageMetadata, faults: Sequence[Fault], classes: ClassMap, told: list[str]
 ) -> RawPicture:
     """The picture with boxes and classes that pass.
 
@@ -174,7 +174,7 @@ def _mend_objects(
     return replace(raw, objects=tuple(objects))
 
 
-def _mend_box(item: RawObject, header: Header, told: list[str]) -> Box | None:
+def _mend_box(item: RawObject, header: ImageMetadata, told: list[str]) -> Box | None:
     where, (x0, y0, x1, y1) = f"{item.where} ({item.name or 'no name'})", item.box_xyxy
     if all(map(math.isfinite, item.box_xyxy)) and (x1 < x0 or y1 < y0):
         x0, y0, x1, y1 = min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)

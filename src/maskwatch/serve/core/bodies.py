@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
-from maskwatch.media.image_files import is_picture
+from maskwatch.media.formats import is_picture
 from maskwatch.net.addresses import without_credentials
 from maskwatch.serve.core.form import parse_form
 from maskwatch.serve.core.limits import IncomingBody

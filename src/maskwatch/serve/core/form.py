@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from email.message import Message
 from email.utils import collapse_rfc2231_value
 
-from maskwatch.media.image_files import is_picture
+from maskwatch.media.formats import is_picture
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.core.uploaded_image import (
     UploadedImage,

@@ -18,8 +18,9 @@ from maskwatch.drawing.annotate import draw
 from maskwatch.drawing.blur import blur, cover_thresholds
 from maskwatch.errors import ImageError, SourceError
 from maskwatch.media.images import Placement, UInt8Array, read_image
-from maskwatch.net.address_guard import Networks, fetch
+from maskwatch.net.address_guard import Networks
 from maskwatch.net.addresses import without_credentials
+from maskwatch.net.fetch import fetch
 from maskwatch.records import Result
 from maskwatch.serve.core.detect_options import DetectOptions
 from maskwatch.serve.core.limits import IncomingBody
@@ -99,7 +100,8 @@ async def _fetched(
 
 def _fetch(url: str, max_bytes: int, deadline_s: float, networks: Networks) -> bytes:
     """Computes the time left only when a thread is free."""
-    return fetch(url, max_bytes, deadline_s - time.monotonic(), networks)
+    left_s = deadline_s - time.monotonic()
+    return fetch(url, max_bytes=max_bytes, timeout_s=left_s, total_s=left_s, networks=networks)
 
 
 async def predict(

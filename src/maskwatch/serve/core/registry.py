@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from maskwatch.errors import OptionError
 from maskwatch.models import load_model_file
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.settings import ServeSettings
+from maskwatch.system import usable_cores
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +117,7 @@ class ModelRegistry:
 
 def _threads_per_call(settings: ServeSettings) -> int:
     """Threads for one call, so that all inference workers of all processes together fill the cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // (settings.workers * settings.inference_workers))
+    return max(1, usable_cores() // (settings.workers * settings.inference_workers))
 
 
 def _load(name_or_path: str, settings: ServeSettings, threads: int) -> LoadedModel:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -21,6 +20,7 @@ from maskwatch.serve.core.metrics import Metrics
 from maskwatch.serve.core.problem import busy
 from maskwatch.serve.core.registry import ModelRegistry
 from maskwatch.serve.settings import ServeSettings
+from maskwatch.system import usable_cores
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """Starts the thread pools and the batcher, and closes them at the end."""
         settings = self.settings
-        decoders = min(_DECODERS, os.cpu_count() or 1)
+        decoders = min(_DECODERS, usable_cores())
         with (
             ThreadPoolExecutor(decoders, thread_name_prefix="decode") as self._decoders,
             ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch") as self._fetchers,

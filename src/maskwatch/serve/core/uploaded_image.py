@@ -6,7 +6,7 @@ import binascii
 import re
 from dataclasses import dataclass
 
-from maskwatch.media.image_files import is_picture
+from maskwatch.media.formats import is_picture
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.settings import Limits
 

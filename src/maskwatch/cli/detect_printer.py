@@ -1,0 +1,140 @@
+"""What `maskwatch detect` prints: lines, a progress bar on a terminal, and a table at the end."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import supervision as sv
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from maskwatch.text import plural
+
+
+@dataclass
+class VideoCounts:
+    """Adds up what the frames of one video hold."""
+
+    name: str
+    frames: int = 0
+    most: int = 0
+    faces: Counter[str] = field(default_factory=Counter)
+
+    def add(self, faces: Counter[str]) -> None:
+        self.frames += 1
+        self.faces += faces
+        self.most = max(self.most, faces.total())
+
+
+class DetectPrinter:
+    """Prints results as they come; a context manager around the work.
+
+    Args:
+        model: its name and size, printed first and last.
+        class_names: the classes that the table lists.
+        to_stderr: True when standard output is taken by records.
+        total: number of sources, for the progress bar; 0 for none.
+    """
+
+    def __init__(self, model: str, class_names: Sequence[str], *, to_stderr: bool, total: int) -> None:
+        self._model = f"model: {model}"
+        self._console = Console(stderr=to_stderr, highlight=False)
+        self._progress = self._bar(total)
+        self._task = self._progress.add_task("", total=total)
+        self._faces: Counter[str] = Counter(dict.fromkeys(class_names, 0))
+        self._images: Counter[str] = Counter()
+        self._seen: Counter[str] = Counter()
+        self.failures = 0
+
+    def __enter__(self) -> DetectPrinter:
+        self._line(self._model)
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, name: str) -> None:
+        """The work on a source begins."""
+        self._progress.update(self._task, description=name[-40:])
+
+    def end(self) -> None:
+        """The work on a source has ended, well or not."""
+        self._progress.advance(self._task)
+
+    @contextmanager
+    def video_progress(self, duration_s: float | None) -> Iterator[Callable[[float], None]]:
+        """A second bar, for the seconds of a video; gives the function that moves it on to a place in it.
+
+        Seconds and not frames, whose number few files know.
+        """
+        task = self._progress.add_task("seconds", total=None if duration_s is None else math.ceil(duration_s))
+        try:
+            yield lambda time_s: self._progress.update(task, completed=int(time_s))
+        finally:
+            self._progress.remove_task(task)
+
+    def picture(self, name: str, detections: sv.Detections) -> None:
+        """Counts a picture and prints its line."""
+        self._seen["picture"] += 1
+        self._line(f"{name}: {self._listed(self.count(detections))}")
+
+    def video(self, counts: VideoCounts) -> None:
+        """Prints the line of a video, whose frames went through `count` before."""
+        self._seen["video"] += 1
+        most = f", at most {counts.most} at once" if counts.most else ""
+        self._line(f"{counts.name}: {plural(counts.frames, 'frame')}: {self._listed(counts.faces)}{most}")
+
+    def count(self, detections: sv.Detections) -> Counter[str]:
+        """Adds the detections of one picture or frame to the table; returns their number by class."""
+        faces = Counter(str(name) for name in detections.data["class_name"])
+        self._faces.update(faces)
+        self._images.update(faces.keys())
+        return faces
+
+    def failure(self, message: str) -> None:
+        """Names a source that had to be skipped, on standard error."""
+        self.failures += 1
+        print(f"skipped: {message}", file=sys.stderr)
+
+    def table(self) -> None:
+        """Prints the counts of all sources together."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("class", no_wrap=True)
+        table.add_column("found", justify="right")
+        table.add_column("images with it", justify="right")
+        for name, count in self._faces.items():
+            table.add_row(name, str(count), str(self._images[name]))
+        self._console.print()
+        self._console.print(table)
+        parts = [plural(count, kind) for kind, count in self._seen.items()]
+        self._console.print(", ".join([*(parts or ["nothing done"]), f"{self.failures} skipped"]))
+        self._line(self._model)
+
+    def _listed(self, faces: Counter[str]) -> str:
+        return ", ".join(f"{faces[name]} {name}" for name in self._faces if faces[name]) or "nothing found"
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def _bar(self, total: int) -> Progress:
+        # Shown where the lines go, or on standard error when those go to a pipe.
+        stderr = Console(stderr=True)
+        console = self._console if self._console.is_terminal else stderr
+        return Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+            transient=True,
+            disable=not total or not console.is_terminal,
+            redirect_stdout=console.is_terminal and sys.stdout.isatty(),
+            redirect_stderr=console.is_terminal and sys.stderr.isatty(),
+        )
