@@ -249,7 +249,7 @@ def test_alerts_ask_for_numbers_that_there_are() -> None:
     from maskwatch.live.capture.status import CaptureStatus
     from maskwatch.live.sinks.delivery import SinkStatus
     from maskwatch.serve.core.metrics import Metrics
-    from maskwatch.serve.watching.watcher import WatchMetrics
+    from maskwatch.serve.watcher import WatchMetrics
 
     metrics = Metrics()
     source = CaptureStatus("door", "waiting", 7, 0, 1, "no route to host", 0.0, None)

@@ -45,7 +45,17 @@ LAYERS = (
 )
 # Inside a package: each imports from those before it. What is not named comes last: it joins the others.
 INSIDE = {
-    "serve": ("settings", "core", "watching", "api", "middleware", "app", "server", "supervisor"),
+    "serve": (
+        "settings",
+        "core",
+        "live_state",
+        "watcher",
+        "api",
+        "middleware",
+        "app",
+        "server",
+        "supervisor",
+    ),
     "live": ("events", "timing", "capture", "tracking", "sinks", "output", "config", "loop", "run"),
     "data": ("issues", "names", "dataset", "formats", "validator", "quality"),
 }

@@ -16,8 +16,8 @@ pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 import supervision as sv
 
 from maskwatch.detector import Detector
-from maskwatch.serve.core.admission import Capacity
 from maskwatch.serve.core.inference import Batcher
+from maskwatch.serve.core.limits import Capacity
 from maskwatch.serve.core.metrics import Metrics
 from maskwatch.serve.core.problem import Problem
 

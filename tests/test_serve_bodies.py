@@ -22,11 +22,10 @@ from starlette.testclient import TestClient
 
 from maskwatch.client import Client
 from maskwatch.errors import ServiceError
-from maskwatch.serve.core import bodies
-from maskwatch.serve.core import form as form_module
+from maskwatch.serve.core import bodies, uploads
 from maskwatch.serve.core.bodies import parse_body
 from maskwatch.serve.core.problem import Problem, describe_errors
-from maskwatch.serve.core.uploaded_image import UploadedImage, decode_base64, image_bytes
+from maskwatch.serve.core.uploads import UploadedImage, decode_base64, image_bytes
 from maskwatch.serve.settings import Limits
 from serving import client_of, picture_file
 
@@ -371,8 +370,8 @@ def test_faults_show_a_part_of_what_is_large() -> None:
 
 
 def test_a_form_of_many_parts_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Counted(form_module._part)
-    monkeypatch.setattr(form_module, "_part", made)
+    made = Counted(uploads._part)
+    monkeypatch.setattr(uploads, "_part", made)
     head = b'Content-Disposition: form-data; name="a"'
     kind = "multipart/form-data; boundary=edge"
     for parts in (

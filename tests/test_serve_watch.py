@@ -41,8 +41,8 @@ from maskwatch.live.tracking.faces import Faces
 from maskwatch.live.tracking.results import FrameResult, Person, SceneState
 from maskwatch.live.tracking.settings import PeopleSettings
 from maskwatch.live.tracking.zones import Zones
+from maskwatch.serve.live_state import LiveState
 from maskwatch.serve.settings import ServeSettings
-from maskwatch.serve.watching.live_state import LiveState
 from receiver import SECRET, Receiver, signature_is_right
 from serving import LONG_S, command, server_in_thread, settings
 

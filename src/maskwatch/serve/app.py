@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
 from maskwatch._version import __version__
-from maskwatch.serve.api import detect, health, models, stream
+from maskwatch.serve.api import detect, info, stream
 from maskwatch.serve.api.page import mount_page
 from maskwatch.serve.api.schemas import add_problem_schema
 from maskwatch.serve.core.problem import add_handlers
@@ -20,7 +20,7 @@ from maskwatch.serve.middleware import ServiceMiddleware
 from maskwatch.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
-    from maskwatch.serve.watching.watcher import Watcher
+    from maskwatch.serve.watcher import Watcher
 
 _ABOUT = "Finds every face in a picture and says whether it wears a mask. See docs/service.md."
 
@@ -86,7 +86,7 @@ def create_app(
 def _open_watcher(settings: ServeSettings, service: Service) -> Watcher | None:
     if settings.watch is None:
         return None
-    from maskwatch.serve.watching.watcher import Watcher, WatchMetrics  # needs the extra `live`
+    from maskwatch.serve.watcher import Watcher, WatchMetrics  # needs the extra `live`
 
     detector = service.registry.detector_of(settings.watch.model)
     watcher = Watcher(settings.watch, detector, keep_faces=settings.keep_faces)
@@ -95,7 +95,7 @@ def _open_watcher(settings: ServeSettings, service: Service) -> Watcher | None:
 
 
 def _add_routes(app: FastAPI, settings: ServeSettings) -> None:
-    for router in (detect.router, stream.router, models.router, health.router):
+    for router in (detect.router, stream.router, info.router):
         app.include_router(router)
     if settings.watch is not None:
         from maskwatch.serve.api.watch import router as watch_router  # needs the extra `live`

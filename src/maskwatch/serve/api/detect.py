@@ -1,4 +1,4 @@
-"""`POST /v1/detect`: pictures in; records and drawn pictures out."""
+"""`POST /v1/detect`: pictures in; records and annotated pictures out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, TypeAlias
 
@@ -16,10 +17,9 @@ from maskwatch._version import __version__
 from maskwatch.records import JSON_SCHEMA, to_record
 from maskwatch.serve.api.schemas import Records, detect_body, problems
 from maskwatch.serve.core.bodies import parse_body, read_body
-from maskwatch.serve.core.detect_options import DetectOptions
 from maskwatch.serve.core.limits import IncomingBody
 from maskwatch.serve.core.prediction import (
-    AnnotateOptions,
+    DetectOptions,
     FailedImage,
     ImageType,
     Prediction,
@@ -28,7 +28,7 @@ from maskwatch.serve.core.prediction import (
 )
 from maskwatch.serve.core.problem import Problem, busy
 from maskwatch.serve.core.service import Service, service_of
-from maskwatch.serve.core.uploaded_image import NAME_LENGTH, UploadedImage
+from maskwatch.serve.core.uploads import NAME_LENGTH, UploadedImage
 
 Outcome: TypeAlias = Prediction | FailedImage
 
@@ -47,8 +47,8 @@ ClassNames = Annotated[
     str | None,
     Query(max_length=500, description="Only these classes.", openapi_examples={"one": {"value": "no_mask"}}),
 ]
-Annotate = Annotated[bool, Query(description="Also the drawn picture.")]
-Blur = Annotated[bool, Query(description="Blur the faces in the drawn picture; goes with annotate.")]
+Annotate = Annotated[bool, Query(description="Also the annotated picture.")]
+Blur = Annotated[bool, Query(description="Blur the faces in the annotated picture; goes with annotate.")]
 SourceName = Annotated[
     str | None,
     Query(max_length=NAME_LENGTH, description="Name of the picture, where the body is one picture."),
@@ -63,7 +63,7 @@ _IMAGES: dict[str, ImageType] = {"image/jpeg": "jpeg", "image/png": "png"}
     response_class=Response,
     responses={
         200: {
-            "description": "Records; or the drawn picture, for one picture whose Accept asks for it.",
+            "description": "Records; or the annotated picture, for one picture whose Accept asks for it.",
             "model": Records,
             "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _IMAGES},
         },
@@ -86,14 +86,15 @@ async def detect(
     """
     service = service_of(request)
     if blur and not annotate:
-        raise Problem(422, "blur=1 changes the drawn picture; add annotate=1")
+        raise Problem(422, "blur=1 changes the annotated picture; add annotate=1")
     options = DetectOptions.from_query(service.registry, model, threshold, classes)
     with service.uploads.body() as incoming:
         images = await _receive(service, request, incoming, name)
         single = annotate and len(images) == 1
         accepted = _accepted_type(request.headers.get("accept", "")) if single else None
-        drawing = AnnotateOptions(accepted or "jpeg", blur) if annotate else None
-        outcomes = await _predict_all(service, images, incoming, options, drawing)
+        if annotate:
+            options = replace(options, annotate=accepted or "jpeg", blur=blur)
+        outcomes = await _predict_all(service, images, incoming, options)
     _check_any_readable(outcomes)
     first = outcomes[0]
     if accepted and isinstance(first, Prediction) and first.annotated is not None:
@@ -114,11 +115,7 @@ async def _receive(
 
 
 async def _predict_all(
-    service: Service,
-    images: Sequence[UploadedImage],
-    incoming: IncomingBody,
-    options: DetectOptions,
-    drawing: AnnotateOptions | None,
+    service: Service, images: Sequence[UploadedImage], incoming: IncomingBody, options: DetectOptions
 ) -> list[Outcome]:
     seconds = service.settings.limits.timeout_s
     try:
@@ -126,7 +123,7 @@ async def _predict_all(
             fetched = await fetch_urls(service, images, incoming)
             with service.capacity.reserve(len(fetched)):
                 async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(predict(service, one, options, drawing)) for one in fetched]
+                    tasks = [group.create_task(predict(service, one, options)) for one in fetched]
     except TimeoutError:
         raise busy(f"not done within {seconds:g} s; send fewer or smaller pictures, or later", 5) from None
     return [task.result() for task in tasks]

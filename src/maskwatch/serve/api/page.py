@@ -72,7 +72,7 @@ _NOT_BUILT = """<!doctype html>
 <p>The service runs, but this installation has no page: it was made from a checkout without Node.js.</p>
 <p>To get the page: install Node.js 20.19 or later, then run <code>make page</code> in the checkout
 (or <code>MASKWATCH_PAGE=require pip install .</code>) and start the service again.</p>
-<p>The API works all the same: <a href="v1/models">v1/models</a>, <a href="openapi.json">openapi.json</a>.</p>
+<p>The API still works: <a href="v1/models">v1/models</a>, <a href="openapi.json">openapi.json</a>.</p>
 </body>
 </html>
 """

@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 
 from maskwatch.records import JSON_SCHEMA
 from maskwatch.serve.core.bodies import DetectBody
-from maskwatch.serve.core.form import FIELD
 from maskwatch.serve.core.problem import MEDIA_TYPE
+from maskwatch.serve.core.uploads import FIELD
 
 _REFS = "#/components/schemas/{model}"
 
@@ -34,7 +34,7 @@ class PictureResult(BaseModel):
     width: int = Field(examples=[1280])
     height: int = Field(examples=[720])
     detections: list[Found]
-    annotated: str | None = Field(None, description="The drawn picture as a data: address.")
+    annotated: str | None = Field(None, description="The annotated picture as a data: address.")
 
 
 class Failure(BaseModel):

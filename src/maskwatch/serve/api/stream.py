@@ -15,8 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from maskwatch.errors import ImageError
 from maskwatch.records import to_records
-from maskwatch.serve.core.detect_options import DetectOptions
-from maskwatch.serve.core.prediction import prepare
+from maskwatch.serve.core.prediction import DetectOptions, find_faces
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.core.service import Service, service_of
 
@@ -140,23 +139,19 @@ class _Stream:
                 await self._send({"seq": frame.seq, "dropped": dropped, **await self._detect(frame)})
 
     async def _detect(self, frame: _Frame) -> dict[str, Any]:
-        service, options, began_s = self._service, self._options, perf_counter()
-        detector = options.model.detector
+        service, began_s = self._service, perf_counter()
         try:
             with service.capacity.reserve_frame():
-                canvas, placement = await prepare(service, detector, frame.data, "frame")
-                found = await service.batcher(detector, canvas, placement, options.threshold)
+                result, _ = await find_faces(service, frame.data, "frame", self._options)
         except ImageError as error:
             service.metrics.failed()
             return {"problem": Problem(422, str(error)).to_dict(self._socket.url.path)}
         except Problem as problem:
             return {"problem": problem.to_dict(self._socket.url.path)}
-        reported = options.filter(found)
-        service.metrics.picture(options.model.name, reported.data.get("class_name", ()))
         return {
-            "width": placement.width,
-            "height": placement.height,
-            "detections": to_records(reported),
+            "width": result.width,
+            "height": result.height,
+            "detections": to_records(result.detections),
             "detect_ms": round(1000 * (perf_counter() - began_s), 1),
         }
 

@@ -14,8 +14,8 @@ from maskwatch.live.events import Event
 from maskwatch.serve.api.schemas import WatchDocument, problems
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.core.service import Service, service_of
-from maskwatch.serve.watching.live_state import AnnotatedFrame
-from maskwatch.serve.watching.watcher import Watcher
+from maskwatch.serve.live_state import AnnotatedFrame
+from maskwatch.serve.watcher import Watcher
 
 router = APIRouter(prefix="/v1/watch", tags=["watch"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
@@ -10,15 +10,15 @@ from starlette.requests import ClientDisconnect, Request
 
 from maskwatch.media.formats import is_picture
 from maskwatch.net.addresses import without_credentials
-from maskwatch.serve.core.form import parse_form
 from maskwatch.serve.core.limits import IncomingBody
 from maskwatch.serve.core.problem import Problem, describe_errors
-from maskwatch.serve.core.uploaded_image import (
+from maskwatch.serve.core.uploads import (
     NAME_LENGTH,
     UploadedImage,
     clean_name,
     decode_base64,
     image_bytes,
+    parse_form,
     too_many,
 )
 from maskwatch.serve.settings import Limits
@@ -34,7 +34,7 @@ _DELIMITERS = (b"{", b"[", b",", b":")
 """One of them stands before each value of a JSON text, so their number bounds what is built from it."""
 
 _FREE_DELIMITERS = 65_536
-"""As many are parsed whatever the limits, in a few milliseconds, so that the error can name the fault."""
+"""As many are parsed whatever the limits, in a few milliseconds, so that the error can name what is wrong."""
 
 _DELIMITERS_EACH = NAME_LENGTH + _URL_LENGTH + 16
 """Allowed for each picture: names and addresses may consist of them."""
@@ -164,11 +164,9 @@ def _uploaded(picture: PictureBody, number: int, allow_urls: bool) -> UploadedIm
                 422, f"url {shown[:200]!r}: addresses are not fetched here; send the picture as data"
             )
         return UploadedImage(clean_name(picture.name, shown), url=picture.url)
-    return UploadedImage(clean_name(picture.name, f"picture-{number}"), _decoded(picture.data, number))
-
-
-def _decoded(text: Any, number: int) -> bytes:
+    assert picture.data is not None  # which the type checker cannot know
     try:
-        return decode_base64(text.encode("ascii"))
+        data = decode_base64(picture.data.encode("ascii"))
     except ValueError as error:
         raise Problem(422, f"data of picture {number} is no Base64 ({error}); encode the file") from None
+    return UploadedImage(clean_name(picture.name, f"picture-{number}"), data)

@@ -14,7 +14,7 @@ import supervision as sv
 
 from maskwatch.detector import Detector
 from maskwatch.media.images import Placement, UInt8Array
-from maskwatch.serve.core.admission import Capacity
+from maskwatch.serve.core.limits import Capacity
 from maskwatch.serve.core.metrics import Metrics
 
 
@@ -36,8 +36,8 @@ class Batcher:
     """Runs the network on pictures in the order in which they arrive; for one event loop.
 
     On a CPU a batch is hardly faster for each picture than a single one, while parallel calls with fewer
-    threads each are (benchmarks/service_inference.py). So there are several workers, and a worker takes only
-    what is already waiting: no picture waits for a batch to fill.
+    threads each are; to measure it, pass options such as --batch 4 to benchmarks/service_load.py. So there
+    are several workers, and each takes only what is already waiting: no picture waits for a batch to fill.
 
     Args:
         workers: calls at the same time.

@@ -1,4 +1,4 @@
-"""Limits on what clients send: uploads at once, their bytes in memory, and requests a second."""
+"""Limits: pictures in work, uploads at once and their bytes in memory, requests a second."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 
 from prometheus_client import Gauge
 
 from maskwatch.serve.core.problem import Problem, busy
+
+_LONGEST_RETRY_S = 60
 
 _SLOW_BYTES_S = 16 << 10
 """When there is no room, a body that comes more slowly than this is evicted; mobile phones are faster."""
@@ -23,6 +25,70 @@ _RETRY_S = 5
 
 _CLIENTS = 10_000
 """Addresses whose rate is remembered; the least recently used one is forgotten."""
+
+
+class Capacity:
+    """Pictures in work or waiting, up to a limit. For one event loop.
+
+    A request is admitted only while few pictures of others are ahead of it; rejecting it at once is better
+    than a long wait. An admitted request may bring as many pictures as the limit has room for. Each stream
+    has at most one frame waiting; frames count towards the limit only.
+
+    Args:
+        limit: pictures.
+        admission_limit: pictures of requests at which no further request is admitted.
+        gauge: shows how many pictures there are.
+    """
+
+    def __init__(self, limit: int, admission_limit: int, gauge: Gauge) -> None:
+        self._limit, self._admission_limit, self._gauge = limit, admission_limit, gauge
+        self._used = self._requested = 0
+        self._seconds_each = 0.1
+
+    @contextmanager
+    def reserve(self, pictures: int) -> Iterator[None]:
+        """Room for the pictures of a request, for the length of the block; `Problem` 503 without room."""
+        self.check_admission()
+        with self._reserved(pictures, requested=pictures):
+            yield
+
+    def reserve_frame(self) -> AbstractContextManager[None]:
+        """Room for a stream's frame, for the length of the block; `Problem` 503 without room."""
+        return self._reserved(1, requested=0)
+
+    def check_admission(self) -> None:
+        """Raises `Problem` 503 if no further request is admitted."""
+        if self._requested >= self._admission_limit:
+            raise self._busy(f"pictures before yours: {self._requested}; come back later")
+        self._check_limit(1)
+
+    def observe(self, seconds: float, pictures: int) -> None:
+        """Learns from each call of the network how long a client should wait before it tries again."""
+        self._seconds_each += 0.2 * (seconds / pictures - self._seconds_each)
+
+    @contextmanager
+    def _reserved(self, pictures: int, *, requested: int) -> Iterator[None]:
+        self._check_limit(pictures)
+        self._count(pictures, requested)
+        try:
+            yield
+        finally:
+            self._count(-pictures, -requested)
+
+    def _count(self, pictures: int, requested: int) -> None:
+        self._used += pictures
+        self._requested += requested
+        self._gauge.inc(pictures)
+
+    def _check_limit(self, pictures: int) -> None:
+        if self._used + pictures > self._limit:
+            raise self._busy(
+                f"{self._used} pictures are in work or waiting and {self._limit} is the limit, so {pictures} "
+                "more cannot be taken; come back later"
+            )
+
+    def _busy(self, text: str) -> Problem:
+        return busy(text, min(_LONGEST_RETRY_S, math.ceil(self._used * self._seconds_each)))
 
 
 class IncomingBody:
@@ -58,11 +124,7 @@ class IncomingBody:
         self._check_not_evicted()
 
     def grow(self, size: int) -> None:
-        """Counts bytes that have arrived.
-
-        Raises:
-            Problem: 503, there is no room for them; 408, the body was evicted.
-        """
+        """Counts bytes that have arrived; `Problem` 503 without room, 408 if the body was evicted."""
         self._check_not_evicted()
         now_s = self._now_s()
         # The credit of a fast start is capped at the length of a pause.
@@ -119,11 +181,7 @@ class UploadLimiter:
 
     @contextmanager
     def upload_slot(self, body: IncomingBody) -> Iterator[None]:
-        """Counts a body among the uploads in progress, for the length of the block.
-
-        Raises:
-            Problem: 503, there are too many, and all of them keep up.
-        """
+        """Counts a body among the uploads in progress for the length of the block; `Problem` 503 if full."""
         if len(self._uploads) >= self._max_uploads and not self._evict():
             raise busy(f"{len(self._uploads)} uploads at once are the limit; come back later", _RETRY_S)
         self._uploads.add(body)
@@ -135,11 +193,7 @@ class UploadLimiter:
             self._gauge.dec()
 
     def add_bytes(self, body: IncomingBody, size: int) -> None:
-        """Counts bytes of a body.
-
-        Raises:
-            Problem: 503, there are too many, and all uploads keep up.
-        """
+        """Counts bytes of a body; `Problem` 503 if there is no room and all uploads keep up."""
         while self._bytes + size > self._max_bytes:
             if not self._evict():
                 text = f"uploads hold {self._bytes} bytes and {self._max_bytes} is the limit; come back later"
@@ -174,11 +228,7 @@ class RateLimiter:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # requests left, at which time
 
     def check(self, client: str) -> None:
-        """Counts a request.
-
-        Raises:
-            Problem: 429, the client exceeds its rate.
-        """
+        """Counts a request; `Problem` 429 if the client exceeds its rate."""
         if self._rate is None:
             return
         now, size = self._now(), max(1.0, self._rate)
@@ -190,8 +240,5 @@ class RateLimiter:
             self._buckets.popitem(last=False)
         if not allowed:
             wait_s = math.ceil((1 - left) / self._rate)
-            raise Problem(
-                429,
-                f"{client}: more than {self._rate:g} requests a second; wait {wait_s} s",
-                {"Retry-After": str(wait_s)},
-            )
+            text = f"{client}: more than {self._rate:g} requests a second; wait {wait_s} s"
+            raise Problem(429, text, {"Retry-After": str(wait_s)})

@@ -1,32 +1,33 @@
-"""Prediction: the path of one picture from its bytes to detections and, if requested, a drawn picture."""
+"""Prediction: the path of one picture from its bytes to detections and, if requested, a annotated picture."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from maskwatch.detector import Detector
+from maskwatch.detector import only_classes
 from maskwatch.drawing.annotate import draw
 from maskwatch.drawing.blur import blur, cover_thresholds
+from maskwatch.drawing.privacy_mask import Boxes
 from maskwatch.errors import ImageError, SourceError
+from maskwatch.labels import find_class, parse_class_numbers
 from maskwatch.media.images import Placement, UInt8Array, read_image
-from maskwatch.net.address_guard import Networks
 from maskwatch.net.addresses import without_credentials
 from maskwatch.net.fetch import fetch
 from maskwatch.records import Result
-from maskwatch.serve.core.detect_options import DetectOptions
 from maskwatch.serve.core.limits import IncomingBody
 from maskwatch.serve.core.problem import Problem
+from maskwatch.serve.core.registry import LoadedModel, ModelRegistry
 from maskwatch.serve.core.service import Service
-from maskwatch.serve.core.uploaded_image import UploadedImage
+from maskwatch.serve.core.uploads import UploadedImage
 
 ImageType: TypeAlias = Literal["jpeg", "png"]
 
@@ -36,11 +37,78 @@ _FETCH_SHARE = 0.5  # of a request's time
 
 
 @dataclass(frozen=True)
-class AnnotateOptions:
-    """How to draw the annotated picture."""
+class DetectOptions:
+    """The options of a request beside its pictures.
 
-    image_type: ImageType
-    blurred: bool
+    Attributes:
+        threshold: class name → score above which it counts, of every class.
+        class_ids: classes that are reported.
+        annotate: type of the annotated pictures; None draws none.
+        blur: blur the faces in them.
+    """
+
+    model: LoadedModel
+    threshold: Mapping[str, float]
+    class_ids: frozenset[int]
+    annotate: ImageType | None = None
+    blur: bool = False
+
+    @classmethod
+    def from_query(
+        cls, registry: ModelRegistry, model: str | None, threshold: str | None, classes: str | None
+    ) -> DetectOptions:
+        """From the parameters of a query; `Problem` 422 for a value that cannot be used."""
+        selected = registry.select(model)
+        try:
+            numbers = None if threshold is None else parse_class_numbers(threshold)
+        except ValueError as error:
+            raise Problem(422, f"threshold {error}") from None
+        names = None if classes is None else [name.strip() for name in classes.split(",")]
+        return cls.from_json(selected, numbers, names)
+
+    @classmethod
+    def from_json(cls, model: LoadedModel, threshold: Any, classes: Any) -> DetectOptions:
+        """From JSON values: threshold is a number, an object or null; classes a list of names or null.
+
+        Raises:
+            Problem: 422, a value that cannot be used.
+        """
+        return cls(model, _thresholds(model, threshold), _class_ids(model, classes))
+
+
+def _thresholds(model: LoadedModel, wanted: Any) -> dict[str, float]:
+    defaults = model.detector.thresholds
+    if wanted is None:
+        return defaults
+    values = wanted if isinstance(wanted, Mapping) else dict.fromkeys(defaults, wanted)
+    chosen, names = dict(defaults), list(defaults)
+    for name, value in values.items():
+        class_id = find_class(names, name)
+        if class_id is None:
+            raise Problem(
+                422,
+                f"threshold names class {name!r}, which {model.name} does not have; use {', '.join(names)}",
+            )
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or not 0 <= value <= 1:
+            raise Problem(422, f"threshold of {name} is {value!r}; pass a number from 0 to 1")
+        chosen[names[class_id]] = float(value)
+    return chosen
+
+
+def _class_ids(model: LoadedModel, names: Any) -> frozenset[int]:
+    known = model.detector.class_names
+    if names is None:
+        return frozenset(range(len(known)))
+    if not isinstance(names, list) or not names:
+        raise Problem(422, f"classes is {names!r}; pass some of {', '.join(known)}")
+    class_ids = set()
+    for name in names:
+        class_id = find_class(known, name) if isinstance(name, str) else None
+        if class_id is None:
+            raise Problem(422, f"classes: {model.name} has no class {name!r}; use some of {', '.join(known)}")
+        class_ids.add(class_id)
+    return frozenset(class_ids)
 
 
 @dataclass(frozen=True)
@@ -56,7 +124,7 @@ class Prediction:
     """The detections in one picture.
 
     Attributes:
-        annotated: the file of the drawn picture; None where none was requested.
+        annotated: the file of the annotated picture; None where none was requested.
         annotated_type: of that file.
     """
 
@@ -89,32 +157,35 @@ async def _fetched(
 ) -> UploadedImage | FailedImage:
     if image.url is None:
         return image
-    max_bytes = service.settings.limits.max_bytes
+    url, max_bytes = image.url, service.settings.limits.max_bytes
+
+    def fetch_in_time() -> bytes:
+        left_s = deadline_s - time.monotonic()  # once a thread is free
+        return fetch(url, max_bytes=max_bytes, timeout_s=left_s, total_s=left_s, networks=service.networks)
+
     try:
-        data = await service.fetch(_fetch, image.url, max_bytes, deadline_s, service.networks)
+        data = await service.fetch(fetch_in_time)
     except SourceError as error:
-        return _failed(service, image, error, without_credentials(image.url))
+        return _failed(service, image, error, without_credentials(url))
     incoming.grow(len(data))
     return replace(image, data=data)
 
 
-def _fetch(url: str, max_bytes: int, deadline_s: float, networks: Networks) -> bytes:
-    """Computes the time left only when a thread is free."""
-    left_s = deadline_s - time.monotonic()
-    return fetch(url, max_bytes=max_bytes, timeout_s=left_s, total_s=left_s, networks=networks)
-
-
 async def predict(
-    service: Service,
-    image: UploadedImage | FailedImage,
-    options: DetectOptions,
-    annotate: AnnotateOptions | None,
+    service: Service, image: UploadedImage | FailedImage, options: DetectOptions
 ) -> Prediction | FailedImage:
     """Finds the faces in one picture; an unreadable one does not fail the request."""
     if isinstance(image, FailedImage):
         return image
     try:
-        return await _predict(service, image, options, annotate)
+        result, hidden_xyxy = await find_faces(service, image.data, image.source, options)
+        if options.annotate is None:
+            return Prediction(result)
+        max_pixels = service.settings.limits.max_pixels
+        with service.metrics.timed("encode"):
+            return await service.in_thread(
+                _annotated, image.data, max_pixels, result, hidden_xyxy, options.annotate
+            )
     except ImageError as error:
         return _failed(service, image, error, image.source)
 
@@ -124,51 +195,35 @@ def _failed(service: Service, image: UploadedImage, error: Exception, named: str
     return FailedImage(image.source, str(error).removeprefix(f"{named}: "))
 
 
-async def _predict(
-    service: Service, image: UploadedImage, options: DetectOptions, annotate: AnnotateOptions | None
-) -> Prediction:
-    detector = options.model.detector
-    canvas, placement = await prepare(service, detector, image.data, image.source)
-    found = await service.batcher(detector, canvas, placement, options.threshold)
-    reported = options.filter(found)
-    service.metrics.picture(options.model.name, reported.data.get("class_name", ()))
-    result = Result(image.source, placement.width, placement.height, reported)
-    if annotate is None:
-        return Prediction(result)
-    hidden_xyxy = None
-    if annotate.blurred:  # in a call with lower thresholds, where a weak box may suppress a reported one
-        faint = await service.batcher(detector, canvas, placement, cover_thresholds(options.threshold))
-        hidden_xyxy = np.concatenate([found.xyxy, faint.xyxy])
-    max_pixels = service.settings.limits.max_pixels
-    with service.metrics.timed("encode"):
-        return await service.in_thread(
-            _annotated, image.data, max_pixels, result, hidden_xyxy, annotate.image_type
-        )
-
-
-async def prepare(
-    service: Service, detector: Detector, data: bytes, source: str
-) -> tuple[UInt8Array, Placement]:
-    """Decodes a picture and scales it to network size (1, H, W, 3); the full picture is not kept.
+async def find_faces(
+    service: Service, data: bytes, source: str, options: DetectOptions
+) -> tuple[Result, Boxes | None]:
+    """The reported faces in a picture file, and the boxes to blur in it, if the options ask for them.
 
     Raises:
         ImageError: it cannot be read.
     """
+    detector = options.model.detector
+
+    def prepare() -> tuple[UInt8Array, Placement]:
+        image_rgb = read_image(data, max_pixels=service.settings.limits.max_pixels, name=source)
+        batch_nhwc, (placement,) = detector.prepare([image_rgb])
+        return batch_nhwc, placement
+
     with service.metrics.timed("decode"):
-        return await service.in_thread(_prepare, detector, data, source, service.settings.limits.max_pixels)
-
-
-def _prepare(detector: Detector, data: bytes, source: str, max_pixels: int) -> tuple[UInt8Array, Placement]:
-    batch_nhwc, placements = detector.prepare([read_image(data, max_pixels=max_pixels, name=source)])
-    return batch_nhwc, placements[0]
+        batch_nhwc, placement = await service.in_thread(prepare)
+    found = await service.batcher(detector, batch_nhwc, placement, options.threshold)
+    reported = only_classes(found, options.class_ids)
+    service.metrics.picture(options.model.name, reported.data.get("class_name", ()))
+    hidden_xyxy = None
+    if options.blur:  # in a call with lower thresholds, where a weak box may suppress a reported one
+        faint = await service.batcher(detector, batch_nhwc, placement, cover_thresholds(options.threshold))
+        hidden_xyxy = np.concatenate([found.xyxy, faint.xyxy])
+    return Result(source, placement.width, placement.height, reported), hidden_xyxy
 
 
 def _annotated(
-    data: bytes,
-    max_pixels: int,
-    result: Result,
-    hidden_xyxy: npt.NDArray[np.float32] | None,
-    image_type: ImageType,
+    data: bytes, max_pixels: int, result: Result, hidden_xyxy: Boxes | None, image_type: ImageType
 ) -> Prediction:
     """Decodes again: pictures kept while they wait for the network could fill the memory."""
     image_rgb = read_image(data, max_pixels=max_pixels, name=result.source)
@@ -184,8 +239,6 @@ def _annotated(
 def encode(image_rgb: UInt8Array, image_type: ImageType) -> bytes:
     """The file of a picture (H, W, 3), without any metadata."""
     file = io.BytesIO()
-    if image_type == "png":
-        Image.fromarray(image_rgb).save(file, "PNG", compress_level=3)
-    else:
-        Image.fromarray(image_rgb).save(file, "JPEG", quality=_JPEG_QUALITY)
+    options = {"compress_level": 3} if image_type == "png" else {"quality": _JPEG_QUALITY}
+    Image.fromarray(image_rgb).save(file, image_type, **options)
     return file.getvalue()

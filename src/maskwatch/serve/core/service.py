@@ -12,10 +12,9 @@ from typing import Protocol, TypeVar
 
 from starlette.requests import HTTPConnection
 
-from maskwatch.serve.core.admission import Capacity
 from maskwatch.serve.core.auth import Authenticator
 from maskwatch.serve.core.inference import Batcher
-from maskwatch.serve.core.limits import RateLimiter, UploadLimiter
+from maskwatch.serve.core.limits import Capacity, RateLimiter, UploadLimiter
 from maskwatch.serve.core.metrics import Metrics
 from maskwatch.serve.core.problem import busy
 from maskwatch.serve.core.registry import ModelRegistry

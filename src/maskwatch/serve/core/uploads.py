@@ -1,4 +1,4 @@
-"""Multipart forms → uploaded pictures; the content of a part decides, not its headers.
+"""Uploaded pictures: files, Base64 text, and multipart forms, of which the content decides, not the headers.
 
 Starlette's own parser refuses what real clients send: a header without a boundary, parts without a name.
 """
@@ -15,14 +15,17 @@ from email.utils import collapse_rfc2231_value
 
 from maskwatch.media.formats import is_picture
 from maskwatch.serve.core.problem import Problem
-from maskwatch.serve.core.uploaded_image import (
-    UploadedImage,
-    clean_name,
-    decode_base64,
-    image_bytes,
-    too_many,
-)
 from maskwatch.serve.settings import Limits
+
+NAME_LENGTH = 200
+
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")  # the URL-safe alphabet → the standard one (RFC 4648)
+_LINE_ENDS = b"\t\n\v\f\r"
+_DEEPEST_INDENT = 16
+_ESCAPES = ((b"%2B", b"+"), (b"%2F", b"/"), (b"%3D", b"="), (b"%0D", b""), (b"%0A", b""), (b"%20", b""))
+_MAY_BE_BASE64 = re.compile(rb"data:|[\w+/-]{16}", re.ASCII | re.IGNORECASE)
+_SPACES = "spaces within the text, as a form writes them instead of +"
+_HEAD_LENGTH = 200  # bytes; a client may send nothing but white space, so the rest is not searched
 
 FIELD = "images"
 
@@ -30,10 +33,91 @@ _FIELDS = (FIELD, "images[]")
 _OTHER_PARTS = 8
 """Allowed beside the pictures; they are ignored."""
 
-_HEAD_LENGTH = 16 << 10  # bytes of a part's headers
+_PART_HEAD_LENGTH = 16 << 10  # bytes of a part's headers
 _FIRST_LINE = re.compile(rb"--([^\r\n]{1,200}?)[ \t]*(\r?\n)")
 _FIRST_LENGTH = 300
 _HINT = "send multipart/form-data as RFC 7578 has it; see docs/service.md"
+
+
+@dataclass(frozen=True)
+class UploadedImage:
+    """A picture as it was uploaded; it has not been decoded yet and may be unreadable."""
+
+    source: str
+    data: bytes = b""
+    url: str | None = None
+
+
+def clean_name(name: str | None, default: str) -> str:
+    """The name of a picture in records: short enough, and encodable as UTF-8."""
+    return (name or default)[:NAME_LENGTH].encode("utf-8", "replace").decode()
+
+
+def too_many(count: int, limits: Limits) -> Problem:
+    """413: more pictures than a request may have."""
+    return Problem(
+        413, f"the request has {count} pictures, and {limits.max_images} may be; send several requests"
+    )
+
+
+def image_bytes(content: bytes) -> bytes:
+    """The picture file in an upload, decoded if it is Base64; anything else is returned unchanged.
+
+    Raises:
+        ValueError: a broken data: address.
+    """
+    head = content[:_HEAD_LENGTH].lstrip()
+    if not _MAY_BE_BASE64.match(head) or is_picture(content):
+        return content
+    try:
+        decoded = decode_base64(content)
+    except ValueError:
+        if head[:5].lower() == b"data:":
+            raise
+        return content
+    return decoded if is_picture(decoded) else content
+
+
+def decode_base64(text: bytes) -> bytes:
+    """Decodes Base64 as clients write it: data: addresses, wrapped lines, either alphabet, padded or not.
+
+    Raises:
+        ValueError: it is no Base64; the message says why.
+    """
+    if text[:_HEAD_LENGTH].lstrip()[:5].lower() == b"data:":
+        text = _data_of_url(text)
+    text = _unwrap(text).translate(_URL_SAFE).rstrip(b"=")
+    return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
+
+
+def _data_of_url(url: bytes) -> bytes:
+    """The data of a data: address (RFC 2397)."""
+    head, comma, text = url.partition(b",")
+    if not comma or not head.rstrip().lower().endswith(b";base64"):
+        raise ValueError("a data: address without ;base64 and a comma before the data")
+    if b"%" in text:
+        for escaped, plain in _ESCAPES:
+            text = text.replace(escaped, plain).replace(escaped.lower(), plain)
+    return text
+
+
+def _unwrap(text: bytes) -> bytes:
+    """Removes line ends and indents.
+
+    Raises:
+        ValueError: a space elsewhere; it was a +, and the picture would be another one without it.
+    """
+    has_spaces, text = b" " in text, text.rstrip()  # the last space may have been a + as well
+    for _ in range(_DEEPEST_INDENT if b"\n " in text else 0):
+        text = text.replace(b"\n ", b"\n")
+    text = text.translate(None, _LINE_ENDS).lstrip()
+    width = text.find(b" ")
+    if width >= 0 and (width % 4 or text[width :: width + 1].count(b" ") != text.count(b" ")):
+        raise ValueError(_SPACES)  # otherwise these are the lines of a shell's $(base64 FILE)
+    text = text.replace(b" ", b"")
+    if has_spaces and len(text) % 4:
+        raise ValueError(_SPACES)
+    return text
 
 
 @dataclass(frozen=True)
@@ -57,6 +141,10 @@ class _Part:
         return self.file_name is not None or self.field in _FIELDS
 
     @property
+    def source(self) -> str | None:
+        return self.file_name or (None if self.field in _FIELDS else self.field)
+
+    @property
     def label(self) -> str:
         """Its name in messages."""
         return clean_name(self.file_name or self.field, f"part {self.number}")
@@ -77,13 +165,9 @@ def parse_form(content_type: str, body: bytes, limits: Limits) -> list[UploadedI
         names = ", ".join(f"{part.label[:80]!r} of {len(part.content)} bytes" for part in parts) or "none"
         raise Problem(422, f"no part of the form is a picture (its parts: {names}); add one as {FIELD!r}")
     return [
-        UploadedImage(clean_name(_source(part), f"picture-{number}"), content)
+        UploadedImage(clean_name(part.source, f"picture-{number}"), content)
         for number, (part, content) in enumerate(pictures, 1)
     ]
-
-
-def _source(part: _Part) -> str | None:
-    return part.file_name or (None if part.field in _FIELDS else part.field)
 
 
 def _decoded(part: _Part) -> bytes:
@@ -138,11 +222,12 @@ def _boundary(content_type: str, body: bytes) -> tuple[bytes, bytes]:
 
 
 def _part(number: int, chunk: bytes, newline: bytes) -> _Part:
-    line_end = chunk.find(newline, 0, _HEAD_LENGTH)
-    head_end = chunk.find(newline * 2, max(0, line_end), _HEAD_LENGTH)
+    line_end = chunk.find(newline, 0, _PART_HEAD_LENGTH)
+    head_end = chunk.find(newline * 2, max(0, line_end), _PART_HEAD_LENGTH)
     if line_end < 0 or chunk[:line_end].strip(b" \t") or head_end < 0:
         raise Problem(
-            400, f"part {number} of the form has no headers that end within {_HEAD_LENGTH} bytes; {_HINT}"
+            400,
+            f"part {number} of the form has no headers that end within {_PART_HEAD_LENGTH} bytes; {_HINT}",
         )
     head = chunk[line_end + len(newline) : head_end]
     try:

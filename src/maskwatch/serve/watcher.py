@@ -23,7 +23,7 @@ from maskwatch.live.loop import Outputs, WatchLoop, open_pipeline
 from maskwatch.live.run import open_thumbnails, retention_thread
 from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.sinks.factory import open_delivery
-from maskwatch.serve.watching.live_state import LiveState
+from maskwatch.serve.live_state import LiveState
 
 MetricFamily: TypeAlias = CounterMetricFamily | GaugeMetricFamily
 

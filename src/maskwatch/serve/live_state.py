@@ -31,7 +31,7 @@ class AnnotatedFrame:
 
     Attributes:
         image_rgb: uint8 (H, W, 3).
-        hidden_xyxy: (N, 4), blurred before anybody sees it; None blurs nothing.
+        hidden_xyxy: (N, 4), blurred in what is shown; None blurs nothing.
         seen_at: wall-clock time of the frame; None for the blank frame before the first one.
         notice: lines drawn over it that say why there is no newer frame.
     """
@@ -47,7 +47,7 @@ class AnnotatedFrame:
     _jpeg: bytes | None = field(default=None, init=False, repr=False)
 
     def jpeg(self) -> bytes:
-        """The drawn picture; made once, when the first client asks for it."""
+        """The annotated picture; made once, when the first client asks for it."""
         with self._lock:
             if self._jpeg is None:
                 image_rgb = self.image_rgb

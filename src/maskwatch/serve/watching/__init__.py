@@ -1,1 +1,0 @@
-"""Watching cameras in the same process as the service."""
