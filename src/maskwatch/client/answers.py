@@ -114,13 +114,13 @@ class Answer:
     failures: tuple[Failure, ...]
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any], names: Sequence[str], sources: Sequence[str]) -> Answer:
+    def from_record(cls, names: Sequence[str], sources: Sequence[str], record: Mapping[str, Any]) -> Answer:
         """Reads the document.
 
         Args:
-            record: the document.
             names: the unique name under which each picture was sent.
             sources: the caller's name of each picture.
+            record: the document.
 
         Raises:
             ServiceError: the document is of another schema.
@@ -130,20 +130,18 @@ class Answer:
                 f"the service answered in schema {record['schema']!r}, this client reads {JSON_SCHEMA!r}; "
                 "install the client in the service's version"
             )
-        results, failures = record["results"], record["failures"]
-        indices = [_index(one, names) for one in (*results, *failures)]
+
+        def origin(one: Mapping[str, Any]) -> tuple[int, str]:
+            # An older service gives no index.
+            index = int(one["index"]) if "index" in one else names.index(one["source"])
+            return index, sources[index]
+
+        pictures = tuple(_picture(one, *origin(one)) for one in record["results"])
+        failures = tuple(Failure(*origin(one), one["reason"]) for one in record["failures"])
+        indices = [one.index for one in pictures] + [one.index for one in failures]
         if sorted(indices) != list(range(len(names))):
             raise ValueError(f"pictures {indices} of {len(names)}")
-        known = [(index, sources[index]) for index in indices]
-        return cls(
-            str(record["maskwatch"]),
-            Model.from_record(record["model"]),
-            tuple(_picture(one, *origin) for one, origin in zip(results, known, strict=False)),
-            tuple(
-                Failure(*origin, one["reason"])
-                for one, origin in zip(failures, known[len(results) :], strict=True)
-            ),
-        )
+        return cls(str(record["maskwatch"]), Model.from_record(record["model"]), pictures, failures)
 
 
 @dataclass(frozen=True)
@@ -189,11 +187,6 @@ def to_supervision(faces: Sequence[Face]) -> sv.Detections:
         class_id=np.array([face.class_id for face in faces], np.int64),
         data={"class_name": np.array([face.class_name for face in faces], np.str_)},
     )
-
-
-def _index(record: Mapping[str, Any], names: Sequence[str]) -> int:
-    """Index of a picture in the request; found by its name where an older service gives none."""
-    return int(record["index"]) if "index" in record else names.index(record["source"])
 
 
 def _picture(record: Mapping[str, Any], index: int, source: str) -> Picture:

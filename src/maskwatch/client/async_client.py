@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx2
@@ -16,13 +15,7 @@ import httpx2
 from maskwatch.client import errors, protocol
 from maskwatch.client.answers import Answer, FrameAnswer, Model
 from maskwatch.client.protocol import Call, Classes, Threshold
-from maskwatch.client.transport import (
-    AsyncConnection,
-    AsyncFrames,
-    each_frame,
-    in_thread,
-    websocket_options,
-)
+from maskwatch.client.transport import AsyncConnection, AsyncFrames, each_frame, in_thread, websocket_options
 from maskwatch.errors import ServiceError
 from maskwatch.media.images import ImageInput
 
@@ -31,6 +24,8 @@ T = TypeVar("T")
 
 class AsyncClient:
     """Sends pictures to a Maskwatch service; a context manager, or `close()` it.
+
+    Methods raise `ServiceError` where the service cannot be reached or refuses.
 
     Args:
         url: the service's address; include the path of a service behind a proxy.
@@ -63,9 +58,7 @@ class AsyncClient:
     async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -103,20 +96,12 @@ class AsyncClient:
         return await self._request(call)
 
     async def models(self) -> tuple[Model, ...]:
-        """The models of the service, its default first.
-
-        Raises:
-            ServiceError: as for `detect`.
-        """
-        return await self._request(protocol.models())
+        """The models of the service, its default first."""
+        return await self._request(protocol.MODELS)
 
     async def ticket(self) -> str:
-        """A ticket that opens a stream's address for a minute, for programs that cannot send the token.
-
-        Raises:
-            ServiceError: as for `detect`.
-        """
-        return await self._request(protocol.ticket())
+        """A ticket that opens a stream's address for a minute, for programs that cannot send the token."""
+        return await self._request(protocol.TICKET)
 
     async def is_alive(self) -> bool:
         """True where a service runs at the address."""
@@ -127,17 +112,9 @@ class AsyncClient:
         return await self._is_ok("/readyz")
 
     def stream(
-        self,
-        *,
-        threshold: Threshold | None = None,
-        classes: Classes | None = None,
-        model: str | None = None,
+        self, *, threshold: Threshold | None = None, classes: Classes | None = None, model: str | None = None
     ) -> AsyncStream:
-        """Opens a stream for frames; arguments as for `detect`. Use it in a `with` block.
-
-        Raises:
-            ServiceError: as for `detect`.
-        """
+        """Opens a stream for frames; arguments as for `detect`. Use it in a `with` block."""
         params = protocol.query(threshold, classes, model)
         return AsyncStream(AsyncConnection(self._http.base_url, params, self._stream_options))
 
@@ -145,19 +122,16 @@ class AsyncClient:
         tries = 0
         while True:
             try:
-                return protocol.read_answer(call, await self._send(call))
+                response = await self._http.request(call.method, call.path, **call.options)
+                return protocol.read_answer(call, response)
+            except httpx2.TransportError as error:
+                raise errors.unreachable(self._http.base_url, error) from error
             except ServiceError as error:
                 tries += 1
                 pause_s = errors.pause_s(error, tries, self._retries)
                 if pause_s is None:
                     raise
             await asyncio.sleep(pause_s)
-
-    async def _send(self, call: Call[T]) -> httpx2.Response:
-        try:
-            return await self._http.request(call.method, call.path, **call.options)
-        except httpx2.TransportError as error:
-            raise errors.unreachable(self._http.base_url, error) from error
 
     async def _is_ok(self, path: str) -> bool:
         try:
@@ -169,7 +143,8 @@ class AsyncClient:
 class AsyncStream:
     """An open stream: frames go in, answers to the newest come out; a context manager.
 
-    One task or thread may send while another receives.
+    One task or thread may send while another receives. Methods raise `ServiceError` where the stream has
+    ended.
     """
 
     def __init__(self, connection: AsyncConnection) -> None:
@@ -180,9 +155,7 @@ class AsyncStream:
         await self._connection.open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -198,9 +171,6 @@ class AsyncStream:
             frames: as `send` takes them. It takes the next one only when fewer than `ahead` are unanswered,
                 so a camera should give its newest.
             ahead: frames in flight at once; with 1 every frame gets an answer.
-
-        Raises:
-            ServiceError: the stream has ended.
         """
         async for frame in each_frame(frames):
             await self.send(frame)
@@ -210,11 +180,7 @@ class AsyncStream:
             yield await self.receive()
 
     async def send(self, image: ImageInput) -> int:
-        """Sends a frame and returns its number, from 1; arrays and PIL images go as JPEG.
-
-        Raises:
-            ServiceError: the stream has ended.
-        """
+        """Sends a frame and returns its number, from 1; arrays and PIL images go as JPEG."""
         number, message = self._tracker.pack(image)
         await self._connection.send(message)
         return number
@@ -231,9 +197,6 @@ class AsyncStream:
         """Changes the threshold from the next frame on; None goes back to the model's own.
 
         An unusable value makes the next `receive` raise.
-
-        Raises:
-            ServiceError: the stream has ended.
         """
         await self._connection.send(protocol.threshold_message(threshold))
 

@@ -10,6 +10,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 from urllib.parse import unquote
@@ -54,6 +55,10 @@ class Call(Generic[T]):
     """The caller's names of the pictures in the request, in order."""
 
 
+MODELS = Call("GET", "/v1/models", lambda record: tuple(map(Model.from_record, record["models"])))
+TICKET = Call("POST", "/v1/ticket", lambda record: str(record["ticket"]))
+
+
 def settings(url: str, token: str | None, timeout_s: float, tls: ssl.SSLContext | None) -> dict[str, Any]:
     """Arguments for either of httpx2's clients.
 
@@ -93,25 +98,16 @@ def detect(
     listed: list[ImageInput] = list(images) if isinstance(images, (list, tuple)) else [images]
     if not listed:
         raise OptionError("images is an empty list; pass at least one picture")
-    sources = [source_of(image, index) for index, image in enumerate(listed)]
+    sources = [
+        str(image) if isinstance(image, (str, Path)) else f"picture-{index}"
+        for index, image in enumerate(listed)
+    ]
     names = _unique_names(sources)
     params = query(threshold, classes, model)
     params |= {name: "1" for name, wanted in (("annotate", annotate), ("blur", blur)) if wanted}
     options = _body(names, listed)
     options["params"] = params | options.get("params", {})
-    return Call(
-        "POST", "/v1/detect", lambda record: Answer.from_record(record, names, sources), options, sources
-    )
-
-
-def models() -> Call[tuple[Model, ...]]:
-    """The call behind `Client.models`."""
-    return Call("GET", "/v1/models", lambda record: tuple(map(Model.from_record, record["models"])))
-
-
-def ticket() -> Call[str]:
-    """The call behind `Client.ticket`."""
-    return Call("POST", "/v1/ticket", lambda record: str(record["ticket"]))
+    return Call("POST", "/v1/detect", partial(Answer.from_record, names, sources), options, sources)
 
 
 def query(threshold: Threshold | None, classes: Classes | None, model: str | None) -> dict[str, str]:
@@ -128,11 +124,6 @@ def query(threshold: Threshold | None, classes: Classes | None, model: str | Non
     return params
 
 
-def frame_bytes(image: ImageInput) -> bytes:
-    """A frame as it is sent: a file unchanged, everything else as a JPEG."""
-    return _file_bytes(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-
-
 def read_answer(call: Call[T], response: httpx2.Response) -> T:
     """Reads a response.
 
@@ -143,7 +134,7 @@ def read_answer(call: Call[T], response: httpx2.Response) -> T:
         raise errors.problem(response.status_code, response.headers, response.content, call.sources)
     try:
         return call.read(response.json())
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         where = without_credentials(str(response.url))
         raise ServiceError(
             f"{where} gave no answer of a Maskwatch service ({type(error).__name__}: {error}); "
@@ -152,32 +143,29 @@ def read_answer(call: Call[T], response: httpx2.Response) -> T:
         ) from error
 
 
-def source_of(image: ImageInput, index: int) -> str:
-    """The caller's name of a picture."""
-    return str(image) if isinstance(image, (str, Path)) else f"picture-{index}"
-
-
-def is_url(image: ImageInput) -> bool:
+def _is_url(image: ImageInput) -> bool:
     """True for an http(s) address, which the service fetches itself."""
     return isinstance(image, str) and image.lower().startswith(("http://", "https://"))
 
 
 def _body(names: Sequence[str], images: Sequence[ImageInput]) -> dict[str, Any]:
-    if any(map(is_url, images)):
+    if any(map(_is_url, images)):
         return {"json": {"images": [_entry(*pair) for pair in zip(names, images, strict=True)]}}
-    files = [_file_bytes(image, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]) for image in images]
+    files, kind = [_lossless(image) for image in images], "application/octet-stream"
     if len(files) == 1:
-        headers = {"Content-Type": "application/octet-stream"}
-        return {"content": files[0], "headers": headers, "params": {"name": names[0]}}
-    kind = "application/octet-stream"
+        return {"content": files[0], "headers": {"Content-Type": kind}, "params": {"name": names[0]}}
     return {"files": [("images", (name, file, kind)) for name, file in zip(names, files, strict=True)]}
 
 
 def _entry(name: str, image: ImageInput) -> dict[str, str]:
-    if is_url(image):
+    if _is_url(image):
         return {"name": name, "url": str(image)}
-    file = _file_bytes(image, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    return {"name": name, "data": base64.b64encode(file).decode("ascii")}
+    return {"name": name, "data": base64.b64encode(_lossless(image)).decode("ascii")}
+
+
+def _lossless(image: ImageInput) -> bytes:
+    """So that the service sees what a `Detector` would see."""
+    return _file_bytes(image, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1])
 
 
 def _file_bytes(image: ImageInput, suffix: str, parameters: Sequence[int]) -> bytes:
@@ -188,15 +176,12 @@ def _file_bytes(image: ImageInput, suffix: str, parameters: Sequence[int]) -> by
             return Path(image).read_bytes()
         except OSError as error:
             raise ImageError(f"{image}: {error.strerror}; check the path") from error
-    # Decoded pictures are sent without loss, so that the service sees what a Detector would see.
     ok, file = cv2.imencode(suffix, cv2.cvtColor(as_rgb(image), cv2.COLOR_RGB2BGR), parameters)
     if not ok:
-        raise ImageError(f"a picture of {_size(image)} cannot be written as {suffix}; make it smaller")
+        shape = image.size if isinstance(image, Image.Image) else image.shape
+        size = "x".join(map(str, shape))
+        raise ImageError(f"a picture of {size} cannot be written as {suffix}; make it smaller")
     return file.tobytes()
-
-
-def _size(image: ImageInput) -> str:
-    return "x".join(map(str, image.size if isinstance(image, Image.Image) else getattr(image, "shape", ())))
 
 
 def _unique_names(sources: Sequence[str]) -> list[str]:
@@ -212,7 +197,7 @@ def _unique_names(sources: Sequence[str]) -> list[str]:
 
 
 def _file_name(source: str) -> str:
-    if is_url(source):
+    if _is_url(source):
         return unquote(re.split("[?#]", source)[0].rpartition("/")[2])
     return Path(source).name
 
@@ -239,7 +224,7 @@ class FrameTracker:
 
     def pack(self, image: ImageInput) -> tuple[int, bytes]:
         """Number of a frame, from 1, and the message that carries it."""
-        file = frame_bytes(image)
+        file = _file_bytes(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         self._sent += 1
         return self._sent, _SEQUENCE.pack(self._sent) + file
 

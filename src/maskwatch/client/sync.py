@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx2
@@ -28,6 +27,8 @@ T = TypeVar("T")
 
 class Client:
     """Sends pictures to a Maskwatch service; a context manager, or `close()` it.
+
+    Methods raise `ServiceError` where the service cannot be reached or refuses.
 
     Args:
         url: the service's address; include the path of a service behind a proxy.
@@ -60,9 +61,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -100,20 +99,12 @@ class Client:
         return self._request(call)
 
     def models(self) -> tuple[Model, ...]:
-        """The models of the service, its default first.
-
-        Raises:
-            ServiceError: as for `detect`.
-        """
-        return self._request(protocol.models())
+        """The models of the service, its default first."""
+        return self._request(protocol.MODELS)
 
     def ticket(self) -> str:
-        """A ticket that opens a stream's address for a minute, for programs that cannot send the token.
-
-        Raises:
-            ServiceError: as for `detect`.
-        """
-        return self._request(protocol.ticket())
+        """A ticket that opens a stream's address for a minute, for programs that cannot send the token."""
+        return self._request(protocol.TICKET)
 
     def is_alive(self) -> bool:
         """True where a service runs at the address."""
@@ -124,17 +115,9 @@ class Client:
         return self._is_ok("/readyz")
 
     def stream(
-        self,
-        *,
-        threshold: Threshold | None = None,
-        classes: Classes | None = None,
-        model: str | None = None,
+        self, *, threshold: Threshold | None = None, classes: Classes | None = None, model: str | None = None
     ) -> Stream:
-        """Opens a stream for frames; arguments as for `detect`. Use it in a `with` block.
-
-        Raises:
-            ServiceError: as for `detect`.
-        """
+        """Opens a stream for frames; arguments as for `detect`. Use it in a `with` block."""
         params = protocol.query(threshold, classes, model)
         return Stream(Connection(self._http.base_url, params, self._stream_options))
 
@@ -142,19 +125,16 @@ class Client:
         tries = 0
         while True:
             try:
-                return protocol.read_answer(call, self._send(call))
+                response = self._http.request(call.method, call.path, **call.options)
+                return protocol.read_answer(call, response)
+            except httpx2.TransportError as error:
+                raise errors.unreachable(self._http.base_url, error) from error
             except ServiceError as error:
                 tries += 1
                 pause_s = errors.pause_s(error, tries, self._retries)
                 if pause_s is None:
                     raise
             time.sleep(pause_s)
-
-    def _send(self, call: Call[T]) -> httpx2.Response:
-        try:
-            return self._http.request(call.method, call.path, **call.options)
-        except httpx2.TransportError as error:
-            raise errors.unreachable(self._http.base_url, error) from error
 
     def _is_ok(self, path: str) -> bool:
         try:
@@ -166,7 +146,8 @@ class Client:
 class Stream:
     """An open stream: frames go in, answers to the newest come out; a context manager.
 
-    One task or thread may send while another receives.
+    One task or thread may send while another receives. Methods raise `ServiceError` where the stream has
+    ended.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -177,9 +158,7 @@ class Stream:
         self._connection.open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -193,9 +172,6 @@ class Stream:
             frames: as `send` takes them. It takes the next one only when fewer than `ahead` are unanswered,
                 so a camera should give its newest.
             ahead: frames in flight at once; with 1 every frame gets an answer.
-
-        Raises:
-            ServiceError: the stream has ended.
         """
         for frame in each_blocking_frame(frames):
             self.send(frame)
@@ -205,11 +181,7 @@ class Stream:
             yield self.receive()
 
     def send(self, image: ImageInput) -> int:
-        """Sends a frame and returns its number, from 1; arrays and PIL images go as JPEG.
-
-        Raises:
-            ServiceError: the stream has ended.
-        """
+        """Sends a frame and returns its number, from 1; arrays and PIL images go as JPEG."""
         number, message = self._tracker.pack(image)
         self._connection.send(message)
         return number
@@ -226,9 +198,6 @@ class Stream:
         """Changes the threshold from the next frame on; None goes back to the model's own.
 
         An unusable value makes the next `receive` raise.
-
-        Raises:
-            ServiceError: the stream has ended.
         """
         self._connection.send(protocol.threshold_message(threshold))
 
