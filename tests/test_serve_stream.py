@@ -145,7 +145,7 @@ def test_a_wrong_query_is_denied(client: TestClient) -> None:
 def test_it_ends_when_the_service_stops(tiny_model: Path) -> None:
     with client_of(tiny_model) as client, client.websocket_connect(STREAM) as socket:
         assert client.portal is not None
-        client.portal.call(client.app.state.service.stop)  # type: ignore[attr-defined]
+        client.portal.call(client.app.state.service.stopping.set)  # type: ignore[attr-defined]
         assert closed_with(socket) == 1001
         answer = client.get("/v1/models")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
@@ -159,7 +159,7 @@ def test_an_idle_stream_makes_room(
 ) -> None:
     """A client that opens streams and sends nothing does not lock out the others; one that sends stays."""
     now_s = [100.0]
-    monkeypatch.setattr("maskwatch.serve.api.stream.perf_counter", lambda: now_s[0])
+    monkeypatch.setattr("maskwatch.serve.core.limits.perf_counter", lambda: now_s[0])
     with client_of(tiny_model, {"max_streams": 2}) as client:
         with client.websocket_connect(STREAM) as idle, client.websocket_connect(STREAM) as busy:
             with client.websocket_connect(STREAM) as early, pytest.raises(WebSocketDisconnect) as full:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
+from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from maskwatch._version import __version__
@@ -23,21 +22,6 @@ if TYPE_CHECKING:
     from maskwatch.serve.watcher import Watcher
 
 _ABOUT = "Finds every face in a picture and says whether it wears a mask. See docs/service.md."
-
-
-def _describe(app: FastAPI) -> None:
-    """Completes /openapi.json; made once, as FastAPI does."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = get_openapi(
-                title=app.title, version=app.version, description=app.description, routes=app.routes
-            )
-            add_problem_schema(document)
-            app.openapi_schema = document
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def create_app(
@@ -72,8 +56,10 @@ def create_app(
     )  # fmt: skip
     app.state.service, app.state.watcher = service, watcher
     add_handlers(app)
-    _describe(app)
-    _add_routes(app, settings)
+    for router in _routers(settings):
+        app.include_router(router)
+    mount_page(app)
+    add_problem_schema(app.openapi())  # which FastAPI makes once, and keeps
     app.add_middleware(ServiceMiddleware, service=service)
     if settings.cors:
         app.add_middleware(
@@ -94,11 +80,9 @@ def _open_watcher(settings: ServeSettings, service: Service) -> Watcher | None:
     return watcher
 
 
-def _add_routes(app: FastAPI, settings: ServeSettings) -> None:
-    for router in (detect.router, stream.router, info.router):
-        app.include_router(router)
+def _routers(settings: ServeSettings) -> Iterator[APIRouter]:
+    yield from (detect.router, stream.router, info.router)
     if settings.watch is not None:
-        from maskwatch.serve.api.watch import router as watch_router  # needs the extra `live`
+        from maskwatch.serve.api import watch  # needs the extra `live`
 
-        app.include_router(watch_router)
-    mount_page(app)
+        yield watch.router

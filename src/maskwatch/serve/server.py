@@ -30,6 +30,7 @@ _KEEP_ALIVE_S = 30
 _FLUSH_S = 5
 """How long clients have to read the end of their answers when the service stops."""
 
+_BACKLOG = 2048  # connections that may wait to be accepted, as uvicorn has it
 _WS_OVERHEAD = 1024  # bytes of a message beside its picture
 
 
@@ -46,22 +47,16 @@ def run_server(settings: ServeSettings, announce: Callable[[str], None]) -> None
     silence_libraries()
     with listen(settings.host, settings.port) as listener:
         address = address_of(listener, settings.host)
-        config = uvicorn_config(settings, create_app(settings, drain_on_signal))
+
+        @contextlib.contextmanager
+        def announced(service: Service) -> Iterator[None]:
+            with drain_on_signal(service):
+                announce(address)  # clients can connect: the socket listens already
+                yield
+
+        config = uvicorn_config(settings, create_app(settings, announced))
         with contextlib.suppress(KeyboardInterrupt):  # with which uvicorn returns after a signal
-            _Server(config, lambda: announce(address)).run([listener])
-
-
-class _Server(uvicorn.Server):
-    """Calls back when it takes requests."""
-
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._on_ready()
+            uvicorn.Server(config).run([listener])
 
 
 def uvicorn_config(settings: ServeSettings, app: Callable[..., Any], **more: Any) -> uvicorn.Config:
@@ -121,7 +116,7 @@ def drain_on_signal(service: Service, *, ignore_interrupt: bool = False) -> Iter
     yield
 
 
-def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A listening socket.
 
     Raises:
@@ -140,7 +135,7 @@ def listen(host: str, port: int, backlog: int = 2048) -> socket.socket:
         if sys.platform != "win32":  # where it would let two programs listen at once
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(backlog)
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise OptionError(

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 from urllib.parse import quote
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -24,8 +24,6 @@ from maskwatch.live.run import open_thumbnails, retention_thread
 from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.sinks.factory import open_delivery
 from maskwatch.serve.live_state import LiveState
-
-MetricFamily: TypeAlias = CounterMetricFamily | GaugeMetricFamily
 
 
 class Watcher:
@@ -137,8 +135,8 @@ class WatchMetrics(Collector):
     """Metrics of sources and sinks, read at each scrape.
 
     Args:
-        sources: gives the status of each source.
-        sinks: gives the status of each sink.
+        sources: returns the status of each source.
+        sinks: returns the status of each sink.
     """
 
     def __init__(
@@ -146,39 +144,31 @@ class WatchMetrics(Collector):
     ) -> None:
         self._sources, self._sinks = sources, sinks
 
-    def collect(self) -> Iterator[MetricFamily]:
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """The current numbers."""
-        yield from _source_metrics(self._sources())
-        yield from _sink_metrics(self._sinks())
-
-
-def _source_metrics(statuses: Sequence[CaptureStatus]) -> list[MetricFamily]:
-    state = GaugeMetricFamily(
-        "maskwatch_source_state", "1 for the state that a source is in.", labels=["source", "state"]
-    )
-    frames = CounterMetricFamily("maskwatch_source_frames", "Frames that came in.", labels=["source"])
-    reconnects = CounterMetricFamily(
-        "maskwatch_source_reconnects", "Times that a lost source came back.", labels=["source"]
-    )
-    for status in statuses:
-        for name in get_args(CaptureState):
-            state.add_metric([status.name, name], float(name == status.state))
-        frames.add_metric([status.name], status.frames)
-        reconnects.add_metric([status.name], status.reconnects)
-    return [state, frames, reconnects]
-
-
-def _sink_metrics(statuses: Sequence[SinkStatus]) -> list[MetricFamily]:
-    events = CounterMetricFamily("maskwatch_sink_events", "Events that a sink took.", labels=["sink"])
-    waiting = GaugeMetricFamily("maskwatch_sink_events_waiting", "Events that wait.", labels=["sink"])
-    # A gauge, since it falls when refused events are deleted or sent again.
-    lost = GaugeMetricFamily(
-        "maskwatch_sink_events_lost", "Events that were dropped or refused for good.", labels=["sink"]
-    )
-    trouble = GaugeMetricFamily("maskwatch_sink_trouble", "1 while something is wrong.", labels=["sink"])
-    for status in statuses:
-        events.add_metric([status.name], status.sent)
-        waiting.add_metric([status.name], status.waiting)
-        lost.add_metric([status.name], status.lost)
-        trouble.add_metric([status.name], float(status.error is not None))
-    return [events, waiting, lost, trouble]
+        state = GaugeMetricFamily(
+            "maskwatch_source_state", "1 for the state that a source is in.", labels=["source", "state"]
+        )
+        frames = CounterMetricFamily("maskwatch_source_frames", "Frames that came in.", labels=["source"])
+        reconnects = CounterMetricFamily(
+            "maskwatch_source_reconnects", "Times that a lost source came back.", labels=["source"]
+        )
+        for source in self._sources():
+            for name in get_args(CaptureState):
+                state.add_metric([source.name, name], float(name == source.state))
+            frames.add_metric([source.name], source.frames)
+            reconnects.add_metric([source.name], source.reconnects)
+        yield from (state, frames, reconnects)
+        sent = CounterMetricFamily("maskwatch_sink_events", "Events that a sink took.", labels=["sink"])
+        waiting = GaugeMetricFamily("maskwatch_sink_events_waiting", "Events that wait.", labels=["sink"])
+        # A gauge, since it falls when refused events are deleted or sent again.
+        lost = GaugeMetricFamily(
+            "maskwatch_sink_events_lost", "Events that were dropped or refused for good.", labels=["sink"]
+        )
+        trouble = GaugeMetricFamily("maskwatch_sink_trouble", "1 while something is wrong.", labels=["sink"])
+        for sink in self._sinks():
+            sent.add_metric([sink.name], sink.sent)
+            waiting.add_metric([sink.name], sink.waiting)
+            lost.add_metric([sink.name], sink.lost)
+            trouble.add_metric([sink.name], float(sink.error is not None))
+        yield from (sent, waiting, lost, trouble)

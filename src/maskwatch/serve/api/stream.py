@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +14,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from maskwatch.errors import ImageError
 from maskwatch.records import to_records
+from maskwatch.serve.core.limits import StreamSlot
 from maskwatch.serve.core.prediction import DetectOptions, find_faces
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.core.service import Service, service_of
@@ -25,21 +25,12 @@ _HEADER = 8
 """Bytes of the sequence number, big-endian, before the picture."""
 
 _GOING_AWAY, _BAD_DATA, _TOO_LARGE, _TRY_LATER = 1001, 1003, 1009, 1013  # RFC 6455, section 7.4.1, and IANA
+_EVICTED = "no frame came for long while others waited; open it again"
 _LONGEST_TEXT = 10_000
 
 
-@dataclass(frozen=True)
-class _Frame:
-    seq: int
-    data: bytes
-
-
 class _Closed(Exception):
-    """The stream ends with this code."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code, self.reason = code, reason
+    """The stream ends, with this code and reason."""
 
 
 @router.websocket("/v1/stream")
@@ -54,10 +45,9 @@ async def stream(socket: WebSocket) -> None:
         await socket.send_denial_response(problem.to_response(socket.url.path))
         return
     await socket.accept()
-    frames = _Stream(service, socket, options)
     try:
-        with service.open_stream(frames):
-            await frames.run()
+        with service.streams.slot(receives=True) as slot:
+            await _Stream(service, socket, options, slot).run()
     except Problem as problem:
         await socket.close(_TRY_LATER, problem.detail)
 
@@ -65,41 +55,25 @@ async def stream(socket: WebSocket) -> None:
 class _Stream:
     """One client: a task that receives, a task that detects, and the newest frame between them."""
 
-    def __init__(self, service: Service, socket: WebSocket, options: DetectOptions) -> None:
-        self._service, self._socket, self._options = service, socket, options
-        self._newest: _Frame | None = None
+    def __init__(self, service: Service, socket: WebSocket, options: DetectOptions, slot: StreamSlot) -> None:
+        self._service, self._socket, self._options, self._slot = service, socket, options, slot
+        self._newest: bytes | None = None
         self._dropped = 0
-        self._arrived, self._evicted = asyncio.Event(), asyncio.Event()
-        self._last_s = perf_counter()
-
-    @property
-    def idle_s(self) -> float:
-        return perf_counter() - self._last_s
-
-    def end(self) -> None:
-        self._evicted.set()
+        self._arrived = asyncio.Event()
 
     async def run(self) -> None:
         """Until the client disconnects or the service stops."""
         try:
             async with anyio.create_task_group() as group:
-                for work in (self._receive, self._answer, self._end_on_stop, self._end_on_eviction):
-                    group.start_soon(work)
+                group.start_soon(self._receive)
+                group.start_soon(self._answer)
+                group.start_soon(_end_on, self._service.stopping, _GOING_AWAY, "the service stops")
+                group.start_soon(_end_on, self._slot.evicted, _TRY_LATER, _EVICTED)
         except* WebSocketDisconnect:
             pass
         except* _Closed as closed:
-            reason = closed.exceptions[0]
-            assert isinstance(reason, _Closed)
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the client was faster
-                await self._socket.close(reason.code, reason.reason)
-
-    async def _end_on_stop(self) -> None:
-        await self._service.stopping.wait()
-        raise _Closed(_GOING_AWAY, "the service stops")
-
-    async def _end_on_eviction(self) -> None:
-        await self._evicted.wait()
-        raise _Closed(_TRY_LATER, "no frame came for long while others waited; open it again")
+                await self._socket.close(*closed.exceptions[0].args)
 
     async def _receive(self) -> None:
         while True:
@@ -118,9 +92,9 @@ class _Stream:
             raise _Closed(_TOO_LARGE, f"a message of {len(data)} bytes; send smaller pictures")
         if self._newest is not None:
             self._dropped += 1
-            self._service.metrics.dropped(1)
-        self._last_s = perf_counter()
-        self._newest = _Frame(int.from_bytes(data[:_HEADER], "big"), data[_HEADER:])
+            self._service.metrics.frames_dropped.inc()
+        self._slot.touch()
+        self._newest = data
         self._arrived.set()
 
     async def _change(self, text: str) -> None:
@@ -133,16 +107,17 @@ class _Stream:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            frame, self._newest = self._newest, None
+            message, self._newest = self._newest, None
             dropped, self._dropped = self._dropped, 0
-            if frame is not None:
-                await self._send({"seq": frame.seq, "dropped": dropped, **await self._detect(frame)})
+            if message is not None:
+                seq = int.from_bytes(message[:_HEADER], "big")
+                await self._send({"seq": seq, "dropped": dropped, **await self._detect(message[_HEADER:])})
 
-    async def _detect(self, frame: _Frame) -> dict[str, Any]:
+    async def _detect(self, data: bytes) -> dict[str, Any]:
         service, began_s = self._service, perf_counter()
         try:
             with service.capacity.reserve_frame():
-                result, _ = await find_faces(service, frame.data, "frame", self._options)
+                result, _ = await find_faces(service, data, "frame", self._options)
         except ImageError as error:
             service.metrics.failed()
             return {"problem": Problem(422, str(error)).to_dict(self._socket.url.path)}
@@ -157,6 +132,11 @@ class _Stream:
 
     async def _send(self, message: dict[str, Any]) -> None:
         await self._socket.send_text(json.dumps(message))
+
+
+async def _end_on(event: asyncio.Event, code: int, reason: str) -> None:
+    await event.wait()
+    raise _Closed(code, reason)
 
 
 def _changed(options: DetectOptions, text: str) -> DetectOptions:

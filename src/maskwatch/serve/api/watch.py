@@ -80,11 +80,11 @@ def _watcher_of(request: Request) -> Watcher:
 
 
 def _stream(service: Service, parts: Callable[[], AsyncIterator[bytes]], media_type: str) -> Response:
-    with service.open_stream():
+    with service.streams.slot(receives=False):
         pass  # checked before the response begins, after which its status is fixed
 
     async def counted() -> AsyncIterator[bytes]:
-        with service.open_stream():
+        with service.streams.slot(receives=False):
             async for part in parts():
                 yield part
 

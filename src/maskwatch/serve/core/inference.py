@@ -95,7 +95,7 @@ class Batcher:
     async def _run(self, jobs: list[_Job]) -> None:
         began_s = perf_counter()
         for job in jobs:
-            self._metrics.stage("queue", began_s - job.queued_s)
+            self._metrics.stages["queue"].observe(began_s - job.queued_s)
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._pool, _detect, jobs)
         except Exception as error:  # raised where the results are awaited; the worker goes on
@@ -106,7 +106,7 @@ class Batcher:
         seconds = perf_counter() - began_s
         self._capacity.observe(seconds, len(jobs))
         for job, detections in zip(jobs, found, strict=True):
-            self._metrics.stage("detect", seconds)
+            self._metrics.stages["detect"].observe(seconds)
             if not job.result.done():
                 job.result.set_result(detections)
 

@@ -1,4 +1,4 @@
-"""Limits: pictures in work, uploads at once and their bytes in memory, requests a second."""
+"""Limits: pictures in work, uploads at once and their bytes in memory, open streams, requests a second."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from time import perf_counter
 
 from prometheus_client import Gauge
 
@@ -213,6 +214,66 @@ class UploadLimiter:
     def _release(self, body: IncomingBody) -> None:
         self._bytes -= body.size
         body.size = 0
+
+
+class StreamSlot:
+    """The place of one stream.
+
+    Attributes:
+        evicted: set when the stream must end to make room for another.
+    """
+
+    def __init__(self) -> None:
+        self.evicted = asyncio.Event()
+        self.touch()
+
+    def touch(self) -> None:
+        """Notes that the client has sent something."""
+        self.active_s = perf_counter()
+
+
+class StreamLimiter:
+    """Counts the open WebSockets and watch streams; for one event loop.
+
+    Args:
+        max_streams: open streams.
+        max_idle_s: a stream that receives frames is evicted when others find no room and its last frame is
+            longer ago than this.
+        gauge: shows how many streams are open.
+    """
+
+    def __init__(self, max_streams: int, max_idle_s: float, gauge: Gauge) -> None:
+        self._max_streams, self._max_idle_s, self._gauge = max_streams, max_idle_s, gauge
+        self._evictable: dict[StreamSlot, bool] = {}
+
+    @contextmanager
+    def slot(self, *, receives: bool) -> Iterator[StreamSlot]:
+        """A place for the length of the block, for a stream that receives frames or only sends.
+
+        Raises:
+            Problem: 503, too many streams are open.
+        """
+        if len(self._evictable) >= self._max_streams and not self._evict():
+            raise busy(
+                f"{len(self._evictable)} streams are open, which is the limit; come back later", _RETRY_S
+            )
+        slot = StreamSlot()
+        self._evictable[slot] = receives
+        self._gauge.inc()
+        try:
+            yield slot
+        finally:
+            self._evictable.pop(slot, None)
+            self._gauge.dec()
+
+    def _evict(self) -> bool:
+        slots = [slot for slot, evictable in self._evictable.items() if evictable]
+        idlest = min(slots, key=lambda slot: slot.active_s, default=None)
+        if idlest is None or perf_counter() - idlest.active_s <= self._max_idle_s:
+            return False
+        del self._evictable[idlest]
+        idlest.evicted.set()
+        return True
 
 
 class RateLimiter:

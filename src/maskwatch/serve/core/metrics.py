@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from functools import partial
 
 from prometheus_client import (
@@ -28,8 +27,6 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which is not needed
 
-STAGES = ("decode", "queue", "detect", "encode")
-
 # Seconds: from a small picture on a fast machine to the limit of a request.
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -38,6 +35,8 @@ class Metrics:
     """The counters of one app.
 
     Attributes:
+        stages: the time of a picture in each stage: decode, queue, detect, encode.
+        frames_dropped: frames of streams that a newer one replaced.
         queued: pictures in work or waiting.
         uploads: uploads in progress.
         streams: open WebSockets and watch streams.
@@ -53,30 +52,21 @@ class Metrics:
         gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
         self._requests = counter("maskwatch_requests", "Requests answered.", ["method", "path", "status"])
         self._seconds = histogram("maskwatch_request_seconds", "Time for a request.", ["path"])
-        self._stages = histogram("maskwatch_stage_seconds", "Time for a picture, by stage.", ["stage"])
+        stages = histogram("maskwatch_stage_seconds", "Time for a picture, by stage.", ["stage"])
         self._pictures = counter("maskwatch_pictures", "Pictures, by result.", ["result"])
         self._detections = counter("maskwatch_detections", "Faces, by model and class.", ["model", "class"])
-        self._frames_dropped = counter("maskwatch_stream_frames_dropped", "Frames that a newer one replaced.")
+        self.frames_dropped = counter("maskwatch_stream_frames_dropped", "Frames that a newer one replaced.")
         self.queued = gauge("maskwatch_queue_pictures", "Pictures in work or waiting.")
         self.uploads = gauge("maskwatch_uploads", "Uploads in progress.")
         self.streams = gauge("maskwatch_streams", "Open streams.")
         info = gauge("maskwatch_build_info", "Version of the service.", ["version"], multiprocess_mode="max")
         info.labels(__version__).set(1)
-        for stage in STAGES:
-            self._stages.labels(stage)
+        self.stages = {stage: stages.labels(stage) for stage in ("decode", "queue", "detect", "encode")}
 
     def request(self, method: str, path: str, status: int, seconds: float) -> None:
         """Counts a response; `path` is the route's template, which keeps the number of series small."""
         self._requests.labels(method, path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
-
-    def stage(self, stage: str, seconds: float) -> None:
-        """Counts the time of a picture in one of `STAGES`."""
-        self._stages.labels(stage).observe(seconds)
-
-    def timed(self, stage: str) -> AbstractContextManager[object]:
-        """Counts the time of the block."""
-        return self._stages.labels(stage).time()
 
     def picture(self, model: str, class_names: Iterable[str]) -> None:
         """Counts a picture and its detections."""
@@ -87,10 +77,6 @@ class Metrics:
     def failed(self) -> None:
         """Counts a picture that could not be read."""
         self._pictures.labels("failed").inc()
-
-    def dropped(self, frames: int) -> None:
-        """Counts dropped frames of a stream."""
-        self._frames_dropped.inc(frames)
 
     def add(self, collector: Collector) -> None:
         """Adds numbers that are collected for each scrape, of this process only."""

@@ -182,7 +182,7 @@ async def predict(
         if options.annotate is None:
             return Prediction(result)
         max_pixels = service.settings.limits.max_pixels
-        with service.metrics.timed("encode"):
+        with service.metrics.stages["encode"].time():
             return await service.in_thread(
                 _annotated, image.data, max_pixels, result, hidden_xyxy, options.annotate
             )
@@ -210,7 +210,7 @@ async def find_faces(
         batch_nhwc, (placement,) = detector.prepare([image_rgb])
         return batch_nhwc, placement
 
-    with service.metrics.timed("decode"):
+    with service.metrics.stages["decode"].time():
         batch_nhwc, placement = await service.in_thread(prepare)
     found = await service.batcher(detector, batch_nhwc, placement, options.threshold)
     reported = only_classes(found, options.class_ids)

@@ -15,11 +15,6 @@ from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
 
-_HINTS = {
-    404: "see /openapi.json for what there is",
-    405: "see /openapi.json for what there is",
-}
-
 
 class Problem(Exception):
     """An error response.
@@ -32,11 +27,7 @@ class Problem(Exception):
     """
 
     def __init__(
-        self,
-        status: int,
-        detail: str,
-        headers: Mapping[str, str] | None = None,
-        **more: Any,
+        self, status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any
     ) -> None:
         super().__init__(detail)
         self.status, self.detail, self.headers, self.more = status, detail, dict(headers or {}), more
@@ -79,7 +70,7 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    hint = _HINTS.get(error.status_code, "check the request")
+    hint = "see /openapi.json for what there is" if error.status_code in (404, 405) else "check the request"
     detail = f"{request.method} {request.url.path}: {str(error.detail).lower()}; {hint}"
     return Problem(error.status_code, detail, error.headers).to_response(request.url.path)
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
-from typing import Protocol, TypeVar
+from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from starlette.requests import HTTPConnection
 
 from maskwatch.serve.core.auth import Authenticator
 from maskwatch.serve.core.inference import Batcher
-from maskwatch.serve.core.limits import Capacity, RateLimiter, UploadLimiter
+from maskwatch.serve.core.limits import Capacity, RateLimiter, StreamLimiter, UploadLimiter
 from maskwatch.serve.core.metrics import Metrics
 from maskwatch.serve.core.problem import busy
 from maskwatch.serve.core.registry import ModelRegistry
@@ -32,23 +32,12 @@ _FETCHERS = 4
 _POLL_S = 0.05
 
 
-class FrameStream(Protocol):
-    """A stream to which a client sends frames."""
-
-    @property
-    def idle_s(self) -> float:
-        """Seconds since the last frame."""
-
-    def end(self) -> None:
-        """Makes room for another stream."""
-
-
 class Service:
     """The state of an app; it takes work only within `running`.
 
     Attributes:
         in_flight: requests that are being answered, without streams.
-        stopping: set when the service begins to stop.
+        stopping: set when the service begins to stop: it refuses requests and ends streams.
 
     Raises:
         MaskwatchError: a model that cannot be loaded.
@@ -63,9 +52,9 @@ class Service:
         self.capacity = Capacity(limits.queue, admission_limit, self.metrics.queued)
         self.uploads = UploadLimiter(limits.max_uploads, limits.most_upload_bytes, self.metrics.uploads)
         self.networks = tuple(ipaddress.ip_network(network) for network in settings.url_networks)
+        self.streams = StreamLimiter(limits.max_streams, limits.timeout_s, self.metrics.streams)
         self.rates = RateLimiter(limits.rate)
         self.in_flight = self._fetches = 0
-        self._streams: dict[object, FrameStream | None] = {}
         self.stopping = asyncio.Event()
         self._batcher: Batcher | None = None
         self._decoders: ThreadPoolExecutor | None = None
@@ -84,28 +73,22 @@ class Service:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Starts the thread pools and the batcher, and closes them at the end."""
-        settings = self.settings
-        decoders = min(_DECODERS, usable_cores())
+        workers, batch = self.settings.inference_workers, self.settings.batch
         with (
-            ThreadPoolExecutor(decoders, thread_name_prefix="decode") as self._decoders,
-            ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch") as self._fetchers,
+            ThreadPoolExecutor(min(_DECODERS, usable_cores()), "decode") as self._decoders,
+            ThreadPoolExecutor(_FETCHERS, "fetch") as self._fetchers,
         ):
-            batcher = Batcher(settings.inference_workers, settings.batch, self.metrics, self.capacity)
-            self._batcher = batcher
+            self._batcher = batcher = Batcher(workers, batch, self.metrics, self.capacity)
             try:
                 yield
             finally:
-                self.stop()
+                self.stopping.set()
                 self._batcher = None
                 await batcher.close()
 
-    def stop(self) -> None:
-        """Refuses requests from now on and ends streams. Call it in the thread of the event loop."""
-        self.stopping.set()
-
     async def drain(self) -> None:
         """Stops, and waits until all requests are answered and `drain_s` has passed."""
-        self.stop()
+        self.stopping.set()
         settings, now_s = self.settings, asyncio.get_running_loop().time
         began_s = now_s()
         limit_s = settings.limits.timeout_s * 2 + settings.drain_s  # a body, then the work
@@ -122,51 +105,15 @@ class Service:
         """Runs CPU work in a thread, so that the event loop stays free."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *args)
 
-    async def fetch(self, work: Callable[..., T], *args: object) -> T:
-        """Runs work that waits for another server in a thread.
-
-        Raises:
-            Problem: 503, too many addresses are being fetched already.
-        """
+    async def fetch(self, work: Callable[[], T]) -> T:
+        """Runs work that waits for another server in a thread; `Problem` 503 if too much of it waits."""
         if self._fetches >= self.settings.limits.queue:
             raise busy(f"{self._fetches} addresses are being fetched, which is the limit; come back later", 5)
         self._fetches += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._fetchers, work, *args)
+            return await asyncio.get_running_loop().run_in_executor(self._fetchers, work)
         finally:
             self._fetches -= 1
-
-    @contextmanager
-    def open_stream(self, frames: FrameStream | None = None) -> Iterator[None]:
-        """Counts a stream for the length of the block.
-
-        Args:
-            frames: the stream itself, if it receives frames. It is ended when others find no room and its
-                last frame is longer ago than a request may take.
-
-        Raises:
-            Problem: 503, too many streams are open.
-        """
-        if len(self._streams) >= self.settings.limits.max_streams and not self._end_idle():
-            raise busy(f"{len(self._streams)} streams are open, which is the limit; come back later", 5)
-        key = object()
-        self._streams[key] = frames
-        self.metrics.streams.inc()
-        try:
-            yield
-        finally:
-            self._streams.pop(key, None)
-            self.metrics.streams.dec()
-
-    def _end_idle(self) -> bool:
-        idle_s = {key: stream.idle_s for key, stream in self._streams.items() if stream is not None}
-        idlest = max(idle_s, key=idle_s.__getitem__, default=None)
-        if idlest is None or idle_s[idlest] <= self.settings.limits.timeout_s:
-            return False
-        stream = self._streams.pop(idlest)
-        assert stream is not None
-        stream.end()
-        return True
 
 
 def service_of(connection: HTTPConnection) -> Service:
