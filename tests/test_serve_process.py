@@ -191,7 +191,7 @@ def test_workers(tiny_model: Path, picture: bytes) -> None:
         assert half.answer()[0] == 200
         assert service.process.wait(LONG_S) == 0
         assert service.process.stderr.read() == "".join(
-            f"worker {pid} ended (-9); another takes its place\n" for pid in (killed, other)
+            f"worker {pid} ended (-9); starting another\n" for pid in (killed, other)
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from maskwatch.cli.event_options import Retain, Thumbnails, given_options, with_event_options
-from maskwatch.cli.options import SizeOption, parse_threshold, pick_model, with_options
+from maskwatch.cli.options import SizeOption, ThresholdOption, parse_threshold, pick_model, with_options
 from maskwatch.cli.watch import LIVE_MODEL
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.live.sinks.settings import SinkSettings
@@ -38,23 +38,23 @@ class ServeOptions:
 
     host: Annotated[
         str | None,
-        _option(metavar="ADDRESS", help="Where to listen; all but this machine needs a token. "
-                "Default: 127.0.0.1."),
-    ] = None  # fmt: skip
+        _option(
+            metavar="ADDRESS",
+            help="Where to listen; needs a token if others can reach it. Default: 127.0.0.1.",
+        ),
+    ] = None
     port: Annotated[int | None, _option(help="Port; 0 takes a free one. Default: 8765.")] = None
     model: Annotated[
         list[str] | None,
-        _option(metavar="MODEL", help="An embedded model or a file; several times, the default one first. "
-                "Default: all embedded ones."),
-    ] = None  # fmt: skip
-    size: SizeOption = None
-    threshold: Annotated[
-        str | None, _option(metavar="SCORE", help="Scores above it count, unless a request says otherwise.")
+        _option(
+            metavar="MODEL", help="Model name or file; repeatable, default first. Default: all embedded."
+        ),
     ] = None
+    size: SizeOption = None
+    threshold: ThresholdOption = None
     workers: Annotated[int | None, _option(help="Worker processes. Default: 1.")] = None
     threads: Annotated[
-        int | None,
-        _option(help="Threads of the network in a call. Default: cores by inference workers."),
+        int | None, _option(help="Threads of the network in a call. Default: cores by inference workers.")
     ] = None
     inference_workers: Annotated[
         int | None, _option(help="Parallel calls of the network, in each worker. Default: 2.")
@@ -62,8 +62,7 @@ class ServeOptions:
     lanes: Annotated[int | None, typer.Option(hidden=True)] = None
     batch: Annotated[int | None, _option(help="Waiting pictures in one call, at most. Default: 1.")] = None
     token_file: Annotated[
-        Path | None,
-        _option(metavar="FILE", help="Its first line is the token. Default: MASKWATCH_TOKEN."),
+        Path | None, _option(metavar="FILE", help="Its first line is the token. Default: MASKWATCH_TOKEN.")
     ] = None
     cors: Annotated[
         list[str] | None, _option(metavar="ORIGIN", help="Pages of this origin may use the service.")
@@ -90,18 +89,14 @@ class ServeOptions:
         int | None, _option(help="Bytes of all uploads in memory. Default: eight bodies.")
     ] = None
     max_streams: Annotated[int | None, _option(help="Open streams. Default: 16.")] = None
-    rate: Annotated[float | None, _option(help="Requests a second of one client. Default: any number.")] = (
-        None
-    )
+    rate: Annotated[float | None, _option(help="Requests a second of one client. Default: no limit.")] = None
     drain_s: Annotated[
         float | None,
         _option("--drain", metavar="SECONDS", help="Answer 503 for so long before it ends. Default: 0."),
     ] = None
     watch: Annotated[
         list[str] | None,
-        _watch_option(
-            "--watch", metavar="SOURCE", help="Watch this too, as `maskwatch watch`; several times."
-        ),
+        _watch_option("--watch", metavar="SOURCE", help="Watch this too, as `maskwatch watch`; repeatable."),
     ] = None
     watch_fps: Annotated[
         float | None,
@@ -153,7 +148,7 @@ def _settings(options: ServeOptions) -> ServeSettings:
         "cors": tuple(options.cors or ()),
         "url_networks": tuple(options.url_networks or ()),
         "limits": Limits(**_given(options, Limits)),
-        "watch": _watch_plan(options, models[0] if options.model or options.size else LIVE_MODEL),
+        "watch": _watch_config(options, models[0] if options.model or options.size else LIVE_MODEL),
     }
     values = {name: value for name, value in values.items() if value is not None}
     return ServeSettings(**_given(options, ServeSettings) | values)
@@ -174,7 +169,7 @@ def _inference_workers(options: ServeOptions) -> int | None:
     return options.lanes
 
 
-def _watch_plan(options: ServeOptions, model: str) -> WatchConfig | None:
+def _watch_config(options: ServeOptions, model: str) -> WatchConfig | None:
     if not options.watch:
         _check_nothing_watched(options)
         return None

@@ -41,7 +41,7 @@ class Picture:
         source: its name: a path as it was given, otherwise `picture-INDEX`.
         width, height: in pixels, after EXIF orientation.
         faces: best first.
-        annotated: the annotated picture, bytes of a JPEG file; None unless `annotate` was asked for.
+        annotated: the annotated picture, bytes of a JPEG file; None without `annotate`.
     """
 
     index: int

@@ -16,9 +16,7 @@ from maskwatch.errors import ServiceError
 from maskwatch.net.addresses import without_credentials
 
 _BUSY = (429, 503)
-_LONGEST_PAUSE_S = 60.0
-"""A longer `Retry-After` is the caller's decision, so the error is raised."""
-
+_LONGEST_PAUSE_S = 60.0  # a longer `Retry-After` is the caller's decision, so the error is raised
 _PROBLEM = "application/problem+json"
 
 

@@ -34,9 +34,7 @@ T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:8765"
 TIMEOUT_S = 60.0
 RETRIES = 3
-FRAMES_AHEAD = 2
-"""Frames in flight at once: the service works on one while the next one travels."""
-
+FRAMES_AHEAD = 2  # frames in flight at once: the service works on one while the next one travels
 _SEQUENCE = struct.Struct(">Q")
 _JPEG_QUALITY = 92
 _UNSAFE = re.compile(r"[^\w .,()+=@~-]")

@@ -86,7 +86,7 @@ class Client:
             threshold: scores above it count: one for all classes, or class name → score for some of them.
             classes: only detections of these.
             model: a name of `models()`; None takes the service's default.
-            annotate: True also asks for the annotated pictures.
+            annotate: True also requests the annotated pictures.
             blur: True blurs the faces in the annotated pictures.
 
         Raises:

@@ -33,13 +33,13 @@ class AnnotatedFrame:
         image_rgb: uint8 (H, W, 3).
         hidden_xyxy: (N, 4), blurred in what is shown; None blurs nothing.
         seen_at: wall-clock time of the frame; None for the blank frame before the first one.
-        notice: lines drawn over it that say why there is no newer frame.
+        notice: lines drawn over it: why there is no newer frame.
     """
 
     image_rgb: UInt8Array
     people: Sequence[Person]
     hidden_xyxy: Boxes | None
-    places: Zones
+    zones: Zones
     class_names: Sequence[str]
     seen_at: datetime | None = None
     notice: Sequence[str] = ()
@@ -53,7 +53,7 @@ class AnnotatedFrame:
                 image_rgb = self.image_rgb
                 if self.hidden_xyxy is not None:
                     image_rgb = blur(image_rgb, self.hidden_xyxy)
-                drawn = draw_people(image_rgb, self.people, self.class_names, self.places)
+                drawn = draw_people(image_rgb, self.people, self.class_names, self.zones)
                 self._jpeg = encode(draw_notice(drawn, self.notice) if self.notice else drawn, "jpeg")
             return self._jpeg
 
@@ -87,17 +87,17 @@ class LiveState(Observer):
     """The newest frame of each source and the last events. Written by the watching thread, read by any.
 
     Args:
-        places: by source.
+        zones: by source.
         class_names: in the order of their ids.
         keep_faces: True blurs none.
     """
 
-    def __init__(self, places: Mapping[str, Zones], class_names: Sequence[str], *, keep_faces: bool) -> None:
+    def __init__(self, zones: Mapping[str, Zones], class_names: Sequence[str], *, keep_faces: bool) -> None:
         self.notifier = Notifier()
-        self._places, self._names = places, class_names
+        self._zones, self._names = zones, class_names
         self._hider = None if keep_faces else FaceHider()
         self._newest: dict[str, AnnotatedFrame] = {}
-        self._left: dict[str, Counter[str]] = {source: Counter() for source in places}
+        self._left: dict[str, Counter[str]] = {source: Counter() for source in zones}
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._event_count = 0
 
@@ -107,8 +107,8 @@ class LiveState(Observer):
         self._newest[source] = AnnotatedFrame(
             result.frame.image_rgb,
             people,
-            self._hidden(result),
-            self._places[source],
+            None if self._hider is None else self._hider.boxes_to_hide(result),
+            self._zones[source],
             self._names,
             seen_at=result.frame.when,
         )
@@ -161,6 +161,3 @@ class LiveState(Observer):
         since = "" if before.seen_at is None else f", last picture {before.seen_at:%H:%M:%S}"
         notice = [f"{event.state}{since}", *([event.reason] if event.reason else [])]
         self._newest[source] = replace(before, people=(), notice=notice)
-
-    def _hidden(self, result: FrameResult) -> Boxes | None:
-        return None if self._hider is None else self._hider.boxes_to_hide(result)

@@ -14,25 +14,20 @@ from maskwatch.net.address_guard import is_loopback
 from maskwatch.serve.core.problem import Problem, busy
 from maskwatch.serve.core.service import Service
 
-HEADERS_LENGTH = 64 << 10
-"""Bytes of a request before its body."""
-
+HEADERS_LENGTH = 64 << 10  # bytes of a request before its body
 _QUERY_LENGTH = 8 << 10
 _METHODS = frozenset(["GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"])
 
-_ALWAYS = frozenset(["/healthz", "/readyz", "/metrics"])
-"""Answered while the service stops, too."""
-
+_ALWAYS = frozenset(["/healthz", "/readyz", "/metrics"])  # answered while the service stops, too
+# What a browser opens with no way to set headers.
 _URL_TOKEN_PATHS = re.compile(r"/v1/stream|/v1/watch/.+")
-"""What a browser opens without headers of a program's choice."""
 
+# Responses that end only when the client or the service does; a stopping service does not wait for them.
 _ENDLESS = re.compile(r"/v1/watch/.+")
-"""Responses that end only when the client or the service does; a stopping service does not wait for them."""
 
 _DETECT = "/v1/detect"
 
-_ANY_ADDRESS = frozenset(["0.0.0.0", "[::]"])
-"""Browsers take one of these for their own machine."""
+_ANY_ADDRESS = frozenset(["0.0.0.0", "[::]"])  # browsers take one of these for their own machine
 
 
 class ServiceMiddleware:
@@ -58,7 +53,7 @@ class ServiceMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                if path.startswith("/v1/"):  # no cache keeps what the API says of people
+                if path.startswith("/v1/"):  # no cache may store what the API reports about people
                     headers.setdefault("Cache-Control", "no-store")
                     headers.setdefault("X-Content-Type-Options", "nosniff")
                 if service.stopping.is_set():
@@ -95,15 +90,11 @@ class ServiceMiddleware:
             await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        """Whether a request may reach the app.
-
-        Raises:
-            Problem: it may not.
-        """
+        """Raises `Problem` if a request may not reach the app."""
         _check_length(scope)
         path, headers, service = scope["path"], Headers(scope=scope), self._service
         if service.stopping.is_set() and path not in _ALWAYS:
-            raise busy(f"{path}: the service is stopping; ask again, another will answer", 1)
+            raise busy(f"{path}: the service is stopping; try again", 1)
         protected = path == "/metrics" or path.startswith("/v1/")
         if not service.auth.required:
             self._check_host(headers)
@@ -125,21 +116,21 @@ class ServiceMiddleware:
         if url_token is not None and _URL_TOKEN_PATHS.fullmatch(path) and auth.accepts_url_token(url_token):
             return
         # The value is not shown: it may be the token with a typing error.
-        what = "the ticket is too old or not ours" if url_token is not None else "no token, or a wrong one"
-        raise Problem(
-            401,
-            f"{path}: {what}; send the header Authorization: Bearer TOKEN",
-            {"WWW-Authenticate": "Bearer"},
+        what = (
+            "the ticket has expired or is not from this service"
+            if url_token is not None
+            else "no token, or a wrong one"
         )
+        text = f"{path}: {what}; send the header Authorization: Bearer TOKEN"
+        raise Problem(401, text, {"WWW-Authenticate": "Bearer"})
 
     def _check_host(self, headers: Headers) -> None:
         """Without a token, only names of this machine: others may lead here by DNS rebinding."""
         host = headers.get("host", "")
         name = re.sub(r":\d*$", "", host).lower()
         if not (is_loopback(name) or name in _ANY_ADDRESS or name == self._service.settings.host.lower()):
-            raise Problem(
-                403, f"host {host!r} is not this machine; use localhost, or give the service a token"
-            )
+            text = f"host {host!r} is not this machine; use localhost, or give the service a token"
+            raise Problem(403, text)
 
     def _check_origin(self, headers: Headers) -> None:
         origin = headers.get("origin")
@@ -153,7 +144,7 @@ def _check_length(scope: Scope) -> None:
     """Before anything is parsed: thousands of parameters or headers take long."""
     query = len(scope["query_string"])
     if query > _QUERY_LENGTH:
-        raise Problem(414, f"the query has {query} bytes, and {_QUERY_LENGTH} may be; send less in it")
+        raise Problem(414, f"the query has {query} bytes; the limit is {_QUERY_LENGTH}; send a shorter one")
     headers = sum(len(name) + len(value) for name, value in scope["headers"])
     if headers > HEADERS_LENGTH:
-        raise Problem(431, f"the headers have {headers} bytes, and {HEADERS_LENGTH} may be; send fewer")
+        raise Problem(431, f"the headers have {headers} bytes; the limit is {HEADERS_LENGTH}; send fewer")

@@ -23,13 +23,9 @@ from maskwatch.serve.core.service import Service
 from maskwatch.serve.middleware import HEADERS_LENGTH
 from maskwatch.serve.settings import ServeSettings
 
-HEAD_S = 30.0
-"""Seconds for the head of a request, from the connection or from its first byte."""
-
+HEAD_S = 30.0  # seconds for the head of a request, from the connection or from its first byte
 _KEEP_ALIVE_S = 30
-_FLUSH_S = 5
-"""How long clients have to read the end of their answers when the service stops."""
-
+_FLUSH_S = 5  # how long clients have to read the end of their answers when the service stops
 _BACKLOG = 2048  # connections that may wait to be accepted, as uvicorn has it
 _WS_OVERHEAD = 1024  # bytes of a message beside its picture
 
@@ -215,7 +211,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._end_head()
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:  # else it would stand within another answer
+        if self.cycle is None or self.cycle.response_complete:  # not inside another response
             text = f"the head of the request is longer than {HEADERS_LENGTH} bytes; send less in it"
             response = Problem(431, text).to_response("")
             head = [b"HTTP/1.1 431 Request Header Fields Too Large", b"connection: close"]

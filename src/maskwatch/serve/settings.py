@@ -15,8 +15,7 @@ from maskwatch.net.address_guard import leads_to_loopback
 if TYPE_CHECKING:
     from maskwatch.live.config import WatchConfig
 
-MIN_TOKEN = 16
-"""Characters; a shorter one can be guessed."""
+MIN_TOKEN = 16  # characters; a shorter one can be guessed
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,12 @@ class Limits:
         if self.max_images > self.queue:
             raise OptionError(
                 f"--max-images {self.max_images} is more than --queue {self.queue}, so that a full request "
-                "would never be taken; raise --queue"
+                "would never be accepted; raise --queue"
             )
         if self.upload_bytes is not None and self.upload_bytes < self.max_bytes:
             raise OptionError(
                 f"--upload-bytes {self.upload_bytes} is less than --max-bytes {self.max_bytes}, so that the "
-                "largest body would never be taken; raise --upload-bytes"
+                "largest body would never be accepted; raise --upload-bytes"
             )
         for name, value in (("--timeout", self.timeout_s), ("--rate", self.rate)):
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -165,7 +164,7 @@ def _check_token(token: str) -> None:
 def _check_origin(origin: str) -> None:
     parts = urlsplit(origin)
     if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}":
-        raise OptionError(f"--cors {origin!r} is no origin; write it like https://example.org:8080")
+        raise OptionError(f"--cors {origin!r} is not an origin; write it like https://example.org:8080")
 
 
 def _check_network(network: str) -> None:

@@ -33,9 +33,7 @@ from maskwatch.serve.core.metrics import SHARED_FOLDER
 from maskwatch.serve.server import address_of, drain_on_signal, listen, silence_libraries, uvicorn_config
 from maskwatch.serve.settings import ServeSettings
 
-_START_S = 60
-"""How long a worker may take to start when SIGHUP replaces all of them, one after the other."""
-
+_START_S = 60  # how long a worker may take to start when SIGHUP replaces all of them, one after the other
 _POLL_S = 0.1
 
 
@@ -85,7 +83,7 @@ class Supervisor(Multiprocess):
                 return
             if process.pid is not None:
                 mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
-            text = f"worker {process.pid} ended ({process.exitcode}); another takes its place"
+            text = f"worker {process.pid} ended ({process.exitcode}); starting another"
             print(text, file=sys.stderr, flush=True)
             self.processes[index] = Process(self.config, self.sockets)
             self.processes[index].start()

@@ -30,27 +30,27 @@ class Watcher:
     """Watches cameras within `running`.
 
     Args:
-        plan: its windows, terminal output and recordings are not used; sinks, thumbnails and their age are.
-        detector: that has already loaded the plan's model; None loads it.
+        config: its windows, terminal output and recordings are not used; sinks, thumbnails and their age are.
+        detector: that has already loaded the model of the config; None loads it.
         keep_faces: show and store faces as they are.
 
     Raises:
-        MaskwatchError: something of the plan cannot be done.
+        MaskwatchError: something of the config cannot be done.
     """
 
-    def __init__(self, plan: WatchConfig, detector: Detector | None, *, keep_faces: bool) -> None:
-        self._parts = parts = open_pipeline(plan, detector)
-        self.state = LiveState(parts.zones, parts.finder.metadata.classes, keep_faces=keep_faces)
-        pictures = open_thumbnails(plan.thumbnails, _say, keep_faces=keep_faces)
+    def __init__(self, config: WatchConfig, detector: Detector | None, *, keep_faces: bool) -> None:
+        self._pipeline = pipeline = open_pipeline(config, detector)
+        self.state = LiveState(pipeline.zones, pipeline.finder.metadata.classes, keep_faces=keep_faces)
+        thumbnails = open_thumbnails(config.thumbnails, _say, keep_faces=keep_faces)
         with contextlib.ExitStack() as opened:
-            self._delivery = delivery = opened.enter_context(open_delivery(plan.sinks, on_error=_say))
-            self._sweeping = retention_thread(plan, list(parts.trackers), delivery, _say)
+            self._delivery = delivery = opened.enter_context(open_delivery(config.sinks, on_error=_say))
+            self._retention = retention_thread(config, list(pipeline.trackers), delivery, _say)
             outputs = Outputs(
                 put=delivery.put,
-                observers=[self.state] if pictures is None else [self.state, pictures],
-                thumbnail=None if pictures is None else pictures.try_store,
+                observers=[self.state] if thumbnails is None else [self.state, thumbnails],
+                thumbnail=None if thumbnails is None else thumbnails.try_store,
             )
-            self._watch = WatchLoop(parts, outputs)
+            self._watch = WatchLoop(pipeline, outputs)
             self._opened = opened.pop_all()  # nothing has failed, so `_close` closes it
         self._thread = threading.Thread(target=self._run, name="watch")
 
@@ -59,7 +59,7 @@ class Watcher:
         """Watches for the length of the block. At the end open alerts end, and sinks send their events."""
         self.state.notifier.attach(asyncio.get_running_loop())
         try:
-            self._opened.enter_context(self._sweeping)
+            self._opened.enter_context(self._retention)
             self._thread.start()
             yield
         finally:
@@ -73,7 +73,7 @@ class Watcher:
 
     def has(self, source: str) -> bool:
         """Whether a source of that name is watched."""
-        return source in self._parts.trackers
+        return source in self._pipeline.trackers
 
     def sources(self) -> Sequence[CaptureStatus]:
         """The status of each source."""
@@ -87,7 +87,7 @@ class Watcher:
         """The document of `GET /v1/watch`."""
         events, _ = self.state.events()
         return {
-            "run": self._parts.run,
+            "run": self._pipeline.run,
             "sources": [self._source(status) for status in self.sources()],
             "sinks": [dataclasses.asdict(status) for status in self.sinks()],
             "events": [event.to_record() for event in events],

@@ -48,7 +48,7 @@ ClassNames = Annotated[
     Query(max_length=500, description="Only these classes.", openapi_examples={"one": {"value": "no_mask"}}),
 ]
 Annotate = Annotated[bool, Query(description="Also the annotated picture.")]
-Blur = Annotated[bool, Query(description="Blur the faces in the annotated picture; goes with annotate.")]
+Blur = Annotated[bool, Query(description="Blur the faces in the annotated picture; needs annotate.")]
 SourceName = Annotated[
     str | None,
     Query(max_length=NAME_LENGTH, description="Name of the picture, where the body is one picture."),
@@ -95,7 +95,6 @@ async def detect(
         if annotate:
             options = replace(options, annotate=accepted or "jpeg", blur=blur)
         outcomes = await _predict_all(service, images, incoming, options)
-    _check_any_readable(outcomes)
     first = outcomes[0]
     if accepted and isinstance(first, Prediction) and first.annotated is not None:
         return Response(first.annotated, media_type=f"image/{first.annotated_type}")
@@ -129,23 +128,27 @@ async def _predict_all(
     return [task.result() for task in tasks]
 
 
-def _check_any_readable(outcomes: Sequence[Outcome]) -> None:
-    """A request without any readable picture is an error."""
-    failures = _failures(outcomes)
+def _document(options: DetectOptions, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The document that `maskwatch detect --json` writes, with the index of each picture in the request.
+
+    Raises:
+        Problem: 422, no picture is readable.
+    """
+    failures = [
+        {"index": index, "source": one.source, "reason": one.reason}
+        for index, one in enumerate(outcomes)
+        if isinstance(one, FailedImage)
+    ]
     if len(failures) == len(outcomes):
         head = f"{failures[0]['source']}: {failures[0]['reason']}"
         more = "" if len(failures) == 1 else f" (and {len(failures) - 1} more, see failures)"
         raise Problem(422, head + more, failures=failures)
-
-
-def _document(options: DetectOptions, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The document that `maskwatch detect --json` writes, with the index of each picture in the request."""
     return {
         "schema": JSON_SCHEMA,
         "maskwatch": __version__,
         "model": options.model.summary(dict(options.threshold)),
         "results": [_record(one, index) for index, one in enumerate(outcomes) if isinstance(one, Prediction)],
-        "failures": _failures(outcomes),
+        "failures": failures,
     }
 
 
@@ -155,14 +158,6 @@ def _record(prediction: Prediction, index: int) -> dict[str, Any]:
         text = base64.b64encode(prediction.annotated).decode("ascii")
         record["annotated"] = f"data:image/{prediction.annotated_type};base64,{text}"
     return record
-
-
-def _failures(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    return [
-        {"index": index, "source": one.source, "reason": one.reason}
-        for index, one in enumerate(outcomes)
-        if isinstance(one, FailedImage)
-    ]
 
 
 def _accepted_type(accept: str) -> ImageType | None:

@@ -29,8 +29,8 @@ _REVALIDATE = "private, no-cache"
 )
 async def models(request: Request) -> dict[str, Any]:
     """Name, version, classes, thresholds, size, and the address of its file."""
-    registry = service_of(request).registry
-    return {"models": [{**model.describe(), "default": model is registry.default} for model in registry]}
+    served = service_of(request).registry.by_name.values()
+    return {"models": [{**model.describe(), "default": index == 0} for index, model in enumerate(served)]}
 
 
 @router.head("/v1/models/{name}.onnx", include_in_schema=False)
@@ -47,7 +47,7 @@ async def models(request: Request) -> dict[str, Any]:
 )
 async def model_file(request: Request, name: str, v: str | None = None) -> Response:
     """The file that the service itself runs."""
-    model = service_of(request).registry.find(name)
+    model = service_of(request).registry.by_name.get(name)
     if model is None:
         raise Problem(404, f"no model {name!r}; see /v1/models")
     etag = f'"{model.sha256}"'

@@ -21,11 +21,10 @@ from maskwatch.serve.core.service import Service, service_of
 
 router = APIRouter()
 
-_HEADER = 8
-"""Bytes of the sequence number, big-endian, before the picture."""
+_HEADER = 8  # bytes of the sequence number, big-endian, before the picture
 
 _GOING_AWAY, _BAD_DATA, _TOO_LARGE, _TRY_LATER = 1001, 1003, 1009, 1013  # RFC 6455, section 7.4.1, and IANA
-_EVICTED = "no frame came for long while others waited; open it again"
+_EVICTED = "no frame came for a long time while others waited; open it again"
 _LONGEST_TEXT = 10_000
 
 
@@ -140,11 +139,7 @@ async def _end_on(event: asyncio.Event, code: int, reason: str) -> None:
 
 
 def _changed(options: DetectOptions, text: str) -> DetectOptions:
-    """The options after a text message that changes some of them.
-
-    Raises:
-        Problem: 422, the message cannot be used.
-    """
+    """The options after a text message that changes some of them; `Problem` 422 for an unusable message."""
     hint = 'send {"threshold": 0.4} or {"classes": ["no_mask"]}'
     if len(text) > _LONGEST_TEXT:
         raise Problem(422, f"a text of {len(text)} characters; {hint}")
@@ -153,7 +148,7 @@ def _changed(options: DetectOptions, text: str) -> DetectOptions:
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict) or not message or not message.keys() <= {"threshold", "classes"}:
-        raise Problem(422, f"{text[:200]!r} is no setting; {hint}")
+        raise Problem(422, f"{text[:200]!r} is not a setting; {hint}")
     names = [name for i, name in enumerate(options.model.detector.class_names) if i in options.class_ids]
     threshold = message.get("threshold", dict(options.threshold))
     return DetectOptions.from_json(options.model, threshold, message.get("classes", names))

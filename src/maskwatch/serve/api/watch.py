@@ -10,7 +10,6 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response, StreamingResponse
 
-from maskwatch.live.events import Event
 from maskwatch.serve.api.schemas import WatchDocument, problems
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.core.service import Service, service_of
@@ -19,8 +18,8 @@ from maskwatch.serve.watcher import Watcher
 
 router = APIRouter(prefix="/v1/watch", tags=["watch"])
 
+# A stream without changes sends something this often, which detects clients that have disconnected.
 _KEEP_ALIVE_S = 10.0
-"""A stream without changes sends something this often, which detects clients that have disconnected."""
 
 _BOUNDARY = "frame"
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # proxies must not buffer it
@@ -101,14 +100,11 @@ async def _frames(service: Service, watcher: Watcher, source: str) -> AsyncItera
             continue
         if frame is not None:
             sent = frame
-            part = _part(await service.in_thread(frame.jpeg))
+            jpeg = await service.in_thread(frame.jpeg)
+            head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            part = head.encode() + jpeg + b"\r\n"
             # Browsers show a picture only when the next one begins, and nothing follows a notice.
             yield part * 2 if frame.notice else part
-
-
-def _part(jpeg: bytes) -> bytes:
-    head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-    return head.encode() + jpeg + b"\r\n"
 
 
 async def _events(service: Service, watcher: Watcher, last_id: str | None) -> AsyncIterator[bytes]:
@@ -119,13 +115,9 @@ async def _events(service: Service, watcher: Watcher, last_id: str | None) -> As
         change = state.notifier.next_change()
         new, cursor = state.events(cursor)
         for event in new:
-            yield _message(event)
+            yield f"event: {event.kind}\nid: {event.id}\ndata: {event.to_json()}\n\n".encode()
         if not new and not await _changed(service, change):
             yield b": still here\n\n"
-
-
-def _message(event: Event) -> bytes:
-    return f"event: {event.kind}\nid: {event.id}\ndata: {event.to_json()}\n\n".encode()
 
 
 async def _changed(service: Service, change: asyncio.Event) -> bool:

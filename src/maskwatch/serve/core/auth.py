@@ -13,9 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-URL_TOKEN_S = 60
-"""Lifetime of a URL token. What it opened stays open."""
-
+URL_TOKEN_S = 60  # lifetime of a URL token. What it opened stays open
 _URL_TOKEN = re.compile(
     r"(?P<payload>v1\.(?P<expires>\d{1,12})\.[A-Za-z0-9_-]{1,32})\.(?P<signature>[A-Za-z0-9_-]{43})"
 )

@@ -30,14 +30,14 @@ _JSON_STARTS = (b"{", b"\xef\xbb\xbf{")
 _URL_LENGTH = 2000
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+# One of them precedes each value of a JSON text, so their number bounds what is built from it.
 _DELIMITERS = (b"{", b"[", b",", b":")
-"""One of them stands before each value of a JSON text, so their number bounds what is built from it."""
 
+# So many are always parsed, which takes a few milliseconds, so that the error can name what is wrong.
 _FREE_DELIMITERS = 65_536
-"""As many are parsed whatever the limits, in a few milliseconds, so that the error can name what is wrong."""
 
+# Allowed for each picture: names and addresses may consist of them.
 _DELIMITERS_EACH = NAME_LENGTH + _URL_LENGTH + 16
-"""Allowed for each picture: names and addresses may consist of them."""
 
 
 class PictureBody(BaseModel):
@@ -70,7 +70,7 @@ async def read_body(request: Request, limits: Limits, incoming: IncomingBody) ->
         Problem: 400, 408, 413, 415 or 503.
     """
     if encoding := request.headers.get("content-encoding"):
-        raise Problem(415, f"Content-Encoding {encoding!r} is not taken; send the body as it is")
+        raise Problem(415, f"Content-Encoding {encoding!r} is not accepted; send the body uncompressed")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limits.max_bytes:
         raise _too_large(declared, limits)
@@ -109,9 +109,11 @@ def parse_body(
     try:
         content = image_bytes(body)
     except ValueError as error:
-        raise Problem(422, f"the body is no Base64 ({error}); send the file itself") from None
+        raise Problem(422, f"the body is not Base64 ({error}); send the file itself") from None
     if not (kind in _RAW_TYPES or kind.startswith("image/") or is_picture(content)):
-        raise Problem(415, f"Content-Type {kind[:200]!r} is not taken, and the body is no picture; {_WAYS}")
+        raise Problem(
+            415, f"Content-Type {kind[:200]!r} is not accepted, and the body is no picture; {_WAYS}"
+        )
     return [UploadedImage(clean_name(name, "picture"), content)]
 
 
@@ -122,9 +124,8 @@ def _is_json(kind: str, body: bytes) -> bool:
 
 
 def _too_large(size: str, limits: Limits) -> Problem:
-    return Problem(
-        413, f"the body has {size} bytes, and {limits.max_bytes} may be; send fewer or smaller pictures"
-    )
+    text = f"the body has {size} bytes; the limit is {limits.max_bytes}; send fewer or smaller pictures"
+    return Problem(413, text)
 
 
 def _parse_json(body: bytes, limits: Limits, *, allow_urls: bool) -> list[UploadedImage]:
@@ -132,7 +133,7 @@ def _parse_json(body: bytes, limits: Limits, *, allow_urls: bool) -> list[Upload
     try:
         document = from_json(body.removeprefix(_BYTE_ORDER_MARK), cache_strings=False)
     except ValueError as error:
-        raise Problem(422, f"the body is no JSON ({error}); correct it, see /openapi.json") from None
+        raise Problem(422, f"the body is not JSON ({error}); correct it, see /openapi.json") from None
     listed = document.get("images") if isinstance(document, dict) else None
     if isinstance(listed, list) and len(listed) > limits.max_images:
         raise too_many(len(listed), limits)
@@ -147,11 +148,10 @@ def _check_delimiters(body: bytes, limits: Limits) -> None:
     """Bounds the work before anything is built from the body."""
     found = sum(map(body.count, _DELIMITERS))
     if found > _FREE_DELIMITERS + limits.max_images * _DELIMITERS_EACH:
-        raise Problem(
-            413,
-            f"the body has {found} brackets, colons and commas, more than {limits.max_images} pictures need, "
-            f"and so many pictures may be; send several requests",
+        text = (
+            f"the body has {found} brackets, colons and commas, more than {limits.max_images} pictures need"
         )
+        raise Problem(413, f"{text}, which are the limit; send several requests")
 
 
 def _uploaded(picture: PictureBody, number: int, allow_urls: bool) -> UploadedImage:
@@ -160,13 +160,12 @@ def _uploaded(picture: PictureBody, number: int, allow_urls: bool) -> UploadedIm
     if picture.url is not None:
         shown = without_credentials(picture.url)
         if not allow_urls:
-            raise Problem(
-                422, f"url {shown[:200]!r}: addresses are not fetched here; send the picture as data"
-            )
+            text = f"url {shown[:200]!r}: this service fetches no addresses; send the picture as data"
+            raise Problem(422, text)
         return UploadedImage(clean_name(picture.name, shown), url=picture.url)
     assert picture.data is not None  # which the type checker cannot know
     try:
         data = decode_base64(picture.data.encode("ascii"))
     except ValueError as error:
-        raise Problem(422, f"data of picture {number} is no Base64 ({error}); encode the file") from None
+        raise Problem(422, f"data of picture {number} is not Base64 ({error}); encode the file") from None
     return UploadedImage(clean_name(picture.name, f"picture-{number}"), data)

@@ -16,16 +16,13 @@ from maskwatch.serve.core.problem import Problem, busy
 
 _LONGEST_RETRY_S = 60
 
+# When there is no room, a body that comes more slowly than this is evicted; mobile phones are faster.
 _SLOW_BYTES_S = 16 << 10
-"""When there is no room, a body that comes more slowly than this is evicted; mobile phones are faster."""
 
-_GRACE_S = 2.0
-"""How long a body may pause without counting as slow."""
-
+_GRACE_S = 2.0  # how long a body may pause without counting as slow
 _RETRY_S = 5
 
-_CLIENTS = 10_000
-"""Addresses whose rate is remembered; the least recently used one is forgotten."""
+_CLIENTS = 10_000  # addresses whose rate is remembered; the least recently used one is forgotten
 
 
 class Capacity:
@@ -85,7 +82,7 @@ class Capacity:
         if self._used + pictures > self._limit:
             raise self._busy(
                 f"{self._used} pictures are in work or waiting and {self._limit} is the limit, so {pictures} "
-                "more cannot be taken; come back later"
+                "more do not fit; come back later"
             )
 
     def _busy(self, text: str) -> Problem:
@@ -111,7 +108,7 @@ class IncomingBody:
         """The block that reads the body, for at most so many seconds.
 
         Raises:
-            Problem: 408, it takes longer, or is slow while others find no room; 503, there is no room.
+            Problem: 408, it takes longer, or is slow when room is needed; 503, there is no room.
         """
         with self._limiter.upload_slot(self):
             try:

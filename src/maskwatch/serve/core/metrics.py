@@ -20,8 +20,8 @@ from prometheus_client.registry import Collector
 
 from maskwatch._version import __version__
 
+# Environment variable that prometheus_client reads: the folder in which workers share their numbers.
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable that prometheus_client reads: the folder in which workers share their numbers."""
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

@@ -57,33 +57,26 @@ def busy(detail: str, retry_after_s: int) -> Problem:
 
 def add_handlers(app: FastAPI) -> None:
     """Turns every error of an app, including the framework's, into a problem."""
-    app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(RequestValidationError, _on_validation)
-    app.add_exception_handler(Exception, _on_defect)
+    for kind in (Problem, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _respond)
 
 
-async def _on_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    return error.to_response(request.url.path)
-
-
-async def _on_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    hint = "see /openapi.json for what there is" if error.status_code in (404, 405) else "check the request"
-    detail = f"{request.method} {request.url.path}: {str(error.detail).lower()}; {hint}"
-    return Problem(error.status_code, detail, error.headers).to_response(request.url.path)
-
-
-async def _on_validation(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return Problem(422, describe_errors(error.errors())).to_response(request.url.path)
-
-
-async def _on_defect(request: Request, error: Exception) -> Response:
-    del error  # the server's log has it, with the traceback
-    detail = f"{request.method} {request.url.path}: a defect of the service; its log tells more, report it"
-    return Problem(500, detail).to_response(request.url.path)
+async def _respond(request: Request, error: Exception) -> Response:
+    path = request.url.path
+    match error:
+        case Problem():
+            problem = error
+        case HTTPException():
+            unknown = error.status_code in (404, 405)
+            hint = "see /openapi.json for what there is" if unknown else "check the request"
+            detail = f"{request.method} {path}: {str(error.detail).lower()}; {hint}"
+            problem = Problem(error.status_code, detail, error.headers)
+        case RequestValidationError():
+            problem = Problem(422, describe_errors(error.errors()))
+        case _:  # the server's log has the traceback
+            detail = f"{request.method} {path}: a bug in the service; see its log, and report it"
+            problem = Problem(500, detail)
+    return problem.to_response(path)
 
 
 def describe_errors(errors: Any) -> str:

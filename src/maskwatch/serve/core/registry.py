@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from maskwatch.detector import Detector
+from maskwatch.detector import Detector, Threshold
 from maskwatch.errors import OptionError
 from maskwatch.models import load_model_file
 from maskwatch.serve.core.problem import Problem
@@ -68,61 +67,42 @@ class LoadedModel:
 
 
 class ModelRegistry:
-    """Models by name, the default one first.
+    """The models of a service.
+
+    Attributes:
+        by_name: in the order of the settings, the default one first.
 
     Raises:
         ModelFileError, OptionError, LabelError: as `Detector`; or two models have one name.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
-        threads = settings.threads or _threads_per_call(settings)
-        self._models: dict[str, LoadedModel] = {}
+        # The inference workers of all processes together fill the cores.
+        share = usable_cores() // (settings.workers * settings.inference_workers)
+        self.by_name: dict[str, LoadedModel] = {}
         for name_or_path in settings.models:
-            model = _load(name_or_path, settings, threads)
-            if model.name in self._models:
-                raise OptionError(
-                    f"--model {name_or_path}: its name {model.name!r} is that of "
-                    f"{self._models[model.name].path}; serve one of them"
-                )
-            self._models[model.name] = model
-
-    def __iter__(self) -> Iterator[LoadedModel]:
-        return iter(self._models.values())
-
-    @property
-    def default(self) -> LoadedModel:
-        return next(iter(self))
-
-    def find(self, name: str) -> LoadedModel | None:
-        """The model of that name, if there is one."""
-        return self._models.get(name)
+            model = _load(name_or_path, settings.threshold, settings.threads or max(1, share))
+            if (other := self.by_name.get(model.name)) is not None:
+                text = f"its name {model.name!r} is that of {other.path}"
+                raise OptionError(f"--model {name_or_path}: {text}; serve one of them")
+            self.by_name[model.name] = model
 
     def select(self, name: str | None) -> LoadedModel:
-        """The model of that name, the default one for None.
-
-        Raises:
-            Problem: 422, there is none.
-        """
-        if name is None:
-            return self.default
-        if name not in self._models:
-            raise Problem(422, f"model {name!r} is not served; choose one of {', '.join(self._models)}")
-        return self._models[name]
+        """The model of that name, the default one for None; `Problem` 422 if there is none."""
+        names = list(self.by_name)
+        if name is not None and name not in names:
+            raise Problem(422, f"model {name!r} is not served; choose one of {', '.join(names)}")
+        return self.by_name[name or names[0]]
 
     def detector_of(self, name_or_path: str) -> Detector | None:
         """The detector that has already loaded a model, given as an embedded name or a path."""
         path = load_model_file(name_or_path).path.resolve()
-        return next((model.detector for model in self if model.path.resolve() == path), None)
+        return next((model.detector for model in self.by_name.values() if model.path.resolve() == path), None)
 
 
-def _threads_per_call(settings: ServeSettings) -> int:
-    """Threads for one call, so that all inference workers of all processes together fill the cores."""
-    return max(1, usable_cores() // (settings.workers * settings.inference_workers))
-
-
-def _load(name_or_path: str, settings: ServeSettings, threads: int) -> LoadedModel:
+def _load(name_or_path: str, threshold: Threshold | None, threads: int) -> LoadedModel:
     path = load_model_file(name_or_path).path
     data = path.read_bytes()
-    detector = Detector(name_or_path, threshold=settings.threshold, threads=threads)
+    detector = Detector(name_or_path, threshold=threshold, threads=threads)
     detector.run(np.zeros((1, *detector.input_size, 3), np.uint8))  # warm-up
     return LoadedModel(detector, path, hashlib.sha256(data).hexdigest(), len(data))

@@ -23,12 +23,10 @@ from maskwatch.system import usable_cores
 
 T = TypeVar("T")
 
+# Pictures that are decoded at the same time: each takes up to 4 bytes for each of its pixels, twice.
 _DECODERS = 4
-"""Pictures that are decoded at the same time: each takes up to 4 bytes for each of its pixels, twice."""
 
-_FETCHERS = 4
-"""Addresses that are fetched at the same time; these threads wait for other servers."""
-
+_FETCHERS = 4  # addresses that are fetched at the same time; these threads wait for other servers
 _POLL_S = 0.05
 
 

@@ -30,9 +30,7 @@ _HEAD_LENGTH = 200  # bytes; a client may send nothing but white space, so the r
 FIELD = "images"
 
 _FIELDS = (FIELD, "images[]")
-_OTHER_PARTS = 8
-"""Allowed beside the pictures; they are ignored."""
-
+_OTHER_PARTS = 8  # allowed beside the pictures; they are ignored
 _PART_HEAD_LENGTH = 16 << 10  # bytes of a part's headers
 _FIRST_LINE = re.compile(rb"--([^\r\n]{1,200}?)[ \t]*(\r?\n)")
 _FIRST_LENGTH = 300
@@ -41,7 +39,7 @@ _HINT = "send multipart/form-data as RFC 7578 has it; see docs/service.md"
 
 @dataclass(frozen=True)
 class UploadedImage:
-    """A picture as it was uploaded; it has not been decoded yet and may be unreadable."""
+    """A picture as it was uploaded, not decoded yet; `url` is its address where the service must fetch it."""
 
     source: str
     data: bytes = b""
@@ -55,9 +53,8 @@ def clean_name(name: str | None, default: str) -> str:
 
 def too_many(count: int, limits: Limits) -> Problem:
     """413: more pictures than a request may have."""
-    return Problem(
-        413, f"the request has {count} pictures, and {limits.max_images} may be; send several requests"
-    )
+    text = f"the request has {count} pictures; the limit is {limits.max_images}; send several requests"
+    return Problem(413, text)
 
 
 def image_bytes(content: bytes) -> bytes:
@@ -82,7 +79,7 @@ def decode_base64(text: bytes) -> bytes:
     """Decodes Base64 as clients write it: data: addresses, wrapped lines, either alphabet, padded or not.
 
     Raises:
-        ValueError: it is no Base64; the message says why.
+        ValueError: it is not Base64; the message says why.
     """
     if text[:_HEAD_LENGTH].lstrip()[:5].lower() == b"data:":
         text = _data_of_url(text)
@@ -102,11 +99,7 @@ def _data_of_url(url: bytes) -> bytes:
 
 
 def _unwrap(text: bytes) -> bytes:
-    """Removes line ends and indents.
-
-    Raises:
-        ValueError: a space elsewhere; it was a +, and the picture would be another one without it.
-    """
+    """Removes line ends and indents; `ValueError` for a space elsewhere, which was a + of the data."""
     has_spaces, text = b" " in text, text.rstrip()  # the last space may have been a + as well
     for _ in range(_DEEPEST_INDENT if b"\n " in text else 0):
         text = text.replace(b"\n ", b"\n")
@@ -123,17 +116,10 @@ def _unwrap(text: bytes) -> bytes:
 @dataclass(frozen=True)
 class _Part:
     number: int
-    head: Message
+    field: str | None
+    file_name: str | None
+    encoding: str
     content: bytes
-
-    @property
-    def field(self) -> str | None:
-        name = self.head.get_param("name", header="content-disposition")
-        return None if name is None else collapse_rfc2231_value(name)
-
-    @property
-    def file_name(self) -> str | None:
-        return self.head.get_filename()
 
     @property
     def is_declared_picture(self) -> bool:
@@ -171,19 +157,17 @@ def parse_form(content_type: str, body: bytes, limits: Limits) -> list[UploadedI
 
 
 def _decoded(part: _Part) -> bytes:
-    encoding = str(part.head.get("content-transfer-encoding", "")).strip().lower()
     try:
-        if encoding == "base64" and not is_picture(part.content):
+        if part.encoding == "base64" and not is_picture(part.content):
             return decode_base64(part.content)
-        if encoding == "quoted-printable" and not is_picture(part.content):
+        if part.encoding == "quoted-printable" and not is_picture(part.content):
             return binascii.a2b_qp(part.content)
         return image_bytes(part.content)
     except ValueError as error:
         if not part.is_declared_picture:
             return part.content
-        raise Problem(
-            422, f"{part.label!r} of the form is no Base64 ({error}); send the file itself"
-        ) from None
+        text = f"{part.label!r} of the form is not Base64 ({error}); send the file itself"
+        raise Problem(422, text) from None
 
 
 def _parts(content_type: str, body: bytes, limits: Limits) -> Iterator[_Part]:
@@ -192,10 +176,9 @@ def _parts(content_type: str, body: bytes, limits: Limits) -> Iterator[_Part]:
     most = limits.max_images + _OTHER_PARTS
     found = body.count(delimiter) + body.startswith(b"--" + boundary)
     if found > most + 1:  # the last one ends the form
-        raise Problem(
-            413, f"the form has some {found - 1} parts, and {limits.max_images} pictures and {_OTHER_PARTS} "
-            "other parts may be; send several requests",
-        )  # fmt: skip
+        allowed = f"{limits.max_images} pictures and {_OTHER_PARTS} other parts"
+        text = f"the form has some {found - 1} parts; the limit is {allowed}; send several requests"
+        raise Problem(413, text)
     _, *chunks = (newline + body).split(delimiter)
     for number, chunk in enumerate(chunks, 1):
         if chunk.startswith(b"--"):
@@ -229,9 +212,15 @@ def _part(number: int, chunk: bytes, newline: bytes) -> _Part:
             400,
             f"part {number} of the form has no headers that end within {_PART_HEAD_LENGTH} bytes; {_HINT}",
         )
-    head = chunk[line_end + len(newline) : head_end]
+    raw_head = chunk[line_end + len(newline) : head_end]
     try:
-        text = head.decode("utf-8")
+        head = email.message_from_string(raw_head.decode("utf-8"))
     except UnicodeDecodeError:
-        text = head.decode("latin-1")
-    return _Part(number, email.message_from_string(text), chunk[head_end + 2 * len(newline) :])
+        head = email.message_from_string(raw_head.decode("latin-1"))
+    try:
+        name = head.get_param("name", header="content-disposition")
+        field, file_name = None if name is None else collapse_rfc2231_value(name), head.get_filename()
+    except (TypeError, ValueError):  # Python's parser, on parameters that RFC 2231 does not allow
+        raise Problem(400, f"part {number} of the form has a broken Content-Disposition; {_HINT}") from None
+    encoding = str(head.get("content-transfer-encoding", "")).strip().lower()
+    return _Part(number, field, file_name, encoding, chunk[head_end + 2 * len(newline) :])
