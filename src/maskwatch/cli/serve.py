@@ -39,16 +39,13 @@ class ServeOptions:
     host: Annotated[
         str | None,
         _option(
-            metavar="ADDRESS",
-            help="Where to listen; needs a token if others can reach it. Default: 127.0.0.1.",
+            metavar="ADDRESS", help="Where to listen; all but localhost need a token. Default: 127.0.0.1."
         ),
     ] = None
     port: Annotated[int | None, _option(help="Port; 0 takes a free one. Default: 8765.")] = None
     model: Annotated[
         list[str] | None,
-        _option(
-            metavar="MODEL", help="Model name or file; repeatable, default first. Default: all embedded."
-        ),
+        _option(metavar="MODEL", help="Name or file; repeatable, the default first. Default: all embedded."),
     ] = None
     size: SizeOption = None
     threshold: ThresholdOption = None
@@ -78,9 +75,11 @@ class ServeOptions:
     max_pixels: Annotated[int | None, _option(help="Pixels of a picture. Default: 50 million.")] = None
     max_images: Annotated[int | None, _option(help="Pictures in a request. Default: 16.")] = None
     waiting: Annotated[
-        int | None, _option(help="Pictures that may wait when a request comes; else 503. Default: 1.")
+        int | None, _option(help="Pictures that may wait when a request arrives; beyond it 503. Default: 1.")
     ] = None
-    queue: Annotated[int | None, _option(help="Pictures in work or waiting; then 503. Default: 32.")] = None
+    queue: Annotated[int | None, _option(help="Pictures in work or waiting; beyond it 503. Default: 32.")] = (
+        None
+    )
     timeout_s: Annotated[
         float | None, _option("--timeout", metavar="SECONDS", help="For a request. Default: 30.")
     ] = None
@@ -92,11 +91,13 @@ class ServeOptions:
     rate: Annotated[float | None, _option(help="Requests a second of one client. Default: no limit.")] = None
     drain_s: Annotated[
         float | None,
-        _option("--drain", metavar="SECONDS", help="Answer 503 for so long before it ends. Default: 0."),
+        _option("--drain", metavar="SECONDS", help="How long to answer 503 before it ends. Default: 0."),
     ] = None
     watch: Annotated[
         list[str] | None,
-        _watch_option("--watch", metavar="SOURCE", help="Watch this too, as `maskwatch watch`; repeatable."),
+        _watch_option(
+            "--watch", metavar="SOURCE", help="Also watch this, as `maskwatch watch` does; repeatable."
+        ),
     ] = None
     watch_fps: Annotated[
         float | None,
@@ -140,33 +141,31 @@ def _settings(options: ServeOptions) -> ServeSettings:
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"maskwatch serve (module {error.name})", "serve") from None
     models = _models(options.model, options.size)
-    values = {
+    values = _given(options, ServeSettings) | {
         "models": models,
         "threshold": parse_threshold(options.threshold),
-        "inference_workers": _inference_workers(options),
         "token": _token(options.token_file),
         "cors": tuple(options.cors or ()),
         "url_networks": tuple(options.url_networks or ()),
         "limits": Limits(**_given(options, Limits)),
         "watch": _watch_config(options, models[0] if options.model or options.size else LIVE_MODEL),
     }
-    values = {name: value for name, value in values.items() if value is not None}
-    return ServeSettings(**_given(options, ServeSettings) | values)
+    if options.lanes is not None:
+        values["inference_workers"] = _lanes(options.lanes, options.inference_workers)
+    return ServeSettings(**values)
 
 
 def _given(options: ServeOptions, settings: type[Any]) -> dict[str, Any]:
-    """The options with the name of a field of the settings, without those that were left out."""
+    """The given options that have the name of a field of the settings."""
     values = {one.name: getattr(options, one.name, None) for one in fields(settings)}
-    return {name: value for name, value in values.items() if value not in (None, [])}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _inference_workers(options: ServeOptions) -> int | None:
-    if options.lanes is None:
-        return options.inference_workers
-    if options.inference_workers is not None:
+def _lanes(lanes: int, inference_workers: int | None) -> int:
+    if inference_workers is not None:
         raise OptionError("--lanes is the old name of --inference-workers; give only the new one")
     print("--lanes is deprecated; use --inference-workers", file=sys.stderr)
-    return options.lanes
+    return lanes
 
 
 def _watch_config(options: ServeOptions, model: str) -> WatchConfig | None:
