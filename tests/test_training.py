@@ -20,7 +20,7 @@ from maskwatch.data import DetectionSet, read_data
 from maskwatch.errors import CheckpointError, DataError, OutputError, TrainingError
 from maskwatch.evaluation import coco_evaluate, predict
 from maskwatch.network import SSD
-from maskwatch.tf_compat import zoo
+from maskwatch.network.transfer import load_zoo
 from maskwatch.training.checkpoint import TorchDetector, load_checkpoint
 from maskwatch.training.recipe import Recipe
 from maskwatch.training.run import train
@@ -329,7 +329,7 @@ def test_random_weights_are_in_the_first_phase_to_the_end(drawn_set: DetectionSe
 def test_zoo_start_fits_the_recipe(shared: Path) -> None:
     pytest.importorskip("tensorflow", reason="the COCO start is read with TensorFlow ([tf])")
     start = shared / "weights" / "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8"
-    network, full = start_network(start, Recipe(), ("mask", "no_mask", "mask_incorrect")), zoo.load(start)
+    network, full = start_network(start, Recipe(), ("mask", "no_mask", "mask_incorrect")), load_zoo(start)
     assert network.num_classes == 3
     assert torch.equal(network.backbone.top[0].weight, full.backbone.top[0].weight)
     boxes = full.head.boxes.pointwise.weight.reshape(6, 4, 128)[:2]  # the two square anchors
