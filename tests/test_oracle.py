@@ -14,7 +14,7 @@ from maskwatch.network.loss import Losses, SSDLoss, Targets, l2_regularization
 from maskwatch.network.matching import match_iou
 from maskwatch.network.postprocess import detect
 from maskwatch.network.transfer import load_zoo
-from maskwatch.training.schedule import cosine_with_warmup
+from maskwatch.training.module import cosine_with_warmup
 
 SIZE = (640, 640)
 YXYX = [1, 0, 3, 2]  # xyxy ↔ yxyx

@@ -10,8 +10,8 @@ import torch
 
 from maskwatch.errors import RecipeError
 from maskwatch.network import SSD
+from maskwatch.training.module import cosine_with_warmup
 from maskwatch.training.recipe import Recipe, built_in, load_recipe, plain, recipe_of
-from maskwatch.training.schedule import cosine_with_warmup
 
 
 def test_the_default_recipe_is_written_once() -> None:
@@ -24,12 +24,12 @@ def test_seed_is_the_original_pipeline_config() -> None:
     assert (seed.size, seed.resize, seed.train_sizes, seed.batch_size) == (640, "squash", (640,), 8)
     assert (seed.optimizer, seed.momentum, seed.l2) == ("sgd", 0.9, 4e-5)
     assert (seed.matcher, seed.loss, seed.augment) == ("iou", "ssd", "ssd")
-    assert (seed.steps, seed.schedule_steps, seed.norm_momentum) == (8000, 50_000, pytest.approx(0.003))
+    assert (seed.steps, seed.schedule_steps, seed.bn_momentum) == (8000, 50_000, pytest.approx(0.003))
     rate = cosine_with_warmup(
         8000,
         base=seed.learning_rate,
         total_steps=seed.schedule_steps,
-        warmup_rate=seed.warmup_rate,
+        warmup_rate=seed.warmup_learning_rate,
         warmup_steps=seed.warmup_steps,
     )
     assert rate == pytest.approx(0.0760388, abs=1e-7)
@@ -67,7 +67,7 @@ def test_plain_values_and_back() -> None:
         ("size=100", "must be a multiple of 32"),
         ("train_sizes=[]", "must be multiples of 32"),
         ("matcher=best", "is not one of atss, iou"),
-        ("average_decay=1.0", "must be from 0 to below 1"),
+        ("ema_decay=1.0", "must be from 0 to below 1"),
         ("clip_norm=-1", "must not be negative"),
         ("steps", "is not key=value"),
     ],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
     from maskwatch.detector import Detector
     from maskwatch.evaluation import CocoResult, DetectorLike, Interval
-    from maskwatch.training.checkpoint import TorchDetector
+    from maskwatch.training.torch_detector import TorchDetector
 
 
 def evaluate(
@@ -153,7 +153,7 @@ def _open_checkpoint(
     path: str, size_hw: tuple[int, int] | None, class_agnostic: bool
 ) -> Detector | TorchDetector:
     try:
-        from maskwatch.training.checkpoint import TorchDetector
+        from maskwatch.training.torch_detector import TorchDetector
     except ModuleNotFoundError:
         raise MissingExtraError("evaluating a checkpoint", "train") from None
     return TorchDetector.load(path, size_hw, class_agnostic=class_agnostic)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from maskwatch.evaluation import CocoResult, DetectorLike, Interval
     from maskwatch.evaluation.operating import Goal
     from maskwatch.evaluation.report import Report
-    from maskwatch.training.checkpoint import TorchDetector
+    from maskwatch.training.torch_detector import TorchDetector
 
 CHECKPOINT = ".ckpt"
 _AS_SURE_AS_NOT = 0.5  # threshold of a checkpoint, for which none was chosen yet

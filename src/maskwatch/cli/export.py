@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from maskwatch.evaluation.operating import OperatingPoint
     from maskwatch.export import Photograph
     from maskwatch.models import ModelMetadata
-    from maskwatch.training.checkpoint import TorchDetector
+    from maskwatch.training.torch_detector import TorchDetector
 
 _SUFFIX = ".onnx"
 
@@ -67,7 +67,8 @@ def export(
     """
     _require_extra()
     from maskwatch.export import describe_model, export_network, own_photographs, photographs_at
-    from maskwatch.training.checkpoint import TorchDetector, load_mean
+    from maskwatch.training.checkpoint import load_mean
+    from maskwatch.training.torch_detector import TorchDetector
 
     _check(out, threshold, tune, force)
     loaded = load_mean(checkpoints)

@@ -14,8 +14,9 @@ from maskwatch.errors import CheckpointError, RecipeError
 from maskwatch.evaluation.predictor import DetectorLike
 from maskwatch.media.images import ResizeRule
 from maskwatch.models import embedded_models, load_model_file
-from maskwatch.training.checkpoint import FORMAT_KEY, TorchDetector, anchors_of, load_checkpoint
+from maskwatch.training.checkpoint import FORMAT_KEY, anchors_of, load_checkpoint
 from maskwatch.training.recipe import Recipe, recipe_of
+from maskwatch.training.torch_detector import TorchDetector
 
 _EVENTS = "tensorboard"
 # Keys of a recipe that a diagnosis asks for.

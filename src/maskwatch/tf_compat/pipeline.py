@@ -1,4 +1,4 @@
-"""`pipeline.config` of the TF Object Detection API → settings of a recipe, and a message for each other field.
+"""`pipeline.config` of the TF Object Detection API → recipe settings, and a message for each other field.
 
 The defaults of fields that a file leaves out are those of the API's definitions (object_detection/protos).
 """
@@ -166,7 +166,9 @@ def _data(fields: Fields) -> dict[str, Any]:
         for name, ours, default in CROP:
             found = fields.get(f"{prefix}.{name}", default)
             if found != ours:
-                fields.messages.append(f"{prefix}.{name}: {found!r} is not honoured; crops here take {ours!r}")
+                fields.messages.append(
+                    f"{prefix}.{name}: {found!r} is not honoured; crops here take {ours!r}"
+                )
     augment = {(True, True): "ssd", (True, False): "flip", (False, True): "crop", (False, False): "none"}
     return {"augment": augment[flips, crops], "batch_size": fields.get(_TRAIN + "batch_size", 32)}
 

@@ -1,8 +1,8 @@
 """Fields of `pipeline.config`: how they are looked up, and those that no setting here can change.
 
-Each row of the tables is (field, its value here, the API's default where a file leaves it out). The values are
-those of `maskwatch.network` and `maskwatch.training`, which come later in the layers; tests/test_pipeline.py
-compares them.
+Each row of the tables is (field, its value here, the API's default where a file leaves it out). The values
+are those of `maskwatch.network` and `maskwatch.training`, which come later in the layers;
+tests/test_pipeline.py compares them.
 """
 
 from __future__ import annotations
