@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,15 @@ import torch
 from maskwatch.errors import RecipeError
 from maskwatch.network import SSD
 from maskwatch.training.module import cosine_with_warmup
-from maskwatch.training.recipe import Recipe, built_in, load_recipe, plain, recipe_of
+from maskwatch.training.recipe import (
+    RENAMED_KEYS,
+    RENAMED_VALUES,
+    Recipe,
+    built_in,
+    load_recipe,
+    plain,
+    recipe_of,
+)
 
 
 def test_the_default_recipe_is_written_once() -> None:
@@ -49,6 +58,46 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
         matcher="iou",
         loss="ssd",
     )
+
+
+OLD_NAMES = """
+backbone_rate = 1.0
+average_decay = 0.5
+norm_momentum = 0.2
+first_phase = 0.25
+resting_blocks = 2
+mild_phase = 0.75
+warmup_rate = 0.125
+loss = "quality"
+"""
+OLD_AS_NEW = dataclasses.replace(
+    Recipe(), name="old", backbone_lr_mult=1.0, ema_decay=0.5, bn_momentum=0.2, bn_update_fraction=0.25,
+    frozen_blocks=2, no_aug_fraction=0.75, warmup_learning_rate=0.125, loss="gfl",
+)  # fmt: skip
+
+
+def test_earlier_names_in_a_file_count_and_warn(tmp_path: Path) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text(OLD_NAMES)
+    with pytest.warns(DeprecationWarning) as caught:
+        assert load_recipe(path) == OLD_AS_NEW
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == len(RENAMED_KEYS) + len(RENAMED_VALUES) == 8
+    assert "the recipe key resting_blocks is deprecated; use frozen_blocks" in messages
+    assert "loss = 'quality' is deprecated; use 'gfl'" in messages
+
+
+def test_earlier_names_in_settings_win_over_the_recipe() -> None:
+    with pytest.warns(DeprecationWarning, match="mild_phase is deprecated; use no_aug_fraction"):
+        assert load_recipe("fast", ["mild_phase=0.5"]).no_aug_fraction == 0.5
+    with pytest.raises(RecipeError, match="ema_decay is given twice, once under its earlier name"):
+        load_recipe("default", ["ema_decay=0.5", "average_decay=0.6"])
+
+
+def test_earlier_names_in_checkpoints_need_no_warning() -> None:
+    assert recipe_of(tomllib.loads(OLD_NAMES) | {"name": "old"}) == OLD_AS_NEW
+    assert set(RENAMED_KEYS.values()) <= set(Recipe.__dataclass_fields__)
+    assert not set(RENAMED_KEYS) & set(Recipe.__dataclass_fields__)
 
 
 def test_plain_values_and_back() -> None:

@@ -21,8 +21,8 @@ from maskwatch.errors import CheckpointError, DataError, OutputError, TrainingEr
 from maskwatch.evaluation import coco_evaluate, predict
 from maskwatch.network import SSD
 from maskwatch.network.transfer import load_zoo
-from maskwatch.training.checkpoint import load_checkpoint
-from maskwatch.training.recipe import Recipe
+from maskwatch.training.checkpoint import FORMAT_KEY, load_checkpoint
+from maskwatch.training.recipe import RENAMED_KEYS, Recipe
 from maskwatch.training.run import TrainOptions, train
 from maskwatch.training.start import start_network
 from maskwatch.training.torch_detector import TorchDetector
@@ -34,7 +34,7 @@ from pathlib import Path
 import lightning as L
 import maskwatch.training.trainer as trainer
 from maskwatch.data import read_data
-from maskwatch.training.recipe import Recipe
+from maskwatch.training.recipe import RENAMED_KEYS, Recipe
 from maskwatch.training.run import TrainOptions, train
 
 trainer.SAVE_EVERY = 2
@@ -240,10 +240,10 @@ def test_outputs_are_not_overwritten(drawn_set: DetectionSet, tmp_path: Path) ->
     def again(recipe: Recipe, resume: bool) -> None:
         train(drawn_set, drawn_set, recipe, tmp_path / "run", replace(QUIET, resume=resume))
 
-    with pytest.raises(OutputError, match="nothing to resume"):
+    with pytest.raises(OutputError, match="no training to resume"):
         again(quick(), resume=True)
     again(quick(), resume=False)
-    with pytest.raises(OutputError, match="holds a training already; add --resume"):
+    with pytest.raises(OutputError, match="holds a training already; add --resume to continue it"):
         again(quick(), resume=False)
     with pytest.raises(CheckpointError, match="other settings of batch_size"):
         again(quick(batch_size=3), resume=True)
@@ -303,6 +303,19 @@ def test_random_weights_update_norms_to_the_end(drawn_set: DetectionSet, tmp_pat
     assert after.recipe.bn_update_fraction == 1
     moved = changed(began.network.state_dict(), after.network.state_dict())
     assert moved["backbone.stem.1.running_mean"]
+
+
+def test_a_checkpoint_with_earlier_recipe_keys_resumes(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    first = train(drawn_set, drawn_set, quick(), tmp_path / "run", QUIET)
+    content = torch.load(first.last, weights_only=False)
+    values = content[FORMAT_KEY]["recipe"]
+    for old, new in RENAMED_KEYS.items():
+        values[old] = values.pop(new)
+    values["loss"] = "quality"
+    torch.save(content, first.last)
+    assert load_checkpoint(first.last).recipe == quick()
+    train(drawn_set, drawn_set, quick(steps=3), tmp_path / "run", replace(QUIET, resume=True))
+    assert load_checkpoint(first.last).step == 3
 
 
 def test_zoo_start_fits_the_recipe(shared: Path) -> None:

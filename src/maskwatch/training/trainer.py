@@ -51,6 +51,9 @@ def make_trainer(
         progress: show it on standard error.
     """
     keep_out_of_tensorboard()
+    bar = progress and sys.stderr.isatty()
+    if progress:
+        callbacks = [ProgressBar(refresh_rate=5) if bar else ProgressLines(), *callbacks]
     with quiet_lightning():
         return L.Trainer(
             max_steps=recipe.steps,
@@ -58,12 +61,12 @@ def make_trainer(
             devices=devices,
             precision=_precision(recipe),  # type: ignore[arg-type]
             gradient_clip_val=recipe.clip_norm or None,
-            callbacks=[*_callbacks(recipe, output, progress), *callbacks],
+            callbacks=[*_callbacks(recipe, output), *callbacks],
             logger=TensorBoardLogger(output, name=None, version="tensorboard"),
             log_every_n_steps=min(LOG_EVERY, recipe.validate_every),
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # StepSampler divides the batches among the processes
-            enable_progress_bar=progress,
+            enable_progress_bar=bar,  # else Lightning adds one of its own
             enable_model_summary=False,
         )
 
@@ -80,9 +83,7 @@ def best_checkpoint(output: Path) -> ModelCheckpoint:
     )
 
 
-def _callbacks(recipe: Recipe, output: Path, progress: bool) -> Iterator[Callback]:
-    if progress:
-        yield ProgressBar(refresh_rate=5) if sys.stderr.isatty() else ProgressLines()
+def _callbacks(recipe: Recipe, output: Path) -> Iterator[Callback]:
     if recipe.ema_decay:
         # Before the checkpoints, which are to hold the averaged weights.
         yield WeightAveraging(avg_fn=partial(_ema, recipe.ema_decay))
