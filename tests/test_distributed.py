@@ -16,8 +16,8 @@ from maskwatch.training.checkpoint import load_checkpoint
 from maskwatch.training.recipe import Recipe
 from maskwatch.training.start import start_network
 
-# Frozen BatchNorms: each process would normalise by its own half of the batch. SGD: AdamW turns the rounding of
-# a gradient near 0 into a whole step.
+# Frozen BatchNorms: each process would normalise by its own half of the batch. SGD: AdamW turns the rounding
+# of a gradient near 0 into a whole step.
 SETTINGS = (
     *("steps=4", "validate_every=4", "size=64", "train_sizes=[64, 128]", "warmup_steps=0", "precision=32"),
     *("bn_update_fraction=0", "optimizer=sgd", "learning_rate=0.01", "ema_decay=0"),

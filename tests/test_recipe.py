@@ -79,7 +79,7 @@ OLD_AS_NEW = dataclasses.replace(
 def test_earlier_names_in_a_file_count_and_warn(tmp_path: Path) -> None:
     path = tmp_path / "old.toml"
     path.write_text(OLD_NAMES)
-    with pytest.warns(DeprecationWarning) as caught:
+    with pytest.warns(DeprecationWarning, match="deprecated; use") as caught:
         assert load_recipe(path) == OLD_AS_NEW
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == len(RENAMED_KEYS) + len(RENAMED_VALUES) == 8

@@ -29,7 +29,7 @@ from maskwatch.evaluation.paired import compare_models
 from maskwatch.evaluation.slices import by_crowd, by_size, by_source, read_sources
 from maskwatch.evaluation.suspects import suspects, write_suspects
 from maskwatch.evaluation.thresholds import choose
-from maskwatch.export.retune import write_thresholds
+from maskwatch.export.write import write_thresholds
 from maskwatch.labels import MASK_CLASSES
 from tiny_model import metadata, write_tiny_model
 

@@ -212,7 +212,7 @@ def _write(wishes: Wishes, model: str, report: Report) -> None:
         write_suspects(one.detection_set, found, wishes.suspects, force=wishes.force)
         typer.echo(f"suspects: {len(found)} labels in {wishes.suspects}; look at each of them", err=True)
     if wishes.write is not None:
-        from maskwatch.export.retune import write_thresholds
+        from maskwatch.export.write import write_thresholds
 
         write_thresholds(model, wishes.write, report.thresholds)
         typer.echo(f"model: {wishes.write}", err=True)

@@ -1,7 +1,7 @@
-"""The last part of a model file: candidates in, the detections of the contract out.
+"""The last part of a model file: thresholds, NMS and box voting.
 
-It is written in ONNX's own text syntax (https://github.com/onnx/onnx/blob/main/docs/Syntax.md), because no
-network stands in it and because whoever ports the model to another runtime should be able to read it.
+It is written in ONNX's text syntax (https://github.com/onnx/onnx/blob/main/docs/Syntax.md): it holds no
+network, and anyone who ports the model to another runtime can read it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IR_VERSION = 10  # the newest that onnxruntime 1.19 reads
 
 CLASS_AGNOSTIC = True
 
-# N pictures, K candidates of each (best first), C classes, M detections at most.
+# N images, K candidates of each (best first), C classes, M detections at most.
 # A candidate at or below its threshold gets score −1, which NonMaxSuppression then leaves out. Each class has
 # a row of scores of its own, so that only boxes of one class compete; class-agnostic, all are in the first.
 _TEXT = """
@@ -49,8 +49,8 @@ postprocess (
   candidate_scores_3d = Unsqueeze (candidate_scores, axis_1)
   row_scores = Where (competes, candidate_scores_3d, no_score)
 
-  # NonMaxSuppression, whose answers (picture, row, candidate) come as a list for all pictures; ticked off
-  # in a table (N, K), so that nothing depends on their order.
+  # NonMaxSuppression gives a list of (image, row, candidate) for all images; a table (N, K) of the chosen
+  # ones makes the rest independent of their order.
   iou_scalar = Squeeze (iou_threshold, axis_0)
   chosen = NonMaxSuppression (candidate_boxes, row_scores, limit, iou_scalar, any_score)
   chosen_places = Gather <axis = 1> (chosen, picture_and_candidate)
