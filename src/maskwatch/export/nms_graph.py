@@ -35,7 +35,7 @@ postprocess (
   float zero_score = {{0}}, float no_score = {{-1}}, float any_score = {{-0.5}},
   float border_low = {{0}}, float[4] border_high = {{{width}, {height}, {width}, {height}}},
   int64 no_class = {{-1}}, int64 first_class = {{0}}, int64[1, {c}, 1] class_of_row = {{{rows}}},
-  int64 limit = {{{m}}}, int64[1] limits = {{{m}}}, int64[2] picture_and_candidate = {{0, 2}},
+  int64 limit = {{{m}}}, int64[1] limits = {{{m}}}, int64[2] image_and_candidate = {{0, 2}},
   int64[1] axis_0 = {{0}}, int64[1] axis_1 = {{1}}, int64[1] axis_2 = {{2}}, int64[3] four = {{1, 1, 4}}
 > {{
   # Which candidates count, (N, K), and in which row, (N, C, K).
@@ -53,7 +53,7 @@ postprocess (
   # ones makes the rest independent of their order.
   iou_scalar = Squeeze (iou_threshold, axis_0)
   chosen = NonMaxSuppression (candidate_boxes, row_scores, limit, iou_scalar, any_score)
-  chosen_places = Gather <axis = 1> (chosen, picture_and_candidate)
+  chosen_places = Gather <axis = 1> (chosen, image_and_candidate)
   table_shape = Shape (candidate_scores)
   nothing_chosen = ConstantOfShape <value = bool[1] {{0}}> (table_shape)
   chosen_count = Shape <end = 1> (chosen)

@@ -46,12 +46,12 @@ def own_photographs() -> list[Photograph]:
 
 
 def photographs_at(path: str | Path) -> list[Photograph]:
-    """The picture at a path, or some of those in a folder.
+    """The image at a path, or some of those in a folder.
 
     Raises:
         SourceError: nothing is there.
-        OptionError: no picture is there.
-        ImageError: a picture cannot be read.
+        OptionError: no image is there.
+        ImageError: an image cannot be read.
     """
     sources = find_sources([str(path)])
     paths = [source.path for source in sources if source.path is not None and source.kind == "picture"]
@@ -64,7 +64,7 @@ def read_photographs(paths: Sequence[Path]) -> list[Photograph]:
     """Up to `LIMIT` of the images, at even steps; where there are too few, also mirrored and upside down.
 
     Raises:
-        ImageError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
     step = -(-len(paths) // LIMIT)
     read = [Photograph(path.name, read_image(path)) for path in paths[::step]]

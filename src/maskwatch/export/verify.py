@@ -29,7 +29,7 @@ from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS, best_pairs
 from maskwatch.runtimes import OnnxRuntime, RawDetections
 
 NEAR_ZERO = 1e-6
-"""A threshold that nearly every picture has a hundred detections above, so that there is much to compare."""
+"""A threshold that leaves a hundred detections on nearly every image, so that there is much to compare."""
 
 SPARE = 500
 """Pairs beyond the `CANDIDATES` best that the file may have taken instead, where scores are equal."""

@@ -28,9 +28,9 @@ def load_zoo(
     Args:
         path: as `zoo.read_state`: an archive, its URL, a folder, a prefix or a converted `.safetensors`.
         num_classes: classes without background; None keeps those of the checkpoint. With another number the
-            class head is made anew (see `class_sources`), everything else is kept.
+            class head is initialised (see `class_sources`), everything else is kept.
         anchors: which anchors to predict for; None keeps the zoo's six a cell. Shapes that the zoo has too
-            keep their weights, others are made anew.
+            keep their weights, others are initialised.
         class_sources: for each class the checkpoint's class (from 0, without background) whose weights it
             starts from, or None for fresh ones.
 

@@ -120,15 +120,11 @@ def _random_scale(
         return letterbox * _log_uniform(rng, *config.scales)
     x0, y0, x1, y1 = sample.boxes_xyxy[target]
     # Uniform in octaves for the small sizes, uniform in pixels for the large ones.
-    draw = _log_uniform if rng.random() < 0.5 else _uniform
-    face_side = draw(rng, 16.0, 0.95 * size)
+    in_octaves = rng.random() < 0.5
+    face_side = _log_uniform(rng, 16.0, 0.95 * size) if in_octaves else rng.uniform(16.0, 0.95 * size)
     # An image much smaller than the crop would teach grey; one enlarged further shows nothing new.
     least = 0.6 * size / longer_side
     return float(np.clip(face_side / max(x1 - x0, y1 - y0), least, max(least, MAX_ENLARGEMENT * letterbox)))
-
-
-def _uniform(rng: Generator, low: float, high: float) -> float:
-    return float(rng.uniform(low, high))
 
 
 def _log_uniform(rng: Generator, low: float, high: float) -> float:

@@ -118,7 +118,7 @@ def _occlude_mouth(image: UInt8Array, box_xyxy: FloatArray, rng: Generator) -> N
         (float(source[0]), float(source[1])),
     )
     reach = int(np.ceil(max(axes))) + 1
-    piece = cv2.resize(piece, (2 * reach, 2 * reach), interpolation=cv2.INTER_LINEAR)
+    piece = np.asarray(cv2.resize(piece, (2 * reach, 2 * reach), interpolation=cv2.INTER_LINEAR), np.uint8)
     inside = np.zeros((2 * reach, 2 * reach), np.uint8)
     half = (max(1, round(axes[0])), max(1, round(axes[1])))
     cv2.ellipse(inside, (reach, reach), half, rng.uniform(-40, 40), 0, 360, 255, -1, cv2.LINE_AA)

@@ -116,7 +116,7 @@ class Recipe:
 
     @property
     def bn_update_end(self) -> int:
-        """The first step with frozen statistics; `steps` where there is none."""
+        """The first step with frozen statistics; `steps` where BatchNorms update to the end."""
         return round(self.bn_update_fraction * self.steps)
 
     @property

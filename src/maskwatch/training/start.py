@@ -33,8 +33,8 @@ def start_network(start: str | Path | None, recipe: Recipe, class_names: Sequenc
     initialised. All other layers are those of the start.
 
     Args:
-        start: an embedded model or a model file, a checkpoint of ours, a zoo checkpoint (see `load_zoo`), or
-            None for random weights.
+        start: an embedded model or a model file, a maskwatch checkpoint, a zoo checkpoint (see `load_zoo`),
+            or None for random weights.
         recipe: decides the anchors.
         class_names: of the training.
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class TorchDetector:
-    """A network in torch behind the call of `maskwatch.Detector`: pictures in, `sv.Detections` out."""
+    """A network in torch behind the call of `maskwatch.Detector`: images in, `sv.Detections` out."""
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class TorchDetector:
         class_agnostic: bool,
         two_scales: bool = False,
     ) -> TorchDetector:
-        """From a checkpoint, at the size it was trained for or another one; with a second look at half of it.
+        """From a checkpoint, at the size of its recipe or another one; with a second pass at half of it.
 
-        NMS has no default here: COCO's numbers want it within each class, a face that is shown gets one box
-        of all classes, and AP of the one is several hundredths above that of the other.
+        `class_agnostic` has no default: COCO's numbers need NMS within each class, a user sees one box for a
+        face, and AP differs by several hundredths.
 
         Raises:
             OptionError: the network cannot take that size.
@@ -87,14 +87,14 @@ class TorchDetector:
         )
 
     def variant(self, *, threshold: Mapping[str, float], class_agnostic: bool | None = None) -> TorchDetector:
-        """The same network with other options, as `Detector.variant`; None is one box a face."""
+        """The same network with other options, as `Detector.variant`; None means class-agnostic NMS."""
         other = copy.copy(self)
         other.score_threshold = [threshold[name] for name in self.class_names]
         other.class_agnostic = class_agnostic is None or class_agnostic
         return other
 
     def candidates(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Candidates]:
-        """What thresholds and NMS choose from in each picture."""
+        """The candidates of each image, before thresholds and NMS."""
         encodings, logits, placements = self._run(images)
         anchors = self.network.anchors_xyxy(self.input_size).to(encodings.device)
         boxes_xyxy = decode(encodings.float(), anchors)  # (N, A, 4)
@@ -112,7 +112,7 @@ class TorchDetector:
         return encodings, logits, [placement for _, placement in fitted]
 
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[sv.Detections]:
-        """uint8 RGB pictures (h, w, 3) of any size → detections in their own pixels."""
+        """uint8 RGB images (h, w, 3) of any size → detections in their own pixels."""
         encodings, logits, placements = self._run(images)
         return to_supervision(
             postprocess(
@@ -154,19 +154,19 @@ def postprocess(
 def to_supervision(
     found: Sequence[TensorDetections], placements: Sequence[Placement], class_names: Sequence[str]
 ) -> list[sv.Detections]:
-    """Detections on the canvas → `sv.Detections` in pixels of the original pictures."""
+    """Detections on the canvas → `sv.Detections` in pixels of the original images."""
     import supervision as sv
 
     names = np.array(class_names)
     results = []
     for detections, placement in zip(found, placements, strict=True):
         boxes_xyxy = placement.to_original(detections.boxes_xyxy.cpu().numpy()).reshape(-1, 4)
-        real = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(1)  # not in the letterbox's padding alone
-        class_ids = detections.class_ids.cpu().numpy()[real]
+        inside = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(1)  # not only in the letterbox's padding
+        class_ids = detections.class_ids.cpu().numpy()[inside]
         results.append(
             sv.Detections(
-                xyxy=boxes_xyxy[real],
-                confidence=detections.scores.cpu().numpy().astype(np.float32)[real],
+                xyxy=boxes_xyxy[inside],
+                confidence=detections.scores.cpu().numpy().astype(np.float32)[inside],
                 class_id=class_ids,
                 data={"class_name": names[class_ids]},
             )

@@ -66,7 +66,7 @@ def make_trainer(
             log_every_n_steps=min(LOG_EVERY, recipe.validate_every),
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # StepSampler divides the batches among the processes
-            enable_progress_bar=bar,  # else Lightning adds one of its own
+            enable_progress_bar=bar,  # True would add Lightning's own where ours is missing
             enable_model_summary=False,
         )
 
