@@ -114,14 +114,15 @@ def _random_scale(
     config: AugmentConfig,
 ) -> float:
     """Factor from the image to the crop."""
-    longer_side = max(sample.image.shape[:2])
+    longer_side: int = max(sample.image.shape[:2])
     letterbox = network_size / longer_side
     if target is None or rng.random() < config.letterbox:
         return letterbox * _log_uniform(rng, *config.scales)
     x0, y0, x1, y1 = sample.boxes_xyxy[target]
     # Uniform in octaves for the small sizes, uniform in pixels for the large ones.
+    sides = 16.0, 0.95 * size
     in_octaves = rng.random() < 0.5
-    face_side = _log_uniform(rng, 16.0, 0.95 * size) if in_octaves else rng.uniform(16.0, 0.95 * size)
+    face_side = _log_uniform(rng, *sides) if in_octaves else float(rng.uniform(*sides))
     # An image much smaller than the crop would teach grey; one enlarged further shows nothing new.
     least = 0.6 * size / longer_side
     return float(np.clip(face_side / max(x1 - x0, y1 - y0), least, max(least, MAX_ENLARGEMENT * letterbox)))

@@ -118,11 +118,11 @@ def _occlude_mouth(image: UInt8Array, box_xyxy: FloatArray, rng: Generator) -> N
         (float(source[0]), float(source[1])),
     )
     reach = int(np.ceil(max(axes))) + 1
-    piece = np.asarray(cv2.resize(piece, (2 * reach, 2 * reach), interpolation=cv2.INTER_LINEAR), np.uint8)
+    resized = cv2.resize(piece, (2 * reach, 2 * reach), interpolation=cv2.INTER_LINEAR)
     inside = np.zeros((2 * reach, 2 * reach), np.uint8)
     half = (max(1, round(axes[0])), max(1, round(axes[1])))
     cv2.ellipse(inside, (reach, reach), half, rng.uniform(-40, 40), 0, 360, 255, -1, cv2.LINE_AA)
-    _blend(image, piece, inside, (round(centre[0]) - reach, round(centre[1]) - reach))
+    _blend(image, np.asarray(resized, np.uint8), inside, (round(centre[0]) - reach, round(centre[1]) - reach))
 
 
 def _blend(image: UInt8Array, piece: UInt8Array, alpha: UInt8Array, corner_xy: tuple[int, int]) -> None:
