@@ -197,14 +197,15 @@ def with_present_names(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     messages = []
     for key, value in values.items():
         new_key = RENAMED_KEYS.get(key, key)
-        new_value = RENAMED_VALUES.get((new_key, value), value) if isinstance(value, str) else value
         if new_key in renamed:
             raise RecipeError(f"{new_key} is given twice, once under its earlier name; leave one out")
         if new_key != key:
             messages.append(f"the recipe key {key} is deprecated; use {new_key}")
-        if new_value != value:
+        if isinstance(value, str) and (new_key, value) in RENAMED_VALUES:
+            new_value = RENAMED_VALUES[new_key, value]
             messages.append(f"{new_key} = {value!r} is deprecated; use {new_value!r}")
-        renamed[new_key] = new_value
+            value = new_value
+        renamed[new_key] = value
     return renamed, messages
 
 
