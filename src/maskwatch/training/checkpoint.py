@@ -34,9 +34,10 @@ def describe(recipe: Recipe, class_names: Sequence[str], trained_on: str) -> dic
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """What a checkpoint file holds. The weights need not fit the classes; `network` checks that.
+    """The content of a checkpoint file; its weights may be those of other classes.
 
-    weights: by name, of an `SSD`; trained_on: description of the training data.
+    trained_on: description of the training data; weights: of an `SSD`, by name; head_classes: number of
+    classes that they predict, without the background.
     """
 
     recipe: Recipe
@@ -44,12 +45,7 @@ class CheckpointFile:
     step: int
     trained_on: str
     weights: dict[str, Tensor]
-
-    @property
-    def head_classes(self) -> int:
-        """Number of classes that the weights predict, without the background."""
-        columns = self.weights["head.classes.pointwise.bias"].numel()
-        return columns // anchors_of(self.recipe).per_cell - 1
+    head_classes: int
 
 
 @dataclass(frozen=True)
@@ -78,13 +74,11 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
         # weights_only: a checkpoint from a stranger must not run code.
         content = torch.load(path, map_location="cpu", weights_only=True)
         own, state = content[FORMAT_KEY], content["state_dict"]
-        return CheckpointFile(
-            recipe_of(own["recipe"]),
-            tuple(own["class_names"]),
-            int(content["global_step"]),
-            str(own["trained_on"]),
-            {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)},
-        )
+        recipe, names = recipe_of(own["recipe"]), tuple(own["class_names"])
+        step, trained_on = int(content["global_step"]), str(own["trained_on"])
+        weights = {k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}
+        columns = weights["head.classes.pointwise.bias"].numel() // anchors_of(recipe).per_cell
+        return CheckpointFile(recipe, names, step, trained_on, weights, columns - 1)
     except MaskwatchError:
         raise
     except Exception as error:  # unpickling and the content of a stranger's file raise a dozen kinds
