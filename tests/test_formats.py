@@ -307,13 +307,13 @@ def test_the_shared_folder_has_three_splits(shared: Path) -> None:
 
 def test_train_takes_the_splits_of_any_format(tmp_path: Path) -> None:
     from maskwatch.cli.train import _read
-    from maskwatch.cli.train_plan import plan
+    from maskwatch.training.plan import TrainRequest, plan_training
 
     yolo(tmp_path)
     (tmp_path / "labels" / "val").mkdir()
     (tmp_path / "labels" / "val" / "b.txt").write_text("1 0.5 0.5 0.2 0.2\n")
-    chosen = plan([tmp_path / "data.yaml"], None, None, None, (), None, None, False)
-    training, validation, named = _read(chosen, None, None)
+    plan = plan_training(TrainRequest((tmp_path / "data.yaml",)))
+    training, validation, named = _read(plan, None, None)
     assert (training.samples[0].stem, validation.samples[0].stem) == ("a", "b")
     assert named.endswith("data.yaml/train (1 pictures)")
 
@@ -321,10 +321,10 @@ def test_train_takes_the_splits_of_any_format(tmp_path: Path) -> None:
 def _training(*paths: Path, val: Path | None = None) -> tuple[list[str], list[str]]:
     """Names of the pictures that `train` takes for training and for validation."""
     from maskwatch.cli.train import _read
-    from maskwatch.cli.train_plan import plan
+    from maskwatch.training.plan import TrainRequest, plan_training
 
-    chosen = plan(paths, None if val is None else [val], None, None, (), None, None, False)
-    training, validation, _ = _read(chosen, None, None)
+    plan = plan_training(TrainRequest(paths, None if val is None else (val,)))
+    training, validation, _ = _read(plan, None, None)
     return [s.image_id for s in training.samples], [s.image_id for s in validation.samples]
 
 

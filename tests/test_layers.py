@@ -48,6 +48,16 @@ INSIDE = {
     "live": ("events", "timing", "capture", "tracking", "sinks", "output", "config", "loop", "run"),
     "serve": ("settings", "core", "watching", "api"),
     "data": ("issues", "names", "dataset", "formats", "validator", "quality"),
+    "tf_compat": ("textproto", "label_map", "pipeline_fields", "pipeline", "tensorflow", "zoo"),
+    "network": (
+        *("layers", "backbone", "fpn", "head", "anchors", "ssd"),
+        *("boxes", "matching", "loss", "postprocess", "two_scales", "transfer"),
+    ),
+    "training": (
+        *("recipe", "checkpoint", "torch_detector", "crops", "copy_paste", "augment", "batches"),
+        *("module", "tensorboard", "trainer", "start", "run", "plan"),
+    ),
+    "export": ("photographs", "compare", "nms_graph", "onnx", "verify", "write"),
 }
 BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
 

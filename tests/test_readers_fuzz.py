@@ -10,7 +10,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ from maskwatch.evaluation.slices import read_sources
 from maskwatch.labels import ClassMap
 from maskwatch.live.tracking.zones_file import read_zones
 from maskwatch.tf_compat.label_map import read_label_map
-from maskwatch.tf_compat.pipeline import read_pipeline
 from maskwatch.tf_compat.tensorflow import load_tensorflow
+from maskwatch.training.plan import TrainRequest, plan_training
 from maskwatch.training.recipe import load_recipe
 from test_pipeline import CONFIG
 
@@ -201,7 +200,10 @@ FILES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "sources": ("stem,source\na,kaggle\nb,web\n", read_sources),
     "zones": (ZONES, read_zones),
     "recipe": ('steps = 100\nsize = 320\ntrain_sizes = [320, 256]\naugment = "scale"\n', load_recipe),
-    "pipeline.config": (CONFIG, partial(read_pipeline, named_classes=True)),
+    "pipeline.config": (
+        CONFIG,
+        lambda path: plan_training(TrainRequest((Path("set"),), pipeline_config=path, classes="a,b")),
+    ),
 }
 
 
