@@ -45,7 +45,7 @@ LAYERS = (
 INSIDE = {
     "live": ("events", "capture", "tracking", "sinks", "output"),
     "serve": ("settings", "core", "watching", "api"),
-    "data": ("issues", "names", "dataset", "formats", "validator", "quality"),
+    "data": ("issues", "names", "dataset", "formats", "validator", "read", "quality"),
 }
 BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
 

@@ -25,7 +25,7 @@ from maskwatch.labels import ClassMap
 from maskwatch.text import read_rows, reason_of
 
 COLUMNS = ("picture", "fault", "class", "xmin", "ymin", "xmax", "ymax")
-FAULTS = ("class", "box", "missing", "no_face")
+KINDS = ("class", "box", "missing", "no_face")
 # Least IoU of the box of `class` and `no_face` with the label that is meant: it was copied from there.
 SAME_BOX = 0.9
 
@@ -34,13 +34,13 @@ SAME_BOX = 0.9
 class Correction:
     """One line of the file.
 
-    where: file and line, for messages; picture: its name as written; fault: one of `FAULTS`; box_xyxy: (4,)
+    where: file and line, for messages; picture: its name as written; kind: one of `KINDS`; box_xyxy: (4,)
     float32 pixels; class_id: None for `no_face`.
     """
 
     where: str
     picture: str
-    fault: str
+    kind: str
     box_xyxy: npt.NDArray[np.float32]
     class_id: int | None
 
@@ -81,9 +81,9 @@ def _cells(row: list[str]) -> list[str]:
 def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
     if len(row) != len(COLUMNS):
         raise ValueError(f"has {len(row)} columns; write {','.join(COLUMNS)}")
-    picture, fault, name, *corners = row
-    if fault not in FAULTS:
-        raise ValueError(f"fault {fault!r} is not one of {', '.join(FAULTS)}; choose one")
+    picture, kind, name, *corners = row
+    if kind not in KINDS:
+        raise ValueError(f"fault {kind!r} is not one of {', '.join(KINDS)}; choose one")
     try:
         with np.errstate(over="ignore"):
             # A cell that holds a comma is of a spreadsheet in whose language that is the decimal sign.
@@ -92,7 +92,7 @@ def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
         raise ValueError(f"corners {','.join(corners)} are no numbers; write pixels") from None
     if not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):
         raise ValueError(f"corners {','.join(corners)} span no box; write xmin,ymin,xmax,ymax")
-    return Correction(where, picture, fault, box, None if fault == "no_face" else classes.id_of(name))
+    return Correction(where, picture, kind, box, None if kind == "no_face" else classes.id_of(name))
 
 
 def correct(detection_set: DetectionSet, corrections: Sequence[Correction]) -> DetectionSet:
@@ -108,22 +108,41 @@ def correct(detection_set: DetectionSet, corrections: Sequence[Correction]) -> D
 
 def correct_all(sets: Sequence[DetectionSet], corrections: Sequence[Correction]) -> list[DetectionSet]:
     """As `correct`, for sets that are read together: a name must not mean pictures of two of them."""
+    return _correct(sets, corrections)[0]
+
+
+def correct_from(sets: Sequence[DetectionSet], path: Path, classes: ClassMap) -> list[DetectionSet]:
+    """As `correct_all`, with the corrections of a file.
+
+    Raises:
+        DataError: also where the file cannot be read, or corrects none of these pictures.
+    """
+    corrected, matched = _correct(sets, read_corrections(path, classes))
+    if not matched:
+        raise DataError([f"{path}: corrects none of these pictures; check the file and the data set"])
+    return corrected
+
+
+def _correct(
+    sets: Sequence[DetectionSet], corrections: Sequence[Correction]
+) -> tuple[list[DetectionSet], bool]:
+    """The sets corrected, and whether any of the corrections is of one of their pictures."""
     names = names_of(sets)
-    of_picture: dict[Path, list[Correction]] = {}
+    by_image: dict[Path, list[Correction]] = {}
     problems: list[str] = []
     for correction in corrections:
         found = names.find(correction.picture)
         if len(found) > 1:
             problems.append(f"{correction.where}: {names.unclear(correction.picture)}")
         elif found:
-            of_picture.setdefault(found[0].image_path, []).append(correction)
+            by_image.setdefault(found[0].image_path, []).append(correction)
     corrected = []
     for a_set in sets:
-        samples = [_all_corrected(s, of_picture.get(s.image_path, ()), problems) for s in a_set.samples]
+        samples = [_all_corrected(s, by_image.get(s.image_path, ()), problems) for s in a_set.samples]
         corrected.append(DetectionSet(a_set.class_names, tuple(samples)))
     if problems:
         raise DataError(problems)
-    return corrected
+    return corrected, bool(by_image)
 
 
 def _all_corrected(sample: Sample, corrections: Iterable[Correction], problems: list[str]) -> Sample:
@@ -141,7 +160,7 @@ def _corrected(sample: Sample, correction: Correction) -> Sample:
     box = correction.box_xyxy.clip(0, np.array([width, height] * 2, np.float32))
     if (box[2:] <= box[:2]).any():
         raise ValueError(f"the box is outside the picture of {width}x{height}; correct the corners")
-    if correction.fault == "missing":
+    if correction.kind == "missing":
         return replace(
             sample,
             boxes_xyxy=np.concatenate([boxes, box[None]]),
@@ -150,16 +169,16 @@ def _corrected(sample: Sample, correction: Correction) -> Sample:
             notes=(*sample.notes, {}) if sample.notes else (),
         )
     index, iou = _nearest(boxes, box)
-    if iou < SAME_BOX if correction.fault != "box" else iou <= 0:
+    if iou < SAME_BOX if correction.kind != "box" else iou <= 0:
         raise ValueError(
             f"no label at {', '.join(f'{corner:g}' for corner in correction.box_xyxy)}; "
             "are these the annotations that the file was made for?"
         )
-    if correction.fault == "no_face":
+    if correction.kind == "no_face":
         return sample.take(np.arange(len(boxes)) != index)
     assert correction.class_id is not None
     class_ids[index] = correction.class_id
-    if correction.fault == "box":
+    if correction.kind == "box":
         boxes[index] = box
     return replace(sample, boxes_xyxy=boxes, class_ids=class_ids)
 

@@ -100,7 +100,7 @@ class DetectionSet:
     def __post_init__(self) -> None:
         problems = [] if self.class_names else ["the data set has no class; give it at least one name"]
         for sample in self.samples:
-            problems += _faults(sample, len(self.class_names))
+            problems += _problems(sample, len(self.class_names))
         if problems:
             raise DataError(problems)
 
@@ -127,11 +127,11 @@ class DetectionSet:
             DataError: a name is not in the set, or means several pictures.
             IndexError: an index is beyond the end.
         """
-        stems = {item for item in chosen if isinstance(item, str)}
-        if not stems:
+        names = {item for item in chosen if isinstance(item, str)}
+        if not names:
             return DetectionSet(self.class_names, tuple(self.samples[int(index)] for index in chosen))
-        found, missing, unclear = names_of([self]).find_all(sorted(stems))
-        problems = [f"no picture named {stem!r} in this set; check the list" for stem in missing]
+        found, missing, unclear = names_of([self]).find_all(sorted(names))
+        problems = [f"no picture named {name!r} in this set; check the list" for name in missing]
         if problems or unclear:
             raise DataError([*problems, *unclear])
         kept = {sample.image_path for sample in found}
@@ -201,7 +201,7 @@ def merge(sets: Sequence[DetectionSet]) -> DetectionSet:
     return DetectionSet(names.pop(), tuple(sample for a_set in sets for sample in a_set.samples))
 
 
-def _faults(sample: Sample, num_classes: int) -> list[str]:
+def _problems(sample: Sample, num_classes: int) -> list[str]:
     count = len(sample.class_ids)
     shapes = (sample.boxes_xyxy.shape, sample.class_ids.shape, sample.difficult.shape)
     if shapes != ((count, 4), (count,), (count,)):

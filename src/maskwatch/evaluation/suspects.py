@@ -14,7 +14,7 @@ import numpy as np
 
 from maskwatch.data.corrections import COLUMNS
 from maskwatch.data.dataset import DetectionSet, Sample, file_names, names_of
-from maskwatch.data.formats.numbers import shortest
+from maskwatch.data.formats.base import shortest
 from maskwatch.data.formats.voc import voc_xml
 from maskwatch.data.names import Names, without_suffix
 from maskwatch.evaluation.errors import Outcome

@@ -101,13 +101,18 @@ def split_in(name: str) -> str:
     return next((split for word in name.translate(_WORDS).split() if (split := split_of(word))), "")
 
 
-@dataclass
+@dataclass(eq=False)
 class Folder:
-    """A folder: its files, sorted, without hidden ones, and its folders."""
+    """A folder: its files, sorted, without hidden ones, and its folders.
+
+    Attributes:
+        above: the folder that it was listed in; None for the one that the search starts from.
+    """
 
     path: Path
     files: list[Path] = field(default_factory=list)
     folders: list[Folder] = field(default_factory=list)
+    above: Folder | None = None
 
     @property
     def name(self) -> str:
@@ -119,10 +124,7 @@ class Folder:
 
     def below(self, *suffixes: str) -> list[Path]:
         """As `of_kind`, in depth."""
-        found = self.of_kind(*suffixes)
-        for folder in self.folders:
-            found += folder.below(*suffixes)
-        return found
+        return [file for folder in self.walk() for file in folder.of_kind(*suffixes)]
 
     def named(self, *names: str) -> list[Folder]:
         """Its own folders of these names, whatever their case, in the order of the names."""
@@ -134,15 +136,21 @@ class Folder:
         for folder in self.folders:
             yield from folder.walk()
 
+    def upwards(self) -> Iterator[Folder]:
+        """Itself and the folders above it, up to the one that the search starts from."""
+        yield self
+        if self.above is not None:
+            yield from self.above.upwards()
 
-def list_folder(path: Path, above: frozenset[str] = frozenset()) -> Folder:
+
+def list_folder(path: Path, above: Folder | None = None, seen: frozenset[str] = frozenset()) -> Folder:
     """Lists a folder in depth; links are followed, but not in circles.
 
     Raises:
         DataError: it, or a folder below, cannot be listed.
     """
-    folder = Folder(path)
-    here = above | {os.path.realpath(path)}
+    folder = Folder(path, above=above)
+    seen |= {os.path.realpath(path)}
     try:
         entries = sorted(path.iterdir())
     except OSError as error:
@@ -151,8 +159,8 @@ def list_folder(path: Path, above: frozenset[str] = frozenset()) -> Folder:
         if entry.name.startswith(".") or entry.name in _SKIPPED:
             continue
         if entry.is_dir():
-            if os.path.realpath(entry) not in here:
-                folder.folders.append(list_folder(entry, here))
+            if os.path.realpath(entry) not in seen:
+                folder.folders.append(list_folder(entry, folder, seen))
         elif entry.is_file():
             folder.files.append(entry)
     return folder

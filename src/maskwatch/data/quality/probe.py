@@ -19,6 +19,7 @@ import numpy as np
 
 from maskwatch.data.quality.fingerprints import SMALL_SIDE, Fingerprint, fingerprint
 from maskwatch.errors import ImageError, OptionError
+from maskwatch.media.image_files import Header
 from maskwatch.media.images import UInt8Array, glance
 
 MAX_FILE_BYTES = 1 << 30
@@ -34,7 +35,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class PictureScan:
+class ImageProbe:
     """What one file is.
 
     Attributes:
@@ -59,10 +60,14 @@ class PictureScan:
     def readable(self) -> bool:
         return self.reason is None
 
+    @property
+    def header(self) -> Header:
+        return Header(self.size_hw, self.orientation)
 
-def scan_pictures(
+
+def probe_images(
     paths: Sequence[Path], workers: int | None = None, progress: Progress | None = None
-) -> list[PictureScan]:
+) -> list[ImageProbe]:
     """Decodes every picture and tells what it is, in the order of `paths`.
 
     Works in processes, since decoding holds Python's lock. They start anew, so a script that calls this needs
@@ -80,10 +85,10 @@ def scan_pictures(
         raise OptionError(f"{workers} workers cannot read pictures; give 1 or more")
     if workers is None:
         workers = 1 if len(paths) < _FEW else _cores()
-    return _scan(paths, scan_picture, workers, progress or (lambda done, total: None))
+    return _scan(paths, probe_image, workers, progress or (lambda done, total: None))
 
 
-def scan_picture(path: Path) -> PictureScan:
+def probe_image(path: Path) -> ImageProbe:
     """What one file is; raises nothing for a broken one."""
     digest = ""
     try:
@@ -91,23 +96,23 @@ def scan_picture(path: Path) -> PictureScan:
         if stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
             if status.st_size > MAX_FILE_BYTES:
                 size = f"{status.st_size / (1 << 30):.1f} GiB"
-                return PictureScan(path, f"{size} are too much for a picture; scale it down, or remove it")
+                return ImageProbe(path, f"{size} are too much for a picture; scale it down, or remove it")
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         elif not stat.S_ISDIR(status.st_mode):
-            return PictureScan(path, "this is no regular file; put a picture file there, or remove it")
+            return ImageProbe(path, "this is no regular file; put a picture file there, or remove it")
         image, (size_hw, orientation) = glance(path, SMALL_SIDE)
         found = fingerprint(image, size_hw)
-        return PictureScan(path, None, digest, size_hw, orientation, found, _is_blank(image, found))
+        return ImageProbe(path, None, digest, size_hw, orientation, found, _is_blank(image, found))
     except ImageError as error:
-        return PictureScan(path, str(error).removeprefix(f"{path}: "), digest)
+        return ImageProbe(path, str(error).removeprefix(f"{path}: "), digest)
     except FileNotFoundError:
-        return PictureScan(path, "no such file; check the path")
+        return ImageProbe(path, "no such file; check the path")
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or error
-        return PictureScan(path, f"cannot be read ({reason}); check its permissions", digest)
+        return ImageProbe(path, f"cannot be read ({reason}); check its permissions", digest)
     except (MemoryError, cv2.error) as error:
-        return PictureScan(path, f"cannot be worked on ({error or 'no memory'}); scale it down", digest)
+        return ImageProbe(path, f"cannot be worked on ({error or 'no memory'}); scale it down", digest)
 
 
 def _is_blank(image_rgb: UInt8Array, found: Fingerprint) -> bool:
@@ -117,11 +122,11 @@ def _is_blank(image_rgb: UInt8Array, found: Fingerprint) -> bool:
     return bool((pixels.max(0).astype(int) - pixels.min(0)).max() <= BLANK_LEVELS)
 
 
-Look: TypeAlias = Callable[[Path], PictureScan]
+Look: TypeAlias = Callable[[Path], ImageProbe]
 
 
-def _scan(paths: Sequence[Path], look: Look, workers: int, progress: Progress) -> list[PictureScan]:
-    done: dict[int, PictureScan] = {}
+def _scan(paths: Sequence[Path], look: Look, workers: int, progress: Progress) -> list[ImageProbe]:
+    done: dict[int, ImageProbe] = {}
     results = enumerate(map(look, paths)) if workers == 1 else _in_processes(paths, look, workers)
     for index, result in results:
         done[index] = result
@@ -129,7 +134,7 @@ def _scan(paths: Sequence[Path], look: Look, workers: int, progress: Progress) -
     return [done[index] for index in range(len(paths))]
 
 
-def _in_processes(paths: Sequence[Path], look: Look, workers: int) -> Iterator[tuple[int, PictureScan]]:
+def _in_processes(paths: Sequence[Path], look: Look, workers: int) -> Iterator[tuple[int, ImageProbe]]:
     """(place, result) as they come."""
     starts = range(0, len(paths), _CHUNK)
     with _Pool(min(workers, max(1, len(starts)))) as pool:
@@ -147,7 +152,7 @@ def _in_processes(paths: Sequence[Path], look: Look, workers: int) -> Iterator[t
     yield from _one_by_one(paths, sorted(lost), look)
 
 
-def _one_by_one(paths: Sequence[Path], places: list[int], look: Look) -> Iterator[tuple[int, PictureScan]]:
+def _one_by_one(paths: Sequence[Path], places: list[int], look: Look) -> Iterator[tuple[int, ImageProbe]]:
     """After a process died: each picture alone, so that the one it died of is known."""
     while places:
         with _Pool(1) as pool:
@@ -157,7 +162,7 @@ def _one_by_one(paths: Sequence[Path], places: list[int], look: Look) -> Iterato
                     yield place, pool.submit(look, paths[place]).result()
                 except BrokenProcessPool:
                     reason = "reading it ended the process (broken, or no memory); replace it or remove it"
-                    yield place, PictureScan(paths[place], reason)
+                    yield place, ImageProbe(paths[place], reason)
                     break
 
 
@@ -183,7 +188,7 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)  # the processes are the threads
 
 
-def _look_at_all(look: Look, paths: Sequence[Path]) -> list[PictureScan]:
+def _look_at_all(look: Look, paths: Sequence[Path]) -> list[ImageProbe]:
     return [look(path) for path in paths]
 
 

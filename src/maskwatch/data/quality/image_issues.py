@@ -1,4 +1,4 @@
-"""What is wrong with pictures that can be read: boxes of no use, and pictures that are one picture."""
+"""What is wrong with images that can be read: boxes of no use, and images that are one picture."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from maskwatch.data.dataset import Sample
-from maskwatch.data.formats.raw import RawPicture
+from maskwatch.data.formats.base import RawImage
 from maskwatch.data.formats.tree import SPLITS
-from maskwatch.data.issues import Box, Fault, Severity
+from maskwatch.data.issues import Box, Issue, Reason, Severity
 from maskwatch.data.quality.duplicates import Duplicate, find_duplicates
-from maskwatch.data.quality.header import Header
-from maskwatch.data.quality.probe import PictureScan
-from maskwatch.data.validator import pixels
-from maskwatch.errors import LabelError
+from maskwatch.data.quality.probe import ImageProbe
+from maskwatch.data.validator import object_issue, to_pixels
 from maskwatch.labels import ClassMap, normalize
 
 LEAST_SIDE = 2.0
@@ -36,71 +34,67 @@ SAME_BOX = 0.95
 
 
 @dataclass(frozen=True)
-class CheckedPicture:
-    """One picture of a part: as annotated, as it is, and as a sample (None where it cannot be used)."""
+class CheckedImage:
+    """One image of a split: as annotated, as it is, and as a sample (None where it cannot be used)."""
 
     split: str
-    raw: RawPicture
-    scan: PictureScan
+    raw: RawImage
+    probe: ImageProbe
     sample: Sample | None
 
 
-def picture_faults(picture: CheckedPicture, classes: ClassMap, network_size: int) -> Iterator[Fault]:
-    raw, scan = picture.raw, picture.scan
-    if not scan.readable:
+def image_issues(image: CheckedImage, classes: ClassMap, network_size: int) -> Iterator[Issue]:
+    """What is wrong with one image and its boxes, beyond what the validator notes."""
+    raw, probe = image.raw, image.probe
+    if not probe.readable:
         return
-    warn = partial(Fault, severity="warning", picture=raw.image_path)
-    if scan.blank:
-        mend = "replace it, or remove it with its annotation"
-        yield warn("picture-blank", raw.shown_path, "is of a single colour", mend)
+    warn = partial(Issue, severity="warning", image=raw.image_path)
+    if probe.blank:
+        fix = "replace it, or remove it with its annotation"
+        yield warn("picture-blank", raw.shown_path, "is of a single colour", fix)
     if not raw.objects:
-        mend = "fine for a picture that shows nothing to find; else annotate it"
-        yield warn("picture-empty", raw.annotation_path, "no object in it", mend)
-    header = Header(scan.size_hw, scan.orientation)
-    boxes = [pixels(item.box_xyxy, raw, header) for item in raw.objects]
+        fix = "fine for a picture that shows nothing to find; else annotate it"
+        yield warn("picture-empty", raw.annotation_path, "no object in it", fix)
+    boxes = [to_pixels(item.box_xyxy, raw, probe.header) for item in raw.objects]
     for number, box_xyxy in enumerate(boxes):
-        found = _box_warning(box_xyxy, scan.size_hw, network_size)
+        found = _box_warning(box_xyxy, probe.size_hw, network_size)
         if found and not raw.objects[number].ignore:
-            kind, severity, text, mend = found
-            yield _object_fault(raw, number, box_xyxy, kind, severity, text, mend)
+            severity: Severity = "error" if found.kind == "box-tiny" else "warning"
+            yield _box_issue(raw, number, box_xyxy, found, severity)
     yield from _double_boxes(raw, boxes, classes)
 
 
-def _box_warning(
-    box_xyxy: Box, size_hw: tuple[int, int], network_size: int
-) -> tuple[str, Severity, str, str] | None:
-    """Kind, severity, text and mend of a box that is well formed but no good."""
+def _box_warning(box_xyxy: Box, size_hw: tuple[int, int], network_size: int) -> Reason | None:
+    """What is wrong with a box that is well formed but no good."""
     x0, y0, x1, y1 = box_xyxy
     if not all(map(math.isfinite, box_xyxy)) or x1 <= x0 or y1 <= y0:
-        return None  # the judge has told of it
+        return None  # the validator has noted it
     height, width = size_hw
     side = min(x1 - x0, y1 - y0)
     if side < LEAST_SIDE:
         text = f"measures {x1 - x0:.3g} x {y1 - y0:.3g} pixels"
-        return "box-tiny", "error", text, "draw it again or remove it"
+        return Reason("box-tiny", text, "draw it again or remove it")
     inside = max(0.0, min(x1, width) - max(x0, 0)) * max(0.0, min(y1, height) - max(y0, 0))
     if inside >= WHOLE_PICTURE * width * height:
-        return "box-whole", "warning", "covers the whole picture", "draw it around the object"
+        return Reason("box-whole", "covers the whole picture", "draw it around the object")
     shrunk = side * min(network_size / width, network_size / height)
     if shrunk < FINEST_STRIDE:
         text = f"is {shrunk:.1f} pixels at network size {network_size}, below the {FINEST_STRIDE} of a cell"
-        mend = "expect it to be missed; train at a larger size, on crops, or leave such boxes out"
-        return "box-small", "warning", text, mend
+        fix = "expect it to be missed; train at a larger size, on crops, or leave such boxes out"
+        return Reason("box-small", text, fix)
     return None
 
 
-def _object_fault(
-    raw: RawPicture, number: int, box_xyxy: Box, kind: str, severity: Severity, text: str, mend: str
-) -> Fault:
+def _box_issue(
+    raw: RawImage, number: int, box_xyxy: Box, reason: Reason, severity: Severity = "error"
+) -> Issue:
     item = raw.objects[number]
     where = f"{item.where} ({item.name or 'no name'})"
-    if not raw.own_file:
-        where = f"{raw.image_id}: {where}"
-    text = f"{item.shown} {text}"
-    return Fault(kind, raw.annotation_path, text, mend, where, severity, raw.image_path, box_xyxy, number)
+    shown = reason._replace(text=f"{item.shown} {reason.text}")
+    return object_issue(raw, shown, where, number, box_xyxy, severity)
 
 
-def _double_boxes(raw: RawPicture, boxes: Sequence[Box], classes: ClassMap) -> Iterator[Fault]:
+def _double_boxes(raw: RawImage, boxes: Sequence[Box], classes: ClassMap) -> Iterator[Issue]:
     """Later ones of boxes that lie on one another; an ignore region may lie on anything."""
     good = [
         number
@@ -112,26 +106,24 @@ def _double_boxes(raw: RawPicture, boxes: Sequence[Box], classes: ClassMap) -> I
         return
     corners = np.array([boxes[n] for n in good], np.float64)
     iou = np.triu(_iou(corners), k=1)  # (G, G)
-    told: set[int] = set()
+    reported: set[int] = set()
     for i, j in np.argwhere(iou >= SAME_BOX):
         first, second = raw.objects[good[i]], raw.objects[good[j]]
-        if good[j] in told:
+        if good[j] in reported:
             continue
-        told.add(good[j])
-        if _class_id(classes, first.name) == _class_id(classes, second.name):
-            kind, mend = "box-double", "remove one of them"
-        else:
-            kind, mend = "box-contradiction", "keep the one with the right class"
+        reported.add(good[j])
         text = f"lies on {first.where} ({first.name})"
-        yield _object_fault(raw, good[j], boxes[good[j]], kind, "error", text, mend)
+        if _class_of(classes, first.name) == _class_of(classes, second.name):
+            reason = Reason("box-double", text, "remove one of them")
+        else:
+            reason = Reason("box-contradiction", text, "keep the one with the right class")
+        yield _box_issue(raw, good[j], boxes[good[j]], reason)
 
 
-def _class_id(classes: ClassMap, name: str) -> int | str:
+def _class_of(classes: ClassMap, name: str) -> int | str:
     """The class that a name stands for; what its spellings have in common where it is unknown."""
-    try:
-        return classes.id_of(name)
-    except LabelError:
-        return normalize(name)
+    class_id = classes.find(name)
+    return normalize(name) if class_id is None else class_id
 
 
 def _iou(boxes_xyxy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -142,9 +134,10 @@ def _iou(boxes_xyxy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(inter / (area[:, None] + area[None] - inter))
 
 
-def duplicate_faults(pictures: Sequence[CheckedPicture]) -> Iterator[Fault]:
-    for pair in find_duplicates([picture.scan.fingerprint for picture in pictures]):
-        yield _duplicate_fault(pictures[pair.first], pictures[pair.second], pair)
+def duplicate_issues(images: Sequence[CheckedImage]) -> Iterator[Issue]:
+    """Images that are one picture: leaks between splits, and those that are there twice."""
+    for pair in find_duplicates([image.probe.fingerprint for image in images]):
+        yield _duplicate_issue(images[pair.first], images[pair.second], pair)
 
 
 _ALIKE: Mapping[str, str] = {
@@ -155,7 +148,7 @@ _ALIKE: Mapping[str, str] = {
 }
 
 
-def _duplicate_fault(one: CheckedPicture, other: CheckedPicture, pair: Duplicate) -> Fault:
+def _duplicate_issue(one: CheckedImage, other: CheckedImage, pair: Duplicate) -> Issue:
     """Reported at the picture that should go: that of training, else the later one."""
     order = list(SPLITS)
     ranks = [order.index(p.split) if p.split in order else len(order) for p in (one, other)]
@@ -164,14 +157,13 @@ def _duplicate_fault(one: CheckedPicture, other: CheckedPicture, pair: Duplicate
     text = f"{_ALIKE[pair.kind]} {kept.raw.shown_path}"
     if pair.kind != "same":
         text += f" (similarity {pair.similarity:.2f})"
-    severity: Severity
     if leak:
         text = f"in {gone.split or 'no split'}, {text} in {kept.split or 'no split'}"
-        mend = "remove one of them, or the score tells of pictures that were trained on"
-        kind, severity = "leak", "error"
+        fix = "remove one of them, or the score tells of pictures that were trained on"
+        kind = "leak"
     else:
         kind = "picture-twice" if pair.kind == "same" else "picture-alike"
-        mend = "remove one of them" if pair.kind == "same" else "keep both in one split"
-        severity = "warning"
+        fix = "remove one of them" if pair.kind == "same" else "keep both in one split"
+    severity: Severity = "error" if leak else "warning"
     path, twin = gone.raw.image_path, kept.raw.image_path
-    return Fault(kind, gone.raw.shown_path, text, mend, severity=severity, picture=path, twin=twin)
+    return Issue(kind, gone.raw.shown_path, text, fix, severity=severity, image=path, twin=twin)
