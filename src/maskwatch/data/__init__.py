@@ -26,7 +26,7 @@ __all__ = [
     "rename",
 ]
 
-_FORMER_NAMES = {"Part": Split, "find_parts": find_splits, "read_part": read_split}
+_FORMER_NAMES: dict[str, Any] = {"Part": Split, "find_parts": find_splits, "read_part": read_split}
 
 
 def __getattr__(name: str) -> Any:

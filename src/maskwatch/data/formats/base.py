@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -116,18 +117,22 @@ class Entry:
 # ---- Splits ----------------------------------------------------------------------------------------------
 
 
-class Annotations(Protocol):
+class Annotations(ABC):
     """The files of one split, found but not read; each format has its own kind."""
 
     def images(self) -> Sequence[Path]:
         """Images that they may be of; none where the format packs images into its own files."""
+        return ()
 
     def image_ids(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
         """The name of each image that a list may name, and where its files lie."""
+        yield from ((raw.image_id, (raw.image_path.absolute(),)) for raw in self.read([]))
 
     def class_names(self) -> tuple[str, ...]:
         """The classes that the format lists, in its order, used or not; () where it has no list."""
+        return ()
 
+    @abstractmethod
     def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
         """The annotations as written; what belongs to no image goes to `issues`.
 
@@ -137,6 +142,23 @@ class Annotations(Protocol):
         Raises:
             DataError: they cannot be read at all.
         """
+
+
+@dataclass(frozen=True)
+class EntryAnnotations(Annotations):
+    """Images with a file of annotations each."""
+
+    entries: tuple[Entry, ...]
+
+    def images(self) -> tuple[Path, ...]:
+        return tuple(entry.image for entry in self.entries if entry.image is not None)
+
+    def image_ids(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
+        yield from ((entry.image_id, entry.paths) for entry in self.entries)
+
+    def wanted(self, image_ids: Collection[str] | None) -> list[Entry]:
+        """The entries of these images; None means all."""
+        return [entry for entry in self.entries if image_ids is None or entry.image_id in image_ids]
 
 
 @dataclass(frozen=True)
@@ -186,13 +208,13 @@ class Split:
         named = [replace(raw, image_id=self.prefix + raw.image_id) for raw in kept]
         return sorted(named, key=lambda raw: in_order(raw.image_id))
 
-    def class_names(self) -> tuple[str, ...]:
-        """The classes that the format lists, in its order, used or not; () where it has no list."""
-        return self.annotations.class_names()
-
     def image_ids(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
         """The name of each image that a list may name, and where its files lie."""
         yield from ((self.prefix + name, paths) for name, paths in self.annotations.image_ids())
+
+    def class_names(self) -> tuple[str, ...]:
+        """See `Annotations`."""
+        return self.annotations.class_names()
 
 
 # ---- The interface of a format ---------------------------------------------------------------------------

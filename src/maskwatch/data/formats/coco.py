@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from maskwatch.data.dataset import CROWD, DetectionSet
-from maskwatch.data.formats.base import NO_BOX, Entry, Format, Found, RawImage, RawObject, Split, copy_images
+from maskwatch.data.formats.base import (
+    NO_BOX,
+    Annotations,
+    Entry,
+    Format,
+    Found,
+    RawImage,
+    RawObject,
+    Split,
+    copy_images,
+)
 from maskwatch.data.formats.coco_files import JSON, CocoFile, find_files, open_alone
 from maskwatch.data.formats.tree import Folder
 from maskwatch.data.issues import Box, Issue, Reason
@@ -26,9 +36,6 @@ _OWN_KEYS = frozenset(["id", "image_id", "category_id", "bbox", "area", "segment
 _DIFFICULT = "difficult"
 # Lists that every file has, and the ids in them.
 _IDS = {"images": ("id",), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
-
-
-# ---- Finding ---------------------------------------------------------------------------------------------
 
 
 def find(folder: Folder) -> Found | None:
@@ -51,9 +58,6 @@ def _split(file: CocoFile) -> Split:
     return Split(file.split, COCO.name, file.path, CocoAnnotations(file))
 
 
-# ---- Reading ---------------------------------------------------------------------------------------------
-
-
 class _Content(NamedTuple):
     images: list[RawImage]
     issues: list[Issue]
@@ -61,7 +65,7 @@ class _Content(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CocoAnnotations:
+class CocoAnnotations(Annotations):
     """A JSON file and the images it names; it is parsed once."""
 
     file: CocoFile
@@ -74,9 +78,6 @@ class CocoAnnotations:
 
     def images(self) -> tuple[Path, ...]:
         return self.file.images
-
-    def image_ids(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
-        yield from ((raw.image_id, (raw.image_path.absolute(),)) for raw in self._content.images)
 
     def class_names(self) -> tuple[str, ...]:
         return self._content.class_names
@@ -245,9 +246,6 @@ def _note_orphans(
             text += "is not among the images"
             fix = "add the image or remove the annotations"
             issues.append(Issue("picture-missing", path, text, fix, mine[0].where))
-
-
-# ---- Writing ---------------------------------------------------------------------------------------------
 
 
 def write(sets: Mapping[str, DetectionSet], root: Path) -> None:

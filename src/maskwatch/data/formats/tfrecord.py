@@ -22,6 +22,7 @@ from PIL import Image
 from maskwatch.data.dataset import CROWD, DetectionSet, Sample, file_names
 from maskwatch.data.formats.base import (
     NO_BOX,
+    Annotations,
     Format,
     Found,
     RawImage,
@@ -49,9 +50,6 @@ _CROWDS = (f"{_OBJECT}is_crowd", f"{_OBJECT}group_of")
 _BBOX = tuple(f"{_OBJECT}bbox/{corner}" for corner in ("xmin", "ymin", "xmax", "ymax"))
 
 
-# ---- Finding ---------------------------------------------------------------------------------------------
-
-
 def find(folder: Folder) -> Found | None:
     """The records of a folder by split; its own folders are left to search."""
     files = [file for file in folder.files if is_record(file)]
@@ -75,11 +73,8 @@ def _split(name: str, path: Path, files: list[Path], maps: list[Path]) -> Split:
     return Split(name, TFRECORD.name, path, annotations, tuple(missing_shards(files)))
 
 
-# ---- Reading ---------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class TFRecordAnnotations:
+class TFRecordAnnotations(Annotations):
     """Records, in the order of their names, and the label maps that may belong to them, the nearest first.
 
     Images are unpacked into a temporary folder, once, which lasts as long as the program.
@@ -87,12 +82,6 @@ class TFRecordAnnotations:
 
     files: tuple[Path, ...]
     label_maps: tuple[Path, ...]
-
-    def images(self) -> tuple[Path, ...]:
-        return ()
-
-    def image_ids(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
-        yield from ((raw.image_id, (raw.image_path.absolute(),)) for raw in self.read([]))
 
     def class_names(self) -> tuple[str, ...]:
         return tuple(self._names_by_id().values())
@@ -236,9 +225,6 @@ class _Reader:
 def _marks(fields: Fields, key: str, count: int) -> list[bool]:
     """Flags of the boxes; False where the record has none."""
     return [bool(mark) for mark in [*fields.get(key, ()), *([0] * count)][:count]]
-
-
-# ---- Writing ---------------------------------------------------------------------------------------------
 
 
 def write(sets: Mapping[str, DetectionSet], root: Path) -> None:

@@ -10,14 +10,15 @@ import math
 import re
 import xml.etree.ElementTree as ET
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from maskwatch.data.dataset import DetectionSet, Sample, is_crowd
 from maskwatch.data.formats.base import (
     NO_BOX,
     Entry,
+    EntryAnnotations,
     Format,
     Found,
     RawImage,
@@ -36,9 +37,6 @@ _OWN_TAGS = ("name", "difficult", "bndbox", "attributes")
 _TAG = re.compile(r"(?!(?i:xml))[A-Za-z_][A-Za-z0-9_.-]*")
 # Characters that XML cannot hold (XML 1.0, section 2.2).
 _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-# ---- Finding ---------------------------------------------------------------------------------------------
 
 
 def find(folder: Folder, *, certain: bool = False) -> Found | None:
@@ -73,27 +71,11 @@ def _splits_by_folder(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
     return splits
 
 
-# ---- Reading ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class VocAnnotations:
+class VocAnnotations(EntryAnnotations):
     """Images and XML files, in pairs."""
 
-    entries: tuple[Entry, ...]
-
-    def images(self) -> tuple[Path, ...]:
-        return tuple(entry.image for entry in self.entries if entry.image is not None)
-
-    def image_ids(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
-        yield from ((entry.image_id, entry.paths) for entry in self.entries)
-
-    def class_names(self) -> tuple[str, ...]:
-        return ()  # the format has no list of them
-
     def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
-        wanted = (entry for entry in self.entries if image_ids is None or entry.image_id in image_ids)
-        found = (_read_entry(entry, issues) for entry in wanted)
+        found = (_read_entry(entry, issues) for entry in self.wanted(image_ids))
         return [raw for raw in found if raw is not None]
 
 
@@ -151,9 +133,6 @@ def _box(texts: list[str]) -> Box:
     except ValueError:
         return NO_BOX
     return (x0, y0, x1, y1) if all(map(math.isfinite, (x0, y0, x1, y1))) else NO_BOX
-
-
-# ---- Writing ---------------------------------------------------------------------------------------------
 
 
 def write(sets: Mapping[str, DetectionSet], root: Path) -> None:

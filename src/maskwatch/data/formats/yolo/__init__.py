@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from maskwatch.data.dataset import DetectionSet, Sample
-from maskwatch.data.formats.base import Entry, Format, Found, RawImage, Split, copy_images
+from maskwatch.data.formats.base import Entry, EntryAnnotations, Format, Found, RawImage, Split, copy_images
 from maskwatch.data.formats.tree import Folder
 from maskwatch.data.formats.yolo.folders import find_folders
 from maskwatch.data.formats.yolo.labels import SplitFiles
@@ -25,9 +25,6 @@ from maskwatch.text import read_lines, reason_of
 
 # Ten digits hold a float32 pixel of any image to a millionth.
 _DIGITS = 10
-
-
-# ---- Finding ---------------------------------------------------------------------------------------------
 
 
 def find_index(folder: Folder) -> Found | None:
@@ -65,33 +62,23 @@ def _split(files: SplitFiles) -> Split:
     return Split(files.split, YOLO.name, files.path, annotations, tuple(files.issues))
 
 
-# ---- Reading ---------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class YoloAnnotations:
+class YoloAnnotations(EntryAnnotations):
     """Images and label files.
 
     names: of the classes by number; a number without a name stands for itself.
     landmarks: how many numbers follow each box; None where nothing states it.
     """
 
-    entries: tuple[Entry, ...]
     names: Mapping[int, str]
     landmarks: int | None = None
-
-    def images(self) -> tuple[Path, ...]:
-        return tuple(entry.image for entry in self.entries if entry.image is not None)
-
-    def image_ids(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
-        yield from ((entry.image_id, entry.paths) for entry in self.entries)
 
     def class_names(self) -> tuple[str, ...]:
         return tuple(self.names.values())
 
     def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
         """An image without a label file shows nothing to find, as YOLO has it."""
-        entries = [entry for entry in self.entries if image_ids is None or entry.image_id in image_ids]
+        entries = self.wanted(image_ids)
         lines = [_label_lines(entry.annotation, entry.image, issues) for entry in entries]
         every = [line for mine in lines for line in mine]
         reader = LineReader(every, self.names, self.landmarks)
@@ -128,9 +115,6 @@ def _label_lines(label: Path | None, image: Path | None, issues: list[Issue]) ->
         return []
     parsed = (parse_line(text, number) for number, text in enumerate(texts, start=1))
     return [line for line in parsed if line is not None]
-
-
-# ---- Writing ---------------------------------------------------------------------------------------------
 
 
 def write(sets: Mapping[str, DetectionSet], root: Path) -> None:
