@@ -95,7 +95,7 @@ def decode_only(path: Path) -> ImageProbe:
 def cost(paths: Sequence[Path], workers: int) -> tuple[list[ImageProbe], list[Duplicate], str]:
     """Scans, finds, and compares the time with that of decoding."""
     began = time.perf_counter()
-    probe._scan(paths, decode_only, workers, lambda done, total: None)
+    probe._run(paths, decode_only, workers, lambda done, total: None)
     decoding = time.perf_counter() - began
     began = time.perf_counter()
     probes = probe_images(paths, workers)
@@ -104,7 +104,7 @@ def cost(paths: Sequence[Path], workers: int) -> tuple[list[ImageProbe], list[Du
     pairs = find_duplicates([one.fingerprint for one in probes])
     finding = time.perf_counter() - began
     line = (
-        f"{len(paths)} pictures, {workers} processes: decoding alone 1, probe {scanning / decoding:.2f}, "
+        f"{len(paths)} pictures, {workers} processes: decoding alone 1, probing {scanning / decoding:.2f}, "
         f"search {finding / decoding:.2f}, together {(scanning + finding) / decoding:.2f}"
     )
     return probes, pairs, line

@@ -188,9 +188,9 @@ def correct_sets(sets: Sequence[DetectionSet], path: Path | None, classes: Class
     """
     if path is None:
         return list(sets)
-    from maskwatch.data.corrections import correct_from
+    from maskwatch.data import correct_all, read_corrections
 
-    return correct_from(sets, path, classes)
+    return correct_all(sets, read_corrections(path, classes), path)
 
 
 def read_stems(path: Path | None) -> list[str] | None:

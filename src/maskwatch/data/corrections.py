@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from maskwatch.data.dataset import DetectionSet, Sample, names_of
+from maskwatch.data.dataset import DetectionSet, Sample, name_index
 from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap
 from maskwatch.text import read_rows, reason_of
@@ -96,53 +96,42 @@ def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
 
 
 def correct(detection_set: DetectionSet, corrections: Sequence[Correction]) -> DetectionSet:
-    """The set with its labels corrected; corrections of pictures that it does not hold are passed over.
+    """The set with its labels corrected; corrections of images that it does not hold are passed over.
 
     Raises:
-        DataError: names every correction whose picture may be any of several, or whose label is not there, so
+        DataError: names every correction whose image may be any of several, or whose label is not there, so
             that a file for other annotations is noticed.
     """
     (corrected,) = correct_all([detection_set], corrections)
     return corrected
 
 
-def correct_all(sets: Sequence[DetectionSet], corrections: Sequence[Correction]) -> list[DetectionSet]:
-    """As `correct`, for sets that are read together: a name must not mean pictures of two of them."""
-    return _correct(sets, corrections)[0]
+def correct_all(
+    sets: Sequence[DetectionSet], corrections: Sequence[Correction], file: Path | None = None
+) -> list[DetectionSet]:
+    """As `correct`, for sets that are read together: a name must not mean images of two of them.
 
-
-def correct_from(sets: Sequence[DetectionSet], path: Path, classes: ClassMap) -> list[DetectionSet]:
-    """As `correct_all`, with the corrections of a file.
-
-    Raises:
-        DataError: also where the file cannot be read, or corrects none of these pictures.
+    Args:
+        file: that the corrections are of; then it is an error if none is of these images.
     """
-    corrected, matched = _correct(sets, read_corrections(path, classes))
-    if not matched:
-        raise DataError([f"{path}: corrects none of these pictures; check the file and the data set"])
-    return corrected
-
-
-def _correct(
-    sets: Sequence[DetectionSet], corrections: Sequence[Correction]
-) -> tuple[list[DetectionSet], bool]:
-    """The sets corrected, and whether any of the corrections is of one of their pictures."""
-    names = names_of(sets)
+    names = name_index(sets)
     by_image: dict[Path, list[Correction]] = {}
     problems: list[str] = []
     for correction in corrections:
         found = names.find(correction.picture)
         if len(found) > 1:
-            problems.append(f"{correction.where}: {names.unclear(correction.picture)}")
+            problems.append(f"{correction.where}: {names.ambiguous(correction.picture)}")
         elif found:
             by_image.setdefault(found[0].image_path, []).append(correction)
+    if file is not None and not by_image and not problems:
+        problems.append(f"{file}: corrects none of these pictures; check the file and the data set")
     corrected = []
     for a_set in sets:
         samples = [_all_corrected(s, by_image.get(s.image_path, ()), problems) for s in a_set.samples]
         corrected.append(DetectionSet(a_set.class_names, tuple(samples)))
     if problems:
         raise DataError(problems)
-    return corrected, bool(by_image)
+    return corrected
 
 
 def _all_corrected(sample: Sample, corrections: Iterable[Correction], problems: list[str]) -> Sample:

@@ -13,7 +13,7 @@ from maskwatch.data.dataset import DetectionSet, merge
 from maskwatch.data.formats.base import RawImage, Split
 from maskwatch.data.formats.search import find_splits
 from maskwatch.data.formats.tree import split_of
-from maskwatch.data.names import Names
+from maskwatch.data.names import NameIndex
 from maskwatch.data.validator import Validator
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap, normalize
@@ -91,9 +91,9 @@ def _find_images(
     if not names:
         problems.append("the list of pictures is empty; name at least one")
     known = [(number, name, files) for number, one in enumerate(splits) for name, files in one.image_ids()]
-    index = Names(((number, name), name, files) for number, name, files in known)
-    found, missing, unclear = index.find_all(sorted({*names}))
-    problems += unclear
+    index = NameIndex(((number, name), name, files) for number, name, files in known)
+    found, missing, ambiguous = index.find_all(sorted({*names}))
+    problems += ambiguous
     chosen: dict[int, set[str]] = {}
     for number, name in found:
         chosen.setdefault(number, set()).add(name)

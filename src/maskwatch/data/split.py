@@ -1,4 +1,4 @@
-"""Parts a data set into training, validation and test pictures, none of which gives another away."""
+"""Splits a data set into training, validation and test images, none of which gives another away."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maskwatch.errors import DataError, OptionError
 def near_duplicates(
     paths: Sequence[Path], progress: Callable[[int, int], None] | None = None
 ) -> list[list[int]]:
-    """Indices of images that are one picture, more or less; one without a partner is a group of its own.
+    """Indices of images in groups that are nearly one picture; one without a partner is a group alone.
 
     Args:
         progress: called with the number of images done and of all.

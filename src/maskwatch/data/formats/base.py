@@ -19,7 +19,7 @@ import numpy as np
 from maskwatch.data.dataset import DetectionSet, file_names, is_crowd
 from maskwatch.data.formats.tree import Folder, split_of
 from maskwatch.data.issues import Box, Issue, Reason
-from maskwatch.data.names import in_order, in_words, unquoted
+from maskwatch.data.names import ambiguous_name, sort_key, unquoted
 from maskwatch.errors import DataError
 from maskwatch.outputs import make_folder
 from maskwatch.text import read_lines, reason_of
@@ -206,7 +206,7 @@ class Split:
         found = self.annotations.read(issues, wanted)
         kept = [raw for raw in found if wanted is None or raw.image_id in wanted]
         named = [replace(raw, image_id=self.prefix + raw.image_id) for raw in kept]
-        return sorted(named, key=lambda raw: in_order(raw.image_id))
+        return sorted(named, key=lambda raw: sort_key(raw.image_id))
 
     def image_ids(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
         """The name of each image that a list may name, and where its files lie."""
@@ -283,7 +283,7 @@ def read_list(
         if len(hits) == 1:
             found += hits
         elif hits:
-            text, _, fix = in_words(name_in(line), map(shown, hits)).rpartition("; ")
+            text, _, fix = ambiguous_name(name_in(line), map(shown, hits)).rpartition("; ")
             issues.append(Issue("picture-ambiguous", path, text, fix, f"line {number}"))
         elif line:
             text, fix = f"no picture named {name_in(line)!r}", "add it or remove the line"

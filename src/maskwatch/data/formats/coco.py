@@ -26,7 +26,7 @@ from maskwatch.data.formats.base import (
 from maskwatch.data.formats.coco_files import JSON, CocoFile, find_files, open_alone
 from maskwatch.data.formats.tree import Folder
 from maskwatch.data.issues import Box, Issue, Reason
-from maskwatch.data.names import in_words
+from maskwatch.data.names import ambiguous_name
 from maskwatch.errors import DataError
 from maskwatch.outputs import make_folder
 from maskwatch.text import read_text, reason_of
@@ -226,7 +226,7 @@ def _name_problem(candidates: Sequence[Entry], file_name: str, taken: dict[Path,
         text = f"no picture {file_name or '(no file_name)'} in the folder of the data set"
         return Reason("picture-missing", text, "add it or remove the entry")
     if len(candidates) > 1:
-        text, _, fix = in_words(file_name, (str(entry.image) for entry in candidates)).rpartition("; ")
+        text, _, fix = ambiguous_name(file_name, (str(entry.image) for entry in candidates)).rpartition("; ")
         return Reason("picture-ambiguous", text, fix)
     image = candidates[0].image
     assert image is not None

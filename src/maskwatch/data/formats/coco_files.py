@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from maskwatch.data.formats.base import Entry
 from maskwatch.data.formats.tree import Folder, id_below, list_folder, split_in, split_of
-from maskwatch.data.names import Names
+from maskwatch.data.names import NameIndex
 from maskwatch.media.image_files import PICTURE_SUFFIXES
 
 _ROBOFLOW = "_annotations.coco.json"
@@ -34,12 +34,12 @@ class CocoFile:
     own: frozenset[Path]
 
     @cached_property
-    def _paths(self) -> Names[Path]:
-        return Names((p, p.relative_to(self.root).as_posix(), ()) for p in self.images)
+    def _paths(self) -> NameIndex[Path]:
+        return NameIndex((p, p.relative_to(self.root).as_posix(), ()) for p in self.images)
 
     @cached_property
-    def _names(self) -> Names[Path]:
-        return Names((p, self._id(p), ()) for p in self.images)
+    def _names(self) -> NameIndex[Path]:
+        return NameIndex((p, self._id(p), ()) for p in self.images)
 
     def _id(self, image: Path) -> str:
         return id_below(image, self.root, self.split, (_DEFAULT,))

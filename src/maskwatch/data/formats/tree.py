@@ -30,7 +30,7 @@ _DARKNET = re.compile(r"obj_(.*)_data")
 _WORDS = str.maketrans(dict.fromkeys("-_.+ ", " "))
 _NAMES = {name: split for split, names in SPLITS.items() for name in names}
 # What names of folders and lists hold beside the split: images_train, obj_train_data, train_list.
-_SAYING_NOTHING = (*PICTURE_FOLDERS, *ANNOTATION_FOLDERS, "label", "obj", "data", "list", "split", "")
+_FILLER_WORDS = (*PICTURE_FOLDERS, *ANNOTATION_FOLDERS, "label", "obj", "data", "list", "split", "")
 
 
 def split_of(name: str) -> str:
@@ -38,8 +38,8 @@ def split_of(name: str) -> str:
 
     Beside the split, it says nothing but what is in it: a "bus-train" is no split.
     """
-    splits, others = _said(name)
-    return splits[0] if len(splits) == 1 and all(_bare(word) in _SAYING_NOTHING for word in others) else ""
+    splits, others = _split_words(name)
+    return splits[0] if len(splits) == 1 and all(_bare(word) in _FILLER_WORDS for word in others) else ""
 
 
 def splits_of(names: Sequence[str]) -> dict[str, str]:
@@ -47,7 +47,7 @@ def splits_of(names: Sequence[str]) -> dict[str, str]:
     found = {name: split_of(name) for name in names}
     alike: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
     for name in names:
-        splits, others = _said(name)
+        splits, others = _split_words(name)
         if len(splits) == 1 and not found[name]:
             alike[others][name] = splits[0]
     for same in alike.values():
@@ -56,7 +56,7 @@ def splits_of(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _said(name: str) -> tuple[list[str], tuple[str, ...]]:
+def _split_words(name: str) -> tuple[list[str], tuple[str, ...]]:
     """The splits that the words of a name say, and its other words."""
     words = name.lower().translate(_WORDS).split()
     splits = [_NAMES[_bare(word)] for word in words if _bare(word) in _NAMES]

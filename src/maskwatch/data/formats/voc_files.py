@@ -11,7 +11,7 @@ from typing import NamedTuple
 from maskwatch.data.formats.base import Entry, read_list
 from maskwatch.data.formats.tree import ANNOTATION_FOLDERS, PICTURE_FOLDERS, Folder, split_of
 from maskwatch.data.issues import Issue
-from maskwatch.data.names import Names, in_order, same_text, without_suffix
+from maskwatch.data.names import NameIndex, nfc, sort_key, without_suffix
 from maskwatch.media.image_files import PICTURE_SUFFIXES
 from maskwatch.text import parse_xml, reason_of
 
@@ -30,12 +30,12 @@ class Files(NamedTuple):
         found: dict[str, Path] = {}
         for file in self.files:
             written = file.relative_to(self.root).as_posix()
-            name = same_text(written)
+            name = nfc(written)
             found[written if name in found else name] = file  # on some systems both forms can be there
         return [*found.items()]
 
     def stems(self) -> set[str]:
-        return {without_suffix(same_text(file.name)) for file in self.files}
+        return {without_suffix(nfc(file.name)) for file in self.files}
 
 
 def pair_folder(folder: Folder, *, certain: bool = False) -> tuple[list[Entry], list[Folder]] | None:
@@ -100,7 +100,7 @@ def pair_files(images: Files, annotations: Files) -> list[Entry]:
     The picture of an XML file is that of its own name, else the one that its <filename> names.
     """
     pictures = dict(images.named())
-    names = Names((name, name, ()) for name in pictures)
+    names = NameIndex((name, name, ()) for name in pictures)
     taken: dict[str, Path] = {}
     entries: list[Entry] = []
     left: list[tuple[str, Path, list[str]]] = []
@@ -121,10 +121,10 @@ def pair_files(images: Files, annotations: Files) -> list[Entry]:
             reported.update(found)
     others = [name for name in pictures if name in taken or name not in reported]
     entries += [Entry(name, pictures[name], taken.get(name)) for name in others]
-    return sorted(entries, key=lambda entry: in_order(entry.image_id))
+    return sorted(entries, key=lambda entry: sort_key(entry.image_id))
 
 
-def _by_filename(xml: Path, names: Names[str], candidates: list[str]) -> list[str]:
+def _by_filename(xml: Path, names: NameIndex[str], candidates: list[str]) -> list[str]:
     """Pictures that an annotation names, among the candidates where there are some."""
     root = read_xml(xml, [])  # its reader says what is wrong with it
     if root is None:
@@ -171,7 +171,7 @@ def splits_by_list(folder: Folder, entries: Sequence[Entry], issues: list[Issue]
     lists = _lists(folder)
     if not lists:
         return {}
-    names = Names((number, entry.image_id, entry.paths) for number, entry in enumerate(entries))
+    names = NameIndex((number, entry.image_id, entry.paths) for number, entry in enumerate(entries))
     listed: dict[str, set[int]] = {}
     for split, files in lists.items():
         for file in files:

@@ -1,4 +1,4 @@
-"""Looks into picture files: each is decoded once, on all cores, and what a check asks for is kept."""
+"""Probes image files: each is decoded once, on all cores, and what a check needs of it is kept."""
 
 from __future__ import annotations
 
@@ -68,15 +68,15 @@ class ImageProbe:
 def probe_images(
     paths: Sequence[Path], workers: int | None = None, progress: Progress | None = None
 ) -> list[ImageProbe]:
-    """Decodes every picture and tells what it is, in the order of `paths`.
+    """Decodes every image and gives what it is, in the order of `paths`.
 
     Works in processes, since decoding holds Python's lock. They start anew, so a script that calls this needs
     `if __name__ == "__main__":`. A file that kills its process is reported as unreadable.
 
     Args:
-        paths: picture files; one that does not exist is reported as unreadable too.
-        workers: number of processes; None means one a core, and none for few pictures. 1 works in this one.
-        progress: called with the number of pictures done and of all.
+        paths: image files; one that does not exist is reported as unreadable too.
+        workers: number of processes; None means one a core, and none for few images. 1 works in this one.
+        progress: called with the number of images done and of all.
 
     Raises:
         OptionError: `workers` is below 1.
@@ -85,7 +85,7 @@ def probe_images(
         raise OptionError(f"{workers} workers cannot read pictures; give 1 or more")
     if workers is None:
         workers = 1 if len(paths) < _FEW else _cores()
-    return _scan(paths, probe_image, workers, progress or (lambda done, total: None))
+    return _run(paths, probe_image, workers, progress or (lambda done, total: None))
 
 
 def probe_image(path: Path) -> ImageProbe:
@@ -93,7 +93,7 @@ def probe_image(path: Path) -> ImageProbe:
     digest = ""
     try:
         status = path.stat()
-        if stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        if stat.S_ISREG(status.st_mode):  # opening a pipe would block
             if status.st_size > MAX_FILE_BYTES:
                 size = f"{status.st_size / (1 << 30):.1f} GiB"
                 return ImageProbe(path, f"{size} are too much for a picture; scale it down, or remove it")
@@ -122,24 +122,24 @@ def _is_blank(image_rgb: UInt8Array, found: Fingerprint) -> bool:
     return bool((pixels.max(0).astype(int) - pixels.min(0)).max() <= BLANK_LEVELS)
 
 
-Look: TypeAlias = Callable[[Path], ImageProbe]
+Probe: TypeAlias = Callable[[Path], ImageProbe]
 
 
-def _scan(paths: Sequence[Path], look: Look, workers: int, progress: Progress) -> list[ImageProbe]:
+def _run(paths: Sequence[Path], probe: Probe, workers: int, progress: Progress) -> list[ImageProbe]:
     done: dict[int, ImageProbe] = {}
-    results = enumerate(map(look, paths)) if workers == 1 else _in_processes(paths, look, workers)
+    results = enumerate(map(probe, paths)) if workers == 1 else _in_processes(paths, probe, workers)
     for index, result in results:
         done[index] = result
         progress(len(done), len(paths))
     return [done[index] for index in range(len(paths))]
 
 
-def _in_processes(paths: Sequence[Path], look: Look, workers: int) -> Iterator[tuple[int, ImageProbe]]:
+def _in_processes(paths: Sequence[Path], probe: Probe, workers: int) -> Iterator[tuple[int, ImageProbe]]:
     """(place, result) as they come."""
     starts = range(0, len(paths), _CHUNK)
     with _Pool(min(workers, max(1, len(starts)))) as pool:
         chunks = {
-            pool.submit(_look_at_all, look, paths[start : start + _CHUNK]): start  # one trip for a chunk
+            pool.submit(_probe_all, probe, paths[start : start + _CHUNK]): start  # one trip for a chunk
             for start in starts
         }
         lost: list[int] = []
@@ -149,20 +149,20 @@ def _in_processes(paths: Sequence[Path], look: Look, workers: int) -> Iterator[t
                 yield from enumerate(chunk.result(), start)
             except BrokenProcessPool:
                 lost += range(start, min(start + _CHUNK, len(paths)))
-    yield from _one_by_one(paths, sorted(lost), look)
+    yield from _one_by_one(paths, sorted(lost), probe)
 
 
-def _one_by_one(paths: Sequence[Path], places: list[int], look: Look) -> Iterator[tuple[int, ImageProbe]]:
+def _one_by_one(paths: Sequence[Path], lost: list[int], probe: Probe) -> Iterator[tuple[int, ImageProbe]]:
     """After a process died: each picture alone, so that the one it died of is known."""
-    while places:
+    while lost:
         with _Pool(1) as pool:
-            while places:
-                place = places.pop(0)
+            while lost:
+                index = lost.pop(0)
                 try:
-                    yield place, pool.submit(look, paths[place]).result()
+                    yield index, pool.submit(probe, paths[index]).result()
                 except BrokenProcessPool:
                     reason = "reading it ended the process (broken, or no memory); replace it or remove it"
-                    yield place, ImageProbe(paths[place], reason)
+                    yield index, ImageProbe(paths[index], reason)
                     break
 
 
@@ -188,8 +188,8 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)  # the processes are the threads
 
 
-def _look_at_all(look: Look, paths: Sequence[Path]) -> list[ImageProbe]:
-    return [look(path) for path in paths]
+def _probe_all(probe: Probe, paths: Sequence[Path]) -> list[ImageProbe]:
+    return [probe(path) for path in paths]
 
 
 def _cores() -> int:

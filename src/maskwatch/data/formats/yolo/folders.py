@@ -8,7 +8,7 @@ from pathlib import Path
 from maskwatch.data.formats.tree import PICTURE_FOLDERS, Folder, split_of
 from maskwatch.data.formats.yolo.labels import TEXT, Labels, SplitFiles, finish, is_label
 from maskwatch.data.formats.yolo.names import names_above, names_in
-from maskwatch.data.names import same_text, without_suffix
+from maskwatch.data.names import nfc, without_suffix
 from maskwatch.media.image_files import PICTURE_SUFFIXES
 
 
@@ -58,7 +58,7 @@ def _label_folders(folder: Folder) -> list[Folder]:
 
 
 def _stems(files: Sequence[Path]) -> set[str]:
-    return {without_suffix(same_text(file.name)) for file in files}
+    return {without_suffix(nfc(file.name)) for file in files}
 
 
 def _has_pairs(folder: Folder) -> bool:

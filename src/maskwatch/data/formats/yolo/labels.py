@@ -11,7 +11,7 @@ from maskwatch.data.formats.base import Entry
 from maskwatch.data.formats.tree import PICTURE_FOLDERS, id_below
 from maskwatch.data.formats.yolo.names import NAME_FILES
 from maskwatch.data.issues import Issue
-from maskwatch.data.names import in_order, same_text, without_suffix
+from maskwatch.data.names import nfc, sort_key, without_suffix
 
 TEXT = ".txt"
 _MARK_BYTES = b"\xef\xbb\xbf\xff\xfe"  # of byte order marks
@@ -69,7 +69,7 @@ class Labels:
             homes = (root / "labels", *self._homes)
             beside += [home / image.parent.relative_to(root) for home in homes]
         for home in (image.parent, *usual, *beside):
-            found = self.listed(home).get(same_text(name))
+            found = self.listed(home).get(nfc(name))
             if found is not None:
                 return found
         return (usual[0] if usual else image.parent) / name
@@ -80,7 +80,7 @@ class Labels:
             files = (file for same in _same_folders(folder) for file in same.iterdir())
             shown = (file for file in files if not file.name.startswith(".") and file.is_file())
             texts = (file for file in shown if file.suffix.lower() == TEXT)
-            named = {same_text(without_suffix(file.name)) + TEXT: file for file in texts}
+            named = {nfc(without_suffix(file.name)) + TEXT: file for file in texts}
             self._folders[folder] = named
         return self._folders[folder]
 
@@ -92,10 +92,10 @@ def _same_folders(folder: Path) -> list[Path]:
     """
     if (folder.is_dir() and str(folder).isascii()) or folder == folder.parent:
         return [folder]
-    name = same_text(folder.name)
+    name = nfc(folder.name)
     inside = [entry for above in _same_folders(folder.parent) for entry in _entries(above)]
-    found = [entry for entry in inside if same_text(entry.name) == name]
-    found = found or [entry for entry in inside if same_text(entry.name).casefold() == name.casefold()]
+    found = [entry for entry in inside if nfc(entry.name) == name]
+    found = found or [entry for entry in inside if nfc(entry.name).casefold() == name.casefold()]
     return [entry for entry in found if entry.is_dir()]
 
 
@@ -132,7 +132,7 @@ def finish(
     reported: set[Path] = set()
     for split in splits:
         by_path = {entry.image: entry for entry in split.entries}
-        split.entries = sorted(by_path.values(), key=lambda entry: in_order(entry.image_id))
+        split.entries = sorted(by_path.values(), key=lambda entry: sort_key(entry.image_id))
         if empty and split.entries:
             text = f"none of its {len(split.entries)} pictures has a label file, nor has any other of the set"
             fix = "put them beside the pictures or into labels/"

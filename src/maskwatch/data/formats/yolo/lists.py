@@ -19,7 +19,7 @@ from maskwatch.data.formats.yolo.names import (
     read_yaml,
 )
 from maskwatch.data.issues import Issue
-from maskwatch.data.names import Names
+from maskwatch.data.names import NameIndex
 from maskwatch.errors import DataError
 from maskwatch.media.image_files import PICTURE_SUFFIXES
 
@@ -165,10 +165,10 @@ def _list_file(folder: Folder, key: str, text: str) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def _below(folder: Folder, *suffixes: str) -> Names[Path]:
+def _below(folder: Folder, *suffixes: str) -> NameIndex[Path]:
     """Finds files below a folder by paths from it, or from wherever they were written."""
     files = folder.below(*suffixes)
-    return Names((file, file.relative_to(folder.path).as_posix(), ()) for file in files)
+    return NameIndex((file, file.relative_to(folder.path).as_posix(), ()) for file in files)
 
 
 def _listed(
@@ -189,7 +189,7 @@ class _ImageFinder:
         self.root = folder.path
         self._names = _below(folder, *PICTURE_SUFFIXES)
         below = folder.below(*PICTURE_SUFFIXES)
-        self._shorter = Names((image, id_below(image, self.root, ""), ()) for image in below)
+        self._shorter = NameIndex((image, id_below(image, self.root, ""), ()) for image in below)
 
     def find(self, written: str) -> list[Path]:
         return self._names.find(written, loose=True) or self._shorter.find(written, loose=True)

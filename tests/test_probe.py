@@ -134,7 +134,7 @@ def die_of_some(path: Path) -> ImageProbe:
 
 def test_a_file_that_kills_its_process_is_named() -> None:
     paths = [Path(f"{number}.jpg") for number in range(40)]
-    found = probe._scan(paths, die_of_some, 2, lambda done, total: None)
+    found = probe._run(paths, die_of_some, 2, lambda done, total: None)
     assert [one.path for one in found] == paths
     assert [one.path.stem for one in found if not one.readable] == ["5", "33"]
     assert "ended the process" in str(found[5].reason)
