@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -182,6 +183,12 @@ class Split:
     issues: tuple[Issue, ...] = ()
     prefix: str = ""
     unused: tuple[tuple[Path, int], ...] = ()
+
+    @property
+    def split(self) -> str:
+        """The former name of `name`."""
+        warnings.warn("Split.split is now Split.name", DeprecationWarning, stacklevel=2)
+        return self.name
 
     @property
     def title(self) -> str:
