@@ -142,15 +142,13 @@ def read_sets(groups: Sequence[Group], classes: ClassMap) -> list[DetectionSet]:
     Raises:
         DataError: holds every issue of every group, so that one run shows them all.
     """
-    from maskwatch.data import read_data
+    from maskwatch.data.read import collecting, read_data
 
     sets: list[DetectionSet] = []
     problems: list[str] = []
     for paths, image_ids, split in groups:
-        try:
+        with collecting(problems):
             sets.append(read_data(list(paths), classes, image_ids, split))
-        except DataError as error:
-            problems += error.problems
     if problems:
         raise DataError(problems)
     return sets

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,13 +57,11 @@ def read_data(
     splits: list[Split] = []
     others: list[Split] = []
     for one in map(Path, paths):
-        try:
+        with collecting(problems):
             found = find_splits(one, format)
             splits += choose_splits(one, found, split)
             others += found
-        except DataError as error:
-            problems += error.problems
-    chosen = None
+    chosen: dict[int, set[str]] | None = None
     if image_ids is not None:
         chosen, missing = _find_images(splits, image_ids, problems)
         # What a list names of other splits is passed over.
@@ -71,14 +70,22 @@ def read_data(
         problems += [f"{where} {name!r}; check the list" for name in missing]
     sets: list[DetectionSet] = []
     for number, one_split in enumerate(splits):
-        try:
-            if chosen is None or number in chosen:
-                sets.append(read_split(one_split, classes, None if chosen is None else chosen[number]))
-        except DataError as error:
-            problems += error.problems
+        if chosen is None or number in chosen:
+            with collecting(problems):
+                wanted = None if chosen is None else chosen[number]
+                sets.append(read_split(one_split, classes, wanted))
     if problems:
         raise DataError(problems)
     return merge(sets)
+
+
+@contextlib.contextmanager
+def collecting(problems: list[str]) -> Iterator[None]:
+    """Adds the problems of a `DataError` in its block, so that one run names those of all data sets."""
+    try:
+        yield
+    except DataError as error:
+        problems += error.problems
 
 
 def _find_images(
@@ -138,10 +145,8 @@ def read_splits(splits: Sequence[Split], classes: ClassMap) -> dict[str, Detecti
     sets: dict[str, list[DetectionSet]] = {}
     problems: list[str] = []
     for split in splits:
-        try:
+        with collecting(problems):
             sets.setdefault(split.name, []).append(read_split(split, classes))
-        except DataError as error:
-            problems += error.problems
     if problems:
         raise DataError(problems)
     return {name: merge(mine) for name, mine in sets.items()}
@@ -160,13 +165,9 @@ def find_all_splits(paths: Iterable[Path], format: str | None = None) -> list[Sp
     splits: list[Split] = []
     problems: list[str] = []
     for path in paths:
-        try:
-            found = find_splits(path, format)
-        except DataError as error:
-            problems += error.problems
-            continue
-        named = split_of(path.resolve().name)
-        splits += [replace(split, name=split.name or named) for split in found]
+        with collecting(problems):
+            named = split_of(path.resolve().name)
+            splits += [replace(split, name=split.name or named) for split in find_splits(path, format)]
     if problems:
         raise DataError(problems)
     return splits
