@@ -26,8 +26,9 @@ from maskwatch.data.quality import probe
 from maskwatch.data.quality.duplicates import Duplicate, Fingerprint, find_duplicates, fingerprint
 from maskwatch.data.quality.probe import ImageProbe, probe_images
 from maskwatch.errors import OptionError
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
 from maskwatch.media.images import UInt8Array
+from maskwatch.system import usable_cores
 
 QUALITY = 85
 CROP_AREAS = (0.7, 0.8)
@@ -156,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="folders of pictures, each a split")
     parser.add_argument("--pictures", type=int, default=100, help="how many to make changed copies of")
-    parser.add_argument("--workers", type=int, default=probe._cores(), help="processes that decode")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that decode")
     parser.add_argument("--all", action="store_true", help="name unplanted pairs within a split too")
     parser.add_argument("--sheet", type=Path, help="write a PNG of all unplanted pairs")
     try:

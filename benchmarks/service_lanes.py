@@ -11,7 +11,6 @@ call at a time on all cores, of one picture, in the same round. Output is Markdo
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from maskwatch import Detector
+from maskwatch.system import usable_cores
 
 PICTURES = 8
 BATCHES = (1, 2, 4, 8)
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--model", default="maskwatch-320")
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     few = max(1, cores // 2)
     ways = [(lanes, threads, batch) for lanes, threads in ((1, cores), (2, few)) for batch in BATCHES]
     ways += [(2, cores, 1)] + ([(cores, 1, 1)] if cores > 2 else [])

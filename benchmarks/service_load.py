@@ -39,6 +39,7 @@ import numpy as np
 
 from maskwatch import Detector, MaskwatchError
 from maskwatch.models import DEFAULT_MODEL
+from maskwatch.system import usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = (ROOT / "examples" / "astronaut.jpg", ROOT / "examples" / "astronaut_masked.jpg")
@@ -277,7 +278,7 @@ def measure(host: str, process: int, options: argparse.Namespace, pictures: Sequ
         result.cpu_s = cpu_s(process) - before_s
         return result
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     alone = [Detector(options.model, threads=cores)]
     lanes = [Detector(options.model, threads=1) for _ in range(cores)]
     for detector in [*alone, *lanes]:

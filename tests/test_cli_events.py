@@ -23,7 +23,7 @@ from rich.console import Console
 from drawn_events import COUNTS, START, event, event_id, minute
 from maskwatch.cli.app import main
 from maskwatch.cli.events_table import hour_table, print_table
-from maskwatch.cli.time_range import parse_moment
+from maskwatch.cli.options import parse_moment
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import database

@@ -100,7 +100,7 @@ def test_every_bad_file_is_named_before_training(
     (tmp_path / "data" / "2.xml").write_text("<annotation>")
     assert run("train", tmp_path / "data", "--val", drawn / "val", "--out", tmp_path / "run", *SHORT) == 2
     err = capsys.readouterr().err
-    assert "2 faults in the data set" in err
+    assert "2 issues in the data set" in err
     assert "0.png" in err
     assert "2.xml" in err
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,8 @@ import supervision as sv
 from PIL import Image
 
 from maskwatch import Detector
-from maskwatch.errors import ImageError, LabelError, ModelFileError, OptionError
+from maskwatch.errors import ImageError, LabelError, MaskwatchError, ModelFileError, OptionError, SourceError
+from maskwatch.media.videos import Video, video_writer
 from maskwatch.runtimes import OnnxRuntime, open_runtime
 
 FOUND = [[16, 0, 32, 16], [0, 32, 16, 48], [48, 48, 64, 64]]
@@ -260,3 +261,83 @@ def test_onnx_that_the_runtime_cannot_load(tmp_path: Path, capfd: pytest.Capture
     with pytest.raises(ModelFileError, match=r"bad\.onnx: ONNX Runtime cannot load it"):
         Detector(path)
     assert capfd.readouterr().err == ""
+
+
+@pytest.fixture
+def film(tmp_path: Path, street: np.ndarray) -> Path:
+    """Twenty frames, of which the first twelve show the street, ten a second."""
+    path = tmp_path / "film.mp4"
+    with video_writer(path, 10) as write:
+        for index in range(20):
+            write(street if index < 12 else np.zeros_like(street))
+    return path
+
+
+def test_a_video_gives_each_frame_with_its_time(detector: Detector, film: Path) -> None:
+    found = list(detector.detect_video(film))
+    assert [frame.index for frame, _ in found] == list(range(20))
+    np.testing.assert_allclose([frame.time_s for frame, _ in found], np.arange(20) / 10, atol=1e-3)
+    assert [len(detections) for _, detections in found] == [3] * 12 + [0] * 8
+    frame, detections = found[5]
+    np.testing.assert_array_equal(detections.xyxy, detector(frame.image_rgb).xyxy)
+    none = detector.detect_video(str(film), threshold=1.0)
+    assert sum(len(detections) for _, detections in none) == 0
+
+
+def test_a_video_is_closed_however_the_loop_ends(
+    detector: Detector, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Path] = []
+    close = Video.close
+
+    def watched(video: Video) -> None:
+        closed.append(video.path)
+        close(video)
+
+    monkeypatch.setattr(Video, "close", watched)
+    for _ in detector.detect_video(film):
+        break
+    assert closed == [film]
+    list(detector.detect_video(film))
+    assert closed == [film] * 2
+    with Video(film) as video:
+        list(detector.detect_video(video))
+        assert closed == [film] * 2  # the caller's own
+    assert closed == [film] * 3
+
+
+def test_a_video_that_breaks_off_gives_its_readable_frames_first(detector: Detector, film: Path) -> None:
+    film.write_bytes(film.read_bytes()[:-2000])
+    frames: list[int] = []
+    with pytest.raises(SourceError, match=r"film\.mp4: "):
+        frames.extend(frame.index for frame, _ in detector.detect_video(film))
+    assert frames == list(range(len(frames)))
+    with pytest.raises(SourceError, match="cannot be read"):
+        next(detector.detect_video(film.with_name("gone.mp4")))
+    with pytest.raises(OptionError, match="threshold is 2"):
+        next(detector.detect_video(film, threshold=2))
+
+
+def test_a_folder_gives_each_picture(detector: Detector, street: np.ndarray, film: Path) -> None:
+    folder = film.parent
+    Image.fromarray(street).save(folder / "b.png")
+    (folder / "deep").mkdir()
+    Image.fromarray(np.zeros_like(street)).save(folder / "deep/a.png")
+    found = [(path.name, len(detections)) for path, detections in detector.detect_folder(folder)]
+    assert found == [("b.png", 3), ("a.png", 0)]  # and not the video
+    assert [len(found) for _, found in detector.detect_folder(str(folder), threshold=1.0)] == [0, 0]
+
+
+def test_broken_pictures_of_a_folder(detector: Detector, street: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    Image.fromarray(street).save(tmp_path / "b.png")
+    errors: list[tuple[str, MaskwatchError]] = []
+    found = list(
+        detector.detect_folder(tmp_path, on_error=lambda path, error: errors.append((path.name, error)))
+    )
+    assert [path.name for path, _ in found] == ["b.png"]
+    assert [name for name, _ in errors] == ["a.png"]
+    with pytest.raises(ImageError, match=r"a\.png: not a picture"):
+        list(detector.detect_folder(tmp_path))
+    with pytest.raises(SourceError, match="no such file or folder"):
+        next(detector.detect_folder(tmp_path / "gone"))

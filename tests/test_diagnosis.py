@@ -380,7 +380,7 @@ def test_mistakes_end_in_one_message(
         ((tmp_path / "broken.ckpt", data), "not a checkpoint of this version"),
         ((tmp_path / "x.ckpt", data), "no such file"),
         ((tiny_model, tmp_path / "nowhere"), "does not exist"),
-        ((tiny_model, tmp_path / "empty"), "1 fault in the data set"),
+        ((tiny_model, tmp_path / "empty"), "1 issue in the data set"),
     ):
         assert run("diagnose", *arguments) == 2
         err = capsys.readouterr().err

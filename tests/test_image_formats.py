@@ -23,8 +23,8 @@ from maskwatch.data.quality.check import check_splits
 from maskwatch.data.quality.probe import probe_image
 from maskwatch.errors import ImageError
 from maskwatch.labels import ClassMap
-from maskwatch.media.image_files import PICTURE_SUFFIXES, read_header
-from maskwatch.media.images import as_rgb, glance, read_image
+from maskwatch.media.formats import PICTURE_SUFFIXES, read_metadata
+from maskwatch.media.images import as_rgb, read_image, read_reduced
 
 HEIGHT, WIDTH = 64, 96
 
@@ -158,11 +158,11 @@ UPRIGHT = {
 
 
 def check(path: Path, kind: Kind, orientation: int) -> None:
-    image, header, reduced = read_image(path), read_header(path), glance(path, 24)
+    image, header, reduced = read_image(path), read_metadata(path), read_reduced(path, 24)
     scanned = probe_image(path)
     assert image.shape == (HEIGHT, WIDTH, 3)
-    assert header.size_hw == reduced.header.size_hw == scanned.size_hw == (HEIGHT, WIDTH)
-    assert header.orientation == reduced.header.orientation == scanned.orientation
+    assert header.size_hw == reduced.metadata.size_hw == scanned.size_hw == (HEIGHT, WIDTH)
+    assert header.orientation == reduced.metadata.orientation == scanned.orientation
     assert header.orientation == (1 if kind.format == "HEIF" else orientation)
     np.testing.assert_allclose(image.astype(int), expected(kind).astype(int), atol=kind.tolerance)
     height, width = reduced.image_rgb.shape[:2]
@@ -224,9 +224,9 @@ def test_damage_is_an_image_error_for_all_or_for_none(tmp_path: Path, name: str)
         data[places] = rng.integers(0, 256, len(places))
         path.write_bytes(data[: len(data) - int(rng.choice([0, 0, rng.integers(len(data))]))].tobytes())
         try:
-            image, reduced = read_image(path), glance(path, 24)
+            image, reduced = read_image(path), read_reduced(path, 24)
         except ImageError:
             with pytest.raises(ImageError):
-                glance(path, 24)
+                read_reduced(path, 24)
             continue
-        assert image.shape[:2] == reduced.header.size_hw == read_header(path).size_hw
+        assert image.shape[:2] == reduced.metadata.size_hw == read_metadata(path).size_hw

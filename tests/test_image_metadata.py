@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from maskwatch.data.quality.probe import probe_image
-from maskwatch.media.image_files import read_header
-from maskwatch.media.images import glance, read_image
+from maskwatch.media.formats import read_metadata
+from maskwatch.media.images import read_image, read_reduced
 
 MIB = 1 << 20
 XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
@@ -119,9 +119,9 @@ TURNING_SEGMENTS = {
 
 
 def check(path: Path, expected: np.ndarray, orientation: int) -> None:
-    header = read_header(path)
+    header = read_metadata(path)
     assert (header.size_hw, header.orientation) == (expected.shape[:2], orientation)
-    assert glance(path, 10).header == header
+    assert read_reduced(path, 10).metadata == header
     np.testing.assert_array_equal(read_image(path), expected)
     scanned = probe_image(path)
     assert (scanned.reason, scanned.size_hw, scanned.orientation) == (None, *header)
@@ -183,13 +183,13 @@ def test_orientations_that_do_not_exist(tmp_path: Path, kind: str, value: int) -
     tag = Image.Exif()
     tag[0x0112] = value
     (tmp_path / "a").write_bytes(encoded(kind, exif=tag))
-    assert read_header(tmp_path / "a") == ((32, 48), 1)
+    assert read_metadata(tmp_path / "a") == ((32, 48), 1)
     assert read_image(tmp_path / "a").shape == (32, 48, 3)
 
 
 def test_exif_has_the_say_over_xmp(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(encoded("JPEG", exif=b"Exif\0\0" + exif(3), xmp=XMP))
-    assert read_header(tmp_path / "a") == ((32, 48), 3)
+    assert read_metadata(tmp_path / "a") == ((32, 48), 3)
 
 
 @pytest.mark.parametrize("cut", [1, 13, 60])
@@ -199,7 +199,7 @@ def test_a_png_without_its_end(tmp_path: Path, cut: int) -> None:
     (tmp_path / "a.png").write_bytes(data[:-cut])
     found = probe_image(tmp_path / "a.png")
     assert found.readable is (cut < 60)
-    assert read_header(tmp_path / "a.png").size_hw == (32, 48)
+    assert read_metadata(tmp_path / "a.png").size_hw == (32, 48)
 
 
 def test_a_damaged_header_is_no_picture(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from maskwatch.errors import ImageError
-from maskwatch.media.image_files import is_picture
+from maskwatch.media.formats import is_picture
 from maskwatch.media.images import PAD_VALUE, as_rgb, fit, letterbox, read_image, squash
 
 LOSSLESS = ("png", "bmp", "tiff", "gif", "ppm", "webp")

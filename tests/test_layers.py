@@ -17,7 +17,9 @@ PACKAGE = Path(__file__).parents[1] / "src" / "maskwatch"
 LAYERS = (
     "_version",
     "errors",
+    "system",
     "text",
+    "boxes",
     "labels",
     "outputs",
     "net",

@@ -78,7 +78,8 @@ def test_props_there_and_back(
         ({"thresholds": "[0.5]"}, "not 2 numbers"),
         ({"thresholds": '["a", 1]'}, "not 2 numbers"),
         ({"thresholds": "[NaN, 1]"}, "not 2 numbers"),
-        ({"box_voting": "yes"}, "is .yes., not true or false"),
+        ({"thresholds": f"[1, 1{400 * '0'}]"}, "not 2 numbers"),
+        ({"box_voting": "yes"}, "is .yes., not .true. or .false."),
     ],
 )
 def test_wrong_props_are_named(changes: dict[str, str], message: str) -> None:

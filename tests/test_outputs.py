@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path, PurePath
 
 import pytest
 
 from maskwatch.errors import OutputError
-from maskwatch.media.sources import Source
-from maskwatch.outputs import check_targets, make_folder, new_folder, plan_targets, replacing, writing
+from maskwatch.media.sources import Source, plan_targets
+from maskwatch.outputs import check_targets, make_folder, new_file, new_folder, replacing, writing
 
 
 def source(relative: str, kind: str = "picture", path: Path | None = None) -> Source:
@@ -68,7 +69,7 @@ def test_a_source_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "link.jpg").symlink_to(photo)
     for target in (photo, tmp_path / "x/../a.jpg", tmp_path / "link.jpg"):
         with pytest.raises(OutputError, match="would overwrite a source"):
-            check_targets([target], [source("a.jpg", path=photo)], force=True)
+            check_targets([target], [photo], force=True)
 
 
 def test_targets_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,3 +152,15 @@ def test_errors_name_the_file_but_a_closed_pipe_is_none() -> None:
         raise OSError(28, "No space left on device")
     with pytest.raises(BrokenPipeError), writing(Path("-")):
         raise BrokenPipeError
+
+
+def test_a_new_file_makes_its_folder_and_is_named_in_errors(tmp_path: Path) -> None:
+    with new_file(tmp_path / "deep/er/a.txt") as part:
+        part.write_text("x")
+    assert (tmp_path / "deep/er/a.txt").read_text() == "x"
+    with (
+        pytest.raises(OutputError, match=r"b\.txt: cannot be written \(full\)"),
+        new_file(tmp_path / "b.txt"),
+    ):
+        raise OSError(errno.ENOSPC, "full")
+    assert not (tmp_path / "b.txt").exists()

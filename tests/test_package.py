@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -25,10 +26,13 @@ HEAVY = (
 )
 
 
-def python(code: str, **environment: str) -> str:
-    source = Path(maskwatch.__file__).parents[1]
-    env = {**os.environ, "PYTHONPATH": str(source), **environment}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(maskwatch.__file__).parents[1]), **more}
+
+
+def python(code: str, **more: str) -> str:
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment(**more), capture_output=True, text=True, check=True)
     return done.stdout
 
 
@@ -50,6 +54,36 @@ def test_public_names() -> None:
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'maskwatch' has no attribute 'Detektor'"):
         maskwatch.Detektor  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("blur", "drawing.blur", "blur"),
+        ("images", "media.images", "read_image"),
+        ("render", "drawing.annotate", "save_picture"),
+        ("videos", "media.videos", "video_writer"),
+    ],
+)
+def test_documented_modules_keep_their_old_names(old: str, new: str, name: str) -> None:
+    sys.modules.pop(f"maskwatch.{old}", None)
+    with pytest.warns(
+        DeprecationWarning, match=f"maskwatch.{old} is now maskwatch.{new}; import that"
+    ) as seen:
+        module = importlib.import_module(f"maskwatch.{old}")
+    assert getattr(module, name) is getattr(importlib.import_module(f"maskwatch.{new}"), name)
+    with pytest.raises(AttributeError, match="nothing"):
+        module.nothing  # noqa: B018
+    assert seen[0].filename.endswith(("test_package.py", "importlib/__init__.py"))
+
+
+def test_the_warning_of_a_moved_module_names_the_line_that_imports_it() -> None:
+    code = "import warnings; warnings.simplefilter('error'); from maskwatch.blur import blur"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert 'File "<string>", line 1, in <module>' in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        "DeprecationWarning: maskwatch.blur is now maskwatch.drawing"
+    )
 
 
 def test_import_loads_nothing_heavy() -> None:

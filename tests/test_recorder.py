@@ -342,7 +342,7 @@ def test_without_neighbouring_frames_the_check_fails(
 ) -> None:
     """Blurring only what was found in the frame itself leaves every face of the frames that were missed."""
     monkeypatch.setattr(
-        "maskwatch.drawing.privacy_mask.Cover._reaches", lambda self, seconds, frames: frames == 0
+        "maskwatch.drawing.privacy_mask.PrivacyMask._reaches", lambda self, seconds, frames: frames == 0
     )
     alike = likenesses(recorded(tmp_path / "a.mp4", pan), pan)
     assert 0.4 < (alike > 0.8).mean() < 0.6

@@ -12,7 +12,7 @@ import pytest
 import supervision as sv
 
 from maskwatch.errors import OutputError
-from maskwatch.records import CSV_COLUMNS, CsvWriter, JsonWriter, Result, open_target, to_records
+from maskwatch.records import CSV_COLUMNS, CsvWriter, JsonWriter, Result, open_record_file, to_records
 
 FOUND = sv.Detections(
     xyxy=np.array([[411.2, 96.05, 502.7149, 210.4], [0, 0, 1, 1]], np.float32),
@@ -27,7 +27,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "records.md"
 
 
 def write_json(path: Path) -> None:
-    with open_target(str(path)) as file:
+    with open_record_file(str(path)) as file:
         writer = JsonWriter(file, {"name": "tiny"})
         writer.add(DOOR)
         writer.add(FRAME)
@@ -76,7 +76,7 @@ def test_json(tmp_path: Path) -> None:
 
 
 def test_json_of_nothing(tmp_path: Path) -> None:
-    with open_target(str(tmp_path / "r.json")) as file:
+    with open_record_file(str(tmp_path / "r.json")) as file:
         JsonWriter(file, {}).close()
     document = json.loads((tmp_path / "r.json").read_text())
     assert (document["results"], document["failures"]) == ([], [])
@@ -84,7 +84,7 @@ def test_json_of_nothing(tmp_path: Path) -> None:
 
 def test_csv(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
-    with open_target(str(path)) as file:
+    with open_record_file(str(path)) as file:
         writer = CsvWriter(file)
         writer.add(DOOR)
         writer.add(FRAME)
@@ -117,7 +117,7 @@ def test_the_page_describes_what_is_written(tmp_path: Path) -> None:
 
 
 def test_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    with open_target("-") as file:
+    with open_record_file("-") as file:
         CsvWriter(file).close()
     assert capsys.readouterr().out == ",".join(CSV_COLUMNS) + "\n"
 
@@ -127,7 +127,7 @@ def test_an_error_keeps_the_old_file(tmp_path: Path) -> None:
     path.write_text("old")
 
     def interrupted() -> None:
-        with open_target(str(path)) as file:
+        with open_record_file(str(path)) as file:
             CsvWriter(file)
             raise KeyboardInterrupt
 
@@ -138,7 +138,10 @@ def test_an_error_keeps_the_old_file(tmp_path: Path) -> None:
 
 
 def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot be written"), open_target(str(tmp_path / "gone/r.csv")):
+    with (
+        pytest.raises(OutputError, match="cannot be written"),
+        open_record_file(str(tmp_path / "gone/r.csv")),
+    ):
         pass
 
 
@@ -146,6 +149,6 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_full_disk_is_reported() -> None:
     with (
         pytest.raises(OutputError, match=r"/dev/full: cannot be written .No space left"),
-        open_target("/dev/full") as file,
+        open_record_file("/dev/full") as file,
     ):
         CsvWriter(file).close()

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from maskwatch.cli.app import main
 from maskwatch.errors import OptionError
-from maskwatch.net.hosts import is_loopback
+from maskwatch.net.address_guard import is_loopback
 from maskwatch.serve.app import create_app
 from maskwatch.serve.core.admission import Rates
 from maskwatch.serve.core.auth import TICKET_S, Tokens

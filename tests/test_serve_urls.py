@@ -17,11 +17,17 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 
+from certificates import make_certificate, server_context
 from maskwatch.errors import SourceError
-from maskwatch.net.address_guard import fetch, is_public
+from maskwatch.net.address_guard import Networks, is_public
+from maskwatch.net.fetch import fetch
 from serving import client_of, picture_file
 
 HERE = (ipaddress.ip_network("127.0.0.1/32"),)
+
+
+def guarded(url: str, max_bytes: int, timeout_s: float, networks: Networks = ()) -> bytes:
+    return fetch(url, max_bytes=max_bytes, timeout_s=timeout_s, total_s=timeout_s, networks=networks)
 
 
 class _Pages(BaseHTTPRequestHandler):
@@ -71,8 +77,8 @@ def site(street: np.ndarray) -> Iterator[Any]:
 
 
 def test_a_named_network_may_be_asked(site: Any, street: np.ndarray) -> None:
-    assert fetch(f"{site.root}/a.png", 10_000, 20, HERE) == picture_file(street)
-    assert fetch(f"{site.root}/moved", 10_000, 20, HERE) == picture_file(street)
+    assert guarded(f"{site.root}/a.png", 10_000, 20, HERE) == picture_file(street)
+    assert guarded(f"{site.root}/moved", 10_000, 20, HERE) == picture_file(street)
 
 
 @pytest.mark.parametrize(
@@ -89,13 +95,35 @@ def test_a_named_network_may_be_asked(site: Any, street: np.ndarray) -> None:
 )
 def test_what_cannot_be_fetched(site: Any, path: str, text: str) -> None:
     with pytest.raises(SourceError, match=text) as error:
-        fetch(site.root + path, 1000, 20, HERE)
+        guarded(site.root + path, 1000, 20, HERE)
     assert str(error.value).startswith(site.root + path)
 
 
 def test_a_slow_server_is_left(site: Any) -> None:
     with pytest.raises(SourceError, match=r"too slow|cannot be fetched"):
-        fetch(f"{site.root}/slow", 1000, 0.5, HERE)
+        guarded(f"{site.root}/slow", 1000, 0.5, HERE)
+
+
+def test_an_encrypted_host_is_connected_to_by_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, street: np.ndarray
+) -> None:
+    certificate, key = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Pages)
+    server.asked, server.pages = [], {"/a.png": (200, {}, picture_file(street), None)}
+    server.socket = server_context(certificate, key).wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        url = f"https://127.0.0.1:{server.server_port}/a.png"
+        assert guarded(url, 10_000, 20, HERE) == picture_file(street)
+        with pytest.raises(SourceError, match=r"private address 127\.0\.0\.1"):
+            guarded(url, 10_000, 20)
+        assert server.asked == ["/a.png"]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +132,7 @@ def test_a_slow_server_is_left(site: Any) -> None:
 )
 def test_this_machine_is_never_asked(site: Any, host: str) -> None:
     with pytest.raises(SourceError):
-        fetch(f"http://{host}:{site.server_port}/a.png", 10_000, 20)
+        guarded(f"http://{host}:{site.server_port}/a.png", 10_000, 20)
     assert site.asked == []
 
 
@@ -114,7 +142,7 @@ def test_this_machine_is_never_asked(site: Any, host: str) -> None:
 )
 def test_no_address(url: str) -> None:
     with pytest.raises(SourceError):
-        fetch(url, 1000, 5)
+        guarded(url, 1000, 5)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +192,7 @@ def test_a_name_that_changes_its_address(site: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(socket, "getaddrinfo", answers)
     monkeypatch.setattr(socket, "create_connection", connect)
     with pytest.raises(SourceError, match="no network in tests"):
-        fetch("http://rebinding.example/a.png", 1000, 5)
+        guarded("http://rebinding.example/a.png", 1000, 5)
     assert asked == ["rebinding.example"]
     assert connected == [("8.8.8.8", 80)]
 
@@ -176,7 +204,7 @@ def test_one_private_address_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(socket, "getaddrinfo", answers)
     with pytest.raises(SourceError, match=r"private address 10\.0\.0\.1"):
-        fetch("http://two.example/a.png", 1000, 5)
+        guarded("http://two.example/a.png", 1000, 5)
 
 
 def test_in_a_request(site: Any, tiny_model: Path, street: np.ndarray) -> None:

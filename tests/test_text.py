@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from maskwatch.text import decode, parse_xml, read_lines, read_rows, read_text
+from maskwatch.errors import DataError, OptionError
+from maskwatch.text import as_float, decode, first_line, parse_xml, read_lines, read_rows, read_text, reading
 
 NAMES = {
     "gb2312": "戴口罩",
@@ -145,3 +146,24 @@ def test_a_declaration_of_several_lines_keeps_the_count(tmp_path: Path) -> None:
     with pytest.raises(SyntaxError, match="line 4"):
         parse_xml(b"\n<?xml version='1.0'\n encoding='utf-8'?>\n<a><b></a>")
     assert read_text(Path(__file__)).startswith('"""Files in any')
+
+
+def test_what_cannot_be_read_names_file_reason_and_next_step(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OptionError, match=r"^--list gone: cannot be read \(No such file.*\); check the path$"),
+        reading("--list gone", OptionError, "check the path"),
+    ):
+        read_text(tmp_path / "gone")
+    with pytest.raises(DataError) as caught, reading("names.txt", DataError, "write it again"):
+        read_text("a\0b")
+    assert caught.value.problems == ("names.txt: cannot be read (embedded null byte); write it again",)
+
+
+def test_first_line_of_an_error() -> None:
+    assert first_line(RuntimeError("one\ntwo")) == "one"
+    assert first_line(KeyError()) == "KeyError"
+
+
+def test_a_number_that_no_float_holds_stays_whole() -> None:
+    assert isinstance(as_float(3), float)
+    assert as_float(10**400) == 10**400

@@ -9,14 +9,18 @@ The public names load on first use, so that `import maskwatch` itself costs next
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from maskwatch._version import __version__
 from maskwatch.errors import MaskwatchError
 
-# From 1.29 on, ONNX Runtime reports to its maker unless this stands before its first import:
-# https://github.com/microsoft/onnxruntime/pull/27379. Maskwatch reports nothing to anybody.
+# From 1.29 on, ONNX Runtime sends telemetry unless this is set before its first import:
+# https://github.com/microsoft/onnxruntime/pull/27379. Maskwatch has no telemetry.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
@@ -45,6 +49,34 @@ _HOMES = {
     "read_image": "maskwatch.media.images",
     "to_records": "maskwatch.records",
 }
+
+# Modules that the documentation told users to import, by the names that they had then.
+_MOVED = {
+    "maskwatch.blur": "maskwatch.drawing.blur",
+    "maskwatch.images": "maskwatch.media.images",
+    "maskwatch.render": "maskwatch.drawing.annotate",
+    "maskwatch.videos": "maskwatch.media.videos",
+}
+
+
+class _MovedModules:
+    """Finds a moved module under its old name, and warns; it comes last, so that it costs nothing else."""
+
+    @classmethod
+    def find_spec(cls, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(name, cls()) if name in _MOVED else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """A module of the usual kind."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = _MOVED[module.__name__]
+        warnings.warn(f"{module.__name__} is now {new}; import that", DeprecationWarning, stacklevel=2)
+        moved = import_module(new)
+        module.__getattr__ = lambda name: getattr(moved, name)  # type: ignore[method-assign]
+
+
+sys.meta_path.append(_MovedModules)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,22 +1,26 @@
-"""Pictures in, `supervision.Detections` out."""
+"""Pictures, videos and folders in, `supervision.Detections` out."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import numbers
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 import supervision as sv
 
-from maskwatch.errors import LabelError, OptionError
+from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
 from maskwatch.labels import find_classes
 from maskwatch.media.images import FloatArray, ImageInput, Placement, UInt8Array, as_rgb, fit
 from maskwatch.models import DEFAULT_MODEL, ModelMetadata, load_model_file
 from maskwatch.runtimes import RawDetections, open_runtime
+
+if TYPE_CHECKING:
+    from maskwatch.media.videos import Frame, Video
 
 Threshold: TypeAlias = "float | Mapping[str, float]"
 _Image = TypeVar("_Image", bound=ImageInput)
@@ -66,7 +70,7 @@ class Detector:
         self._runtime = open_runtime(runtime, file.path, threads)
 
     def variant(self, *, threshold: Threshold | None = None, class_agnostic: bool | None = None) -> Detector:
-        """The same loaded model with other options; takes no memory of its own.
+        """The same loaded model with other options; it takes no further memory.
 
         Args:
             threshold: as in the constructor; what is left out is as in this detector.
@@ -140,6 +144,77 @@ class Detector:
         if not isinstance(images, (list, tuple)):
             return next(self._detect([images], thresholds))
         return list(self._detect(images, thresholds))
+
+    def detect_video(
+        self, video: str | Path | Video, *, threshold: Threshold | None = None
+    ) -> Iterator[tuple[Frame, sv.Detections]]:
+        """Finds the faces in each frame of a video file, in the order in which frames are shown.
+
+        >>> for frame, detections in Detector().detect_video("door.mp4"):
+        ...     print(frame.time_s, len(detections))
+
+        A few frames are in memory at a time. The file closes at the end, on an error, and when the iterator
+        is closed or dropped.
+
+        Args:
+            video: path of a file, or an open `Video`, which stays open.
+            threshold: as in the constructor, for this video only.
+
+        Yields:
+            The frame (`index`, `time_s` in seconds by the container's timestamps, `image_rgb` uint8
+            (H, W, 3)), and its detections as of a picture.
+
+        Raises:
+            SourceError: the file is no video, or, after the last frame that can be read, it is cut off or
+                damaged.
+        """
+        from maskwatch.media.videos import Video
+
+        thresholds = self._resolve(threshold, self._thresholds)
+        with contextlib.ExitStack() as stack:
+            if not isinstance(video, Video):
+                video = stack.enter_context(Video(Path(video)))
+            for batch in video.batches(BATCH_SIZE):
+                found = self._detect([frame.image_rgb for frame in batch], thresholds)
+                yield from zip(batch, found, strict=True)
+
+    def detect_folder(
+        self,
+        folder: str | Path,
+        *,
+        threshold: Threshold | None = None,
+        on_error: Callable[[Path, ImageError | SourceError], None] | None = None,
+    ) -> Iterator[tuple[Path, sv.Detections]]:
+        """Finds the faces in each picture of a folder and of the folders in it.
+
+        Pictures are found by suffix; hidden files and videos are left out.
+
+        Args:
+            threshold: as in the constructor, for this folder only.
+            on_error: called with the path and the error of a picture that cannot be read, which is then
+                skipped; None ends the iteration with that error.
+
+        Yields:
+            The path of a picture, and its detections.
+
+        Raises:
+            SourceError: there is no such folder, or no picture or video in it.
+            ImageError: without `on_error`: a picture cannot be read.
+        """
+        from maskwatch.media.sources import find_sources
+
+        thresholds = self._resolve(threshold, self._thresholds)
+        for source in find_sources([str(folder)]):
+            if source.kind == "video" or source.path is None:
+                continue
+            try:
+                image_rgb = source.load_picture()
+            except (ImageError, SourceError) as error:
+                if on_error is None:
+                    raise
+                on_error(source.path, error)
+            else:
+                yield source.path, next(self._detect([image_rgb], thresholds))
 
     def prepare(self, images: Sequence[ImageInput]) -> tuple[UInt8Array, list[Placement]]:
         """Reads pictures and brings them to network size: uint8 (N, H, W, 3) and where each one went."""

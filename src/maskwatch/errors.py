@@ -1,7 +1,7 @@
 """The errors that Maskwatch raises on purpose.
 
 Every message shows the offending value and ends with the next step, so that the command line can print it
-as it is. Anything that is not a `MaskwatchError` is a defect of ours and keeps its traceback.
+as it is. Anything that is not a `MaskwatchError` is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class ServiceError(MaskwatchError):
 
     Attributes:
         status: the HTTP status; None where no answer came.
-        detail: what the service said, in its words.
-        retry_after_s: seconds after which it wants to be asked again; None where it said nothing of it.
+        detail: the service's own explanation.
+        retry_after_s: seconds to wait before the next request; None where the service gives none.
         failures: source and reason of each picture that it could not read.
     """
 
@@ -91,20 +91,20 @@ class ServiceError(MaskwatchError):
 
 
 class DataError(MaskwatchError):
-    """One or more faults in a data set, all of them at once.
+    """One or more issues of a data set, all of them at once.
 
-    `problems` holds one line a fault: file, object and reason.
+    `problems` holds one line an issue: file, object and reason. A single one may be given as a text.
     """
 
     shown = 50
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         head = "\n".join(f"  {line}" for line in self.problems[: self.shown])
         more = len(self.problems) - self.shown
         tail = f"\n  … and {more} more" if more > 0 else ""
-        noun = "fault" if len(self.problems) == 1 else "faults"
+        noun = "issue" if len(self.problems) == 1 else "issues"
         super().__init__(
             f"{len(self.problems)} {noun} in the data set:\n{head}{tail}\n"
-            "Mend or remove these files, then run again; maskwatch data check mends many of them in a copy."
+            "Fix or remove these files, then run again; maskwatch data check --fix repairs many in a copy."
         )

@@ -31,7 +31,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), made to be told apart with any colour vision.
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), distinct with any colour vision.
 # The order gives the three mask classes bluish green, vermilion and orange-yellow.
 PALETTE_RGB = (
     (0, 158, 115),

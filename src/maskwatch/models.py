@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from maskwatch.errors import ModelFileError, OptionError
 from maskwatch.media.images import ResizeRule
+from maskwatch.text import reading
 
 DEFAULT_MODEL = "maskwatch-640"
 
@@ -84,16 +84,20 @@ class ModelMetadata:
             raise ModelFileError(
                 f"it has model format {ours['format']!r}, this version reads {FORMAT!r}; upgrade maskwatch"
             )
-        texts = {key: ours.get(key, "") for key in ("trained_on", "created", "recipe")}
+        ours.setdefault("box_voting", "false")  # the first files did not vote, and lack this entry
+        names = _json_list(ours, "classes", "a list of different names", _are_names)
+        count = len(names)
+        wanted = f"{count} numbers, one for each class"
+        scores = _json_list(ours, "thresholds", wanted, lambda items: _are_numbers(items, count))
         return cls(
             name=_text(ours, "name"),
             version=_text(ours, "version"),
-            classes=_classes(ours),
-            input_size=_input_size(ours),
-            resize=_resize(ours),
-            thresholds=_thresholds(ours),
-            box_voting=_box_voting(ours),
-            **texts,
+            classes=names,
+            input_size=_json_list(ours, "input_size", "[height, width] in pixels", _is_size),
+            resize=_one_of(ours, "resize", ("letterbox", "squash")),
+            thresholds=tuple(map(float, scores)),
+            box_voting=_one_of(ours, "box_voting", ("true", "false")) == "true",
+            **{key: ours.get(key, "") for key in ("trained_on", "created", "recipe")},
         )
 
 
@@ -131,10 +135,10 @@ def load_model_file(name_or_path: str | Path) -> ModelFile:
         ModelFileError: there is no such model, or the file is no model of ours.
     """
     path = _find(name_or_path)
+    with reading(path, ModelFileError, "check its permissions"):
+        data = path.read_bytes()
     try:
-        props = _onnx_props(path.read_bytes())
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        props = _onnx_props(data)
     except (ValueError, IndexError):
         raise ModelFileError(f"{path}: this is no ONNX file; pass one that maskwatch export wrote") from None
     try:
@@ -174,52 +178,38 @@ def _wrong(key: str, value: object, wanted: str) -> ModelFileError:
     )
 
 
-def _json_list(props: Mapping[str, str], key: str) -> list[Any]:
-    text = _text(props, key)
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, list):
-        raise _wrong(key, text, "a JSON list")
+def _one_of(props: Mapping[str, str], key: str, values: Sequence[str]) -> Any:
+    value = _text(props, key)
+    if value not in values:
+        raise _wrong(key, value, " or ".join(map(repr, values)))
     return value
 
 
-def _classes(props: Mapping[str, str]) -> tuple[str, ...]:
-    names = _json_list(props, "classes")
-    if not names or not all(isinstance(name, str) and name for name in names) or len({*names}) < len(names):
-        raise _wrong("classes", names, "a list of different names")
-    return tuple(names)
+def _json_list(props: Mapping[str, str], key: str, wanted: str, fits: Callable[[list[Any]], bool]) -> Any:
+    """The items of a JSON list that `fits`; `wanted` says in messages what those are."""
+    text = _text(props, key)
+    try:
+        items = json.loads(text)
+    except ValueError:
+        items = None
+    if not isinstance(items, list):
+        raise _wrong(key, text, "a JSON list")
+    if not fits(items):
+        raise _wrong(key, items, wanted)
+    return tuple(items)
 
 
-def _input_size(props: Mapping[str, str]) -> tuple[int, int]:
-    size = _json_list(props, "input_size")
-    if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
-        raise _wrong("input_size", size, "[height, width] in pixels")
-    return size[0], size[1]
+def _are_names(items: list[Any]) -> bool:
+    named = all(isinstance(item, str) and item for item in items)
+    return bool(items) and named and len({*items}) == len(items)
 
 
-def _resize(props: Mapping[str, str]) -> ResizeRule:
-    rule = _text(props, "resize")
-    if rule not in ("letterbox", "squash"):
-        raise _wrong("resize", rule, "'letterbox' or 'squash'")
-    return cast("ResizeRule", rule)
+def _is_size(items: list[Any]) -> bool:
+    return len(items) == 2 and all(type(side) is int and side > 0 for side in items)
 
 
-def _thresholds(props: Mapping[str, str]) -> tuple[float, ...]:
-    values = _json_list(props, "thresholds")
-    wanted = len(_classes(props))
-    numbers = [float(value) for value in values if type(value) in (int, float)]
-    if len(numbers) != wanted or len(values) != wanted or not all(math.isfinite(value) for value in numbers):
-        raise _wrong("thresholds", values, f"{wanted} numbers, one for each class")
-    return tuple(numbers)
-
-
-def _box_voting(props: Mapping[str, str]) -> bool:
-    text = props.get("box_voting", "false")  # the first files did not vote, and do not say so
-    if text not in ("true", "false"):
-        raise _wrong("box_voting", text, "true or false")
-    return text == "true"
+def _are_numbers(items: list[Any], count: int) -> bool:
+    return len(items) == count and all(type(item) in (int, float) and abs(item) < 1e300 for item in items)
 
 
 def _onnx_props(data: bytes) -> dict[str, str]:

@@ -7,46 +7,24 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from maskwatch._version import __version__
 from maskwatch.errors import OutputError
-from maskwatch.media.sources import Source
+from maskwatch.text import reason_of
 
 MARK = ".maskwatch"
 """In every folder that `new_folder` made: --force replaces no other."""
 
-# What Pillow writes as it was; any other kind of picture is drawn as PNG.
-_KEPT_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"])
 
-
-def plan_targets(sources: Iterable[Source], folder: Path) -> dict[Source, Path]:
-    """One file below `folder` for each source: the same place, suffix changed where it has to be.
-
-    Two sources that would share a file (also on a file system without upper and lower case) get
-    `name-2.jpg` and so on.
-    """
-    taken: set[str] = set()
-    targets = {}
-    for source in sources:
-        relative = _with_suffix(source)
-        number = 2
-        while str(relative).casefold() in taken:
-            relative = _with_suffix(source, f"-{number}")
-            number += 1
-        taken.add(str(relative).casefold())
-        targets[source] = folder / relative
-    return targets
-
-
-def check_targets(targets: Sequence[Path], sources: Iterable[Source], *, force: bool) -> None:
-    """Makes sure that the files can be written and may be.
+def check_targets(targets: Sequence[Path], sources: Iterable[Path], *, force: bool) -> None:
+    """Checks that the files can be written and may be.
 
     Raises:
         OutputError: one exists and `force` is not given, is a folder, is a source itself or the same as
             another target, or lies where nothing can be written.
     """
-    originals = {os.path.realpath(source.path) for source in sources if source.path}
+    originals = {os.path.realpath(source) for source in sources}
     existing = []
     for target in targets:
         with writing(target):  # a name too long shows here
@@ -80,14 +58,14 @@ def make_folder(folder: Path) -> None:
 
 
 def keep_from_others(path: Path) -> None:
-    """Takes a file's rights from all but its owner and group, where the file system knows such a thing."""
+    """Takes a file's permissions from all but its owner and group, where the file system has any."""
     with contextlib.suppress(OSError):
         path.chmod(path.stat().st_mode & 0o770)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a name to write to; the file gets its own name at the end, or is deleted after an error.
+    """Gives a temporary name to write to; the file gets its final name at the end, or is deleted on an error.
 
     Raises:
         OutputError: the file cannot get its name.
@@ -103,12 +81,24 @@ def replacing(path: Path) -> Iterator[Path]:
             part.unlink()
 
 
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """As `replacing`, for a file that its block writes at once: creates its folder, and names it in errors.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    make_folder(path.parent)
+    with replacing(path) as part, writing(path):
+        yield part
+
+
 def check_new_folder(path: Path, *, force: bool, sources: Iterable[Path] = ()) -> None:
-    """Makes sure that a folder can be written where none is, or an empty one, or with `force` one of ours.
+    """Checks that a folder can be written where none is, or an empty one, or with `force` one of ours.
 
     Args:
         path: the folder.
-        force: replace a folder that `new_folder` made; never another, which may be all that somebody has.
+        force: replace a folder that `new_folder` made; never another, which may be the only copy.
         sources: files and folders that are read, and must not go with it.
 
     Raises:
@@ -136,7 +126,7 @@ def check_new_folder(path: Path, *, force: bool, sources: Iterable[Path] = ()) -
 
 @contextlib.contextmanager
 def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """Gives a folder to write to; it gets its own name at the end, or is deleted after an error.
+    """Gives a temporary folder to write to; it gets its final name at the end, or is deleted on an error.
 
     Args:
         path: must not exist, or be an empty folder.
@@ -186,26 +176,14 @@ def _umask() -> int:
 def writing(path: Path) -> Iterator[None]:
     """Turns an `OSError` in its block into an `OutputError` that names the file.
 
-    Not so a pipe whose reader has gone: that is no error of ours.
+    A pipe whose reader has gone is left as it is.
     """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); write somewhere else"
-        ) from error
-
-
-def _with_suffix(source: Source, addition: str = "") -> PurePath:
-    relative = source.relative
-    suffix = relative.suffix
-    if source.kind == "video":
-        suffix = ".mp4"
-    elif suffix.lower() not in _KEPT_SUFFIXES:
-        suffix = ".png"
-    return relative.with_name(f"{relative.stem}{addition}{suffix}")
+        raise OutputError(f"{path}: cannot be written ({reason_of(error)}); write somewhere else") from error
 
 
 def _check_folder(folder: Path) -> None:

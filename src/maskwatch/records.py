@@ -6,7 +6,7 @@ import contextlib
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -88,8 +88,8 @@ def to_record(result: Result) -> dict[str, Any]:
     }
 
 
-class Target:
-    """A file, or standard output, to which text goes; every failure is an `OutputError`."""
+class RecordFile:
+    """A file of records, or standard output; every failure is an `OutputError`."""
 
     def __init__(self, file: TextIO, path: Path) -> None:
         self._file, self._path = file, path
@@ -104,25 +104,24 @@ class Target:
 
 
 @contextlib.contextmanager
-def open_target(name: str) -> Iterator[Target]:
-    """Opens a file for records, or standard output for "-"; a file appears when the block ends well.
+def open_record_file(name: str) -> Iterator[RecordFile]:
+    """Opens a file for records, or standard output for "-"; a file appears when the block ends without error.
 
     Raises:
         OutputError: it cannot be written.
     """
     if name == "-":
-        yield Target(sys.stdout, Path("standard output"))
+        yield RecordFile(sys.stdout, Path("standard output"))
         return
     path = Path(name)
-    # A device or a pipe is written to as it is: there is nothing to replace.
-    as_it_is = path.exists() and not path.is_file()
-    with contextlib.nullcontext(path) if as_it_is else replacing(path) as part:
+    in_place = path.exists() and not path.is_file()  # a device or a pipe
+    with contextlib.nullcontext(path) if in_place else replacing(path) as part:
         with writing(path):
             file = part.open("w", encoding="utf-8", newline="")
         try:
-            target = Target(file, path)
-            yield target
-            target.flush()
+            records = RecordFile(file, path)
+            yield records
+            records.flush()
         finally:
             with contextlib.suppress(OSError):  # what could not be written was reported by flush
                 file.close()
@@ -131,7 +130,7 @@ def open_target(name: str) -> Iterator[Target]:
 class JsonWriter:
     """Writes one JSON document, result by result, so that a long video needs no memory."""
 
-    def __init__(self, file: Target, model: dict[str, Any]) -> None:
+    def __init__(self, file: RecordFile, model: dict[str, Any]) -> None:
         self._file = file
         self._failures: list[dict[str, str]] = []
         self._separator = "\n"
@@ -153,7 +152,7 @@ class JsonWriter:
 class CsvWriter:
     """Writes one row for each detection; a picture without any has no row, nor has a failure."""
 
-    def __init__(self, file: Target) -> None:
+    def __init__(self, file: RecordFile) -> None:
         self._file = file
         self._rows = csv.writer(file, lineterminator="\n")
         self._rows.writerow(CSV_COLUMNS)
@@ -170,22 +169,3 @@ class CsvWriter:
 
     def close(self) -> None:
         self._file.flush()
-
-
-class Writers:
-    """Several record writers as one."""
-
-    def __init__(self, writers: Sequence[RecordWriter]) -> None:
-        self._writers = tuple(writers)
-
-    def add(self, result: Result) -> None:
-        for writer in self._writers:
-            writer.add(result)
-
-    def fail(self, source: str, reason: str) -> None:
-        for writer in self._writers:
-            writer.fail(source, reason)
-
-    def close(self) -> None:
-        for writer in self._writers:
-            writer.close()

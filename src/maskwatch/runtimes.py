@@ -13,8 +13,9 @@ import onnxruntime as ort
 
 from maskwatch.errors import ModelFileError, OptionError
 from maskwatch.media.images import FloatArray, UInt8Array
+from maskwatch.text import first_line
 
-_FATAL = 4  # ONNX Runtime's log severity; whatever goes wrong comes as an exception anyway
+_FATAL = 4  # ONNX Runtime's log severity; errors come as exceptions anyway
 _OUTPUTS = ("boxes", "scores", "classes", "num_detections")
 _OPTIONAL_INPUTS = {"score_thresholds", "iou_threshold", "class_agnostic"}
 
@@ -66,9 +67,9 @@ class OnnxRuntime:
         self._path = Path(path)
         try:
             self._session = _session(str(path), threads)
-        except Exception as error:  # its exceptions share no base of their own
+        except Exception as error:  # its exceptions share no base class
             raise ModelFileError(
-                f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); "
+                f"{path}: ONNX Runtime cannot load it ({first_line(error)}); "
                 "export it again or upgrade onnxruntime"
             ) from error
         self._check_signature()
@@ -91,7 +92,7 @@ class OnnxRuntime:
             return RawDetections(*self._session.run(_OUTPUTS, feeds))
         except Exception as error:
             raise ModelFileError(
-                f"{self._path}: failed on pictures of shape {images_nhwc.shape} ({_first_line(error)}); "
+                f"{self._path}: failed on pictures of shape {images_nhwc.shape} ({first_line(error)}); "
                 "export it again"
             ) from error
 
@@ -122,7 +123,7 @@ def open_runtime(name: str, path: str | Path, threads: int | None = None) -> Run
 def open_tensors(
     model: bytes, names: Sequence[str], threads: int | None = None
 ) -> Callable[[UInt8Array], list[npt.NDArray[Any]]]:
-    """Runs a model on uint8 (N, H, W, 3) RGB for the values of some of its tensors, whatever they are.
+    """Runs a model on uint8 (N, H, W, 3) RGB and gives the values of any of its tensors.
 
     Args:
         model: an ONNX file's content, of which `names` are the outputs.
@@ -140,7 +141,3 @@ def _session(model: str | bytes, threads: int | None) -> ort.InferenceSession:
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads or 0
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

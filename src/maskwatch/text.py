@@ -13,7 +13,7 @@ import io
 import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # UTF-32's begins with UTF-16's, so it comes first.
@@ -60,7 +60,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
     Raises:
         OSError: it cannot be read.
-        UnicodeError: it is in no encoding that can be told; the message says what to do.
+        UnicodeError: its encoding cannot be recognised; the message says what to do.
     """
     return decode(Path(path).read_bytes())
 
@@ -117,8 +117,34 @@ def decode(data: bytes) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a file cannot be read, in one line."""
-    return getattr(error, "strerror", None) or " ".join(str(error).split())
+    """What went wrong, in one line."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def reading(file: object, error: Callable[[str], Exception], next_step: str) -> Iterator[None]:
+    """Turns what cannot be read in its block into `error`: "FILE: cannot be read (reason); next step"."""
+    try:
+        yield
+    except (OSError, ValueError) as problem:
+        raise error(f"{file}: cannot be read ({reason_of(problem)}); {next_step}") from None
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 frame`, `2 frames`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another program says of its error, or the error's kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def as_float(value: int) -> float | int:
+    """A whole number as a float; as it is where it has hundreds of digits, which no float holds."""
+    with contextlib.suppress(OverflowError):
+        return float(value)
+    return value
 
 
 def _decoded(data: bytes) -> str:

@@ -10,9 +10,10 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from maskwatch._version import __version__
 from maskwatch.cli.data import data_app
@@ -22,7 +23,6 @@ from maskwatch.cli.evaluate import evaluate
 from maskwatch.cli.events import events_app
 from maskwatch.cli.export import export
 from maskwatch.cli.models import models
-from maskwatch.cli.panels import PanelCommand
 from maskwatch.cli.serve import serve
 from maskwatch.cli.train import train
 from maskwatch.cli.watch import watch
@@ -33,6 +33,27 @@ FAILED = 2
 INTERRUPTED = 130
 
 _HEADLESS = "pip install --force-reinstall --no-deps opencv-python-headless"
+
+
+class PanelCommand(TyperCommand):
+    """A command that lists options under the panel that they name (`rich_help_panel`), the others first.
+
+    Typer does this only where it draws boxes, which a log or a pipe does not want.
+    """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # Click's, which Typer brings or requires
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                usual = "Arguments" if param.param_type_name == "argument" else "Options"
+                heading = getattr(param, "rich_help_panel", None) or usual
+                sections.setdefault(heading, []).append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
 
 app = typer.Typer(
     name="maskwatch",
@@ -84,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Keeps what libraries say of themselves off the terminal; of broken files our own messages tell."""
+    """Keeps the log lines of libraries off the terminal; our own messages name broken files."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     # TensorFlow, where it is installed, is loaded by TensorBoard and greets with ten lines.

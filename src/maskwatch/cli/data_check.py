@@ -19,6 +19,7 @@ from maskwatch.cli.datasets import (
 from maskwatch.cli.json_file import is_stdout, write_json
 from maskwatch.cli.progress import progress_bar
 from maskwatch.labels import ClassMap
+from maskwatch.text import plural
 
 if TYPE_CHECKING:
     from maskwatch.data import Split
@@ -94,13 +95,10 @@ def _lines(found: CheckResult, all_issues: bool) -> Iterator[str]:
         if len(issues) > len(shown):
             yield f"  … and {len(issues) - len(shown)} more; --all prints them"
     warnings = len(found.issues) - found.errors
-    yield f"\n{_many(found.errors, 'error')}, {_many(warnings, 'warning')} in {len(found.images)} pictures"
+    counts = f"{plural(found.errors, 'error')}, {plural(warnings, 'warning')}"
+    yield f"\n{counts} in {len(found.images)} pictures"
     if found.errors:
         yield "next: fix them, or let maskwatch data check … --fix NEW_FOLDER write a fixed copy"
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _formats(found: CheckResult) -> Iterator[str]:
@@ -138,11 +136,10 @@ def _write_json(found: CheckResult, path: Path) -> None:
 
 def _write_page(found: CheckResult, paths: list[Path], html: Path) -> None:
     from maskwatch.data.quality.check_page import check_page
-    from maskwatch.outputs import make_folder, replacing, writing
+    from maskwatch.outputs import new_file
 
     name = ", ".join(path.resolve().name for path in paths)
-    make_folder(html.parent)
-    with replacing(html) as part, writing(html):
+    with new_file(html) as part:
         part.write_text(check_page(found, name, html.parent), encoding="utf-8")
     typer.echo(f"page: {html}", err=True)
 

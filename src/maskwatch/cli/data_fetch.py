@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from maskwatch.cli.progress import progress_bar
+from maskwatch.text import plural
 
 if TYPE_CHECKING:
     from maskwatch.data.download import Fetched
@@ -37,7 +38,7 @@ def fetch(
     """
     from maskwatch.data.download import fetch_data
 
-    with _bar() as progress:
+    with progress_bar("fetching", in_bytes=True) as progress:
         fetched = fetch_data(source, out, sha256=sha256, force=force, progress=progress)
     _report(fetched)
 
@@ -46,26 +47,9 @@ def _report(fetched: Fetched) -> None:
     typer.echo(f"sha256: {fetched.sha256}{' (as expected)' if fetched.pinned else ''}")
     if not fetched.pinned:
         typer.echo("no checksum was known to compare it with; pin this one with --sha256 next time")
-    kinds = ", ".join(_number(count, f"{suffix} file") for suffix, count in fetched.annotations.items())
-    typer.echo(f"{fetched.folder}: {_number(fetched.pictures, 'picture')}, {kinds or 'no annotation files'}")
+    kinds = ", ".join(plural(count, f"{suffix} file") for suffix, count in fetched.annotations.items())
+    typer.echo(f"{fetched.folder}: {plural(fetched.pictures, 'picture')}, {kinds or 'no annotation files'}")
     if fetched.pictures:
         typer.echo(f"next: maskwatch data check {shlex.quote(str(fetched.folder))}")
     else:
         typer.echo("no pictures are in it; check whether this is the archive you want")
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar on standard error, where that is a terminal; gives the function that moves it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -82,13 +82,12 @@ def _draw(found: Stats, path: Path) -> None:
     from maskwatch.data.stats import draw_histograms
     from maskwatch.errors import OptionError
     from maskwatch.html.figures import png, style
-    from maskwatch.outputs import make_folder, replacing, writing
+    from maskwatch.outputs import new_file
 
     drawn = draw_histograms(found, *_anchors())
-    make_folder(path.parent)
     if path.suffix.lower() not in (".png", ".svg"):
         raise OptionError(f"--figure {path}: write a .png or .svg file")
-    with replacing(path) as part, writing(path):
+    with new_file(path) as part:
         if path.suffix.lower() == ".png":
             part.write_bytes(png(drawn))
         else:

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from maskwatch.errors import DataError, MissingExtraError, OptionError
 from maskwatch.labels import MASK_CLASSES, ClassMap
-from maskwatch.text import read_lines, reason_of
+from maskwatch.text import read_lines, reading
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet, Split
@@ -201,8 +201,5 @@ def read_stems(path: Path | None) -> list[str] | None:
         return None
     from maskwatch.data.names import unquoted
 
-    try:
+    with reading(f"--stems {path}", OptionError, "give a text file of names"):
         return [unquoted(line) for line in read_lines(path) if line.strip()]
-    except (OSError, UnicodeError) as error:
-        reason = reason_of(error)
-        raise OptionError(f"--stems {path}: cannot be read ({reason}); give a text file of names") from None

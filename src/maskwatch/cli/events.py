@@ -13,7 +13,7 @@ import typer
 
 from maskwatch.cli.events_export import export_events
 from maskwatch.cli.events_parked import parked
-from maskwatch.cli.time_range import parse_moment
+from maskwatch.cli.options import parse_moment
 from maskwatch.errors import OptionError
 
 if TYPE_CHECKING:

@@ -78,12 +78,7 @@ def _target(path: Path) -> Iterator[TextIO]:
     if is_stdout(path):
         yield sys.stdout
         return
-    from maskwatch.outputs import make_folder, replacing, writing
+    from maskwatch.outputs import new_file
 
-    make_folder(path.parent)
-    with (
-        replacing(path) as part,
-        writing(path),
-        part.open("w", encoding="utf-8", errors="backslashreplace") as file,
-    ):
+    with new_file(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace") as file:
         yield file

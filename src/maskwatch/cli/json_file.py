@@ -24,8 +24,7 @@ def write_json(record: dict[str, Any], path: Path) -> None:
     if is_stdout(path):
         typer.echo(text)
         return
-    from maskwatch.outputs import make_folder, replacing, writing
+    from maskwatch.outputs import new_file
 
-    make_folder(path.parent)
-    with replacing(path) as part, writing(path):
+    with new_file(path) as part:
         part.write_text(text + "\n", encoding="utf-8")

@@ -1,9 +1,71 @@
-"""Texts of the command line → values."""
+"""Options of commands: one dataclass for each command, and texts → values."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from datetime import datetime, time, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
 from maskwatch.errors import OptionError
 from maskwatch.labels import parse_class_numbers
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Name of an embedded model, or a file. Default: maskwatch-640."),
+]
+SizeOption = Annotated[
+    int | None, typer.Option(metavar="PIXELS", help="Take the embedded model of this size, e.g. 320.")
+]
+ThresholdOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCORE", help="Scores above it count: 0.5, or mask=0.6,no_mask=0.3. Default: the model's."
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Threads of the network. Default: one a core.")
+]
+
+_TIME_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def with_options(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Makes a command of a function that takes a dataclass: one argument or option for each field.
+
+    The fields are annotated as the parameters of a Typer command are.
+    """
+    hints = get_type_hints(options, include_extras=True)
+    parameters = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(options)
+    ]
+
+    def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(**values: Any) -> None:
+            function(options(**values))
+
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        command.__dict__["__signature__"] = inspect.Signature(parameters)
+        return command
+
+    return decorate
 
 
 def parse_threshold(text: str | None) -> float | dict[str, float] | None:
@@ -55,3 +117,32 @@ def pick_model(model: str | None, size: int | None, default: str | None = None) 
     if model is not None:
         raise OptionError(f"--size {size} picks an embedded model, --model {model} names one; give only one")
     return embedded_of_size(size)
+
+
+def parse_moment(option: str, text: str | None, now: datetime) -> datetime | None:
+    """`2h` (ago), `today`, `yesterday`, `14:30` (today), `2026-03-01`, `2026-03-01T14:30`; None stays None.
+
+    Args:
+        option: for the message.
+        now: with time zone; a text without one means that of this machine.
+
+    Raises:
+        OptionError: none of these.
+    """
+    if text is None:
+        return None
+    words = re.sub(r"(?<![\d:])(\d:\d\d)", r"0\1", text.strip())  # 9:30, with a date too
+    midnight = datetime.combine(now.date(), time())
+    try:
+        if ago := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", words):
+            return now - timedelta(**{_TIME_UNITS[ago[2]]: float(ago[1])})
+        if words in ("today", "yesterday"):
+            return (midnight - timedelta(days=words == "yesterday")).astimezone()
+        if re.fullmatch(r"\d{2}:\d{2}(:\d{2})?", words):
+            return datetime.combine(now.date(), time.fromisoformat(words)).astimezone()
+        moment = datetime.fromisoformat(words)
+        return moment if moment.tzinfo is not None else moment.astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise OptionError(
+            f"{option} {text!r} names no moment; write 2h (ago), today, 14:30, 2026-03-01 or 2026-03-01T14:30"
+        ) from None

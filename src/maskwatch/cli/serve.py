@@ -12,7 +12,7 @@ from maskwatch.cli.event_options import EventOptions, Retain, Thumbnails, with_e
 from maskwatch.cli.options import parse_threshold, pick_model
 from maskwatch.cli.watch import LIVE_MODEL
 from maskwatch.errors import MissingExtraError, OptionError
-from maskwatch.text import read_lines, reason_of
+from maskwatch.text import read_lines, reading
 
 if TYPE_CHECKING:
     from maskwatch.live.run import WatchPlan
@@ -240,11 +240,8 @@ def _token(file: Path | None) -> str | None:
         return given
     if given is not None:
         raise OptionError(f"--token-file {file} and {TOKEN_VARIABLE} both give a token; give only one")
-    try:
+    with reading(f"--token-file {file}", OptionError, "check the path"):
         lines = read_lines(file)
-    except (OSError, ValueError) as error:
-        reason = reason_of(error)
-        raise OptionError(f"--token-file {file}: cannot be read ({reason}); check the path") from None
     if not lines[0].strip():
         raise OptionError(f"--token-file {file}: its first line is empty; write the token there")
     return lines[0].strip()

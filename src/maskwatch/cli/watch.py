@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from maskwatch.cli.event_options import EventOptions, Retain, Thumbnails, with_event_options
-from maskwatch.cli.options import parse_names, parse_threshold, pick_model
+from maskwatch.cli.options import (
+    SizeOption,
+    ThreadsOption,
+    ThresholdOption,
+    parse_names,
+    parse_threshold,
+    pick_model,
+)
 from maskwatch.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -56,14 +63,6 @@ Model = Annotated[
     str | None,
     typer.Option(metavar="MODEL", help="Name of an embedded model, or a file. Default: maskwatch-320."),
 ]
-Size = Annotated[int | None, typer.Option(metavar="PIXELS", help="Take the embedded model of this size.")]
-Threshold = Annotated[
-    str | None,
-    typer.Option(metavar="SCORE", help="Scores above it count: 0.5, or mask=0.6,no_mask=0.3."),
-]
-Threads = Annotated[
-    int | None, typer.Option(metavar="N", help="Threads of the network. Default: one a core.")
-]
 
 
 @with_event_options
@@ -86,9 +85,9 @@ def watch(
     force: Force = False,
     retain: Retain = None,
     model: Model = None,
-    size: Size = None,
-    threshold: Threshold = None,
-    threads: Threads = None,
+    size: SizeOption = None,
+    threshold: ThresholdOption = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Watch cameras, streams and videos: who wears no mask, and for how long.
 

@@ -88,10 +88,9 @@ def zones(
 
 
 def _write_starter(path: Path, name: str) -> None:
-    from maskwatch.outputs import make_folder, replacing, writing
+    from maskwatch.outputs import new_file
 
-    make_folder(path.parent)
-    with replacing(path) as part, writing(path):
+    with new_file(path) as part:
         part.write_text(_STARTER.format(source=name), encoding="utf-8")
 
 

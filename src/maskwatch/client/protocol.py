@@ -27,8 +27,8 @@ from maskwatch._version import __version__
 from maskwatch.client.answers import Answer, Model
 from maskwatch.errors import ImageError, OptionError, ServiceError
 from maskwatch.media.images import ImageInput, as_rgb
+from maskwatch.net.address_guard import is_loopback
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
-from maskwatch.net.hosts import is_loopback
 
 Threshold: TypeAlias = "float | Mapping[str, float]"
 Classes: TypeAlias = "str | Sequence[str]"

@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from maskwatch.boxes import box_iou
 from maskwatch.data.dataset import DetectionSet, Sample, name_index
 from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap
-from maskwatch.text import read_rows, reason_of
+from maskwatch.text import read_rows, reading
 
 COLUMNS = ("picture", "fault", "class", "xmin", "ymin", "xmax", "ymax")
 KINDS = ("class", "box", "missing", "no_face")
@@ -52,11 +53,8 @@ def read_corrections(path: str | Path, classes: ClassMap | None = None) -> tuple
         DataError: the file cannot be read, or names every line that is wrong.
     """
     class_map = classes or ClassMap()
-    try:
+    with reading(path, DataError, "give a CSV file of corrections"):
         (_, columns), *rows = [(line, _cells(row)) for line, row in read_rows(path)] or [(1, [])]
-    except (OSError, ValueError) as error:
-        reason = reason_of(error)
-        raise DataError([f"{path}: cannot be read ({reason}); give a CSV file of corrections"]) from None
     if tuple(columns) != COLUMNS:
         raise DataError([f"{path}:1: the first line must be {','.join(COLUMNS)}"])
     corrections: list[Correction] = []
@@ -176,7 +174,5 @@ def _nearest(boxes_xyxy: npt.NDArray[np.float32], box_xyxy: npt.NDArray[np.float
     """Index of the box with the largest IoU, and that IoU; (-1, 0) where there is none."""
     if not len(boxes_xyxy):
         return -1, 0.0
-    import supervision as sv
-
-    iou = sv.box_iou_batch(boxes_xyxy, box_xyxy[None])[:, 0]
+    iou = box_iou(boxes_xyxy, box_xyxy[None])[:, 0]
     return int(iou.argmax()), float(iou.max())

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from urllib.parse import unquote
 
 from maskwatch.errors import OptionError
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
 from maskwatch.net.archives import Limits, unpack
 from maskwatch.net.resume import PAUSES_S, Progress, fetch_file

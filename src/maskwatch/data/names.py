@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Generic, NamedTuple, TypeVar
 
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from maskwatch.data.formats.base import RawImage
 from maskwatch.data.issues import Box, Issue, Reason, Severity
 from maskwatch.errors import DataError, ImageError, LabelError
 from maskwatch.labels import ClassMap
-from maskwatch.media.image_files import Header, read_header
+from maskwatch.media.formats import ImageMetadata, read_metadata
 
 # Drawing by hand ends a pixel or two beyond the border, and tools round, so a box may stick out by this much
 # (whichever is more) and is clipped. Beyond it, the box was likely drawn on another image or another size.
@@ -50,22 +50,22 @@ class Validator:
     def sample(self, raw: RawImage) -> Sample | None:
         """The sample; None, with the issues noted, where the image or a box cannot be used."""
         try:
-            header = read_header(raw.image_path)
+            metadata = read_metadata(raw.image_path)
         except ImageError as error:
             self.issues.append(unreadable(raw, str(error).removeprefix(f"{raw.image_path}: ")))
             return None
-        return self.sample_of(raw, header)
+        return self.sample_of(raw, metadata)
 
-    def sample_of(self, raw: RawImage, header: Header) -> Sample | None:
-        """As `sample`, for an image whose header has been read."""
-        size_fits = self._check_size(raw, header)
+    def sample_of(self, raw: RawImage, metadata: ImageMetadata) -> Sample | None:
+        """As `sample`, for an image whose metadata has been read."""
+        size_fits = self._check_size(raw, metadata)
         boxes: list[Box | None] = []
         kept, ids = [], []
         unknown: dict[str, list[int]] = defaultdict(list)
         for number, item in enumerate(raw.objects):
             if self.classes.ignores(item.name) and item.problem is None:
                 continue
-            box = self._box(raw, number, header, size_fits)
+            box = self._box(raw, number, metadata, size_fits)
             if item.problem is not None:
                 boxes.append(None)
                 continue
@@ -76,13 +76,13 @@ class Validator:
                 continue
             boxes.append(box)
             kept.append(item)
-        self._note_unknown(raw, unknown, header)
+        self._note_unknown(raw, unknown, metadata)
         if any(box is None for box in boxes):
             return None
         return Sample(
             raw.image_path,
             raw.annotation_path if raw.own_file else None,
-            header.size_hw,
+            metadata.size_hw,
             np.asarray(boxes, np.float32).reshape(-1, 4),
             np.asarray(ids, np.int64),
             np.asarray([item.difficult for item in kept], np.bool_),
@@ -90,7 +90,7 @@ class Validator:
             raw.image_id,
         )
 
-    def _check_size(self, raw: RawImage, header: Header) -> bool:
+    def _check_size(self, raw: RawImage, metadata: ImageMetadata) -> bool:
         """Compares the stated size; an absent or zero size is no statement and passes."""
         if raw.stated_wh is None:
             return True
@@ -100,13 +100,13 @@ class Validator:
             self._note(raw, Reason("size-invalid", text, "write whole pixels"))
             return False
         width, height = stated
-        shown_h, shown_w = header.size_hw
+        shown_h, shown_w = metadata.size_hw
         if not width or not height or (width, height) == (shown_w, shown_h):
             return True
         says = f"<size> says {width} x {height}, the picture is shown at {shown_w} x {shown_h}"
-        if header.turned and (width, height) == (shown_h, shown_w):
+        if metadata.turned and (width, height) == (shown_h, shown_w):
             text = (
-                f"{says}, because EXIF orientation {header.orientation} turns it: the boxes were drawn on "
+                f"{says}, because EXIF orientation {metadata.orientation} turns it: the boxes were drawn on "
                 "the unrotated picture"
             )
             self._note(
@@ -128,7 +128,7 @@ class Validator:
         finite = box_xyxy if box_xyxy is not None and all(map(math.isfinite, box_xyxy)) else None
         self.issues.append(object_issue(raw, reason, where, object_index, finite))
 
-    def _note_unknown(self, raw: RawImage, unknown: dict[str, list[int]], header: Header) -> None:
+    def _note_unknown(self, raw: RawImage, unknown: dict[str, list[int]], metadata: ImageMetadata) -> None:
         for name, numbers in unknown.items():
             unit = raw.objects[numbers[0]].where.split()[0]
             which = [raw.objects[number].where.removeprefix(unit).strip() for number in numbers]
@@ -138,14 +138,14 @@ class Validator:
             except LabelError as error:
                 text, _, fix = (str(error) if name else "no <name>; write the class").partition("; ")
                 kind = "class-unknown" if name else "class-missing"
-                box_xyxy = to_pixels(raw.objects[numbers[0]].box_xyxy, raw, header)
+                box_xyxy = to_pixels(raw.objects[numbers[0]].box_xyxy, raw, metadata)
                 self._note(raw, Reason(kind, text, fix), where, numbers[0], box_xyxy)
 
-    def _box(self, raw: RawImage, number: int, header: Header, size_fits: bool) -> Box | None:
+    def _box(self, raw: RawImage, number: int, metadata: ImageMetadata, size_fits: bool) -> Box | None:
         """Corners in pixels, clipped to the image; None, with the issue noted, for a bad box."""
         item = raw.objects[number]
-        box_xyxy = to_pixels(item.box_xyxy, raw, header)
-        found = item.problem or box_problem(box_xyxy, header.size_hw if size_fits else None)
+        box_xyxy = to_pixels(item.box_xyxy, raw, metadata)
+        found = item.problem or box_problem(box_xyxy, metadata.size_hw if size_fits else None)
         # A crowd may be drawn over the border: nothing is found there, and clipping changes no number.
         if found and not (item.ignore and found.kind == "box-beyond"):
             name = item.name or ("" if item.problem else "no name")
@@ -153,7 +153,7 @@ class Validator:
             reason = found._replace(text=f"{item.shown} {found.text}")
             self._note(raw, reason, where, number, box_xyxy)
             return None
-        return clipped(box_xyxy, header.size_hw)
+        return clipped(box_xyxy, metadata.size_hw)
 
 
 def object_issue(
@@ -189,11 +189,11 @@ def stated_size(texts: tuple[str, str]) -> tuple[int, int] | None:
     return width, height
 
 
-def to_pixels(box_xyxy: Box, raw: RawImage, header: Header) -> Box:
+def to_pixels(box_xyxy: Box, raw: RawImage, metadata: ImageMetadata) -> Box:
     """A box as written, in pixels of the image as shown."""
     if not raw.normalised:
         return box_xyxy
-    height, width = header.size_hw
+    height, width = metadata.size_hw
     x0, y0, x1, y1 = box_xyxy
     return x0 * width, y0 * height, x1 * width, y1 * height
 

@@ -16,7 +16,7 @@ from maskwatch.data.issues import Issue
 from maskwatch.data.validator import to_pixels
 from maskwatch.errors import DataError, ImageError
 from maskwatch.labels import ClassMap, find_class
-from maskwatch.media.image_files import Header, read_header
+from maskwatch.media.formats import ImageMetadata, read_metadata
 
 # A box of which every number is below this was not written in pixels.
 LARGEST_SHARE = 1.5
@@ -66,11 +66,11 @@ def gather(paths: Sequence[Path], classes: ClassMap) -> Evidence:
     samples, lines = [], [str(fault) for fault in faults]
     for picture in raw:
         try:
-            header = read_header(picture.image_path)
+            metadata = read_metadata(picture.image_path)
         except ImageError as error:
             lines.append(str(error))
             continue
-        samples.append(_sample(picture, header, classes, names))
+        samples.append(_sample(picture, metadata, classes, names))
     if not any(len(sample.counted()) for sample in samples):
         raise DataError(lines or [f"{paths[0]}: no picture with a box; check the path"])
     return Evidence(DetectionSet(tuple(names), tuple(samples)), dict(unknown), tuple(lines))
@@ -82,10 +82,10 @@ def _unknown(picture: RawImage, classes: ClassMap) -> Iterator[str]:
             yield item.name or "(no name)"
 
 
-def _sample(picture: RawImage, header: Header, classes: ClassMap, names: Sequence[str]) -> Sample:
+def _sample(picture: RawImage, metadata: ImageMetadata, classes: ClassMap, names: Sequence[str]) -> Sample:
     boxes, ids, kept = [], [], []
     for item in picture.objects:
-        box_xyxy = to_pixels(item.box_xyxy, picture, header)
+        box_xyxy = to_pixels(item.box_xyxy, picture, metadata)
         if classes.ignores(item.name) or not all(map(math.isfinite, box_xyxy)):
             continue
         class_id = classes.find(item.name)
@@ -95,7 +95,7 @@ def _sample(picture: RawImage, header: Header, classes: ClassMap, names: Sequenc
     return Sample(
         picture.image_path,
         picture.annotation_path if picture.own_file else None,
-        header.size_hw,
+        metadata.size_hw,
         np.asarray(boxes, np.float32).reshape(-1, 4),
         np.asarray(ids, np.int64),
         np.array([item.difficult for item in kept], np.bool_),

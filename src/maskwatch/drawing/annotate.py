@@ -1,4 +1,4 @@
-"""Detections → a drawn picture."""
+"""Draws detections into a picture."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from maskwatch.labels import color_rgb
 from maskwatch.media.images import UInt8Array
-from maskwatch.outputs import make_folder, replacing, writing
+from maskwatch.outputs import new_file
 
 Rectangle: TypeAlias = tuple[int, int, int, int]  # x1, y1, x2, y2; the last two are outside
 _Font: TypeAlias = "ImageFont.ImageFont | ImageFont.FreeTypeFont"
 
-_SMALLEST_TEXT = 8  # pixels; below that nobody reads anything
+_SMALLEST_TEXT = 8  # pixels; anything smaller is illegible
 _JPEG_QUALITY = 92
 
 
@@ -35,7 +35,7 @@ def draw(image_rgb: UInt8Array, detections: sv.Detections) -> UInt8Array:
 
     Line width and text grow with the picture and, for the text, with the box. A label stays inside the
     picture, covers no other label, and no other box by more than half; where there is no such place (in a
-    dense crowd) or no legible size (in a tiny picture), it loses its score, then itself, least sure first.
+    dense crowd) or no legible size (in a tiny picture), it loses its score, then itself, lowest scores first.
     """
     picture = Image.fromarray(image_rgb)
     pen = ImageDraw.Draw(picture)
@@ -62,8 +62,7 @@ def save_picture(image_rgb: UInt8Array, path: str | Path) -> None:
         OutputError: it cannot be written.
     """
     path = Path(path)
-    make_folder(path.parent)
-    with replacing(path) as part, writing(path):
+    with new_file(path) as part:
         Image.fromarray(image_rgb).save(part, quality=_JPEG_QUALITY)
 
 
@@ -81,7 +80,7 @@ def text_rgb(background_rgb: tuple[int, int, int]) -> tuple[int, int, int]:
 def _draw_box(pen: ImageDraw.ImageDraw, box: Rectangle, color: tuple[int, int, int], line: int) -> None:
     x1, y1, x2, y2 = box
     line = max(1, min(line, (x2 - x1) // 6, (y2 - y1) // 6))
-    # A thin dark edge on both sides keeps the line visible on a background of its own colour.
+    # A thin dark edge on both sides keeps the line visible on a background of the same colour.
     if line > 2:
         edge = max(1, line // 3)
         outer = (x1 - edge, y1 - edge, x2 - 1 + edge, y2 - 1 + edge)

@@ -1,4 +1,4 @@
-"""Faces → patches in which nobody can be recognised."""
+"""Blurs faces so that they cannot be recognised."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy.typing as npt
 
 from maskwatch.media.images import UInt8Array
 
-# Mild pixelation protects nobody: from mosaics of some 6×7 cells a network told 40 people apart about as well
+# Mild pixelation is useless: from mosaics of some 6×7 cells a network recognised 40 people about as well
 # as from the originals (McPherson, Shokri and Shmatikov, "Defeating Image Obfuscation with Deep Learning",
-# 2016), and whoever blurs the gallery too compares like with like (Newton, Sweeney and Malin, "Preserving
-# Privacy by De-identifying Face Images", 2005). What counts is how much is left, not how it looks. Here that
-# is nine mean colours for each patch, face and margin together, so that a face has about two by two of them.
+# 2016), and an attacker who blurs the gallery too compares like with like (Newton, Sweeney and Malin,
+# "Preserving Privacy by De-identifying Face Images", 2005). What counts is how much is left, not how it
+# looks. Here that is nine mean colours for each patch, face and margin together, two by two for a face.
 CELLS = 3
 """Mean colours along each side of a patch: all that is left of a face, however large it is."""
 
 MARGIN = 0.25
-"""Of the box, added on each side: hair, ears and chin tell people apart too, and boxes are not exact."""
+"""Of the box, added on each side: hair, ears and chin identify people too, and boxes are not exact."""
 
 COVER_SCORE = 0.1
 """What scores more is covered, whether it counts as a face or not.

@@ -1,9 +1,9 @@
 """Where the faces of a video are, also in the frames in which none was found: what has to be covered.
 
 A detector misses a face now and then, for a frame or for several. A frame therefore waits until those that
-follow have been looked at. Then it is covered where a face was found in it, between two finds, and for a
-while before the first and after the last one, the more widely the longer ago that is. That while is not given
-to one or two unsure finds alone: a crowd has a dozen in each frame, elsewhere in the next one, and soon
+follow have been looked at. Then it is covered where a face was found in it, between two detections, and for a
+while before the first and after the last one, the more widely the longer ago that is. One or two uncertain
+detections alone do not get that while: a crowd has a dozen in each frame, elsewhere in the next one, and soon
 everything would be covered.
 """
 
@@ -21,7 +21,7 @@ Boxes: TypeAlias = npt.NDArray[np.float64]
 _Item = TypeVar("_Item")
 
 REACH_S = 0.5
-"""How far before and after a find a face is covered, in seconds of the source's clock."""
+"""How far before and after a detection a face is covered, in seconds of the source's clock."""
 
 REACH_FRAMES = 2
 """The same in frames, where the frames are so far apart that it is longer."""
@@ -29,60 +29,60 @@ REACH_FRAMES = 2
 MAX_WAITING = 32
 """Frames that wait at the most, 200 MB at 1920 × 1080. Above 60 a second they span less than `REACH_S`."""
 
-# Someone who walks past a camera crosses some nine widths of a face in a second. Two finds tell where to. The
-# margin is for what they do not tell, a turn or a jerk of the camera; a face found only once gets more.
+# Someone who walks past a camera crosses some nine widths of a face in a second. Two detections tell where
+# to. The margin is for what they do not tell, a turn or a jerk of the camera; a single one gets more.
 _GROWTH = 1.0  # sides of the box a second, on each side
 _GROWTH_OF_ONE = 2.0
 _MOST_GROWTH = 1.0  # sides of the box, on each side
 _TINY_S = 1e-6  # so that rounding decides about no frame
-_ENOUGH_FINDS = 3  # so many unsure ones are a face
-_NEAR = 1.0  # a find belongs to a face whose centre was expected within this many sides
+_ENOUGH_DETECTIONS = 3  # so many uncertain ones are a face
+_NEAR = 1.0  # a detection belongs to a face whose centre was expected within this many sides
 _SIZE_RATIO = 4.0  # nor may its area differ by more than this factor
 
 
 @dataclass(frozen=True, eq=False)
-class _Find:
+class _Detection:
     number: int  # of the frame
     time_s: float
     box_xyxy: Boxes  # (4,)
-    sure: bool
+    confident: bool
 
 
 @dataclass(eq=False)
-class _Path:
-    """One face through the frames. `count` and `sure` also hold what of `finds` has been dropped."""
+class _Track:
+    """One face through the frames. `count` and `confident` also hold what `detections` has lost."""
 
-    track: int | None
-    finds: list[_Find] = field(default_factory=list)
+    track_id: int | None
+    detections: list[_Detection] = field(default_factory=list)
     count: int = 0
-    sure: bool = False
+    confident: bool = False
 
     @property
     def is_face(self) -> bool:
-        return self.sure or self.count >= _ENOUGH_FINDS
+        return self.confident or self.count >= _ENOUGH_DETECTIONS
 
-    def add(self, find: _Find) -> _Path:
-        self.finds.append(find)
+    def add(self, detection: _Detection) -> _Track:
+        self.detections.append(detection)
         self.count += 1
-        self.sure |= find.sure
+        self.confident |= detection.confident
         return self
 
 
-class Cover(Generic[_Item]):
+class PrivacyMask(Generic[_Item]):
     """A delay line of frames that come out with the boxes to cover in each.
 
-    What one frame carries (a picture, a picture with detections) is the caller's own affair.
+    What one frame carries (a picture, a picture with detections) does not matter here.
 
     Args:
-        reach_s: how far a find reaches into the frames before and after it, in seconds.
-        max_waiting: frames that wait at the most, whatever `reach_s` says. 0 lets none wait: a frame then
-            comes out at once and is covered by what was found in it and before.
+        reach_s: how far a detection reaches into the frames before and after it, in seconds.
+        max_waiting: frames that wait at the most, even if `reach_s` asks for more. 0 lets none wait: a frame
+            then comes out at once and is covered by what was found in it and before.
     """
 
     def __init__(self, *, reach_s: float = REACH_S, max_waiting: int = MAX_WAITING) -> None:
         self._reach_s, self._max_waiting = reach_s, max_waiting
         self._waiting: deque[tuple[_Item, int, float]] = deque()
-        self._paths: list[_Path] = []
+        self._tracks: list[_Track] = []
         self._count = 0
 
     def add(
@@ -92,26 +92,26 @@ class Cover(Generic[_Item]):
         boxes_xyxy: npt.ArrayLike,
         track_ids: npt.ArrayLike | None = None,
         *,
-        sure: npt.ArrayLike | None = None,
+        confident: npt.ArrayLike | None = None,
     ) -> list[tuple[_Item, Boxes]]:
         """Takes the next frame; gives those that have waited long enough, each with boxes (N, 4) to cover.
 
         Args:
             item: what the frame carries.
             time_s: of the frame, never less than that of the one before.
-            boxes_xyxy: (N, 4), every face that was found in it, sure or not.
-            track_ids: (N,), the tracker's number of each, negative where it has none. Faces without a number
-                are joined by where they are.
-            sure: bool (N,), whether each counts as a face; None where all do.
+            boxes_xyxy: (N, 4), every face that was found in it, confident or not.
+            track_ids: (N,), the tracker's id of each, negative where it has none. Faces without an id are
+                joined by where they are.
+            confident: bool (N,), whether each counts as a face; None where all do.
         """
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
-        tracks = np.full(len(boxes), -1) if track_ids is None else np.asarray(track_ids).reshape(-1)
-        counts = np.ones(len(boxes), bool) if sure is None else np.asarray(sure, bool).reshape(-1)
-        finds = [
-            _Find(self._count, time_s, box_xyxy, bool(one))
+        ids = np.full(len(boxes), -1) if track_ids is None else np.asarray(track_ids).reshape(-1)
+        counts = np.ones(len(boxes), bool) if confident is None else np.asarray(confident, bool).reshape(-1)
+        detections = [
+            _Detection(self._count, time_s, box_xyxy, bool(one))
             for box_xyxy, one in zip(boxes, counts, strict=True)
         ]
-        self._join(finds, [int(track) if track >= 0 else None for track in tracks])
+        self._join(detections, [int(track_id) if track_id >= 0 else None for track_id in ids])
         self._waiting.append((item, self._count, time_s))
         self._count += 1
         return list(self._ready(time_s))
@@ -119,7 +119,7 @@ class Cover(Generic[_Item]):
     def finish(self) -> list[tuple[_Item, Boxes]]:
         """Gives the frames that still wait; nothing follows them. The next frame begins a new video."""
         rest = [self._release() for _ in range(len(self._waiting))]
-        self._paths.clear()
+        self._tracks.clear()
         return rest
 
     def __len__(self) -> int:
@@ -135,17 +135,17 @@ class Cover(Generic[_Item]):
 
     def _release(self) -> tuple[_Item, Boxes]:
         item, number, time_s = self._waiting.popleft()
-        boxes = [box for path in self._paths for box in self._boxes_at(path, number, time_s)]
+        boxes = [box for track in self._tracks for box in self._boxes_at(track, number, time_s)]
         self._forget(number, time_s)
         return item, np.array(boxes, np.float64).reshape(-1, 4)
 
     def _reaches(self, seconds: float, frames: int) -> bool:
         return abs(seconds) <= self._reach_s + _TINY_S or abs(frames) <= REACH_FRAMES
 
-    def _boxes_at(self, path: _Path, number: int, time_s: float) -> Iterator[Boxes]:
-        """Where a face is in a frame: found, between two finds, or near one."""
-        earlier = [find for find in path.finds if find.number <= number]
-        later = [find for find in path.finds if find.number > number]
+    def _boxes_at(self, track: _Track, number: int, time_s: float) -> Iterator[Boxes]:
+        """Where a face is in a frame: found, between two detections, or near one."""
+        earlier = [detection for detection in track.detections if detection.number <= number]
+        later = [detection for detection in track.detections if detection.number > number]
         if earlier and earlier[-1].number == number:
             yield earlier[-1].box_xyxy
             return
@@ -153,51 +153,53 @@ class Cover(Generic[_Item]):
         near = [s for s in sides if self._reaches(time_s - s[0].time_s, number - s[0].number)]
         if len(near) == 2:
             yield _between(near[0][0], near[1][0], time_s)
-        elif path.is_face:
+        elif track.is_face:
             yield from (_beyond(side, time_s) for side in near)
 
-    def _join(self, finds: list[_Find], tracks: list[int | None]) -> None:
-        """Adds each find to the path of its face: by its number, else the nearest one, else a new one."""
-        by_track = {path.track: path for path in self._paths if path.track is not None}
+    def _join(self, detections: list[_Detection], track_ids: list[int | None]) -> None:
+        """Adds each detection to the track of its face: by its id, else the nearest one, else a new one."""
+        by_track = {track.track_id: track for track in self._tracks if track.track_id is not None}
         rest = []
-        for find, track in zip(finds, tracks, strict=True):
-            path = None if track is None else by_track.get(track)
-            if path is None or path.finds[-1].number == find.number:
-                rest.append((find, track))
+        for detection, track_id in zip(detections, track_ids, strict=True):
+            track = None if track_id is None else by_track.get(track_id)
+            if track is None or track.detections[-1].number == detection.number:
+                rest.append((detection, track_id))
             else:
-                path.add(find)
-        free = [path for path in self._paths if rest and path.finds[-1].number != rest[0][0].number]
+                track.add(detection)
+        free = [track for track in self._tracks if rest and track.detections[-1].number != rest[0][0].number]
         joined: set[int] = set()
-        for i, j in _nearest_pairs([find for find, _ in rest], free):
-            (find, track), path = rest[i], free[j]
-            taken = i in joined or path.finds[-1].number == find.number
-            if not taken and (track is None or path.track is None):
-                path.add(find)
-                path.track = path.track if track is None else track
+        for i, j in _nearest_pairs([detection for detection, _ in rest], free):
+            (detection, track_id), track = rest[i], free[j]
+            taken = i in joined or track.detections[-1].number == detection.number
+            if not taken and (track_id is None or track.track_id is None):
+                track.add(detection)
+                track.track_id = track.track_id if track_id is None else track_id
                 joined.add(i)
-        self._paths += [_Path(track).add(find) for i, (find, track) in enumerate(rest) if i not in joined]
+        self._tracks += [
+            _Track(track_id).add(detection) for i, (detection, track_id) in enumerate(rest) if i not in joined
+        ]
 
     def _forget(self, number: int, time_s: float) -> None:
-        """Drops what reaches no frame to come, but for the one find before that a speed needs."""
-        for path in self._paths:
-            gone = [not self._reaches(time_s - f.time_s, number - f.number) for f in path.finds]
-            past = [f.number < number for f in path.finds]
+        """Drops what reaches no frame to come, but for the one detection before that a speed needs."""
+        for track in self._tracks:
+            gone = [not self._reaches(time_s - f.time_s, number - f.number) for f in track.detections]
+            past = [f.number < number for f in track.detections]
             drop = sum(1 for old, before in zip(gone, past, strict=True) if old and before)
-            if drop == len(path.finds):
-                path.finds.clear()
+            if drop == len(track.detections):
+                track.detections.clear()
             else:
-                del path.finds[: max(0, drop - 1)]
-        self._paths = [path for path in self._paths if path.finds]
+                del track.detections[: max(0, drop - 1)]
+        self._tracks = [track for track in self._tracks if track.detections]
 
 
-def _nearest_pairs(finds: list[_Find], paths: list[_Path]) -> list[tuple[int, int]]:
-    """(find, path) that may be one face, the nearest first: where it is expected, and of similar size."""
-    if not finds or not paths:
+def _nearest_pairs(detections: list[_Detection], tracks: list[_Track]) -> list[tuple[int, int]]:
+    """(detection, track) that may be one face, nearest first: where it is expected, and of similar size."""
+    if not detections or not tracks:
         return []
-    found = np.stack([find.box_xyxy for find in finds])[:, None]  # (F, 1, 4)
-    last = np.stack([path.finds[-1].box_xyxy for path in paths])[None]  # (1, P, 4)
-    speeds = np.stack([_velocity(path.finds[::-1]) for path in paths])
-    waited = np.array([finds[0].time_s - path.finds[-1].time_s for path in paths])
+    found = np.stack([detection.box_xyxy for detection in detections])[:, None]  # (F, 1, 4)
+    last = np.stack([track.detections[-1].box_xyxy for track in tracks])[None]  # (1, P, 4)
+    speeds = np.stack([_velocity(track.detections[::-1]) for track in tracks])
+    waited = np.array([detections[0].time_s - track.detections[-1].time_s for track in tracks])
     sides = np.maximum(np.maximum(_sides(found), _sides(last)), 1.0)  # (F, P, 2)
     gaps = [  # it may have gone on as it went, or have stopped
         (np.abs(_center(found) - _center(place)) / sides).max(axis=2)
@@ -210,7 +212,7 @@ def _nearest_pairs(finds: list[_Find], paths: list[_Path]) -> list[tuple[int, in
     return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, distance.shape), strict=True)]
 
 
-def _between(before: _Find, after: _Find, time_s: float) -> Boxes:
+def _between(before: _Detection, after: _Detection, time_s: float) -> Boxes:
     span = after.time_s - before.time_s
     part = (time_s - before.time_s) / span if span > 0 else 0.5
     box_xyxy = before.box_xyxy + part * (after.box_xyxy - before.box_xyxy)
@@ -218,18 +220,19 @@ def _between(before: _Find, after: _Find, time_s: float) -> Boxes:
     return _grown(box_xyxy, _GROWTH * away_s * _sides(box_xyxy))
 
 
-def _beyond(finds: list[_Find], time_s: float) -> Boxes:
+def _beyond(detections: list[_Detection], time_s: float) -> Boxes:
     """Covers a face that stays where it was found last, and one that goes on as it went. Nearest first."""
-    place, away_s = finds[0].box_xyxy, time_s - finds[0].time_s
-    moved = place + _velocity(finds) * away_s
+    place, away_s = detections[0].box_xyxy, time_s - detections[0].time_s
+    moved = place + _velocity(detections) * away_s
     both = np.concatenate([np.minimum(place, moved)[:2], np.maximum(place, moved)[2:]])
-    growth = _GROWTH if len(finds) > 1 else _GROWTH_OF_ONE
+    growth = _GROWTH if len(detections) > 1 else _GROWTH_OF_ONE
     return _grown(both, min(growth * abs(away_s), _MOST_GROWTH) * _sides(place))
 
 
-def _velocity(finds: list[_Find]) -> Boxes:
-    """Pixels a second of the centre at `finds[0]`, as (x, y, x, y); zero for a face that was found once."""
-    first, other = finds[0], finds[min(2, len(finds) - 1)]  # two frames apart, since boxes tremble
+def _velocity(detections: list[_Detection]) -> Boxes:
+    """Pixels a second of the centre at `detections[0]`, as (x, y, x, y); zero for a face found only once."""
+    # Two frames apart, since boxes tremble.
+    first, other = detections[0], detections[min(2, len(detections) - 1)]
     if first.time_s == other.time_s:
         return np.zeros(4)
     moved = _center(first.box_xyxy) - _center(other.box_xyxy)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from maskwatch.boxes import box_iou
 from maskwatch.data.dataset import DetectionSet
 from maskwatch.detector import Detector
 from maskwatch.evaluation.predictor import BATCH_SIZE, Named, in_batches
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 FLOOR = 0.05
 """Candidates of lower scores are left out: no one believes them, and there are a thousand in a picture."""
-
-_TINY = np.float32(1e-30)
 
 
 @dataclass(frozen=True)
@@ -87,21 +86,13 @@ class Candidates:
     def _overlapped(self, row: int) -> npt.NDArray[np.bool_]:
         """(K,) which boxes cannot stay beside one, itself among them."""
         if row not in self._known:
-            one, other = self.boxes_xyxy[row], self.boxes_xyxy
-            sides = np.minimum(one[2:], other[:, 2:]) - np.maximum(one[:2], other[:, :2])
-            shared = sides.clip(0).prod(1)
-            joint = self._areas[row] + self._areas - shared
-            self._known[row] = shared / np.maximum(joint, _TINY) > IOU_THRESHOLD
+            self._known[row] = box_iou(self.boxes_xyxy[row : row + 1], self.boxes_xyxy)[0] > IOU_THRESHOLD
             self._known[row][row] = True  # also where it has no area
         return self._known[row]
 
     @cached_property
     def _known(self) -> dict[int, npt.NDArray[np.bool_]]:
         return {}
-
-    @cached_property
-    def _areas(self) -> npt.NDArray[np.float32]:
-        return np.asarray((self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]).prod(1))
 
     @cached_property
     def _real(self) -> npt.NDArray[np.bool_]:

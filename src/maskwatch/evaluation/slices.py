@@ -15,7 +15,7 @@ from maskwatch.data.dataset import DetectionSet, Sample, name_index
 from maskwatch.errors import DataError
 from maskwatch.evaluation.coco import accumulate, compare, iou_index, mean_known
 from maskwatch.evaluation.tally import Tally
-from maskwatch.text import read_rows, reason_of
+from maskwatch.text import read_rows, reading
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -119,10 +119,8 @@ def read_sources(path: Path) -> dict[str, str]:
     Raises:
         DataError: it cannot be read, or lacks a column.
     """
-    try:
+    with reading(path, DataError, "give a CSV or TSV file"):
         (_, columns), *rows = list(read_rows(path)) or [(1, [])]
-    except (OSError, ValueError) as error:
-        raise DataError([f"{path}: cannot be read ({reason_of(error)}); give a CSV or TSV file"]) from None
     column = next((name for name in ("source", "set") if name in columns), None)
     if "stem" not in columns or column is None:
         shown = ", ".join(columns) or "none"

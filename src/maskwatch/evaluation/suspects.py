@@ -18,7 +18,7 @@ from maskwatch.data.formats.base import shortest
 from maskwatch.data.formats.voc import voc_xml
 from maskwatch.data.names import NameIndex, without_suffix
 from maskwatch.evaluation.errors import Outcome
-from maskwatch.outputs import make_folder, new_folder, replacing, writing
+from maskwatch.outputs import make_folder, new_file, new_folder, writing
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -90,8 +90,7 @@ def write_suspects(
         OutputError: it is there already and `force` is not given, or cannot be written.
     """
     if target.suffix.lower() == ".csv":
-        make_folder(target.parent)
-        with replacing(target) as part, writing(target):
+        with new_file(target) as part:
             part.write_text(_csv(detection_set, found), encoding="utf-8")
         return
     with new_folder(target, force=force) as folder:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from maskwatch.boxes import box_iou
 from maskwatch.media.images import FloatArray
 from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS
 
@@ -174,10 +175,7 @@ def _slack(scores: FloatArray) -> FloatArray:
 
 def _overlaps(one: Boxes, other: Boxes, setting: Setting) -> FloatArray:
     """(A, B) IoU of boxes that compete, 0 for those that do not."""
-    a, b = one.boxes_xyxy[:, None], other.boxes_xyxy[None]
-    shared = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0).prod(-1)
-    areas_a, areas_b = (a[..., 2:] - a[..., :2]).prod(-1), (b[..., 2:] - b[..., :2]).prod(-1)
-    iou: FloatArray = shared / np.maximum(areas_a + areas_b - shared, np.finfo(np.float32).tiny)
+    iou: FloatArray = box_iou(one.boxes_xyxy, other.boxes_xyxy)
     if not setting.class_agnostic:
         iou = np.where(one.class_ids[:, None] == other.class_ids, iou, np.float32(0))
     return iou

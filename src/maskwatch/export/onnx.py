@@ -18,6 +18,7 @@ from maskwatch.models import CANDIDATE_TENSORS, ModelMetadata
 from maskwatch.network import Network, preprocess
 from maskwatch.network.boxes import decode
 from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS
+from maskwatch.text import first_line
 
 
 class CandidateNetwork(nn.Module):
@@ -101,7 +102,7 @@ def _trace(candidate_network: CandidateNetwork, size_hw: tuple[int, int]) -> onn
         )
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(
-            f"torch {torch.__version__} cannot translate the network ({str(error).splitlines()[0]}); "
+            f"torch {torch.__version__} cannot translate the network ({first_line(error)}); "
             "install the versions of torch, onnx and onnxscript that constraints.txt names"
         ) from error
     assert program is not None

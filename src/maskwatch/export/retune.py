@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from maskwatch.errors import ModelFileError, OptionError
 from maskwatch.models import load_model_file
-from maskwatch.outputs import make_folder, replacing, writing
+from maskwatch.outputs import new_file
 
 _INPUT = "score_thresholds"
 
@@ -43,6 +43,5 @@ def write_thresholds(model: str | Path, target: Path, thresholds: Sequence[float
     props = {entry.key: entry.value for entry in proto.metadata_props}
     helper.set_model_props(proto, props | replace(file.metadata, thresholds=rounded).to_props())
     onnx.checker.check_model(proto)
-    make_folder(target.parent)
-    with replacing(target) as part, writing(target):
+    with new_file(target) as part:
         part.write_bytes(proto.SerializeToString())

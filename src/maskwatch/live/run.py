@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -36,7 +36,6 @@ from maskwatch.live.tracking.people import People
 from maskwatch.live.tracking.settings import PeopleSettings
 from maskwatch.live.tracking.zones import Places
 from maskwatch.live.tracking.zones_file import check_sources, read_places
-from maskwatch.media.sources import Source
 from maskwatch.outputs import check_targets
 
 _RECORDED_FPS = 25.0
@@ -248,8 +247,7 @@ def _check_recordings(plan: WatchPlan, captures: Sequence[Capture]) -> None:
     if plan.save_video is None or plan.retain_days is not None:
         return
     targets = _video_paths(plan.save_video, [capture.name for capture in captures])
-    files = [Source(one.name, "video", PurePath(one.name), one.path) for one in captures]
-    check_targets(list(targets.values()), files, force=plan.force)
+    check_targets(list(targets.values()), [one.path for one in captures if one.path], force=plan.force)
 
 
 def _kept(plan: WatchPlan, names: list[str]) -> list[Kept]:

@@ -19,16 +19,17 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from maskwatch.errors import ImageError
-from maskwatch.media.image_files import (
+from maskwatch.media.formats import (
     MAX_PIXELS,
     FileInput,
-    Header,
+    ImageMetadata,
     OpenPicture,
     check_pixels,
     lifted_limit,
     open_picture,
-    orientation_of,
+    upright,
 )
+from maskwatch.text import reason_of
 
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -36,17 +37,6 @@ ResizeRule: TypeAlias = Literal["letterbox", "squash"]
 ImageInput: TypeAlias = "FileInput | Image.Image | npt.NDArray[Any]"
 
 PAD_VALUE = 128  # the network sees x * 2 / 255 - 1, so that the padding is as good as zero
-
-# What an EXIF orientation asks for.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass(frozen=True)
@@ -90,7 +80,7 @@ def letterbox(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Arr
 
 
 def squash(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Array, Placement]:
-    """Resizes a picture (h, w, 3) to exactly (H, W, 3), whatever becomes of its aspect ratio."""
+    """Resizes a picture (h, w, 3) to exactly (H, W, 3), without keeping its aspect ratio."""
     height, width = image_rgb.shape[:2]
     placement = Placement(size_hw[1] / width, size_hw[0] / height, width, height)
     if (height, width) == tuple(size_hw):
@@ -132,15 +122,15 @@ def read_image(source: FileInput, *, max_pixels: int = MAX_PIXELS, name: str | N
     return image_rgb
 
 
-class Glance(NamedTuple):
-    """image_rgb: uint8 (h, w, 3), perhaps smaller than the picture; header: size and orientation of the
-    picture itself."""
+class ReducedImage(NamedTuple):
+    """image_rgb: uint8 (h, w, 3), perhaps smaller than the picture; metadata: size and orientation of
+    the picture itself."""
 
     image_rgb: UInt8Array
-    header: Header
+    metadata: ImageMetadata
 
 
-def glance(source: str | Path, side: int, *, max_pixels: int = MAX_PIXELS) -> Glance:
+def read_reduced(source: str | Path, side: int, *, max_pixels: int = MAX_PIXELS) -> ReducedImage:
     """Reads a whole picture file, but gives the picture smaller where that is cheaper.
 
     A JPEG is decoded at a half, a quarter or an eighth of its size, which skips most of the arithmetic and
@@ -163,7 +153,7 @@ def glance(source: str | Path, side: int, *, max_pixels: int = MAX_PIXELS) -> Gl
         image_rgb = _guarded(picture.name, partial(_pil_to_rgb, image, picture.name))
     if not reduces:
         _check_size(picture, image_rgb)
-    return Glance(image_rgb, picture.header)
+    return ReducedImage(image_rgb, picture.metadata)
 
 
 def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
@@ -171,7 +161,7 @@ def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
 
     Takes a path, the bytes of a picture file, a PIL image, or an array: uint8 or uint16 of shape (H, W),
     (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA. An EXIF orientation that a PIL image carries is applied,
-    so that a file gives the same boxes whoever opens it.
+    so that a file gives the same boxes however it is opened.
 
     Raises:
         ImageError: the input is of another kind, or `read_image` refuses the file.
@@ -191,11 +181,11 @@ def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
 def _check_size(picture: OpenPicture, image_rgb: UInt8Array) -> None:
     """What a data set is checked by must be what is trained on: boxes are in pixels of the header's size."""
     height, width = image_rgb.shape[:2]
-    if (height, width) != picture.header.size_hw:
-        says = f"{picture.header.size_hw[1]}x{picture.header.size_hw[0]}"
+    stated_h, stated_w = picture.metadata.size_hw
+    if (height, width) != (stated_h, stated_w):
         raise ImageError(
-            f"{picture.name}: broken picture (its header says {says}, it holds {width}x{height}); get a "
-            "complete copy of the file"
+            f"{picture.name}: broken picture (its header says {stated_w}x{stated_h}, it holds "
+            f"{width}x{height}); get a complete copy of the file"
         )
 
 
@@ -207,16 +197,14 @@ def _guarded(name: str, decode: Callable[[], UInt8Array]) -> UInt8Array:
     except MemoryError:
         raise ImageError(f"{name}: not enough memory to decode it; scale it down first") from None
     except Exception as error:  # see _open
-        reason = str(error) or type(error).__name__
+        reason = reason_of(error)
         raise ImageError(f"{name}: broken picture ({reason}); get a complete copy of the file") from error
 
 
 def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
     premultiplied = isinstance(image, TiffImageFile) and _load_tiff(image)
     image.load()
-    turn = _TURNS.get(orientation_of(image))
-    if turn is not None:
-        image = image.transpose(turn)
+    image = upright(image)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow also calls I (32 bit) in some files
         return _grey_to_rgb(np.asarray(image), image.info.get("transparency"), name)
     if image.mode == "F":

@@ -78,7 +78,7 @@ class Mp4Writer:
             )
             try:
                 self._stream = self._open_stream(name, fps, growing)
-                self._file.start_encoding()  # here, so that a fault shows before the first frame
+                self._file.start_encoding()  # here, so that an error shows before the first frame
             except BaseException:
                 self._file.close()
                 raise

@@ -9,39 +9,25 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path, PurePath
 from typing import Literal
 from urllib.parse import unquote
 
 from maskwatch.errors import SourceError
-from maskwatch.media.animations import is_animation
-from maskwatch.media.image_files import PICTURE_SUFFIXES, is_picture
-from maskwatch.media.images import UInt8Array, read_image
-from maskwatch.net.addresses import Address, is_address, shown_argument, without_credentials
-from maskwatch.net.download import MAX_BYTES, download
-
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".avi",
-        ".mkv",
-        ".webm",
-        ".mpg",
-        ".mpeg",
-        ".wmv",
-        ".flv",
-        ".ts",
-        ".mts",
-        ".3gp",
-        ".ogv",
-    ]
+from maskwatch.media.formats import (
+    PICTURE_SUFFIXES,
+    UNSUPPORTED_SUFFIXES,
+    VIDEO_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    is_picture,
 )
-# Found in a folder, these are named as unsupported rather than passed over like a text file.
-_FOREIGN_SUFFIXES = frozenset([".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef"])
+from maskwatch.media.images import UInt8Array, read_image
+from maskwatch.media.videos import is_animation
+from maskwatch.net.addresses import Address, is_address, shown_argument, without_credentials
+from maskwatch.net.fetch import MAX_BYTES, fetch
 
 
 @dataclass(frozen=True)
@@ -71,7 +57,7 @@ class Source:
         """
         if self.kind == "unreadable":
             raise SourceError(f"{self.name}: the folder cannot be listed; check its permissions")
-        data = self.path or (read_stdin() if self.url is None else download(self.url))
+        data = self.path or (read_stdin() if self.url is None else fetch(self.url))
         return read_image(data, name=self.name)
 
 
@@ -79,7 +65,7 @@ def find_sources(specs: Sequence[str], *, leave_out: Path | None = None) -> list
     """Lists the pictures and videos that `specs` stand for, each file once, in the order given.
 
     A folder gives the pictures and videos in it and below, by their suffix, without hidden files. A file
-    that is named (or matched by a glob) is taken whatever its suffix.
+    that is named (or matched by a glob) is taken with any suffix.
 
     Args:
         specs: paths, folders, globs (`**` for any depth), http(s) URLs, or `-` for standard input.
@@ -98,6 +84,22 @@ def find_sources(specs: Sequence[str], *, leave_out: Path | None = None) -> list
     return list(found.values())
 
 
+def plan_targets(sources: Iterable[Source], folder: Path) -> dict[Source, Path]:
+    """One file below `folder` for each source: the same place, suffix changed where it has to be.
+
+    Two sources that would share a file (also on a file system without upper and lower case) get
+    `name-2.jpg` and so on.
+    """
+    taken: set[str] = set()
+    targets = {}
+    for source in sources:
+        names = (_with_suffix(source, f"-{number}" if number > 1 else "") for number in count(1))
+        relative = next(name for name in names if str(name).casefold() not in taken)
+        taken.add(str(relative).casefold())
+        targets[source] = folder / relative
+    return targets
+
+
 def read_stdin() -> bytes:
     """Everything on standard input.
 
@@ -113,7 +115,7 @@ def read_stdin() -> bytes:
 
 
 def shown_name(path: str | Path) -> str:
-    """A path as text that can be printed and stored as UTF-8, whatever bytes its name holds."""
+    """A path as text that can be printed and stored as UTF-8; bytes that are no UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -133,10 +135,20 @@ def _find(spec: str, leave_out: Path | None, *, prefix_folder: bool) -> list[Sou
     raise SourceError(f"{shown_argument(shown_name(spec))!r}: no such file or folder; check the path")
 
 
+def _with_suffix(source: Source, addition: str) -> PurePath:
+    relative = source.relative
+    suffix = relative.suffix
+    if source.kind == "video":
+        suffix = ".mp4"
+    elif suffix.lower() not in WRITABLE_SUFFIXES:
+        suffix = ".png"
+    return relative.with_name(f"{relative.stem}{addition}{suffix}")
+
+
 def _in_folder(folder: Path, prefix: PurePath) -> list[Source]:
     unreadable: list[Path] = []
     sources: list[Source] = []
-    wanted = {*PICTURE_SUFFIXES, *VIDEO_SUFFIXES, *_FOREIGN_SUFFIXES}
+    wanted = {*PICTURE_SUFFIXES, *VIDEO_SUFFIXES, *UNSUPPORTED_SUFFIXES}
     for root, folders, names in os.walk(folder, onerror=lambda e: unreadable.append(Path(e.filename))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = [Path(root, name) for name in sorted(names) if not name.startswith(".")]
@@ -169,7 +181,7 @@ def _without(sources: list[Source], folder: Path | None, root: Path) -> list[Sou
 
 def _file(path: Path, relative: PurePath) -> Source:
     suffix = path.suffix.lower()
-    picture = suffix in PICTURE_SUFFIXES or suffix in _FOREIGN_SUFFIXES
+    picture = suffix in PICTURE_SUFFIXES or suffix in UNSUPPORTED_SUFFIXES
     picture |= suffix not in VIDEO_SUFFIXES and (not path.is_file() or is_picture(path))
     picture &= not (path.is_file() and is_animation(path))
     return Source(shown_name(path), "picture" if picture else "video", relative, path)

@@ -21,14 +21,14 @@ from maskwatch.media.containers import is_truncated
 from maskwatch.media.images import UInt8Array
 
 DEFAULT_FPS = 25.0
-"""Of videos that give no sensible rate of their own."""
+"""Of videos whose header gives no sensible rate."""
 
-# Time stamps that go further back or ahead belong to something new: two recordings in one file, or a clock
+# Timestamps that go further back or ahead belong to something new: two recordings in one file, or a clock
 # that was set. Smaller steps back are trembling, shorter gaps are pauses.
 _BACK_S = 1.0
 _AHEAD_S = 30 * 3600.0  # FFmpeg's own default, -dts_error_threshold
 # The 33 bits of MPEG's clock at 90 kHz come round after 26.5 hours, and FFmpeg takes each step back for that.
-# So half a round ahead or more is a clock that began anew.
+# So half a round ahead or more is a clock that started again.
 _MPEG_AHEAD_S = 2**32 / 90_000
 
 _FLUSH_TRIES = 64
@@ -71,7 +71,7 @@ def _sensible(*rates: Fraction | None) -> float:
 
 
 def _ahead_s(container: InputContainer) -> float:
-    """From here on a step ahead in a container's time stamps is none, in seconds."""
+    """From here on a step ahead in a container's timestamps is none, in seconds."""
     return _MPEG_AHEAD_S if container.format.name in _OF_33_BITS else _AHEAD_S
 
 
@@ -82,7 +82,7 @@ def header_duration_s(container: InputContainer) -> float | None:
 
 
 class MediaClock:
-    """The container's time stamps → seconds from the beginning of the video, which never go back.
+    """The container's timestamps → seconds from the beginning of the video, which never go back.
 
     The beginning is the container's own, as players and ffmpeg count: where a recording starts at 10 s, or
     sound comes before the first picture, the first frame need not stand at 0, but most do.
@@ -110,7 +110,7 @@ class MediaClock:
         return self.from_stamp(stamp_s)
 
     def from_stamp(self, stamp_s: float | None) -> float:
-        """The same for a time stamp in seconds; None for a frame without any, which follows the last one."""
+        """The same for a timestamp in seconds; None for a frame without any, which follows the last one."""
         following = 0.0 if self._last_s is None else self._last_s + self._step_s
         if stamp_s is None:
             self._last_s = following
@@ -141,7 +141,7 @@ class VideoDecoder:
         self._path, self._stream = path, stream
         # In others FFmpeg counts itself what is there.
         self._counted = stream.container.format.name in _WITH_A_COUNT
-        # With a thread for each frame, an error takes whole frames around it away and is not told.
+        # With a thread for each frame, an error silently loses whole frames around it.
         stream.codec_context.thread_type = "SLICE"
         self._packets = self._frames = self._broken = 0
         self._torn = False

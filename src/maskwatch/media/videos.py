@@ -1,4 +1,4 @@
-"""Video files in and out, frame by frame, so that memory does not grow with their length."""
+"""Video files, and animated pictures, in and out: frame by frame, so that memory does not grow with them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import av
 import cv2
 import numpy as np
 from av.error import FFmpegError
+from PIL import Image
 
-from maskwatch.errors import OutputError, SourceError
-from maskwatch.media.animations import is_animated_webp, webp_frames
-from maskwatch.media.images import UInt8Array
+from maskwatch.errors import ImageError, OutputError, SourceError
+from maskwatch.media.images import UInt8Array, as_rgb
 from maskwatch.media.mp4 import Mp4Writer
 from maskwatch.media.video_decoder import (
     DEFAULT_FPS,
@@ -28,6 +28,10 @@ from maskwatch.media.video_decoder import (
     video_stream,
 )
 from maskwatch.outputs import replacing
+from maskwatch.text import reading
+
+_ANIMATED_FORMATS = ("GIF", "PNG", "WEBP")
+_USUAL_S = 0.1  # how long browsers show a frame that says nothing
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Frame:
 
     Attributes:
         index: from 0.
-        time_s: seconds from the beginning of the video, by the container's own time stamps.
+        time_s: seconds from the beginning of the video, by the container's own timestamps.
         image_rgb: uint8 (H, W, 3), the way up in which it is shown.
         duration_s: how long it is shown, which is until the next one.
     """
@@ -112,6 +116,26 @@ class Video:
                 return
             yield Frame(index, time_s, image_rgb, duration_s)
 
+    def batches(self, size: int) -> Iterator[list[Frame]]:
+        """The frames in lists of `size`, of which the last may be shorter; may be called once.
+
+        Raises:
+            SourceError: as `frames`, after the list of the last readable frames.
+        """
+        batch: list[Frame] = []
+        try:
+            for frame in self.frames():
+                batch.append(frame)
+                if len(batch) == size:
+                    yield batch
+                    batch = []
+        except SourceError:
+            if batch:
+                yield batch
+            raise
+        if batch:
+            yield batch
+
     def _decoded(self) -> Iterator[Frame]:
         clock, decoder = MediaClock(self._container, self._stream), VideoDecoder(self.path, self._stream)
         waiting: Frame | None = None  # for the time of the next one
@@ -126,6 +150,37 @@ class Video:
             yield waiting
         if not self._closed and (fault := decoder.fault()):
             raise SourceError(f"{self.path}: {fault}; get a complete copy of it")
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a file is a picture of more than one frame, by what is inside and not by its name."""
+    return _animated_format(path) is not None
+
+
+def is_animated_webp(path: Path) -> bool:
+    """Whether a file is an animated WebP. FFmpeg, which reads all other videos, cannot decode it."""
+    return _animated_format(path) == "WEBP"
+
+
+def webp_frames(path: Path) -> Iterator[tuple[float, float, UInt8Array]]:
+    """Time and length in seconds, and uint8 (H, W, 3) RGB, of each frame of an animated WebP.
+
+    Raises:
+        SourceError: a frame cannot be decoded; those before it have been given.
+    """
+    index, time_s = 0, 0.0
+    try:
+        with Image.open(path, formats=("WEBP",)) as image:
+            for index in range(getattr(image, "n_frames", 1)):
+                image.seek(index)
+                image.load()
+                shown_s = image.info.get("duration", 0) / 1000 or _USUAL_S
+                yield time_s, shown_s, as_rgb(image)
+                time_s += shown_s
+    except (OSError, ValueError, EOFError, ImageError):
+        raise SourceError(
+            f"{path}: broken video, it cannot be read on after {index} frames; get a complete copy of it"
+        ) from None
 
 
 class WriteFrame(Protocol):
@@ -169,7 +224,7 @@ def video_writer(path: Path, fps: float) -> Iterator[WriteFrame]:
             yield write
         except BaseException:
             if writer is not None:
-                with contextlib.suppress(OutputError):  # the first error is the one to tell
+                with contextlib.suppress(OutputError):  # the first error is the one to report
                     writer.close()
             raise
         if writer is not None:
@@ -177,9 +232,19 @@ def video_writer(path: Path, fps: float) -> Iterator[WriteFrame]:
 
 
 def _check_readable(path: Path) -> None:
+    with reading(path, SourceError, "check its permissions"), path.open("rb") as file:
+        if not file.read(1):
+            raise SourceError(f"{path}: the file is empty; get a complete copy of it")
+
+
+def _animated_format(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
-            if not file.read(1):
-                raise SourceError(f"{path}: the file is empty; get a complete copy of it")
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+            head = file.read(12) if file.seekable() else b""
+            if not head.startswith((b"GIF8", b"\x89PNG")) and head[8:] != b"WEBP":
+                return None
+            file.seek(0)
+            with Image.open(file, formats=_ANIMATED_FORMATS) as image:
+                return image.format if getattr(image, "is_animated", False) else None
+    except Exception:  # Pillow's decoders raise anything; reading the file gives the reason
+        return None

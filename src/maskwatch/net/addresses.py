@@ -1,4 +1,4 @@
-"""Addresses (`scheme://…`): told from names of files, read with any password, and shown without it."""
+"""Addresses (`scheme://…`): distinguished from files, parsed with any password, and shown without it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 _SCHEME = re.compile(r"(?<![\w+.:@/-])[A-Za-z][A-Za-z0-9+.-]+://")  # of two letters or more: C:// is a disk
-# Also as somebody may have mistyped it: nothing is shown for want of a slash.
+# Also with a slash missing: a typing error must not show a password.
 _ANY_SCHEME = re.compile(r"(?<![\w+.:@/-])(?:[A-Za-z][A-Za-z0-9+.-]*://|(?:rtsps?|https?|mqtts?):/?(?!/))")
 _HOST = r"\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\]|\w(?:[\w.-]*\w)?\.?"
 _SERVER = re.compile(rf"({_HOST})(?::(\d{{0,5}}))?(?=[/?#]|$)")
@@ -146,8 +146,8 @@ def _hide_fields(text: str) -> str:
 
 def _hide_userinfo(after: str) -> str:
     at = _end_of_userinfo(after)
-    sure = _rank(after, at) >= (_IP if at >= 0 else _NAME)
-    if not sure and re.search("[:@]", _authority(after)):
+    certain = _rank(after, at) >= (_IP if at >= 0 else _NAME)
+    if not certain and re.search("[:@]", _authority(after)):
         at = after.rfind("@")
     return f"{_HIDDEN}{after[at:]}" if at >= 0 else _NO_PORT.sub(rf"\1:{_HIDDEN}", after)
 
@@ -165,7 +165,7 @@ def _end_of_userinfo(after: str, scheme: str = "") -> int:
     before = [at for at in later if query is None or at < query.end()] or later
     best = max(before, key=lambda at: (_rank(after, at), at), default=own)
     # In admin:12/34@10.0.0.5/live the word could be a host; the IP address settles it. On the web a path may
-    # hold somebody@example.org as well, of a camera's RTSP it does not.
+    # hold user@example.org as well, of a camera's RTSP it does not.
     settled = _NAME if scheme in ("rtsp", "rtsps") else _IP
     return best if rank == _NONE or _rank(after, best) >= max(settled, rank + 1) else own
 
@@ -178,7 +178,7 @@ def _authority(after: str) -> str:
 def _rank(after: str, at: int) -> int:
     """How much what stands behind an `@`, or at the beginning (-1), looks like a server."""
     server = _SERVER.match(after, at + 1)
-    if server is None or (at < 0 and server[2] == ""):  # `admin:/`: nobody leaves a port out like that
+    if server is None or (at < 0 and server[2] == ""):  # `admin:/`: a missing port is not written like that
         return _NONE
     host = server[1].strip("[]").partition("%")[0]
     try:

@@ -1,7 +1,7 @@
 """Unpacks an archive from somewhere: only plain files, only below the folder, only so much.
 
 Names, kinds and sizes are checked while unpacking, and what is counted are the bytes that really come out:
-what an archive says of itself is the word of whoever made it.
+what an archive states about itself cannot be trusted.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from maskwatch.errors import SourceError
 from maskwatch.outputs import writing
+from maskwatch.text import reading, reason_of
 
 _CHUNK = 1 << 20
 # What comes before the data of a tar member (long names, extended headers) is read in one go.
@@ -102,10 +103,9 @@ def unpack(
                 if progress:
                     progress(count)
     except _BROKEN as error:
-        reason = str(error) or type(error).__name__
-        raise SourceError(f"{archive}: broken archive ({reason}); fetch it again") from error
+        raise SourceError(f"{archive}: broken archive ({reason_of(error)}); fetch it again") from error
     except OSError as error:  # gzip and bz2 raise it for broken data; what writing raises is turned before
-        raise SourceError(f"{archive}: cannot be read ({error.strerror or error}); fetch it again") from error
+        raise SourceError(f"{archive}: cannot be read ({reason_of(error)}); fetch it again") from error
     return count
 
 
@@ -139,10 +139,8 @@ class _Budget:
 
 
 def _members(archive: Path, stack: ExitStack, budget: _Budget) -> Iterator[_Member]:
-    try:
+    with reading(archive, SourceError, "check the path"):
         file = stack.enter_context(archive.open("rb"))
-    except OSError as error:
-        raise SourceError(f"{archive}: cannot be read ({error.strerror}); check the path") from None
     head = file.read(512)
     file.seek(0)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from maskwatch.net.hosts import is_loopback
+from maskwatch.net.address_guard import is_loopback
 from maskwatch.serve.core.problem import Problem, busy
 from maskwatch.serve.core.service import Service
 from maskwatch.serve.http_protocol import HEAD_LENGTH

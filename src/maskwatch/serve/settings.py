@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from maskwatch.detector import Threshold
 from maskwatch.errors import OptionError
-from maskwatch.net.hosts import leads_to_loopback
+from maskwatch.net.address_guard import leads_to_loopback
 
 if TYPE_CHECKING:
     from maskwatch.live.run import WatchPlan

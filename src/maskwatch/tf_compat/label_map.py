@@ -7,8 +7,8 @@ from pathlib import Path
 
 from maskwatch.errors import DataError
 from maskwatch.labels import find_class
-from maskwatch.outputs import make_folder, replacing, writing
-from maskwatch.text import read_text, reason_of
+from maskwatch.outputs import new_file
+from maskwatch.text import read_text, reading
 from maskwatch.tf_compat import textproto
 
 # Names of the zoo's COCO label map are ids of Google's Knowledge Graph; what a person reads is beside them.
@@ -24,10 +24,10 @@ def read_label_map(path: str | Path) -> dict[int, str]:
     Raises:
         DataError: the file cannot be read, is no label map, or names every item that is wrong.
     """
+    with reading(path, DataError, "give a label_map.pbtxt"):
+        text = read_text(path)
     try:
-        content = textproto.parse(read_text(path))
-    except (OSError, UnicodeError) as error:
-        raise DataError([f"{path}: cannot be read ({reason_of(error)}); give a label_map.pbtxt"]) from None
+        content = textproto.parse(text)
     except ValueError as error:
         raise DataError([f"{path}: {error}; give a label_map.pbtxt of items with id and name"]) from None
     items = content.get("item", [])
@@ -50,8 +50,7 @@ def write_label_map(path: str | Path, names: Mapping[int, str]) -> None:
     """
     path = Path(path)
     items: list[textproto.Value] = [{"id": [class_id], "name": [name]} for class_id, name in names.items()]
-    make_folder(path.parent)
-    with replacing(path) as part, writing(path):
+    with new_file(path) as part:
         part.write_text(textproto.write({"item": items}), encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maskwatch.errors import RecipeError
-from maskwatch.text import read_text, reason_of
+from maskwatch.text import read_text, reading
 from maskwatch.tf_compat import textproto
 from maskwatch.tf_compat.label_map import read_label_map
 from maskwatch.tf_compat.pipeline_fields import ARCHITECTURE, CROP, IGNORED, SAME, Fields
@@ -66,10 +66,10 @@ def read_pipeline(
         DataError: its label map is there and wrong.
     """
     path = Path(path)
+    with reading(path, RecipeError, "give a pipeline.config"):
+        text = read_text(path)
     try:
-        fields = Fields(path, textproto.parse(read_text(path)))
-    except (OSError, UnicodeError) as error:
-        raise RecipeError(f"{path}: cannot be read ({reason_of(error)}); give a pipeline.config") from None
+        fields = Fields(path, textproto.parse(text))
     except ValueError as error:
         raise RecipeError(f"{path}: {error}; give a pipeline.config in text format") from None
     _check_architecture(fields)

@@ -5,7 +5,6 @@ Each row of the tables is (field, its value here, the API's default where a file
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -13,6 +12,7 @@ from maskwatch.errors import RecipeError
 from maskwatch.models import IOU_THRESHOLD
 from maskwatch.network.boxes import CENTRE_SCALE, SIZE_SCALE
 from maskwatch.network.postprocess import MAX_DETECTIONS
+from maskwatch.text import as_float
 from maskwatch.tf_compat import textproto
 
 Row: TypeAlias = tuple[str, Any, Any]
@@ -162,8 +162,7 @@ class Fields:
     def _as(self, name: str, value: textproto.Value, kind: type[_T]) -> _T:
         plain_value: Any = value.name if isinstance(value, textproto.Word) else value
         if kind is float and type(plain_value) is int:
-            with contextlib.suppress(OverflowError):  # hundreds of digits are no float
-                plain_value = float(plain_value)
+            plain_value = as_float(plain_value)
         if type(plain_value) is not kind:
             raise RecipeError(f"{self.path}: {name}: {plain_value!r} is no {kind.__name__}; correct it")
         typed: _T = plain_value

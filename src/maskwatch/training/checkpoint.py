@@ -20,6 +20,7 @@ from maskwatch.models import IOU_THRESHOLD
 from maskwatch.network import SSD, AnchorSpec, Network, TwoScales, preprocess
 from maskwatch.network.boxes import decode
 from maskwatch.network.postprocess import TensorDetections, best_pairs, detect
+from maskwatch.text import first_line
 from maskwatch.training.recipe import Recipe, plain, recipe_of
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise
     except Exception as error:  # unpickling and what a stranger's file holds raise a dozen kinds
         raise CheckpointError(
-            f"{path}: not a checkpoint of this version of maskwatch ({_first_line(error)}); "
+            f"{path}: not a checkpoint of this version of maskwatch ({first_line(error)[:120]}); "
             "give one that `maskwatch train` wrote"
         ) from error
     return Checkpoint(network.eval(), recipe, names, step, trained_on)
@@ -117,10 +118,6 @@ def load_mean(paths: Sequence[str | Path]) -> Checkpoint:
 
 def _shape(checkpoint: Checkpoint) -> tuple[object, ...]:
     return checkpoint.class_names, checkpoint.network.anchor_spec, checkpoint.recipe.resize
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:120]
 
 
 class TorchDetector:

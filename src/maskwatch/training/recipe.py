@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import tomllib
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from maskwatch.errors import RecipeError
-from maskwatch.text import read_text, reason_of
+from maskwatch.text import as_float, read_text, reading
 
 
 @dataclass(frozen=True)
@@ -135,10 +134,8 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     if str(name_or_path) in built_in():
         text, name = (_folder() / f"{name_or_path}.toml").read_text("utf-8"), str(name_or_path)
     elif path.is_file():
-        try:
+        with reading(path, RecipeError, "give a TOML file"):
             text, name = read_text(path), path.stem
-        except (OSError, UnicodeError) as error:
-            raise RecipeError(f"{path}: cannot be read ({reason_of(error)}); give a TOML file") from None
     else:
         raise RecipeError(
             f"no recipe {str(name_or_path)!r}; "
@@ -197,8 +194,7 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(key, item, arguments[0]) for item in items)
     if hint is float and type(value) is int:
-        with contextlib.suppress(OverflowError):  # hundreds of digits are no float
-            return float(value)
+        value = as_float(value)
     if type(value) is not hint:
         raise RecipeError(f"{key} = {value!r} must be of type {hint.__name__}; correct it")
     return value

@@ -23,7 +23,7 @@ from maskwatch.data.issues import Box, Issue, Reason
 from maskwatch.data.names import ambiguous_name, sort_key, unquoted
 from maskwatch.errors import DataError
 from maskwatch.outputs import make_folder
-from maskwatch.text import read_lines, reason_of
+from maskwatch.text import read_lines, reading, reason_of
 
 NO_BOX: Box = (math.nan, math.nan, math.nan, math.nan)
 
@@ -300,10 +300,8 @@ def read_list(
 
 def read_class_list(path: Path) -> dict[int, str]:
     """Class names by number, from a text file with one a line."""
-    try:
+    with reading(path, DataError, "write it again"):
         lines = read_lines(path)
-    except (OSError, UnicodeError) as error:
-        raise DataError([f"{path}: cannot be read ({reason_of(error)}); write it again"]) from None
     return {number: line.strip() for number, line in enumerate(lines) if line.strip()}
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from maskwatch.data.formats.base import Entry
 from maskwatch.data.formats.tree import Folder, id_below, list_folder, split_in, split_of
 from maskwatch.data.names import NameIndex
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
 
 _ROBOFLOW = "_annotations.coco.json"
 JSON = ".json"

@@ -16,7 +16,8 @@ from maskwatch.data.formats.voc_files import Files, is_annotation, pair_files
 from maskwatch.data.issues import Issue
 from maskwatch.data.names import path_parts
 from maskwatch.errors import DataError
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
+from maskwatch.text import plural
 
 # Names of folders that only say what they hold.
 _HOLDERS = (*PICTURE_FOLDERS, "annotations")
@@ -182,7 +183,7 @@ def _foreign(folder: Folder) -> Issue | None:
 def _no_images(folder: Folder) -> Issue:
     number = len(folder.below(*PICTURE_SUFFIXES))
     if number:
-        text = f"{number} picture{'' if number == 1 else 's'} below it, but no annotations"
+        text = f"{plural(number, 'picture')} below it, but no annotations"
         fix = "give the folder that holds both, or annotate them"
         return Issue("annotation-missing", folder.path, text, fix)
     kinds = " ".join(suffix[1:] for suffix in PICTURE_SUFFIXES)

@@ -35,9 +35,10 @@ from maskwatch.data.formats.tree import Folder
 from maskwatch.data.issues import Issue
 from maskwatch.data.names import path_parts, without_suffix
 from maskwatch.errors import DataError
-from maskwatch.media.image_files import MAX_PIXELS, open_picture
+from maskwatch.media.formats import MAX_PIXELS, open_picture
 from maskwatch.media.images import read_image
 from maskwatch.outputs import writing
+from maskwatch.text import first_line
 from maskwatch.tf_compat.label_map import read_label_map, write_label_map
 from maskwatch.tf_compat.tensorflow import load_tensorflow
 
@@ -162,7 +163,7 @@ class _Reader:
             except StopIteration:
                 return
             except Exception as error:  # TensorFlow's and protobuf's own kinds
-                text = f"cannot be read ({str(error).splitlines()[0]})"
+                text = f"cannot be read ({first_line(error)})"
                 self.issues.append(Issue("annotation-unreadable", file, text, "write it again", where))
                 return
             try:
@@ -249,8 +250,8 @@ def write(sets: Mapping[str, DetectionSet], root: Path) -> None:
 def _encoded(path: Path) -> bytes:
     """The file as it is, or drawn anew as PNG where the API's decoder would give another picture: it knows
     JPEG and PNG alone, no orientation, and shows the colours below transparency."""
-    with open_picture(path, None, MAX_PIXELS) as (_, image, header):
-        same = image.format in _FORMATS and header.orientation == 1 and not image.has_transparency_data
+    with open_picture(path, None, MAX_PIXELS) as (_, image, metadata):
+        same = image.format in _FORMATS and metadata.orientation == 1 and not image.has_transparency_data
     if same:
         return path.read_bytes()
     buffer = BytesIO()

@@ -12,7 +12,7 @@ from maskwatch.data.formats.base import Entry, read_list
 from maskwatch.data.formats.tree import ANNOTATION_FOLDERS, PICTURE_FOLDERS, Folder, split_of
 from maskwatch.data.issues import Issue
 from maskwatch.data.names import NameIndex, nfc, sort_key, without_suffix
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
 from maskwatch.text import parse_xml, reason_of
 
 _XML = (".xml",)

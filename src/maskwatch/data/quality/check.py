@@ -15,6 +15,7 @@ from maskwatch.data.quality.probe import ImageProbe, probe_images
 from maskwatch.data.read import found_classes
 from maskwatch.data.validator import Validator
 from maskwatch.labels import ClassMap
+from maskwatch.text import plural
 
 RARE_SHARE = 0.05
 """A class with fewer boxes than this share of the most frequent one's is learnt badly."""
@@ -96,7 +97,7 @@ def check_splits(
 
 
 def _unused(folder: Path, number: int) -> Issue:
-    text = f"{number} picture{'' if number == 1 else 's'} in it, to which no annotation belongs: not read"
+    text = f"{plural(number, 'picture')} in it, to which no annotation belongs: not read"
     fix = "annotate them, or move them away"
     return Issue("picture-unused", folder, text, fix, severity="warning")
 
@@ -108,7 +109,7 @@ def _validated(validator: Validator, raw: RawImage, probe: ImageProbe) -> Sample
             Issue("picture-unreadable", raw.shown_path, text or fix, fix, image=raw.image_path)
         )
         return None
-    return validator.sample_of(raw, probe.header)
+    return validator.sample_of(raw, probe.metadata)
 
 
 def _class_issues(check: CheckResult) -> Iterator[Issue]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
+from maskwatch.boxes import box_iou
 from maskwatch.data.dataset import Sample
 from maskwatch.data.formats.base import RawImage
 from maskwatch.data.formats.tree import SPLITS
@@ -55,7 +55,7 @@ def image_issues(image: CheckedImage, classes: ClassMap, network_size: int) -> I
     if not raw.objects:
         fix = "fine for a picture that shows nothing to find; else annotate it"
         yield warn("picture-empty", raw.annotation_path, "no object in it", fix)
-    boxes = [to_pixels(item.box_xyxy, raw, probe.header) for item in raw.objects]
+    boxes = [to_pixels(item.box_xyxy, raw, probe.metadata) for item in raw.objects]
     for number, box_xyxy in enumerate(boxes):
         found = _box_warning(box_xyxy, probe.size_hw, network_size)
         if found and not raw.objects[number].ignore:
@@ -105,7 +105,7 @@ def _double_boxes(raw: RawImage, boxes: Sequence[Box], classes: ClassMap) -> Ite
     if len(good) < 2:
         return
     corners = np.array([boxes[n] for n in good], np.float64)
-    iou = np.triu(_iou(corners), k=1)  # (G, G)
+    iou = np.triu(box_iou(corners, corners), k=1)  # (G, G)
     reported: set[int] = set()
     for i, j in np.argwhere(iou >= SAME_BOX):
         first, second = raw.objects[good[i]], raw.objects[good[j]]
@@ -124,14 +124,6 @@ def _class_of(classes: ClassMap, name: str) -> int | str:
     """The class that a name stands for; what its spellings have in common where it is unknown."""
     class_id = classes.find(name)
     return normalize(name) if class_id is None else class_id
-
-
-def _iou(boxes_xyxy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """IoU (G, G) of boxes with one another. Supervision has this too, but takes a second to be imported."""
-    sides = np.minimum(boxes_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
-    sides = (sides - np.maximum(boxes_xyxy[:, None, :2], boxes_xyxy[None, :, :2])).clip(0)  # (G, G, 2)
-    inter, area = sides.prod(-1), (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(-1)
-    return np.asarray(inter / (area[:, None] + area[None] - inter))
 
 
 def duplicate_issues(images: Sequence[CheckedImage]) -> Iterator[Issue]:

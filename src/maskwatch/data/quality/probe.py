@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
 import signal
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +18,10 @@ import numpy as np
 
 from maskwatch.data.quality.fingerprints import SMALL_SIDE, Fingerprint, fingerprint
 from maskwatch.errors import ImageError, OptionError
-from maskwatch.media.image_files import Header
-from maskwatch.media.images import UInt8Array, glance
+from maskwatch.media.formats import ImageMetadata
+from maskwatch.media.images import UInt8Array, read_reduced
+from maskwatch.system import usable_cores
+from maskwatch.text import reason_of
 
 MAX_FILE_BYTES = 1 << 30
 """Larger files are not read: 200 megapixels without any compression are 600 MB."""
@@ -61,8 +62,8 @@ class ImageProbe:
         return self.reason is None
 
     @property
-    def header(self) -> Header:
-        return Header(self.size_hw, self.orientation)
+    def metadata(self) -> ImageMetadata:
+        return ImageMetadata(self.size_hw, self.orientation)
 
 
 def probe_images(
@@ -84,7 +85,7 @@ def probe_images(
     if workers is not None and workers < 1:
         raise OptionError(f"{workers} workers cannot read pictures; give 1 or more")
     if workers is None:
-        workers = 1 if len(paths) < _FEW else _cores()
+        workers = 1 if len(paths) < _FEW else usable_cores()
     return _run(paths, probe_image, workers, progress or (lambda done, total: None))
 
 
@@ -101,7 +102,7 @@ def probe_image(path: Path) -> ImageProbe:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         elif not stat.S_ISDIR(status.st_mode):
             return ImageProbe(path, "this is no regular file; put a picture file there, or remove it")
-        image, (size_hw, orientation) = glance(path, SMALL_SIDE)
+        image, (size_hw, orientation) = read_reduced(path, SMALL_SIDE)
         found = fingerprint(image, size_hw)
         return ImageProbe(path, None, digest, size_hw, orientation, found, _is_blank(image, found))
     except ImageError as error:
@@ -109,8 +110,7 @@ def probe_image(path: Path) -> ImageProbe:
     except FileNotFoundError:
         return ImageProbe(path, "no such file; check the path")
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        reason = getattr(error, "strerror", None) or error
-        return ImageProbe(path, f"cannot be read ({reason}); check its permissions", digest)
+        return ImageProbe(path, f"cannot be read ({reason_of(error)}); check its permissions", digest)
     except (MemoryError, cv2.error) as error:
         return ImageProbe(path, f"cannot be worked on ({error or 'no memory'}); scale it down", digest)
 
@@ -190,10 +190,3 @@ def _start_worker() -> None:
 
 def _probe_all(probe: Probe, paths: Sequence[Path]) -> list[ImageProbe]:
     return [probe(path) for path in paths]
-
-
-def _cores() -> int:
-    """Those that this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -88,7 +88,7 @@ def _repair_image(
         return None
     changes += [f"{image.raw.annotation_path}: {line}" for line in repair.changes]
     validator = Validator(classes)
-    sample = validator.sample_of(raw, image.probe.header)
+    sample = validator.sample_of(raw, image.probe.metadata)
     assert not validator.issues, validator.issues  # what is repaired passes
     return sample
 
@@ -101,7 +101,7 @@ class _ImageRepair:
     """
 
     def __init__(self, image: CheckedImage, classes: ClassMap) -> None:
-        self.header, self.classes = image.probe.header, classes
+        self.metadata, self.classes = image.probe.metadata, classes
         self.changes: list[str] = []
 
     def size(self, raw: RawImage) -> RawImage:
@@ -110,12 +110,12 @@ class _ImageRepair:
         Raises:
             ValueError: the boxes were drawn on another image.
         """
-        boxes = [to_pixels(item.box_xyxy, raw, self.header) for item in raw.objects]
+        boxes = [to_pixels(item.box_xyxy, raw, self.metadata) for item in raw.objects]
         stated = None if raw.normalised or raw.stated_wh is None else stated_size(raw.stated_wh)
-        height, width = self.header.size_hw
+        height, width = self.metadata.size_hw
         if stated and 0 not in stated and stated != (width, height):
-            orientation = self.header.orientation
-            if self.header.turned and stated == (height, width):
+            orientation = self.metadata.orientation
+            if self.metadata.turned and stated == (height, width):
                 boxes = [_turned(box, stated, orientation) for box in boxes]
                 self.changes.append(
                     f"boxes turned by EXIF orientation {orientation}, as the picture is shown"
@@ -159,13 +159,13 @@ class _ImageRepair:
         if all(map(math.isfinite, item.box_xyxy)) and (x1 < x0 or y1 < y0):
             x0, y0, x1, y1 = min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
             self.changes.append(f"{where}: corners swapped")
-        found = box_problem((x0, y0, x1, y1), self.header.size_hw)
+        found = box_problem((x0, y0, x1, y1), self.metadata.size_hw)
         if found and found.kind == "box-beyond":
             self.changes.append(f"{where}: clipped to the picture")
         elif found:
             self.changes.append(f"{where}: left out: {item.shown} {found.text}")
             return None
-        return clipped((x0, y0, x1, y1), self.header.size_hw)
+        return clipped((x0, y0, x1, y1), self.metadata.size_hw)
 
     def _name(self, item: RawObject) -> str:
         try:

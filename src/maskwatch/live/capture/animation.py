@@ -7,8 +7,8 @@ from pathlib import Path
 
 from maskwatch.errors import SourceError
 from maskwatch.live.capture.picture import LostError, Picture
-from maskwatch.media.animations import webp_frames
 from maskwatch.media.images import UInt8Array
+from maskwatch.media.videos import webp_frames
 
 
 class AnimationReader:

@@ -33,7 +33,7 @@ from maskwatch.live.capture.source_spec import SourceSpec, parse_source, parse_s
 from maskwatch.live.capture.stamps import Stamps
 from maskwatch.live.capture.stream import StreamReader
 from maskwatch.live.capture.webcam import Webcam
-from maskwatch.media.animations import is_animated_webp
+from maskwatch.media.videos import is_animated_webp
 
 _CLOSE_S = 1.8  # a thread that has not ended by then is left to die on its own
 _SNAPSHOT_FPS = 1.0

@@ -13,7 +13,8 @@ from typing import Literal, TypeAlias
 from urllib.parse import unquote
 
 from maskwatch.errors import OptionError, SourceError
-from maskwatch.media.sources import VIDEO_SUFFIXES, shown_name
+from maskwatch.media.formats import VIDEO_SUFFIXES
+from maskwatch.media.sources import shown_name
 from maskwatch.net.addresses import Address, exists, is_address, shown_argument, without_credentials
 
 SourceKind: TypeAlias = Literal["webcam", "rtsp", "http", "video_url", "file", "pipe"]
@@ -111,7 +112,7 @@ def _parse_url(text: str) -> SourceSpec:
             "use rtsp://, rtsps://, http:// or https://, or pipe the video to -"
         )
     suffix = PurePosixPath(address.path).suffix.lower()
-    if kind == "http" and suffix in VIDEO_SUFFIXES - _STREAM_SUFFIXES:
+    if kind == "http" and suffix in {*VIDEO_SUFFIXES} - _STREAM_SUFFIXES:
         kind = "video_url"
     return SourceSpec(kind, address.url, _url_name(shown), shown, address.host)
 

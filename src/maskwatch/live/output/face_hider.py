@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy.typing as npt
 
-from maskwatch.drawing.privacy_mask import Boxes, Cover
+from maskwatch.drawing.privacy_mask import Boxes, PrivacyMask
 from maskwatch.live.capture.frame import LiveFrame
 
 
 @dataclass(frozen=True, eq=False)
 class _Sight:
-    cover: Cover[None]
+    cover: PrivacyMask[None]
     index: int  # of the frame that was looked at last
     size_wh: tuple[int, int]
     hidden_xyxy: Boxes
@@ -42,15 +42,15 @@ class Hiding:
         Args:
             frame: the newest of its source.
             boxes_xyxy: (N, 4), all faces in it that were found, the unsure ones too.
-            track_ids, sure: (N,), as in `Cover.add`.
+            track_ids, sure: (N,), as in `PrivacyMask.add`.
         """
         sight = self._sights.get(frame.source)
         if sight is not None and sight.index == frame.index:
             return sight.hidden_xyxy
         height, width = frame.image_rgb.shape[:2]
-        cover: Cover[None] = Cover(max_waiting=0)
+        cover: PrivacyMask[None] = PrivacyMask(max_waiting=0)
         if sight is not None and sight.size_wh == (width, height):
             cover = sight.cover
-        ((_, hidden_xyxy),) = cover.add(None, frame.time_s, boxes_xyxy, track_ids, sure=sure)
+        ((_, hidden_xyxy),) = cover.add(None, frame.time_s, boxes_xyxy, track_ids, confident=sure)
         self._sights[frame.source] = _Sight(cover, frame.index, (width, height), hidden_xyxy)
         return hidden_xyxy

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy.typing as npt
 
 from maskwatch.drawing.blur import blur
-from maskwatch.drawing.privacy_mask import MAX_WAITING, REACH_S, Boxes, Cover
+from maskwatch.drawing.privacy_mask import MAX_WAITING, REACH_S, Boxes, PrivacyMask
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.media.images import UInt8Array
 from maskwatch.media.mp4 import Mp4Writer
@@ -37,8 +37,8 @@ class Recorder:
     """Writes the frames of one source to MP4 files that browsers play; a context manager that closes them.
 
     A frame is written half a second after it came (at the most `MAX_WAITING` frames later): by then it is
-    known whether a face that was missed in it was found before or after, see `Cover`. These frames are all
-    that is held in memory. Each frame is shown at its own time, so that frames a camera dropped leave no
+    known whether a face that was missed in it was found before or after, see `PrivacyMask`. These frames are
+    all that is held in memory. Each frame is shown at its own time, so that frames a camera dropped leave no
     trace but a longer look at the one before.
 
     The file can be played at any time. Where the program is killed, it lacks the last two seconds and the
@@ -53,7 +53,7 @@ class Recorder:
         keep_faces: True leaves faces as they are.
         part_s: length of a part in seconds; None makes one file.
         force: True lets the first file replace one that exists.
-        reach_s, max_waiting: as in `Cover`.
+        reach_s, max_waiting: as in `PrivacyMask`.
 
     Raises:
         OutputError: a file cannot be written; also from `add` and `close`.
@@ -72,9 +72,9 @@ class Recorder:
     ) -> None:
         make_folder(path.parent)
         self._path, self._fps, self._part_s, self._force = path, fps, part_s, force
-        self._cover: Cover[_Shot] | None = None
+        self._cover: PrivacyMask[_Shot] | None = None
         if not keep_faces:
-            self._cover = Cover(reach_s=reach_s, max_waiting=max_waiting)
+            self._cover = PrivacyMask(reach_s=reach_s, max_waiting=max_waiting)
         self._size_wh: tuple[int, int] | None = None
         self._writer: Mp4Writer | None = None
         self._began_s = 0.0
@@ -101,7 +101,7 @@ class Recorder:
         Args:
             frame: of one and the same source.
             boxes_xyxy: (N, 4), all faces in it that were found, the unsure ones too (`blur.COVER_SCORE`).
-            track_ids, sure: (N,), as in `Cover.add`.
+            track_ids, sure: (N,), as in `PrivacyMask.add`.
             draw: adds boxes and labels to a picture (H, W, 3); called later, when the faces are blurred.
         """
         height, width = frame.image_rgb.shape[:2]
@@ -112,7 +112,7 @@ class Recorder:
         if self._cover is None:
             self._write(shot, None)
             return
-        for known, hidden_xyxy in self._cover.add(shot, frame.time_s, boxes_xyxy, track_ids, sure=sure):
+        for known, hidden_xyxy in self._cover.add(shot, frame.time_s, boxes_xyxy, track_ids, confident=sure):
             self._write(known, hidden_xyxy)
 
     def close(self) -> None:

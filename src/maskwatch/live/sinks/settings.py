@@ -17,7 +17,7 @@ from maskwatch.live.sinks.outbox import MAX_OUTBOX_BYTES, outbox_folder, outbox_
 from maskwatch.live.sinks.shell import SHELL_TIMEOUT_S, ShellSink
 from maskwatch.live.sinks.sound import SoundSink
 from maskwatch.live.sinks.sqlite import SqliteSink
-from maskwatch.text import read_text, reason_of
+from maskwatch.text import read_text, reading
 
 SINK_NAMES = ("jsonl", "sqlite", "webhook", "mqtt", "notify", "sound", "shell")
 
@@ -122,11 +122,8 @@ def secret(name: str) -> str | None:
     file = os.environ.get(f"{name}_FILE")
     text = os.environ.get(name)
     if text is None and file is not None:
-        try:
+        with reading(f"{name}_FILE={file}", OptionError, "check the path"):
             text = read_text(file).strip()
-        except (OSError, ValueError) as error:
-            reason = reason_of(error)
-            raise OptionError(f"{name}_FILE={file}: cannot be read ({reason}); check the path") from None
     if text is not None and not text:
         raise OptionError(f"{name} is empty; set it, or unset it to do without")
     return text

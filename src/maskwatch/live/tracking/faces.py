@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import supervision as sv
 
+from maskwatch.boxes import box_iou
 from maskwatch.detector import Detector, Threshold
 from maskwatch.media.images import FloatArray, UInt8Array
 from maskwatch.models import DEFAULT_MODEL, ModelMetadata
@@ -113,7 +114,7 @@ def merge_classes(detections: sv.Detections, thresholds: FloatArray) -> Faces:
         return Faces.none(len(thresholds))
     assert detections.confidence is not None
     assert detections.class_id is not None
-    same = sv.box_iou_batch(detections.xyxy, detections.xyxy) > SAME_FACE_IOU
+    same = box_iou(detections.xyxy, detections.xyxy) > SAME_FACE_IOU
     free = np.ones(len(detections), bool)
     boxes, scores = [], []
     for first in range(len(detections)):

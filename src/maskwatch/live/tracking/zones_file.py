@@ -10,7 +10,7 @@ from typing import Any
 
 from maskwatch.errors import OptionError
 from maskwatch.live.tracking.zones import Line, Places, Shares, Zone, shape_fault
-from maskwatch.text import read_text, reason_of
+from maskwatch.text import plural, read_text, reading
 
 ZONES_FORMAT = "maskwatch.zones/1"
 """Stands in every file; goes up when a key changes its meaning."""
@@ -28,10 +28,10 @@ def read_places(path: Path) -> Places:
     Raises:
         OptionError: it cannot be read, or holds faults; the message names all of them.
     """
+    with reading(path, OptionError, "check the path"):
+        text = read_text(path)
     try:
-        table = tomllib.loads(read_text(path))
-    except (OSError, UnicodeError) as error:
-        raise OptionError(f"{path}: cannot be read ({reason_of(error)}); check the path") from None
+        table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or numbers and nesting beyond Python
         raise OptionError(f"{path}: this is no TOML file ({error}); mend it there") from None
     faults = list(_file_faults(table))
@@ -43,10 +43,9 @@ def read_places(path: Path) -> Places:
     if table.get("only_zones") is True and not zones:
         faults.append("only_zones is true, but there is no zone; nobody would be counted")
     if faults:
-        noun = "fault" if len(faults) == 1 else "faults"
         listed = "\n".join(f"  {fault}" for fault in faults)
         raise OptionError(
-            f"{path}: {len(faults)} {noun}:\n{listed}\n"
+            f"{path}: {plural(len(faults), 'fault')}:\n{listed}\n"
             f"Mend them; maskwatch zones SOURCE --zones {path} draws where the places lie."
         )
     return Places(good_zones, good_lines, bool(table.get("only_zones", False)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 
-from maskwatch.media.image_files import is_picture
+from maskwatch.media.formats import is_picture
 
 _ALPHABET = bytes.maketrans(b"-_", b"+/")  # of addresses and file names → the plain one (RFC 4648)
 _LINE_ENDS = b"\t\n\v\f\r"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import ClientDisconnect, Request
 
-from maskwatch.media.image_files import is_picture
+from maskwatch.media.formats import is_picture
 from maskwatch.serve.core.base64_text import picture_bytes
 from maskwatch.serve.core.form_body import from_form_body
 from maskwatch.serve.core.json_body import from_json_body

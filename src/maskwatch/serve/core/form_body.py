@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from email.message import Message
 from email.utils import collapse_rfc2231_value
 
-from maskwatch.media.image_files import is_picture
+from maskwatch.media.formats import is_picture
 from maskwatch.serve.core.base64_text import decode_base64, picture_bytes
 from maskwatch.serve.core.picture_file import PictureFile, clean_name, too_many
 from maskwatch.serve.core.problem import Problem

@@ -19,8 +19,9 @@ from maskwatch.drawing.annotate import draw
 from maskwatch.drawing.blur import blur, cover_thresholds
 from maskwatch.errors import ImageError, SourceError
 from maskwatch.media.images import Placement, UInt8Array, read_image
-from maskwatch.net.address_guard import Networks, fetch
+from maskwatch.net.address_guard import Networks
 from maskwatch.net.addresses import without_credentials
+from maskwatch.net.fetch import fetch
 from maskwatch.records import Result
 from maskwatch.serve.core.picture_file import PictureFile
 from maskwatch.serve.core.problem import Problem
@@ -135,7 +136,8 @@ async def _look(service: Service, file: PictureFile, wish: Wish, drawing: Drawin
 
 def _fetch(url: str, max_bytes: int, deadline_s: float, networks: Networks) -> bytes:
     """In the time that is left when its turn comes."""
-    return fetch(url, max_bytes, deadline_s - time.monotonic(), networks)
+    left_s = deadline_s - time.monotonic()
+    return fetch(url, max_bytes=max_bytes, timeout_s=left_s, total_s=left_s, networks=networks)
 
 
 def prepare(detector: Detector, data: bytes, source: str, max_pixels: int) -> tuple[UInt8Array, Placement]:

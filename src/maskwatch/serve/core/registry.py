@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from maskwatch.errors import OptionError
 from maskwatch.models import load_model_file
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.settings import ServeSettings
+from maskwatch.system import usable_cores
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +117,7 @@ class Shelf:
 
 def share_of_cores(workers: int, lanes: int) -> int:
     """Threads for one call, so that all lanes of all workers together fill the cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // (workers * lanes))
+    return max(1, usable_cores() // (workers * lanes))
 
 
 def _load(wanted: str, settings: ServeSettings, threads: int) -> Model:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -20,6 +19,7 @@ from maskwatch.serve.core.problem import busy
 from maskwatch.serve.core.registry import Shelf
 from maskwatch.serve.core.upload_limiter import UploadLimiter
 from maskwatch.serve.settings import ServeSettings
+from maskwatch.system import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +95,7 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """Opens what works in threads, and closes it at the end."""
         settings = self.settings
-        decoders = min(_DECODERS, os.cpu_count() or 1)
+        decoders = min(_DECODERS, usable_cores())
         with (
             ThreadPoolExecutor(decoders, thread_name_prefix="decode") as self._decoders,
             ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch") as self._fetchers,

@@ -9,7 +9,7 @@ from maskwatch.data.formats.tree import PICTURE_FOLDERS, Folder, split_of
 from maskwatch.data.formats.yolo.labels import TEXT, Labels, SplitFiles, finish, is_label
 from maskwatch.data.formats.yolo.names import names_above, names_in
 from maskwatch.data.names import nfc, without_suffix
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
 
 
 def find_folders(folder: Folder) -> tuple[list[SplitFiles], list[Folder]] | None:

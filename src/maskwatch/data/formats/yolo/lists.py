@@ -21,7 +21,7 @@ from maskwatch.data.formats.yolo.names import (
 from maskwatch.data.issues import Issue
 from maskwatch.data.names import NameIndex
 from maskwatch.errors import DataError
-from maskwatch.media.image_files import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES
 
 # Keys of obj.data that name no list of images.
 _OTHER_KEYS = ("classes", "names", "backup", "results", "eval", "top")

@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from maskwatch.text import plural
+
 
 @dataclass
-class VideoTally:
+class VideoCounts:
     """Adds up what the frames of one video hold."""
 
     name: str
@@ -30,11 +32,11 @@ class VideoTally:
         self.most = max(self.most, faces.total())
 
 
-class Report:
+class DetectPrinter:
     """Prints results as they come; a context manager around the work.
 
     Args:
-        model: what is said of it, in the first line and the last.
+        model: its name and size, printed first and last.
         class_names: the classes that the table lists.
         to_stderr: True when standard output is taken by records.
         total: number of sources, for the progress bar; 0 for none.
@@ -50,7 +52,7 @@ class Report:
         self._seen: Counter[str] = Counter()
         self.failures = 0
 
-    def __enter__(self) -> Report:
+    def __enter__(self) -> DetectPrinter:
         self._line(self._model)
         self._progress.start()
         return self
@@ -83,11 +85,11 @@ class Report:
         self._seen["picture"] += 1
         self._line(f"{name}: {self._listed(self.count(detections))}")
 
-    def video(self, tally: VideoTally) -> None:
+    def video(self, counts: VideoCounts) -> None:
         """Prints the line of a video, whose frames went through `count` before."""
         self._seen["video"] += 1
-        most = f", at most {tally.most} at once" if tally.most else ""
-        self._line(f"{tally.name}: {_number(tally.frames, 'frame')}: {self._listed(tally.faces)}{most}")
+        most = f", at most {counts.most} at once" if counts.most else ""
+        self._line(f"{counts.name}: {plural(counts.frames, 'frame')}: {self._listed(counts.faces)}{most}")
 
     def count(self, detections: sv.Detections) -> Counter[str]:
         """Adds the detections of one picture or frame to the table; returns their number by class."""
@@ -111,7 +113,7 @@ class Report:
             table.add_row(name, str(count), str(self._images[name]))
         self._console.print()
         self._console.print(table)
-        parts = [_number(count, kind) for kind, count in self._seen.items()]
+        parts = [plural(count, kind) for kind, count in self._seen.items()]
         self._console.print(", ".join([*(parts or ["nothing done"]), f"{self.failures} skipped"]))
         self._line(self._model)
 
@@ -136,7 +138,3 @@ class Report:
             redirect_stdout=console.is_terminal and sys.stdout.isatty(),
             redirect_stderr=console.is_terminal and sys.stderr.isatty(),
         )
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from maskwatch.drawing.privacy_mask import MAX_WAITING, Cover
+from maskwatch.drawing.privacy_mask import MAX_WAITING, PrivacyMask
 
 FACE = np.array([100, 100, 140, 150], np.float64)
 RIGHT = np.array([1, 0, 1, 0], np.float64)
@@ -18,7 +18,7 @@ def run(
     **options: float,
 ) -> list[np.ndarray]:
     """The boxes of every frame, given those found in each."""
-    cover: Cover[int] = Cover(**options)  # type: ignore[arg-type]
+    cover: PrivacyMask[int] = PrivacyMask(**options)  # type: ignore[arg-type]
     out = []
     for index, boxes in enumerate(finds):
         ids = None if tracks is None else tracks[index]
@@ -72,7 +72,7 @@ def test_the_margin_grows_and_ends() -> None:
 
 
 def test_unsure_finds_reach_no_other_frame_before_there_are_three() -> None:
-    cover: Cover[int] = Cover()
+    cover: PrivacyMask[int] = PrivacyMask()
 
     def counts(finds: str) -> str:
         """The number of boxes in each frame; x is a sure find, ? an unsure one."""
@@ -80,7 +80,7 @@ def test_unsure_finds_reach_no_other_frame_before_there_are_three() -> None:
         for index, kind in enumerate(finds):
             boxes = [] if kind == "." else [FACE]
             out += cover.add(
-                index, index / 10, np.array(boxes).reshape(-1, 4), sure=[kind == "x"] * len(boxes)
+                index, index / 10, np.array(boxes).reshape(-1, 4), confident=[kind == "x"] * len(boxes)
             )
         return "".join(str(len(boxes)) for _, boxes in out + cover.finish())
 
@@ -136,7 +136,7 @@ def test_a_number_that_jumps_is_covered_at_both_places() -> None:
 
 
 def test_frames_wait_half_a_second_and_never_too_many() -> None:
-    cover: Cover[int] = Cover()
+    cover: PrivacyMask[int] = PrivacyMask()
     waiting = [0]
     for index in range(100):
         cover.add(index, index / 10, [FACE])
@@ -151,16 +151,16 @@ def test_frames_wait_half_a_second_and_never_too_many() -> None:
 
 
 def test_what_is_remembered_does_not_grow() -> None:
-    cover: Cover[int] = Cover()
+    cover: PrivacyMask[int] = PrivacyMask()
     random = np.random.default_rng(0)
     for index in range(300):
         corner = random.uniform(0, 1000, (3, 2))
         cover.add(index, index / 10, np.concatenate([corner, corner + 30], axis=1))
-    assert sum(len(path.finds) for path in cover._paths) < 3 * 2 * 12 * 2
+    assert sum(len(track.detections) for track in cover._tracks) < 3 * 2 * 12 * 2
 
 
 def test_without_a_delay_frames_come_at_once_and_know_the_past() -> None:
-    cover: Cover[int] = Cover(max_waiting=0)
+    cover: PrivacyMask[int] = PrivacyMask(max_waiting=0)
     counts = []
     for index, boxes in enumerate([[], [FACE], [], [], [], [], [], [], []]):
         ((number, covered),) = cover.add(index, index / 10, np.array(boxes).reshape(-1, 4))

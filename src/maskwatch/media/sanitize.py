@@ -26,7 +26,7 @@ _MAX_TEXT_BYTES = 1 << 20  # what is unpacked of a compressed text, so that it c
 _SOS, _COM, _APP0, _APP1, _APP14, _APP15 = 0xDA, 0xFE, 0xE0, 0xE1, 0xEE, 0xEF
 
 
-def bare_png(data: bytes) -> tuple[bytes, Metadata]:
+def sanitize_png(data: bytes) -> tuple[bytes, Metadata]:
     """A PNG file with those chunks alone that decide on pixels (PNG specification, third edition, section 5).
 
     An animated PNG becomes its still picture. A chunk that is cut off stays so, for the decoder to find.
@@ -45,7 +45,7 @@ def bare_png(data: bytes) -> tuple[bytes, Metadata]:
     return b"".join(kept), metadata
 
 
-def bare_jpeg(data: bytes) -> bytes:
+def sanitize_jpeg(data: bytes) -> bytes:
     """A JPEG file without comments and application segments, but for those that say how it is turned (EXIF,
     XMP) or what its colours are (JFIF, Adobe)."""
     kept: list[Bytes] = [data[:2]]

@@ -1,4 +1,7 @@
-"""Picture files: what is inside, how large it is and how it is turned, before anything is decoded."""
+"""File formats: suffixes by which files are found, and what a picture file is before it is decoded.
+
+EXIF orientation is read and applied here and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from maskwatch.errors import ImageError, MissingExtraError
-from maskwatch.media.image_metadata import bare_jpeg, bare_png
+from maskwatch.media.sanitize import sanitize_jpeg, sanitize_png
+from maskwatch.text import reason_of
 
 FileInput: TypeAlias = "str | Path | bytes | bytearray | memoryview"
 
@@ -24,6 +28,16 @@ PICTURE_SUFFIXES = (
     *(".bmp", ".dib", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
 """By which pictures are found in folders, in lower case. What a file is, its content says."""
+
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts"),
+    *(".3gp", ".ogv"),
+)
+UNSUPPORTED_SUFFIXES = (".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef")
+"""Found in a folder, these are named as unsupported rather than passed over like a text file."""
+
+WRITABLE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""What an annotated picture can be written as; any other kind becomes a PNG."""
 
 MAX_PIXELS = 200_000_000
 """Pictures with more pixels are refused before they are decoded: 200 MP are 600 MB of RGB."""
@@ -42,13 +56,22 @@ _GENERAL_BRANDS = frozenset((b"mif1", b"mif2", b"msf1"))
 # EXIF tag 0x0112, values as in the Exif 2.32 standard, section 4.6.4.
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # width and height change places
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 _NEW_SUBFILE_TYPE = 254
 
 _pillow_lock = threading.Lock()
 
 
-class Header(NamedTuple):
+class ImageMetadata(NamedTuple):
     """size_hw: height and width as shown, orientation applied, pixels; orientation: 1 to 8 as in EXIF, 1 is
     none."""
 
@@ -62,11 +85,11 @@ class Header(NamedTuple):
 
 
 class OpenPicture(NamedTuple):
-    """name: for messages; image: first frame, neither decoded nor turned; header: of the picture as shown."""
+    """name: for messages; image: first frame, neither decoded nor turned; metadata: as it is shown."""
 
     name: str
     image: Image.Image
-    header: Header
+    metadata: ImageMetadata
 
 
 @contextlib.contextmanager
@@ -86,19 +109,19 @@ def open_picture(source: FileInput, name: str | None, max_pixels: int) -> Iterat
             raise ImageError(f"{name}: the file is empty; get a complete copy of it")
         file.seek(0)
         image = stack.enter_context(_open_image(name, file))
-        header = _header(image)
-        check_pixels(name, header.size_hw, max_pixels)
-        yield OpenPicture(name, image, header)
+        metadata = _metadata(image)
+        check_pixels(name, metadata.size_hw, max_pixels)
+        yield OpenPicture(name, image, metadata)
 
 
-def read_header(path: str | Path) -> Header:
+def read_metadata(path: str | Path) -> ImageMetadata:
     """Size and orientation of a picture, as `images.read_image` gives it, without decoding it.
 
     Raises:
         ImageError: as `open_picture`.
     """
     with open_picture(path, None, MAX_PIXELS) as picture:
-        return picture.header
+        return picture.metadata
 
 
 def is_picture(source: Path | bytes) -> bool:
@@ -121,11 +144,17 @@ def orientation_of(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8, or that of XMP where EXIF has none; damaged or senseless ones count as 1."""
     try:
         with _quiet_pillow():
-            # Not PngImageFile's own, which decodes the picture to look behind it: `bare_png` has looked.
+            # Not PngImageFile's own, which decodes the picture to look behind it: `sanitize_png` has looked.
             value = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
         return int(value) if value in range(1, 9) else 1
     except Exception:  # damaged EXIF must not cost us the picture
         return 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF orientation wants it shown."""
+    turn = _TURNS.get(orientation_of(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def check_pixels(name: str, size_hw: tuple[int, int], max_pixels: int) -> None:
@@ -164,12 +193,12 @@ def _quiet_pillow() -> Iterator[None]:
         yield
 
 
-def _header(image: Image.Image) -> Header:
+def _metadata(image: Image.Image) -> ImageMetadata:
     orientation = orientation_of(image)
     width, height = image.size
-    if isinstance(image, TiffImagePlugin.TiffImageFile):  # of these alone Pillow turns `size` by itself
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # of these alone Pillow turns `size` automatically
         width, height = image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
-    return Header((width, height) if orientation in _SIDEWAYS else (height, width), orientation)
+    return ImageMetadata((width, height) if orientation in _SIDEWAYS else (height, width), orientation)
 
 
 def _open_file(path: Path, name: str) -> BinaryIO:
@@ -185,8 +214,7 @@ def _open_file(path: Path, name: str) -> BinaryIO:
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file; check the path") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{name}: cannot be read ({reason}); check its permissions") from None
+        raise ImageError(f"{name}: cannot be read ({reason_of(error)}); check its permissions") from None
 
 
 def _open_image(name: str, file: BinaryIO) -> Image.Image:
@@ -209,7 +237,7 @@ def _open_image(name: str, file: BinaryIO) -> Image.Image:
         raise
     except MissingExtraError as error:
         raise ImageError(f"{name}: {error}") from None
-    except Exception as error:  # the decoders raise whatever they stumble over in a broken header
+    except Exception as error:  # the decoders raise anything on a broken header
         raise ImageError(
             f"{name}: not a picture that can be read; pass {_READABLE}, or convert it to one of these"
         ) from error
@@ -225,15 +253,15 @@ def _open_jpeg(file: BinaryIO) -> Image.Image:
     """The first picture, also of an MPO; `Image.open` would refuse one whose list of pictures is broken."""
     with _quiet_pillow(), contextlib.suppress(Exception):
         return JpegImageFile(file)
-    # What Pillow stumbled over may be no part of the picture.
+    # What Pillow refused may be no part of the picture.
     file.seek(0)
-    bare = io.BytesIO(bare_jpeg(file.read()))
+    bare = io.BytesIO(sanitize_jpeg(file.read()))
     with _quiet_pillow():
         return JpegImageFile(bare)
 
 
 def _open_png(file: BinaryIO) -> Image.Image:
-    data, metadata = bare_png(file.read())
+    data, metadata = sanitize_png(file.read())
     with _quiet_pillow():
         image = PngImageFile(io.BytesIO(data))
     image.info.update(metadata)

@@ -1,0 +1,45 @@
+"""The arguments and options of `maskwatch detect`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskwatch.cli.options import ModelOption, SizeOption, ThreadsOption, ThresholdOption
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """What the command line asks for."""
+
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE", help="Picture, video, folder, glob, http(s) URL, or - for stdin."),
+    ]
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write annotated copies here.")
+    ] = None
+    blur: Annotated[
+        bool,
+        typer.Option("--blur", help="Make every face in what --out writes unrecognisable, weak ones too."),
+    ] = False
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write records as JSON; - for stdout.")
+    ] = None
+    csv_file: Annotated[
+        str | None, typer.Option("--csv", metavar="FILE", help="Write records as CSV; - for stdout.")
+    ] = None
+    threshold: ThresholdOption = None
+    model: ModelOption = None
+    size: SizeOption = None
+    classes: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Only these classes, e.g. no_mask,mask_incorrect.")
+    ] = None
+    per_class_nms: Annotated[
+        bool, typer.Option("--per-class-nms", help="Let boxes of different classes overlap.")
+    ] = False
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing results.")] = False
+    threads: ThreadsOption = None

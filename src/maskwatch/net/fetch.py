@@ -1,0 +1,248 @@
+"""Fetches over http(s): passwords, redirects, limits on size and time, and, for clients, checked hosts only.
+
+urllib and not requests: it offers a password only to a server that asks for it, and trusts the certificates
+of the system.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import IO, Any, TypeAlias
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlsplit
+from urllib.request import (
+    BaseHandler,
+    HTTPBasicAuthHandler,
+    HTTPDefaultErrorHandler,
+    HTTPDigestAuthHandler,
+    HTTPErrorProcessor,
+    HTTPPasswordMgrWithDefaultRealm,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+)
+
+from maskwatch._version import __version__
+from maskwatch.errors import SourceError
+from maskwatch.net.address_guard import Networks, checked_address
+from maskwatch.net.addresses import Address, without_credentials
+
+MAX_BYTES = 256 << 20
+TIMEOUT_S = 20.0
+"""Longest silence of the server; a whole fetch may take three times as long."""
+
+MAX_REDIRECTS = 10
+MAX_GUARDED_REDIRECTS = 3
+
+_CHUNK = 1 << 16
+
+_Check: TypeAlias = Callable[[str, int], str]
+
+
+def fetch(
+    url: str,
+    *,
+    max_bytes: int = MAX_BYTES,
+    timeout_s: float = TIMEOUT_S,
+    total_s: float | None = None,
+    networks: Networks | None = None,
+) -> bytes:
+    """The picture at an http(s) URL, which may carry a user and a password.
+
+    Args:
+        timeout_s: longest silence of the server.
+        total_s: for everything together; None for three times `timeout_s`.
+        networks: None for a URL that the user of this machine names. For one that a client names, only hosts
+            in the public internet or in one of these networks are asked, also after a redirect; it may carry
+            no user, and proxies of the environment are not used.
+
+    Raises:
+        SourceError: the server is not there, may not be asked, refuses, is too slow, or the file is larger
+            than `max_bytes`.
+    """
+    shown = without_credentials(url)
+    cutoff = _Cutoff(3 * timeout_s if total_s is None else total_s)
+    try:
+        with cutoff, open_url(url, timeout_s, {"Accept": "image/*"}, networks, cutoff.add) as response:
+            return _read(response, shown, max_bytes, cutoff)
+    except HTTPError as error:
+        with error:
+            said = f"the server says {error.code} {error.reason}"
+            raise SourceError(f"{shown}: {said}; check the URL") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if cutoff.over:
+            raise SourceError(f"{shown}: the server is too slow; download the file and pass that") from None
+        reason = error.reason if isinstance(error, URLError) else str(error) or type(error).__name__
+        raise SourceError(f"{shown}: cannot be fetched ({reason}); check the URL and the network") from None
+
+
+def open_url(
+    url: str,
+    timeout_s: float,
+    headers: Mapping[str, str],
+    networks: Networks | None = None,
+    opened: Callable[[socket.socket], None] = lambda sock: None,
+) -> http.client.HTTPResponse:
+    """Asks for an http(s) URL; user and password go to its own server only, once that asks for them.
+
+    Redirects are followed, but neither away from http(s) nor from https to http.
+
+    Args:
+        networks: as for `fetch`.
+        opened: called with the socket of each connection.
+
+    Raises:
+        SourceError: it is no http(s) URL, a redirect leads away, or a host may not be asked.
+        OSError, http.client.HTTPException, ValueError: as `urllib.request.urlopen`, and for what is no URL.
+    """
+    shown, address = without_credentials(url), Address.parse(url)
+    if address.scheme not in ("http", "https"):
+        raise SourceError(f"{shown}: only http and https addresses can be fetched; check the URL")
+    at = _ascii_url(address.bare)
+    check = None if networks is None else partial(checked_address, networks=networks, url=shown)
+    # None but these, so that nothing of urllib's own opens a file, FTP or a connection that is not checked.
+    handlers: list[BaseHandler] = [
+        _Connections(check, opened),
+        HTTPDefaultErrorHandler(),
+        HTTPErrorProcessor(),
+    ]
+    if networks is None:
+        known = HTTPPasswordMgrWithDefaultRealm()
+        if address.user is not None:
+            known.add_password(None, at, address.user, address.password or "")
+        handlers += [HTTPBasicAuthHandler(known), HTTPDigestAuthHandler(known), ProxyHandler()]
+        handlers.append(_Redirects(MAX_REDIRECTS))
+    elif address.user is not None:
+        raise SourceError(f"{shown}: carries a user name; name an address that needs none")
+    else:
+        handlers.append(_Redirects(MAX_GUARDED_REDIRECTS))
+    request = Request(at, headers={"User-Agent": f"maskwatch/{__version__}", **headers})
+    opener = OpenerDirector()
+    for handler in handlers:
+        opener.add_handler(handler)
+    response: http.client.HTTPResponse = opener.open(request, timeout=timeout_s)
+    return response
+
+
+class _Redirects(HTTPRedirectHandler):
+    def __init__(self, most: int) -> None:
+        self._most, self._count = most, 0
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+    ) -> Request | None:
+        shown, scheme = without_credentials(req.full_url), urlsplit(newurl).scheme
+        self._count += 1
+        if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
+            fp.close()
+            wrong = "which is not encrypted" if scheme == "http" else "which is no http(s) address"
+            raise SourceError(f"{shown}: leads to {without_credentials(newurl)}, {wrong}; check the URL")
+        if self._count > self._most:
+            fp.close()
+            raise SourceError(f"{shown}: more than {self._most} redirects; name the last address")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Connections(HTTPSHandler):
+    """Opens the connections of one fetch, encrypted or not."""
+
+    def __init__(self, check: _Check | None, opened: Callable[[socket.socket], None]) -> None:
+        super().__init__()
+        self._check, self._opened = check, opened
+
+    def http_open(self, req: Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(self._connection, _Connection), req)
+
+    def https_open(self, req: Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(self._connection, _SecureConnection), req)
+
+    http_request = HTTPSHandler.https_request
+
+    def _connection(self, kind: type[_Connection], host: str, **options: Any) -> _Connection:
+        connection = kind(host, **options)
+        connection.check, connection.opened = self._check, self._opened
+        return connection
+
+
+class _Connection(http.client.HTTPConnection):
+    """Connects to the address that was checked, and not to what the name of the host leads to later."""
+
+    check: _Check | None
+    opened: Callable[[socket.socket], None]
+
+    def connect(self) -> None:
+        if self.check is None:
+            super().connect()
+        else:
+            address = self.check(self.host, self.port)
+            self.sock = socket.create_connection((address, self.port), timeout=self.timeout)
+        self.opened(self.sock)
+
+
+class _SecureConnection(http.client.HTTPSConnection, _Connection):
+    """In this order, so that HTTPSConnection connects as `_Connection` does, and encrypts that."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.opened(self.sock)
+
+
+class _Cutoff:
+    """Ends the connections of one fetch after so long: a socket's own limit starts again with every byte."""
+
+    def __init__(self, seconds: float) -> None:
+        self.over = seconds <= 0
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(max(0.0, seconds), self._cut)
+
+    def __enter__(self) -> _Cutoff:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._timer.join()
+
+    def add(self, sock: socket.socket) -> None:
+        self._sockets.append(sock)
+        if self.over:
+            raise TimeoutError
+
+    def _cut(self) -> None:
+        self.over = True
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+def _read(response: http.client.HTTPResponse, shown: str, max_bytes: int, cutoff: _Cutoff) -> bytes:
+    data, expected = bytearray(), response.length
+    while chunk := response.read1(_CHUNK):
+        data += chunk
+        if max(len(data), expected or 0) > max_bytes:
+            most = f"{max_bytes / (1 << 20):g} MiB" if max_bytes >= 1 << 20 else f"{max_bytes} bytes"
+            raise SourceError(f"{shown}: more than {most}; scale the picture down first")
+    if cutoff.over:
+        raise TimeoutError
+    if expected is not None and len(data) < expected:
+        raise SourceError(f"{shown}: cut off after {len(data)} of {expected} bytes; try again")
+    return bytes(data)
+
+
+def _ascii_url(url: str) -> str:
+    """Escapes what a browser's address bar would: blanks and letters beyond ASCII, but not the host's."""
+    head, slashes, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    try:
+        host = host.encode("idna").decode("ascii") if not host.isascii() else host
+    except UnicodeError as error:
+        shown = without_credentials(url)
+        raise SourceError(f"{shown}: the host name is not valid ({error}); check the URL") from None
+    return head + slashes + host + slash + quote(path, safe="%/:=&?~#+!$,;'@()*[]-._")
