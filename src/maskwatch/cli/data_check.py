@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from maskwatch.data import Split
     from maskwatch.data.quality.check import CheckResult
 
-CHECK_SCHEMA = "maskwatch.data-check/1"
-
 _SHOWN = 10
 
 
@@ -67,7 +65,7 @@ def check(
     if not to_stdout:
         typer.echo("\n".join(_lines(found, all_issues)))
     if json_file is not None:
-        _write_json(found, json_file)
+        write_json(found.as_dict(), json_file)
     if html is not None:
         _write_page(found, paths, html)
     if fix is not None:
@@ -84,18 +82,15 @@ def _run(splits: list[Split], classes: ClassMap | None, size: int, workers: int 
 
 
 def _lines(found: CheckResult, all_issues: bool) -> Iterator[str]:
-    from maskwatch.data.quality.check import by_kind
-
     yield from _formats(found)
-    yield from _counts(found)
-    for kind, issues in by_kind(found.issues).items():
+    yield from count_table("", found.class_names, found.num_images(), found.counts(), found.ignored())
+    for kind, issues in found.by_kind().items():
         yield f"\n{issues[0].severity} {kind}: {len(issues)}"
         shown = issues if all_issues else issues[:_SHOWN]
         yield from (f"  {issue}" for issue in shown)
         if len(issues) > len(shown):
             yield f"  … and {len(issues) - len(shown)} more; --all prints them"
-    warnings = len(found.issues) - found.errors
-    counts = f"{plural(found.errors, 'error')}, {plural(warnings, 'warning')}"
+    counts = f"{plural(found.errors, 'error')}, {plural(found.warnings, 'warning')}"
     yield f"\n{counts} in {len(found.images)} pictures"
     if found.errors:
         yield "next: fix them, or let maskwatch data check … --fix NEW_FOLDER write a fixed copy"
@@ -109,29 +104,6 @@ def _formats(found: CheckResult) -> Iterator[str]:
         yield from (f"  {split.format} {split.title}" for split in found.splits[:_SHOWN])
         if len(found.splits) > _SHOWN:
             yield f"  … and {len(found.splits) - _SHOWN} more"
-
-
-def _counts(found: CheckResult) -> Iterator[str]:
-    counts = found.counts()
-    pictures = {split: sum(image.split == split for image in found.images) for split in counts}
-    yield from count_table("", found.class_names, pictures, counts, found.ignored())
-
-
-def _write_json(found: CheckResult, path: Path) -> None:
-    record = {
-        "schema": CHECK_SCHEMA,
-        "parts": [
-            {"split": split.name or None, "format": split.format, "path": str(split.path)}
-            for split in found.splits
-        ],
-        "pictures": len(found.images),
-        "boxes": {split or "all": dict(count) for split, count in found.counts().items()},
-        "ignored": {split or "all": count for split, count in found.ignored().items()},
-        "errors": found.errors,
-        "warnings": len(found.issues) - found.errors,
-        "faults": [issue.as_dict() for issue in found.issues],
-    }
-    write_json(record, path)
 
 
 def _write_page(found: CheckResult, paths: list[Path], html: Path) -> None:

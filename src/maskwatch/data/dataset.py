@@ -36,7 +36,7 @@ class Sample:
         difficult: (G,) bool, what the annotator marked as hard to recognise.
         crowds: (G,) bool, what its notes mark as a region of many objects.
         ignore: (G,) bool, difficult or a crowd: neither to be learnt or found, nor wrong to be found.
-        notes: whatever else the annotator said of each box, G mappings of texts; () for nothing of any.
+        notes: whatever else the annotator wrote about each box, G mappings of texts; () for nothing of any.
         image_id: the image's path below the folder of the images, with "/", in Unicode's form NFC; the
             file name if not given. Lists and corrections name images by it, or by a part of it.
     """

@@ -52,7 +52,9 @@ class Validator:
         try:
             metadata = read_metadata(raw.image_path)
         except ImageError as error:
-            self.issues.append(unreadable(raw, str(error).removeprefix(f"{raw.image_path}: ")))
+            text, fix = str(error).removeprefix(f"{raw.image_path}: "), "replace it or remove it"
+            issue = Issue("picture-unreadable", raw.shown_path, text, fix, image=raw.image_path)
+            self.issues.append(issue)
             return None
         return self.sample_of(raw, metadata)
 
@@ -97,36 +99,24 @@ class Validator:
         stated = stated_size(raw.stated_wh)
         if stated is None:
             text = f"<size> {' x '.join(raw.stated_wh)} is no size"
-            self._note(raw, Reason("size-invalid", text, "write whole pixels"))
+            self.issues.append(object_issue(raw, Reason("size-invalid", text, "write whole pixels")))
             return False
         width, height = stated
         shown_h, shown_w = metadata.size_hw
         if not width or not height or (width, height) == (shown_w, shown_h):
             return True
         says = f"<size> says {width} x {height}, the picture is shown at {shown_w} x {shown_h}"
+        reason = Reason(
+            "size-differs", f"{says}: drawn on another picture or size", "draw the boxes on this one"
+        )
         if metadata.turned and (width, height) == (shown_h, shown_w):
             text = (
                 f"{says}, because EXIF orientation {metadata.orientation} turns it: the boxes were drawn on "
                 "the unrotated picture"
             )
-            self._note(
-                raw, Reason("size-turned", text, "remove that EXIF tag, or draw them on the turned one")
-            )
-        else:
-            text = f"{says}: drawn on another picture or size"
-            self._note(raw, Reason("size-differs", text, "draw the boxes on this one"))
+            reason = Reason("size-turned", text, "remove that EXIF tag, or draw them on the turned one")
+        self.issues.append(object_issue(raw, reason))
         return False
-
-    def _note(
-        self,
-        raw: RawImage,
-        reason: Reason,
-        where: str = "",
-        object_index: int | None = None,
-        box_xyxy: Box | None = None,
-    ) -> None:
-        finite = box_xyxy if box_xyxy is not None and all(map(math.isfinite, box_xyxy)) else None
-        self.issues.append(object_issue(raw, reason, where, object_index, finite))
 
     def _note_unknown(self, raw: RawImage, unknown: dict[str, list[int]], metadata: ImageMetadata) -> None:
         for name, numbers in unknown.items():
@@ -139,7 +129,8 @@ class Validator:
                 text, _, fix = (str(error) if name else "no <name>; write the class").partition("; ")
                 kind = "class-unknown" if name else "class-missing"
                 box_xyxy = to_pixels(raw.objects[numbers[0]].box_xyxy, raw, metadata)
-                self._note(raw, Reason(kind, text, fix), where, numbers[0], box_xyxy)
+                reason = Reason(kind, text, fix)
+                self.issues.append(object_issue(raw, reason, where, numbers[0], box_xyxy))
 
     def _box(self, raw: RawImage, number: int, metadata: ImageMetadata, size_fits: bool) -> Box | None:
         """Corners in pixels, clipped to the image; None, with the issue noted, for a bad box."""
@@ -151,7 +142,7 @@ class Validator:
             name = item.name or ("" if item.problem else "no name")
             where = f"{item.where} ({name})" if name else item.where
             reason = found._replace(text=f"{item.shown} {found.text}")
-            self._note(raw, reason, where, number, box_xyxy)
+            self.issues.append(object_issue(raw, reason, where, number, box_xyxy))
             return None
         return clipped(box_xyxy, metadata.size_hw)
 
@@ -168,16 +159,8 @@ def object_issue(
     if not raw.own_file:
         where = f"{raw.image_id}: {where}" if where else raw.image_id
     kind, text, fix = reason
-    return Issue(
-        kind, raw.annotation_path, text, fix, where, severity, raw.image_path, box_xyxy, object_index
-    )
-
-
-def unreadable(raw: RawImage, reason: str) -> Issue:
-    """The issue of an image that cannot be read."""
-    return Issue(
-        "picture-unreadable", raw.shown_path, reason, "replace it or remove it", image=raw.image_path
-    )
+    box = box_xyxy if box_xyxy is not None and all(map(math.isfinite, box_xyxy)) else None
+    return Issue(kind, raw.annotation_path, text, fix, where, severity, raw.image_path, box, object_index)
 
 
 def stated_size(texts: tuple[str, str]) -> tuple[int, int] | None:

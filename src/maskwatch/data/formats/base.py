@@ -193,8 +193,8 @@ class Split:
     @property
     def title(self) -> str:
         """What to call it in tables."""
-        said = not self.name or split_of(self.path.name) == self.name
-        return str(self.path) if said else f"{self.path} [{self.name}]"
+        known = not self.name or split_of(self.path.name) == self.name
+        return str(self.path) if known else f"{self.path} [{self.name}]"
 
     def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
         """The annotations as written, sorted by name; what belongs to no image goes to `issues`.

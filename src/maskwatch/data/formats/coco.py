@@ -185,11 +185,11 @@ def _objects(
 
 
 def _notes(row: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
-    """What else is said of a box, as texts, and whether it is difficult."""
-    said = {key: value for key, value in row.items() if key not in _OWN_KEYS}
+    """What else a row holds on its box, as texts, and whether the box is difficult."""
+    extra = {key: value for key, value in row.items() if key not in _OWN_KEYS}
     attributes = row.get("attributes")
-    said |= attributes if isinstance(attributes, dict) else {}
-    notes = {str(k): str(v) for k, v in said.items() if isinstance(v, str | int | float) and k != CROWD}
+    extra |= attributes if isinstance(attributes, dict) else {}
+    notes = {str(k): str(v) for k, v in extra.items() if isinstance(v, str | int | float) and k != CROWD}
     difficult = notes.pop(_DIFFICULT, "0").lower() in ("1", "true")
     # COCO's only mark of what is to be ignored; where the box is difficult that is the reason.
     if _is_set(row.get(CROWD)) and not difficult:

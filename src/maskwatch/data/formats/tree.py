@@ -36,7 +36,7 @@ _FILLER_WORDS = (*PICTURE_FOLDERS, *ANNOTATION_FOLDERS, "label", "obj", "data", 
 def split_of(name: str) -> str:
     """The split that a folder or list of this name holds (Train, val2017, train_images); "" for none.
 
-    Beside the split, it says nothing but what is in it: a "bus-train" is no split.
+    Its other words only say what is in it: a "bus-train" is no split.
     """
     splits, others = _split_words(name)
     return splits[0] if len(splits) == 1 and all(_bare(word) in _FILLER_WORDS for word in others) else ""
@@ -77,15 +77,15 @@ def id_below(
             they hold: one of pictures (images, obj_train_data) and one of the split or among `others`.
         split: that the picture is of.
         others: further names of folders that do not count, in small letters.
-        above: folders down to the root; what one of these says already, none below it says again.
+        above: folders down to the root; one below them that says the same again counts as a name.
     """
     inside = picture.is_relative_to(root)
     parts = list(path_parts(picture.relative_to(root)) if inside else path_parts(picture)[-2:])
 
-    def tells_split(name: str) -> bool:
+    def names_split(name: str) -> bool:
         return name in others or (split != "" and split_of(name) == split)
 
-    left = [test for test in (_holds_pictures, tells_split) if not any(test(n.lower()) for n in above)]
+    left = [test for test in (_holds_pictures, names_split) if not any(test(n.lower()) for n in above)]
     while len(parts) > 1 and (test := next((test for test in left if test(parts[0].lower())), None)):
         left.remove(test)
         del parts[0]

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from maskwatch.data.dataset import Sample
 from maskwatch.data.formats.base import RawImage, Split
@@ -16,6 +17,8 @@ from maskwatch.data.read import found_classes
 from maskwatch.data.validator import Validator
 from maskwatch.labels import ClassMap
 from maskwatch.text import plural
+
+CHECK_SCHEMA = "maskwatch.data-check/1"
 
 RARE_SHARE = 0.05
 """A class with fewer boxes than this share of the most frequent one's is learnt badly."""
@@ -41,6 +44,21 @@ class CheckResult:
     def errors(self) -> int:
         return sum(issue.severity == "error" for issue in self.issues)
 
+    @property
+    def warnings(self) -> int:
+        return len(self.issues) - self.errors
+
+    def by_kind(self) -> dict[str, list[Issue]]:
+        """Issues of each kind, in their order."""
+        groups: dict[str, list[Issue]] = defaultdict(list)
+        for issue in self.issues:
+            groups[issue.kind].append(issue)
+        return groups
+
+    def num_images(self) -> dict[str, int]:
+        """Images of each split, usable or not."""
+        return {split: sum(image.split == split for image in self.images) for split in self.counts()}
+
     def counts(self) -> dict[str, Counter[str]]:
         """Boxes to be found of each class by split; of usable pictures."""
         counts: dict[str, Counter[str]] = {split.name: Counter() for split in self.splits}
@@ -57,6 +75,22 @@ class CheckResult:
             if image.sample is not None:
                 ignored[image.split] += int(image.sample.ignore.sum())
         return ignored
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "schema": CHECK_SCHEMA,
+            "parts": [
+                {"split": split.name or None, "format": split.format, "path": str(split.path)}
+                for split in self.splits
+            ],
+            "pictures": len(self.images),
+            "boxes": {split or "all": dict(count) for split, count in self.counts().items()},
+            "ignored": {split or "all": count for split, count in self.ignored().items()},
+            "errors": self.errors,
+            "warnings": self.warnings,
+            "faults": [issue.as_dict() for issue in self.issues],
+        }
 
 
 def check_splits(
@@ -128,16 +162,3 @@ def _class_issues(check: CheckResult) -> Iterator[Issue]:
             text = f"class {name!r} has {totals[name]} boxes, the most frequent one {most}"
             fix = "add pictures that show it; training repeats rare ones, but that adds no new faces"
             yield Issue("class-rare", check.splits[0].path, text, fix, severity="warning")
-
-
-def by_kind(issues: Sequence[Issue]) -> dict[str, list[Issue]]:
-    """Issues of each kind, in the order of the list."""
-    groups: dict[str, list[Issue]] = defaultdict(list)
-    for issue in issues:
-        groups[issue.kind].append(issue)
-    return dict(groups)
-
-
-def image_of(issue: Issue) -> Path | None:
-    """The image to show with an issue; None where there is none, or it cannot be read."""
-    return None if issue.kind == "picture-unreadable" else issue.image

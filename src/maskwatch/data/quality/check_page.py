@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskwatch.data.issues import Box, Issue
-from maskwatch.data.quality.check import CheckResult, by_kind, image_of
+from maskwatch.data.quality.check import CheckResult
 from maskwatch.errors import ImageError
 from maskwatch.html import data_uri, link, render
 from maskwatch.html.crops import RED, crop
@@ -23,11 +23,11 @@ def check_page(check: CheckResult, name: str, folder: Path) -> str:
         name: of the data set, for the title.
         folder: where the page will lie; links to pictures are relative to it.
     """
-    counts, ignored = check.counts(), check.ignored()
+    pictures, counts, ignored = check.num_images(), check.counts(), check.ignored()
     splits = [
         {
             "name": split or "all",
-            "pictures": sum(image.split == split for image in check.images),
+            "pictures": pictures[split],
             "counts": [count[class_name] for class_name in check.class_names],
             "ignored": ignored[split],
         }
@@ -41,7 +41,7 @@ def check_page(check: CheckResult, name: str, folder: Path) -> str:
             "example": issues[0].text,
             "issues": [_shown_issue(issue, folder) for issue in issues[:SHOWN]],
         }
-        for kind, issues in by_kind(check.issues).items()
+        for kind, issues in check.by_kind().items()
     ]
     return render(
         "data_check.html.j2",
@@ -50,7 +50,7 @@ def check_page(check: CheckResult, name: str, folder: Path) -> str:
         boxes=sum(count.total() for count in counts.values()),
         ignored=sum(ignored.values()),
         errors=check.errors,
-        warnings=len(check.issues) - check.errors,
+        warnings=check.warnings,
         classes=check.class_names,
         splits=splits,
         kinds=kinds,
@@ -58,7 +58,8 @@ def check_page(check: CheckResult, name: str, folder: Path) -> str:
 
 
 def _shown_issue(issue: Issue, folder: Path) -> dict[str, Any]:
-    picture = image_of(issue)
+    # There is nothing to show of an image that cannot be read.
+    picture = None if issue.kind == "picture-unreadable" else issue.image
     shown = None if picture is None else _crop(picture, issue.box_xyxy)
     twin = None if issue.twin is None else _crop(issue.twin, None)
     return {

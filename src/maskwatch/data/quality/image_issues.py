@@ -151,7 +151,7 @@ def _duplicate_issue(one: CheckedImage, other: CheckedImage, pair: Duplicate) ->
         text += f" (similarity {pair.similarity:.2f})"
     if leak:
         text = f"in {gone.split or 'no split'}, {text} in {kept.split or 'no split'}"
-        fix = "remove one of them, or the score tells of pictures that were trained on"
+        fix = "remove one of them, or the score counts pictures that were trained on"
         kind = "leak"
     else:
         kind = "picture-twice" if pair.kind == "same" else "picture-alike"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import signal
@@ -137,7 +138,7 @@ def _run(paths: Sequence[Path], probe: Probe, workers: int, progress: Progress) 
 def _in_processes(paths: Sequence[Path], probe: Probe, workers: int) -> Iterator[tuple[int, ImageProbe]]:
     """(place, result) as they come."""
     starts = range(0, len(paths), _CHUNK)
-    with _Pool(min(workers, max(1, len(starts)))) as pool:
+    with _pool(min(workers, max(1, len(starts)))) as pool:
         chunks = {
             pool.submit(_probe_all, probe, paths[start : start + _CHUNK]): start  # one trip for a chunk
             for start in starts
@@ -155,7 +156,7 @@ def _in_processes(paths: Sequence[Path], probe: Probe, workers: int) -> Iterator
 def _one_by_one(paths: Sequence[Path], lost: list[int], probe: Probe) -> Iterator[tuple[int, ImageProbe]]:
     """After a process died: each picture alone, so that the one it died of is known."""
     while lost:
-        with _Pool(1) as pool:
+        with _pool(1) as pool:
             while lost:
                 index = lost.pop(0)
                 try:
@@ -166,21 +167,18 @@ def _one_by_one(paths: Sequence[Path], lost: list[int], probe: Probe) -> Iterato
                     break
 
 
-class _Pool:
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that are gone, with the work that waits for them, when the block ends in whatever way."""
-
-    def __init__(self, workers: int) -> None:
-        # Not forked from this process: it may have threads (OpenCV, PyTorch), whose locks a fork would keep.
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        context = multiprocessing.get_context(method)
-        context.set_forkserver_preload([__name__])  # imported once, not once a worker; no effect on "spawn"
-        self._pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
-
-    def __enter__(self) -> ProcessPoolExecutor:
-        return self._pool
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+    # Not forked from this process: it may have threads (OpenCV, PyTorch), whose locks a fork would keep.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload([__name__])  # imported once, not once a worker; no effect on "spawn"
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:

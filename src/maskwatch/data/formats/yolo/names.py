@@ -34,10 +34,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError([f"{path}: not readable as YAML ({reason_of(error)}); fix that line"]) from None
     rows = document.items() if isinstance(document, dict) else ()
-    said = {key: value for key, value in rows if value not in _NOTHING}
-    if "names" not in said:
+    stated = {key: value for key, value in rows if value not in _NOTHING}
+    if "names" not in stated:
         raise DataError([f"{path}: has no 'names'; give the data.yaml of a YOLO data set"])
-    return said
+    return stated
 
 
 def class_names(document: Mapping[str, Any], path: Path) -> dict[int, str]:
@@ -59,7 +59,7 @@ def class_names(document: Mapping[str, Any], path: Path) -> dict[int, str]:
 
 
 def landmark_values(document: Mapping[str, Any], path: Path) -> int | None:
-    """How many numbers follow each box, as `kpt_shape` says; None where it says nothing.
+    """How many numbers follow each box, as `kpt_shape` states; None where it is missing.
 
     Raises:
         DataError: it is not the number of landmarks and 2 or 3.
