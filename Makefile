@@ -12,7 +12,7 @@ PAGE := src/maskwatch/serve/static/index.html
 PAGE_SOURCES := $(shell find web -type f -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo page clean
+.PHONY: help setup check test demo docs page clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,11 +24,15 @@ check: $(VENV)/.ready ## lint, formatting, types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-test: check ## all checks, then all tests; ARGS='-k voc' passes options to pytest
-	$(VENV)/bin/pytest --numprocesses auto $(ARGS)
+test: check ## all checks, then all tests and their branch coverage; ARGS='-k voc' passes options to pytest
+	$(VENV)/bin/pytest --numprocesses auto --cov --cov-report= $(ARGS)
+	@echo "branch coverage: $$($(VENV)/bin/coverage report --format=total) %"
 
 demo: $(DEMO_VENV)/.ready ## install the base package alone and detect on examples/ into out/
 	$(DEMO_VENV)/bin/maskwatch detect examples --out out --force
+
+docs: $(VENV)/.ready ## build the documentation site into build/site
+	$(VENV)/bin/python docs/build.py
 
 page: $(PAGE) ## build the page of `maskwatch serve` into the package (needs Node.js)
 

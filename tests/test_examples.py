@@ -13,22 +13,27 @@ import numpy as np
 import pytest
 
 from maskwatch import Detector, read_image
+from maskwatch.media.videos import video_writer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LANDMARKS = ["203", "101", "248", "103.5", "223.5", "178"]
 
 
-@pytest.fixture(scope="module")
-def draw_mask() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("draw_mask", EXAMPLES / "draw_mask.py")
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Its dataclass looks up its own module by name.
+    # A dataclass looks up its own module by name.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "draw_mask", module)
+        patch.setitem(sys.modules, name, module)
         spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def draw_mask() -> ModuleType:
+    return load("draw_mask")
 
 
 def test_script_gives_the_masked_portrait(draw_mask: ModuleType, tmp_path: Path) -> None:
@@ -82,9 +87,24 @@ def test_models_tell_the_portraits_apart(model: str, name: str, wanted: str) -> 
     assert x1 - x0 < 170
 
 
+def test_opening_picture_shows_events_when_they_happen(tmp_path: Path) -> None:
+    """Six frames a second, each with a strip below it; the strip changes with the event at half a second."""
+    clip = tmp_path / "clip.mp4"
+    with video_writer(clip, 12) as write:
+        for _ in range(12):
+            write(np.full((180, 320, 3), 128, np.uint8))
+    opening = load("make_opening")
+    pictures = list(opening.frames(clip, [(0.5, "person 1: no mask - ALERT")]))
+    assert len(pictures) == 6
+    width, height = pictures[0].size
+    assert (width, height) == (opening.WIDTH, 315 + opening.STRIP)
+    events = [picture.crop((120, 315, width, height)) for picture in pictures]
+    assert [len(event.getcolors(10_000)) > 1 for event in events] == [False] * 3 + [True] * 3
+
+
 @pytest.mark.slow
 def test_the_clip_is_one_alert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The short moment without a mask is none; what the README shows is what comes out."""
+    """The short moment without a mask is none; what docs/camera.md shows is what comes out."""
     from maskwatch.cli.app import main
 
     clip = tmp_path / "clip.mp4"
@@ -92,8 +112,8 @@ def test_the_clip_is_one_alert(tmp_path: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as stopped:
         main(["watch", str(clip)])
     assert stopped.value.code in (0, None)
-    readme = (EXAMPLES.parent / "README.md").read_text("utf-8")
-    promised = readme.partition("$ maskwatch watch clip.mp4 --save-video out.mp4\n")[2].partition("```")[0]
+    page = (EXAMPLES.parent / "docs" / "camera.md").read_text("utf-8")
+    promised = page.partition("$ maskwatch watch clip.mp4 --save-video out.mp4\n")[2].partition("```")[0]
     shown, told = (
         [re.sub(r"\(\d+%\)", "", line).rstrip() for line in text.splitlines()]
         for text in (capsys.readouterr().out, promised)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -83,14 +86,93 @@ def test_commands_exist(page: str, line: str, verbs: dict[str, set[str]]) -> Non
 
 
 def test_option_table_is_true(verbs: dict[str, set[str]]) -> None:
-    table = re.findall(r"^\| (`--.*?) \|", read("README.md"), flags=re.MULTILINE)
+    table = re.findall(r"^\| (`--.*?) \|", read("docs/detect.md"), flags=re.MULTILINE)
     named = {option for cell in table for option in re.findall(r"--[a-z-]+", cell)}
     assert len(named) > 5
     assert named <= verbs["detect"]
 
 
-@pytest.mark.parametrize("code", blocks("README.md", "python"))
-def test_python_runs(code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("page", "code"),
+    [(page, code) for page in ("README.md", "docs/python.md") for code in blocks(page, "python")],
+)
+def test_python_runs(
+    page: str, code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(ROOT)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, page, "exec"), {})
     assert "mask" in capsys.readouterr().out
+
+
+def test_python_of_other_pages_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their picture is door.jpg."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "examples" / "astronaut.jpg", "door.jpg")
+    names: dict[str, object] = {}
+    for page in ("docs/privacy.md", "docs/records.md"):
+        (code,) = blocks(page, "python")
+        exec(compile(code, page, "exec"), names)
+    assert Path("door-hidden.jpg").stat().st_size > 1000
+    (record,) = names["records"]  # type: ignore[misc]
+    assert record["class"] == "no_mask"
+
+
+def test_readme_is_short_and_begins_with_a_moving_picture() -> None:
+    lines = read("README.md").splitlines()
+    assert len(lines) <= 120
+    assert lines[2].startswith("<img ")
+    with Image.open(ROOT / re.findall(r'src="([^"]+)"', lines[2])[0]) as picture:
+        assert picture.n_frames > 10  # type: ignore[attr-defined]
+
+
+SHARES = {"nearly nine of ten": 0.9, "three of four": 0.75, "about half": 0.5, "a fifth": 0.2}
+
+
+def test_accuracy_in_words_is_that_of_the_model_card() -> None:
+    """The first row of the model card's robustness table: what became of each class."""
+    said = re.search(r"^On 237 test photographs,.*$", read("README.md"), flags=re.MULTILINE)
+    assert said is not None
+    shares = [SHARES[words] for words in re.findall("|".join(SHARES), said[0])]
+    row = re.search(r"^\| as they are \| .*$", read("MODEL_CARD.md"), flags=re.MULTILINE)
+    assert row is not None
+    mask, no_mask, incorrect = (
+        [float(share) for share in cell.split(" / ")] for cell in row[0].strip("| ").split(" | ")[2:]
+    )
+    measured = [mask[0], no_mask[1], incorrect[2], incorrect[0], incorrect[3]]
+    assert shares == pytest.approx(measured, abs=0.05)
+
+
+def test_accuracy_table_is_that_of_the_model_card() -> None:
+    card = read("MODEL_CARD.md")
+    for model in ("maskwatch-640", "maskwatch-320"):
+        row = re.search(rf"^\| `{model}` .*$", read("README.md"), flags=re.MULTILINE)
+        assert row is not None
+        *scores, time = re.findall(r"[\d.]+(?= \||$| ms)", row[0])
+        test = re.search(rf"^\| {model} \| [\d.]+ \(.*?\) \| ([\d.]+)", card, flags=re.MULTILINE)
+        unseen = re.search(
+            rf"^\| {model} \| ([\d.]+) \([^|]*\) \| ([\d.]+) \([^|]*\) \|$", card, flags=re.MULTILINE
+        )
+        speed = re.search(rf"^\| `{model}` \|.* ([\d.]+) \| [\d.]+ \|$", card, flags=re.MULTILINE)
+        assert test is not None
+        assert unseen is not None
+        assert speed is not None
+        assert scores == [test[1], unseen[1], unseen[2]]
+        assert float(time) == round(float(speed[1]))
+
+
+def test_troubleshooting_quotes_real_messages() -> None:
+    """The longest fixed part of each message in a heading of docs/faq.md stands in the source."""
+    source = " ".join(
+        node.value
+        for path in (ROOT / "src").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    source = re.sub(r"\s+", " ", source)
+    titles = re.findall(r"^### (`.+)$", read("docs/faq.md"), flags=re.MULTILINE)
+    assert len(titles) > 8
+    for title in titles:
+        message = re.findall(r"`([^`]+)`", title)[-1]
+        parts = re.split(r"…|\d[\d.]*|'[^']*'|\S+\[.*?\]", message)
+        longest = max(parts, key=len).strip()
+        assert longest in source, f"no message says {longest!r}; update docs/faq.md"

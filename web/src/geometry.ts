@@ -1,5 +1,5 @@
 // Where a picture goes on the network's canvas, and the way back for boxes. The rules are those of
-// docs/design.md, "The model file"; src/maskwatch/media/images.py does the same in Python.
+// docs/model-file.md; src/maskwatch/media/images.py does the same in Python.
 
 export interface Size {
   width: number;

@@ -1,0 +1,89 @@
+"""The examples and numbers of the guides that have no test file of their own."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def read(page: str) -> str:
+    return (ROOT / "docs" / page).read_text("utf-8")
+
+
+def block(page: str, language: str, holding: str) -> str:
+    found = re.findall(rf"^```{language}\n(.*?)^```", read(page), flags=re.DOTALL | re.MULTILINE)
+    (only,) = [text for text in found if holding in text]
+    return str(only)
+
+
+def constants(package: str) -> set[str]:
+    """Every text in the code of a package."""
+    nodes = (
+        node
+        for path in (ROOT / "src" / "maskwatch" / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+    )
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def test_zones_example_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("trackers", reason="the extra live is not installed")
+    from maskwatch.cli.app import main
+
+    (tmp_path / "zones.toml").write_text(block("people.md", "toml", "[[zone]]"))
+    source, out = f"door={ROOT / 'examples' / 'astronaut.jpg'}", tmp_path / "zones.png"
+    with pytest.raises(SystemExit) as ended:
+        main(["zones", source, "--zones", str(tmp_path / "zones.toml"), "--out", str(out)])
+    assert ended.value.code in (0, None)
+    assert out.stat().st_size > 1000
+
+
+def test_defaults_of_people_are_those_of_the_page() -> None:
+    pytest.importorskip("trackers", reason="the extra live is not installed")
+    from maskwatch.live.tracking.settings import PeopleSettings
+
+    settings = PeopleSettings()
+    values = {"least_height": settings.least_height}
+    for group in (settings.alerts, settings.vote, settings.tracks):
+        values |= dataclasses.asdict(group)
+    named = re.findall(r"`(\w+)` \((\d[\d.]*)(?:, off)?\)", read("people.md"))
+    assert len(named) > 8
+    assert {name: float(number) for name, number in named} == {name: values[name] for name, _ in named}
+
+
+def test_issues_of_the_page_are_those_of_the_check() -> None:
+    tables = re.findall(
+        r"^\| issue \| what it is \|\n.*?\n\n", read("data.md"), flags=re.DOTALL | re.MULTILINE
+    )
+    named = {name for table in tables for name in re.findall(r"`([a-z][a-z-]+)`", table)}
+    kinds = {
+        text
+        for text in constants("data")
+        if re.fullmatch(r"(picture|annotation|size|box|class|split)-[a-z]+|leak", text)
+    }
+    assert len(named) > 25
+    assert named == kinds
+
+
+def test_corrections_example_is_read(tmp_path: Path) -> None:
+    from maskwatch.data import read_corrections
+
+    path = tmp_path / "corrections.csv"
+    path.write_text(block("training.md", "", "picture,fault"))
+    assert len(read_corrections(path)) == 4
+
+
+def test_classes_examples_are_read() -> None:
+    from maskwatch.labels import ClassMap
+
+    page = read("training.md") + read("data.md")
+    texts = re.findall(r"--classes '?([^\s'`]*,[^\s'`]*|helmet=[^']+)'?", page)
+    assert len(texts) == 2
+    for text in texts:
+        assert ClassMap.parse(text).names == ("helmet", "head")
