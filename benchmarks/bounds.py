@@ -5,9 +5,9 @@
 
 Each line measures the same predictions after one change: with the flipped picture's boxes merged in, with
 the classes or the boxes of the truth wherever a face was found, with one class for all, on corrected labels.
-The last one has nothing to do with the model's faults: the truth's own boxes, scattered as much as the labels
-scatter around the predictions. A detector that is right about everything else gets about that AP, as far as
-the scatter is the labels'. Output is a Markdown table. For choosing and explaining, so on `val`, not `test`.
+The last line does not depend on the errors of the model: it scatters the labelled boxes as much as the labels
+scatter around the predictions. A detector without any other error gets about that AP, if the scatter comes
+from the labels. Output is a Markdown table. Meant for choosing and explaining: use `val`, not `test`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import supervision as sv
 from maskwatch import Detector, MaskwatchError
 from maskwatch.data import DetectionSet, Sample, correct, read_corrections, read_data
 from maskwatch.evaluation import coco_evaluate, predict
+from maskwatch.evaluation.matching import match, overlaps
 from maskwatch.labels import ClassMap
 from maskwatch.media.images import UInt8Array
 
-MATCH_IOU = 0.5
-# The two views of a face are merged from this IoU on; NMS at the model's own 0.6 has been through both.
+# Both boxes of a face are merged from this IoU on; NMS at the model's own 0.6 has been through both.
 MERGE_IOU = 0.6
 # Faces whose edges tell of the labels' scatter: smaller ones are drawn to the pixel.
 LEAST_SCATTER = 32.0
@@ -92,18 +92,9 @@ def _only(found: sv.Detections, chosen: npt.NDArray[np.int_]) -> sv.Detections:
 
 
 def matches(sample: Sample, found: sv.Detections) -> npt.NDArray[np.int64]:
-    """(D,) the face that each detection found, the best first, each face once; -1 for none."""
-    result = np.full(len(found), -1)
-    if not len(found) or not len(sample):
-        return result
-    iou = sv.box_iou_batch(found.xyxy, sample.boxes_xyxy)
-    iou[:, sample.ignore] = 0
-    for index in np.argsort(-found.confidence):
-        best = int(iou[index].argmax())
-        if iou[index, best] >= MATCH_IOU:
-            result[index] = best
-            iou[:, best] = 0
-    return result
+    """(D,) the face that each detection found, the best first, each face once; negative for none."""
+    assert found.confidence is not None
+    return match(overlaps(found.xyxy, sample), found.confidence, sample.ignore)
 
 
 def with_truth(sample: Sample, found: sv.Detections, what: str) -> sv.Detections:

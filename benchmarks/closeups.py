@@ -2,9 +2,9 @@
 
     python benchmarks/closeups.py maskwatch-640 maskwatch-320 --data ../shared/data/masks/val
 
-Each face of at least --least pixels is cut out so that it spans a given share of a square, and COCO's AP50 is
-measured on these squares. What else the square shows is asked for too, where most of it is left. Models are
-chosen with this on `val`, so that nobody need look at somebody's door camera for it.
+Crops each face of at least --least pixels so that it spans a given share of a square, and measures COCO's
+AP50 on these squares. Other faces in a square count where most of them is visible. Models are chosen with
+this on `val`, which needs no pictures of a real door camera.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Events found, events invented and identity switches, on streams whose truth is known.
+"""Events found, false events and identity switches, on streams whose truth is known.
 
     python benchmarks/events.py --data ../shared/data/masks/val
     python benchmarks/events.py --data ../shared/data/masks/val --choose
 
 A stream is twenty seconds of a script: people who stand, walk by or come nearer, a camera that pans and
-zooms, states that change, hands before mouths, people hidden by a pillar or by each other, frames that are
-missing or blurred. It is played on three levels. "rendered": heads cut out of the photographs are pasted in
-front of blurred ones, and the model looks at every frame. "simulated": what the model says is drawn from what
-it said of the faces of the same photographs, with its own scatter between two looks; many more streams fit
-into the time. "of a perfect model": the same streams with a model that is never wrong.
+zooms, states that change, hands in front of mouths, people hidden by a pillar or by each other, frames that
+are missing or blurred. It is played on three levels. "rendered": heads cut out of the photographs are pasted
+onto blurred ones, and the model analyses every frame. "simulated": detections are sampled from those of the
+faces in the same photographs, with the same scatter from frame to frame; this is much faster. "of a perfect
+model": the same streams with a model that is never wrong.
 
-Pictures of even place in the list are for choosing settings (--choose prints each one that was tried), those
-of odd place for the report. Output is a Markdown table, for docs/people.md.
+Pictures with an even index are for choosing settings (--choose prints each one that was tried), those with an
+odd index for the report. The output is a Markdown table for docs/people.md.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from maskwatch.labels import ClassMap
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
 from maskwatch.live.tracking.faces import FaceFinder
-from maskwatch.live.tracking.people import People
+from maskwatch.live.tracking.people_tracker import PeopleTracker
 from maskwatch.live.tracking.settings import PeopleSettings
 from maskwatch.models import ModelMetadata
 
 SURE_S = 1.5
-"""A state that is watched for must last this much longer than the dwell before an event must come."""
+"""An alerting state must last this much longer than the dwell for an event to be due."""
 LEAST_SEEN = 0.7
-"""… and must be in sight in this share of the frames."""
+"""The person must be in sight in this share of the frames."""
 GRACE_S = 1.5
-"""An event is right when the person has been in its state within this time before it."""
+"""An event is correct if the person was in its state within this time before it."""
 LEAST_GAIN = 2
-"""A setting stays unless another one costs less by so much; less is chance."""
+"""A setting stays unless another one costs less by this much; less is chance."""
 START = datetime(2025, 1, 1, 12, tzinfo=UTC)
 
 
 @dataclass
 class Score:
-    """Sums over streams. `due`: events that must come; `repeated`: further ones for a state that was told."""
+    """Sums over streams. `due`: expected events; `repeated`: further events for a state that had one."""
 
     due: int = 0
     found: int = 0
@@ -74,11 +74,11 @@ class Score:
 
 
 Call = tuple[float, int, Boxes]
-"""An event as it is judged: when, class id, where."""
+"""An event for `judge`: when, class id, where."""
 
 
 def judge(stream: Stream, calls: Sequence[Call], alarming: frozenset[int], dwell_s: float) -> Score:
-    """Compares events with the truth; those for a state that was too short to be due are neither."""
+    """Compares events with the truth; events for a state too short to be due are neither right nor wrong."""
     score = Score()
     dues = {}
     for index, actor in enumerate(stream.script.actors):
@@ -119,7 +119,7 @@ def _lasting(stream: Stream, index: int) -> list[tuple[float, float, float]]:
 
 
 def _whose(stream: Stream, shot: Shot, box: Boxes, class_id: int) -> tuple[int, int] | None:
-    """The actor who is at a box, and which of his states is meant; None where it is not his."""
+    """The actor at a box, and the number of the state with this class; None where there is none."""
     iou = sv.box_iou_batch(box[None], shot.boxes_xyxy)[0] if len(shot.boxes_xyxy) else np.zeros(1)
     index = int(iou.argmax())
     if iou[index] < 0.3:
@@ -133,8 +133,8 @@ def _whose(stream: Stream, shot: Shot, box: Boxes, class_id: int) -> tuple[int, 
 
 
 def watch(stream: Stream, model: ModelMetadata, settings: PeopleSettings) -> Score:
-    """Plays a stream to `People`."""
-    people = People("stream", "run", model, settings)
+    """Runs `PeopleTracker` on a stream."""
+    people = PeopleTracker("stream", "run", model, settings)
     empty = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     events: list[tuple[float, Event]] = []
     last_number: dict[int, int] = {}
@@ -170,15 +170,15 @@ def watch(stream: Stream, model: ModelMetadata, settings: PeopleSettings) -> Sco
 
 
 def by_frames(stream: Stream, model: ModelMetadata, *, only_new: bool) -> Score:
-    """What counting by frames gives: an event for each face of a class that alerts, in every frame; or, with
-    `only_new`, one for each such class that was not in the frame before."""
+    """Events without tracking: one for each face of an alerting class, in every frame; or, with `only_new`,
+    one for each such class that was not in the previous frame."""
     settings = PeopleSettings()
     alarming = frozenset(map(model.classes.index, settings.alerting(model.classes)))
     calls: list[Call] = []
     before: set[int] = set()
     for shot in stream.shots:
         now: dict[int, Boxes] = {}
-        for index in np.flatnonzero(shot.faces.counts):
+        for index in np.flatnonzero(shot.faces.confident):
             class_id = int(shot.faces.class_ids[index])
             if class_id in alarming:
                 now.setdefault(class_id, shot.faces.boxes_xyxy[index])
@@ -194,7 +194,7 @@ def by_frames(stream: Stream, model: ModelMetadata, *, only_new: bool) -> Score:
 
 GRID: Mapping[tuple[str, str], tuple[float, ...]] = {
     ("tracks", "widen"): (0.0, 0.3, 0.6),
-    ("tracks", "least_iou"): (0.05, 0.1, 0.2),
+    ("tracks", "min_iou"): (0.05, 0.1, 0.2),
     ("tracks", "frame_rate"): (5.0, 10.0, 30.0),
     ("tracks", "reach"): (0.0, 1.0, 2.0),
     ("tracks", "lost_s"): (1.0, 2.0, 3.0),
@@ -206,7 +206,7 @@ GRID: Mapping[tuple[str, str], tuple[float, ...]] = {
 
 
 def choose(streams: Sequence[Stream], model: ModelMetadata) -> Iterator[str]:
-    """One setting after the other, each at its best while the others stay."""
+    """Optimises one setting after the other while the others stay."""
     settings = PeopleSettings()
     yield from rows([["setting", "value", *_HEADS, "cost"], ["---"] * 2 + ["---:"] * (len(_HEADS) + 1)])
     for (group, name), values in GRID.items():

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import barcode
 from camera_servers import FPS, HttpCamera, RtspServer, mjpeg, read_number, why_no_rtsp
-from maskwatch.live.capture.capture import open_capture
-from maskwatch.live.capture.hub import Hub
+from maskwatch.live.capture.core import open_capture
+from maskwatch.live.capture.group import CaptureGroup
 
 PATIENCE_S = 20.0
 
@@ -57,8 +57,8 @@ class Run:
 
 @contextlib.contextmanager
 def by_maskwatch(url: str) -> Iterator[Take]:
-    with Hub([open_capture(url)]) as hub:
-        yield lambda: hub.next(PATIENCE_S)[0].image_rgb
+    with CaptureGroup([open_capture(url)]) as group:
+        yield lambda: group.next(PATIENCE_S)[0].image_rgb
 
 
 @contextlib.contextmanager

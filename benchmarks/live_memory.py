@@ -24,8 +24,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from camera_servers import FPS, HttpCamera, RtspServer, free_port, mjpeg, why_no_rtsp
-from maskwatch.live.capture.capture import CaptureSettings, CaptureStatus, open_captures
-from maskwatch.live.capture.hub import Hub
+from maskwatch.live.capture.core import open_captures
+from maskwatch.live.capture.group import CaptureGroup
+from maskwatch.live.capture.settings import CaptureSettings
+from maskwatch.live.capture.status import CaptureStatus
 
 DETECTOR_S = 0.1
 WARM_UP = 0.2  # share of the run after which the slope is measured; caches fill before
@@ -91,17 +93,17 @@ def watch(specs: Sequence[str], seconds: float) -> Memory:
     times: list[float] = []
     mib: list[float] = []
     settings = CaptureSettings(stall_s=5, longest_wait_s=2)
-    with Hub(open_captures(specs, settings)) as hub:
-        while not hub.next(20):
+    with CaptureGroup(open_captures(specs, settings)) as group:
+        while not group.next(20):
             pass
         began = time.monotonic()
         while (passed := time.monotonic() - began) < seconds:
             if not times or passed - times[-1] >= 1:
                 times.append(passed)
                 mib.append(resident_mib())
-            if hub.next(1):
+            if group.next(1):
                 time.sleep(DETECTOR_S)
-        return Memory([*times, passed], [*mib, resident_mib()], hub.status())
+        return Memory([*times, passed], [*mib, resident_mib()], group.status())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

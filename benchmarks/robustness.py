@@ -24,7 +24,8 @@ import supervision as sv
 from maskwatch import Detector, MaskwatchError, read_image
 from maskwatch.data import DetectionSet, Sample, read_data
 from maskwatch.evaluation import coco_evaluate
-from maskwatch.evaluation.coco import accumulate, compare, iou_index, mean_known
+from maskwatch.evaluation.coco import ap50_in_area
+from maskwatch.evaluation.matching import match_set
 from maskwatch.labels import ClassMap
 
 SIZES = ((0, 16), (16, 32), (32, 96), (96, 1e5))
@@ -247,10 +248,9 @@ def confusion(outcome: Outcome, least: float = 0.0) -> npt.NDArray[np.int64]:
 
 def by_size(outcome: Outcome) -> list[float | None]:
     """AP50 of each of `SIZES`, mean over the classes that have such faces."""
-    evaluation = compare(outcome.truths, outcome.everything, [(low**2, high**2) for low, high in SIZES])
-    accumulate(evaluation)
-    precision = evaluation.eval["precision"][iou_index(evaluation, 0.5), ..., -1]  # (recall, class, size)
-    return [mean_known(precision[..., size]) for size in range(len(SIZES))]
+    areas = [(low**2, high**2) for low, high in SIZES]
+    matches = match_set(outcome.truths, outcome.everything, areas)
+    return [ap50_in_area(matches, area) for area in areas]
 
 
 # ---- tables ----------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def read_gallery(samples: Sequence[Sample], finder: FaceFinder) -> Gallery:
         gallery.backgrounds.append(np.asarray(cv2.GaussianBlur(small, (0, 0), 30), np.uint8))
         moved = np.asarray(image[3:, 5:], np.uint8)
         one, two = finder([image, moved])
-        again = Faces(two.boxes_xyxy + np.array([5, 3, 5, 3], np.float32), two.scores, two.counts)
+        again = Faces(two.boxes_xyxy + np.array([5, 3, 5, 3], np.float32), two.scores, two.confident)
         _note(gallery, sample, image, one, again, steps, moves)
     gallery.photographs = len(samples)
     # The difference of two looks has twice the variance of one.
@@ -104,7 +104,7 @@ def _note(
             moves += ((two.boxes_xyxy[b] - one.boxes_xyxy[a]) / (box[3] - box[1])).tolist()
         if (cutout := _cut(image, box, np.delete(sample.boxes_xyxy, index, 0))) is not None:
             gallery.cutouts.setdefault(int(class_id), []).append(cutout)
-    alone = one.counts & ~np.isin(np.arange(len(one)), firsts)
+    alone = one.confident & ~np.isin(np.arange(len(one)), firsts)
     gallery.strays += list(one.scores[alone])
 
 

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from drawn_events import event
-from maskwatch.live.sinks.settings import SinkSettings, open_delivery
+from maskwatch.live.sinks.factory import open_delivery
+from maskwatch.live.sinks.settings import SinkSettings
 
 
 def main() -> None:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
+import supervision as sv
 
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
 from maskwatch.live.tracking.faces import Faces
-from maskwatch.live.tracking.people import People, Scene
+from maskwatch.live.tracking.people_tracker import PeopleTracker
+from maskwatch.live.tracking.results import FrameResult, SceneState
 from maskwatch.models import ModelMetadata
 
 START = datetime(2025, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -44,13 +47,24 @@ def frame(time_s: float, index: int = 0, start: datetime = START) -> LiveFrame:
     return LiveFrame("door", index, time_s, start + timedelta(seconds=time_s), 0.0, EMPTY)
 
 
-class Play:
-    """Plays faces to `People`, frame after frame, and keeps what comes of it."""
+def frame_result(
+    frame: LiveFrame, boxes_xyxy: npt.ArrayLike = (), tracks: Sequence[int] | None = None
+) -> FrameResult:
+    """A frame with confident faces at (N, 4), without tracks unless they are given."""
+    boxes = np.array(boxes_xyxy, np.float32).reshape(-1, 4)
+    count = len(boxes)
+    found = Faces(boxes, np.zeros((count, 3), np.float32), np.ones(count, bool))
+    numbers = np.array([-1] * count if tracks is None else tracks, np.int64)
+    return FrameResult(frame, found, SceneState((), (), sv.Detections.empty(), numbers), 0.1)
 
-    def __init__(self, people: People, start: datetime = START, fps: float = 10.0) -> None:
+
+class Play:
+    """Plays faces to `PeopleTracker`, frame after frame, and keeps what comes of it."""
+
+    def __init__(self, people: PeopleTracker, start: datetime = START, fps: float = 10.0) -> None:
         self.people, self.start, self.fps = people, start, fps
         self.frames = 0
-        self.scene: Scene | None = None
+        self.scene: SceneState | None = None
         self.events: list[tuple[float, Event]] = []
 
     @property
@@ -63,7 +77,7 @@ class Play:
             self.step(*found)
         return self
 
-    def step(self, *found: tuple[tuple[float, ...], Sequence[float]]) -> Scene:
+    def step(self, *found: tuple[tuple[float, ...], Sequence[float]]) -> SceneState:
         self.scene = self.people.update(frame(self.time_s, self.frames, self.start), faces(*found))
         self.events += [(self.time_s, event) for event in self.scene.events]
         self.frames += 1

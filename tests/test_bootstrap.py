@@ -12,8 +12,9 @@ import supervision as sv
 
 from maskwatch.data import DetectionSet, Sample
 from maskwatch.evaluation import Interval, bootstrap_intervals, coco_evaluate
-from maskwatch.evaluation.intervals import bootstrap_scores
-from maskwatch.evaluation.tally import Tally
+from maskwatch.evaluation.coco import weighted_scores
+from maskwatch.evaluation.intervals import Bootstrap
+from maskwatch.evaluation.matching import match_set
 
 NAMES = ("mask", "no_mask", "mask_incorrect")
 
@@ -82,10 +83,10 @@ def test_no_draw_is_refused() -> None:
 def test_no_draw_gives_the_scores_of_the_set_as_it_is() -> None:
     truth, predictions = noisy_set()
     expected = coco_evaluate(truth, predictions)
-    scores = bootstrap_scores(truth, predictions, 0, seed=1)
+    scores = Bootstrap.of(match_set(truth, predictions), 0).whole
     for name in ("AP", "AP50", "AP75", "AR100"):
-        assert scores[name].tolist() == [pytest.approx(expected.stats[name], abs=1e-12)]
-    assert math.isnan(scores["AP50 mask_incorrect"][0])
+        assert scores[name] == pytest.approx(expected.stats[name], abs=1e-12)
+    assert math.isnan(scores["AP50 mask_incorrect"])
 
 
 def test_a_weight_of_a_picture_is_its_presence() -> None:
@@ -93,6 +94,7 @@ def test_a_weight_of_a_picture_is_its_presence() -> None:
     kept = [0, 3, 4, 9]
     weights = np.isin(np.arange(len(truth)), kept).astype(np.int64)
     expected = coco_evaluate(truth.subset(kept), [predictions[i] for i in kept])
-    tally = Tally.of(truth, predictions)
-    assert tally.scores(weights)["AP"] == pytest.approx(expected.stats["AP"], abs=1e-12)
-    assert all(math.isnan(score) for score in tally.scores(np.zeros(len(truth), np.int64)).values())
+    matches = match_set(truth, predictions)
+    assert weighted_scores(matches, weights)["AP"] == pytest.approx(expected.stats["AP"], abs=1e-12)
+    nothing = weighted_scores(matches, np.zeros(len(truth), np.int64))
+    assert all(math.isnan(score) for score in nothing.values())

@@ -1,4 +1,4 @@
-"""Sources as they are named, files, webcams, and the parts of a capture. Streams: test_streams.py."""
+"""Captures of files and webcams, and the mailbox of a capture. Streams: test_streams.py."""
 
 from __future__ import annotations
 
@@ -6,25 +6,16 @@ import struct
 import sys
 import threading
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from camera_servers import numbered_frame, read_number
 from maskwatch.errors import OptionError, SourceError
-from maskwatch.live.capture.backoff import Backoff
-from maskwatch.live.capture.capture import Capture, open_capture, open_captures
-from maskwatch.live.capture.frame import LiveFrame
-from maskwatch.live.capture.mailbox import Mailbox
-from maskwatch.live.capture.pace import Pace
-from maskwatch.live.capture.rate import Rate
-from maskwatch.live.capture.source_spec import parse_source, parse_sources
-from maskwatch.live.capture.stamps import Stamps
+from maskwatch.live.capture.core import Capture, open_capture
+from maskwatch.live.capture.frame import LiveFrame, Mailbox
 from maskwatch.media.videos import Video, video_writer
 
 PATIENCE_S = 20.0
@@ -55,42 +46,6 @@ def numbers(frames: list[LiveFrame]) -> list[int]:
     return [read_number(frame.image_rgb)[0] for frame in frames]
 
 
-@pytest.mark.parametrize(
-    ("text", "kind", "address", "name"),
-    [
-        ("0", "webcam", "0", "cam-0"),
-        ("/dev/video2", "webcam", "2", "cam-2"),
-        ("entrance=1", "webcam", "1", "entrance"),
-        ("-", "pipe", "-", "stdin"),
-        ("rtsp://admin:pw@door.local:554/live/main", "rtsp", None, "door-main"),
-        ("rtsp://192.168.1.20/stream1", "rtsp", None, "192.168.1.20-stream1"),
-        ("rtsps://cam.example.org", "rtsp", None, "cam"),
-        ("rtsp://10.0.0.5/user=admin&password=pw&channel=1.sdp", "rtsp", None, "10.0.0.5"),
-        ("http://[fe80::1]:8080/video.mjpg?token=1", "http", None, "fe80-1-video"),
-        ("https://example.org/hls/hall.m3u8", "http", None, "example-hall"),
-        ("http://example.org/a.ts", "http", None, "example-a"),
-        ("http://example.org/films/a%20b.mp4", "video_url", None, "example-a-b"),
-        ("hall=http://example.org/?a=b", "http", "http://example.org/?a=b", "hall"),
-    ],
-)
-def test_sources(text: str, kind: str, address: str | None, name: str) -> None:
-    spec = parse_source(text)
-    assert (spec.kind, spec.address, spec.name) == (kind, address or text, name)
-    assert parse_source(text, name="mine").name == "mine"
-
-
-def test_files_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("day=1.mp4", "Tür vorn.mp4", "…"):
-        Path(name).write_bytes(b"x")
-    assert [spec.name for spec in parse_sources(["day=1.mp4", "Tür vorn.mp4", "…", "d=day=1.mp4"])] == [
-        "day-1",
-        "T-r-vorn",
-        "video",
-        "d",
-    ]
-
-
 NAMES_WITH_COLONS = ["08:15:04.mp4", "door 08:15:04.mp4", "cam:1/a.mp4", "file:a.mp4", "rtsp:a.mp4",
                      "C:\\a.mp4", "a=b:c.mp4", "concat:a|b.mp4"]  # fmt: skip
 
@@ -106,59 +61,12 @@ def test_an_existing_path_is_that_file(tmp_path: Path, monkeypatch: pytest.Monke
         assert [read_number(frame.image_rgb)[0] for frame in video.frames()] == [0, 1, 2]
 
 
-def test_names_become_unique() -> None:
-    specs = parse_sources(["rtsp://door/a", "rtsp://door/a", "door-a=0", "0", "/dev/video0"])
-    assert [spec.name for spec in specs] == ["door-a-2", "door-a-3", "door-a", "cam-0", "cam-0-2"]
-
-
-@pytest.mark.parametrize(
-    ("texts", "error", "message"),
-    [
-        (["gone.mp4"], SourceError, "'gone.mp4': no such file"),
-        (["."], SourceError, "this is a folder"),
-        (["/dev/null"], SourceError, "no regular file"),
-        (["ftp://u:secret@host/a"], SourceError, r"ftp://\*\*\*@host/a: ftp:// cannot be watched"),
-        (["rtsp://u:secret@"], SourceError, "no URL of a server"),
-        (["http://host:99999/"], SourceError, "no URL of a server"),
-        (["", "0"], SourceError, "no such file"),
-        (["x\0y"], SourceError, "no such file"),
-        (["08:15:04.mp4"], SourceError, "'08:15:04.mp4': no such file"),
-        (["cam:1/a.mp4"], SourceError, "'cam:1/a.mp4': no such file"),
-        (
-            ["rtsp:/u:secret@host/a"],
-            SourceError,
-            "rtsp:/\\*\\*\\*@host/a': no such file, and an address begins",
-        ),
-        (["rtsp://u:secret/a"], SourceError, "rtsp://u:\\*\\*\\*/a: this is no URL of a server"),
-        (["a=0", "a=1"], OptionError, "'a' names two sources"),
-        (["-", "-"], OptionError, "can be read once"),
-        ([], OptionError, "no source"),
-    ],
-)
-def test_what_cannot_be_watched(texts: list[str], error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message) as caught:
-        open_captures(texts)
-    assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "-a", "x" * 41])
-def test_names_that_cannot_be_used(name: str) -> None:
-    with pytest.raises(OptionError, match="names no source"):
-        open_capture("0", name=name)
-
-
 @pytest.mark.parametrize(
     "settings", [{"stall_s": 0}, {"rtsp_transport": "quic"}, {"max_retries": -1}, {"stall_s": float("nan")}]
 )
 def test_settings_that_cannot_be_used(settings: dict[str, object]) -> None:
     with pytest.raises(OptionError):
         open_capture("0", **settings)
-
-
-@given(st.text("abcXYZ09:@!$~.-_", min_size=1, max_size=12))
-def test_no_password_is_ever_shown(password: str) -> None:
-    spec = parse_source(f"rtsp://me:zq{password}@10.0.0.1/live")
-    assert "zq" not in spec.shown + spec.name
 
 
 def test_every_frame_of_a_file(tmp_path: Path) -> None:
@@ -215,7 +123,9 @@ def test_turned_videos_are_turned_as_everywhere_else(tmp_path: Path, matrix: tup
     assert np.abs(ours.astype(int) - np.rot90(ours, 2)).mean() > 20  # so that a wrong turn would be seen
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"no film" * 99, "no video"), (b"", "no video")])
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"no film" * 99, "not a readable video"), (b"", "not a readable video")]
+)
 def test_files_that_are_no_videos(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "x.mp4").write_bytes(content)
     with pytest.raises(SourceError, match=rf"x\.mp4: .*{reason}.*; get a complete copy"):
@@ -358,58 +268,6 @@ def test_a_real_webcam() -> None:
         capture.close()
 
 
-def test_backoff_doubles_up_to_its_cap() -> None:
-    backoff = Backoff(1, 30)
-    for longest in (1, 2, 4, 8, 16, 30, 30):
-        assert longest / 2 <= backoff.next_wait() <= longest
-    backoff.tries = 10_000
-    assert backoff.next_wait() <= 30
-    backoff.reset()
-    assert backoff.next_wait() <= 1
-    assert len({Backoff().next_wait() for _ in range(20)}) > 10
-
-
-def test_rate() -> None:
-    rate = Rate(5)
-    passed = []
-    for time_s in np.arange(0, 2, 0.04):
-        if not rate.remaining(time_s):
-            rate.passed(time_s)
-            passed.append(time_s)
-    assert passed == pytest.approx(np.arange(0, 2, 0.2))
-    assert Rate().remaining(5) == 0
-    rate.passed(100.0)  # long after it was due
-    assert rate.remaining(100.0) == 0
-    rate.passed(100.0)
-    assert rate.remaining(100.0) == pytest.approx(0.2)
-    for fps in (0, -1, float("inf"), float("nan")):
-        with pytest.raises(OptionError, match="frames per second"):
-            Rate(fps)
-
-
-def test_pace_holds_frames_back_and_knows_jumps() -> None:
-    pace, never = Pace(), threading.Event()
-    began = time.monotonic()
-    for pts_s in (1000.0, 1000.3, 5000.0, 5000.2):  # the third is a jump: a new schedule
-        pace.hold(pts_s, never)
-    assert 0.5 <= time.monotonic() - began < 8
-    never.set()
-    began = time.monotonic()
-    pace.hold(5009.0, never)
-    assert time.monotonic() - began < 5
-
-
-@pytest.mark.parametrize("slip", [True, False])
-def test_pace_after_a_stall(slip: bool) -> None:
-    pace, never = Pace(slip), threading.Event()
-    pace.hold(0.0, never)
-    time.sleep(1.5)
-    began = time.monotonic()
-    pace.hold(0.1, never)  # late
-    pace.hold(1.1, never)
-    assert (time.monotonic() - began >= 1.0) == slip
-
-
 def test_a_mailbox_holds_the_newest() -> None:
     told: list[int] = []
     box: Mailbox[int] = Mailbox(keep_all=False, on_put=lambda: told.append(1))
@@ -436,14 +294,3 @@ def test_a_mailbox_that_keeps_all_waits() -> None:
     box.close()  # and whoever waits goes on
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
-
-
-def test_stamps() -> None:
-    stamps = Stamps(of_file=True)
-    (first, began), (later, when) = (stamps.stamp(0.0, place_s) for place_s in (0.8, 61.3))
-    assert (first, later) == (0.8, 61.3)
-    assert abs(datetime.now().astimezone() - began) < timedelta(seconds=PATIENCE_S)
-    assert when - began == timedelta(seconds=60.5)
-    stamps = Stamps(of_file=False)
-    now = time.monotonic()
-    assert [stamps.stamp(now + later, None)[0] for later in (5, 3, 6)] == pytest.approx([5, 5, 6], abs=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from maskwatch.cli.app import main
+from maskwatch.cli.evaluate_options import EvaluateOptions
 from maskwatch.labels import MASK_CLASSES
 from maskwatch.network import SSD
 from maskwatch.training.checkpoint import FORMAT_KEY, TorchDetector, anchors_of, describe, load_checkpoint
@@ -253,6 +255,17 @@ def test_the_faults_of_all_sets_come_before_any_number(
     assert (status, out) == (2, "")
     assert "a.png" in err
     assert "nowhere" in err
+
+
+def test_the_options_are_the_fields_of_a_dataclass(run: Run, tmp_path: Path) -> None:
+    """`with_options`: defaults, names of flags and the help of each come from the fields."""
+    out = run("--help").out
+    for field in dataclasses.fields(EvaluateOptions):
+        name = "--json" if field.name == "json_file" else "--" + field.name.replace("_", "-")
+        assert field.name in ("model", "data") or name in out, field.name
+    options = EvaluateOptions("maskwatch-320", [tmp_path])
+    assert (options.draws, options.needs_report, options.objective.has_costs) == (0, False, False)
+    assert dataclasses.replace(options, report=tmp_path / "report").draws == 1000
 
 
 def test_a_missing_extra_is_named_at_once(

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from drawn_events import COUNTS, START, event, event_id, minute
 from maskwatch.cli.app import main
-from maskwatch.cli.events_table import hour_table, print_table
+from maskwatch.cli.events_table import print_hours
 from maskwatch.cli.options import parse_moment
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
@@ -125,10 +125,27 @@ def test_hours_on_a_terminal_break_no_word(
     monkeypatch.setattr("maskwatch.cli.events_table.Console", terminal)
     row: dict[str, Any] = {"hour": "2026-03-01T12:00:00", "source": "door", "watched_s": 120.0, "people": 8}
     row |= {"by_state": {"mask": 6, "no_mask": 2, "mask_incorrect": 0}, "undecided": 1, "masked_share": 0.75}
-    print_table(hour_table([row | {"alerts": 2, "in": 0, "out": 0}]), "no counts", 1)
+    print_hours([row | {"alerts": 2, "in": 0, "out": 0}])
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert {"incorrect", "undecided", "masked", "alerts", "2026-03-01", "12:00"} <= {*out.split()}
+
+
+@pytest.mark.parametrize("source", ["door", "north-wing-entrance"])
+def test_hours_with_crossings_break_no_word_either(
+    source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = partial(Console, force_terminal=True, color_system=None, width=80)
+    monkeypatch.setattr("maskwatch.cli.events_table.Console", terminal)
+    row: dict[str, Any] = {"hour": "2026-03-01T12:00:00", "source": source, "watched_s": 3540, "people": 812}
+    row |= {"by_state": {"mask": 601, "no_mask": 190, "mask_incorrect": 21}, "undecided": 14}
+    print_hours([row | {"masked_share": 0.74, "alerts": 211, "in": 402, "out": 397}] * 2)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    words = " ".join(lines).split()
+    for word in ("incorrect", "undecided", "masked", "alerts", "watched", "in", "out", "59", "402", "397"):
+        assert word in words
+    assert words.count(source) == 4  # twice in each of two tables
 
 
 def test_hours_as_json_add_up(run: Run, path: Path) -> None:
@@ -191,8 +208,8 @@ def test_prune(run: Run, path: Path, tmp_path: Path) -> None:
     with EventStore(path) as store:
         store.add(event(500, time=datetime.now().astimezone()))
     status, out, _ = run("prune", path, "--days", "2", "--dry-run")
-    assert (status, out.partition(" of before")[0]) == (0, "would be deleted: 11 events")
-    assert run("prune", path, "--days", "2")[1].startswith("deleted: 11 events of before ")
+    assert (status, out.partition(" before")[0]) == (0, "would be deleted: 11 events")
+    assert run("prune", path, "--days", "2")[1].startswith("deleted: 11 events before ")
     with EventStore(path) as store:
         assert [record["track"] for record in store.records()] == [500]
     assert run("prune", path, "--days", "1e9")[0] == 2
@@ -219,8 +236,8 @@ def test_prune(run: Run, path: Path, tmp_path: Path) -> None:
         (["list", "good.sqlite", "--since", "soon"], "--since 'soon' names no moment; write 2h (ago), today"),
         (["export", "good.sqlite"], "nothing to write to; name a file with --csv or --jsonl"),
         (["export", "good.sqlite", "--csv", "-", "--jsonl", "-"], "would mix on standard output"),
-        (["parked", "--retry", "--drop"], "--retry and --drop cannot both be done"),
-        (["parked", "--outboxes", "nowhere"], "--outboxes nowhere: there is no such folder"),
+        (["dead-letters", "--retry", "--drop"], "--retry and --drop exclude each other"),
+        (["dead-letters", "--outboxes", "nowhere"], "--outboxes nowhere: there is no such folder"),
     ],
 )
 def test_errors(
@@ -272,28 +289,31 @@ def test_tail_ends_with_its_file(run: Run, path: Path, monkeypatch: pytest.Monke
     assert err == f"error: {path}: was deleted; start again once there is a new one\n"
 
 
-def test_parked(run: Run, tmp_path: Path) -> None:
-    assert run("parked", "--outboxes", tmp_path) == (0, f"no outboxes in {tmp_path}\n", "")
+def test_dead_letters(run: Run, tmp_path: Path) -> None:
+    assert run("dead-letters", "--outboxes", tmp_path) == (0, f"no outboxes in {tmp_path}\n", "")
     file = outbox_path(tmp_path, "https://host/geheim")
     box = Outbox(file)
     box.add(event(1))
-    letter = box.first()
-    assert letter is not None
-    box.park(letter, "https://host: the receiver says 404 Not Found; mend it")
+    first = box.first()
+    assert first is not None
+    box.reject(first, "https://host: the receiver says 404 Not Found; mend it")
     box.add(event(2))
-    status, out, _ = run("parked", "--outboxes", tmp_path)
+    status, out, _ = run("dead-letters", "--outboxes", tmp_path)
     assert status == 0
     assert out == (
-        f"{file.name}: 1 waiting, 1 parked\n"
+        f"{file.name}: 1 waiting, 1 dead letter\n"
         f"  alert {event_id(1)}: https://host: the receiver says 404 Not Found; mend it\n"
     )
-    assert json.loads(run("parked", "--outboxes", tmp_path, "--json")[1])["track"] == 1
-    assert run("parked", "--outboxes", tmp_path, "--retry")[1].endswith(": 1 wait again\n")
+    assert json.loads(run("dead-letters", "--outboxes", tmp_path, "--json")[1])["track"] == 1
+    assert run("dead-letters", "--outboxes", tmp_path, "--retry")[1].endswith(": 1 wait again\n")
     assert box.counts() == (2, 0)
-    box.park(letter, "no")
-    assert run("parked", "--outboxes", tmp_path, "--drop")[1].endswith(": 1 deleted\n")
+    box.reject(first, "no")
+    assert run("dead-letters", "--outboxes", tmp_path, "--drop")[1].endswith(": 1 deleted\n")
     assert box.counts() == (1, 0)
     box.close()
+    status, out, err = run("parked", "--outboxes", tmp_path)
+    assert (status, out) == (0, f"{file.name}: 1 waiting, 0 dead letters\n")
+    assert err == "warning: `events parked` is now `events dead-letters`; use the new name\n"
 
 
 def test_moments() -> None:

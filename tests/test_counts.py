@@ -11,12 +11,12 @@ from live_scenes import BARE, MASK, MODEL, START, Play, face
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
 from maskwatch.live.tracking.alerts import AlertSettings
-from maskwatch.live.tracking.counts import Counts, MinuteCounts, Tally, sum_by_hour
-from maskwatch.live.tracking.people import People
+from maskwatch.live.tracking.counts import Counts, MinuteCounts, PeopleCounts, sum_by_hour
+from maskwatch.live.tracking.face_tracker import TrackSettings
+from maskwatch.live.tracking.people_tracker import PeopleTracker
 from maskwatch.live.tracking.settings import PeopleSettings
-from maskwatch.live.tracking.tracks import TrackSettings
 from maskwatch.live.tracking.vote import VoteSettings
-from maskwatch.live.tracking.zones import Line, Places, Zone
+from maskwatch.live.tracking.zones import Line, Zone, Zones
 
 SETTINGS = PeopleSettings(
     AlertSettings(2.0, 10.0), VoteSettings(1.0, 0.8, 0.1), TrackSettings(lost_s=2.0, reach=1.0)
@@ -26,8 +26,8 @@ GATE = Line("gate", ((0.5, 1.0), (0.5, 0.0)))
 HERE, THERE = face(100), face(450)
 
 
-def play(places: Places | None = None, start: datetime = START) -> Play:
-    return Play(People("door", "run", MODEL, SETTINGS, places), start)
+def play(zones: Zones | None = None, start: datetime = START) -> Play:
+    return Play(PeopleTracker("door", "run", MODEL, SETTINGS, zones), start)
 
 
 def minutes(scenes: Play) -> list[tuple[str, Counts]]:
@@ -83,7 +83,7 @@ def test_who_was_never_decided_is_not_counted() -> None:
 
 
 def test_zones_and_lines() -> None:
-    scenes = play(Places((RIGHT,), (GATE,)))
+    scenes = play(Zones((RIGHT,), (GATE,)))
     for number in range(60):
         scenes.step((face(100 + 6 * number), MASK))
     ((_, counts),) = minutes(scenes.finish())
@@ -96,8 +96,8 @@ def test_zones_and_lines() -> None:
 
 
 def test_only_zones() -> None:
-    places = Places((RIGHT,), only_zones=True)
-    ((_, counts),) = minutes(play(places).show(4, (HERE, BARE), (THERE, MASK)).finish())
+    zones = Zones((RIGHT,), only_zones=True)
+    ((_, counts),) = minutes(play(zones).show(4, (HERE, BARE), (THERE, MASK)).finish())
     assert counts.total.people == {"mask": 1, "no_mask": 0, "mask_incorrect": 0}
     assert counts.total.seconds["no_mask"] == 0
     assert counts.total.alerts == 0
@@ -119,12 +119,12 @@ def test_parts_of_a_minute_and_minutes_add_up_to_hours() -> None:
 
 
 def test_adding_zones_and_lines() -> None:
-    one = Counts.empty(MODEL.classes, Places((RIGHT,), (GATE,)))
-    two = Counts.empty(MODEL.classes, Places((RIGHT,), (GATE,)))
+    one = Counts.empty(MODEL.classes, Zones((RIGHT,), (GATE,)))
+    two = Counts.empty(MODEL.classes, Zones((RIGHT,), (GATE,)))
     for counts in (one, two):
         counts.zones["right"].people["mask"] += 2
         counts.lines["gate"]["in"] += 1
-    hour = Counts(Tally({}, {}))
+    hour = Counts(PeopleCounts({}, {}))
     hour.add(one)
     hour.add(two)
     assert hour.zones["right"].people["mask"] == 4
@@ -134,7 +134,7 @@ def test_adding_zones_and_lines() -> None:
 
 
 def test_a_clock_that_is_set_back_or_changes_its_zone() -> None:
-    counts = MinuteCounts(MODEL.classes, Places())
+    counts = MinuteCounts(MODEL.classes, Zones())
     assert counts.begin_frame(START + timedelta(minutes=5), 0) is None
     assert counts.begin_frame(START, 1.0) is None
     summer = timezone(timedelta(hours=2))

@@ -246,7 +246,7 @@ def test_prometheus_asks_with_the_token() -> None:
 
 def test_alerts_ask_for_numbers_that_there_are() -> None:
     pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
-    from maskwatch.live.capture.health import CaptureStatus
+    from maskwatch.live.capture.status import CaptureStatus
     from maskwatch.live.sinks.delivery import SinkStatus
     from maskwatch.serve.core.metrics import Metrics
     from maskwatch.serve.watching.metrics import WatchMetrics

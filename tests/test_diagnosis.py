@@ -16,14 +16,13 @@ from PIL import Image
 from drawn_data import draw_faces
 from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample, read_data
-from maskwatch.diagnosis import Check, diagnose
+from maskwatch.diagnosis import CheckResult, diagnose
 from maskwatch.diagnosis.anchors import check_anchors
 from maskwatch.diagnosis.classes import check_order
-from maskwatch.diagnosis.curves import LOSS_TAG, RATE_TAG, check_losses, read_curve
-from maskwatch.diagnosis.overfit import check_overfit
-from maskwatch.diagnosis.raw_dataset import gather
-from maskwatch.diagnosis.score import ap50
-from maskwatch.diagnosis.target import open_subject
+from maskwatch.diagnosis.predictions import ap50
+from maskwatch.diagnosis.raw_dataset import read_raw_dataset
+from maskwatch.diagnosis.target import open_target
+from maskwatch.diagnosis.training_run import LOSS_TAG, RATE_TAG, check_losses, check_overfit, read_curve
 from maskwatch.evaluation import coco_evaluate
 from maskwatch.labels import ClassMap
 from maskwatch.network import SSD
@@ -66,7 +65,7 @@ def draw_cells(
     return folder
 
 
-def by_name(checks: list[Check]) -> dict[str, Check]:
+def by_name(checks: list[CheckResult]) -> dict[str, CheckResult]:
     return {check.name: check for check in checks}
 
 
@@ -230,10 +229,10 @@ def test_a_resumed_curve_is_one(tmp_path: Path) -> None:
 
 def test_embedded_models_say_what_anchors_they_have() -> None:
     for name, size in (("maskwatch-640", 640), ("maskwatch-320", 320)):
-        subject = open_subject(name)
-        assert subject.recipe is not None
-        assert (subject.recipe.size, subject.recipe.matcher) == (size, "atss")
-        assert subject.head_classes == 3
+        target = open_target(name)
+        assert target.recipe is not None
+        assert (target.recipe.size, target.recipe.matcher) == (size, "atss")
+        assert target.head_classes == 3
 
 
 def test_no_events() -> None:
@@ -285,10 +284,10 @@ def test_anchors_see_boxes_at_the_size_of_the_network() -> None:
 def test_faults_do_not_stop_a_diagnosis(tmp_path: Path) -> None:
     data = draw_cells(tmp_path / "data", lambda b: (b[0], b[1], b[0], b[3]), count=3)
     (data / "0.png").write_bytes(b"")
-    evidence = gather([data], ClassMap())
-    assert len(evidence.detection_set) == 2
-    assert "0.png" in evidence.faults[0]
-    assert evidence.sample(1, seed=0).class_names == NAMES
+    raw = read_raw_dataset([data], ClassMap())
+    assert len(raw.detection_set) == 2
+    assert "0.png" in raw.issues[0]
+    assert raw.sample(1, seed=0).class_names == NAMES
 
 
 def test_ap50_is_near_cocos(shared: Path) -> None:
@@ -316,10 +315,11 @@ def test_many_classes_are_paired_best_first() -> None:
 
 
 @pytest.mark.slow
-def test_eight_pictures_by_heart(tmp_path: Path) -> None:
+def test_eight_pictures_are_overfitted(tmp_path: Path) -> None:
     draw_faces(tmp_path / "right", 8)
     right = read_data(tmp_path / "right")
     good = check_overfit(right, None, size=96, steps=40)
+    assert good.name == "overfit test"
     assert good.values["AP50"] > 0.8, good
     assert good.values["start"] == "maskwatch-640"
     # Boxes of nothing, too small to be learnt.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import typer
 
 from drawn_events import COUNTS, event
 from maskwatch.live.events import EVENT_KINDS, Event
-from maskwatch.live.sinks import settings
+from maskwatch.live.sinks import factory, settings
 from maskwatch.live.sinks.delivery import CLOSE_S, QUEUE_SIZE
-from maskwatch.live.sinks.home_assistant import Home
+from maskwatch.live.sinks.home_assistant import HomeAssistantState
 from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.tracking.counts import Counts
 from receiver import SECRET
@@ -54,9 +54,9 @@ def test_table_names_every_field() -> None:
 
 def test_state_example_is_what_home_assistant_gets() -> None:
     (example,) = (json.loads(block) for block in blocks("json state"))
-    home = Home("maskwatch", None)
+    home = HomeAssistantState("maskwatch", None)
     minute = Event.from_record({**EXAMPLES[3], "counts": COUNTS})
-    messages = home.note(Event.from_record(EXAMPLES[0])) + home.note(minute)
+    messages = home.update(Event.from_record(EXAMPLES[0])) + home.update(minute)
     assert messages[-1].topic == "maskwatch/door/state"
     assert json.loads(messages[-1].payload) == example
 
@@ -65,7 +65,9 @@ def test_home_assistant_example() -> None:
     yaml = pytest.importorskip("yaml", reason="pyyaml, which reads the example, is not installed")
     (page,) = blocks("yaml")
     first, second = yaml.safe_load(page)["automation"]
-    configs = [json.loads(message.payload) for message in Home("maskwatch").note(event(1))[:-1]]
+    configs = [
+        json.loads(message.payload) for message in HomeAssistantState("maskwatch").update(event(1))[:-1]
+    ]
     # Home Assistant makes an entity's id of the names of its device and its own.
     ids = {
         f"{kind}.{re.sub(r'[^a-z0-9]+', '_', (config['device']['name'] + ' ' + config['name']).lower())}"
@@ -81,25 +83,27 @@ def test_home_assistant_example() -> None:
 def test_receiver_example_verifies() -> None:
     requests = pytest.importorskip("requests", reason="the extra live is not installed")
     assert requests is not None
-    from maskwatch.live.sinks.webhook import key_of, sign
+    from standardwebhooks import Webhook
 
     code = next(block for block in blocks("python") if "def verify" in block)
     names: dict[str, Any] = {}
     exec(compile(code, "events.md", "exec"), names)
     verify = names["verify"]
-    body, stamp = event(1).to_json().encode(), str(int(time.time()))
+    text, now = event(1).to_json(), datetime.now(UTC)
+    body, stamp = text.encode(), str(int(now.timestamp()))
     headers = {
         "webhook-id": event(1).id,
         "webhook-timestamp": stamp,
-        "webhook-signature": sign(key_of(SECRET), event(1).id, stamp, body),
+        "webhook-signature": Webhook(SECRET).sign(event(1).id, now, text),
     }
     assert verify(headers, body, SECRET)
     assert verify({**headers, "webhook-signature": "v1,AAAA " + headers["webhook-signature"]}, body, SECRET)
     assert not verify(headers, body + b" ", SECRET)
     assert not verify({**headers, "webhook-id": event(2).id}, body, SECRET)
     assert not verify(headers, body, "whsec_QUFBQUFBQUFBQUFBQUFBQUFBQQ==")
-    old = str(int(time.time()) - 301)
-    headers |= {"webhook-timestamp": old, "webhook-signature": sign(key_of(SECRET), event(1).id, old, body)}
+    old = now - timedelta(seconds=301)
+    headers["webhook-timestamp"] = str(int(old.timestamp()))
+    headers["webhook-signature"] = Webhook(SECRET).sign(event(1).id, old, text)
     assert not verify(headers, body, SECRET)
 
 
@@ -130,7 +134,7 @@ def test_commands_exist() -> None:
 def test_numbers_of_the_page() -> None:
     assert f"Each queue holds {QUEUE_SIZE} events" in PAGE
     assert f"waits {CLOSE_S:g} s for the queues" in PAGE
-    assert settings.MAX_BYTES == 64 << 20 == settings.MAX_OUTBOX_BYTES
-    assert (settings.KEEP_FILES, settings.SHELL_TIMEOUT_S) == (5, 30)
-    assert settings.WEBHOOK_SECRET in PAGE
-    assert settings.MQTT_PASSWORD in PAGE
+    assert settings.MAX_JSONL_BYTES == 64 << 20 == settings.MAX_OUTBOX_BYTES
+    assert (settings.KEEP_JSONL_FILES, settings.SHELL_TIMEOUT_S) == (5, 30)
+    assert factory.WEBHOOK_SECRET in PAGE
+    assert factory.MQTT_PASSWORD in PAGE

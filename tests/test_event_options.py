@@ -10,11 +10,13 @@ import typer
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 pytest.importorskip("trackers", reason="needs the extra 'live'")
 pytest.importorskip("paho.mqtt", reason="needs the extra 'live'")
+pytest.importorskip("apprise", reason="needs the extra 'notify'")
 
 from maskwatch.cli.app import app, main
 
 OPTIONS = [
-    "--events", "--db", "--webhook", "--mqtt", "--outboxes", "--notify", "--sound", "--shell", "--send",
+    "--events", "--db", "--webhook", "--mqtt", "--outboxes", "--notify", "--sound", "--apprise", "--shell",
+    "--send",
 ]  # fmt: skip
 
 
@@ -85,6 +87,7 @@ def test_help_has_each_option_once_and_the_rest_apart(capsys: pytest.CaptureFixt
     assert [*panels("watch", capsys)] == ["Arguments", "Options", "Events"]
 
 
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise tries it below Python 3.13
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -97,9 +100,10 @@ def test_help_has_each_option_once_and_the_rest_apart(capsys: pytest.CaptureFixt
         (["--events", "."], ".: "),
         (["--notify"], "--notify: there is no desktop here"),
         (["--sound"], "--sound needs one of"),
+        (["--apprise", "post://geheim/x"], "--apprise 'post://…' holds no address that Apprise knows"),
         (["--shell", " "], "--shell ' ' is no command"),
-        (["--send", "post=all"], "'post=all' says of no sink"),
-        (["--send", "mqtt=alerts"], "'mqtt=alerts' says of no sink"),
+        (["--send", "post=all"], "'post=all' names no sink"),
+        (["--send", "mqtt=alerts"], "'mqtt=alerts' names no sink"),
     ],
 )
 def test_both_refuse_the_same(
@@ -137,6 +141,7 @@ def test_both_refuse_an_empty_secret(
         (["--mqtt", "mqtt://broker"], "--mqtt"),
         (["--notify"], "--notify"),
         (["--sound"], "--sound"),
+        (["--apprise", "ntfy://geheim"], "--apprise"),
         (["--shell", "./alarm.sh"], "--shell"),
         (["--send", "mqtt=all"], "--send"),
     ],

@@ -27,7 +27,7 @@ def test_one_face_that_two_classes_see() -> None:
     found = merge_classes(detections(((0, 0, 40, 40), 0.6, 0), ((0, 4, 40, 44), 0.2, 1)), THRESHOLDS)
     np.testing.assert_allclose(found.boxes_xyxy, [[0, 1, 40, 41]])  # a quarter of the way to the weaker box
     np.testing.assert_allclose(found.scores, [[0.6, 0.2, 0]])
-    assert found.counts.tolist() == [True]
+    assert found.confident.tolist() == [True]
     assert found.class_ids.tolist() == [0]
 
 
@@ -35,13 +35,13 @@ def test_neighbours_stay_two_faces_best_first() -> None:
     found = merge_classes(detections(((0, 0, 40, 40), 0.6, 0), ((20, 0, 60, 40), 0.45, 1)), THRESHOLDS)
     np.testing.assert_allclose(found.boxes_xyxy, [[0, 0, 40, 40], [20, 0, 60, 40]])
     assert found.class_ids.tolist() == [0, 1]
-    assert found.counts.tolist() == [True, True]
+    assert found.confident.tolist() == [True, True]
 
 
 def test_a_face_counts_above_the_threshold_of_its_best_class() -> None:
     rows = (((0, 0, 9, 9), 0.5, 0), ((20, 0, 29, 9), 0.41, 1), ((40, 0, 49, 9), 0.3, 2))
     found = merge_classes(detections(*rows), THRESHOLDS)
-    assert found.counts.tolist() == [False, True, False]
+    assert found.confident.tolist() == [False, True, False]
 
 
 def test_two_boxes_of_one_class_on_one_face_are_one() -> None:
@@ -68,17 +68,17 @@ def test_weak_faces_are_found_but_do_not_count(tiny_model: Path) -> None:
     np.testing.assert_allclose(weak, [0, 32, 16, 48])
     found = finder([image, image])[1]
     np.testing.assert_allclose(found.scores, [[1, 0, 0], [0, 50 / 255, 0]], atol=1e-6)
-    assert found.counts.tolist() == [True, False]
+    assert found.confident.tolist() == [True, False]
     assert finder.metadata.name == "tiny"
 
 
 def test_the_users_threshold_says_what_counts(tiny_model: Path) -> None:
     image = np.full((64, 64, 3), 90, np.uint8)
     image[32:48, 0:16] = (140, 90, 90)
-    assert FaceFinder(tiny_model, threshold={"no_mask": 0.15}, threads=1)([image])[0].counts.tolist() == [
+    assert FaceFinder(tiny_model, threshold={"no_mask": 0.15}, threads=1)([image])[0].confident.tolist() == [
         True
     ]
     low = Detector(tiny_model, threshold=0.01, class_agnostic=False, threads=1)
-    assert find_faces(low, [image])[0].counts.tolist() == [True]
+    assert find_faces(low, [image])[0].confident.tolist() == [True]
     with pytest.raises(OptionError, match="2"):
         FaceFinder(tiny_model, threshold=2)

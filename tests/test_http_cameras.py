@@ -23,8 +23,8 @@ from PIL import Image
 
 from camera_servers import HttpCamera, jpeg, numbered_frame, read_number
 from drawn_events import wait_until
-from maskwatch.live.capture.capture import Capture, open_capture
-from maskwatch.live.capture.jpegs import JpegSplitter
+from maskwatch.live.capture.core import Capture, open_capture
+from maskwatch.live.capture.jpeg_stream import JpegSplitter
 
 PATIENCE_S = 30.0
 QUICK = {"first_wait_s": 0.05, "longest_wait_s": 0.2}
@@ -426,7 +426,7 @@ def test_redirects_are_followed(watch: Callable[..., Any]) -> None:
 def test_a_page_is_no_video(watch: Callable[..., Any]) -> None:
     _, capture, changes = watch(lambda handler, _: send(handler, b"<html>Sign in</html>"), max_retries=0)
     wait_until(lambda: bool(changes), "refusal")
-    assert changes == [("failed", "what comes is no video that can be read")]
+    assert changes == [("failed", "the data is not a readable video")]
     assert capture.finished
 
 

@@ -21,11 +21,11 @@ from maskwatch import Detector
 from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample
 from maskwatch.evaluation import bootstrap_intervals, coco_evaluate
+from maskwatch.evaluation.coco import weighted_scores
 from maskwatch.evaluation.curves import class_curves
 from maskwatch.evaluation.errors import confusion, outcomes
-from maskwatch.evaluation.matching import overlaps, ranked
-from maskwatch.evaluation.slices import by_crowd, by_size
-from maskwatch.evaluation.tally import Tally
+from maskwatch.evaluation.matching import match_set, overlaps, ranked
+from maskwatch.evaluation.slices import FACE_AREAS, by_crowd, by_size
 
 NAMES = ("mask", "no_mask", "mask_incorrect")
 Box = tuple[float, float, float, float]
@@ -133,14 +133,18 @@ def test_all_numbers_are_those_of_pycocotools(world: tuple[list[list[Truth]], li
     expected = reference(pictures, predictions)
     result = coco_evaluate(data, answers)
     assert list(result.stats.values()) == list(expected.stats)
-    tally = Tally.of(data, answers).scores()
+    matches = match_set(data, answers, FACE_AREAS)
+    scores_of_all = weighted_scores(matches)
     for name, value in (("AP", expected.stats[0]), ("AP50", expected.stats[1]), ("AR100", expected.stats[8])):
-        assert tally[name] == pytest.approx(value, abs=1e-9) or (value == -1 and np.isnan(tally[name]))
+        score_of_all = scores_of_all[name]
+        assert score_of_all == pytest.approx(value, abs=1e-9) or (value == -1 and np.isnan(score_of_all))
     half = expected.eval["precision"][0, :, :, 0, -1]  # (recall, class)
     for class_id, score in enumerate(result.per_class):
         entries = [e for e in expected.evalImgs[class_id * 4 * len(pictures) :][: len(pictures)] if e]
         kept = [(e["dtScores"], e["dtMatches"][0] > 0, e["dtIgnore"][0] > 0) for e in entries]
         scores, hits, number = ranked(data, answers, class_id)
+        for ours, theirs in zip((scores, hits, number), matches.ranked(class_id), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
         assert number == score.boxes == sum(int((e["gtIgnore"] == 0).sum()) for e in entries)
         assert len(hits) == sum(int((~ignored).sum()) for *_, ignored in kept)
         assert hits.sum() == sum(int((matched & ~ignored).sum()) for _, matched, ignored in kept)
@@ -161,15 +165,15 @@ def test_outcomes_are_those_of_pycocotools_without_classes(
     result = outcomes(truths(*pictures), [found(*rows) for rows in predictions], [0.0] * 3)
     for picture in range(len(pictures)):
         mine = [o for o in result if o.picture == picture]
-        hits = sum(o.kind in ("right", "class") for o in mine)
-        invented = sum(o.kind in ("invented", "place") for o in mine)
+        hits = sum(o.kind in ("true_positive", "class") for o in mine)
+        false_positives = sum(o.kind in ("false_positive", "localization") for o in mine)
         entry = entries.get(picture)
         if entry is None:
             assert not mine
             continue
         matched, ignored = entry["dtMatches"][0] > 0, entry["dtIgnore"][0] > 0
         assert hits == (matched & ~ignored).sum()
-        assert invented == (~matched & ~ignored).sum()
+        assert false_positives == (~matched & ~ignored).sum()
         faces = sum(o.truth is not None for o in mine)
         assert faces == (entry["gtIgnore"] == 0).sum()
 
@@ -187,11 +191,12 @@ def test_a_draw_of_the_pictures_scores_as_pycocotools_scores_that_set(
         for p, rows in enumerate(predictions)
     ]
     weights = np.array(times[: len(pictures)], np.int64)
-    tally = Tally.of(truths(*pictures), [found(*rows) for rows in predictions]).scores(weights)
+    matches = match_set(truths(*pictures), [found(*rows) for rows in predictions])
+    scores = weighted_scores(matches, weights)
     drawn = [number for number, count in enumerate(weights) for _ in range(count)]
     chosen = reference([pictures[n] for n in drawn], [predictions[n] for n in drawn])
     for name, value in (("AP", chosen.stats[0]), ("AP75", chosen.stats[2]), ("AR100", chosen.stats[8])):
-        known = None if np.isnan(tally[name]) else tally[name]
+        known = None if np.isnan(scores[name]) else scores[name]
         assert known == (None if value == -1 else pytest.approx(value, abs=1e-9))
 
 
@@ -215,21 +220,22 @@ def test_what_lies_in_a_region_by_half_counts_for_nothing(mark: str) -> None:
     assert result.per_class[0].boxes == 1
     assert result.stats["AP"] == pytest.approx(1)
     kinds = [(o.kind, o.detection) for o in outcomes(data, predictions, [0.5] * 3)]
-    assert kinds == [("right", 0), ("invented", 3)]
+    assert kinds == [("true_positive", 0), ("false_positive", 3)]
     assert confusion(outcomes(data, predictions, [0.5] * 3), 3).sum() == 2
     scores, hits, number = ranked(data, predictions, 0)
     assert (scores.round(2).tolist(), hits.tolist(), number) == ([0.9, 0.6], [True, False], 1)
-    (curve, *_), calibration = class_curves(data, predictions)
+    (curve, *_), calibration = class_curves(match_set(data, predictions))
     assert (curve.truths, curve.recall.tolist(), calibration.number.sum()) == (1, [1, 1], 2)
-    assert [(s.name, s.boxes) for s in by_size(data, predictions) if s.boxes] == [("16 to 32 px", 1)]
-    assert [(s.name, s.boxes) for s in by_crowd(data, predictions) if s.pictures] == [("1 face", 1)]
+    matches = match_set(data, predictions, FACE_AREAS)
+    assert [(s.name, s.boxes) for s in by_size(matches) if s.boxes] == [("16 to 32 px", 1)]
+    assert [(s.name, s.boxes) for s in by_crowd(matches) if s.pictures] == [("1 face", 1)]
 
 
 def test_a_region_of_another_class_excuses_nothing_but_in_the_matrix() -> None:
     data = truths([(0, FACE, ""), (1, REGION, "crowd")])
     predictions = [found((0, 0.95, IN_REGION), (0, 0.9, FACE))]
     assert coco_evaluate(data, predictions).per_class[0].ap == pytest.approx(0.5)
-    assert [o.kind for o in outcomes(data, predictions, [0.5] * 3)] == ["right"]
+    assert [o.kind for o in outcomes(data, predictions, [0.5] * 3)] == ["true_positive"]
 
 
 def test_a_region_that_nothing_was_found_in_is_not_missed() -> None:
@@ -240,8 +246,10 @@ def test_a_region_that_nothing_was_found_in_is_not_missed() -> None:
 
 def test_a_box_in_a_region_is_still_to_be_found() -> None:
     data = truths([(0, IN_REGION, ""), (0, REGION, "crowd")])
-    assert [o.kind for o in outcomes(data, [found((0, 0.9, IN_REGION))], [0.5] * 3)] == ["right"]
-    assert [o.kind for o in outcomes(data, [found((0, 0.9, (100, 100, 120, 120)))], [0.5] * 3)] == ["missed"]
+    assert [o.kind for o in outcomes(data, [found((0, 0.9, IN_REGION))], [0.5] * 3)] == ["true_positive"]
+    assert [o.kind for o in outcomes(data, [found((0, 0.9, (100, 100, 120, 120)))], [0.5] * 3)] == [
+        "false_negative"
+    ]
 
 
 def test_overlaps_do_not_depend_on_the_order_in_memory() -> None:

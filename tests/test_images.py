@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from maskwatch.errors import ImageError
-from maskwatch.media.formats import is_picture
+from maskwatch.media.formats import is_picture, starts_like_picture
 from maskwatch.media.images import PAD_VALUE, as_rgb, fit, letterbox, read_image, squash
 
 LOSSLESS = ("png", "bmp", "tiff", "gif", "ppm", "webp")
@@ -450,3 +450,31 @@ def test_no_boxes() -> None:
     empty = placement.to_original(np.zeros((0, 4)))
     assert empty.shape == (0, 4)
     assert empty.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF"])
+def test_sixteen_bytes_tell_a_picture(kind: str) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(file, kind)
+    assert starts_like_picture(file.getvalue()[:16])
+
+
+@pytest.mark.parametrize("brand", ["heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1", "avis"])
+def test_every_brand_of_a_picture_is_known(brand: str) -> None:
+    head = b"\0\0\0\x1cftyp" + brand.encode() + b"\0\0\0\0"
+    assert starts_like_picture(head)
+    assert starts_like_picture(b"\0\0\0\x1cftypXXXX\0\0\0\0" + brand.encode() + b"more")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\0\0\0\x18ftypisom\0\0\0\0isom",
+        b"<html>Sign in</html>",
+        b"#EXTM3U\n#EXT-X-VERSION",
+        b"BM, a text. Yes it is",
+        b"",
+    ],
+)
+def test_other_files_do_not_start_like_a_picture(head: bytes) -> None:
+    assert not starts_like_picture(head)

@@ -45,7 +45,7 @@ LAYERS = (
 )
 # Inside a package: each imports from those before it. What is not named comes last: it joins the others.
 INSIDE = {
-    "live": ("events", "capture", "tracking", "sinks", "output"),
+    "live": ("events", "timing", "capture", "tracking", "sinks", "output", "config", "loop", "run"),
     "serve": ("settings", "core", "watching", "api"),
     "data": ("issues", "names", "dataset", "formats", "validator", "read", "quality"),
 }

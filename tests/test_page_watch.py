@@ -17,7 +17,7 @@ pytest.importorskip("trackers", reason="watching needs the extra 'live'")
 from browser import chromium, clip_of, installed_chromium, tab_of
 from camera_servers import HttpCamera, begin_mjpeg, send_picture
 from maskwatch.live.capture.settings import CaptureSettings
-from maskwatch.live.run import WatchPlan
+from maskwatch.live.config import WatchConfig
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.tracking.alerts import AlertSettings
 from maskwatch.live.tracking.settings import PeopleSettings
@@ -45,7 +45,7 @@ def test_stream_numbers_and_events(tiny_model: Path, tmp_path: Path, told: bool)
     examples = Path(__file__).parents[1] / "examples"
     clip = clip_of(examples / "astronaut.jpg", tmp_path / "clip.mjpeg")
     with HttpCamera(red_face) as camera:
-        plan = WatchPlan(
+        plan = WatchConfig(
             sources=(f"door={camera.url}",),
             model=str(tiny_model),
             capture=CaptureSettings(first_wait_s=0.2, pace=True),
@@ -90,7 +90,7 @@ def test_a_lost_camera_is_shown_as_lost(tiny_model: Path, tmp_path: Path) -> Non
         red_face(handler, lost) if not lost.is_set() else handler.send_error(503)
 
     with HttpCamera(answer) as camera:
-        plan = WatchPlan(
+        plan = WatchConfig(
             sources=(f"door={camera.url}",),
             model=str(tiny_model),
             capture=CaptureSettings(first_wait_s=0.2),

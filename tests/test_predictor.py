@@ -65,6 +65,19 @@ def test_predictions_come_in_order_and_fit_the_picture_as_shown(red: DetectionSe
     assert coco_evaluate(red, predictions).stats["AP"] == pytest.approx(1)
 
 
+def test_several_detectors_read_each_picture_once(red: DetectionSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from maskwatch.evaluation import predictor
+
+    read, paths = predictor.read_image, []
+    monkeypatch.setattr(predictor, "read_image", lambda path: (paths.append(path), read(path))[1])
+    one, two = RedFinder(), RedFinder()
+    first, second = predictor.predict_all([one, two], red, batch_size=2)
+    assert paths == [sample.image_path for sample in red.samples]
+    assert one.batches == two.batches == [2, 2, 1]
+    for alone, mine, yours in zip(predict(one, red), first, second, strict=True):
+        assert alone.xyxy.tolist() == mine.xyxy.tolist() == yours.xyxy.tolist()
+
+
 def test_other_classes_are_refused_before_any_picture(red: DetectionSet) -> None:
     detector = RedFinder(("no_mask", "mask", "mask_incorrect"))
     with pytest.raises(

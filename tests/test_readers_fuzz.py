@@ -25,7 +25,7 @@ from maskwatch.data.quality.repair import repair
 from maskwatch.errors import MaskwatchError
 from maskwatch.evaluation.slices import read_sources
 from maskwatch.labels import ClassMap
-from maskwatch.live.tracking.zones_file import read_places
+from maskwatch.live.tracking.zones_file import read_zones
 from maskwatch.tf_compat.label_map import read_label_map
 from maskwatch.tf_compat.pipeline import read_pipeline
 from maskwatch.tf_compat.tensorflow import load_tensorflow
@@ -198,7 +198,7 @@ FILES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "label map": (LABEL_MAP, read_label_map),
     "corrections": (CORRECTIONS, read_corrections),
     "sources": ("stem,source\na,kaggle\nb,web\n", read_sources),
-    "zones": (ZONES, read_places),
+    "zones": (ZONES, read_zones),
     "recipe": ('steps = 100\nsize = 320\ntrain_sizes = [320, 256]\naugment = "scale"\n', load_recipe),
     "pipeline.config": (CONFIG, partial(read_pipeline, named_classes=True)),
 }

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+from live_scenes import frame_result
 from maskwatch import Detector
 from maskwatch.drawing.blur import COVER_SCORE, cover_thresholds
 from maskwatch.errors import OutputError
@@ -47,7 +48,7 @@ def test_a_file_that_browsers_play(tmp_path: Path) -> None:
     path = tmp_path / "new/door.mp4"
     with Recorder(path, 10) as recorder:
         for index in range(30):
-            recorder.add(live(grey(5 * index), index, index / 10), NOBODY)
+            recorder.add(frame_result(live(grey(5 * index), index, index / 10)))
         assert path.is_file()
     with av.open(str(path)) as file:
         (stream,) = file.streams
@@ -64,7 +65,7 @@ def test_colours_stay(tmp_path: Path) -> None:
     image = np.zeros((64, 96, 3), np.uint8)
     image[:, :32], image[:, 32:64], image[:, 64:] = (220, 30, 30), (30, 200, 60), (40, 60, 230)
     with Recorder(tmp_path / "a.mp4", 10) as recorder:
-        recorder.add(live(image, 0, 0.0), NOBODY)
+        recorder.add(frame_result(live(image, 0, 0.0)))
     ((_, shown),) = frames_of(tmp_path / "a.mp4")
     for x in (16, 48, 80):
         np.testing.assert_allclose(shown[32, x], image[32, x], atol=6)
@@ -74,7 +75,7 @@ def test_each_frame_at_its_own_time(tmp_path: Path) -> None:
     times = [100.0, 100.04, 100.5, 100.5, 103.217, 103.25]
     with Recorder(tmp_path / "a.mp4", 25) as recorder:
         for index, time_s in enumerate(times):
-            recorder.add(live(grey(40 * index), index, time_s), NOBODY)
+            recorder.add(frame_result(live(grey(40 * index), index, time_s)))
     shown = [time_s for time_s, _ in frames_of(tmp_path / "a.mp4")]
     assert shown == pytest.approx([0, 0.04, 0.5, 0.5, 3.217, 3.25], abs=1e-4)
     assert len(set(shown)) == 6
@@ -88,7 +89,7 @@ def test_what_is_drawn_lies_over_the_blur(tmp_path: Path) -> None:
 
     noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     with Recorder(tmp_path / "a.mp4", 10) as recorder:
-        recorder.add(live(noise, 0, 0.0), [[24, 0, 72, 96]], draw=draw)
+        recorder.add(frame_result(live(noise, 0, 0.0), [[24, 0, 72, 96]]), draw=draw)
     ((_, shown),) = frames_of(tmp_path / "a.mp4")
     np.testing.assert_allclose(shown[8, 48], (0, 255, 0), atol=12)
     assert shown[40:90, 30:66].std() < 25 < shown[40:90, :8].std()
@@ -99,9 +100,9 @@ def test_another_size_begins_another_file(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     with Recorder(tmp_path / "door.mp4", 10) as recorder:
         for index in range(4):
-            recorder.add(live(grey(100), index, index / 10), [[10, 10, 30, 30]])
+            recorder.add(frame_result(live(grey(100), index, index / 10), [[10, 10, 30, 30]]))
         for index in range(4, 7):
-            recorder.add(live(noise, index, index / 10), NOBODY)
+            recorder.add(frame_result(live(noise, index, index / 10)))
     assert [path.name for path in recorder.paths] == ["door.mp4", "door-2.mp4"]
     first, second = (frames_of(path) for path in recorder.paths)
     assert [image.shape for _, image in first] == [(48, 64, 3)] * 4
@@ -113,7 +114,7 @@ def test_another_size_begins_another_file(tmp_path: Path) -> None:
 def test_odd_sides_and_nothing_overwritten(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"somebody else's")
     with Recorder(tmp_path / "a.mp4", 10) as recorder:
-        recorder.add(live(grey(80, 33, 45), 0, 0), NOBODY)
+        recorder.add(frame_result(live(grey(80, 33, 45), 0, 0)))
     assert (tmp_path / "a.mp4").read_bytes() == b"somebody else's"
     ((_, image),) = frames_of(tmp_path / "a-2.mp4")
     assert image.shape == (34, 46, 3)
@@ -123,7 +124,7 @@ def test_parts_are_named_after_their_beginning(tmp_path: Path) -> None:
     path = tmp_path / "front door.mp4"
     with Recorder(path, 1, part_s=10) as recorder:
         for index in range(25):
-            recorder.add(live(grey(10 * index), index, float(index)), NOBODY)
+            recorder.add(frame_result(live(grey(10 * index), index, float(index))))
     names = [part.name for part in recorder.paths]
     assert names == [f"front door_20250131T0800{second}Z.mp4" for second in ("00", "10", "20")]
     assert [len(frames_of(part)) for part in recorder.paths] == [10, 10, 5]
@@ -135,7 +136,7 @@ def test_parts_are_named_after_their_beginning(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="there are no such rights here")
 def test_others_may_not_look(tmp_path: Path) -> None:
     with Recorder(tmp_path / "a.mp4", 10) as recorder:
-        recorder.add(live(grey(0), 0, 0.0), NOBODY)
+        recorder.add(frame_result(live(grey(0), 0, 0.0)))
     assert (tmp_path / "a.mp4").stat().st_mode & 0o007 == 0
 
 
@@ -148,7 +149,7 @@ def test_no_frames_give_no_file(tmp_path: Path) -> None:
 def test_memory_holds_half_a_second(tmp_path: Path) -> None:
     with Recorder(tmp_path / "a.mp4", 10) as recorder:
         for index in range(20):
-            recorder.add(live(grey(0), index, index / 10), NOBODY)
+            recorder.add(frame_result(live(grey(0), index, index / 10)))
             assert recorder._cover is not None
             assert len(recorder._cover) <= 6
 
@@ -193,7 +194,7 @@ def test_every_encoder_writes_what_can_be_read(
     monkeypatch.setattr("maskwatch.media.mp4.encoder_name", lambda: name)
     with Recorder(tmp_path / "a.mp4", 10) as recorder:
         for index in range(12):
-            recorder.add(live(grey(20 * index), index, index / 10), NOBODY)
+            recorder.add(frame_result(live(grey(20 * index), index, index / 10)))
     frames = frames_of(tmp_path / "a.mp4")
     assert [time_s for time_s, _ in frames] == pytest.approx(np.arange(12) / 10)
     np.testing.assert_allclose([image[24, 32, 1] for _, image in frames], np.arange(12) * 20, atol=8)
@@ -206,7 +207,7 @@ from test_recorder import *
 recorder = Recorder(Path(sys.argv[1]), 10)
 noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 for index in range(100):
-    recorder.add(live(noise, index, index / 5), NOBODY)  # half of the frames that were promised
+    recorder.add(frame_result(live(noise, index, index / 5)))  # half of the frames that were promised
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -310,7 +311,7 @@ def likeness(shown: np.ndarray, original: np.ndarray, box_xyxy: np.ndarray) -> f
 def recorded(path: Path, pan: Pan, **options: bool) -> list[np.ndarray]:
     with Recorder(path, FPS, **options) as recorder:
         for index, (image, boxes) in enumerate(zip(pan.frames, pan.found, strict=True)):
-            recorder.add(live(image, index, index / FPS), boxes)
+            recorder.add(frame_result(live(image, index, index / FPS), boxes))
     shown = [image for _, image in frames_of(path)]
     assert len(shown) == len(pan.frames)
     return shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,17 +19,19 @@ from PIL import Image
 from maskwatch import Detector
 from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample, correct, read_corrections, read_voc
-from maskwatch.errors import DataError, OptionError
+from maskwatch.errors import DataError, OptionError, OutputError
 from maskwatch.evaluation import coco_evaluate
 from maskwatch.evaluation.candidates import Candidates
 from maskwatch.evaluation.coco import STAT_NAMES
 from maskwatch.evaluation.curves import class_curves
 from maskwatch.evaluation.errors import confusion, outcomes
-from maskwatch.evaluation.operating import Goal, operating_points
-from maskwatch.evaluation.paired import compare_models
-from maskwatch.evaluation.slices import by_crowd, by_size, by_source, read_sources
+from maskwatch.evaluation.intervals import Bootstrap, Difference
+from maskwatch.evaluation.matching import match_set
+from maskwatch.evaluation.page import write_report
+from maskwatch.evaluation.report import Report, ReportOptions, measure_set
+from maskwatch.evaluation.slices import FACE_AREAS, by_crowd, by_size, by_source, read_sources
 from maskwatch.evaluation.suspects import suspects, write_suspects
-from maskwatch.evaluation.thresholds import choose
+from maskwatch.evaluation.thresholds import ThresholdObjective, choose, operating_points
 from maskwatch.export.retune import write_thresholds
 from maskwatch.labels import MASK_CLASSES
 from tiny_model import metadata, write_tiny_model
@@ -60,7 +63,7 @@ A, B, C, D = (10, 10, 30, 30), (60, 10, 90, 40), (10, 100, 60, 150), (120, 120, 
 
 @pytest.fixture
 def town() -> tuple[DetectionSet, list[sv.Detections]]:
-    """Right, wrong class, badly placed, missed (with a weak detection); and one invented where no face is."""
+    """Right, wrong class, bad localization, not found (with a weak detection); and a false positive."""
     truth = (sample("k_1", (0, A), (1, B), (0, C), (2, D)), sample("j_2"))
     predictions = [
         found(
@@ -83,15 +86,17 @@ def test_each_face_and_detection_has_one_outcome(town: tuple[DetectionSet, list[
         for o in outcomes(*town, [0.5] * 3)
     ]
     assert rows == [
-        (0, "right", 0, 0, 0.9, 1.0),
+        (0, "true_positive", 0, 0, 0.9, 1.0),
         (0, "class", 1, 1, 0.8, 0.97),
-        (0, "place", 2, 2, 0.7, 0.25),
-        (0, "missed", 3, None, 0.2, 0.0),
-        (1, "invented", None, 0, 0.95, 0.0),
+        (0, "localization", 2, 2, 0.7, 0.25),
+        (0, "false_negative", 3, None, 0.2, 0.0),
+        (1, "false_positive", None, 0, 0.95, 0.0),
     ]
 
 
-def test_the_matrix_has_missed_and_invented(town: tuple[DetectionSet, list[sv.Detections]]) -> None:
+def test_the_matrix_has_false_negatives_and_false_positives(
+    town: tuple[DetectionSet, list[sv.Detections]],
+) -> None:
     matrix = confusion(outcomes(*town, [0.5] * 3), 3)
     assert matrix.tolist() == [[1, 0, 0, 1], [1, 0, 0, 0], [0, 0, 0, 1], [1, 1, 0, 0]]
 
@@ -190,7 +195,7 @@ def ladder() -> tuple[DetectionSet, list[sv.Detections]]:
 
 
 def test_curves_are_literal() -> None:
-    (curve, *_), calibration = class_curves(*ladder())
+    (curve, *_), calibration = class_curves(match_set(*ladder()))
     np.testing.assert_allclose(curve.precision, [1, 1, 2 / 3, 3 / 4, 3 / 5])
     np.testing.assert_allclose(curve.recall, [0.25, 0.5, 0.5, 0.75, 0.75])
     assert curve.at(0.7) == (pytest.approx(2 / 3), 0.5)
@@ -200,20 +205,23 @@ def test_curves_are_literal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("goal", "threshold"),
+    ("objective", "threshold"),
     [
-        (Goal(), 0.6),  # F1 0.4, 0.67, 0.57, 0.75, 0.67
-        (Goal(missed=1, alarm=1), 0.8),  # costs 3, 2, 3, 2, 3: the first of the least
-        (Goal(missed=3, alarm=1), 0.6),  # 9, 6, 7, 4, 5
-        (Goal(missed=1, alarm=9), 0.8),
-        (Goal(recall=0.5), 0.8),
-        (Goal(recall=0.7), 0.6),
-        (Goal(recall=1.0), 0.6),  # out of reach: what raises it counts
+        (ThresholdObjective(), 0.6),  # F1 0.4, 0.67, 0.57, 0.75, 0.67
+        (
+            ThresholdObjective(false_negative_cost=1, false_positive_cost=1),
+            0.8,
+        ),  # costs 3, 2, 3, 2, 3: the first of the least
+        (ThresholdObjective(false_negative_cost=3, false_positive_cost=1), 0.6),  # 9, 6, 7, 4, 5
+        (ThresholdObjective(false_negative_cost=1, false_positive_cost=9), 0.8),
+        (ThresholdObjective(recall=0.5), 0.8),
+        (ThresholdObjective(recall=0.7), 0.6),
+        (ThresholdObjective(recall=1.0), 0.6),  # out of reach: what raises it counts
     ],
 )
-def test_thresholds_follow_the_goal(goal: Goal, threshold: float) -> None:
+def test_thresholds_follow_the_objective(objective: ThresholdObjective, threshold: float) -> None:
     data, predictions = ladder()
-    points = choose(data, [Candidates.of_detections(one) for one in predictions], goal, [0.5, 0.4, 0.3])
+    points = choose(data, [Candidates.of_detections(one) for one in predictions], objective, [0.5, 0.4, 0.3])
     assert [point.threshold for point in points] == [threshold, 0.4, 0.3]
     assert list(points) == operating_points(data, predictions, [threshold, 0.4, 0.3])
 
@@ -223,18 +231,18 @@ def test_points_are_literal() -> None:
     point, *_ = operating_points(data, predictions, [0.7, 0.5, 0.5])
     assert (point.truths, point.shown, point.hits) == (4, 3, 2)
     assert (point.precision, point.recall, point.f1) == (pytest.approx(2 / 3), 0.5, pytest.approx(4 / 7))
-    assert Goal(missed=5).cost(2, 1) == 11
+    assert ThresholdObjective(false_negative_cost=5).cost(2, 1) == 11
     nothing, *_ = operating_points(data, predictions, [0.96, 0.5, 0.5])
     assert (nothing.precision, nothing.recall, nothing.f1) == (1.0, 0.0, 0.0)
 
 
-def test_senseless_goals_are_refused() -> None:
+def test_senseless_objectives_are_refused() -> None:
     with pytest.raises(OptionError, match="must be positive"):
-        Goal(missed=0)
+        ThresholdObjective(false_negative_cost=0)
     with pytest.raises(OptionError, match="not above 0"):
-        Goal(recall=1.5)
+        ThresholdObjective(recall=1.5)
     with pytest.raises(OptionError, match="must be positive"):
-        Goal(alarm=float("nan"))
+        ThresholdObjective(false_positive_cost=float("nan"))
 
 
 def test_thresholds_are_written_where_detect_reads_them(
@@ -260,13 +268,13 @@ def test_thresholds_are_written_where_detect_reads_them(
 
 def test_slices_are_literal(town: tuple[DetectionSet, list[sv.Detections]], tmp_path: Path) -> None:
     data, predictions = ladder()
-    assert [(s.name, s.boxes, s.ap50) for s in by_size(data, predictions)] == [
+    assert [(s.name, s.boxes, s.ap50) for s in by_size(match_set(data, predictions, FACE_AREAS))] == [
         ("0 to 16 px", 0, None),
         ("16 to 32 px", 2, pytest.approx(1)),
         ("32 to 96 px", 2, pytest.approx(51 / 101)),  # one of two found: precision 1 up to recall 0.5
         ("from 96 px", 0, None),
     ]
-    assert [(s.name, s.pictures, s.boxes) for s in by_crowd(*town)] == [
+    assert [(s.name, s.pictures, s.boxes) for s in by_crowd(match_set(*town))] == [
         ("1 face", 0, 0),
         ("2 to 4 faces", 1, 4),
         ("5 to 9 faces", 0, 0),
@@ -274,7 +282,7 @@ def test_slices_are_literal(town: tuple[DetectionSet, list[sv.Detections]], tmp_
     ]
     table = tmp_path / "sources.tsv"
     table.write_text("split\tstem\tset\ntest\tk_1\tstreet\ntest\tj_2\tbooth\n")
-    parts = by_source(*town, read_sources(table))
+    parts = by_source(match_set(*town), read_sources(table))
     assert [(s.name, s.pictures) for s in parts] == [("booth", 1), ("street", 1)]
     table.write_text("a,b\n")
     with pytest.raises(DataError, match="its columns are a, b; write stem and source"):
@@ -284,18 +292,62 @@ def test_slices_are_literal(town: tuple[DetectionSet, list[sv.Detections]], tmp_
 # ---- Comparison ------------------------------------------------------------------------------------------
 
 
+def differences(
+    truth: DetectionSet, first: list[sv.Detections], second: list[sv.Detections]
+) -> Mapping[str, Difference]:
+    ours, theirs = (Bootstrap.of(match_set(truth, found), 50) for found in (first, second))
+    return ours.against(theirs)
+
+
 def test_a_real_difference_is_told_from_none() -> None:
     truth = DetectionSet(MASK_CLASSES, tuple(sample(f"p{n}", (0, A)) for n in range(20)))
     good = [found((0, 0.9, A)) for _ in range(20)]
     poor = [found((0, 0.9, A if n < 8 else D)) for n in range(20)]
-    same = compare_models(truth, good, good, 50)["AP50"]
+    same = differences(truth, good, good)["AP50"]
     assert not same.real
     assert same.words("one", "two") == "no difference that these pictures can show"
-    apart = compare_models(truth, good, poor, 50)["AP50"]
+    apart = differences(truth, good, poor)["AP50"]
     assert apart.real
     assert apart.words("one", "two") == "one is better"
-    assert compare_models(truth, poor, good, 50)["AP50"].words("one", "two") == "two is better"
-    assert compare_models(truth, good, poor, 50)["AP50 no_mask"].words("one", "two") == "nothing to measure"
+    assert differences(truth, poor, good)["AP50"].words("one", "two") == "two is better"
+    assert differences(truth, good, poor)["AP50 no_mask"].words("one", "two") == "nothing to measure"
+
+
+def test_pycocotools_matches_a_data_set_once(
+    town: tuple[DetectionSet, list[sv.Detections]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a report shows; a second model is matched once as well."""
+    from pycocotools.cocoeval import COCOeval
+
+    calls = []
+    evaluate = COCOeval.evaluate
+    monkeypatch.setattr(COCOeval, "evaluate", lambda self: (calls.append(self), evaluate(self)))
+    data, found = town
+    for second, count in ((None, 1), (found, 2)):
+        calls.clear()
+        one = measure_set("town", data, found, found, [0.5] * 3, ReportOptions("a", draws=5), second)
+        assert one.result.stats == coco_evaluate(data, found).stats
+        assert len(calls) == count + 1  # and the one of this test
+
+
+def test_the_json_keeps_the_words_of_its_schema_and_the_page_uses_those_of_the_field(
+    town: tuple[DetectionSet, list[sv.Detections]], tmp_path: Path
+) -> None:
+    data, found = town
+    options = ReportOptions("a model")
+    one = measure_set("town", data, found, found, [0.5] * 3, options)
+    report = Report(options, MASK_CLASSES, (0.5,) * 3, (one,))
+    first = report.as_dict()["sets"][0]
+    assert [mistake["kind"] for mistake in first["mistakes"]] == ["class", "place", "missed", "invented"]
+    assert (first["confusion"]["rows"][-1], first["confusion"]["columns"][-1]) == ("invented", "missed")
+    write_report(report, tmp_path / "report", force=False)
+    for page in ("report.html", "report.md"):
+        text = (tmp_path / "report" / page).read_text()
+        for word in ("false positive", "false negative", "localization: a detection that overlaps"):
+            assert word in text
+        assert "invented" not in text
+    with pytest.raises(OutputError, match="exists already"):
+        write_report(report, tmp_path / "report", force=False)
 
 
 # ---- Suspects --------------------------------------------------------------------------------------------

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from live_scenes import frame_result
 from maskwatch.errors import OptionError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
 from maskwatch.live.output.recorder import PART_S, Recorder
-from maskwatch.live.output.retention import Retention, kept_logs, kept_recordings, kept_thumbnails
+from maskwatch.live.output.retention import Retention, log_rule, recording_rule, thumbnail_rule
 from maskwatch.live.output.thumbnails import Thumbnails
 from maskwatch.live.sinks.jsonl import JsonlSink, numbered
 from maskwatch.live.sinks.sqlite import EventStore
@@ -37,7 +38,7 @@ def days_ago(days: float) -> datetime:
 def test_what_is_older_goes_and_the_rest_stays(tmp_path: Path) -> None:
     old = [picture(tmp_path, days_ago(days)) for days in (400, 31, 30.0001)]
     young = [picture(tmp_path, days_ago(days)) for days in (29.999, 1, 0)]
-    deleted = Retention(30, [kept_thumbnails(tmp_path)]).run(NOW)
+    deleted = Retention(30, [thumbnail_rule(tmp_path)]).run(NOW)
     assert deleted is not None
     assert str(deleted) == "deleted what is older than 30 days: 3 pictures"
     assert sorted(tmp_path.iterdir()) == sorted(young)
@@ -45,7 +46,7 @@ def test_what_is_older_goes_and_the_rest_stays(tmp_path: Path) -> None:
 
 
 def test_it_runs_at_once_and_then_every_hour(tmp_path: Path) -> None:
-    retention = Retention(1, [kept_thumbnails(tmp_path)])
+    retention = Retention(1, [thumbnail_rule(tmp_path)])
     assert retention.run(NOW) is not None
     path = picture(tmp_path, days_ago(2))
     assert retention.run(NOW + timedelta(minutes=59, seconds=59)) is None
@@ -83,7 +84,7 @@ def test_files_of_others_are_never_touched(tmp_path: Path) -> None:
     secret.write_bytes(JPEG)
     link = foreign / f"{long_ago - timedelta(days=3):%Y%m%dT%H%M%SZ}_door_t3_00aa11bb.jpg"
     link.symlink_to(secret)
-    deleted = Retention(1, [kept_thumbnails(foreign)]).run(NOW)
+    deleted = Retention(1, [thumbnail_rule(foreign)]).run(NOW)
     assert str(deleted) == "deleted what is older than 1 days: 1 picture"
     assert not ours.exists()
     assert all(path.exists() for path in [*kept, secret, link])
@@ -94,10 +95,10 @@ def test_what_the_writers_write_is_known(tmp_path: Path) -> None:
     """Real files of all kinds, from the writers themselves."""
     frame = LiveFrame("door", 0, 0.0, NOW, 0.0, np.zeros((48, 64, 3), np.uint8))
     event = Event("alert", NOW, "door", "run", track=1, box_xyxy=(1, 1, 9, 9))
-    thumbnail = Thumbnails(tmp_path / "pictures").store(event, frame, [[1, 1, 9, 9]])
+    thumbnail = Thumbnails(tmp_path / "pictures").store(event, frame_result(frame, [[1, 1, 9, 9]]))
     video = tmp_path / "videos/door.mp4"
     with Recorder(video, 10, part_s=PART_S) as recorder:
-        recorder.add(frame, np.zeros((0, 4)))
+        recorder.add(frame_result(frame))
     log = tmp_path / "events.jsonl"
     sink = JsonlSink(log, max_bytes=10)
     for _ in range(3):
@@ -108,7 +109,7 @@ def test_what_the_writers_write_is_known(tmp_path: Path) -> None:
         os.utime(path, (written, written))
     with EventStore(tmp_path / "events.db", create=True) as store:
         store.add(event)
-        kinds = [kept_thumbnails(thumbnail.parent), kept_recordings(video), kept_logs(log)]
+        kinds = [thumbnail_rule(thumbnail.parent), recording_rule(video), log_rule(log)]
         retention = Retention(7, kinds, [store.delete_before])
         assert str(retention.run(NOW + timedelta(days=6.9))) == ""
         assert str(retention.run(NOW + timedelta(days=7.1))) == (
@@ -123,7 +124,7 @@ def test_a_picture_that_was_being_written_when_the_program_died(tmp_path: Path) 
     path = picture(tmp_path, days_ago(3))
     part = path.with_name(f".{path.stem}.part.jpg")
     path.rename(part)
-    Retention(1, [kept_thumbnails(tmp_path)]).run(NOW)
+    Retention(1, [thumbnail_rule(tmp_path)]).run(NOW)
     assert not part.exists()
 
 
@@ -152,7 +153,7 @@ def test_what_fails_is_said_and_ends_nothing(tmp_path: Path, monkeypatch: pytest
         raise RuntimeError("database is locked")
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    retention = Retention(1, [kept_thumbnails(tmp_path / "gone"), kept_thumbnails(tmp_path)], [locked])
+    retention = Retention(1, [thumbnail_rule(tmp_path / "gone"), thumbnail_rule(tmp_path)], [locked])
     deleted = retention.run(NOW)
     assert deleted is not None
     assert not second.exists()

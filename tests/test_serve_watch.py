@@ -32,16 +32,15 @@ from maskwatch.cli.app import main
 from maskwatch.errors import OptionError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.capture.settings import CaptureSettings
+from maskwatch.live.config import WatchConfig
 from maskwatch.live.events import Event
-from maskwatch.live.loop import Look
-from maskwatch.live.run import WatchPlan
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.tracking.alerts import AlertSettings
 from maskwatch.live.tracking.faces import Faces
-from maskwatch.live.tracking.scene import Person, Scene
+from maskwatch.live.tracking.results import FrameResult, Person, SceneState
 from maskwatch.live.tracking.settings import PeopleSettings
-from maskwatch.live.tracking.zones import Places
+from maskwatch.live.tracking.zones import Zones
 from maskwatch.serve.server import run_in_thread
 from maskwatch.serve.settings import ServeSettings
 from maskwatch.serve.watching.views import Views
@@ -109,7 +108,7 @@ def next_picture(response: http.client.HTTPResponse) -> np.ndarray:
 @contextlib.contextmanager
 def site(model: Path, source: str, limits: dict[str, Any] | None = None, **rest: Any) -> Iterator[Site]:
     sinks = rest.pop("sinks", SinkSettings())
-    plan = WatchPlan(
+    plan = WatchConfig(
         sources=(source,),
         model=str(model),
         sinks=sinks,
@@ -244,12 +243,12 @@ def test_its_description_has_it(watched: Site) -> None:
 def test_a_face_that_was_missed_is_hidden_until_the_frames_have_another_size() -> None:
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     face = np.array([[64, 64, 128, 128]], np.float32)
-    views = Views({"door": Places()}, ["no_mask"], keep_faces=False)
+    views = Views({"door": Zones()}, ["no_mask"], keep_faces=False)
     shown = []
     for index, (image_rgb, boxes_xyxy) in enumerate(
         [(image, face), (image, face[:0]), (image[:, :200], face[:0])]
     ):
-        views.look(looked_at(image_rgb, index, boxes_xyxy))
+        views.on_frame(looked_at(image_rgb, index, boxes_xyxy))
         view = views.newest("door")
         assert view is not None
         shown.append(np.asarray(Image.open(io.BytesIO(view.jpeg())))[INSIDE, INSIDE].astype(float).std())
@@ -258,13 +257,13 @@ def test_a_face_that_was_missed_is_hidden_until_the_frames_have_another_size() -
 
 
 def test_whoever_stood_before_a_lost_source_is_gone() -> None:
-    views = Views({"door": Places()}, ["mask", "no_mask"], keep_faces=True)
+    views = Views({"door": Zones()}, ["mask", "no_mask"], keep_faces=True)
     light = np.full((240, 320, 3), 200, np.uint8)
     person = Person(1, np.array([10, 10, 50, 50], np.float32), "no_mask", 0.9, 5.0, (), True, True)
-    views.look(looked_at(light, 0, np.zeros((0, 4), np.float32), (person,)))
+    views.on_frame(looked_at(light, 0, np.zeros((0, 4), np.float32), (person,)))
     before = views.newest("door")
     assert before is not None
-    views.event(source_event("waiting", "no frame for 10 s"))
+    views.on_event(source_event("waiting", "no frame for 10 s"))
     lost = views.newest("door")
     assert lost is not None
     assert lost is not before, "or the stream would not send it"
@@ -274,8 +273,8 @@ def test_whoever_stood_before_a_lost_source_is_gone() -> None:
     assert picture.shape == light.shape
     assert picture[:60].max() < 70, "dark"
     assert picture[90:150].max() > 200, "with a text across it"
-    views.event(source_event("live", None))
-    views.look(looked_at(light, 1, np.zeros((0, 4), np.float32)))
+    views.on_event(source_event("live", None))
+    views.on_frame(looked_at(light, 1, np.zeros((0, 4), np.float32)))
     back = views.newest("door")
     assert back is not None
     assert np.asarray(Image.open(io.BytesIO(back.jpeg()))).min() > 190
@@ -283,8 +282,8 @@ def test_whoever_stood_before_a_lost_source_is_gone() -> None:
 
 
 def test_a_source_that_never_came_has_a_picture_that_says_so() -> None:
-    views = Views({"door": Places()}, ["mask"], keep_faces=False)
-    views.event(source_event("waiting", "Connection refused"))
+    views = Views({"door": Zones()}, ["mask"], keep_faces=False)
+    views.on_event(source_event("waiting", "Connection refused"))
     view = views.newest("door")
     assert view is not None
     assert np.asarray(Image.open(io.BytesIO(view.jpeg()))).max() > 200
@@ -318,11 +317,11 @@ def test_a_lost_camera_has_nobody_in_front_of_it(tiny_model: Path) -> None:
 
 def looked_at(
     image_rgb: np.ndarray, index: int, boxes_xyxy: np.ndarray, people: tuple[Person, ...] = ()
-) -> Look:
+) -> FrameResult:
     frame = LiveFrame("door", index, index / 10, datetime.now().astimezone(), 0.0, image_rgb)
     count = len(boxes_xyxy)
     faces = Faces(boxes_xyxy, np.ones((count, 1), np.float32), np.ones(count, bool))
-    return Look(frame, faces, Scene(people, (), sv.Detections.empty(), np.full(count, -1)), 0.0)
+    return FrameResult(frame, faces, SceneState(people, (), sv.Detections.empty(), np.full(count, -1)), 0.0)
 
 
 def test_streams_end_when_the_service_stops(tiny_model: Path, camera: HttpCamera, tmp_path: Path) -> None:
@@ -441,6 +440,6 @@ def test_options_that_need_each_other(
 
 
 def test_one_process_for_watching(tiny_model: Path) -> None:
-    plan = WatchPlan(sources=("0",), model=str(tiny_model))
+    plan = WatchConfig(sources=("0",), model=str(tiny_model))
     with pytest.raises(OptionError, match="one process"):
         ServeSettings(models=(str(tiny_model),), workers=2, watch=plan)

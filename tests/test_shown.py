@@ -21,10 +21,14 @@ from maskwatch.data.formats.voc import voc_xml
 from maskwatch.evaluation import candidates
 from maskwatch.evaluation.candidates import FLOOR, Candidates
 from maskwatch.evaluation.errors import IOU, NEAR_IOU
-from maskwatch.evaluation.operating import Goal, OperatingPoint, operating_points
 from maskwatch.evaluation.predictor import predict
-from maskwatch.evaluation.report import measure_set
-from maskwatch.evaluation.thresholds import choose
+from maskwatch.evaluation.report import ReportOptions, measure_set
+from maskwatch.evaluation.thresholds import (
+    OperatingPoint,
+    ThresholdObjective,
+    choose,
+    operating_points,
+)
 from maskwatch.export import Photograph, export_network
 from maskwatch.export.nms_graph import nms_graph
 from maskwatch.labels import MASK_CLASSES
@@ -116,7 +120,9 @@ def test_the_report_tells_of_what_detect_gives(
 ) -> None:
     detector = Detector(model[0])
     every = predict(detector.variant(threshold=0.0, class_agnostic=False), data)
-    report = measure_set("noise", data, every, predict(at(detector, chosen), data), chosen)
+    report = measure_set(
+        "noise", data, every, predict(at(detector, chosen), data), chosen, ReportOptions("noise")
+    )
     for picture, sample in enumerate(data.samples):
         found = Detector(model[0], threshold=dict(zip(MASK_CLASSES, chosen, strict=True)))(sample.image_path)
         mine = [o for o in report.outcomes if o.picture == picture]
@@ -216,29 +222,38 @@ def measured(detector: Detector, data: DetectionSet, chosen: tuple[float, ...]) 
     return operating_points(data, predict(at(detector, chosen), data), chosen)
 
 
-def worth(points: list[OperatingPoint], goal: Goal) -> float:
-    if goal.missed is None:
+def worth(points: list[OperatingPoint], objective: ThresholdObjective) -> float:
+    if objective.false_negative_cost is None:
         return sum(point.f1 for point in points)
-    return -sum(goal.cost(point.truths - point.hits, point.shown - point.hits) for point in points)
+    return -sum(objective.cost(point.truths - point.hits, point.shown - point.hits) for point in points)
 
 
-@pytest.mark.parametrize("goal", [Goal(), Goal(missed=1, alarm=1), Goal(missed=4)])
-def test_no_other_threshold_of_a_class_is_better(model: Model, data: DetectionSet, goal: Goal) -> None:
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ThresholdObjective(),
+        ThresholdObjective(false_negative_cost=1, false_positive_cost=1),
+        ThresholdObjective(false_negative_cost=4),
+    ],
+)
+def test_no_other_threshold_of_a_class_is_better(
+    model: Model, data: DetectionSet, objective: ThresholdObjective
+) -> None:
     detector = Detector(model[0])
     found = candidates.gather(detector, data)
-    points = choose(data, found, goal, (0.5,) * 3)
+    points = choose(data, found, objective, (0.5,) * 3)
     chosen = tuple(point.threshold for point in points)
     assert measured(detector, data, chosen) == list(points)
     assert all(round(threshold, 4) == threshold for threshold in chosen)
-    best = worth(list(points), goal)
+    best = worth(list(points), objective)
     for class_id, other in itertools.product(range(3), np.linspace(0.06, 0.94, 8).round(4)):
         moved = tuple(float(other) if n == class_id else t for n, t in enumerate(chosen))
-        assert worth(measured(detector, data, moved), goal) <= best + 1e-9
+        assert worth(measured(detector, data, moved), objective) <= best + 1e-9
 
 
 def test_a_wanted_recall_is_reached_where_it_can_be(model: Model, data: DetectionSet) -> None:
     detector = Detector(model[0])
-    points = choose(data, candidates.gather(detector, data), Goal(recall=0.6), (0.5,) * 3)
+    points = choose(data, candidates.gather(detector, data), ThresholdObjective(recall=0.6), (0.5,) * 3)
     for class_id, point in enumerate(measured(detector, data, tuple(p.threshold for p in points))):
         low = tuple(FLOOR if n == class_id else p.threshold for n, p in enumerate(points))
         assert point.recall >= min(0.6, measured(detector, data, low)[class_id].recall)
@@ -256,7 +271,9 @@ def test_what_the_command_writes_is_what_was_chosen(
     assert not status.value.code
     printed = capsys.readouterr().err
     assert "the best F1 of each class" in printed
-    points = choose(data, candidates.gather(detector, data), Goal(), detector.metadata.thresholds)
+    points = choose(
+        data, candidates.gather(detector, data), ThresholdObjective(), detector.metadata.thresholds
+    )
     written = Detector(tmp_path / "tuned.onnx")
     assert written.metadata.thresholds == tuple(point.threshold for point in points)
     assert operating_points(data, predict(written, data), written.metadata.thresholds) == list(points)
@@ -268,7 +285,7 @@ def test_a_checkpoint_is_tuned_as_its_file_is(model: Model, data: DetectionSet) 
     """`export --tune` chooses in torch. Rounding may tip the scales, but not the worth of what was chosen."""
     sums = []
     for detector in (Detector(model[0]), model[1]):
-        points = choose(data, candidates.gather(detector, data), Goal(), (0.5,) * 3)
+        points = choose(data, candidates.gather(detector, data), ThresholdObjective(), (0.5,) * 3)
         sums.append(sum(point.f1 for point in points))
     assert sums[0] == pytest.approx(sums[1], abs=0.1)
 

@@ -8,18 +8,16 @@ from datetime import datetime
 
 import numpy as np
 import pytest
-import supervision as sv
 
 from drawn_events import START, event, minute, wait_until
+from live_scenes import frame_result
 from maskwatch.errors import EventError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
-from maskwatch.live.loop import Look
 from maskwatch.live.output.screen import Screen
 from maskwatch.live.sinks import Sink, SinkState, TryLater
 from maskwatch.live.sinks.delivery import Delivery, SinkStatus
-from maskwatch.live.tracking.faces import Faces
-from maskwatch.live.tracking.scene import Scene
+from maskwatch.live.tracking.results import FrameResult
 
 
 class Kept(Sink):
@@ -61,7 +59,7 @@ class Notes:
     def on_stored(self, name: str, id: str) -> None:
         self.stored.append((name, id))
 
-    def on_trouble(self, name: str, text: str) -> None:
+    def on_error(self, name: str, text: str) -> None:
         self.trouble.append((name, text))
 
 
@@ -71,7 +69,7 @@ def notes() -> Notes:
 
 
 def deliver(notes: Notes, *sinks: Sink, queue_size: int = 100) -> Delivery:
-    return Delivery(sinks, on_stored=notes.on_stored, on_trouble=notes.on_trouble, queue_size=queue_size)
+    return Delivery(sinks, on_stored=notes.on_stored, on_error=notes.on_error, queue_size=queue_size)
 
 
 def test_every_sink_gets_every_event_in_order(notes: Notes) -> None:
@@ -132,7 +130,7 @@ def test_what_was_dropped_is_said_when_it_goes_on(notes: Notes) -> None:
     delivery = deliver(notes, sink, queue_size=2)
     delivery.put(event(0))
     wait_until(lambda: delivery.status()[0].waiting == 1, "the first is in hand")
-    wait_until(lambda: not delivery._lanes[0]._queue, "the first is in hand")
+    wait_until(lambda: not delivery._queues[0]._events, "the first is in hand")
     for number in range(1, 7):
         delivery.put(event(number))
     sink.gate.set()
@@ -207,7 +205,7 @@ def test_after_closing_nothing_is_taken(notes: Notes) -> None:
 def test_status_tells_what_waits_inside(notes: Notes) -> None:
     class Box(Kept):
         def state(self) -> SinkState:
-            return SinkState(waiting=7, parked=2, problem="away; mend it")
+            return SinkState(waiting=7, dead_letters=2, problem="away; mend it")
 
     class Broken(Kept):
         def state(self) -> SinkState:
@@ -222,7 +220,7 @@ def test_status_tells_what_waits_inside(notes: Notes) -> None:
 
 
 def test_what_changes_inside_is_said(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskwatch.live.sinks.delivery._LOOK_S", 0.01)
+    monkeypatch.setattr("maskwatch.live.sinks.delivery._STATE_S", 0.01)
     states = [
         SinkState(),
         SinkState(2, 0, "away; mend it"),
@@ -240,7 +238,7 @@ def test_what_changes_inside_is_said(notes: Notes, monkeypatch: pytest.MonkeyPat
     delivery.close()
     assert [text for _, text in notes.trouble] == [
         "away; mend it",
-        "1 event refused for good; look at them with: maskwatch events parked",
+        "1 event refused permanently; list them with: maskwatch events dead-letters",
         "delivers again",
         "on the disk for the next start: 3 events",
     ]
@@ -298,9 +296,9 @@ def test_a_sink_that_is_slow_to_ask_holds_nobody_up() -> None:
     def everything() -> None:
         screen = Screen(list, delivery.status, ("mask", "no_mask"), ("no_mask",))
         screen.render()
-        screen.look(a_look("door"))
+        screen.on_frame(a_result("door"))
         delivery.put(event(1))
-        screen.event(event(1))
+        screen.on_event(event(1))
         done.set()
 
     delivery = Delivery([sink])
@@ -330,14 +328,13 @@ def test_the_screen_asks_without_what_the_watching_waits_for() -> None:
     drawing = threading.Thread(target=screen.render)
     drawing.start()
     assert asked.wait(60)
-    threading.Thread(target=lambda: (screen.look(a_look("door")), done.set()), daemon=True).start()
+    threading.Thread(target=lambda: (screen.on_frame(a_result("door")), done.set()), daemon=True).start()
     looked = done.wait(30)
     answer.set()
     drawing.join()
     assert looked
 
 
-def a_look(source: str) -> Look:
-    frame = LiveFrame(source, 0, 0.0, datetime.now().astimezone(), 0.0, np.zeros((8, 8, 3), np.uint8))
-    nobody = Faces(np.zeros((0, 4), np.float32), np.zeros((0, 2), np.float32), np.zeros(0, bool))
-    return Look(frame, nobody, Scene((), (), sv.Detections.empty(), np.zeros(0, np.int64)), 0.1)
+def a_result(source: str) -> FrameResult:
+    moment = datetime.now().astimezone()
+    return frame_result(LiveFrame(source, 0, 0.0, moment, 0.0, np.zeros((8, 8, 3), np.uint8)))

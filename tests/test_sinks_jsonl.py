@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from drawn_events import event
 from maskwatch.errors import EventError, OutputError
 from maskwatch.live.sinks import TryLater
-from maskwatch.live.sinks.jsonl import JsonlSink, numbered, read_lines
+from maskwatch.live.sinks.jsonl import JsonlSink, numbered, read_events
 
 
 def write(path: Path, *numbers: int) -> None:
@@ -25,7 +25,7 @@ def write(path: Path, *numbers: int) -> None:
 
 
 def ids(path: Path) -> list[int]:
-    return [int(one.track or 0) for one in read_lines(path)]
+    return [int(one.track or 0) for one in read_events(path)]
 
 
 def test_each_event_is_a_line(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_each_event_is_a_line(tmp_path: Path) -> None:
     write(path, 1, 2)
     write(path, 3)
     assert [json.loads(line)["track"] for line in path.read_text("utf-8").splitlines()] == [1, 2, 3]
-    assert read_lines(path)[2] == event(3)
+    assert read_events(path)[2] == event(3)
 
 
 def test_a_line_is_on_the_disk_when_send_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_half_a_line_may_be_all_there_is_or_longer_than_a_block(tmp_path: Path) 
 def test_what_is_not_ours_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)
-    with pytest.raises(EventError, match=r"photo.jpg: holds something else than events; name another file"):
+    with pytest.raises(EventError, match=r"photo.jpg: holds something other than events; name another file"):
         JsonlSink(path)
     assert path.read_bytes() == content
 
@@ -223,4 +223,4 @@ def test_lines_that_are_no_events(tmp_path: Path) -> None:
     write(path, 1)
     path.write_bytes(path.read_bytes() + b"{]\n")
     with pytest.raises(EventError, match="restore the file"):
-        read_lines(path)
+        read_events(path)

@@ -18,7 +18,7 @@ from receiver import HANG_UP, SECRET, Receiver
 pytest.importorskip("requests", reason="the extra live is not installed")
 
 from maskwatch.live.events import Event
-from maskwatch.live.sinks.jsonl import numbered, read_lines
+from maskwatch.live.sinks.jsonl import numbered, read_events
 from maskwatch.live.sinks.sqlite import EventStore
 
 EVENTS = 1000
@@ -98,4 +98,4 @@ def check(folder: Path, receiver: Receiver, reported: Reported) -> None:
 
 
 def read(path: Path) -> list[Event]:
-    return read_lines(path) if path.exists() else []
+    return read_events(path) if path.exists() else []

@@ -15,13 +15,13 @@ import pytest
 
 from drawn_events import START, event, minute, wait_until
 from maskwatch.errors import EventError, MissingExtraError, OptionError
-from maskwatch.live.sinks import ALL_KINDS, notify, settings, sound
+from maskwatch.live.sinks import ALL_KINDS, TryLater, desktop, factory
 from maskwatch.live.sinks.delivery import Delivery
-from maskwatch.live.sinks.notify import NotifySink, find_tool
-from maskwatch.live.sinks.settings import SinkSettings, open_delivery, open_sinks, parse_kinds, secret
+from maskwatch.live.sinks.desktop import NotifySink, SoundSink, find_notifier
+from maskwatch.live.sinks.factory import open_delivery, open_sinks, read_secret
+from maskwatch.live.sinks.settings import SinkSettings, parse_kinds
 from maskwatch.live.sinks.shell import ShellSink, variables
-from maskwatch.live.sinks.sound import SoundSink
-from receiver import SECRET, free_port
+from receiver import SECRET, Receiver, free_port
 
 posix = pytest.mark.skipif(os.name != "posix", reason="this system has no /bin/sh")
 
@@ -135,7 +135,7 @@ def test_notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
         name,
         f"printf '%s\\n' \"$@\" > '{tmp_path}/out'; echo \"$MASKWATCH_BODY\" > '{tmp_path}/body'",
     )
-    monkeypatch.setattr(notify, "find_tool", lambda: str(tool))
+    monkeypatch.setattr(desktop, "find_notifier", lambda: str(tool))
     NotifySink().send(event(7, zone='<shop> & "more"'))
     said = 'person 7 no mask for 2 s in <shop> & "more" (91%)'
     assert (tmp_path / "body").read_text().strip().endswith(said)
@@ -151,7 +151,7 @@ def test_notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
 @posix
 def test_notifications_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = program(tmp_path, "notify-send", "echo no server >&2; exit 1")
-    monkeypatch.setattr(notify, "find_tool", lambda: str(tool))
+    monkeypatch.setattr(desktop, "find_notifier", lambda: str(tool))
     with pytest.raises(EventError, match=r"notify-send says no server; try --sound or --shell"):
         NotifySink().send(event(1))
 
@@ -162,17 +162,17 @@ def test_programs_for_notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(OptionError, match="there is no desktop here"):
-        find_tool("linux")
+        find_notifier("linux")
     monkeypatch.setenv("DISPLAY", ":0")
     with pytest.raises(OptionError, match="needs notify-send, which is not installed"):
-        find_tool("linux")
+        find_notifier("linux")
     with pytest.raises(OptionError, match="needs terminal-notifier or osascript"):
-        find_tool("darwin")
+        find_notifier("darwin")
     for name in ("notify-send", "osascript", "powershell"):
         program(tmp_path, name, "")
-    assert find_tool("linux") == str(tmp_path / "notify-send")
-    assert find_tool("darwin") == str(tmp_path / "osascript")
-    assert find_tool("win32") == str(tmp_path / "powershell")
+    assert find_notifier("linux") == str(tmp_path / "notify-send")
+    assert find_notifier("darwin") == str(tmp_path / "osascript")
+    assert find_notifier("win32") == str(tmp_path / "powershell")
 
 
 @posix
@@ -193,7 +193,7 @@ def test_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (samples[0], abs(samples[-1]) < 200) == (0, True)
     program(tmp_path, "aplay", "exit 1")
     sink = SoundSink()
-    with pytest.raises(EventError, match="plays nothing"):
+    with pytest.raises(EventError, match="aplay says 1; check the loudspeaker"):
         sink.send(event(1))
     sink.close(0)
 
@@ -204,10 +204,38 @@ def test_bell_where_there_is_nothing_better(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    sink = sound.SoundSink()
+    sink = SoundSink()
     sink.send(event(1))
     sink.close(0)
     assert capsys.readouterr().err == "\a"
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise tries it below Python 3.13
+def test_apprise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own JSON service stands for all others; nothing leaves this machine."""
+    pytest.importorskip("apprise", reason="the extra notify is not installed")
+    from maskwatch.live.sinks import apprise
+
+    file = tmp_path / "services.txt"
+    with Receiver(lambda number: 500 if number == 1 else 200) as receiver:
+        address = receiver.url.replace("http", "json")
+        sink = apprise.AppriseSink(address)
+        sink.send(event(7, zone="shop"))
+        assert receiver.requests[0].record["title"] == "Maskwatch"
+        assert receiver.requests[0].record["message"].endswith("person 7 no mask for 2 s in shop (91%)")
+        with pytest.raises(TryLater, match=r"Apprise sends nothing \(.*500.*\); check address") as caught:
+            sink.send(event(8))
+        assert caught.value.after_s == apprise.RETRY_S
+        file.write_text(f"# a comment\n{address}\n")
+        apprise.AppriseSink(str(file)).send(event(9))
+        assert receiver.requests[2].record["message"].endswith("person 9 no mask for 2 s (91%)")
+    monkeypatch.setattr(apprise, "GIVE_UP_S", 0)
+    with pytest.raises(EventError) as late:
+        sink.send(event(8))
+    assert late.value.__class__ is EventError, "not to be sent again"
+    for wrong in ("nowhere", "post://host/", ""):
+        with pytest.raises(OptionError, match=r"holds no address that Apprise knows; write one of https://"):
+            apprise.AppriseSink(wrong)
 
 
 def test_nothing_asked_for_is_no_sink() -> None:
@@ -255,12 +283,13 @@ def test_when_one_cannot_be_opened_none_stays_open(tmp_path: Path) -> None:
         open_sinks(SinkSettings(events=tmp_path / "x", db=tmp_path / "x"))
 
 
-@pytest.mark.parametrize("option", ["webhook", "mqtt"])
+@pytest.mark.parametrize("option", ["webhook", "mqtt", "apprise"])
 def test_the_extra_is_not_there(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = {"webhook": "requests", "mqtt": "paho.mqtt.client"}[option]
+    name = {"webhook": "requests", "mqtt": "paho.mqtt.client", "apprise": "apprise"}[option]
     monkeypatch.delitem(sys.modules, f"maskwatch.live.sinks.{option}", raising=False)
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'maskwatch\[live\]'"):
+    extra = "notify" if option == "apprise" else "live"
+    with pytest.raises(MissingExtraError, match=rf"pip install 'maskwatch\[{extra}\]'"):
         open_sinks(SinkSettings(**{option: "http://host/"}, outboxes=tmp_path))
 
 
@@ -271,23 +300,23 @@ def test_kinds() -> None:
         "mqtt": ALL_KINDS,
     }
     for text in ("notify", "notify=", "bell=alert", "notify=alarm"):
-        with pytest.raises(OptionError, match=f"'{text}' says of no sink what it gets; write SINK=KIND"):
+        with pytest.raises(OptionError, match=f"'{text}' names no sink and kinds; write SINK=KIND"):
             parse_kinds([text])
 
 
 def test_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = settings.WEBHOOK_SECRET
+    name = factory.WEBHOOK_SECRET
     monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv(f"{name}_FILE", raising=False)
-    assert secret(name) is None
+    assert read_secret(name) is None
     file = tmp_path / "secret"
     monkeypatch.setenv(f"{name}_FILE", str(file))
     with pytest.raises(OptionError, match=r"_FILE=.*secret: cannot be read \(No such file or directory\)"):
-        secret(name)
+        read_secret(name)
     file.write_text("from the file\n")
-    assert secret(name) == "from the file"
+    assert read_secret(name) == "from the file"
     monkeypatch.setenv(name, "from the variable")
-    assert secret(name) == "from the variable"
+    assert read_secret(name) == "from the variable"
     monkeypatch.setenv(name, "")
     with pytest.raises(OptionError, match="MASKWATCH_WEBHOOK_SECRET is empty"):
-        secret(name)
+        read_secret(name)

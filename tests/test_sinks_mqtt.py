@@ -21,7 +21,7 @@ pytest.importorskip("paho.mqtt", reason="the extra live is not installed")
 
 from broker import Listener, Mosquitto, needs_broker
 from maskwatch.errors import OptionError
-from maskwatch.live.sinks.home_assistant import Home, slug
+from maskwatch.live.sinks.home_assistant import HomeAssistantState, slug
 from maskwatch.live.sinks.mqtt import Broker, MqttSink
 
 
@@ -189,8 +189,8 @@ def test_certificates_are_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_home_assistant_is_told_of_every_source() -> None:
-    home = Home("home/door")
-    messages = home.note(event(1, source="Tür 1"))
+    home = HomeAssistantState("home/door")
+    messages = home.update(event(1, source="Tür 1"))
     assert [message.topic.rsplit("/", 2)[-2] for message in messages] == [
         "people",
         "masked_share",
@@ -218,17 +218,17 @@ def test_home_assistant_is_told_of_every_source() -> None:
     assert configs[2]["device_class"] == "timestamp"
     assert state["without_mask"] == "ON"
     # Known now: only its state.
-    assert [message.topic for message in home.note(event(2, source="Tür 1"))] == [state_topic]
-    assert home.note(event(3, kind="crossing", source="Tür 1")) == []
-    assert len(home.everything()) == 5
-    assert len(Home("x", None).note(event(1))) == 1
+    assert [message.topic for message in home.update(event(2, source="Tür 1"))] == [state_topic]
+    assert home.update(event(3, kind="crossing", source="Tür 1")) == []
+    assert len(home.all_messages()) == 5
+    assert len(HomeAssistantState("x", None).update(event(1))) == 1
 
 
 def test_states_of_a_source() -> None:
-    home = Home("x", None)
+    home = HomeAssistantState("x", None)
 
     def state(**fields: Any) -> dict[str, Any]:
-        (message,) = home.note(event(**fields))
+        (message,) = home.update(event(**fields))
         return json.loads(message.payload)  # type: ignore[no-any-return]
 
     assert state(number=1)["open_alerts"] == 1

@@ -15,7 +15,7 @@ from drawn_events import START, event, minute
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import TryLater, database, sqlite
-from maskwatch.live.sinks.database import Layout
+from maskwatch.live.sinks.database import Schema
 from maskwatch.live.sinks.sqlite import EVENT_FILE, EventQuery, EventStore, SqliteSink
 
 
@@ -152,7 +152,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
 
 def test_an_older_schema_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(path, event(1))
-    newer = Layout(
+    newer = Schema(
         EVENT_FILE.noun,
         EVENT_FILE.application_id,
         (
@@ -196,7 +196,7 @@ def test_a_file_of_the_first_version_gets_the_place_in_the_film(path: Path) -> N
 
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(path, event(1))
-    broken = Layout(
+    broken = Schema(
         EVENT_FILE.noun,
         EVENT_FILE.application_id,
         (*EVENT_FILE.migrations, ("ALTER TABLE events ADD COLUMN mood TEXT", "UPDATE nowhere SET x = 1")),

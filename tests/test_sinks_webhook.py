@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
 
@@ -17,10 +19,19 @@ from receiver import HANG_UP, SECRET, Receiver, free_port, signature_is_right
 
 pytest.importorskip("requests", reason="the extra live is not installed")
 
+from standardwebhooks import Webhook
+
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.sinks import webhook
-from maskwatch.live.sinks.outbox import MAX_PARKED, Outbox, Turn, outbox_folder, outbox_path
-from maskwatch.live.sinks.webhook import WebhookSink, check_url, key_of, where
+from maskwatch.live.sinks.outbox import (
+    MAX_DEAD_LETTERS,
+    Outbox,
+    QueuedEvent,
+    SenderLock,
+    outbox_folder,
+    outbox_path,
+)
+from maskwatch.live.sinks.webhook import WebhookSink, check_url, key_of, server_of
 
 
 @pytest.fixture
@@ -55,12 +66,13 @@ def test_request(outbox: Path, sinks: list[WebhookSink]) -> None:
     assert request.headers["user-agent"].startswith("maskwatch/")
     assert abs(int(request.headers["webhook-timestamp"]) - time.time()) < 60
     assert signature_is_right(request, b"0123456789abcdef0123456789abcdef")
+    assert Webhook(SECRET).verify(request.body, request.headers) == event(1).to_record()
     assert not signature_is_right(request, b"another key of the same length..")
 
 
 def test_signature_by_hand() -> None:
     """HMAC-SHA256 of `msg.1700000000.{}`, worked out with `openssl dgst -sha256 -hmac`."""
-    signed = webhook.sign(b"0123456789abcdef", "msg", "1700000000", b"{}")
+    signed = Webhook(b"0123456789abcdef").sign("msg", datetime.fromtimestamp(1_700_000_000, UTC), "{}")
     assert signed == "v1,fRm5GeGiVJLpdYAXYpjFrAfXjV1Mjs+2psf60FCTBrw="
 
 
@@ -79,7 +91,7 @@ def test_receiver_that_is_away(outbox: Path, sinks: list[WebhookSink]) -> None:
         sink.send(event(number))
     wait_until(lambda: sink.state().problem, "the first attempt")
     state = sink.state()
-    assert (state.waiting, state.parked) == (5, 0)
+    assert (state.waiting, state.dead_letters) == (5, 0)
     assert state.problem == f"http://127.0.0.1:{port}: connection refused; check the receiver"
     with Receiver(port=port) as receiver:
         wait_until(lambda: sink.state().waiting == 0, "all are delivered")
@@ -121,7 +133,7 @@ def test_trouble_that_passes(outbox: Path, sinks: list[WebhookSink], trouble: in
 
 
 @pytest.mark.parametrize("status", [400, 410, 413, 422])
-def test_refused_events_are_parked_and_the_others_go_on(
+def test_refused_events_become_dead_letters_and_the_others_go_on(
     outbox: Path, sinks: list[WebhookSink], status: int
 ) -> None:
     with Receiver(lambda number: status if number == 1 else 200) as receiver:
@@ -130,16 +142,16 @@ def test_refused_events_are_parked_and_the_others_go_on(
         for number in range(3):
             sink.send(event(number))
         wait_until(lambda: sink.state().waiting == 0, "all are delivered")
-        assert sink.state().parked == 1
+        assert sink.state().dead_letters == 1
         sink.close(20)
         assert receiver.tracks() == [0, 1, 2]
         box = Outbox(outbox)
-        (letter,) = box.parked()
-        assert letter.id == event(1).id
-        assert letter.reason is not None
-        assert letter.reason.startswith(f"http://127.0.0.1:{receiver.port}: the receiver says {status} ")
-        assert "(I do not like it)" in letter.reason
-        assert box.retry_parked() == 1
+        (dead,) = box.dead_letters()
+        assert dead.id == event(1).id
+        assert dead.reason is not None
+        assert dead.reason.startswith(f"http://127.0.0.1:{receiver.port}: the receiver says {status} ")
+        assert "(I do not like it)" in dead.reason
+        assert box.retry_dead_letters() == 1
         box.close()
         sink = start(receiver.url, outbox, sinks)
         wait_until(lambda: sink.state() == type(sink.state())(), "it is delivered now")
@@ -171,7 +183,7 @@ def test_a_receiver_that_is_not_there_during_a_deployment_loses_nothing(
             sink.send(event(number))
         wait_until(lambda: len(receiver.requests) >= 4, "some attempts")
         state = sink.state()
-        assert (state.waiting, state.parked) == (20, 0)
+        assert (state.waiting, state.dead_letters) == (20, 0)
         assert "the receiver says 404 Not Found" in str(state.problem)
         sink.close(0.2)  # a restart meanwhile
         there.set()
@@ -203,7 +215,7 @@ def test_an_event_that_is_refused_for_too_long_lets_the_next_ones_go(
         for number in range(4):
             sink.send(event(number))
         wait_until(lambda: sink.state().waiting == 0, "its turn is over")
-        assert sink.state().parked == 1
+        assert sink.state().dead_letters == 1
         sink.close(20)
     assert receiver.accepted() == [0, 2, 3]
     assert receiver.tracks().count(1) >= 3
@@ -305,7 +317,7 @@ def test_the_disk_is_bounded(outbox: Path, sinks: list[WebhookSink]) -> None:
     )
     sinks.append(sink)
     number = 0
-    with pytest.raises(EventError, match="mend the receiver") as caught:  # noqa: PT012
+    with pytest.raises(EventError, match="repair the receiver") as caught:  # noqa: PT012
         while number < 1000:
             sink.send(event(number))
             number += 1
@@ -328,29 +340,56 @@ def test_two_programs_with_one_receiver_keep_the_order(outbox: Path, sinks: list
         assert receiver.tracks()[:10] == list(range(10))
 
 
-def test_a_turn_is_one_program_s(outbox: Path) -> None:
+def test_one_program_has_the_sender_lock(outbox: Path) -> None:
     outbox.parent.mkdir()
-    first, second = Turn(outbox), Turn(outbox)
-    assert first.take()
-    assert first.take()
-    assert not second.take()
-    first.give_back()
-    assert second.take()
-    second.give_back()
+    first, second = SenderLock(outbox), SenderLock(outbox)
+    assert first.acquire()
+    assert first.acquire()
+    assert not second.acquire()
+    first.release()
+    assert second.acquire()
+    second.release()
 
 
-def test_parked_events_are_bounded_and_can_be_dropped(outbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert MAX_PARKED == 1000
-    monkeypatch.setattr("maskwatch.live.sinks.outbox.MAX_PARKED", 3)
+def test_an_outbox_of_an_older_version(outbox: Path) -> None:
+    """Version 0.1.0 wrote this table, and locked this file beside it while it sent."""
+    outbox.parent.mkdir()
+    written = sqlite3.connect(outbox)
+    written.executescript(
+        """
+        CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
+            time_ms INTEGER NOT NULL, kind TEXT NOT NULL, record TEXT NOT NULL, parked TEXT,
+            parked_ms INTEGER);
+        CREATE INDEX outbox_parked ON outbox (parked IS NULL, seq);
+        INSERT INTO outbox (id, time_ms, kind, record, parked, parked_ms)
+            VALUES ('a', 1, 'alert', '{}', 'refused', 2), ('b', 2, 'minute', '{}', NULL, NULL);
+        PRAGMA user_version = 1;
+        PRAGMA application_id = 1297567554;
+        """
+    )
+    written.close()
+    box = Outbox(outbox, create=False)
+    assert box.first() == QueuedEvent(2, "b", "minute", "{}")
+    assert box.dead_letters() == [QueuedEvent(1, "a", "alert", "{}", "refused")]
+    box.close()
+    other = sqlite3.connect(f"{outbox}.turn", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    assert not SenderLock(outbox).acquire()
+    other.close()
+
+
+def test_dead_letters_are_bounded_and_can_be_deleted(outbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MAX_DEAD_LETTERS == 1000
+    monkeypatch.setattr("maskwatch.live.sinks.outbox.MAX_DEAD_LETTERS", 3)
     box = Outbox(outbox)
     for number in range(5):
         box.add(event(number))
-        letter = box.first()
-        assert letter is not None
-        box.park(letter, "no")
-    assert [letter.id for letter in box.parked()] == [event(number).id for number in (2, 3, 4)]
+        first = box.first()
+        assert first is not None
+        box.reject(first, "no")
+    assert [dead.id for dead in box.dead_letters()] == [event(number).id for number in (2, 3, 4)]
     box.add(event(9))
-    assert box.drop_parked() == 3
+    assert box.delete_dead_letters() == 3
     assert box.counts() == (1, 0)
     assert box.delete_before(START) == 0
     assert box.delete_before(event(10).time) == 1
@@ -384,7 +423,7 @@ def test_addresses_that_cannot_be_used(url: str, message: str, outbox: Path) -> 
 
 def test_address_without_its_secrets() -> None:
     check_url("https://host:8443/services/T0/geheim?key=geheim")
-    assert where("https://host:8443/services/T0/geheim?key=geheim") == "https://host:8443"
+    assert server_of("https://host:8443/services/T0/geheim?key=geheim") == "https://host:8443"
     path = outbox_path(Path("state"), "https://host:8443/services/T0/geheim")
     assert path != outbox_path(Path("state"), "https://host:8443/services/T1/geheim")
     assert path.name.startswith("host_8443-")

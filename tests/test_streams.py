@@ -35,9 +35,11 @@ from camera_servers import (
     send_picture,
     why_no_rtsp,
 )
-from maskwatch.live.capture.capture import Capture, open_capture
-from maskwatch.live.capture.frame import LiveFrame
-from maskwatch.live.capture.picture import Picture
+from maskwatch.live.capture import interrupt
+from maskwatch.live.capture.core import Capture, open_capture, open_captures
+from maskwatch.live.capture.frame import LiveFrame, RawFrame
+from maskwatch.live.capture.group import CaptureGroup
+from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.media.videos import video_writer
 
 PATIENCE_S = 30.0
@@ -112,7 +114,7 @@ def test_a_slow_consumer_gets_the_newest_frame(
         newest = capture.status().frames - 1
         taken.append(take(capture))
         assert taken[-1].index >= newest - 1  # one may have come that is not in the mailbox yet
-        assert sum(type(one) is Picture for one in gc.get_objects()) <= 4  # no queue anywhere
+        assert sum(type(one) is RawFrame for one in gc.get_objects()) <= 4  # no queue anywhere
     for one, later in itertools.pairwise(taken):
         steps = later.index - one.index
         assert steps >= 9
@@ -155,6 +157,45 @@ def test_a_server_that_hangs_is_left_quickly(started: Callable[..., Capture], ad
         with deaf.accept()[0]:
             capture.close()
             assert not capture_threads()
+
+
+def test_this_pyav_can_be_interrupted() -> None:
+    """If it fails: see whether PyAV offers a way now, or still reads the time as `interrupt` says."""
+    assert av.__version__.partition(".")[0] in interrupt.TESTED_VERSIONS
+    with interrupt.interruptible(threading.Event()):
+        assert type(vars(av.container.core)["time"]).__module__ == interrupt.__name__
+
+
+def test_another_pyav_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(vars(av.container.core), "time", time)
+    for version, names in (("19.0.0", {}), ("18.1.0", {"time": "no module"})):
+        monkeypatch.setattr(av, "__version__", version)
+        for name, value in names.items():
+            monkeypatch.setitem(vars(av.container.core), name, value)
+        before = vars(av.container.core)["time"]
+        with interrupt.interruptible(threading.Event()):
+            assert vars(av.container.core)["time"] is before
+
+
+def test_dead_servers_hold_no_closing_even_if_pyav_cannot_be_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their threads are left behind, and end when their time limits have passed."""
+    monkeypatch.setattr(interrupt, "TESTED_VERSIONS", frozenset())
+    monkeypatch.setitem(vars(av.container.core), "time", time)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"127.0.0.1:{deaf.getsockname()[1]}"
+        specs = [f"rtsp://{address}/a", f"rtsp://{address}/b", f"http://{address}/c"]
+        with CaptureGroup(open_captures(specs, CaptureSettings(stall_s=5, max_retries=0))) as group:
+            connections = [deaf.accept()[0] for _ in specs]
+            began = time.monotonic()
+        assert time.monotonic() - began < 2
+        assert group.finished
+        for thread in capture_threads():
+            thread.join(PATIENCE_S)
+        assert not capture_threads()
+        for connection in connections:
+            connection.close()
 
 
 def test_silence_counts_as_loss(started: Callable[..., Capture]) -> None:
@@ -461,7 +502,7 @@ def test_mpeg_ts_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) 
 
 def test_a_silent_pipe(piped: io.FileIO, started: Callable[..., Capture]) -> None:
     capture = started("-", stall_s=0.4)
-    assert await_states(capture, "waiting") == ["nothing comes for 0.4 s"]
+    assert await_states(capture, "waiting") == ["no data for 0.4 s"]
     for number in range(40):
         piped.write(jpeg(number))
     await_states(capture, "waiting", "live", "waiting")
@@ -473,10 +514,10 @@ def test_rubbish_from_a_pipe(piped: io.FileIO, started: Callable[..., Capture]) 
     capture = started("-")
     piped.write(b"no video, only words. " * 1000)
     piped.close()
-    assert await_states(capture, "failed") == ["what comes is no video that can be read"]
+    assert await_states(capture, "failed") == ["the data is not a readable video"]
 
 
 def test_a_pipe_without_anything(piped: io.FileIO, started: Callable[..., Capture]) -> None:
     capture = started("-")
     piped.close()
-    assert await_states(capture, "failed") == ["nothing came"]
+    assert await_states(capture, "failed") == ["no data arrived"]

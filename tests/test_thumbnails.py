@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from live_scenes import frame_result
 from maskwatch import Detector
 from maskwatch.drawing.blur import cover_thresholds
 from maskwatch.errors import OutputError
@@ -20,7 +21,6 @@ from maskwatch.media.images import read_image
 
 WHEN = datetime(2025, 1, 31, 9, 0, 5, tzinfo=timezone(timedelta(hours=1)))
 FACE = (300.0, 100.0, 340.0, 150.0)
-NOBODY = np.zeros((0, 4))
 
 
 def live(image_rgb: np.ndarray, index: int = 0, source: str = "door") -> LiveFrame:
@@ -42,7 +42,7 @@ def contrast(image: np.ndarray) -> float:
 
 
 def test_the_person_and_what_is_around(tmp_path: Path, noise: np.ndarray) -> None:
-    path = Thumbnails(tmp_path / "new").store(alert(), live(noise), [FACE])
+    path = Thumbnails(tmp_path / "new").store(alert(), frame_result(live(noise), [FACE]))
     assert path == tmp_path / "new/20250131T080005Z_door_t12_3f2a9c01.jpg"
     image = read_image(path)
     assert image.shape == (200, 200, 3)  # the face is 50 high, with 75 above and below
@@ -53,7 +53,7 @@ def test_the_person_and_what_is_around(tmp_path: Path, noise: np.ndarray) -> Non
 
 
 def test_kept_faces(tmp_path: Path, noise: np.ndarray) -> None:
-    path = Thumbnails(tmp_path, keep_faces=True).store(alert(), live(noise), [FACE])
+    path = Thumbnails(tmp_path, keep_faces=True).store(alert(), frame_result(live(noise), [FACE]))
     assert contrast(read_image(path)[75:125, 80:120]) > 40
 
 
@@ -61,9 +61,9 @@ def test_every_face_is_covered(tmp_path: Path, noise: np.ndarray) -> None:
     """Those beside the person, the person's own where no box of it was given, and one missed just now."""
     beside, missed = [345, 100, 375, 140], [270, 160, 300, 195]
     thumbnails = Thumbnails(tmp_path)
-    thumbnails.look(live(noise, 0), [missed], [4])
-    thumbnails.look(live(noise, 1), [missed], [4])
-    image = read_image(thumbnails.store(alert(), live(noise, 2), [beside]))
+    thumbnails.on_frame(frame_result(live(noise, 0), [missed], [4]))
+    thumbnails.on_frame(frame_result(live(noise, 1), [missed], [4]))
+    image = read_image(thumbnails.store(alert(), frame_result(live(noise, 2), [beside])))
     left, top = 220, 25
     for x1, y1, x2, y2 in (beside, missed, [300, 100, 340, 150]):
         assert contrast(image[y1 - top : y2 - top, x1 - left : x2 - left]) < 30
@@ -76,17 +76,19 @@ def test_looking_at_a_frame_before_or_after_is_the_same(tmp_path: Path, noise: n
         thumbnails = Thumbnails(tmp_path / str(before))
         for index in range(5):
             if before:
-                thumbnails.look(live(noise, index), [FACE])
+                thumbnails.on_frame(frame_result(live(noise, index), [FACE]))
             if index in (2, 4):
-                pictures.append(thumbnails.store(alert(), live(noise, index), [FACE]).read_bytes())
-            thumbnails.look(live(noise, index), [FACE])
+                pictures.append(
+                    thumbnails.store(alert(), frame_result(live(noise, index), [FACE])).read_bytes()
+                )
+            thumbnails.on_frame(frame_result(live(noise, index), [FACE]))
     assert pictures[:2] == pictures[2:]
 
 
 def test_sources_are_kept_apart(tmp_path: Path, noise: np.ndarray) -> None:
     thumbnails = Thumbnails(tmp_path)
-    thumbnails.look(live(noise, 0, "gate"), [[0, 0, 640, 400]])
-    image = read_image(thumbnails.store(alert(), live(noise, 0), [FACE]))
+    thumbnails.on_frame(frame_result(live(noise, 0, "gate"), [[0, 0, 640, 400]]))
+    image = read_image(thumbnails.store(alert(), frame_result(live(noise, 0), [FACE])))
     assert contrast(image[:50]) > 40
 
 
@@ -95,12 +97,14 @@ def test_where_a_face_was_in_frames_of_another_size_says_nothing(tmp_path: Path,
     thumbnails, whole = Thumbnails(tmp_path), {"box_xyxy": None}
     small = noise[:360, :480]
     for index in range(3):
-        thumbnails.look(live(noise, index), [FACE])
-    other = read_image(thumbnails.store(alert(id="a", **whole), live(small, 3), [[60, 40, 100, 90]]))
+        thumbnails.on_frame(frame_result(live(noise, index), [FACE]))
+    other = read_image(
+        thumbnails.store(alert(id="a", **whole), frame_result(live(small, 3), [[60, 40, 100, 90]]))
+    )
     assert contrast(other[110:140, 310:330]) > 40
-    missed = read_image(thumbnails.store(alert(id="b", **whole), live(small, 4), NOBODY))
+    missed = read_image(thumbnails.store(alert(id="b", **whole), frame_result(live(small, 4))))
     assert contrast(missed[50:80, 70:90]) < 30 < 40 < contrast(missed[110:140, 310:330])
-    again = read_image(thumbnails.store(alert(id="c", **whole), live(noise[:, :480], 5), NOBODY))
+    again = read_image(thumbnails.store(alert(id="c", **whole), frame_result(live(noise[:, :480], 5))))
     assert contrast(again[50:80, 70:90]) > 40
 
 
@@ -117,7 +121,7 @@ def test_where_a_face_was_in_frames_of_another_size_says_nothing(tmp_path: Path,
 def test_names_are_safe_and_known_to_retention(
     tmp_path: Path, noise: np.ndarray, event: Event, name: str
 ) -> None:
-    path = Thumbnails(tmp_path).store(event, live(noise), NOBODY)
+    path = Thumbnails(tmp_path).store(event, frame_result(live(noise)))
     assert path.parent == tmp_path
     assert path.name == name
     assert NAMES.fullmatch(name)
@@ -126,17 +130,17 @@ def test_names_are_safe_and_known_to_retention(
 def test_at_borders_without_a_box_and_large(tmp_path: Path, noise: np.ndarray) -> None:
     thumbnails = Thumbnails(tmp_path)
     corner = alert(box_xyxy=(620.0, 380.0, 660.0, 420.0), id="a")
-    assert read_image(thumbnails.store(corner, live(noise), NOBODY)).shape == (80, 80, 3)
+    assert read_image(thumbnails.store(corner, frame_result(live(noise)))).shape == (80, 80, 3)
     nowhere = alert(box_xyxy=None, id="b")
-    assert read_image(thumbnails.store(nowhere, live(noise), NOBODY)).shape == (300, 480, 3)
+    assert read_image(thumbnails.store(nowhere, frame_result(live(noise)))).shape == (300, 480, 3)
     outside = alert(box_xyxy=(9000.0, 0.0, 9010.0, 10.0), id="c")
-    assert read_image(thumbnails.store(outside, live(noise), NOBODY)).shape == (300, 480, 3)
+    assert read_image(thumbnails.store(outside, frame_result(live(noise)))).shape == (300, 480, 3)
     large = alert(box_xyxy=(0.0, 0.0, 640.0, 400.0), id="d")
-    assert read_image(thumbnails.store(large, live(noise), NOBODY)).shape == (300, 480, 3)
+    assert read_image(thumbnails.store(large, frame_result(live(noise)))).shape == (300, 480, 3)
 
 
 def test_no_metadata(tmp_path: Path, noise: np.ndarray) -> None:
-    with Image.open(Thumbnails(tmp_path).store(alert(), live(noise), [FACE])) as image:
+    with Image.open(Thumbnails(tmp_path).store(alert(), frame_result(live(noise), [FACE]))) as image:
         assert not image.getexif()
         assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
 
@@ -147,11 +151,11 @@ def test_a_folder_that_cannot_be_made_or_is_gone(tmp_path: Path, noise: np.ndarr
         Thumbnails(tmp_path / "file/pictures")
     thumbnails = Thumbnails(tmp_path / "pictures")
     (tmp_path / "pictures").rmdir()
-    thumbnails.store(alert(), live(noise), [FACE])  # made again
+    thumbnails.store(alert(), frame_result(live(noise), [FACE]))  # made again
     (tmp_path / "pictures").rename(tmp_path / "moved")
     (tmp_path / "pictures").touch()
     with pytest.raises(OutputError, match=r"pictures: cannot create this folder \(a file is in the way\)"):
-        thumbnails.store(alert(id="b"), live(noise), [FACE])
+        thumbnails.store(alert(id="b"), frame_result(live(noise), [FACE]))
 
 
 def test_nobody_is_found_in_it(tmp_path: Path) -> None:
@@ -159,6 +163,8 @@ def test_nobody_is_found_in_it(tmp_path: Path) -> None:
     photo = read_image(Path(__file__).parents[1] / "examples/astronaut.jpg")
     found = detector(photo, threshold=cover_thresholds(detector.thresholds))
     box = tuple(float(value) for value in found.xyxy[0])
-    hidden = Thumbnails(tmp_path / "hidden").store(alert(box_xyxy=box), live(photo), found.xyxy)
-    kept = Thumbnails(tmp_path / "kept", keep_faces=True).store(alert(box_xyxy=box), live(photo), found.xyxy)
+    hidden = Thumbnails(tmp_path / "hidden").store(alert(box_xyxy=box), frame_result(live(photo), found.xyxy))
+    kept = Thumbnails(tmp_path / "kept", keep_faces=True).store(
+        alert(box_xyxy=box), frame_result(live(photo), found.xyxy)
+    )
     assert [len(found) for found in detector([hidden, kept])] == [0, 1]

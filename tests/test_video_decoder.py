@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from maskwatch.errors import SourceError
-from maskwatch.live.capture.capture import open_capture
+from maskwatch.live.capture.core import open_capture
 from maskwatch.media.containers import is_truncated
 from maskwatch.media.sources import find_sources
 from maskwatch.media.video_decoder import MediaClock, demux

@@ -15,7 +15,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -23,25 +22,18 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from rich.console import Console
 
 from camera_servers import HttpCamera, begin_mjpeg, send_picture
 from drawn_events import event, wait_until
 from maskwatch.cli.app import main
 from maskwatch.errors import OutputError
-from maskwatch.live.capture.health import CaptureStatus
+from maskwatch.live.config import WatchConfig
 from maskwatch.live.events import Event
-from maskwatch.live.output.drawing import draw_people
-from maskwatch.live.output.lines import duration, line
 from maskwatch.live.output.recorder import Recorder
-from maskwatch.live.output.screen import Screen
-from maskwatch.live.output.totals import Totals
-from maskwatch.live.run import WatchPlan, run_watch
-from maskwatch.live.sinks.delivery import SinkStatus
+from maskwatch.live.run import run_watch
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.tracking.counts import sum_by_hour
-from maskwatch.live.tracking.people import Person
 from maskwatch.media.videos import Video, video_writer
 
 SIDE = 256  # four times the network's: a cell is a face of 64 pixels
@@ -208,35 +200,6 @@ def test_a_video_that_exists_is_replaced_only_with_force(
     assert len([*tmp_path.glob("out_*.mp4")]) == 1
 
 
-def test_the_summary_fits_80_columns_whatever_the_names() -> None:
-    names = ("mask", "no_mask", "mask_incorrect")
-    totals = Totals("maskwatch-320 (320x320)", names)
-    tally = {
-        "people": 1234,
-        "by_state": {"mask": 1000, "no_mask": 200, "mask_incorrect": 34},
-        "undecided": 56,
-        "seconds": {},
-        "alerts": 789,
-    }
-    counts = {"frames": 9, "watched_s": 90_000.0, "all": tally, "zones": {}, "lines": {}}
-    source = "a-name-as-long-as-it-may-be-0123456789-x"
-    totals.event(event(0, kind="minute", source=source, counts=counts))
-    statuses = [CaptureStatus(source, "ended", 2_700_000, 12, 0, "", 25.0, (640, 480), 1_350_000)]
-    console = Console(record=True, width=80, file=io.StringIO())
-    console.print(totals.table(statuses))
-    shown = console.export_text()
-    assert "…" not in shown
-    assert max(map(len, shown.splitlines())) <= 80
-    words = " ".join(shown.split())
-    assert "people mask mask incorrect undecided masked alerts" in words
-    assert "1234 1000 200 34 56 81% 789" in words
-    assert "25 h 00 min 2700000 1350000 12" in words
-    assert "model: maskwatch-320 (320x320)" in words
-    other = Totals("helmets", ("helmet", "head"))
-    console.print(other.table(statuses))
-    assert "masked" not in console.export_text()
-
-
 def test_json_is_all_that_is_printed(
     bare: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -360,7 +323,7 @@ def test_retain_deletes_what_is_old(bare: Path, tiny_model: Path, tmp_path: Path
         (["door.mp4", "--keep-faces"], "add --save-video or --thumbnails"),
         (["door.mp4", "--retain", "3"], "add something that stores, as --db"),
         (["door.mp4", "--save-video", "x.avi"], "name a file ending in .mp4"),
-        (["door.mp4", "--send", "post=all"], "'post=all' says of no sink"),
+        (["door.mp4", "--send", "post=all"], "'post=all' names no sink"),
         (["door.mp4", "--model", "maskwatch-640", "--size", "320"], "give only one"),
         (["door.mp4", "--webhook", "ftp://x"], "ftp://x"),
         (["a=door.mp4", "a=door.mp4"], "'a'"),
@@ -475,12 +438,12 @@ def endless(
     return answer
 
 
-def watch_plan(source: str, model: Path, **alerts: Any) -> WatchPlan:
-    from maskwatch.live.capture.capture import CaptureSettings
+def watch_plan(source: str, model: Path, **alerts: Any) -> WatchConfig:
+    from maskwatch.live.capture.settings import CaptureSettings
     from maskwatch.live.tracking.alerts import AlertSettings
     from maskwatch.live.tracking.settings import PeopleSettings
 
-    return WatchPlan(
+    return WatchConfig(
         sources=(source,),
         model=str(model),
         capture=CaptureSettings(first_wait_s=0.2),
@@ -489,18 +452,18 @@ def watch_plan(source: str, model: Path, **alerts: Any) -> WatchPlan:
 
 
 def in_background(
-    plan: WatchPlan, put: Callable[[Event], None]
+    plan: WatchConfig, put: Callable[[Event], None]
 ) -> tuple[threading.Thread, Callable[[], None]]:
     """Watches in a thread, which takes no signals, as a program that has the parts but not the command."""
-    from maskwatch.live.capture.capture import open_captures
-    from maskwatch.live.loop import Outlets, Watch
+    from maskwatch.live.capture.core import open_captures
+    from maskwatch.live.loop import Outputs, Pipeline, WatchLoop
     from maskwatch.live.tracking.faces import FaceFinder
-    from maskwatch.live.tracking.people import People
+    from maskwatch.live.tracking.people_tracker import PeopleTracker
 
     captures = open_captures(plan.sources, plan.capture)
     finder = FaceFinder(plan.model)
-    people = {c.name: People(c.name, "run", finder.metadata, plan.people) for c in captures}
-    watch = Watch(captures, finder, people, "run", Outlets(put=put))
+    trackers = {c.name: PeopleTracker(c.name, "run", finder.metadata, plan.people) for c in captures}
+    watch = WatchLoop(Pipeline(captures, finder, trackers, {}, "run"), Outputs(put=put))
     thread = threading.Thread(target=watch.run)
     thread.start()
     return thread, watch.stop
@@ -509,71 +472,11 @@ def in_background(
 def test_a_plan_can_be_run_without_the_command_line(
     bare: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = WatchPlan((str(bare),), str(tiny_model), sinks=SinkSettings(db=tmp_path / "e.sqlite"))
+    plan = WatchConfig((str(bare),), str(tiny_model), sinks=SinkSettings(db=tmp_path / "e.sqlite"))
     assert run_watch(plan)
     with EventStore(tmp_path / "e.sqlite") as store:
         assert len(store.records()) >= 5
     assert "door: ended" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"duration_s": 2.2, "score": 0.913}, "person 7 no mask for 2 s (91%)"),
-        ({"duration_s": 65, "zone": "desk"}, "person 7 no mask for 1 min 05 s in desk"),
-        ({"kind": "alert_end", "reason": "left", "duration_s": 9}, "person 7 gone, no mask after 9 s"),
-        ({"kind": "alert_end", "reason": "changed", "duration_s": 9}, "person 7 no longer no mask after 9 s"),
-        ({"kind": "crossing", "line": "gate", "direction": "in"}, "person 7 went in over gate (no mask)"),
-        ({"kind": "source", "state": "waiting", "reason": "no route"}, "waiting: no route"),
-    ],
-)
-def test_an_event_as_a_line(fields: dict[str, Any], said: str) -> None:
-    record = {
-        **event(0).to_record(),
-        **dict.fromkeys(("zone", "line", "direction", "duration_s", "score", "reason", "counts")),
-        "kind": "alert", "source": "door", "track": 7, "state": "no_mask",
-        "time": "2026-01-02T03:04:05+01:00",
-        **fields,
-    }  # fmt: skip
-    assert line(Event.from_record(record)) == f"03:04:05 door: {said}"
-    assert line(Event.from_record({**record, "time_s": 3723.9})) == f"1:02:03 door: {said}"
-
-
-def test_who_is_undecided_is_drawn_in_grey() -> None:
-    box = np.array([40, 40, 120, 120], np.float32)
-    person = Person(7, box, None, 0.0, 0.4, (), seen=True, alert=False)
-    image = np.zeros((160, 160, 3), np.uint8)
-    drawn = draw_people(image, [person], ("mask", "no_mask"))
-    red, green, blue = map(int, drawn[80, 40])
-    assert red == green == blue > 100
-    assert drawn[:40].max() > 100  # the label: 7 undecided 0 s
-    assert not draw_people(image, [replace(person, seen=False)], ("mask",)).any()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.4, "0 s"), (59.4, "59 s"), (61, "1 min 01 s"), (4320, "1 h 12 min")]
-)
-def test_durations(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
-
-
-def test_the_screen_shows_sources_sinks_and_events() -> None:
-    statuses = [
-        CaptureStatus("door", "live", 100, 80, 0, "", 25.0, (640, 480)),
-        CaptureStatus("hall", "waiting", 0, 0, 3, "connection refused", 0.0, None),
-    ]
-    sinks = [SinkStatus("webhook", 5, 2, 1, "no answer")]
-    screen = Screen(lambda: statuses, lambda: sinks, ("mask", "no_mask"), ("no_mask",))
-    screen.event(event(0, kind="source", source="door", state="live"))
-    console = Console(record=True, width=100, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
-    console.print(screen.render())
-    console.file.close()
-    rows = [text.split() for text in console.export_text().splitlines()]
-    assert rows[0] == ["source", "state", "fps", "age", "dropped", "people", "now"]
-    assert rows[1] == ["door", "live", "0.0", "0", "ms", "80", "nobody"]
-    assert rows[2] == ["hall", "waiting", "–", "–", "0", "connection", "refused"]
-    assert rows[4] == ["webhook", "5", "2", "1", "no", "answer"]
-    assert rows[5][1:] == ["door:", "live"]
 
 
 def test_a_terminal_gets_the_live_view(bare: Path, tiny_model: Path) -> None:

@@ -1,4 +1,4 @@
-"""Zones and lines: the file with its faults, who is inside, who crosses."""
+"""Zones and lines: the file and its errors, who is inside, who crosses."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typer.testing import CliRunner
 from live_scenes import face
 from maskwatch.cli.app import app
 from maskwatch.errors import MaskwatchError, OptionError, SourceError
-from maskwatch.live.output.drawing import corners, draw_places
-from maskwatch.live.output.zones_sheet import draw_sheet
-from maskwatch.live.tracking.zones import Line, Places, Whereabouts, Zone
-from maskwatch.live.tracking.zones_file import check_sources, read_places
+from maskwatch.live.output.drawing import corners, draw_zones, draw_zones_sheet
+from maskwatch.live.tracking.zones import Line, Zone, Zones, ZoneState
+from maskwatch.live.tracking.zones_file import check_sources, read_zones
 from maskwatch.media.images import read_image
 from maskwatch.media.videos import video_writer
 
@@ -30,11 +29,11 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def walk(where: Whereabouts, places: Places, *points: tuple[float, float]) -> list[tuple[str, str]]:
+def walk(where: ZoneState, zones: Zones, *points: tuple[float, float]) -> list[tuple[str, str]]:
     """The lines that a face of 40 pixels crosses on its way; borders are then 10 pixels each way."""
     crossed = []
     for x, y in points:
-        crossed += where.move(np.array(face(x, y, 40), np.float32), places, SIZE)
+        crossed += where.move(np.array(face(x, y, 40), np.float32), zones, SIZE)
     return [(line.name, direction) for line, direction in crossed]
 
 
@@ -56,8 +55,8 @@ name = "gate"
 points = [[0.2, 0.6], [0.8, 0.6]]
 """,
     )
-    places = read_places(path)
-    assert places == Places(
+    zones = read_zones(path)
+    assert zones == Zones(
         (
             Zone("counter", ((0.1, 0.2), (0.9, 0.2), (0.9, 1.0)), "hall"),
             Zone("canteen", ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)), None, alert=False),
@@ -65,14 +64,14 @@ points = [[0.2, 0.6], [0.8, 0.6]]
         (Line("gate", ((0.2, 0.6), (0.8, 0.6))),),
         only_zones=True,
     )
-    assert [zone.name for zone in places.for_source("hall").zones] == ["counter", "canteen"]
-    assert [zone.name for zone in places.for_source("door").zones] == ["canteen"]
-    check_sources(places, ["hall", "door"], path)
+    assert [zone.name for zone in zones.for_source("hall").zones] == ["counter", "canteen"]
+    assert [zone.name for zone in zones.for_source("door").zones] == ["canteen"]
+    check_sources(zones, ["hall", "door"], path)
     with pytest.raises(OptionError, match=r"zone 'counter' is for source 'hall', which is not watched.*door"):
-        check_sources(places, ["door"], path)
+        check_sources(zones, ["door"], path)
 
 
-def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
+def test_every_error_is_reported_at_once(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         """
@@ -106,10 +105,10 @@ source = ""
 """,
     )
     with pytest.raises(OptionError) as caught:
-        read_places(path)
+        read_zones(path)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"{path}: 13 faults:"
-    assert lines[-1] == f"Mend them; maskwatch zones SOURCE --zones {path} draws where the places lie."
+    assert lines[0] == f"{path}: 13 errors:"
+    assert lines[-1] == f"Fix them; maskwatch zones SOURCE --zones {path} draws where they lie."
     expected = [
         "'color' is unknown; use format, only_zones, zone, line",
         "zone 'a': point 2 is [640, 0.2]; coordinates are shares of the frame from 0 to 1",
@@ -123,7 +122,7 @@ source = ""
         "line 'dot': both points are [0.5, 0.5]",
         "line 'none': source is ''",
         "line 'none': points is missing",
-        "line 'twice' stands twice for one source",
+        "line 'twice' appears twice for one source",
     ]
     for line, wanted in zip(lines[1:-1], expected, strict=True):
         assert line.strip().startswith(wanted)
@@ -142,9 +141,9 @@ source = ""
         ("[[zone]]\nname=7\npoints=[[0,0],[0,1],[1,1]]\n", "name is 7"),
     ],
 )
-def test_faults(tmp_path: Path, text: str, said: str) -> None:
+def test_errors(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(OptionError) as caught:
-        read_places(write(tmp_path, text))
+        read_zones(write(tmp_path, text))
     assert said in str(caught.value)
 
 
@@ -152,67 +151,67 @@ def test_the_format_is_named(tmp_path: Path) -> None:
     path = tmp_path / "zones.toml"
     path.write_text("")
     with pytest.raises(OptionError, match=r'begin the file with: format = "maskwatch.zones/1"'):
-        read_places(path)
+        read_zones(path)
     path.write_text('format = "maskwatch.zones/9"')
     with pytest.raises(OptionError, match=r"'maskwatch.zones/9'; this version reads 'maskwatch.zones/1'"):
-        read_places(path)
+        read_zones(path)
     with pytest.raises(OptionError, match="cannot be read"):
-        read_places(tmp_path / "none.toml")
+        read_zones(tmp_path / "none.toml")
     path.write_bytes(b"\xff\xd8")
     with pytest.raises(OptionError, match="not UTF-8"):
-        read_places(path)
+        read_zones(path)
     path.write_text("zone = ")
     with pytest.raises(OptionError, match="no TOML"):
-        read_places(path)
+        read_zones(path)
 
 
 def test_the_middle_of_the_face_is_where_somebody_is() -> None:
-    where, places = Whereabouts(), Places((DOOR,))
-    walk(where, places, (299, 200))
+    where, zones = ZoneState(), Zones((DOOR,))
+    walk(where, zones, (299, 200))
     assert where.zones == ()
-    walk(where, places, (300, 200))
+    walk(where, zones, (300, 200))
     assert where.zones == ("door",)
 
 
 def test_a_border_has_a_width_on_the_way_out() -> None:
-    where, places = Whereabouts(), Places((DOOR,))
-    walk(where, places, (310, 200), (291, 200))
+    where, zones = ZoneState(), Zones((DOOR,))
+    walk(where, zones, (310, 200), (291, 200))
     assert where.zones == ("door",)
-    walk(where, places, (289, 200))
+    walk(where, zones, (289, 200))
     assert where.zones == ()
 
 
 def test_zones_may_overlap() -> None:
-    where = Whereabouts()
+    where = ZoneState()
     right = Zone("corner", ((0.8, 0.0), (1.0, 0.0), (1.0, 0.5)))
-    walk(where, Places((right, DOOR)), (590, 20))
+    walk(where, Zones((right, DOOR)), (590, 20))
     assert where.zones == ("corner", "door")
 
 
 def test_in_is_from_left_to_right_along_the_line() -> None:
-    places = Places((), (LEVEL,))
-    assert walk(Whereabouts(), places, (100, 150), (100, 250)) == [("threshold", "in")]
-    assert walk(Whereabouts(), places, (100, 250), (100, 150)) == [("threshold", "out")]
-    back = Places((), (Line("threshold", LEVEL.points[::-1]),))
-    assert walk(Whereabouts(), back, (100, 150), (100, 250)) == [("threshold", "out")]
+    zones = Zones((), (LEVEL,))
+    assert walk(ZoneState(), zones, (100, 150), (100, 250)) == [("threshold", "in")]
+    assert walk(ZoneState(), zones, (100, 250), (100, 150)) == [("threshold", "out")]
+    back = Zones((), (Line("threshold", LEVEL.points[::-1]),))
+    assert walk(ZoneState(), back, (100, 150), (100, 250)) == [("threshold", "out")]
 
 
 def test_who_jitters_on_a_line_crosses_once() -> None:
     jitter = [(100, 200 + 9 * (-1) ** number) for number in range(40)]
-    assert walk(Whereabouts(), Places((), (LEVEL,)), (100, 150), *jitter, (100, 250)) == [("threshold", "in")]
-    assert walk(Whereabouts(), Places((), (LEVEL,)), (100, 150), *jitter, (100, 150)) == []
-    assert walk(Whereabouts(), Places((), (LEVEL,)), *jitter, (100, 250)) == []
+    assert walk(ZoneState(), Zones((), (LEVEL,)), (100, 150), *jitter, (100, 250)) == [("threshold", "in")]
+    assert walk(ZoneState(), Zones((), (LEVEL,)), (100, 150), *jitter, (100, 150)) == []
+    assert walk(ZoneState(), Zones((), (LEVEL,)), *jitter, (100, 250)) == []
 
 
 def test_round_the_end_of_a_line_is_not_across() -> None:
-    half = Places((), (Line("half", ((0.0, 0.5), (0.5, 0.5))),))
-    assert walk(Whereabouts(), half, (400, 150), (400, 250), (100, 250)) == []
-    assert walk(Whereabouts(), half, (150, 150), (400, 250)) == [("half", "in")], "the way there is across"
+    half = Zones((), (Line("half", ((0.0, 0.5), (0.5, 0.5))),))
+    assert walk(ZoneState(), half, (400, 150), (400, 250), (100, 250)) == []
+    assert walk(ZoneState(), half, (150, 150), (400, 250)) == [("half", "in")], "the way there is across"
 
 
 def test_in_and_out_take_turns() -> None:
     points = [(100, 150), (100, 250)] * 3
-    crossed = walk(Whereabouts(), Places((), (LEVEL,)), *points)
+    crossed = walk(ZoneState(), Zones((), (LEVEL,)), *points)
     assert [direction for _, direction in crossed] == ["in", "out", "in", "out", "in"]
 
 
@@ -227,17 +226,17 @@ def zones(*arguments: object) -> str:
 
 def test_a_sheet_shows_grid_zone_and_line() -> None:
     image = np.full((540, 960, 3), 120, np.uint8)
-    plain = draw_sheet(image, Places())
+    plain = draw_zones_sheet(image, Zones())
     assert plain.shape == (540, 960, 3)
     assert (plain[100, 96] > 180).all(), "a line of the grid at a tenth"
     assert (plain[100, 50] == 120).all()
-    sheet = draw_sheet(image, Places((DOOR,), (Line("gate", ((0.1, 0.75), (0.4, 0.75))),)))
+    sheet = draw_zones_sheet(image, Zones((DOOR,), (Line("gate", ((0.1, 0.75), (0.4, 0.75))),)))
     assert (sheet[300, 620] != plain[300, 620]).any(), "inside the zone"
     assert (sheet[300, 300] == plain[300, 300]).all(), "outside it"
     assert (sheet[405, 200] != plain[405, 200]).any(), "on the line"
     assert (sheet[420, 240] != plain[420, 240]).any(), "the arrow, below a line from left to right"
     assert (sheet[390, 240] == plain[390, 240]).all(), "none above it"
-    assert draw_sheet(image[:108, :192], Places()).shape == (540, 960, 3), "a small picture is enlarged"
+    assert draw_zones_sheet(image[:108, :192], Zones()).shape == (540, 960, 3), "a small picture is enlarged"
 
 
 def test_a_share_is_the_same_pixel_wherever_it_is_drawn() -> None:
@@ -245,14 +244,14 @@ def test_a_share_is_the_same_pixel_wherever_it_is_drawn() -> None:
     image = np.zeros((100, 200, 3), np.uint8)
     assert corners(((0.0, 0.0), (0.5, 0.25), (1.0, 1.0)), image).tolist() == [[0, 0], [100, 25], [199, 99]]
     assert corners(((0.0, 0.5),), np.zeros((1080, 1920, 3), np.uint8)).tolist() == [[0, 540]]
-    door = Places((DOOR,))
-    drawn = draw_places(image, door)
+    door = Zones((DOOR,))
+    drawn = draw_zones(image, door)
     assert (drawn[50, [100, 199]] > 220).all()
     assert not drawn[50, [97, 103, 196]].any()
     wide = np.zeros((480, 960, 3), np.uint8)  # so large that a sheet does not enlarge it
-    sheet = draw_sheet(wide, door)
+    sheet = draw_zones_sheet(wide, door)
     assert (sheet[300, [480, 959]] > 220).all(), "the same line, above the coloured band"
-    assert (draw_places(wide, door)[300, [480, 959]] > 220).all()
+    assert (draw_zones(wide, door)[300, [480, 959]] > 220).all()
 
 
 def test_the_command_begins_a_file_and_draws_it(tmp_path: Path) -> None:
@@ -261,7 +260,7 @@ def test_the_command_begins_a_file_and_draws_it(tmp_path: Path) -> None:
     said = zones(tmp_path / "door.png", "--init", init, "-o", out)
     assert f"wrote {out}: door, 200x120" in said
     assert "zone entrance" in said
-    assert read_places(init).lines[0].name == "threshold"
+    assert read_zones(init).lines[0].name == "threshold"
     assert read_image(out).shape == (576, 960, 3)
     with pytest.raises(MaskwatchError, match="exists already"):
         zones(tmp_path / "door.png", "--init", init, "-o", tmp_path / "other.png")

@@ -14,7 +14,7 @@ from maskwatch.errors import MissingExtraError
 from maskwatch.labels import ClassMap
 
 if TYPE_CHECKING:
-    from maskwatch.diagnosis import Check
+    from maskwatch.diagnosis import CheckResult
 
 _WIDTH = 78
 BROKEN = 1
@@ -27,19 +27,15 @@ def diagnose(
             metavar="RUN|MODEL", help="Folder of a run, checkpoint, model file, or embedded model."
         ),
     ],
-    data: Annotated[
-        list[Path], typer.Argument(help="Annotated data sets, faults and all; all their splits.")
-    ],
+    data: Annotated[list[Path], typer.Argument(help="Annotated data sets, as they are; all their splits.")],
     classes: Annotated[
         str | None,
         typer.Option(help="Classes of the data in order, with other spellings: 'helmet=hat|Helm,head'."),
     ] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="Pictures that the model is run on, by chance.")] = 64,
+    pictures: Annotated[int, typer.Option(min=1, help="Run the model on so many random pictures.")] = 64,
     overfit: Annotated[
         bool,
-        typer.Option(
-            "--overfit", help="Also try to learn eight pictures by heart; a minute or two on a CPU."
-        ),
+        typer.Option("--overfit", help="Also try to overfit eight pictures; a minute or two on a CPU."),
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the checks to this file; '-' prints only them.")
@@ -72,7 +68,7 @@ def diagnose(
         raise typer.Exit(BROKEN)
 
 
-def _lines(checks: Sequence[Check]) -> Iterator[str]:
+def _lines(checks: Sequence[CheckResult]) -> Iterator[str]:
     """One block a check: name, state, what was measured, and what to do."""
     names, states = (
         max(map(len, column)) for column in zip(*((c.name, c.state) for c in checks), strict=True)
@@ -90,7 +86,7 @@ def _lines(checks: Sequence[Check]) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """For JSON, which has no number that is none."""
+    """For JSON: NaN, which JSON does not have, becomes None."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from maskwatch.cli.datasets import Group, correct_sets, read_sets, read_stems
-from maskwatch.cli.evaluate_report import CHECKPOINT
+from maskwatch.cli.datasets import Group, correct_sets, read_sets, read_stems, read_validation
+from maskwatch.cli.evaluate_options import CHECKPOINT, EvaluateOptions
 from maskwatch.cli.json_file import is_stdout, write_json
-from maskwatch.cli.options import parse_size
+from maskwatch.cli.options import parse_size, with_options
 from maskwatch.cli.progress import progress_bar
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.labels import ClassMap
@@ -21,122 +20,46 @@ if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
     from maskwatch.detector import Detector
     from maskwatch.evaluation import CocoResult, DetectorLike, Interval
+    from maskwatch.evaluation.report import Report
     from maskwatch.training.checkpoint import TorchDetector
 
+    Model = Detector | TorchDetector
+    Scores = tuple[CocoResult, Mapping[str, Interval]]
 
-def evaluate(
-    model: Annotated[str, typer.Argument(help="Embedded model (maskwatch-640), model file, or checkpoint.")],
-    data: Annotated[
-        list[Path], typer.Argument(help="Data sets, each on its own: Pascal VOC, COCO, YOLO or TFRecord.")
-    ],
-    split: Annotated[
-        str | None, typer.Option(help="train, val or test, of data sets that are split.")
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(help="Spellings of the model's classes, in its order: 'mask=ok|good,no_mask=bare,...'."),
-    ] = None,
-    stems: Annotated[
-        Path | None, typer.Option(help="Text file of names of pictures (cam1/0001): only these.")
-    ] = None,
-    corrections: Annotated[
-        Path | None, typer.Option(help="CSV file that corrects labels: see docs/training.md.")
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="Network size of a checkpoint: 640, or 480x640 (H x W).")
-    ] = None,
-    class_agnostic: Annotated[
-        bool,
-        typer.Option(
-            "--class-agnostic-nms/--per-class-nms",
-            help="Boxes of all classes compete, as in detect, or, as COCO's numbers have it, those of one.",
-        ),
-    ] = False,
-    batch: Annotated[int | None, typer.Option(min=1, help="Pictures held in memory at once.")] = None,
-    bootstrap: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Draws for 95 % intervals, seconds for a thousand; 0 for none.",
-            show_default="1000 for a report, else 0",
-        ),
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="New folder for the report: HTML, Markdown, JSON. See docs/report.md.")
-    ] = None,
-    against: Annotated[
-        str | None, typer.Option(help="A second model to compare with, in the report.")
-    ] = None,
-    sources: Annotated[
-        Path | None, typer.Option(help="CSV or TSV file with stem and source of pictures, for the report.")
-    ] = None,
-    tune: Annotated[
-        Path | None, typer.Option(help="Choose thresholds on this data set (its val), report them on DATA.")
-    ] = None,
-    cost_missed: Annotated[
-        float | None, typer.Option(help="--tune: cost of a face that is missed, in the place of best F1.")
-    ] = None,
-    cost_alarm: Annotated[
-        float | None, typer.Option(help="--tune: cost of a false alarm; 1 where only the other is given.")
-    ] = None,
-    recall: Annotated[
-        float | None, typer.Option(help="--tune: share of each class to find, with the fewest false alarms.")
-    ] = None,
-    write: Annotated[
-        Path | None, typer.Option(help="--tune: also write a model file with these thresholds.")
-    ] = None,
-    suspects: Annotated[
-        Path | None, typer.Option(help="List labels that look wrong: a .csv of corrections, or a VOC folder.")
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the numbers to this file; '-' prints only them.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what these options name.")] = False,
-) -> None:
+
+@with_options(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> None:
     """Measure a model on annotated pictures: COCO's twelve lines, then AP and AP50 of each class.
 
     Example: maskwatch evaluate maskwatch-640 masks/test unseen/webcam --report report
     """
-    from maskwatch.cli.evaluate_report import Wishes, needs_report, run_report
-    from maskwatch.evaluation.coco import require_pycocotools
-    from maskwatch.evaluation.operating import Goal
+    from maskwatch.evaluation.matching import require_pycocotools
     from maskwatch.evaluation.predictor import check_classes
 
     require_pycocotools()
-    goal = Goal(cost_missed, cost_alarm, recall)
-    to_stdout = is_stdout(json_file)
-    wishes = Wishes(report, against, sources, tune, goal, write, suspects, force)
-    inputs = [path for path in (*data, tune, stems, corrections, sources) if path is not None]
-    wishes.check(model, len(data), inputs, None if to_stdout else json_file)
-    draws = (1000 if needs_report(wishes) else 0) if bootstrap is None else bootstrap
-    wishes.check_draws(draws)
-    detector = open_detector(model, parse_size(size), class_agnostic)
-    class_map = ClassMap(detector.class_names) if classes is None else ClassMap.parse(classes)
-    check_classes(detector, class_map.names)
-    groups = [Group([path], read_stems(stems), split) for path in data]
-    sets = correct_sets(read_sets(groups, class_map), corrections, class_map)
-    if needs_report(wishes):
-        measured = run_report(wishes, model, detector, [*map(str, data)], sets, class_map, batch, draws)
+    options.check()
+    detector = _open_detector(options.model, parse_size(options.size), options.class_agnostic)
+    classes = ClassMap(detector.class_names) if options.classes is None else ClassMap.parse(options.classes)
+    check_classes(detector, classes.names)
+    groups = [Group([path], read_stems(options.stems), options.split) for path in options.data]
+    sets = correct_sets(read_sets(groups, classes), options.corrections, classes)
+    if options.needs_report:
+        report = _report(options, detector, sets, classes)
+        _write(options, report)
+        scores = [(one.result, one.intervals) for one in report.sets]
     else:
-        measured = [
-            _measure(detector, detection_set, batch, draws, str(path))
-            for path, detection_set in zip(data, sets, strict=True)
-        ]
-    records = []
-    for path, (result, intervals) in zip(data, measured, strict=True):
-        records.append({"data": str(path), **result.as_dict(), **_as_dict(intervals, draws)})
-        if not to_stdout:
-            typer.echo("\n".join([*_report(path, result), *_interval_lines(intervals, draws), ""]))
-    if json_file is not None:
-        write_json({"model": model, "results": records}, json_file)
+        scores = [_scores(options, detector, *pair) for pair in zip(options.data, sets, strict=True)]
+    _print(options, scores)
 
 
-def open_detector(
-    model: str, size_hw: tuple[int, int] | None, class_agnostic: bool
-) -> Detector | TorchDetector:
+def _open_detector(model: str, size_hw: tuple[int, int] | None, class_agnostic: bool) -> Model:
     """The detector with all scores let through, because a threshold would cut the curve that AP measures."""
     if Path(model).suffix.lower() == CHECKPOINT:
-        return _open_checkpoint(model, size_hw, class_agnostic)
+        try:
+            from maskwatch.training.checkpoint import TorchDetector
+        except ModuleNotFoundError:
+            raise MissingExtraError("evaluating a checkpoint", "train") from None
+        return TorchDetector.load(model, size_hw, class_agnostic=class_agnostic)
     from maskwatch.detector import Detector
 
     detector = Detector(model, threshold=0.0, class_agnostic=class_agnostic)
@@ -149,29 +72,114 @@ def open_detector(
     return detector
 
 
-def _open_checkpoint(
-    path: str, size_hw: tuple[int, int] | None, class_agnostic: bool
-) -> Detector | TorchDetector:
-    try:
-        from maskwatch.training.checkpoint import TorchDetector
-    except ModuleNotFoundError:
-        raise MissingExtraError("evaluating a checkpoint", "train") from None
-    return TorchDetector.load(path, size_hw, class_agnostic=class_agnostic)
+def _open_second(model: str, classes: ClassMap) -> DetectorLike:
+    second = _open_detector(model, None, False)
+    if tuple(second.class_names) != classes.names:
+        known = ", ".join(second.class_names)
+        raise OptionError(
+            f"--against {model} knows {known}, not {', '.join(classes.names)}; compare models of one list"
+        )
+    return second
 
 
-def _measure(
-    detector: DetectorLike, detection_set: DetectionSet, batch: int | None, draws: int, title: str
-) -> tuple[CocoResult, Mapping[str, Interval]]:
-    from maskwatch.evaluation import bootstrap_intervals, coco_evaluate, predict
+def _report(
+    options: EvaluateOptions, detector: Model, sets: Sequence[DetectionSet], classes: ClassMap
+) -> Report:
     from maskwatch.evaluation.predictor import BATCH_SIZE
+    from maskwatch.evaluation.report import ReportOptions, build_report
+    from maskwatch.evaluation.slices import read_sources
 
-    with progress_bar(title) as advance:
-        predictions = predict(detector, detection_set, batch or BATCH_SIZE, advance)
-    intervals = bootstrap_intervals(detection_set, predictions, draws) if draws else {}
-    return coco_evaluate(detection_set, predictions), intervals
+    report_options = ReportOptions(
+        options.model,
+        options.against or "",
+        str(options.tune or ""),
+        options.objective,
+        options.draws,
+        None if options.sources is None else read_sources(options.sources),
+        options.batch or BATCH_SIZE,
+    )
+    return build_report(
+        detector,
+        list(zip(map(str, options.data), sets, strict=True)),
+        report_options,
+        second=None if options.against is None else _open_second(options.against, classes),
+        validation=None if options.tune is None else read_validation([options.tune], classes),
+        progress=progress_bar,
+    )
 
 
-def _report(path: Path, result: CocoResult) -> Iterator[str]:
+def _scores(
+    options: EvaluateOptions, detector: DetectorLike, path: Path, detection_set: DetectionSet
+) -> Scores:
+    """COCO's numbers alone, with their intervals where these are asked for."""
+    from maskwatch.evaluation.coco import coco_result
+    from maskwatch.evaluation.intervals import Bootstrap
+    from maskwatch.evaluation.matching import match_set
+    from maskwatch.evaluation.predictor import BATCH_SIZE, predict
+
+    with progress_bar(str(path)) as advance:
+        predictions = predict(detector, detection_set, options.batch or BATCH_SIZE, advance)
+    matches = match_set(detection_set, predictions)
+    intervals = Bootstrap.of(matches, options.draws).intervals() if options.draws else {}
+    return coco_result(matches), intervals
+
+
+# ---- Output ----------------------------------------------------------------------------------------------
+
+
+def _write(options: EvaluateOptions, report: Report) -> None:
+    """The files that a report makes; the summary goes to standard error, away from COCO's numbers."""
+    for line in _summary(report):
+        typer.echo(line, err=True)
+    if options.report is not None:
+        from maskwatch.evaluation.page import write_report
+
+        write_report(report, options.report, force=options.force)
+        typer.echo(f"report: {options.report / 'report.html'}", err=True)
+    if options.suspects is not None:
+        from maskwatch.evaluation.suspects import suspects, write_suspects
+
+        (one,) = report.sets
+        found = suspects(one.detection_set, one.shown, one.outcomes)
+        write_suspects(one.detection_set, found, options.suspects, force=options.force)
+        typer.echo(f"suspects: {len(found)} labels in {options.suspects}; look at each of them", err=True)
+    if options.write is not None:
+        from maskwatch.export.retune import write_thresholds
+
+        write_thresholds(options.model, options.write, report.thresholds)
+        typer.echo(f"model: {options.write}", err=True)
+
+
+def _summary(report: Report) -> Iterator[str]:
+    """Precision and recall at the thresholds, and the result of a comparison."""
+    options = report.options
+    chosen = f"chosen on {options.chosen_on}, {options.objective}" if options.chosen_on else "the model's own"
+    yield f"thresholds: {chosen}"
+    for one in report.sets:
+        yield f"{one.name}:"
+        for row in (point.as_dict(options.objective) for point in one.points):
+            yield (
+                f" {row['class']:<16} above {row['threshold']:.3f}: precision {row['precision']:.3f}, "
+                f"recall {row['recall']:.3f}, cost {row['cost']:g}"
+            )
+        for name, d in one.against.items():
+            words = d.words(options.model, options.against)
+            yield f" {name:<20} {d.first:.3f} against {d.second:.3f}: {words}"
+
+
+def _print(options: EvaluateOptions, scores: Sequence[Scores]) -> None:
+    """COCO's lines of each data set, and the record of `--json`."""
+    records = []
+    for path, (result, intervals) in zip(options.data, scores, strict=True):
+        records.append({"data": str(path), **result.as_dict(), **_intervals_dict(intervals, options.draws)})
+        if not is_stdout(options.json_file):
+            lines = [*_coco_lines(path, result), *_interval_lines(intervals, options.draws), ""]
+            typer.echo("\n".join(lines))
+    if options.json_file is not None:
+        write_json({"model": options.model, "results": records}, options.json_file)
+
+
+def _coco_lines(path: Path, result: CocoResult) -> Iterator[str]:
     ignored = f", {result.ignored} ignored" if result.ignored else ""
     yield f"{path}: {result.pictures} pictures, {result.boxes} boxes{ignored}"
     yield from result.lines()
@@ -187,15 +195,11 @@ def _interval_lines(intervals: Mapping[str, Interval], draws: int) -> Iterator[s
         yield f" 95 % intervals, {draws} draws of the pictures"
     width = max(map(len, intervals), default=0)
     for name, interval in intervals.items():
-        known = not math.isnan(interval.low)
-        yield f" {name:<{width}}  " + (f"{interval.low:.3f} to {interval.high:.3f}" if known else "-")
+        yield f" {name:<{width}}  " + ("{:.3f} to {:.3f}".format(*interval.ends) if interval.ends else "-")
 
 
-def _as_dict(intervals: Mapping[str, Interval], draws: int) -> dict[str, Any]:
+def _intervals_dict(intervals: Mapping[str, Interval], draws: int) -> dict[str, Any]:
     if not intervals:
         return {}
-    ends = {
-        name: [interval.low, interval.high] if not math.isnan(interval.low) else None
-        for name, interval in intervals.items()
-    }
+    ends = {name: interval.ends for name, interval in intervals.items()}
     return {"bootstrap": {"draws": draws, "intervals": ends}}

@@ -5,108 +5,82 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-if TYPE_CHECKING:
-    from maskwatch.live.sinks.settings import SinkSettings
+from maskwatch.live.sinks.settings import SinkSettings, parse_kinds
 
 
 def _option(*names: str, help: str, metavar: str | None = None) -> Any:
     return typer.Option(*names, help=help, metavar=metavar, rich_help_panel="Events")
 
 
-# What is stored beside them: a matter of the plan, not of a sink.
+# Not a matter of one sink: `watch` and `serve` store these themselves.
 Thumbnails = Annotated[
     Path | None, _option("--thumbnails", metavar="DIR", help="Store a picture of each alert, faces blurred.")
 ]
 Retain = Annotated[
     float | None,
-    _option("--retain", metavar="DAYS", help="Delete what this command stored, once so old."),
+    _option("--retain", metavar="DAYS", help="Delete what this command stored after so many days."),
 ]
 
+_OPTIONS = {
+    "events": _option("--events", metavar="FILE", help="Append events to a JSON Lines file."),
+    "db": _option("--db", metavar="FILE", help="Store events in SQLite, for `maskwatch events`."),
+    "webhook": _option(metavar="URL", help="Send events by HTTP; secret in MASKWATCH_WEBHOOK_SECRET."),
+    "mqtt": _option(metavar="URL", help="mqtt://user@host/prefix; password in MASKWATCH_MQTT_PASSWORD."),
+    "outboxes": _option(metavar="DIR", help="Where events wait for a webhook or a broker that is away."),
+    "notify": _option("--notify", help="A desktop notification for each alert."),
+    "sound": _option("--sound", help="A sound for each alert."),
+    "apprise": _option(
+        metavar="URL", help="A message for each alert by a service of Apprise, or a file of such addresses."
+    ),
+    "shell": _option(metavar="COMMAND", help="Run for each alert, with its JSON on standard input."),
+}
+"""By field of `SinkSettings`."""
 
-@dataclass(frozen=True)
-class EventOptions:
-    """What the user gave of them. A command has them all by one parameter, see `with_event_options`."""
-
-    events: Annotated[
-        Path | None, _option("--events", metavar="FILE", help="Append events to a JSON Lines file.")
-    ] = None
-    db: Annotated[
-        Path | None,
-        _option("--db", metavar="FILE", help="Store events in SQLite, for `maskwatch events`."),
-    ] = None
-    webhook: Annotated[
-        str | None,
-        _option(metavar="URL", help="Send events by HTTP; secret in MASKWATCH_WEBHOOK_SECRET."),
-    ] = None
-    mqtt: Annotated[
-        str | None,
-        _option(metavar="URL", help="mqtt://user@host/prefix; password in MASKWATCH_MQTT_PASSWORD."),
-    ] = None
-    outboxes: Annotated[
-        Path | None,
-        _option(metavar="DIR", help="Where events wait for a webhook or a broker that is away."),
-    ] = None
-    notify: Annotated[bool, _option("--notify", help="A desktop notification for each alert.")] = False
-    sound: Annotated[bool, _option("--sound", help="A sound for each alert.")] = False
-    shell: Annotated[
-        str | None,
-        _option(metavar="COMMAND", help="Run for each alert, with its JSON on standard input."),
-    ] = None
-    send: Annotated[
-        list[str] | None,
-        _option(
-            metavar="SINK=KINDS", help="Which events a sink gets, e.g. notify=alert,crossing or mqtt=all."
-        ),
-    ] = None
-
-    def given(self) -> list[str]:
-        """Those that were given. Only of paths the value too, since an address may hold a secret."""
-        values = [(one.name, getattr(self, one.name)) for one in fields(self)]
-        return [
-            f"--{name} {value}" if isinstance(value, Path) else f"--{name}"
-            for name, value in values
-            if value not in (None, False, [])
-        ]
-
-    def settings(self) -> SinkSettings:
-        """What opens the sinks.
-
-        Raises:
-            OptionError: `--send` names no sink or no kind.
-            ModuleNotFoundError: the extra `live` is not there.
-        """
-        from maskwatch.live.sinks.settings import SinkSettings, parse_kinds
-
-        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "send"}
-        return SinkSettings(**values, kinds=parse_kinds(self.send or []))
+_SEND = _option(
+    metavar="SINK=KINDS", help="Which events a sink gets, e.g. notify=alert,crossing or mqtt=all."
+)
 
 
 def with_event_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command as Typer is to see it: with an option for each field of its parameter of type `EventOptions`.
+    """Replaces the keyword-only parameter of type `SinkSettings` by the options that fill it.
 
-    That parameter is for keywords only; the options stand in its place.
+    Raises:
+        OptionError: when the command is called, `--send` names no sink or no kind.
     """
     signature = inspect.signature(command, eval_str=True)
-    (own,) = (one for one in signature.parameters.values() if one.annotation is EventOptions)
-    types = get_type_hints(EventOptions, include_extras=True)
+    (own,) = (one for one in signature.parameters.values() if one.annotation is SinkSettings)
+    types = get_type_hints(SinkSettings)
+    defaults = {one.name: one.default for one in fields(SinkSettings)}
     options = [
-        own.replace(name=one.name, default=one.default, annotation=types[one.name])
-        for one in fields(EventOptions)
+        own.replace(name=name, default=defaults[name], annotation=Annotated[types[name], option])
+        for name, option in _OPTIONS.items()
     ]
+    options.append(own.replace(name="send", default=None, annotation=Annotated[list[str] | None, _SEND]))
 
     @functools.wraps(command)
     def filled(**given: Any) -> None:
-        taken = {one.name: given.pop(one.name) for one in options}
-        command(**given, **{own.name: EventOptions(**taken)})
+        kinds = parse_kinds(given.pop("send") or [])
+        sinks = SinkSettings(**{name: given.pop(name) for name in _OPTIONS}, kinds=kinds)
+        command(**given, **{own.name: sinks})
 
     parameters: list[inspect.Parameter] = []
     for one in signature.parameters.values():
         parameters += options if one is own else [one]
     filled.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return filled
+
+
+def given_options(sinks: SinkSettings) -> list[str]:
+    """The options that the user gave, paths with their value: an address may hold a secret."""
+    values = [(name, getattr(sinks, name)) for name in _OPTIONS] + [("send", sinks.kinds)]
+    return [
+        f"--{name} {value}" if isinstance(value, Path) else f"--{name}"
+        for name, value in values
+        if value not in (None, False, {})
+    ]

@@ -1,19 +1,20 @@
-"""`maskwatch events …`: what a file of `--db` holds."""
+"""`maskwatch events …`: the events in a file of `--db`."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskwatch.cli.events_dead_letters import dead_letters, parked
 from maskwatch.cli.events_export import export_events
-from maskwatch.cli.events_parked import parked
-from maskwatch.cli.options import parse_moment
+from maskwatch.cli.options import parse_moment, with_options
 from maskwatch.errors import OptionError
 
 if TYPE_CHECKING:
@@ -44,31 +45,73 @@ State = Annotated[list[str] | None, typer.Option(metavar="STATE", help="With thi
 Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines.")]
 
 
+@dataclass(frozen=True)
+class EventFilter:
+    """The file of a command, and which of its events it reads."""
+
+    file: File
+    since: Since = None
+    until: Until = None
+    source: Source = None
+    zone: Zone = None
+    kind: Kind = None
+    state: State = None
+
+    def query(self) -> EventQuery:
+        """The filter as the event store takes it.
+
+        Raises:
+            OptionError: there is no such kind, or a text names no moment.
+        """
+        from maskwatch.live.events import EVENT_KINDS
+        from maskwatch.live.sinks.sqlite import EventQuery
+
+        unknown = [name for name in self.kind or () if name not in EVENT_KINDS]
+        if unknown:
+            raise OptionError(f"--kind {unknown[0]!r} is not one of {', '.join(EVENT_KINDS)}; choose one")
+        now = datetime.now().astimezone()
+        begin, end = parse_moment("--since", self.since, now), parse_moment("--until", self.until, now)
+        names = (tuple(listed or ()) for listed in (self.source, self.zone, self.kind, self.state))
+        return EventQuery(begin, end, *names)
+
+
+@dataclass(frozen=True)
+class ListOptions(EventFilter):
+    """The options of `maskwatch events list`."""
+
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50
+    json_lines: Json = False
+
+
+@dataclass(frozen=True)
+class ExportOptions(EventFilter):
+    """The options of `maskwatch events export`."""
+
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a table; - for stdout.")
+    ] = None
+    jsonl_file: Annotated[
+        Path | None, typer.Option("--jsonl", metavar="FILE", help="Write JSON Lines; - for stdout.")
+    ] = None
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")] = False
+
+
 @events_app.command("list")
-def list_events(
-    file: File,
-    since: Since = None,
-    until: Until = None,
-    source: Source = None,
-    zone: Zone = None,
-    kind: Kind = None,
-    state: State = None,
-    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
-    json_lines: Json = False,
-) -> None:
+@with_options(ListOptions)
+def list_events(options: ListOptions) -> None:
     """List events, the newest last.
 
     Example: maskwatch events list events.sqlite --since today --kind alert
     """
-    query = _query(since, until, source, zone, kind, state)
-    with _open(file) as store:
-        records = store.records(query, limit=limit)
-    if json_lines:
+    query = options.query()
+    with _open(options.file) as store:
+        records = store.records(query, limit=options.limit)
+    if options.json_lines:
         _print_json(records)
         return
-    from maskwatch.cli.events_table import event_table, print_table
+    from maskwatch.cli.events_table import print_events
 
-    print_table(event_table(records), "no events", len(records))
+    print_events(records)
 
 
 @events_app.command()
@@ -81,11 +124,11 @@ def tail(
     limit: Annotated[int, typer.Option("--lines", "-n", min=0, help="Begin with the newest so many.")] = 10,
     json_lines: Json = False,
 ) -> None:
-    """Print events as they come, until Ctrl-C.
+    """Print events as they are stored, until Ctrl-C.
 
     Example: maskwatch events tail events.sqlite --kind alert
     """
-    query = _query(None, None, source, zone, kind, state)
+    query = EventFilter(file, source=source, zone=zone, kind=kind, state=state).query()
     with _open(file) as store:
         seq = store.last_seq()
         for seq, record in store.newest(query, limit=limit):  # noqa: B007 - where to go on
@@ -107,41 +150,27 @@ def hours(
 
     Example: maskwatch events hours events.sqlite --since 7d
     """
-    from maskwatch.cli.events_table import hour_rows, hour_table, print_table
+    from maskwatch.cli.events_table import hour_rows, print_hours
 
-    query = _query(since, until, source, None, ["minute"], None)
+    query = EventFilter(file, since, until, source, kind=["minute"]).query()
     with _open(file) as store:
         rows = hour_rows(store.every_record(query), zone)
     if json_lines:
         _print_json(rows)
     else:
-        print_table(hour_table(rows), "no counts", len(rows))
+        print_hours(rows)
 
 
 @events_app.command("export")
-def export(
-    file: File,
-    csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write a table; - for stdout.")
-    ] = None,
-    jsonl_file: Annotated[
-        Path | None, typer.Option("--jsonl", metavar="FILE", help="Write JSON Lines; - for stdout.")
-    ] = None,
-    since: Since = None,
-    until: Until = None,
-    source: Source = None,
-    zone: Zone = None,
-    kind: Kind = None,
-    state: State = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")] = False,
-) -> None:
+@with_options(ExportOptions)
+def export(options: ExportOptions) -> None:
     """Write events to a file, in the order in which they were stored.
 
     Example: maskwatch events export events.sqlite --csv march.csv --since 2026-03-01 --until 2026-04-01
     """
-    query = _query(since, until, source, zone, kind, state)
-    with _open(file) as store:
-        export_events(store, query, csv_file, jsonl_file, force=force)
+    query = options.query()
+    with _open(options.file) as store:
+        export_events(store, query, options.csv_file, options.jsonl_file, force=options.force)
 
 
 @events_app.command()
@@ -150,9 +179,9 @@ def prune(
     days: Annotated[
         float, typer.Option(min=0, metavar="N", help="Delete what is older.", show_default=False)
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
 ) -> None:
-    """Delete old events for good; other programs may go on writing meanwhile.
+    """Delete old events permanently; other programs may write meanwhile.
 
     Example: maskwatch events prune events.sqlite --days 30
     """
@@ -167,10 +196,11 @@ def prune(
         if number and not dry_run:
             store.compact()
     verb = "would be deleted" if dry_run else "deleted"
-    typer.echo(f"{verb}: {number} events of before {before:%Y-%m-%d %H:%M}")
+    typer.echo(f"{verb}: {number} events before {before:%Y-%m-%d %H:%M}")
 
 
-events_app.command()(parked)
+events_app.command("dead-letters")(dead_letters)
+events_app.command(hidden=True)(parked)
 
 
 def _open(path: Path) -> EventStore:
@@ -179,28 +209,8 @@ def _open(path: Path) -> EventStore:
     return EventStore(path)
 
 
-def _query(
-    since: str | None,
-    until: str | None,
-    source: list[str] | None,
-    zone: list[str] | None,
-    kind: list[str] | None,
-    state: list[str] | None,
-) -> EventQuery:
-    from maskwatch.live.events import EVENT_KINDS
-    from maskwatch.live.sinks.sqlite import EventQuery
-
-    unknown = [name for name in kind or () if name not in EVENT_KINDS]
-    if unknown:
-        raise OptionError(f"--kind {unknown[0]!r} is not one of {', '.join(EVENT_KINDS)}; choose one")
-    now = datetime.now().astimezone()
-    begin, end = parse_moment("--since", since, now), parse_moment("--until", until, now)
-    names = (tuple(listed or ()) for listed in (source, zone, kind, state))
-    return EventQuery(begin, end, *names)
-
-
 def _follow(store: EventStore, seq: int, query: EventQuery) -> Iterator[dict[str, Any]]:
-    """Events that are stored from now on, for ever."""
+    """Events that are stored from now on; never ends."""
     from maskwatch.errors import EventError
     from maskwatch.live.sinks import TryLater
 
@@ -223,11 +233,11 @@ def _print_line(record: dict[str, Any], json_lines: bool) -> None:
         print(_json(record), flush=True)
         return
     from maskwatch.live.events import Event
-    from maskwatch.live.output.lines import line
+    from maskwatch.live.sinks.event_text import event_line
 
     event = Event.from_record(record)
     date = f"{event.time:%Y-%m-%d}" if event.time_s is None else f"{event.time:%Y-%m-%d %H:%M:%S} at"
-    print(f"{date} {line(event)}", flush=True)
+    print(f"{date} {event_line(event)}", flush=True)
 
 
 def _print_json(records: list[dict[str, Any]]) -> None:

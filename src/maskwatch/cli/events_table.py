@@ -9,34 +9,33 @@ from rich.console import Console
 from rich.table import Table
 
 from maskwatch.live.events import Event
-from maskwatch.live.output.lines import duration, shown_state, timecode
+from maskwatch.live.sinks.event_text import duration, state_text, timecode
 
 if TYPE_CHECKING:
-    from maskwatch.live.tracking.counts import Counts, Tally
+    from maskwatch.live.tracking.counts import Counts, PeopleCounts
 
 _PIPE_WIDTH = 200
-"""Columns where there is no terminal that knows its own."""
+"""Columns of a pipe."""
 
 
-def event_table(records: Iterable[dict[str, Any]]) -> Table:
-    """One row for each event, with its position in the video where there is one of a file."""
+def print_events(records: Iterable[dict[str, Any]]) -> None:
+    """One row for each event; with its position in the video where a source is a file."""
     events = [Event.from_record(record) for record in records]
-    in_video = [">in video"] if any(event.time_s is not None for event in events) else []
-    table = _table("time", *in_video, "source", "kind", ">person", "state", "where", ">for", ">sure", "more")
-    for event in events:
-        table.add_row(
-            f"{event.time:%Y-%m-%d %H:%M:%S}",
-            *("" if event.time_s is None else timecode(event.time_s) for _ in in_video),
-            event.source,
-            event.kind,
-            "" if event.track is None else str(event.track),
-            shown_state(event.state) if event.state else "",
-            event.zone or event.line or "",
-            "" if event.duration_s is None else duration(event.duration_s),
-            "" if event.score is None else f"{min(99, int(100 * event.score))}%",
-            _more(event),
-        )
-    return table
+    columns: dict[str, list[str]] = {
+        "time": [f"{event.time:%Y-%m-%d %H:%M:%S}" for event in events],
+        ">in video": ["" if event.time_s is None else timecode(event.time_s) for event in events],
+        "source": [event.source for event in events],
+        "kind": [event.kind for event in events],
+        ">person": ["" if event.track is None else str(event.track) for event in events],
+        "state": [state_text(event.state) if event.state else "" for event in events],
+        "where": [event.zone or event.line or "" for event in events],
+        ">for": ["" if event.duration_s is None else duration(event.duration_s) for event in events],
+        ">sure": ["" if event.score is None else f"{min(99, int(100 * event.score))}%" for event in events],
+        "more": [_more(event) for event in events],
+    }
+    if not any(columns[">in video"]):
+        del columns[">in video"]
+    _print("no events", columns)
 
 
 def hour_rows(records: Iterable[dict[str, Any]], zone: str | None) -> list[dict[str, Any]]:
@@ -60,50 +59,30 @@ def hour_rows(records: Iterable[dict[str, Any]], zone: str | None) -> list[dict[
     return rows
 
 
-def hour_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """One row for each hour and source; crossings only where there are any."""
-    states = list(dict.fromkeys(state for row in rows for state in row["by_state"]))
-    titles = [f">{shown_state(state)}" for state in states]
-    ways = [way for way in ("in", "out") if any(row["in"] or row["out"] for row in rows)]
-    counted = (">people", *titles, ">undecided", ">masked", ">alerts", *(f">{way}" for way in ways))
-    table = _table("hour", "source", ">watched", *counted)
-    for row in rows:
-        share = row["masked_share"]
-        table.add_row(
-            row["hour"][:16].replace("T", " "),
-            row["source"],
-            duration(row["watched_s"]),
-            str(row["people"]),
-            *(str(row["by_state"].get(state, 0)) for state in states),
-            str(row["undecided"]),
-            "–" if share is None else f"{100 * share:.0f}%",
-            str(row["alerts"]),
-            *(str(row[way]) for way in ways),
-        )
-    return table
+def print_hours(rows: Sequence[dict[str, Any]]) -> None:
+    """One row for each hour and source, crossings only where there are any; two tables if one is too wide."""
+    hours: dict[str, list[str]] = {
+        "hour": [row["hour"][:16].replace("T", " ") for row in rows],
+        "source": [row["source"] for row in rows],
+    }
+    watched = {">watched": [duration(row["watched_s"]) for row in rows]}
+    people = {">people": [str(row["people"]) for row in rows]}
+    for state in dict.fromkeys(state for row in rows for state in row["by_state"]):
+        people[f">{state_text(state)}"] = [str(row["by_state"].get(state, 0)) for row in rows]
+    people[">undecided"] = [str(row["undecided"]) for row in rows]
+    shares = [row["masked_share"] for row in rows]
+    people[">masked"] = ["–" if share is None else f"{100 * share:.0f}%" for share in shares]
+    alerts = {">alerts": [str(row["alerts"]) for row in rows]}
+    if any(row["in"] or row["out"] for row in rows):
+        alerts |= {f">{way}": [str(row[way]) for row in rows] for way in ("in", "out")}
+    wide = hours | watched | people | alerts
+    if _fits(Console(highlight=False), wide):
+        _print("no counts", wide)
+    else:
+        _print("no counts", hours | people, hours | watched | alerts)
 
 
-def print_table(table: Table, nothing: str, number: int) -> None:
-    """Prints a table as wide as it needs to be in a pipe; `nothing` where it has no rows."""
-    console = Console(highlight=False)
-    if not number:
-        console.print(nothing)
-        return
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_PIPE_WIDTH)
-    elif console.measure(table, options=console.options.update(width=_PIPE_WIDTH)).maximum > console.width:
-        _make_narrow(table)
-    console.print(table)
-
-
-def _make_narrow(table: Table) -> None:
-    """A line for each word of a title, and less between the columns."""
-    table.collapse_padding = True
-    for column in table.columns:
-        column.header = str(column.header).replace(" ", "\n")
-
-
-def _numbers(counts: Counts, tally: Tally) -> dict[str, Any]:
+def _numbers(counts: Counts, tally: PeopleCounts) -> dict[str, Any]:
     masked = tally.masked_share
     return {
         "frames": counts.frames,
@@ -124,10 +103,39 @@ def _more(event: Event) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _table(*titles: str) -> Table:
-    """Titles that begin with > stand over numbers. What a terminal has no room for is folded, never cut."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        right = title.startswith(">")
-        table.add_column(title.removeprefix(">"), justify="right" if right else "left", overflow="fold")
+def _print(nothing: str, columns: dict[str, list[str]], *more: dict[str, list[str]]) -> None:
+    """Prints tables one below the other, at full width in a pipe; `nothing` where there are no rows."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_PIPE_WIDTH)
+    if not any(columns.values()):
+        console.print(nothing)
+        return
+    for number, one in enumerate((columns, *more)):
+        if number:
+            console.print()
+        console.print(_table(one, narrow=not _fits(console, one)))
+
+
+def _fits(console: Console, columns: dict[str, list[str]]) -> bool:
+    """Whether a terminal is wide enough for a table; a pipe always is."""
+    limit = console.options.update(width=_PIPE_WIDTH)
+    return not console.is_terminal or console.measure(_table(columns), options=limit).maximum <= console.width
+
+
+def _table(columns: dict[str, list[str]], *, narrow: bool = False) -> Table:
+    """Titles that begin with > stand over numbers. What a terminal has no room for is folded, never cut.
+
+    A narrow table has a line for each word of a title, and less space between the columns.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=narrow)
+    for title in columns:
+        text = title.removeprefix(">")
+        table.add_column(
+            text.replace(" ", "\n") if narrow else text,
+            justify="right" if title.startswith(">") else "left",
+            overflow="fold",
+        )
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     return table

@@ -16,7 +16,7 @@ from maskwatch.labels import ClassMap, find_classes
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
-    from maskwatch.evaluation.operating import OperatingPoint
+    from maskwatch.evaluation.thresholds import OperatingPoint
     from maskwatch.export import Photograph
     from maskwatch.models import ModelMetadata
     from maskwatch.training.checkpoint import TorchDetector
@@ -125,13 +125,12 @@ def _class_map(classes: str | None, class_names: Sequence[str]) -> ClassMap:
 
 def _tuned(detector: TorchDetector, validation: DetectionSet) -> tuple[float, ...]:
     from maskwatch.evaluation import candidates
-    from maskwatch.evaluation.operating import Goal
-    from maskwatch.evaluation.thresholds import choose
+    from maskwatch.evaluation.thresholds import ThresholdObjective, choose
     from maskwatch.export import DEFAULT_THRESHOLD
 
     typer.echo(f"choosing thresholds on {len(validation)} pictures", err=True)
     found = candidates.gather(detector, validation)
-    points = choose(validation, found, Goal(), [DEFAULT_THRESHOLD] * len(detector.class_names))
+    points = choose(validation, found, ThresholdObjective(), [DEFAULT_THRESHOLD] * len(detector.class_names))
     _print_points(points)
     return tuple(point.threshold for point in points)
 

@@ -10,12 +10,12 @@ import typer
 
 
 def is_stdout(path: Path | None) -> bool:
-    """Whether the record goes to standard output, where it has to stand alone."""
+    """Whether the record goes to standard output, where nothing else may be printed."""
     return path is not None and str(path) == "-"
 
 
 def write_json(record: dict[str, Any], path: Path) -> None:
-    """Writes it, whole or not at all.
+    """Writes the whole record or nothing.
 
     Raises:
         OutputError: the file cannot be written.

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.cli.event_options import EventOptions, Retain, Thumbnails, with_event_options
+from maskwatch.cli.event_options import Retain, Thumbnails, given_options, with_event_options
 from maskwatch.cli.options import parse_threshold, pick_model
 from maskwatch.cli.watch import LIVE_MODEL
 from maskwatch.errors import MissingExtraError, OptionError
+from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.text import read_lines, reading
 
 if TYPE_CHECKING:
-    from maskwatch.live.run import WatchPlan
+    from maskwatch.live.config import WatchConfig
     from maskwatch.serve.settings import ServeSettings
 
 TOKEN_VARIABLE = "MASKWATCH_TOKEN"
@@ -135,7 +136,7 @@ def serve(
     zones: Zones = None,
     keep_faces: KeepFaces = False,
     *,
-    sinks: EventOptions,
+    sinks: SinkSettings,
     thumbnails: Thumbnails = None,
     retain: Retain = None,
 ) -> None:
@@ -204,24 +205,22 @@ def _settings(limits: dict[str, Any], **rest: Any) -> ServeSettings:
     return ServeSettings(limits=Limits(**given), **rest)
 
 
-def _plan(sources: list[str], *, sinks: EventOptions, **rest: Any) -> WatchPlan | None:
+def _plan(sources: list[str], *, sinks: SinkSettings, **rest: Any) -> WatchConfig | None:
     if not sources:
         options = {"zones": "zones", "watch-fps": "fps", "thumbnails": "thumbnails", "retain": "retain_days"}
         given = [f"--{name} {rest[key]}" for name, key in options.items() if rest[key] is not None]
-        given += sinks.given()
+        given += given_options(sinks)
         if given:
             raise OptionError(f"{given[0]} is about what is watched; add --watch SOURCE")
         return None
     try:
         from maskwatch.live.capture.settings import CaptureSettings
-        from maskwatch.live.run import WatchPlan
-
-        sink_settings = sinks.settings()
+        from maskwatch.live.config import WatchConfig
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"--watch (module {error.name})", "live") from None
     # A file plays at its own pace: somebody looks.
     capture = CaptureSettings(pace=True)
-    return WatchPlan(sources=tuple(sources), capture=capture, sinks=sink_settings, **rest)
+    return WatchConfig(sources=tuple(sources), capture=capture, sinks=sinks, **rest)
 
 
 def _models(names: list[str] | None, size: int | None) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`maskwatch zones`: a picture of a source with a grid, to draw zones and lines by."""
+"""`maskwatch zones`: a frame of a source with a grid, for placing zones and lines."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import typer
 from maskwatch.errors import MissingExtraError, OptionError, SourceError
 
 if TYPE_CHECKING:
-    from maskwatch.live.tracking.zones import Places
+    from maskwatch.live.tracking.zones import Zones
     from maskwatch.media.images import UInt8Array
 
 _WAIT_S = 20.0
-"""How long a camera or stream may take to give its first picture."""
+"""How long a camera or stream may take to give its first frame."""
 
 _STARTER = """\
 # Zones and lines for `maskwatch watch --zones`. See docs/people.md.
 # Coordinates are shares of the frame: [0, 0] is top left, [1, 1] bottom right.
 format = "maskwatch.zones/1"
 
-# true: who is in none of the zones is neither counted nor alerts.
+# true: people in no zone neither count nor alert.
 only_zones = false
 
 [[zone]]
@@ -31,7 +31,7 @@ name = "entrance"
 points = [[0.1, 0.2], [0.9, 0.2], [0.9, 0.95], [0.1, 0.95]]
 # alert = false         # a zone that only counts
 
-# Looking from the first point to the second, who crosses from left to right goes in.
+# Seen from the first point to the second, crossing from left to right is "in".
 [[line]]
 name = "threshold"
 points = [[0.2, 0.6], [0.8, 0.6]]
@@ -52,39 +52,37 @@ def zones(
         "zones.png"
     ),
     init: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a file of zones and lines to begin with.")
+        Path | None, typer.Option(metavar="FILE", help="Write a file of zones and lines to start from.")
     ] = None,
-    at: Annotated[
-        float, typer.Option("--at", min=0, metavar="SECONDS", help="Which moment of a video.")
-    ] = 0.0,
+    at: Annotated[float, typer.Option("--at", min=0, metavar="SECONDS", help="Position in a video.")] = 0.0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the files.")] = False,
 ) -> None:
-    """Take a picture of a source with a grid to read coordinates off; check and draw zones and lines.
+    """Take a frame of a source with a grid to read coordinates from; check and draw zones and lines.
 
     Example: maskwatch zones 0 --init zones.toml
     """
     try:
         from maskwatch.live.capture.source_spec import parse_source
-        from maskwatch.live.tracking.zones_file import read_places
+        from maskwatch.live.tracking.zones_file import read_zones
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"zones (module {error.name})", "live") from None
     from maskwatch.net.addresses import without_credentials
     from maskwatch.outputs import check_targets
 
     if init is not None and zones_file is not None:
-        raise OptionError(f"--init {init} begins a file, --zones {zones_file} reads one; give only one")
+        raise OptionError(f"--init {init} writes a file, --zones {zones_file} reads one; give only one")
     if out.suffix.lower() != ".png":
         raise OptionError(f"--out {out}: only PNG is written; name a file ending in .png")
     name = parse_source(source).name
     check_targets([out] if init is None else [out, init], [], force=force)
-    places = None if zones_file is None else read_places(zones_file)
-    image_rgb = _picture(source, at)
+    zones = None if zones_file is None else read_zones(zones_file)
+    image_rgb = _grab_frame(source, at)
     if init is not None:
         _write_starter(init, name)
-        places = read_places(init)
+        zones = read_zones(init)
         shown = without_credentials(source)
         typer.echo(f"wrote {init}; change its points, then: maskwatch zones {shown} --zones {init}")
-    _write_sheet(image_rgb, name, places, out)
+    _write_sheet(image_rgb, name, zones, out)
 
 
 def _write_starter(path: Path, name: str) -> None:
@@ -94,33 +92,34 @@ def _write_starter(path: Path, name: str) -> None:
         part.write_text(_STARTER.format(source=name), encoding="utf-8")
 
 
-def _write_sheet(image_rgb: UInt8Array, name: str, places: Places | None, out: Path) -> None:
-    """Draws the places of this source, and says which those are."""
+def _write_sheet(image_rgb: UInt8Array, name: str, zones: Zones | None, out: Path) -> None:
+    """Draws the zones and lines of this source and lists them."""
     from maskwatch.drawing.annotate import save_picture
-    from maskwatch.live.output.zones_sheet import draw_sheet
-    from maskwatch.live.tracking.zones import Places
+    from maskwatch.live.output.drawing import draw_zones_sheet
+    from maskwatch.live.tracking.zones import Zones
 
-    mine = (places or Places()).for_source(name)
-    save_picture(draw_sheet(image_rgb, mine), out)
+    zones = zones or Zones()
+    own = zones.for_source(name)
+    save_picture(draw_zones_sheet(image_rgb, own), out)
     height, width = image_rgb.shape[:2]
     typer.echo(f"wrote {out}: {name}, {width}x{height}, grid in shares of width and height")
-    for zone in mine.zones:
+    for zone in own.zones:
         typer.echo(f"  zone {zone.name}{'' if zone.alert else ', counts only'}")
-    for line in mine.lines:
+    for line in own.lines:
         typer.echo(f"  line {line.name}")
-    sources = () if places is None else (*(z.source for z in places.zones), *(n.source for n in places.lines))
-    others = sorted({source for source in sources if source is not None and source != name})
+    sources = {zone.source for zone in zones.zones} | {line.source for line in zones.lines}
+    others = sorted(source for source in sources if source is not None and source != name)
     if others:
         typer.echo(f"  not drawn: those of {', '.join(others)}; draw one with {others[0]}=SOURCE")
 
 
-def _picture(source: str, at_s: float) -> UInt8Array:
-    """The picture that a source shows: a file's own, a video's at a moment, a camera's first.
+def _grab_frame(source: str, at_s: float) -> UInt8Array:
+    """A frame of a source, uint8 (H, W, 3): a picture file itself, a video at `at_s`, the first of a camera.
 
     Raises:
         SourceError, ImageError: there is none.
     """
-    from maskwatch.live.capture.capture import open_capture
+    from maskwatch.live.capture.core import open_capture
     from maskwatch.live.capture.source_spec import parse_source
     from maskwatch.media.sources import find_sources
 
@@ -138,10 +137,10 @@ def _picture(source: str, at_s: float) -> UInt8Array:
             if frame is not None and (capture.live or frame.time_s >= at_s):
                 return frame.image_rgb
             if frame is not None:
-                give_up_s = time.monotonic() + _WAIT_S  # it goes on towards the moment
+                give_up_s = time.monotonic() + _WAIT_S  # the video approaches `at_s`
         error = capture.status().error
     finally:
         capture.close()
     if error or not at_s:
-        raise SourceError(f"{spec.shown}: no picture ({error or 'nothing came'}); check that it runs")
+        raise SourceError(f"{spec.shown}: no picture ({error or 'no data arrived'}); check that it runs")
     raise SourceError(f"{spec.shown}: the video ends before {at_s:g} s; give an earlier --at")

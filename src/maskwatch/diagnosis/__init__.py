@@ -1,6 +1,6 @@
-"""Why a model scores badly: checks of what usually goes wrong. Needs the `train` extra."""
+"""Why a model scores badly: checks of the usual causes. Needs the `train` extra."""
 
-from maskwatch.diagnosis.check import Check, State
+from maskwatch.diagnosis.check import CheckResult, CheckState
 from maskwatch.diagnosis.run import diagnose
 
-__all__ = ["Check", "State", "diagnose"]
+__all__ = ["CheckResult", "CheckState", "diagnose"]

@@ -1,4 +1,4 @@
-"""Whether the boxes of the data get anchors at the size of the network."""
+"""Whether the matcher gives the boxes of the data enough anchors at the size of the network."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ import numpy.typing as npt
 import torch
 
 from maskwatch.data import DetectionSet, Sample
-from maskwatch.diagnosis.check import Check, State
+from maskwatch.diagnosis.check import CheckResult, CheckState
 from maskwatch.network.anchors import anchors_xyxy
 from maskwatch.training.augment import MIN_SIDE
 from maskwatch.training.checkpoint import anchors_of
 from maskwatch.training.module import matcher_of
 from maskwatch.training.recipe import Recipe
 
-# A box with no more anchors than this learns from next to nothing: the one that every box is given.
+# The matcher gives every box one anchor; a box with no more has next to nothing to learn from.
 FEW = 1
-MANY_POOR = (0.2, 0.5)  # shares of the boxes from which on it is suspect, broken
-# Pictures that are matched.
-PICTURES = 400
+MANY_POOR = (0.2, 0.5)  # shares of boxes with few anchors that are suspect, and broken
+MAX_PICTURES = 400
 
 
-def check_anchors(detection_set: DetectionSet, recipe: Recipe | None) -> Check:
-    """Anchors that the recipe's matcher gives each box, and boxes too small to be seen."""
+def check_anchors(detection_set: DetectionSet, recipe: Recipe | None) -> CheckResult:
+    """Anchors that the recipe's matcher gives each box, and boxes too small to see."""
     name = "anchors"
     if recipe is None:
-        return Check(name, "skipped", "the model file does not say what anchors it has")
+        return CheckResult(name, "skipped", "the model file does not say what anchors it has")
     owned, sides, least_anchor = _count(detection_set, recipe)
     if not len(owned):
-        return Check(name, "skipped", "no box has an area")
+        return CheckResult(name, "skipped", "no box has an area")
     smallest, mean_side = sides.min(1), np.sqrt(sides.prod(1))
     none, poor, tiny = (float(part.mean()) for part in (owned == 0, owned <= FEW, smallest < MIN_SIDE))
     values = {
@@ -41,11 +40,11 @@ def check_anchors(detection_set: DetectionSet, recipe: Recipe | None) -> Check:
         f"{FEW}; {tiny:.0%} are below {MIN_SIDE:g} px at {recipe.size} (median {np.median(smallest):.0f} px)"
     )
     worst = max(poor, tiny)
-    state: State = "broken" if worst > MANY_POOR[1] else "suspect" if worst > MANY_POOR[0] else "ok"
+    state: CheckState = "broken" if worst > MANY_POOR[1] else "suspect" if worst > MANY_POOR[0] else "ok"
     if state == "ok":
-        return Check(name, state, text, values=values)
+        return CheckResult(name, state, text, values=values)
     small = tiny > MANY_POOR[0] or float(np.median(mean_side[owned <= FEW])) < least_anchor / 2
-    return Check(name, state, text, _advice(recipe, small), values)
+    return CheckResult(name, state, text, _advice(recipe, small), values)
 
 
 def _count(
@@ -57,7 +56,7 @@ def _count(
     anchors = anchors_xyxy(spec, size_hw)
     match = matcher_of(recipe, spec, anchors, size_hw)
     counts, sides = [np.empty(0, np.int64)], [np.empty((0, 2), np.float32)]
-    for sample in map(Sample.counted, detection_set.samples[:PICTURES]):
+    for sample in map(Sample.counted, detection_set.samples[:MAX_PICTURES]):
         boxes = _on_canvas(sample, recipe)
         owners = match(torch.from_numpy(boxes)).numpy()
         counts.append(np.bincount(owners[owners >= 0], minlength=len(boxes)))

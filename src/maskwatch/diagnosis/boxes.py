@@ -1,4 +1,4 @@
-"""Whether the boxes of the data lie where the pictures have something, in the units they should have."""
+"""Whether the boxes of the data have the right units, and lie where the model finds faces."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from maskwatch.data import DetectionSet, Sample
-from maskwatch.diagnosis.check import Check, state_of_gain
+from maskwatch.diagnosis.check import CheckResult, state_of_gain
+from maskwatch.diagnosis.predictions import ap50_any
 from maskwatch.diagnosis.raw_dataset import LARGEST_SHARE
-from maskwatch.diagnosis.score import ap50_any
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 Boxes: TypeAlias = npt.NDArray[np.float32]
 Change: TypeAlias = Callable[[Boxes, tuple[int, int]], Boxes]
 
-# Pixels by which a box may reach beyond its picture, as the reader of data sets lets it.
+# Pixels by which a box may reach beyond its picture, as in the reader of data sets.
 BEYOND = 2.0
 MANY_WRONG = 0.05
-# Predictions that take part in the estimate of scale and shift.
-LEAST_SCORE = 0.3
+# The estimate of scale and shift uses predictions above this score.
+MIN_SCORE = 0.3
 # Width of the bins in which pairs of boxes vote: in octaves, and in shares of the picture's side.
 _OCTAVE_BIN = 0.1
 _SHIFT_BIN = 0.02
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """A change of the boxes that might explain why they do not fit."""
+class Hypothesis:
+    """What may be wrong with the boxes; what to do; the change that undoes it."""
 
     what: str
     advice: str
@@ -60,22 +60,22 @@ def _from_centre_and_size(boxes: Boxes, _: tuple[int, int]) -> Boxes:
     return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1)
 
 
-EXPLANATIONS = (
-    Explanation("x and y are swapped", "write boxes as xmin, ymin, xmax, ymax", _swapped),
-    Explanation(
+HYPOTHESES = (
+    Hypothesis("x and y are swapped", "write boxes as xmin, ymin, xmax, ymax", _swapped),
+    Hypothesis(
         "they are shares of the picture, not pixels", "multiply them by width and height", _multiplied
     ),
-    Explanation(
+    Hypothesis(
         "they are pixels taken for shares of the picture",
         "leave the multiplication by width and height out",
         _divided,
     ),
-    Explanation(
+    Hypothesis(
         "they are xmin, ymin, width, height (as COCO has them), not corners",
         "add xmin and ymin to the last two",
         _from_corner_and_size,
     ),
-    Explanation(
+    Hypothesis(
         "they are centre and size (as YOLO has them), not corners",
         "convert them to corners",
         _from_centre_and_size,
@@ -83,7 +83,7 @@ EXPLANATIONS = (
 )
 
 
-def check_units(detection_set: DetectionSet) -> Check:
+def check_units(detection_set: DetectionSet) -> CheckResult:
     """Boxes as written against their pictures, without a model."""
     samples = list(map(Sample.counted, detection_set.samples))
     boxes = np.concatenate([sample.boxes_xyxy for sample in samples])
@@ -97,42 +97,42 @@ def check_units(detection_set: DetectionSet) -> Check:
     if shares > 0.5:
         text = f"{shares:.0%} of {len(boxes)} boxes have no number above {LARGEST_SHARE}"
         advice = "they are shares of the picture, not pixels: multiply them by width and height"
-        return Check(name, "broken", text, advice, values)
+        return CheckResult(name, "broken", text, advice, values)
     if max(beyond, empty) > MANY_WRONG:
         advice = "they were drawn on pictures of another size, or their numbers stand in another order"
-        return Check(name, "broken", text, advice, values)
+        return CheckResult(name, "broken", text, advice, values)
     if max(beyond, empty) > 0:
-        return Check(name, "suspect", text, "run: maskwatch data check DATA", values)
-    return Check(name, "ok", text, values=values)
+        return CheckResult(name, "suspect", text, "run: maskwatch data check DATA", values)
+    return CheckResult(name, "ok", text, values=values)
 
 
-def check_places(
+def check_positions(
     detection_set: DetectionSet,
     predictions: Sequence[sv.Detections],
     canvas: Change,
-) -> Check:
-    """Whether changed boxes fit the predictions far better than the boxes as they are.
+) -> CheckResult:
+    """Whether changed boxes fit the predictions far better than the boxes as written.
 
     Args:
         canvas: from pixels of the network's input to those of the picture.
     """
     now = ap50_any(detection_set, predictions)
     tried = [
-        *EXPLANATIONS,
-        Explanation("they are in pixels of the network's input", "scale them back", canvas),
+        *HYPOTHESES,
+        Hypothesis("they are in pixels of the network's input", "scale them back", canvas),
     ]
     estimate = _estimate(detection_set, predictions)
     if estimate is not None:
         tried.append(estimate)
     results = [(ap50_any(_changed(detection_set, one.change), predictions), one) for one in tried]
-    best, explanation = max(results, key=lambda pair: pair[0])  # of equals the first
-    values: dict[str, Any] = {"AP50 of any class": now, "best": best, "explanation": explanation.what}
+    best, hypothesis = max(results, key=lambda pair: pair[0])  # of equals the first
+    values: dict[str, Any] = {"AP50 of any class": now, "best": best, "explanation": hypothesis.what}
     text = f"AP50 of boxes of any class {now:.3f}"
     state = state_of_gain(best - now)
     if state == "ok":
-        return Check("box places", "ok", f"{text}, no change of the boxes helps", values=values)
-    return Check(
-        "box places", state, f"{text}, but {best:.3f} if {explanation.what}", explanation.advice, values
+        return CheckResult("box places", "ok", f"{text}, no change of the boxes helps", values=values)
+    return CheckResult(
+        "box places", state, f"{text}, but {best:.3f} if {hypothesis.what}", hypothesis.advice, values
     )
 
 
@@ -141,16 +141,16 @@ def _changed(detection_set: DetectionSet, change: Change) -> DetectionSet:
     return DetectionSet(detection_set.class_names, tuple(samples))
 
 
-def _estimate(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -> Explanation | None:
-    """The scale and the shift that most pairs of a box and a prediction of one picture agree on.
+def _estimate(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -> Hypothesis | None:
+    """The scale and the shift on which most pairs of a box and a prediction of one picture agree.
 
-    Pairs that belong together agree, all others scatter; so the fullest bin is that of the former.
+    Pairs of the same face agree, all others scatter; so the fullest bin holds pairs of the same face.
     """
     pairs = [
         (truth, guess, _wh(sample))
         for sample, found in zip(detection_set.samples, predictions, strict=True)
         for truth in sample.counted().boxes_xyxy
-        for guess in _sure(found)
+        for guess in _confident(found)
         if (truth[2:] > truth[:2]).all()
     ]
     if not pairs:
@@ -169,14 +169,12 @@ def _estimate(detection_set: DetectionSet, predictions: Sequence[sv.Detections])
 
     (sx, sy), (dx, dy) = scale_xy, shift_xy
     what = f"x is scaled by {sx:.2f} and y by {sy:.2f}, and moved by {dx:.1%} and {dy:.1%} of the picture"
-    return Explanation(
-        what, "they were drawn on pictures of another size or crop: draw or scale them", change
-    )
+    return Hypothesis(what, "they were drawn on pictures of another size or crop: draw or scale them", change)
 
 
-def _sure(found: sv.Detections) -> npt.NDArray[np.float64]:
+def _confident(found: sv.Detections) -> npt.NDArray[np.float64]:
     assert found.confidence is not None
-    return np.asarray(found.xyxy[found.confidence > LEAST_SCORE], np.float64)
+    return np.asarray(found.xyxy[found.confidence > MIN_SCORE], np.float64)
 
 
 def _mode(
@@ -185,7 +183,7 @@ def _mode(
     """Median of the fullest square of side `width` in (P, 2), and which values are near it."""
     bins, counts = np.unique(np.floor(values / width), axis=0, return_counts=True)
     centre = (bins[counts.argmax()] + 0.5) * width
-    near = (np.abs(values - centre) < width).all(1)  # twice as wide, so that no border cuts the peak
+    near = (np.abs(values - centre) < width).all(1)  # twice as wide, so that no edge of a bin cuts the peak
     return np.median(values[near], axis=0), near
 
 

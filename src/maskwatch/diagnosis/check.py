@@ -1,31 +1,31 @@
-"""What one check found."""
+"""The result of one check."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-State: TypeAlias = Literal["ok", "suspect", "broken", "skipped"]
+CheckState: TypeAlias = Literal["ok", "suspect", "broken", "skipped"]
 
-# Of an AP50: how much better a model must score on changed data or pictures before the change is believed.
+# Gains in AP50 on changed data or pictures from which on the change explains the score.
 CLEAR_GAIN = 0.15
 SLIGHT_GAIN = 0.05
 
 
 @dataclass(frozen=True)
-class Check:
-    """A check and its outcome.
+class CheckResult:
+    """What one check found.
 
     Attributes:
-        name: what was looked at.
-        state: "skipped" where there is nothing to look at.
-        measured: the outcome in words, with its numbers.
+        name: of the check.
+        state: "skipped" where there is nothing to check.
+        measured: the result in words, with its numbers.
         advice: what to do; "" where all is well.
         values: the numbers, for JSON.
     """
 
     name: str
-    state: State
+    state: CheckState
     measured: str
     advice: str = ""
     values: dict[str, Any] = field(default_factory=dict)
@@ -41,6 +41,6 @@ class Check:
         }
 
 
-def state_of_gain(gain: float) -> State:
-    """What a gain in AP50 says of the data as they are."""
-    return "broken" if gain > CLEAR_GAIN else "suspect" if gain > SLIGHT_GAIN else "ok"
+def state_of_gain(gain: float, clear: float = CLEAR_GAIN, slight: float = SLIGHT_GAIN) -> CheckState:
+    """What a gain in AP50 after a change says of the data, or of the model, without it."""
+    return "broken" if gain > clear else "suspect" if gain > slight else "ok"

@@ -1,4 +1,4 @@
-"""Whether the model and the data mean the same by their classes."""
+"""Whether the classes of the model and of the data mean the same."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ import numpy as np
 import numpy.typing as npt
 
 from maskwatch.data import DetectionSet
-from maskwatch.diagnosis.check import Check, State, state_of_gain
-from maskwatch.diagnosis.raw_dataset import Evidence
-from maskwatch.diagnosis.score import ap50, as_class
+from maskwatch.diagnosis.check import CheckResult, CheckState, state_of_gain
+from maskwatch.diagnosis.predictions import ap50, as_class
+from maskwatch.diagnosis.raw_dataset import RawDataset
 
 if TYPE_CHECKING:
     import supervision as sv
 
-# With more classes than this not every order is tried, the best pairs are taken first.
-TRIED_CLASSES = 6
+# With more classes than this, not every order is tried; the best pairs are taken first.
+MAX_TRIED_CLASSES = 6
 # Share of the boxes that unknown names may have before the data set counts as one of other classes.
 MANY_UNKNOWN = 0.2
 
 
-def check_head(head_classes: int | None, class_names: Sequence[str]) -> Check:
-    """As many outputs in the head as names in the list that is kept with it."""
+def check_head(head_classes: int | None, class_names: Sequence[str]) -> CheckResult:
+    """Whether the head has as many outputs as its class list has names."""
     name, values = "head size", {"head": head_classes, "names": list(class_names)}
     if head_classes is None:
-        return Check(name, "skipped", "no weights to look at")
+        return CheckResult(name, "skipped", "no weights to look at")
     text = f"the head has {head_classes} classes, its list {len(class_names)}: {', '.join(class_names)}"
     if head_classes != len(class_names):
         advice = "weights and class list are of two trainings; train again with the classes that you mean"
-        return Check(name, "broken", text, advice, values)
-    return Check(name, "ok", text, values=values)
+        return CheckResult(name, "broken", text, advice, values)
+    return CheckResult(name, "ok", text, values=values)
 
 
-def check_names(evidence: Evidence, class_names: Sequence[str]) -> Check:
-    """Names of the data that the model does not know, and the other way round."""
-    counts = evidence.detection_set.class_counts()
+def check_names(raw: RawDataset, class_names: Sequence[str]) -> CheckResult:
+    """Class names of the data that the model does not know, and the other way round."""
+    counts = raw.detection_set.class_counts()
     boxes = sum(counts.values())
     strange = {name: count for name, count in counts.items() if count and name not in class_names}
     absent = [name for name in class_names if not counts.get(name)]
     values = {"strange": strange, "absent": absent, "boxes": boxes}
     if strange:
-        state: State = "broken" if sum(strange.values()) > MANY_UNKNOWN * boxes else "suspect"
+        state: CheckState = "broken" if sum(strange.values()) > MANY_UNKNOWN * boxes else "suspect"
         shown = ", ".join(f"{name} ({count} of {boxes} boxes)" for name, count in strange.items())
         first = next(iter(strange))
-        return Check(
+        return CheckResult(
             "class names",
             state,
             f"the model does not know {shown}; it knows {', '.join(class_names)}",
@@ -55,19 +55,21 @@ def check_names(evidence: Evidence, class_names: Sequence[str]) -> Check:
         )
     if absent:
         text = f"known, but no box in the data is {', '.join(absent)}"
-        return Check("class names", "suspect", text, "add pictures of it, or judge by the others", values)
+        return CheckResult(
+            "class names", "suspect", text, "add pictures of it, or judge by the others", values
+        )
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
-    return Check("class names", "ok", f"all known: {shown}", values=values)
+    return CheckResult("class names", "ok", f"all known: {shown}", values=values)
 
 
 def check_order(
     detection_set: DetectionSet, predictions: Sequence[sv.Detections], class_names: Sequence[str]
-) -> Check:
+) -> CheckResult:
     """Whether another assignment of classes scores far better than the one by name."""
     known = [i for i, count in enumerate(detection_set.class_counts().values()) if count]
     scores = np.zeros((len(class_names), len(known)))
-    for found, (place, wanted) in itertools.product(range(len(class_names)), enumerate(known)):
-        scores[found, place] = ap50(detection_set, as_class(predictions, found, wanted), wanted)
+    for found, (column, wanted) in itertools.product(range(len(class_names)), enumerate(known)):
+        scores[found, column] = ap50(detection_set, as_class(predictions, found, wanted), wanted)
     names = [detection_set.class_names[i] for i in known]
     by_name = [class_names.index(name) if name in class_names else None for name in names]
     best = _best_assignment(scores)
@@ -81,8 +83,8 @@ def check_order(
     text = f"AP50 {now:.3f} by name, {then:.3f} in the best order"
     state = state_of_gain(then - now)
     if state == "ok":
-        return Check("class order", "ok", text, values=values)
-    return Check(
+        return CheckResult("class order", "ok", text, values=values)
+    return CheckResult(
         "class order",
         state,
         f"{text}: {'; '.join(moved)}",
@@ -94,13 +96,13 @@ def check_order(
 
 def _mean(scores: npt.NDArray[np.float64], chosen: Sequence[int | None]) -> float:
     """Mean over the classes of the data, each found under the chosen class of the model."""
-    return float(np.mean([0.0 if c is None else scores[c, place] for place, c in enumerate(chosen)]))
+    return float(np.mean([0.0 if c is None else scores[c, column] for column, c in enumerate(chosen)]))
 
 
 def _best_assignment(scores: npt.NDArray[np.float64]) -> list[int | None]:
     """For each column (class of the data) its own row (class of the model), with the largest sum."""
     rows, columns = scores.shape
-    if max(rows, columns) <= TRIED_CLASSES:
+    if max(rows, columns) <= MAX_TRIED_CLASSES:
         padded = [*range(rows), *[None] * max(0, columns - rows)]
         return max(map(list, itertools.permutations(padded, columns)), key=lambda p: _mean(scores, p))
     chosen: list[int | None] = [None] * columns

@@ -1,4 +1,4 @@
-"""Annotations as written, with their faults, as a set that a model can be held against."""
+"""A data set as it is written, with its faults, so that a model can be compared with it."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from maskwatch.errors import DataError, ImageError
 from maskwatch.labels import ClassMap, find_class
 from maskwatch.media.formats import ImageMetadata, read_metadata
 
-# A box of which every number is below this was not written in pixels.
+# A box without a larger number is not in pixels.
 LARGEST_SHARE = 1.5
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """A data set as it is.
+class RawDataset:
+    """A data set as it is written.
 
     Attributes:
-        detection_set: pictures that can be read, with their boxes as written, neither clipped nor judged. Its
-            classes are those that were asked for, then the unknown ones.
-        unknown: boxes by names that no class has.
-        faults: lines on what cannot be read.
+        detection_set: pictures that can be read, with their boxes as written, neither clipped nor validated.
+            Its classes are those that were asked for, then the unknown ones.
+        unknown: names that no class has, with the number of their boxes.
+        issues: a line for each thing that cannot be read.
     """
 
     detection_set: DetectionSet
     unknown: dict[str, int]
-    faults: tuple[str, ...]
+    issues: tuple[str, ...]
 
     def sample(self, count: int, seed: int) -> DetectionSet:
-        """At most `count` pictures with boxes to be found, drawn by chance, in the order of the set."""
+        """At most `count` pictures with boxes to be found, chosen at random, in the order of the set."""
         samples = self.detection_set.samples
         boxed = [index for index, sample in enumerate(samples) if len(sample.counted())]
         chosen = np.random.default_rng(seed).permutation(boxed)[:count]
         return self.detection_set.subset(sorted(int(index) for index in chosen))
 
 
-def gather(paths: Sequence[Path], classes: ClassMap) -> Evidence:
-    """Reads data sets without refusing faults: they are what is looked for.
+def read_raw_dataset(paths: Sequence[Path], classes: ClassMap) -> RawDataset:
+    """Reads data sets without refusing faults, which a diagnosis looks for.
 
     Args:
-        paths: data sets, of which all splits are taken.
-        classes: how annotated names map to classes; an unknown name becomes a class of its own.
+        paths: data sets; all splits of each are read.
+        classes: how annotated names map to classes; each unknown name becomes a class.
 
     Raises:
         DataError: there is no data set, or no picture with a box.
@@ -59,9 +59,9 @@ def gather(paths: Sequence[Path], classes: ClassMap) -> Evidence:
     raw = [picture for path in paths for split in find_splits(path) for picture in split.read(faults)]
     written = Counter(name for picture in raw for name in _unknown(picture, classes))
     unknown: Counter[str] = Counter()
-    for name, count in written.most_common():  # the commonest spelling of a name stands for all
-        place = find_class(list(unknown), name)
-        unknown[name if place is None else list(unknown)[place]] += count
+    for name, count in written.most_common():  # the most frequent spelling of a name stands for all
+        known = find_class(list(unknown), name)
+        unknown[name if known is None else list(unknown)[known]] += count
     names = [*classes.names, *(name for name, _ in unknown.most_common())]
     samples, lines = [], [str(fault) for fault in faults]
     for picture in raw:
@@ -73,7 +73,7 @@ def gather(paths: Sequence[Path], classes: ClassMap) -> Evidence:
         samples.append(_sample(picture, metadata, classes, names))
     if not any(len(sample.counted()) for sample in samples):
         raise DataError(lines or [f"{paths[0]}: no picture with a box; check the path"])
-    return Evidence(DetectionSet(tuple(names), tuple(samples)), dict(unknown), tuple(lines))
+    return RawDataset(DetectionSet(tuple(names), tuple(samples)), dict(unknown), tuple(lines))
 
 
 def _unknown(picture: RawImage, classes: ClassMap) -> Iterator[str]:

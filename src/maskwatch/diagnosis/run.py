@@ -9,20 +9,17 @@ import numpy as np
 
 from maskwatch.data import DetectionSet
 from maskwatch.diagnosis.anchors import check_anchors
-from maskwatch.diagnosis.boxes import Boxes, Change, check_places, check_units
-from maskwatch.diagnosis.channels import check_channels, look
-from maskwatch.diagnosis.check import Check
+from maskwatch.diagnosis.boxes import Boxes, Change, check_positions, check_units
+from maskwatch.diagnosis.check import CheckResult
 from maskwatch.diagnosis.classes import check_head, check_names, check_order
-from maskwatch.diagnosis.curves import check_losses
-from maskwatch.diagnosis.overfit import check_overfit
-from maskwatch.diagnosis.raw_dataset import Evidence, gather
-from maskwatch.diagnosis.target import Subject, open_subject
+from maskwatch.diagnosis.predictions import check_channels, predict
+from maskwatch.diagnosis.raw_dataset import RawDataset, read_raw_dataset
+from maskwatch.diagnosis.target import Target, open_target
+from maskwatch.diagnosis.training_run import check_losses, check_overfit
 from maskwatch.labels import ClassMap
 
 PICTURES = 64
-"""Pictures that the model is run on, twice."""
-
-_NO_MODEL = "there are no weights that can be run"
+"""Pictures on which the model runs, twice."""
 
 
 def diagnose(
@@ -33,67 +30,68 @@ def diagnose(
     pictures: int = PICTURES,
     overfit: bool = False,
     seed: int = 1,
-) -> list[Check]:
-    """Looks for what usually makes a score bad.
+) -> list[CheckResult]:
+    """Checks for what usually makes a score bad.
 
     Args:
         model: folder of a run, checkpoint, model file, or name of an embedded model.
-        data: data sets, faults and all; of each all splits.
-        classes: how annotated names map to classes; None takes the model's names.
-        pictures: at most so many are looked at by the model, drawn by chance.
-        overfit: also try to learn eight pictures by heart, which takes a minute or two on a CPU.
-        seed: of the draw.
+        data: data sets as they are, with their faults; all splits of each.
+        classes: how annotated names map to classes; None for the names of the model.
+        pictures: the model runs on at most so many, chosen at random.
+        overfit: also try to overfit eight pictures, which takes a minute or two on a CPU.
+        seed: of the choice.
 
     Raises:
         CheckpointError, ModelFileError: the model cannot be read.
         DataError: the data sets hold no picture with a box.
         ImageError: a picture cannot be read.
     """
-    subject = open_subject(model)
-    class_map = classes or (ClassMap(subject.class_names) if subject.class_names else ClassMap())
-    evidence = gather(data, class_map)
+    target = open_target(model)
+    class_map = classes or (ClassMap(target.class_names) if target.class_names else ClassMap())
+    raw = read_raw_dataset(data, class_map)
     checks = [
-        check_losses(subject.events),
-        check_head(subject.head_classes, subject.class_names),
-        check_names(evidence, subject.class_names or class_map.names),
-        check_units(evidence.detection_set),
-        *_run_checks(subject, evidence.sample(pictures, seed)),
-        check_anchors(_boxed(evidence), subject.recipe),
+        check_losses(target.events),
+        check_head(target.head_classes, target.class_names),
+        check_names(raw, target.class_names or class_map.names),
+        check_units(raw.detection_set),
+        *_run_checks(target, raw.sample(pictures, seed)),
+        check_anchors(_boxed(raw), target.recipe),
     ]
     if overfit:
-        start = subject.source if subject.detector else None
-        checks.append(check_overfit(evidence.detection_set, start, subject.recipe))
+        start = target.source if target.detector else None
+        checks.append(check_overfit(raw.detection_set, start, target.recipe))
     return checks
 
 
-def _run_checks(subject: Subject, detection_set: DetectionSet) -> list[Check]:
+def _run_checks(target: Target, detection_set: DetectionSet) -> list[CheckResult]:
     """Those that need predictions."""
-    names = subject.class_names
-    if subject.detector is None:
-        return [Check(name, "skipped", _NO_MODEL) for name in ("class order", "box places", "channel order")]
-    predictions = look(subject.detector, detection_set)
-    swapped = look(subject.detector, detection_set, swapped=True)
+    names = target.class_names
+    if target.detector is None:
+        skipped = ("class order", "box places", "channel order")
+        return [CheckResult(name, "skipped", "there are no weights to run") for name in skipped]
+    predictions = predict(target.detector, detection_set)
+    swapped = predict(target.detector, detection_set, bgr=True)
     known = detection_set.class_names
     ids = [known.index(name) if name in known else None for name in names]
     return [
         check_order(detection_set, predictions, names),
-        check_places(detection_set, predictions, _from_canvas(subject)),
+        check_positions(detection_set, predictions, _from_canvas(target)),
         check_channels(detection_set, predictions, swapped, ids),
     ]
 
 
-def _from_canvas(subject: Subject) -> Change:
+def _from_canvas(target: Target) -> Change:
     """From pixels of the network's input to those of the picture."""
 
     def change(boxes: Boxes, size_hw: tuple[int, int]) -> Boxes:
-        assert subject.input_hw is not None
-        ratios = [size / side for size, side in zip(size_hw, subject.input_hw, strict=True)]
-        y, x = (max(ratios), max(ratios)) if subject.resize == "letterbox" else ratios
+        assert target.input_hw is not None
+        ratios = [size / side for size, side in zip(size_hw, target.input_hw, strict=True)]
+        y, x = (max(ratios), max(ratios)) if target.resize == "letterbox" else ratios
         return boxes * np.array([x, y, x, y], np.float32)
 
     return change
 
 
-def _boxed(evidence: Evidence) -> DetectionSet:
-    a_set = evidence.detection_set
-    return DetectionSet(a_set.class_names, tuple(sample for sample in a_set.samples if len(sample)))
+def _boxed(raw: RawDataset) -> DetectionSet:
+    samples = raw.detection_set.samples
+    return raw.detection_set.subset([number for number, sample in enumerate(samples) if len(sample)])

@@ -1,4 +1,4 @@
-"""What is diagnosed: a run, a checkpoint or a model file, opened as far as it can be."""
+"""The target of a diagnosis: a run, a checkpoint or a model file, opened as far as possible."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from maskwatch.training.checkpoint import FORMAT_KEY, TorchDetector, anchors_of,
 from maskwatch.training.recipe import Recipe, recipe_of
 
 _EVENTS = "tensorboard"
-# Keys of a recipe that a diagnosis asks for.
-_ASKED = ("size", "resize", "matcher", "anchor_scale", "aspect_ratios", "scales_per_octave")
+# Keys of a recipe that a diagnosis needs.
+_NEEDED_KEYS = ("size", "resize", "matcher", "anchor_scale", "aspect_ratios", "scales_per_octave")
 
 
 @dataclass(frozen=True)
-class Subject:
+class Target:
     """A model to be diagnosed.
 
     Attributes:
-        source: what to train on from; None where there are no weights.
+        source: what a training can start from; None where there are no weights.
         class_names: its list of classes; () where it has none.
         head_classes: classes that its weights have outputs for; None where there are none.
         detector: None where the weights cannot be used.
@@ -45,7 +45,7 @@ class Subject:
     resize: ResizeRule = "letterbox"
 
 
-def open_subject(model: str) -> Subject:
+def open_target(model: str) -> Target:
     """Opens a folder of a run, a checkpoint, a model file or an embedded model.
 
     Raises:
@@ -59,7 +59,7 @@ def open_subject(model: str) -> Subject:
                 return _of_checkpoint(path / name, events)
         if events is None:
             raise CheckpointError(f"{path}: holds neither a checkpoint nor events; give the folder of a run")
-        return Subject(None, (), None, None, None, events)
+        return Target(None, (), None, None, None, events)
     if path.suffix == ".ckpt":
         events = path.parent / _EVENTS
         return _of_checkpoint(path, events if events.is_dir() else None)
@@ -71,7 +71,7 @@ def open_subject(model: str) -> Subject:
     return _of_model(model)
 
 
-def _of_checkpoint(path: Path, events: Path | None) -> Subject:
+def _of_checkpoint(path: Path, events: Path | None) -> Target:
     """A checkpoint; without a detector where its head has other classes than its list."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -80,19 +80,17 @@ def _of_checkpoint(path: Path, events: Path | None) -> Subject:
         outputs = content["state_dict"]["network.head.classes.pointwise.bias"].numel()
         head = outputs // anchors_of(recipe).per_cell - 1
     except Exception:  # as many kinds as in load_checkpoint
-        load_checkpoint(path)  # says what is wrong
+        load_checkpoint(path)  # raises an error that names the problem
         raise CheckpointError(
             f"{path}: its recipe and its head do not fit; give another checkpoint"
         ) from None
     if head != len(names):
-        return Subject(str(path), names, head, None, recipe, events)
+        return Target(str(path), names, head, None, recipe, events)
     detector = TorchDetector.of(load_checkpoint(path), class_agnostic=False)
-    return Subject(
-        str(path), names, head, detector, recipe, events, (recipe.size, recipe.size), recipe.resize
-    )
+    return Target(str(path), names, head, detector, recipe, events, (recipe.size, recipe.size), recipe.resize)
 
 
-def _of_model(model: str) -> Subject:
+def _of_model(model: str) -> Target:
     file = load_model_file(model)
     names, head = file.metadata.classes, None
     graph = onnx.load(file.path, load_external_data=False).graph
@@ -100,7 +98,7 @@ def _of_model(model: str) -> Subject:
         if value.name == "score_thresholds":
             head = int(value.type.tensor_type.shape.dim[0].dim_value)
     detector = Detector(model, threshold=0.0, class_agnostic=False) if head == len(names) else None
-    return Subject(
+    return Target(
         model, names, head, detector, _recipe_in(file.metadata.recipe), None,
         file.metadata.input_size, file.metadata.resize,
     )  # fmt: skip
@@ -110,8 +108,8 @@ def _recipe_in(text: str) -> Recipe | None:
     """The recipe that a model file keeps; None where it keeps none that this version knows."""
     try:
         values = json.loads(text)
-        # Its other keys may be those of an older version.
-        known = {key: value for key, value in values.items() if key in _ASKED}
+        # The other keys may come from an older version.
+        known = {key: value for key, value in values.items() if key in _NEEDED_KEYS}
         return recipe_of(known) if known else None
     except (ValueError, AttributeError, RecipeError):
         return None

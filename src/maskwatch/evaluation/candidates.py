@@ -1,9 +1,9 @@
 """What a detector would show at any thresholds, without running its network again.
 
-A model file lets the thresholds pass by first, then lets boxes of all classes compete, then places those that
-stay (`export.nms_graph`). Lower scores do not matter to higher ones, but a box that its own threshold keeps
-out makes room for boxes of other classes: what is shown at some thresholds is not a part of what is shown at
-lower ones. So thresholds are chosen on candidates, from before all of that.
+A model file applies the thresholds first, then NMS over all classes, then box voting (`export.nms_graph`).
+So a box below its own threshold makes room for boxes of other classes: what is shown at some thresholds is
+not a subset of what is shown at lower ones. Thresholds are therefore chosen on candidates, the boxes before
+these three steps.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import supervision as sv
 
 FLOOR = 0.05
-"""Candidates of lower scores are left out: no one believes them, and there are a thousand in a picture."""
+"""Candidates with lower scores are left out: a picture has a thousand of them."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Candidates:
     """Of one picture, K boxes with a class each, best first.
 
     Attributes:
-        boxes_xyxy: (K, 4) the boxes that compete, in pixels of the network's input.
+        boxes_xyxy: (K, 4) the boxes that NMS compares, in pixels of the network's input.
         placed_xyxy: (K, 4) the boxes that are shown for them, in pixels of the picture.
         scores: (K,) float32.
         class_ids: (K,).
@@ -52,7 +52,7 @@ class Candidates:
     def of_pairs(
         cls, pairs: TensorDetections, placement: Placement, size_hw: tuple[int, int], *, voting: bool
     ) -> Candidates:
-        """From all pairs of a box and a class that take part, on the canvas of H×W pixels."""
+        """From all pairs of a box and a class before NMS, on the network's canvas of H×W pixels."""
         found = pairs.take(pairs.scores > FLOOR)
         placed = (vote(found, pairs) if voting else found.boxes_xyxy).numpy()
         limits = np.array([size_hw[1], size_hw[0]] * 2, np.float32)
@@ -65,7 +65,7 @@ class Candidates:
 
     @classmethod
     def of_detections(cls, found: sv.Detections) -> Candidates:
-        """From detections of all scores, for a detector that gives no more."""
+        """From detections of all scores, for a detector without candidates."""
         assert found.confidence is not None
         assert found.class_id is not None
         rows = np.argsort(-found.confidence, kind="stable")
@@ -74,7 +74,7 @@ class Candidates:
         return cls(boxes, boxes, found.confidence[rows].astype(np.float32), found.class_id[rows])
 
     def shown(self, thresholds: npt.NDArray[np.float32]) -> list[int]:
-        """Places among K of what is shown at thresholds (C,), best first; `FLOOR` is the lowest."""
+        """Indices among K of what is shown at thresholds (C,), best first; no threshold is below `FLOOR`."""
         left = self.scores > thresholds[self.class_ids]
         kept: list[int] = []
         while len(kept) < MAX_DETECTIONS and left.any():
@@ -84,7 +84,7 @@ class Candidates:
         return [row for row in kept if self._real[row]]
 
     def _overlapped(self, row: int) -> npt.NDArray[np.bool_]:
-        """(K,) which boxes cannot stay beside one, itself among them."""
+        """(K,) which boxes NMS suppresses for one, itself included."""
         if row not in self._known:
             self._known[row] = box_iou(self.boxes_xyxy[row : row + 1], self.boxes_xyxy)[0] > IOU_THRESHOLD
             self._known[row][row] = True  # also where it has no area
@@ -96,12 +96,12 @@ class Candidates:
 
     @cached_property
     def _real(self) -> npt.NDArray[np.bool_]:
-        """(K,) whether it has an area in the picture, and not only in the letterbox's padding."""
+        """(K,) whether it has an area in the picture, and not only in the padding of the letterbox."""
         return np.asarray((self.placed_xyxy[:, 2:] > self.placed_xyxy[:, :2]).all(1))
 
 
 class GivesCandidates(Named, Protocol):
-    """A detector that says what it chooses from."""
+    """A detector that gives its candidates."""
 
     def candidates(self, images: list[UInt8Array], /) -> list[Candidates]: ...
 
@@ -119,15 +119,15 @@ def gather(
 def _source(detector: Detector | GivesCandidates) -> Callable[[list[UInt8Array]], list[Candidates]]:
     if not isinstance(detector, Detector):
         return detector.candidates
-    look = _open(detector)
-    if look is not None:
-        return look
+    find = _open(detector)
+    if find is not None:
+        return find
     every = detector.variant(threshold=0.0, class_agnostic=False)
     return lambda images: [Candidates.of_detections(found) for found in every(images)]
 
 
 def _open(detector: Detector) -> Callable[[list[UInt8Array]], list[Candidates]] | None:
-    """The front of a model file, up to its candidates; None for a file that has none of this name."""
+    """The graph of a model file up to its candidates; None for a file without tensors of these names."""
     import onnx
 
     model = onnx.load(str(detector.path))
@@ -137,14 +137,14 @@ def _open(detector: Detector) -> Callable[[list[UInt8Array]], list[Candidates]] 
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in CANDIDATE_TENSORS)
     run = open_tensors(model.SerializeToString(), CANDIDATE_TENSORS)
 
-    def look(images: list[UInt8Array]) -> list[Candidates]:
+    def find(images: list[UInt8Array]) -> list[Candidates]:
         batch, placements = detector.prepare(images)
         return [
             Candidates.of_pairs(pairs, placement, detector.input_size, voting=detector.metadata.box_voting)
             for pairs, placement in zip(_pairs(run(batch)), placements, strict=True)
         ]
 
-    return look
+    return find
 
 
 def _pairs(arrays: Sequence[npt.NDArray[Any]]) -> list[TensorDetections]:

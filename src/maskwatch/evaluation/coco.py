@@ -1,10 +1,9 @@
-"""COCO's numbers (https://cocodataset.org/#detection-eval), computed and printed by pycocotools itself."""
+"""COCO's numbers (https://cocodataset.org/#detection-eval), computed and printed by pycocotools."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import importlib.util
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,33 +11,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from maskwatch.data.dataset import DetectionSet
-from maskwatch.errors import LabelError, MissingExtraError
+from maskwatch.evaluation.matching import Area, ClassMatches, Floats, Ints, Matches, match_set
 
 if TYPE_CHECKING:
     import supervision as sv
     from pycocotools.cocoeval import COCOeval
 
 STAT_NAMES = (
-    "AP",
-    "AP50",
-    "AP75",
-    "AP_small",
-    "AP_medium",
-    "AP_large",
-    "AR1",
-    "AR10",
-    "AR100",
-    "AR_small",
-    "AR_medium",
-    "AR_large",
-)
+    "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
+    "AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large",
+)  # fmt: skip
 """Names of the twelve numbers, in the order in which pycocotools prints them."""
-
-MAX_DETECTIONS = 100
-"""Detections that count for one picture and class; the limit of COCO's own numbers."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +70,13 @@ class CocoResult:
             "pictures": self.pictures,
             "boxes": self.boxes,
             "ignored": self.ignored,
-            "stats": {name: None if value < 0 else value for name, value in self.stats.items()},
+            "stats": _known(self.stats),
             "classes": {
                 score.name: {
                     "boxes": score.boxes,
                     "AP": score.ap,
                     "AP50": score.ap50,
-                    "stats": {name: None if value < 0 else value for name, value in score.stats.items()},
+                    "stats": _known(score.stats),
                 }
                 for score in self.per_class
             },
@@ -116,12 +101,17 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
         LabelError: a prediction has a class id that the data set has no name for.
         MissingExtraError: pycocotools is not installed.
     """
-    evaluation = compare(detection_set, predictions)
-    accumulate(evaluation)
-    stats, printed = _summary(evaluation)
+    return coco_result(match_set(detection_set, predictions))
+
+
+def coco_result(matches: Matches) -> CocoResult:
+    """COCO's numbers of a data set that is matched already."""
+    detection_set = matches.detection_set
+    class_scores = tuple(_class_scores(matches))
+    stats, printed = _summary(matches.evaluation)
     return CocoResult(
         stats,
-        tuple(_class_scores(detection_set, evaluation)),
+        class_scores,
         pictures=len(detection_set),
         boxes=sum(detection_set.class_counts().values()),
         printed=printed,
@@ -129,119 +119,30 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
     )
 
 
+def ap50_in_area(matches: Matches, area: Area) -> float | None:
+    """AP50 of boxes of some sizes; None without such a box.
+
+    Args:
+        area: one of the `extra_areas` of `match_set`.
+    """
+    index = matches.evaluation.params.areaRng.index(list(area))
+    return _mean_known(matches.curves["precision"][matches.level(0.5), :, :, index, -1])
+
+
+def _class_scores(matches: Matches) -> Iterator[ClassScore]:
+    precision, at_half = matches.curves["precision"], matches.level(0.5)
+    for class_id, (name, boxes) in enumerate(matches.detection_set.class_counts().items()):
+        curves = precision[:, :, class_id, 0, -1]  # (IoU, recall), for boxes of all areas, 100 detections
+        stats, printed = _summary(_of_class(matches.evaluation, class_id))
+        yield ClassScore(name, boxes, _mean_known(curves), _mean_known(curves[at_half]), stats, printed)
+
+
 def _summary(evaluation: COCOeval) -> tuple[Mapping[str, float], tuple[str, ...]]:
-    """The twelve numbers of what `evaluation.eval` holds, and the lines that pycocotools prints of them."""
+    """The twelve numbers of the curves in `evaluation.eval`, and the lines that pycocotools prints."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         evaluation.summarize()
     stats = dict(zip(STAT_NAMES, map(float, evaluation.stats), strict=True))
     return MappingProxyType(stats), tuple(printed.getvalue().splitlines())
-
-
-def compare(
-    detection_set: DetectionSet,
-    predictions: Sequence[sv.Detections],
-    areas: Sequence[tuple[float, float]] | None = None,
-) -> COCOeval:
-    """Predictions matched to the ground truth, picture by picture; `accumulate` makes curves of it.
-
-    Arguments and errors are those of `coco_evaluate`; `areas` are ranges of box area in square pixels, in the
-    place of COCO's all, small, medium and large.
-    """
-    if len(predictions) != len(detection_set):
-        raise ValueError(
-            f"{len(predictions)} predictions for {len(detection_set)} samples; give one for each"
-        )
-    require_pycocotools()
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    truth, found = COCO(), COCO()
-    truth.dataset = _dataset(detection_set, _truth_rows(detection_set))
-    found.dataset = _dataset(detection_set, _found_rows(predictions, len(detection_set.class_names)))
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth.createIndex()
-        found.createIndex()
-        evaluation = COCOeval(truth, found, "bbox")
-        if areas is not None:
-            evaluation.params.areaRng = [list(area) for area in areas]
-            evaluation.params.areaRngLbl = [f"{low:g}-{high:g}" for low, high in areas]
-        evaluation.evaluate()
-    return evaluation
-
-
-def accumulate(evaluation: COCOeval) -> None:
-    """Fills `evaluation.eval` with its curves, without what pycocotools says meanwhile."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.accumulate()
-
-
-def iou_index(evaluation: COCOeval, iou: float) -> int:
-    """Where an IoU threshold stands on the first axis of `evaluation.eval`'s curves."""
-    return int(np.flatnonzero(np.isclose(evaluation.params.iouThrs, iou))[0])
-
-
-def mean_known(values: npt.NDArray[np.float64]) -> float | None:
-    """Mean of what could be measured; pycocotools fills in −1 where a class has no ground truth."""
-    known = values[values > -1]
-    return float(known.mean()) if known.size else None
-
-
-def require_pycocotools() -> None:
-    """Lets a command that takes minutes fail at once.
-
-    Raises:
-        MissingExtraError: pycocotools is not installed.
-    """
-    if importlib.util.find_spec("pycocotools") is None:
-        raise MissingExtraError("evaluating", "train")
-
-
-def _dataset(detection_set: DetectionSet, rows: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    # Ids count from 1, because pycocotools takes an annotation of id 0 for "no match".
-    return {
-        "images": [{"id": number} for number in range(len(detection_set))],
-        "categories": [{"id": number, "name": name} for number, name in enumerate(detection_set.class_names)],
-        "annotations": [row | {"id": number} for number, row in enumerate(rows, start=1)],
-    }
-
-
-def _truth_rows(detection_set: DetectionSet) -> Iterator[dict[str, Any]]:
-    for image_id, sample in enumerate(detection_set.samples):
-        rows = zip(sample.boxes_xyxy, sample.class_ids, sample.ignore, strict=True)
-        for box_xyxy, class_id, ignore in rows:
-            yield _row(image_id, box_xyxy, class_id) | {"iscrowd": int(ignore)}
-
-
-def _found_rows(predictions: Sequence[sv.Detections], num_classes: int) -> Iterator[dict[str, Any]]:
-    for image_id, found in enumerate(predictions):
-        class_ids = np.empty(0, np.int64) if found.class_id is None else found.class_id
-        scores = np.empty(0, np.float32) if found.confidence is None else found.confidence
-        if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < num_classes:
-            raise LabelError(
-                f"detections of classes {sorted(set(class_ids.tolist()))}, but the data set has "
-                f"{num_classes}; read it with the classes of the model"
-            )
-        for box_xyxy, class_id, score in zip(found.xyxy, class_ids, scores, strict=True):
-            yield _row(image_id, box_xyxy, class_id) | {"score": float(score)}
-
-
-def _row(image_id: int, box_xyxy: npt.NDArray[Any], class_id: int) -> dict[str, Any]:
-    x0, y0, x1, y1 = (float(value) for value in box_xyxy)
-    return {
-        "image_id": image_id,
-        "category_id": int(class_id),
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "area": (x1 - x0) * (y1 - y0),
-        "iscrowd": 0,
-    }
-
-
-def _class_scores(detection_set: DetectionSet, evaluation: COCOeval) -> Iterator[ClassScore]:
-    precision, at_half = evaluation.eval["precision"], iou_index(evaluation, 0.5)
-    for class_id, (name, boxes) in enumerate(detection_set.class_counts().items()):
-        curves = precision[:, :, class_id, 0, -1]  # (IoU, recall), for boxes of all areas, 100 detections
-        stats, printed = _summary(_of_class(evaluation, class_id))
-        yield ClassScore(name, boxes, mean_known(curves), mean_known(curves[at_half]), stats, printed)
 
 
 def _of_class(evaluation: COCOeval, class_id: int) -> COCOeval:
@@ -253,3 +154,71 @@ def _of_class(evaluation: COCOeval, class_id: int) -> COCOeval:
         "recall": evaluation.eval["recall"][:, kept],
     }
     return alone
+
+
+def _mean_known(values: Floats) -> float | None:
+    """Mean of what could be measured; pycocotools fills in −1 where a class has no ground truth."""
+    known = values[values > -1]
+    return float(known.mean()) if known.size else None
+
+
+def _known(stats: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if value < 0 else value for name, value in stats.items()}
+
+
+# ---- Weighted pictures -----------------------------------------------------------------------------------
+
+
+def weighted_scores(matches: Matches, weights: Ints | None = None) -> dict[str, float]:
+    """AP, AP50, AP75, AR100 and "AP50 NAME" of each class; NaN where there is nothing to measure.
+
+    A bootstrap draw or a slice of a data set is a weight for each picture. The curves are computed as
+    pycocotools' `accumulate` does, each detection as often as its picture, in milliseconds.
+    `tests/test_bootstrap.py` and `tests/test_ignore.py` hold the scores equal to pycocotools'.
+
+    Args:
+        weights: (P,) how often each picture counts; None counts each once.
+    """
+    if weights is None:
+        weights = np.ones(len(matches.detection_set), np.int64)
+    recalls = np.asarray(matches.evaluation.params.recThrs, np.float64)
+    curves = [_weighted_curves(one, weights, recalls) for one in matches.classes]
+    known = [curve for curve in curves if curve is not None]
+    half, three_quarters = matches.level(0.5), matches.level(0.75)
+    by_class = {
+        f"AP50 {name}": float("nan") if curve is None else float(curve[0][half].mean())
+        for name, curve in zip(matches.detection_set.class_names, curves, strict=True)
+    }
+    if not known:
+        return dict.fromkeys(("AP", "AP50", "AP75", "AR100"), float("nan")) | by_class
+    precision = np.stack([curve[0] for curve in known])  # (class, T, recall levels)
+    return {
+        "AP": float(precision.mean()),
+        "AP50": float(precision[:, half].mean()),
+        "AP75": float(precision[:, three_quarters].mean()),
+        "AR100": float(np.mean([curve[1] for curve in known])),
+    } | by_class
+
+
+def _weighted_curves(matches: ClassMatches, weights: Ints, recalls: Floats) -> tuple[Floats, Floats] | None:
+    """Precision (T, recall levels) and recall (T,); None where the weighted pictures hold no ground truth."""
+    truths = int(matches.truths @ weights)
+    if not truths:
+        return None
+    times = weights[matches.pictures]  # (D,)
+    precision = np.zeros((len(matches.hits), len(recalls)))
+    recall = np.zeros(len(matches.hits))
+    for level, indices in enumerate(matches.hit_indices):
+        if not indices.size:
+            continue
+        counted = np.cumsum(np.where(matches.ignored[level], 0, times))
+        true = np.cumsum(times[indices])
+        share = true / np.maximum(counted[indices], 1)
+        # The best precision at this recall or a higher one; only a hit can begin a new step.
+        envelope = np.maximum.accumulate(share[::-1])[::-1]
+        reached = true / truths
+        at = np.searchsorted(reached, recalls, side="left")
+        inside = at < len(indices)
+        precision[level, inside] = envelope[at[inside]]
+        recall[level] = reached[-1]
+    return precision, recall

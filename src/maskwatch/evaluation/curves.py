@@ -1,25 +1,17 @@
-"""Precision, recall and F1 over the score threshold, and how far scores can be believed."""
+"""Precision, recall and F1 over the score threshold, and the calibration of scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from maskwatch.data.dataset import DetectionSet
-from maskwatch.evaluation.matching import ranked
-
-if TYPE_CHECKING:
-    import supervision as sv
+from maskwatch.evaluation.matching import Bools, Floats, Ints, Matches
 
 BINS = 10
-LEAST_SCORE = 0.05
-"""Detections below say nothing that anyone would believe; there are a hundred of them in every picture."""
-
-Floats = npt.NDArray[np.float64]
+MIN_SCORE = 0.05
+"""Calibration leaves out detections with lower scores: every picture has a hundred of them."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,7 @@ class Calibration:
 
     score: Floats
     hits: Floats
-    number: npt.NDArray[np.int64]
+    number: Ints
     error: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -75,18 +67,15 @@ class Calibration:
         return {"expected_calibration_error": round(self.error, 4), "bins": bins}
 
 
-def class_curves(
-    detection_set: DetectionSet, predictions: Sequence[sv.Detections]
-) -> tuple[tuple[ClassCurve, ...], Calibration]:
+def class_curves(matches: Matches) -> tuple[tuple[ClassCurve, ...], Calibration]:
     """The curve of each class, and the calibration of all together.
 
     Args:
-        detection_set: the ground truth.
-        predictions: one for each sample, with scores down to about 0.
+        matches: of predictions with scores down to about 0.
     """
     curves, all_scores, all_hits = [], [], []
-    for class_id, name in enumerate(detection_set.class_names):
-        scores, hits, truths = ranked(detection_set, predictions, class_id)
+    for class_id, name in enumerate(matches.detection_set.class_names):
+        scores, hits, truths = matches.ranked(class_id)
         true = np.cumsum(hits)
         precision = true / np.arange(1, len(hits) + 1)
         curves.append(ClassCurve(name, truths, scores, precision, true / max(truths, 1)))
@@ -95,13 +84,13 @@ def class_curves(
     return tuple(curves), _calibration(np.concatenate(all_scores), np.concatenate(all_hits))
 
 
-def _calibration(scores: Floats, hits: npt.NDArray[np.bool_]) -> Calibration:
-    believed = scores >= LEAST_SCORE
-    scores, hits = scores[believed], hits[believed]
-    places = np.minimum((scores * BINS).astype(int), BINS - 1)
-    number = np.bincount(places, minlength=BINS)
+def _calibration(scores: Floats, hits: Bools) -> Calibration:
+    counted = scores >= MIN_SCORE
+    scores, hits = scores[counted], hits[counted]
+    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
+    number = np.bincount(bins, minlength=BINS)
     safe = np.maximum(number, 1)
-    mean_score = np.bincount(places, scores, BINS) / safe
-    share = np.bincount(places, hits.astype(float), BINS) / safe
+    mean_score = np.bincount(bins, scores, BINS) / safe
+    share = np.bincount(bins, hits.astype(float), BINS) / safe
     error = float((np.abs(mean_score - share) * number).sum() / max(len(scores), 1))
     return Calibration(mean_score, share, number.astype(np.int64), error)

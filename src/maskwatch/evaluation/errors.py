@@ -1,4 +1,4 @@
-"""What became of each face at given thresholds: found, missed, invented, badly placed, of another class."""
+"""What became of each face and each detection at given thresholds: found, missed, false positive …"""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from maskwatch.data.dataset import DetectionSet, Sample
-from maskwatch.evaluation.matching import IGNORED, IOU, NOTHING, Floats, best, match, overlaps
+from maskwatch.evaluation.matching import IGNORED, IOU, UNMATCHED, Bools, Floats, Ints, best, match, overlaps
 
 if TYPE_CHECKING:
     import supervision as sv
 
 NEAR_IOU = 0.1
-"""From here up to `IOU` a detection is of the face, but badly placed."""
+"""From here up to `IOU` a detection is a localization error of a face."""
 
-Kind = Literal["right", "class", "place", "missed", "invented"]
-KINDS: Mapping[str, str] = {
-    "invented": "invented: a detection where no face is labelled",
-    "missed": "missed: a labelled face without a detection",
-    "class": "wrong class: the face is found, its class is another",
-    "place": "badly placed: a detection that overlaps the face by less than half",
+Kind = Literal["true_positive", "class", "localization", "false_negative", "false_positive"]
+ERROR_TITLES: Mapping[Kind, str] = {
+    "false_positive": "false positive: a detection where no face is labelled",
+    "false_negative": "false negative: a labelled face without a detection",
+    "class": "wrong class: the face is found, but its class is another",
+    "localization": "localization: a detection that overlaps the face by less than half",
 }
+"""The kinds of errors with a title for each, in the order of the report."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class Outcome:
     Attributes:
         picture: index of the sample.
         kind: one of the above.
-        truth: index of the labelled box; None for an invented one.
-        detection: index of the detection; None for a missed face.
+        truth: index of the labelled box; None for a false positive.
+        detection: index of the detection; None for a false negative.
         truth_class, found_class: class ids; None where there is none.
-        score: of the detection; for a missed face, of the best detection below its threshold that would have
-            found it, 0 for none.
-        iou: of the two boxes, 0 where there is one only.
+        score: of the detection; for a false negative, of the best detection below its threshold that would
+            have found the face, 0 for none.
+        iou: of the two boxes, 0 where there is only one.
     """
 
     picture: int
@@ -58,8 +59,8 @@ def outcomes(
     """All outcomes, picture by picture.
 
     Detections above the threshold of their class are matched to faces whatever the class, best score first,
-    each to the free face that it overlaps most, first by an IoU of at least 0.5, then what is left by at
-    least 0.1.
+    each to the free face that it overlaps most: first with an IoU of at least 0.5, then those that are left
+    with at least 0.1.
 
     Args:
         detection_set: the ground truth.
@@ -72,14 +73,15 @@ def outcomes(
     return found
 
 
-def confusion(outcomes: Sequence[Outcome], num_classes: int) -> npt.NDArray[np.int64]:
-    """(C + 1, C + 1) counts: truth by row, found by column; the last row is invented, the last column missed.
+def confusion(outcomes: Sequence[Outcome], num_classes: int) -> Ints:
+    """(C + 1, C + 1) counts: rows are labels, columns are detections.
 
-    A badly placed detection counts as a missed face and an invented one, as at COCO's IoU of 0.5.
+    The last row counts false positives, the last column false negatives. A localization error counts as one
+    of each, as at COCO's IoU of 0.5.
     """
     matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
     for one in outcomes:
-        if one.kind == "place":
+        if one.kind == "localization":
             matrix[one.truth_class, num_classes] += 1
             matrix[num_classes, one.found_class] += 1
             continue
@@ -94,40 +96,41 @@ def _of_picture(
 ) -> Iterator[Outcome]:
     assert detections.class_id is not None
     assert detections.confidence is not None
-    # In the model's own precision: at float64 0.3 is less than the 0.3 that the file holds.
+    # In the precision of the model: as float64, 0.3 is less than the float32 0.3 of its file.
     scores, class_ids = detections.confidence.astype(np.float32), detections.class_id
     overlap, ignore = overlaps(detections.xyxy, sample), sample.ignore  # (D, G)
     counted = scores > thresholds[class_ids]
     pairs, ignored = _pairs(overlap, scores, counted, ignore)
     for d, g in pairs.items():
-        kind: Kind = "place" if overlap[d, g] < IOU else "right"
-        if kind == "right" and class_ids[d] != sample.class_ids[g]:
+        kind: Kind = "localization" if overlap[d, g] < IOU else "true_positive"
+        if kind == "true_positive" and class_ids[d] != sample.class_ids[g]:
             kind = "class"
         classes = (int(sample.class_ids[g]), int(class_ids[d]))
         yield Outcome(picture, kind, g, d, *classes, float(scores[d]), float(overlap[d, g]))
     for d in np.argsort(-scores, kind="stable").tolist():
         if counted[d] and d not in pairs and d not in ignored:
-            yield Outcome(picture, "invented", None, d, None, int(class_ids[d]), float(scores[d]), 0.0)
+            found_class = int(class_ids[d])
+            yield Outcome(picture, "false_positive", None, d, None, found_class, float(scores[d]), 0.0)
     for g in sorted(set(np.flatnonzero(~ignore).tolist()) - set(pairs.values())):
         weak = scores[~counted & (overlap[:, g] >= IOU)]
         seen = float(weak.max(initial=0.0))
-        yield Outcome(picture, "missed", g, None, int(sample.class_ids[g]), None, seen, 0.0)
+        yield Outcome(picture, "false_negative", g, None, int(sample.class_ids[g]), None, seen, 0.0)
 
 
 def _pairs(
     overlap: Floats,
     scores: npt.NDArray[np.float32],
-    counted: npt.NDArray[np.bool_],
-    ignore: npt.NDArray[np.bool_],
+    counted: Bools,
+    ignore: Bools,
 ) -> tuple[dict[int, int], set[int]]:
-    """Detection → face, each at most once; and the detections on ignore regions, which are not to blame."""
+    """Detection → face, each at most once; and the detections on ignore regions, which are no errors."""
     rows = np.flatnonzero(counted)
     rows = rows[np.argsort(-scores[rows], kind="stable")]
     found = match(overlap[rows], scores[rows], ignore)
     pairs = {int(d): int(g) for d, g in zip(rows, found, strict=True) if g >= 0}
     free = np.where(ignore, -1.0, overlap)
     free[:, list(pairs.values())] = -1.0
-    for d in rows[found == NOTHING].tolist():
+    for d in rows[found == UNMATCHED].tolist():
         g = best(free[d])
         if g >= 0 and free[d, g] >= NEAR_IOU:
             pairs[d] = g

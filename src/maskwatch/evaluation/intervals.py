@@ -2,20 +2,20 @@
 
 The pictures of a data set are drawn anew with replacement, and the score is computed on each such draw
 (Efron 1979). Pictures, not boxes, because the faces of one picture succeed and fail together. Two models are
-compared on the same draws, so that pictures which are hard for both do not hide what lies between them.
+compared on the same draws, so that pictures which are hard for both do not hide the difference between them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from maskwatch.data.dataset import DetectionSet
-from maskwatch.evaluation.tally import Tally
+from maskwatch.evaluation.coco import weighted_scores
+from maskwatch.evaluation.matching import Floats, Ints, Matches, match_set
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -29,6 +29,84 @@ class Interval:
 
     low: float
     high: float
+
+    @classmethod
+    def of(cls, scores: Floats) -> Interval:
+        """Of the scores of draws (R,); those that had nothing to measure do not count."""
+        known = scores[~np.isnan(scores)]
+        if not known.size:
+            return cls(float("nan"), float("nan"))
+        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return cls(float(low), float(high))
+
+    @property
+    def ends(self) -> list[float] | None:
+        """For JSON; None where there is nothing to measure."""
+        return None if np.isnan(self.low) else [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of one score: `first` minus `second`, with its 95 % interval over the draws."""
+
+    first: float
+    second: float
+    interval: Interval
+
+    @property
+    def real(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.interval.low > 0 or self.interval.high < 0
+
+    def words(self, first: str, second: str) -> str:
+        """Which of the two models is better, as a short sentence."""
+        if np.isnan(self.interval.low):
+            return "nothing to measure"
+        if not self.real:
+            return "no difference that these pictures can show"
+        return f"{first if self.interval.low > 0 else second} is better"
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        """Both scores and both ends of the interval; None for what cannot be measured."""
+        values = {"first": self.first, "second": self.second}
+        values |= {"low": self.interval.low, "high": self.interval.high}
+        return {name: None if np.isnan(value) else value for name, value in values.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, rounded."""
+        rounded = {name: None if value is None else round(value, 4) for name, value in self.values.items()}
+        return {**rounded, "real": bool(self.real)}
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Scores by the names of `weighted_scores`.
+
+    whole: of the data set as it is; draws: of each draw, (R,), NaN where there is nothing to measure.
+    """
+
+    whole: Mapping[str, float]
+    draws: Mapping[str, Floats]
+
+    @classmethod
+    def of(cls, matches: Matches, draws: int, seed: int = 1) -> Bootstrap:
+        """Draws as many pictures as the set has, `draws` times; the same seed gives the same draws."""
+        whole = weighted_scores(matches)
+        pictures = len(matches.detection_set)
+        scores = [weighted_scores(matches, weights) for weights in _draws(pictures, draws, seed)]
+        return cls(whole, {name: np.array([score[name] for score in scores]) for name in whole})
+
+    def intervals(self) -> Mapping[str, Interval]:
+        """The interval of each score."""
+        return {name: Interval.of(scores) for name, scores in self.draws.items()}
+
+    def against(self, other: Bootstrap) -> Mapping[str, Difference]:
+        """The difference to another model in each score, on the same draws."""
+        return {
+            name: Difference(score, other.whole[name], Interval.of(self.draws[name] - other.draws[name]))
+            for name, score in self.whole.items()
+        }
 
 
 def bootstrap_intervals(
@@ -51,41 +129,12 @@ def bootstrap_intervals(
     """
     if draws < 1:
         raise ValueError(f"draws is {draws}; an interval needs at least one, better a thousand")
-    scores = bootstrap_scores(detection_set, predictions, draws, seed)
-    return {name: interval_of(values) for name, values in scores.items()}
+    return Bootstrap.of(match_set(detection_set, predictions), draws, seed).intervals()
 
 
-def bootstrap_scores(
-    detection_set: DetectionSet, predictions: Sequence[sv.Detections], draws: int, seed: int
-) -> Mapping[str, npt.NDArray[np.float64]]:
-    """The scores of `bootstrap_intervals` in each draw, (draws,), NaN where there is nothing to measure.
-
-    The same seed gives the same draws, so that models can be compared on them; for 0 draws, the one score of
-    the set as it is.
-    """
-    return scores_of_draws(Tally.of(detection_set, predictions), draws, seed)
-
-
-def scores_of_draws(tally: Tally, draws: int, seed: int) -> Mapping[str, npt.NDArray[np.float64]]:
-    """As `bootstrap_scores`, of predictions that are matched already."""
-    if not draws:
-        return {name: np.array([score]) for name, score in tally.scores().items()}
-    scores = [tally.scores(weights) for weights in _draws(tally.pictures, draws, seed)]
-    return {name: np.array([score[name] for score in scores]) for name in scores[0]}
-
-
-def _draws(pictures: int, draws: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+def _draws(pictures: int, draws: int, seed: int) -> Iterator[Ints]:
     """How often each picture is in a draw, (P,), draw by draw."""
     rng = np.random.default_rng(seed)
     for _ in range(draws):
         drawn = rng.integers(pictures, size=pictures) if pictures else np.empty(0, np.int64)
         yield np.bincount(drawn, minlength=pictures)
-
-
-def interval_of(scores: npt.NDArray[np.float64]) -> Interval:
-    """The middle 95 % of what draws gave; those that had nothing to measure do not count."""
-    known = scores[~np.isnan(scores)]
-    if not known.size:
-        return Interval(float("nan"), float("nan"))
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high))

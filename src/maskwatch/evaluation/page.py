@@ -1,46 +1,62 @@
-"""The report as a page of its own and as Markdown."""
+"""The files of a report: the HTML page, Markdown with figures, JSON."""
 
 from __future__ import annotations
 
-import math
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskwatch.errors import ImageError
-from maskwatch.evaluation.coco import STAT_NAMES
-from maskwatch.evaluation.errors import KINDS, Outcome, confusion
-from maskwatch.evaluation.operating import table
+from maskwatch.evaluation.errors import ERROR_TITLES, Outcome, confusion
 from maskwatch.evaluation.report import Report, SetReport
 from maskwatch.evaluation.suspects import is_suspect
 from maskwatch.html import css_color, data_uri, link, render
 from maskwatch.html.crops import RED, WHITE, crop
 from maskwatch.html.figures import new_figure, png, style, svg
+from maskwatch.outputs import new_folder, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 12
-"""Mistakes of a kind with a picture; the JSON lists all of them."""
+MAX_CARDS = 12
+"""Errors of each kind that have a picture; the JSON lists all errors."""
 
 HEADLINE = ("AP", "AP50", "AP75", "AR100")
 
 
-def html_report(report: Report, folder: Path) -> str:
-    """The page; links to pictures are relative to `folder`, where it will lie."""
+def write_report(report: Report, target: Path, *, force: bool) -> None:
+    """Writes report.html, report.md with its figures, and report.json into a new folder.
+
+    Raises:
+        OutputError: the folder exists and `force` is not given, or it cannot be written.
+    """
+    with new_folder(target, force=force) as folder:
+        markdown, figures = _markdown(report)
+        with writing(target):
+            text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+            (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+            (folder / "report.html").write_text(_html(report, target), encoding="utf-8")
+            (folder / "report.md").write_text(markdown, encoding="utf-8")
+            for name, data in figures.items():
+                (folder / name).write_bytes(data)
+
+
+def _html(report: Report, folder: Path) -> str:
+    """The page; links to pictures are relative to `folder`, the final folder of the page."""
     sets = [
         {
             **_common(one, report),
             "figures": [
                 svg(figure, f"s{number}f{at}", alt) for at, (figure, alt, _) in enumerate(_figures(one))
             ],
-            "gallery": _gallery(one, report, folder),
+            "gallery": _gallery(one, folder),
         }
         for number, one in enumerate(report.sets)
     ]
-    return render("report.html.j2", report=report, sets=sets, headline=_headline(report), kinds=KINDS)
+    return _render("report.html.j2", report, sets)
 
 
-def markdown_report(report: Report) -> tuple[str, dict[str, bytes]]:
+def _markdown(report: Report) -> tuple[str, dict[str, bytes]]:
     """The text, and the figures that it shows: file name → PNG."""
     files: dict[str, bytes] = {}
     sets = []
@@ -51,7 +67,18 @@ def markdown_report(report: Report) -> tuple[str, dict[str, bytes]]:
             files[file] = png(figure)
             names.append((file, alt))
         sets.append({**_common(one, report), "figures": names})
-    return render("report.md.j2", report=report, sets=sets, headline=_headline(report), kinds=KINDS), files
+    return _render("report.md.j2", report, sets), files
+
+
+def _render(template: str, report: Report, sets: list[dict[str, Any]]) -> str:
+    return render(
+        template,
+        options=report.options,
+        class_names=report.class_names,
+        headline=_headline(report),
+        sets=sets,
+        kinds=ERROR_TITLES,
+    )
 
 
 def _headline(report: Report) -> list[dict[str, Any]]:
@@ -66,13 +93,9 @@ def _score_cell(one: SetReport, name: str) -> dict[str, Any]:
         score = None if value < 0 else value
     else:
         score = next(s.ap50 for s in one.result.per_class if f"AP50 {s.name}" == name)
-    interval = one.intervals.get(name)
-    known = interval is not None and not math.isnan(interval.low)
-    return {
-        "value": score,
-        "low": interval.low if known and interval else None,
-        "high": interval.high if known and interval else None,
-    }
+    ends = one.intervals[name].ends if one.intervals else None
+    low, high = ends or (None, None)
+    return {"value": score, "low": low, "high": high}
 
 
 def _common(one: SetReport, report: Report) -> dict[str, Any]:
@@ -83,24 +106,16 @@ def _common(one: SetReport, report: Report) -> dict[str, Any]:
         "ignored": one.result.ignored,
         "lines": one.result.lines(),
         "classes": [(score.name, score.boxes, score.printed) for score in one.result.per_class],
-        "points": table(one.points, report.goal),
+        "points": [point.as_dict(report.options.objective) for point in one.points],
         "confusion": confusion(one.outcomes, len(report.class_names)).tolist(),
         "slices": one.slices,
         "calibration": one.calibration.error,
         "differences": [
-            {
-                "name": name,
-                "first": None if math.isnan(d.first) else d.first,
-                "second": None if math.isnan(d.second) else d.second,
-                "low": None if math.isnan(d.interval.low) else d.interval.low,
-                "high": None if math.isnan(d.interval.high) else d.interval.high,
-                "words": d.words(report.model, report.against),
-            }
+            {"name": name, **d.values, "words": d.words(report.options.model, report.options.against)}
             for name, d in one.against.items()
         ],
-        "numbers": {kind: sum(o.kind == kind for o in one.outcomes) for kind in KINDS},
+        "numbers": {kind: sum(o.kind == kind for o in one.outcomes) for kind in ERROR_TITLES},
         "suspects": sum(map(is_suspect, one.outcomes)),
-        "stat_names": STAT_NAMES,
     }
 
 
@@ -109,14 +124,15 @@ def _common(one: SetReport, report: Report) -> dict[str, Any]:
 
 def _figures(one: SetReport) -> list[tuple[Figure, str, str]]:
     """Figure, what it shows in words, and a name for its file."""
+    name = one.name
     return [
         (
             _curve_figure(one, "recall", "precision"),
-            f"Precision over recall on {one.name}",
+            f"Precision over recall on {name}",
             "precision_recall",
         ),
-        (_curve_figure(one, "score threshold", "F1"), f"F1 over the score threshold on {one.name}", "f1"),
-        (_calibration_figure(one), f"Share of hits over score on {one.name}", "calibration"),
+        (_curve_figure(one, "score threshold", "F1"), f"F1 over the score threshold on {name}", "f1"),
+        (_calibration_figure(one), f"Share of hits over score on {name}", "calibration"),
     ]
 
 
@@ -153,35 +169,35 @@ def _calibration_figure(one: SetReport) -> Figure:
 # ---- Gallery ---------------------------------------------------------------------------------------------
 
 
-def _gallery(one: SetReport, report: Report, folder: Path) -> list[dict[str, Any]]:
+def _gallery(one: SetReport, folder: Path) -> list[dict[str, Any]]:
     groups = []
-    for kind, title in KINDS.items():
-        mistakes = [o for o in one.outcomes if o.kind == kind]
-        # The worst first: what it was sure of and wrong; of missed faces those of which nothing was seen.
-        mistakes.sort(key=lambda o: o.score if kind == "missed" else -o.score)
-        cards = [card for o in mistakes[:SHOWN] if (card := _card(one, report, o, folder))]
-        groups.append({"kind": kind, "title": title, "number": len(mistakes), "cards": cards})
+    for kind, title in ERROR_TITLES.items():
+        errors = [o for o in one.outcomes if o.kind == kind]
+        # The worst first: confident errors; among false negatives, faces without even a weak detection.
+        errors.sort(key=lambda o: o.score if kind == "false_negative" else -o.score)
+        cards = [card for error in errors[:MAX_CARDS] if (card := _card(one, error, folder))]
+        groups.append({"kind": kind, "title": title, "number": len(errors), "cards": cards})
     return groups
 
 
-def _card(one: SetReport, report: Report, mistake: Outcome, folder: Path) -> dict[str, Any] | None:
-    sample = one.detection_set.samples[mistake.picture]
-    truth = None if mistake.truth is None else sample.boxes_xyxy[mistake.truth]
-    found = None if mistake.detection is None else one.shown[mistake.picture].xyxy[mistake.detection]
+def _card(one: SetReport, error: Outcome, folder: Path) -> dict[str, Any] | None:
+    """What the page shows of an error; None where the picture cannot be read."""
+    sample, names = one.detection_set.samples[error.picture], one.detection_set.class_names
+    truth = None if error.truth is None else sample.boxes_xyxy[error.truth]
+    found = None if error.detection is None else one.shown[error.picture].xyxy[error.detection]
     boxes = [(box, color) for box, color in ((truth, WHITE), (found, RED)) if box is not None]
     try:
-        shown = crop(sample.image_path, boxes, sample.boxes_xyxy[sample.ignore].tolist())
+        image = crop(sample.image_path, boxes, sample.boxes_xyxy[sample.ignore].tolist())
     except ImageError:
         return None
-    names = report.class_names
-    label = "no label" if mistake.truth_class is None else f"label {names[mistake.truth_class]}"
-    said = "not found" if mistake.found_class is None else f"found {names[mistake.found_class]}"
+    label = "no label" if error.truth_class is None else f"label {names[error.truth_class]}"
+    detection = "not found" if error.found_class is None else f"found {names[error.found_class]}"
     return {
         "picture": sample.image_id,
         "href": link(sample.image_path, folder),
-        "crop": data_uri(shown),
-        "text": f"{label}, {said}",
-        "score": mistake.score,
-        "iou": mistake.iou,
-        "suspect": is_suspect(mistake),
+        "crop": data_uri(image),
+        "text": f"{label}, {detection}",
+        "score": error.score,
+        "iou": error.iou,
+        "suspect": is_suspect(error),
     }

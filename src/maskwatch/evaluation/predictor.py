@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from maskwatch.data.dataset import DetectionSet
@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 BATCH_SIZE = 8
 """Pictures held in memory and handed over at once."""
 
-
 Result = TypeVar("Result")
 
 
 class Named(Protocol):
-    """What knows its classes."""
+    """A detector with its class names."""
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
 
 
 class DetectorLike(Named, Protocol):
-    """What can be evaluated: a `Detector`, a checkpoint, or anything that is called like one."""
+    """What can be evaluated: a `Detector`, a checkpoint, or anything that is called like them."""
 
     def __call__(self, images: list[UInt8Array], /) -> list[sv.Detections]: ...
 
@@ -53,19 +52,34 @@ def predict(
     return in_batches(detector, detector, detection_set, batch_size, progress)
 
 
+def predict_all(
+    detectors: Sequence[DetectorLike],
+    detection_set: DetectionSet,
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[list[sv.Detections]]:
+    """As `predict`, of several detectors with the same classes; each picture is read once for all of them."""
+
+    def run(images: list[UInt8Array]) -> list[tuple[sv.Detections, ...]]:
+        return list(zip(*(detector(images) for detector in detectors), strict=True))
+
+    rows = in_batches(run, detectors[0], detection_set, batch_size, progress)
+    return [[row[number] for row in rows] for number in range(len(detectors))]
+
+
 def in_batches(
-    look: Callable[[list[UInt8Array]], list[Result]],
+    run: Callable[[list[UInt8Array]], list[Result]],
     detector: Named,
     detection_set: DetectionSet,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], object] | None = None,
 ) -> list[Result]:
-    """What `look` gives for each sample; the other arguments and errors are those of `predict`."""
+    """What `run` gives for each sample; the other arguments and errors are those of `predict`."""
     check_classes(detector, detection_set.class_names)
     results: list[Result] = []
     for start in range(0, len(detection_set), batch_size):
         batch = detection_set.samples[start : start + batch_size]
-        results += look([read_image(sample.image_path) for sample in batch])
+        results += run([read_image(sample.image_path) for sample in batch])
         if progress is not None:
             progress(len(results), len(detection_set))
     return results

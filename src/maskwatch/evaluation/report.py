@@ -2,41 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from maskwatch._version import __version__
 from maskwatch.data.dataset import DetectionSet
-from maskwatch.evaluation.coco import CocoResult, coco_evaluate
+from maskwatch.detector import Detector
+from maskwatch.evaluation.candidates import GivesCandidates, gather
+from maskwatch.evaluation.coco import CocoResult, coco_result
 from maskwatch.evaluation.curves import Calibration, ClassCurve, class_curves
-from maskwatch.evaluation.errors import Outcome, confusion, outcomes
-from maskwatch.evaluation.intervals import Interval, bootstrap_intervals
-from maskwatch.evaluation.operating import Goal, OperatingPoint, operating_points, table
-from maskwatch.evaluation.paired import Difference, compare_models
-from maskwatch.evaluation.slices import Slice, by_crowd, by_size, by_source
+from maskwatch.evaluation.errors import Kind, Outcome, confusion, outcomes
+from maskwatch.evaluation.intervals import Bootstrap, Difference, Interval
+from maskwatch.evaluation.matching import match_set
+from maskwatch.evaluation.predictor import BATCH_SIZE, DetectorLike, predict_all
+from maskwatch.evaluation.slices import FACE_AREAS, Slice, by_crowd, by_size, by_source
+from maskwatch.evaluation.thresholds import OperatingPoint, ThresholdObjective, choose, operating_points
 
 if TYPE_CHECKING:
     import supervision as sv
 
 REPORT_SCHEMA = "maskwatch.report/1"
 
+_KINDS_IN_JSON: Mapping[Kind, str] = {
+    "false_positive": "invented",
+    "false_negative": "missed",
+    "localization": "place",
+}
+"""The names that `REPORT_SCHEMA` has for these."""
+
+_UNTUNED = 0.5
+"""Threshold of a checkpoint, for which none is chosen yet."""
+
+Progress = Callable[[str], AbstractContextManager[Callable[[int, int], object]]]
+"""Takes a title and gives a function that takes the number done and of all."""
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a report is to measure.
+
+    model, against: what the report calls the model and the one it is compared with, "" without one;
+    chosen_on: name of the data set that thresholds are chosen on, "" for the model's own; objective: how they
+    are chosen, and what mistakes cost; draws: of the bootstrap, 0 for no intervals; sources: see `by_source`.
+    """
+
+    model: str
+    against: str = ""
+    chosen_on: str = ""
+    objective: ThresholdObjective = field(default_factory=ThresholdObjective)
+    draws: int = 0
+    sources: Mapping[str, str] | None = None
+    batch_size: int = BATCH_SIZE
+
 
 @dataclass(frozen=True)
 class SetReport:
     """What was measured on one data set.
 
-    name: what to call it; predictions: NMS within classes, as COCO's numbers have it; shown: what `detect`
-    gives at the thresholds of the report, and below them what else was seen; intervals: 95 %, empty where
-    none were asked for; curves: by class; outcomes, points: of what is shown; slices: heading → parts;
-    against: differences to a second model, empty without one.
+    name: what to call it; shown: what `detect` gives at the thresholds of the report, followed by the
+    detections below them; intervals: 95 %, empty where none were asked for; curves: by class; outcomes,
+    points: of what is shown; slices: heading → slices; against: differences to a second model, empty without
+    one.
     """
 
     name: str
     detection_set: DetectionSet
-    predictions: Sequence[sv.Detections]
     shown: Sequence[sv.Detections]
     result: CocoResult
     intervals: Mapping[str, Interval]
@@ -45,41 +79,82 @@ class SetReport:
     outcomes: tuple[Outcome, ...]
     points: tuple[OperatingPoint, ...]
     slices: Mapping[str, Sequence[Slice]]
-    against: Mapping[str, Difference] = field(default_factory=dict)
+    against: Mapping[str, Difference]
 
 
 @dataclass(frozen=True)
 class Report:
-    """A model on several data sets.
+    """A model on several data sets; thresholds: one for each class, those of outcomes and points."""
 
-    model, against: names; class_names: of the model; thresholds: one for each class, those that outcomes and
-    points are at; chosen_on: the data set that they were chosen on, "" for the model's own; goal: by what
-    they were chosen, and what mistakes cost.
-    """
-
-    model: str
+    options: ReportOptions
     class_names: tuple[str, ...]
     thresholds: tuple[float, ...]
     sets: tuple[SetReport, ...]
-    goal: Goal
-    chosen_on: str = ""
-    against: str = ""
-    draws: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; docs/report.md has the fields."""
+        options = self.options
         return {
             "schema": REPORT_SCHEMA,
             "maskwatch": __version__,
-            "model": self.model,
-            "against": self.against or None,
+            "model": options.model,
+            "against": options.against or None,
             "classes": list(self.class_names),
             "thresholds": dict(zip(self.class_names, self.thresholds, strict=True)),
-            "chosen_on": self.chosen_on or None,
-            "goal": str(self.goal) if self.chosen_on else self.goal.price,
-            "draws": self.draws,
-            "sets": [_set_dict(one, self) for one in self.sets],
+            "chosen_on": options.chosen_on or None,
+            "goal": str(options.objective) if options.chosen_on else options.objective.price,
+            "draws": options.draws,
+            "sets": [_set_dict(one, options.objective) for one in self.sets],
         }
+
+
+class TunableModel(DetectorLike, GivesCandidates, Protocol):
+    """A model that is no `Detector` but can be tuned as one, such as a checkpoint."""
+
+    def variant(self, *, threshold: Mapping[str, float]) -> DetectorLike: ...
+
+
+def _no_progress(title: str) -> AbstractContextManager[Callable[[int, int], object]]:
+    return nullcontext(lambda done, total: None)
+
+
+def build_report(
+    detector: Detector | TunableModel,
+    sets: Sequence[tuple[str, DetectionSet]],
+    options: ReportOptions,
+    *,
+    second: DetectorLike | None = None,
+    validation: DetectionSet | None = None,
+    progress: Progress = _no_progress,
+) -> Report:
+    """Runs a model on data sets and measures it in every way that the report shows.
+
+    Args:
+        detector: lets all scores pass (`threshold=0.0`), with NMS within classes.
+        sets: names and ground truths.
+        options: what to measure.
+        second: a model to compare with, `options.against`; needs draws.
+        validation: the data set to choose thresholds on, `options.chosen_on`; None for the model's own.
+
+    Raises:
+        LabelError, ImageError: see `predict`.
+    """
+    own = detector.metadata.thresholds if isinstance(detector, Detector) else None
+    thresholds = own or (_UNTUNED,) * len(detector.class_names)
+    if validation is not None:
+        with progress(options.chosen_on) as advance:
+            candidates = gather(detector, validation, options.batch_size, advance)
+        points = choose(validation, candidates, options.objective, thresholds)
+        thresholds = tuple(point.threshold for point in points)
+    showing = detector.variant(threshold=dict(zip(detector.class_names, thresholds, strict=True)))
+    detectors = [detector, showing, *([] if second is None else [second])]
+    measured = []
+    for name, detection_set in sets:
+        with progress(name) as advance:
+            predictions = predict_all(detectors, detection_set, options.batch_size, advance)
+        every, shown, *others = predictions
+        measured.append(measure_set(name, detection_set, every, shown, thresholds, options, *others))
+    return Report(options, detector.class_names, thresholds, tuple(measured))
 
 
 def measure_set(
@@ -88,10 +163,8 @@ def measure_set(
     predictions: Sequence[sv.Detections],
     shown: Sequence[sv.Detections],
     thresholds: Sequence[float],
-    *,
-    draws: int = 0,
+    options: ReportOptions,
     second: Sequence[sv.Detections] | None = None,
-    sources: Mapping[str, str] | None = None,
 ) -> SetReport:
     """Measures predictions in every way that the report shows.
 
@@ -101,35 +174,36 @@ def measure_set(
         predictions: one for each sample, with scores down to about 0.
         shown: one for each sample, what the detector gives at `thresholds`, with its own NMS.
         thresholds: one for each class.
-        draws: of the bootstrap; 0 for no intervals.
+        options: what to measure.
         second: predictions of a model to compare with; needs draws.
-        sources: stem → source, see `by_source`.
     """
-    curves, calibration = class_curves(detection_set, predictions)
+    matches = match_set(detection_set, predictions, FACE_AREAS)
+    bootstrap = Bootstrap.of(matches, options.draws)
+    against = None if second is None else Bootstrap.of(match_set(detection_set, second), options.draws)
+    curves, calibration = class_curves(matches)
     slices = {
-        "size of the face": by_size(detection_set, predictions),
-        "faces in the picture": by_crowd(detection_set, predictions),
-        "source": by_source(detection_set, predictions, sources),
+        "size of the face": by_size(matches),
+        "faces in the picture": by_crowd(matches),
+        "source": by_source(matches, options.sources),
     }
-    seen = [_with_weaker(*pair, thresholds) for pair in zip(shown, predictions, strict=True)]
+    shown = [_with_weaker(*pair, thresholds) for pair in zip(shown, predictions, strict=True)]
     return SetReport(
         name,
         detection_set,
-        predictions,
-        seen,
-        coco_evaluate(detection_set, predictions),
-        bootstrap_intervals(detection_set, predictions, draws) if draws else {},
+        shown,
+        coco_result(matches),
+        bootstrap.intervals() if options.draws else {},
         curves,
         calibration,
-        tuple(outcomes(detection_set, seen, thresholds)),
-        tuple(operating_points(detection_set, seen, thresholds)),
-        {heading: parts for heading, parts in slices.items() if parts},
-        {} if second is None else compare_models(detection_set, predictions, second, draws),
+        tuple(outcomes(detection_set, shown, thresholds)),
+        tuple(operating_points(detection_set, shown, thresholds)),
+        {heading: rows for heading, rows in slices.items() if rows},
+        {} if against is None else bootstrap.against(against),
     )
 
 
 def _with_weaker(shown: sv.Detections, found: sv.Detections, thresholds: Sequence[float]) -> sv.Detections:
-    """What is shown, then what its score kept from being shown: a missed face may have been seen."""
+    """What is shown, then the detections below the thresholds: a missed face may have been seen."""
     import supervision as sv
 
     assert shown.confidence is not None
@@ -144,44 +218,37 @@ def _with_weaker(shown: sv.Detections, found: sv.Detections, thresholds: Sequenc
     )
 
 
-def _set_dict(one: SetReport, report: Report) -> dict[str, Any]:
-    counts = confusion(one.outcomes, len(report.class_names))
+def _set_dict(one: SetReport, objective: ThresholdObjective) -> dict[str, Any]:
+    names = one.detection_set.class_names
     return {
         "data": one.name,
         **one.result.as_dict(),
-        "intervals": {
-            name: None if interval.low != interval.low else [interval.low, interval.high]
-            for name, interval in one.intervals.items()
-        },
+        "intervals": {name: interval.ends for name, interval in one.intervals.items()},
         "against": {name: difference.as_dict() for name, difference in one.against.items()},
-        "operating_point": table(one.points, report.goal),
+        "operating_point": [point.as_dict(objective) for point in one.points],
         "confusion": {
-            "rows": [*report.class_names, "invented"],
-            "columns": [*report.class_names, "missed"],
-            "counts": counts.tolist(),
+            "rows": [*names, _KINDS_IN_JSON["false_positive"]],
+            "columns": [*names, _KINDS_IN_JSON["false_negative"]],
+            "counts": confusion(one.outcomes, len(names)).tolist(),
         },
         "curves": {curve.name: curve.as_dict() for curve in one.curves},
         "calibration": one.calibration.as_dict(),
         "slices": {
             heading: [
-                {"name": s.name, "pictures": s.pictures, "boxes": s.boxes, "AP50": s.ap50} for s in parts
+                {"name": s.name, "pictures": s.pictures, "boxes": s.boxes, "AP50": s.ap50} for s in rows
             ]
-            for heading, parts in one.slices.items()
+            for heading, rows in one.slices.items()
         },
         "mistakes": [
             {
-                "picture": str(one.detection_set.samples[mistake.picture].image_path),
-                "kind": mistake.kind,
-                "class": _name(report, mistake.truth_class),
-                "found": _name(report, mistake.found_class),
-                "score": round(mistake.score, 4),
-                "iou": round(mistake.iou, 4),
+                "picture": str(one.detection_set.samples[error.picture].image_path),
+                "kind": _KINDS_IN_JSON.get(error.kind, error.kind),
+                "class": None if error.truth_class is None else names[error.truth_class],
+                "found": None if error.found_class is None else names[error.found_class],
+                "score": round(error.score, 4),
+                "iou": round(error.iou, 4),
             }
-            for mistake in one.outcomes
-            if mistake.kind != "right"
+            for error in one.outcomes
+            if error.kind != "true_positive"
         ],
     }
-
-
-def _name(report: Report, class_id: int | None) -> str | None:
-    return None if class_id is None else report.class_names[class_id]

@@ -1,4 +1,4 @@
-"""Labels that look wrong, for a person to look at: label or model?"""
+"""Labels that look wrong, for a person to decide: label or model?"""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from maskwatch.outputs import make_folder, new_file, new_folder, writing
 if TYPE_CHECKING:
     import supervision as sv
 
-SURE = 0.6
-"""Score from which on a detection that no label agrees with is as likely right as the label."""
+CONFIDENT = 0.6
+"""From this score on, a detection that contradicts the labels is as likely right as they are."""
 
 UNSEEN = 0.05
-"""A labelled face for which not even a detection of this score was there may be none."""
+"""A labelled face without even a detection of this score may be no face."""
 
 
 @dataclass(frozen=True)
 class Suspect:
     """A label to look at.
 
-    fault: what would be wrong with it, as in a file of corrections ("missing", "class", "no_face");
-    class_name: what it would be, "" for nothing; label_name: what it is; box_xyxy: pixels; score: of the
-    detection.
+    fault: what may be wrong, in the words of a corrections file ("missing", "class", "no_face"); class_name:
+    class of the detection, "" for none; label_name: class of the label, "" for none; box_xyxy: pixels;
+    score: of the detection.
     """
 
     picture: int
@@ -50,10 +50,10 @@ class Suspect:
 def suspects(
     detection_set: DetectionSet, predictions: Sequence[sv.Detections], outcomes: Sequence[Outcome]
 ) -> list[Suspect]:
-    """Those among the outcomes, the surest first.
+    """The labels that the outcomes contradict, highest score first.
 
-    A sure detection without a label, a sure detection of another class than the label, and a labelled face
-    that nothing at all was seen of.
+    A confident detection without a label, a confident detection of another class than the label, and a
+    labelled face without any detection, however weak.
     """
     names = detection_set.class_names
     found = []
@@ -81,13 +81,13 @@ def is_suspect(outcome: Outcome) -> bool:
 def write_suspects(
     detection_set: DetectionSet, found: Sequence[Suspect], target: Path, *, force: bool
 ) -> None:
-    """Writes them: a .csv file that `--corrections` reads, or else a folder of Pascal VOC XML.
+    """Writes a .csv file that `--corrections` reads, or a folder of Pascal VOC XML.
 
-    In the XML, <name> is what the model says (for "no_face", what the label says), and <suspect>, <label> and
-    <score> tell why it is listed.
+    In the XML, <name> is the class of the detection (for "no_face", of the label); <suspect>, <label> and
+    <score> give the reason.
 
     Raises:
-        OutputError: it is there already and `force` is not given, or cannot be written.
+        OutputError: the target exists and `force` is not given, or it cannot be written.
     """
     if target.suffix.lower() == ".csv":
         with new_file(target) as part:
@@ -107,11 +107,11 @@ def write_suspects(
 
 
 def _fault(one: Outcome) -> str | None:
-    if one.kind == "invented" and one.score >= SURE:
+    if one.kind == "false_positive" and one.score >= CONFIDENT:
         return "missing"
-    if one.kind == "class" and one.score >= SURE:
+    if one.kind == "class" and one.score >= CONFIDENT:
         return "class"
-    return "no_face" if one.kind == "missed" and one.score < UNSEEN else None
+    return "no_face" if one.kind == "false_negative" and one.score < UNSEEN else None
 
 
 def _csv(detection_set: DetectionSet, found: Sequence[Suspect]) -> str:
@@ -122,14 +122,14 @@ def _csv(detection_set: DetectionSet, found: Sequence[Suspect]) -> str:
     for one in found:
         corners = [shortest(round(value, 2)) for value in one.box_xyxy]
         if one.fault != "missing":
-            corners = [shortest(value) for value in one.box_xyxy]  # a label is found again by its box
+            corners = [shortest(value) for value in one.box_xyxy]  # corrections find a label by its box
         name = "" if one.fault == "no_face" else one.class_name
         rows.writerow([_shortest_name(detection_set.samples[one.picture], names), one.fault, name, *corners])
     return text.getvalue()
 
 
 def _shortest_name(sample: Sample, names: NameIndex[Sample]) -> str:
-    """By which a sample is found again; of sets that were put together, two pictures may have one name."""
+    """The shortest name that identifies a sample; in merged sets, two pictures may have one name."""
     for name in (without_suffix(sample.image_id), sample.image_id):
         if [found.image_path for found in names.find(name)] == [sample.image_path]:
             return name

@@ -1,8 +1,8 @@
-"""Pages and Markdown from templates: one file each, nothing fetched from anywhere.
+"""Pages and Markdown from templates: one file each, which loads nothing else.
 
-The templates (Jinja2) lie beside this file. A page extends `base.html.j2`, which brings the style sheet for
-light and dark, wide and narrow. What is put into a `.html.j2` is escaped, what is put into a `.md.j2` is not:
-there, `| cell` keeps a text inside its table cell.
+The templates (Jinja2) are in this folder. A page extends `base.html.j2`, which has the style sheet for light
+and dark, wide and narrow. Values in a `.html.j2` are escaped, values in a `.md.j2` are not: there, `| cell`
+keeps a text inside its table cell.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _JPEG_QUALITY = 80
 UNKNOWN = "–"
-"""What stands where there is no number."""
+"""Shown in place of a missing number."""
 
 
 def render(template: str, **context: Any) -> str:
@@ -35,7 +35,7 @@ def render(template: str, **context: Any) -> str:
 
     Args:
         template: file name, such as "report.html.j2".
-        context: the names that the template uses; a missing one is a mistake of ours and raises.
+        context: the names that the template uses; a missing one raises jinja2.UndefinedError.
 
     Raises:
         MissingExtraError: Jinja2 is not installed.
@@ -44,14 +44,14 @@ def render(template: str, **context: Any) -> str:
 
 
 def data_uri(image_rgb: UInt8Array) -> str:
-    """A picture (H, W, 3) RGB as a JPEG inside an address, for `<img src>`."""
+    """A picture (H, W, 3) RGB as a JPEG data URI, for `<img src>`."""
     buffer = BytesIO()
     Image.fromarray(image_rgb).save(buffer, "JPEG", quality=_JPEG_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def link(target: Path, folder: Path) -> str:
-    """Address of a file as a page in `folder` reaches it: relative where that is possible."""
+    """URL of a file for a page in `folder`, relative where that is possible."""
     try:
         return quote(os.path.relpath(target.absolute(), folder.absolute()).replace(os.sep, "/"))
     except ValueError:  # another drive
@@ -64,12 +64,12 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def css_color(class_id: int) -> str:
-    """Colour of a class as style sheets write it."""
+    """Colour of a class as a CSS value."""
     return "#{:02x}{:02x}{:02x}".format(*color_rgb(class_id))
 
 
 def cell(text: object) -> str:
-    """A text that stays in its cell of a Markdown table, and is no mark-up there."""
+    """A text for a cell of a Markdown table, with all mark-up escaped."""
     plain = " ".join(str(text).split())
     return "".join(f"\\{letter}" if letter in "\\|`*_<>[]" else letter for letter in plain)
 

@@ -1,4 +1,4 @@
-"""The part of a picture around some boxes, with the boxes drawn: what a page shows of a picture."""
+"""The part of a picture around some boxes, with the boxes drawn, for pages."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SIDE = 220
 
 GREY: Color = (190, 190, 190)
 _DASH = 6  # pixels of a dash, and between two
-_CONTEXT = 1.5  # of the boxes' longer side, around them
-_LEAST = 64  # pixels of the picture
+_CONTEXT = 1.5  # margin around the boxes, in their longer side
+_MIN_SIDE = 64  # pixels of the picture
 
 
 def crop(path: Path, boxes: Sequence[tuple[Corners, Color]], ignored: Sequence[Corners] = ()) -> UInt8Array:
-    """A square of `SIDE` pixels around all boxes (xyxy, pixels of the picture, corners in any order), or the
-    whole picture made smaller where there is none; with the ignore regions that reach into it.
+    """A square of `SIDE` pixels around all boxes (xyxy, pixels of the picture, corners in any order), with
+    the ignore regions that reach into it; without boxes, the whole picture at a smaller size.
 
     Raises:
         ImageError: the picture cannot be read.
@@ -38,8 +38,8 @@ def crop(path: Path, boxes: Sequence[tuple[Corners, Color]], ignored: Sequence[C
         return np.array(image, np.uint8)
     points = np.array([box for box, _ in boxes], np.float64).reshape(-1, 2)  # (2 · boxes, 2)
     low, high = points.min(0), points.max(0)
-    # A box that is far too large shows itself as well at twice the picture.
-    side = min(max(_LEAST, (1 + _CONTEXT) * float((high - low).max())), 2.0 * max(image.size))
+    # For a box that is far too large, twice the picture is enough.
+    side = min(max(_MIN_SIDE, (1 + _CONTEXT) * float((high - low).max())), 2.0 * max(image.size))
     left, top = (round(float(value)) for value in (low + high - side) / 2)
     part = image.crop((left, top, left + round(side), top + round(side)))  # black beyond the picture
     scale = SIDE / part.width
@@ -56,7 +56,7 @@ def crop(path: Path, boxes: Sequence[tuple[Corners, Color]], ignored: Sequence[C
 
 
 def draw_dashed(pen: ImageDraw.ImageDraw, box_xyxy: Corners) -> None:
-    """An ignore region: a grey box of dashes, which no one takes for a label."""
+    """Draws an ignore region, as a dashed grey box."""
     x0, y0, x1, y1 = box_xyxy
     for start, end, level, flat in ((x0, x1, y0, 1), (x0, x1, y1, 1), (y0, y1, x0, 0), (y0, y1, x1, 0)):
         for at in np.arange(start, end, 2 * _DASH).tolist():

@@ -1,4 +1,4 @@
-"""Matplotlib figures as pictures of a page: SVG that takes the page's own colours, and PNG for Markdown."""
+"""Matplotlib figures for pages: SVG in the colours of the page, and PNG for Markdown."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from maskwatch.errors import MissingExtraError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Text, axes and grid are drawn in this colour and then handed to the page, which is light or dark.
+# Text, axes and grid have this colour, which `svg` replaces with that of the page, light or dark.
 INK = "#010203"
 _STYLE: Any = {  # its keys are literals to Matplotlib's own types, of which older releases know none
     "svg.fonttype": "none",
-    "svg.hashsalt": "maskwatch",  # the same figure gives the same file again
+    "svg.hashsalt": "maskwatch",  # the same figure gives the same file
     "font.size": 10,
     "text.parse_math": False,  # a class may be called $x
     "text.color": INK,
@@ -48,7 +48,7 @@ def new_figure(width: float = 4.6, height: float = 3.4) -> Figure:
 
 
 def style() -> Any:
-    """A context in which axes are to be added and figures drawn; both take their style at that moment."""
+    """A context for adding axes and for drawing: Matplotlib reads the style at both moments."""
     import matplotlib as mpl
 
     return mpl.rc_context(_STYLE)
@@ -58,14 +58,14 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     """The figure as an `<svg>` element.
 
     Args:
-        name: of letters and digits; makes the ids inside unique on a page with several figures.
-        alt: what the figure shows, for those who do not see it.
+        name: letters and digits; makes the ids inside unique on a page with several figures.
+        alt: what the figure shows, for screen readers.
     """
     from markupsafe import escape
 
     buffer = StringIO()
     with style():
-        # No date and no program's name inside: the same figure is the same file.
+        # Without date and program, so that the same figure gives the same file.
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")

@@ -1,5 +1,6 @@
-"""Watching: cameras → newest frames → people → events → whoever wants to know. Extra `[live]`.
+"""Watching cameras, streams and videos. Needs the extra `[live]`.
 
-Data goes one way: `capture` gives `LiveFrame`s, `faces` and `people` turn detections into people and
-`Event`s, `sinks` carry events away. Nothing here draws conclusions from a single frame.
+Data goes one way: `capture` gives the newest frames, `tracking` turns faces into people and events, `sinks`
+deliver events, `output` shows and records. `loop` opens these parts from a `config` and runs them; `run` is
+the command. No decision is made on a single frame.
 """

@@ -1,4 +1,4 @@
-"""Events: one JSON object each, in a versioned schema that docs/events.md describes."""
+"""Events, as JSON objects of a versioned schema; docs/events.md describes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from maskwatch.errors import EventError
 
 EVENT_SCHEMA = "maskwatch.event/1"
-"""Goes up when a field changes its meaning or goes away; new fields may come without."""
+"""The number rises when a field changes its meaning or is removed, not when fields are added."""
 
 EventKind: TypeAlias = Literal["alert", "alert_end", "crossing", "minute", "source"]
 EVENT_KINDS: tuple[str, ...] = get_args(EventKind)
@@ -24,37 +24,37 @@ _REQUIRED = frozenset(["kind", "source", "run", "id"])
 
 
 def new_id() -> str:
-    """A name for an event that no other has, for receivers to drop duplicates by."""
+    """A unique id for an event, by which receivers drop duplicates."""
     return str(uuid.uuid4())
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened, once.
+    """Something that happened.
 
     Attributes:
-        kind: "alert": a person has been in a state that is watched for longer than the dwell; "alert_end":
-            that is over; "crossing": a person crossed a line; "minute": the counts of a full minute;
-            "source": a source came, went or was given up.
+        kind: "alert": a person has been in an alerting state for longer than the dwell; "alert_end": that is
+            over; "crossing": a person crossed a line; "minute": the counts of a full minute; "source": a
+            source came, went or was given up.
         time: when, with time zone. For a "minute", its beginning. For a file, when watching began plus the
             seconds of the video since.
         source: short name of the camera or file.
-        run: names one run of the program. Track numbers count within a run and a source.
-        id: names the event.
+        run: id of the run of the program. Track numbers are unique within a run and a source.
+        id: of the event, unique.
         time_s: position in the video in seconds from its beginning, where the source is a file; for a
             "minute" where it begins. None for a camera.
-        track: number of the person; None where the event is about none.
+        track: number of the person; None where the event is not about a person.
         state: the person's state (a class name) or, for "source", "live", "waiting", "ended" or "failed".
-        score: how sure the state is, 0..1, as voted over the track.
+        score: share of the state in the vote over the track, 0..1.
         zone: name of the zone; None for the whole picture.
-        line, direction: what was crossed, and "in" or "out".
-        duration_s: for "alert" how long the state has lasted so far, for "alert_end" in all.
+        line, direction: name of the line that was crossed, and "in" or "out".
+        duration_s: for "alert" how long the state has lasted so far, for "alert_end" in total.
         alert: for "alert_end" the `id` of its "alert".
-        reason: for "alert_end" "changed", "left" or "stopped"; for "source" what went wrong.
+        reason: for "alert_end" "changed", "left" or "stopped"; for "source" the error.
         box_xyxy: the face in pixels of the frame.
         width, height: of the frame in pixels.
-        model, model_version: who said so.
-        thumbnail: path of the picture that was stored; None where none was.
+        model, model_version: name and version of the model.
+        thumbnail: path of the stored picture; None without one.
         counts: for "minute", see docs/events.md.
     """
 
@@ -86,7 +86,7 @@ class Event:
             raise ValueError("an event's time has its time zone")
 
     def to_record(self) -> dict[str, Any]:
-        """A plain dictionary for `json.dumps`; every field is there, null where it says nothing."""
+        """A plain dictionary for `json.dumps` with all fields, None where one does not apply."""
         record = {"schema": EVENT_SCHEMA, **dataclasses.asdict(self)}
         record["time"] = self.time.isoformat(timespec="milliseconds")
         record["box"] = record.pop("box_xyxy")
@@ -98,7 +98,7 @@ class Event:
         return record
 
     def to_json(self) -> str:
-        """One line of JSON, UTF-8 also where the name of a file is none: a byte of it stands as `\\udcff`."""
+        """One line of JSON, valid UTF-8 even if the name of a file is not: a byte of it becomes `\\udcff`."""
         text = json.dumps(self.to_record(), ensure_ascii=False, allow_nan=False)
         return text.encode("utf-8", "backslashreplace").decode()
 
@@ -107,19 +107,19 @@ class Event:
         """Reads what `to_record` wrote, by this version or a later one of the same schema.
 
         Raises:
-            EventError: it is none of ours.
+            EventError: the record is not an event of this schema.
         """
         if record.get("schema") != EVENT_SCHEMA:
             raise EventError(
                 f"an event of schema {record.get('schema')!r} cannot be read, only {EVENT_SCHEMA!r}; "
                 "install the version of maskwatch that wrote it"
             )
-        names = {one.name for one in dataclasses.fields(cls)}
+        names = {field.name for field in dataclasses.fields(cls)}
         values = {name: value for name, value in record.items() if name in names}
         try:
             for name, value in values.items():
                 _check(name, value)
-            values["id"] = record["id"]  # without one it would get another at each reading
+            values["id"] = record["id"]  # required, or else each reading would make a new one
             values["time"] = datetime.fromisoformat(record["time"])
             if record.get("box") is not None:
                 x1, y1, x2, y2 = (float(value) for value in record["box"])
@@ -132,7 +132,7 @@ class Event:
 
 
 def _check(name: str, value: object) -> None:
-    """A field of a record has the type that it should have; a kind may be one of a later version."""
+    """Checks the type of a field; the kind may be one of a later version."""
     if name in _WHOLE_NUMBERS | _NUMBERS:
         types: type | tuple[type, ...] = int if name in _WHOLE_NUMBERS else (int, float)
     else:

@@ -1,158 +1,152 @@
-"""The loop of watching: newest frames → faces → people → events, and everything that hangs on them."""
+"""The loop of watching: newest frames → faces → people → events, to the sinks and to all observers.
+
+`open_pipeline` opens the parts of a configuration, `WatchLoop` runs them.
+"""
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Event as Flag
 
-from maskwatch.live.capture.capture import Capture
+from maskwatch.detector import Detector
+from maskwatch.live.capture.core import Capture, open_captures
 from maskwatch.live.capture.frame import LiveFrame
-from maskwatch.live.capture.health import CaptureStatus, State
-from maskwatch.live.capture.hub import Hub
+from maskwatch.live.capture.group import CaptureGroup
+from maskwatch.live.capture.status import CaptureState, CaptureStatus
+from maskwatch.live.config import WatchConfig
 from maskwatch.live.events import Event
-from maskwatch.live.tracking.faces import FaceFinder, Faces
-from maskwatch.live.tracking.people import People, Scene
+from maskwatch.live.tracking.faces import FaceFinder
+from maskwatch.live.tracking.people_tracker import PeopleTracker
+from maskwatch.live.tracking.results import FrameResult, Observer
+from maskwatch.live.tracking.zones import Zones
+from maskwatch.live.tracking.zones_file import check_sources, read_zones
 
 _WAIT_S = 0.2
-"""How long the loop waits for a frame before it looks whether it should stop."""
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """One frame and what was found in it.
-
-    Attributes:
-        faces: all of them, the unsure ones too, in the order of `scene.tracks`.
-        age_s: how old the frame was when everything had been found in it.
-    """
-
-    frame: LiveFrame
-    faces: Faces
-    scene: Scene
-    age_s: float
-
-
-class Viewer:
-    """Sees every look and every event, in the loop's own thread: it must be quick and must not raise."""
-
-    def look(self, look: Look) -> None:
-        """A frame has been looked at."""
-
-    def event(self, event: Event) -> None:
-        """Something has happened."""
+"""How long the loop waits for a frame before it checks whether to stop."""
 
 
 @dataclass(frozen=True)
-class Outlets:
-    """Where looks and events go.
+class Pipeline:
+    """What turns sources into events, opened and not started.
+
+    Attributes:
+        finder: one model for all sources.
+        trackers, zones: by source.
+        run: name of this run of the program.
+        fps: limit on the frames per second of each source; None for none.
+    """
+
+    captures: Sequence[Capture]
+    finder: FaceFinder
+    trackers: Mapping[str, PeopleTracker]
+    zones: Mapping[str, Zones]
+    run: str
+    fps: float | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results and events go.
 
     Attributes:
         put: takes each event; must not block.
-        viewers: see everything.
-        thumbnail: stores a picture of an alert and gives its path; None stores none.
+        observers: receive all results and events.
+        thumbnail: stores a picture of an alert and returns its path; None stores none.
     """
 
     put: Callable[[Event], None]
-    viewers: Sequence[Viewer] = ()
-    thumbnail: Callable[[Event, Look], str | None] | None = None
+    observers: Sequence[Observer] = ()
+    thumbnail: Callable[[Event, FrameResult], str | None] | None = None
 
 
-class Watch:
-    """Watches sources until all have ended or it is told to stop.
-
-    Args:
-        captures: the sources, not started yet.
-        finder: one model for all of them.
-        people: source name → who is seen there.
-        run: name of this run of the program.
-        outlets: where it all goes.
-        fps: limit on the frames per second of each source; None for none.
+class WatchLoop:
+    """Watches the sources of a pipeline until all have ended or `stop` is called.
 
     Raises:
-        OptionError: as `Hub`.
+        OptionError: as `CaptureGroup`.
     """
 
-    def __init__(
-        self,
-        captures: Sequence[Capture],
-        finder: FaceFinder,
-        people: Mapping[str, People],
-        run: str,
-        outlets: Outlets,
-        fps: float | None = None,
-    ) -> None:
-        self._hub = Hub(captures, fps, self._on_state)
-        self._finder, self._people, self._run, self._outlets = finder, people, run, outlets
+    def __init__(self, pipeline: Pipeline, outputs: Outputs) -> None:
+        captures = pipeline.captures
+        self._group = CaptureGroup(captures, pipeline.fps, self._on_state)
+        self._pipeline, self._outputs = pipeline, outputs
+        self._observers = list(outputs.observers)
         self._live = frozenset(capture.name for capture in captures if capture.live)
         self._files = frozenset(capture.name for capture in captures if capture.of_file)
         self._stop = Flag()
-        self._told: dict[str, State] = {}
+        self._reported: dict[str, CaptureState] = {}
         self._last: dict[str, LiveFrame] = {}
+
+    def add_observer(self, observer: Observer) -> None:
+        """Adds an observer that needs the loop itself; before `run`."""
+        self._observers.append(observer)
 
     def stop(self) -> None:
         """Ends `run` soon; from any thread, or from a signal handler."""
         self._stop.set()
 
     def status(self) -> list[CaptureStatus]:
-        """How the sources are doing."""
-        return self._hub.status()
+        """The status of each source."""
+        return self._group.status()
 
     def run(self) -> None:
-        """Watches. At the end every open alert is told as "stopped" and the minute that has begun.
+        """Watches. At the end it reports every open alert as "stopped", and the minute that has begun.
 
         Raises:
-            SourceError: a file or webcam that cannot be opened; nothing has been watched then.
+            SourceError: a file or webcam cannot be opened; nothing has been watched then.
         """
-        with self._hub:
+        with self._group:
             try:
                 while not self._stop.is_set():
-                    finished = self._hub.finished  # asked first, so that last frames are still looked at
-                    frames = self._hub.next(_WAIT_S)
+                    finished = self._group.finished  # asked first, so that the last frames are analysed too
+                    frames = self._group.next(_WAIT_S)
                     if frames:
-                        self._look(frames)
+                        self._analyse(frames)
                     elif finished:
                         break
             finally:
-                for source in self._people:
+                for source in self._pipeline.trackers:
                     self._finish(source)
 
-    def _look(self, frames: Sequence[LiveFrame]) -> None:
-        found = self._finder([frame.image_rgb for frame in frames])
+    def _analyse(self, frames: Sequence[LiveFrame]) -> None:
+        found = self._pipeline.finder([frame.image_rgb for frame in frames])
         for frame, faces in zip(frames, found, strict=True):
-            scene = self._people[frame.source].update(frame, faces)
-            look = Look(frame, faces, scene, time.monotonic() - frame.read_s)
+            scene = self._pipeline.trackers[frame.source].update(frame, faces)
+            result = FrameResult(frame, faces, scene, time.monotonic() - frame.read_s)
             self._last[frame.source] = frame
-            for viewer in self._outlets.viewers:
-                viewer.look(look)
+            for observer in self._observers:
+                observer.on_frame(result)
             for event in scene.events:
-                self._tell(event, look)
+                self._emit(event, result)
 
-    def _tell(self, event: Event, look: Look | None = None) -> None:
-        if event.kind == "alert" and look is not None and self._outlets.thumbnail is not None:
-            event = replace(event, thumbnail=self._outlets.thumbnail(event, look))
-        self._outlets.put(event)
-        for viewer in self._outlets.viewers:
-            viewer.event(event)
+    def _emit(self, event: Event, result: FrameResult | None = None) -> None:
+        if event.kind == "alert" and result is not None and self._outputs.thumbnail is not None:
+            event = replace(event, thumbnail=self._outputs.thumbnail(event, result))
+        self._outputs.put(event)
+        for observer in self._observers:
+            observer.on_event(event)
 
-    def _on_state(self, source: str, state: State, reason: str) -> None:
-        """A further try after one that failed is no news. Who stood before a lost camera is out of sight."""
-        if self._told.get(source) == state:
+    def _on_state(self, source: str, state: CaptureState, reason: str) -> None:
+        """Reports a new state, not each failed try. Nobody is in front of a source that is lost."""
+        if self._reported.get(source) == state:
             return
-        self._told[source] = state
+        self._reported[source] = state
         last, when = self._last.get(source), self._now(source)
         if state != "live":
             self._finish(source)
         began_s = 0.0 if source in self._files and state == "live" else None
         media_time_s = began_s if last is None else last.media_time_s
-        self._tell(
-            Event("source", when, source, self._run, time_s=media_time_s, state=state, reason=reason or None)
+        run = self._pipeline.run
+        self._emit(
+            Event("source", when, source, run, time_s=media_time_s, state=state, reason=reason or None)
         )
 
     def _now(self, source: str) -> datetime:
-        """The wall clock; for a file its own, which a fast or slow reader is ahead of or behind."""
+        """The wall clock; for a file its own, since files are read faster or slower than filmed."""
         last = self._last.get(source)
         if last is None or source in self._live:
             return datetime.now().astimezone()
@@ -161,5 +155,31 @@ class Watch:
     def _finish(self, source: str) -> None:
         last = self._last.pop(source, None)
         if last is not None:
-            for event in self._people[source].finish(last):
-                self._tell(event)
+            for event in self._pipeline.trackers[source].finish(last):
+                self._emit(event)
+
+
+def open_pipeline(config: WatchConfig, detector: Detector | None = None) -> Pipeline:
+    """Opens what a configuration names.
+
+    Args:
+        detector: has loaded the model already; None loads it.
+
+    Raises:
+        MaskwatchError: something in the configuration is not possible.
+    """
+    captures = open_captures(config.sources, config.capture)
+    names = [capture.name for capture in captures]
+    zones = _zones(config, names)
+    finder = FaceFinder(detector or config.model, threshold=config.threshold, threads=config.threads)
+    run = uuid.uuid4().hex[:12]
+    trackers = {name: PeopleTracker(name, run, finder.metadata, config.people, zones[name]) for name in names}
+    return Pipeline(captures, finder, trackers, zones, run, config.fps)
+
+
+def _zones(config: WatchConfig, names: Sequence[str]) -> dict[str, Zones]:
+    if config.zones is None:
+        return {name: Zones() for name in names}
+    zones = read_zones(config.zones)
+    check_sources(zones, names, config.zones)
+    return {name: zones.for_source(name) for name in names}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -52,6 +53,10 @@ _HEAD_BYTES = 64
 _HEVC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"))
 _AV1_BRANDS = frozenset((b"avif", b"avis"))
 _GENERAL_BRANDS = frozenset((b"mif1", b"mif2", b"msf1"))
+_PICTURE_BRANDS = _HEVC_BRANDS | _AV1_BRANDS | _GENERAL_BRANDS
+_SIGNATURES = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r|GIF8[79]a|BM.{4}\0\0\0\0|RIFF.{4}WEBP|II\*\0|MM\0\*", re.DOTALL
+)
 
 # EXIF tag 0x0112, values as in the Exif 2.32 standard, section 4.6.4.
 _ORIENTATION_TAG = 0x0112
@@ -138,6 +143,14 @@ def is_picture(source: Path | bytes) -> bool:
                 return True
     except ImageError:
         return False
+
+
+def starts_like_picture(head: bytes) -> bool:
+    """True when these are the first bytes of a picture file, by its signature; 16 bytes are enough to tell.
+
+    For data of which the rest has not arrived yet; `is_picture` knows more.
+    """
+    return _SIGNATURES.match(head) is not None or bool(_brands(head) & _PICTURE_BRANDS)
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -275,11 +288,16 @@ def _is_preview(image: TiffImagePlugin.TiffImageFile) -> bool:
 
 
 def _is_heic(head: bytes) -> bool:
-    if head[4:8] != b"ftyp":
-        return False
-    end = min(len(head), int.from_bytes(head[:4], "big"))
-    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
+    brands = _brands(head)
     return bool(brands & _HEVC_BRANDS) or bool(brands & _GENERAL_BRANDS and not brands & _AV1_BRANDS)
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """Of a file type box, ISO/IEC 14496-12, section 4.3; empty where there is none."""
+    if head[4:8] != b"ftyp":
+        return set()
+    end = min(len(head), _HEAD_BYTES, int.from_bytes(head[:4], "big"))
+    return {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
 
 
 def _open_heic(file: BinaryIO) -> Image.Image:

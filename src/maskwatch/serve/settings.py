@@ -13,7 +13,7 @@ from maskwatch.errors import OptionError
 from maskwatch.net.address_guard import leads_to_loopback
 
 if TYPE_CHECKING:
-    from maskwatch.live.run import WatchPlan
+    from maskwatch.live.config import WatchConfig
 
 MIN_TOKEN = 16
 """Characters; shorter ones can be guessed."""
@@ -113,7 +113,7 @@ class ServeSettings:
     url_networks: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     drain_s: float = 0.0
-    watch: WatchPlan | None = None
+    watch: WatchConfig | None = None
     keep_faces: bool = False
 
     def __post_init__(self) -> None:

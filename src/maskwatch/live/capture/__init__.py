@@ -1,1 +1,1 @@
-"""Sources: cameras, streams, files and pipes, each read in its own thread."""
+"""From sources to frames: webcams, streams, files and pipes, each read in its own thread."""

@@ -1,16 +1,42 @@
-"""One frame of a live source, with the two clocks that watching needs."""
+"""A frame on its way from a source to the loop: raw, in the mailbox between the two, and as it is taken."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Generic, TypeVar
 
 from maskwatch.media.images import UInt8Array
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class RawFrame:
+    """A frame as a reader gives it, converted to RGB only if it is taken.
+
+    Attributes:
+        pts_s: the source's own time stamp in seconds, from any origin; None when there is none. Of a file
+            the position in the video, see `video_decoder.MediaClock`.
+        size: (width, height) in pixels.
+        to_rgb: gives uint8 (H, W, 3); may be called once, from any thread.
+    """
+
+    pts_s: float | None
+    size: tuple[int, int]
+    to_rgb: Callable[[], UInt8Array]
+
+    @classmethod
+    def of_image(cls, image_rgb: UInt8Array, pts_s: float | None = None) -> RawFrame:
+        """A frame that is RGB already, uint8 (H, W, 3)."""
+        return cls(pts_s, (image_rgb.shape[1], image_rgb.shape[0]), lambda: image_rgb)
 
 
 @dataclass(frozen=True, eq=False)
 class LiveFrame:
-    """One frame as it came from a source.
+    """One frame of a source, with the two clocks that watching needs.
 
     Attributes:
         source: the source's short name, the same in every event and file.
@@ -21,7 +47,7 @@ class LiveFrame:
             began plus the seconds of the video since.
         read_s: `time.monotonic()` when the frame had been read; now less this is its age.
         image_rgb: uint8 (H, W, 3).
-        media_time_s: position in the video in seconds from its beginning; None for what is no file.
+        media_time_s: position in the video in seconds from its beginning; None unless the source is a file.
     """
 
     source: str
@@ -31,3 +57,54 @@ class LiveFrame:
     read_s: float
     image_rgb: UInt8Array
     media_time_s: float | None = None
+
+
+class Mailbox(Generic[T]):
+    """Holds one item at most, so that memory stays flat and nothing grows old in a queue.
+
+    Args:
+        keep_all: `put` waits until the last item has been taken, instead of replacing it.
+        on_put: called after each item, in the thread that put it.
+    """
+
+    def __init__(self, *, keep_all: bool, on_put: Callable[[], None]) -> None:
+        self._keep_all = keep_all
+        self._on_put = on_put
+        self._changed = threading.Condition()
+        self._item: T | None = None
+        self._closed = False
+
+    def put(self, item: T) -> T | None:
+        """Leaves an item and returns the one that it replaces; a closed mailbox discards the item."""
+        with self._changed:
+            if self._keep_all:
+                self._changed.wait_for(lambda: self._item is None or self._closed)
+            replaced = self._item
+            self._item = None if self._closed else item
+            self._changed.notify_all()
+        self._on_put()
+        return replaced
+
+    def take(self, timeout_s: float = 0.0) -> T | None:
+        """The item, waited for up to `timeout_s` seconds; None when there is none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._item is not None or self._closed, timeout_s)
+            item, self._item = self._item, None
+            self._changed.notify_all()
+        return item
+
+    def full(self) -> bool:
+        """Whether an item waits."""
+        return self._item is not None
+
+    def wait_taken(self) -> None:
+        """Returns when the last item has been taken, or the mailbox is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._item is None or self._closed)
+
+    def close(self) -> None:
+        """Discards the item and ends all waiting."""
+        with self._changed:
+            self._closed = True
+            self._item = None
+            self._changed.notify_all()

@@ -1,10 +1,14 @@
-"""Breaks off FFmpeg's network calls in another thread, so that closing need not wait for a dead server.
+"""Ends FFmpeg's network calls from another thread, so that closing does not wait for a dead server.
 
-While FFmpeg waits for the network it asks PyAV ten times a second whether the time limit of `av.open` has
-passed. PyAV offers no other way to stop it, but it asks a clock that can be exchanged: `time` in the module
-`av.container.core`. To a thread that shall stop, the clock here runs so fast that every limit has passed; to
-all others it tells the time. Should a later PyAV look elsewhere, a thread still ends when its limit has
-passed, only later; `tests/test_streams.py` would notice.
+PyAV has no supported way to do this: a container cannot be closed while another thread reads it, its time
+limits are fixed when it is opened, and only FFmpeg can speak RTSP. But ten times a second FFmpeg asks PyAV
+whether the limit of `av.open` has passed, and PyAV reads the time from the name `time` in its module
+`av.container.core`. The clock that is put there runs so fast in a thread that shall stop that every limit has
+passed; all other threads read the true time.
+
+This depends on PyAV's internals, so it is done only for the major versions in `TESTED_VERSIONS`, and only if
+the name holds what is expected. With any other PyAV a thread ends once its limit has passed: closing leaves
+it behind after two seconds. `tests/test_streams.py` fails when PyAV changes.
 """
 
 from __future__ import annotations
@@ -15,11 +19,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import av
 import av.container.core
+
+TESTED_VERSIONS = frozenset(["17", "18"])
 
 _STEP_S = 1e6
 
-_stops: dict[int, threading.Event] = {}
+_stops: dict[int, threading.Event] = {}  # by thread
 
 
 class _Clock:
@@ -32,22 +39,25 @@ class _Clock:
         stop = _stops.get(threading.get_ident())
         if stop is None or not stop.is_set():
             return time.monotonic()
-        self._asked += 1  # goes on, as a limit may begin after the stop
+        self._asked += 1  # each answer is later, as a limit may begin after the stop
         return time.monotonic() + _STEP_S * self._asked
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
 
 
-if "time" in vars(av.container.core):
-    vars(av.container.core)["time"] = _Clock()
-
-
 @contextlib.contextmanager
 def interruptible(stop: threading.Event) -> Iterator[None]:
-    """Calls of PyAV in this thread and block fail soon after `stop` is set, if they had a time limit."""
+    """Calls of PyAV in this thread and block fail soon after `stop` is set, if they have a time limit."""
+    _install_clock()
     _stops[threading.get_ident()] = stop
     try:
         yield
     finally:
         del _stops[threading.get_ident()]
+
+
+def _install_clock() -> None:
+    module = vars(av.container.core)
+    if av.__version__.partition(".")[0] in TESTED_VERSIONS and module.get("time") is time:
+        module["time"] = _Clock()

@@ -1,4 +1,4 @@
-"""Standard input as a file that PyAV can read and that another thread can break off."""
+"""Standard input as a file that PyAV can read and that another thread can interrupt."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from collections.abc import Callable
 from threading import Event
 
 from maskwatch.errors import SourceError
-from maskwatch.live.capture.jpeg_reader import PIECE_BYTES, Content, content_of
-from maskwatch.live.capture.picture import LostError
+from maskwatch.live.capture.jpeg_stream import CHUNK_BYTES, Content, probe
+from maskwatch.live.capture.reader import ReadError
 
 _POLL_S = 0.2
 
 
 class Pipe:
-    """Reads what is there, waits while nothing is, and ends when `stop` is set.
+    """Returns the bytes that are there, waits while there are none, and ends when `stop` is set.
 
     Attributes:
-        empty: nothing has come so far.
+        empty: nothing has arrived so far.
 
     Args:
-        silent: called each time that nothing has come for `stall_s` seconds.
+        on_silence: called each time that nothing has arrived for `stall_s` seconds.
 
-    On Windows, where a pipe cannot be waited for with a time limit, a read lasts until something comes.
+    On Windows, where a pipe cannot be polled, a read lasts until something arrives.
     """
 
-    def __init__(self, descriptor: int, stop: Event, stall_s: float, silent: Callable[[], None]) -> None:
+    def __init__(self, descriptor: int, stop: Event, stall_s: float, on_silence: Callable[[], None]) -> None:
         self.name = "-"
         self.empty = True
         self._head = b""
         self._descriptor = descriptor
         self._stop = stop
         self._stall_s = stall_s
-        self._silent = silent
+        self._on_silence = on_silence
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes; none at the end.
+        """Up to `size` bytes; empty at the end.
 
         Raises:
             InterruptedError: `stop` was set.
@@ -54,43 +54,41 @@ class Pipe:
             waited += _POLL_S
             if waited >= self._stall_s:
                 waited = 0.0
-                self._silent()
+                self._on_silence()
         raise InterruptedError("the pipe was closed")
 
     def unread(self, data: bytes) -> None:
-        """Has bytes come once more."""
+        """Puts bytes back, for the next `read`."""
         self._head = data + self._head
 
 
-class PipeBody:
-    """What comes through a pipe; see `jpeg_reader.Body`."""
+class PipeStream:
+    """The bytes of a pipe; see `ByteStream`."""
 
-    whole = True
+    complete = True
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
 
-    def look(self) -> Content:
-        """See `Body`."""
+    def probe(self) -> Content:
         head, more = b"", b"-"
-        while (content := content_of(head)) is None and more:
+        while (content := probe(head)) is None and more:
             head += (more := self.read())
         self._pipe.unread(head)
         return content or "other"
 
     def read(self) -> bytes:
-        """See `Body`."""
         try:
-            return self._pipe.read(PIECE_BYTES)
+            return self._pipe.read(CHUNK_BYTES)
         except OSError as error:
-            raise LostError(str(error)) from None
+            raise ReadError(str(error)) from None
 
     def close(self) -> None:
-        """See `Body`; standard input stays open."""
+        """See `ByteStream`; standard input stays open."""
 
 
 def stdin_descriptor() -> int:
-    """The number of standard input.
+    """The file descriptor of standard input.
 
     Raises:
         SourceError: it is a terminal or closed.

@@ -1,4 +1,4 @@
-"""How sources are read."""
+"""Settings of a capture."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Literal, TypeAlias
 from maskwatch.errors import OptionError
 
 STALL_S = 10.0
-"""Silence of a stream, in seconds, after which it counts as lost."""
+"""Seconds of silence after which a stream counts as lost."""
 
 Transport: TypeAlias = Literal["tcp", "udp"]
 
 
 @dataclass(frozen=True)
 class CaptureSettings:
-    """How a source is read.
+    """How a source is read, checked.
 
     Attributes:
-        pace: a file is played at its own pace, as if it were a camera.
-        rtsp_transport: "tcp", or "udp" for a network that loses nothing.
-        stall_s: silence in seconds after which a stream counts as lost.
-        max_retries: tries in a row without a frame after which a source is given up; None for never.
+        pace: play a file at its own pace, as if it were a camera.
+        rtsp_transport: "tcp", or "udp" for a network that loses no packets.
+        stall_s: seconds of silence after which a stream counts as lost.
+        max_retries: failed tries in a row after which a source is given up; None for never.
         first_wait_s, longest_wait_s: between tries, in seconds; see `Backoff`.
 
     Raises:
@@ -38,8 +38,8 @@ class CaptureSettings:
 
     def __post_init__(self) -> None:
         if self.rtsp_transport not in ("tcp", "udp"):
-            raise OptionError(f"{self.rtsp_transport!r} carries no RTSP; use tcp or udp")
+            raise OptionError(f"{self.rtsp_transport!r} is not a transport of RTSP; use tcp or udp")
         if not 0 < self.stall_s < math.inf:
-            raise OptionError(f"a silence of {self.stall_s:g} s cannot be waited for; give a number above 0")
+            raise OptionError(f"stall_s is {self.stall_s:g}; give a number of seconds above 0")
         if self.max_retries is not None and self.max_retries < 0:
-            raise OptionError(f"{self.max_retries} retries: give 0 or more, or leave it out to try for ever")
+            raise OptionError(f"{self.max_retries} retries: give 0 or more, or leave it out to keep trying")

@@ -1,4 +1,4 @@
-"""What `maskwatch watch` is pointed at: a webcam's number, a stream's address, a file, a pipe."""
+"""Sources as the user names them: a webcam number, the address of a stream, a file, a pipe."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class SourceSpec:
         kind: "http" is a stream (MJPEG, HLS …), "video_url" a video file on a server.
         address: what is opened: the number of a webcam, a URL with its credentials percent-encoded, a path,
             or "-".
-        name: short, of letters, digits and `._-`; stands in events and names of files.
-        shown: the address as it may be printed: without user and password.
+        name: short, of letters, digits and `._-`; used in events and names of files.
+        shown: the address as it may be printed, without user and password.
         host: the server of a URL.
     """
 
@@ -46,46 +46,48 @@ class SourceSpec:
 
 
 def parse_source(text: str, *, name: str | None = None) -> SourceSpec:
-    """Reads a SOURCE: `0`, `/dev/video0`, `rtsp://…`, `http://…`, a path, `-`, each also as `name=SOURCE`.
+    """Parses a SOURCE: `0`, `/dev/video0`, `rtsp://…`, `http://…`, a path, `-`, each also as `name=SOURCE`.
 
     Args:
-        name: goes before a name in `text`.
+        name: takes precedence over a name in `text`.
 
     Raises:
-        SourceError: nothing of the kind is there.
+        SourceError: there is no such source.
         OptionError: the name cannot be used.
     """
-    named = _NAMED.fullmatch(text)
-    if named and not exists(text):
-        name, text = name or named[1], named[2]
+    given, text = _split_name(text)
+    if given is not None:
+        name = name or given
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,39}", name):
         raise OptionError(
-            f"{name!r}: this names no source; use up to 40 letters, digits and ._-, and no sign first"
+            f"{name!r} is not a valid name for a source; use up to 40 letters, digits and ._-, beginning "
+            "with a letter or digit"
         )
     spec = _parse_address(text)
     return replace(spec, name=name) if name else spec
 
 
 def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
-    """Reads several SOURCEs and makes their names unique: `door`, `door-2`.
+    """Parses several SOURCEs and makes their names unique: `door`, `door-2`.
 
     Raises:
-        SourceError: nothing of the kind is there.
-        OptionError: there is none, two were given the same name, or two read standard input.
+        SourceError: there is no such source.
+        OptionError: there is no source, two were given the same name, or two read standard input.
     """
     if not texts:
         raise OptionError("no source; name one, for example 0 for the first webcam")
     specs = [parse_source(text) for text in texts]
     if sum(spec.kind == "pipe" for spec in specs) > 1:
         raise OptionError("-: standard input can be read once only; name it once")
-    given = [spec.name for spec, text in zip(specs, texts, strict=True) if _is_named(text)]
+    named = [_split_name(text)[0] is not None for text in texts]
+    given = [spec.name for spec, has_name in zip(specs, named, strict=True) if has_name]
     twice = [name for name, count in Counter(given).items() if count > 1]
     if twice:
-        raise OptionError(f"{twice[0]!r} names two sources; give each a name of its own")
+        raise OptionError(f"{twice[0]!r} names two sources; give each its own name")
     taken = set(given)
     return [
-        spec if _is_named(text) else replace(spec, name=_free_name(spec.name, taken))
-        for spec, text in zip(specs, texts, strict=True)
+        spec if has_name else replace(spec, name=_free_name(spec.name, taken))
+        for spec, has_name in zip(specs, named, strict=True)
     ]
 
 
@@ -104,7 +106,7 @@ def _parse_url(text: str) -> SourceSpec:
     try:
         address = Address.parse(text)
     except ValueError:
-        raise SourceError(f"{shown}: this is no URL of a server; check host and port") from None
+        raise SourceError(f"{shown}: not a valid URL; check host and port") from None
     kind = _SCHEMES.get(address.scheme)
     if kind is None:
         raise SourceError(
@@ -123,10 +125,8 @@ def _parse_path(text: str) -> SourceSpec:
         mode = os.stat(text).st_mode  # noqa: PTH116, Path takes nothing to be this folder
     except (OSError, ValueError):
         like = _LIKE_A_URL.match(text)
-        what = f"an address begins with {like[1]}://" if like else "no webcam's number or stream's address"
-        raise SourceError(
-            f"{shown_argument(shown_name(text))!r}: no such file, and {what}; check it"
-        ) from None
+        what = f"file, and an address begins with {like[1]}://" if like else "file, webcam or stream"
+        raise SourceError(f"{shown_argument(shown_name(text))!r}: no such {what}; check it") from None
     if stat.S_ISDIR(mode):
         raise SourceError(f"{shown_name(text)}: this is a folder; name a video in it")
     if not stat.S_ISREG(mode):
@@ -135,9 +135,9 @@ def _parse_path(text: str) -> SourceSpec:
 
 
 def _url_name(shown: str) -> str:
-    """`door` of `rtsp://***@door.local/stream1`; an address of numbers stays whole.
+    """`door-stream1` for `rtsp://***@door.local/stream1`; a numeric address stays whole.
 
-    From what may be printed, as the name is.
+    Takes the address without credentials, since names are printed.
     """
     try:
         address = Address.parse(shown)
@@ -164,5 +164,7 @@ def _free_name(name: str, taken: set[str]) -> str:
     return free
 
 
-def _is_named(text: str) -> bool:
-    return _NAMED.fullmatch(text) is not None and not exists(text)
+def _split_name(text: str) -> tuple[str | None, str]:
+    """`name=SOURCE` → name and SOURCE; None without a name, as for a file that exists."""
+    named = _NAMED.fullmatch(text)
+    return (None, text) if named is None or exists(text) else (named[1], named[2])

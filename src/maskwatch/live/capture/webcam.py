@@ -1,4 +1,4 @@
-"""Webcams, read by OpenCV, which knows how on Linux, macOS and Windows."""
+"""Webcams, read with OpenCV, which can do so on Linux, macOS and Windows."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ import cv2
 import numpy as np
 from cv2.utils import logging
 
-from maskwatch.live.capture.picture import LostError, Picture
+from maskwatch.live.capture.frame import RawFrame
+from maskwatch.live.capture.reader import ReadError
 from maskwatch.media.images import UInt8Array
 
 _DEVICES = Path("/dev")
 
 
 class Webcam:
-    """An open webcam; see `picture.Reader`.
+    """An open webcam; see `Reader`.
 
     Raises:
-        LostError: there is none of this number, or it cannot be opened.
+        ReadError: there is none of this number, or it cannot be opened.
     """
 
     finite = False
     bursts = False
+    duration_s: float | None = None
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -35,12 +37,12 @@ class Webcam:
         with _silent_opencv():
             self._capture = cv2.VideoCapture(number, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
         if not self._capture.isOpened():
-            raise LostError(f"webcam {number} cannot be opened; is it plugged in, and not in use elsewhere?")
+            raise ReadError(f"webcam {number} cannot be opened; is it plugged in, and not in use elsewhere?")
         # The driver's queue would add its length in frames to the delay. Not all drivers obey.
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
-    def pictures(self, wanted: Callable[[], bool]) -> Iterator[Picture | None]:
-        """See `picture.Reader`; `grab` takes a frame from the driver, only `retrieve` decodes it."""
+    def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
+        """See `Reader`; `grab` takes a frame from the driver, only `retrieve` decodes it."""
         while self._capture.grab():
             if not wanted():
                 yield None
@@ -48,17 +50,16 @@ class Webcam:
             ok, image_bgr = self._capture.retrieve()
             if not ok:
                 break
-            yield _picture(np.asarray(image_bgr, np.uint8))
-        raise LostError(f"webcam {self._number} gives no more pictures; has it been unplugged?")
+            yield _raw_frame(np.asarray(image_bgr, np.uint8))
+        raise ReadError(f"webcam {self._number} gives no more pictures; has it been unplugged?")
 
     def close(self) -> None:
-        """See `picture.Reader`."""
         self._capture.release()
 
 
-def _picture(image_bgr: UInt8Array) -> Picture:
+def _raw_frame(image_bgr: UInt8Array) -> RawFrame:
     height, width = image_bgr.shape[:2]
-    return Picture(
+    return RawFrame(
         None, (width, height), lambda: np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
     )
 
@@ -67,14 +68,14 @@ def _check_device(device: Path) -> None:
     if not device.exists():
         others = sorted(path.name.removeprefix("video") for path in _DEVICES.glob("video[0-9]*"))
         there = f"there are {', '.join(others)}" if others else "this machine has none"
-        raise LostError(f"no webcam of this number, {there}")
+        raise ReadError(f"no webcam of this number, {there}")
     if not os.access(device, os.R_OK | os.W_OK):
-        raise LostError(f"no permission to read {device}; add your user to its group: ls -l {device}")
+        raise ReadError(f"no permission to read {device}; add your user to its group: ls -l {device}")
 
 
 @contextlib.contextmanager
 def _silent_opencv() -> Iterator[None]:
-    """OpenCV would print warnings of its own about a webcam that does not open."""
+    """Keeps OpenCV from printing warnings about a webcam that does not open."""
     before = logging.getLogLevel()
     logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     try:

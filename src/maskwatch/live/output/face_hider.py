@@ -1,56 +1,44 @@
-"""What has to be hidden in the newest frame of each source, for whoever shows or stores it at once."""
+"""Where faces have to be hidden in the newest frame of each source, when it is shown or stored at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy.typing as npt
-
 from maskwatch.drawing.privacy_mask import Boxes, PrivacyMask
-from maskwatch.live.capture.frame import LiveFrame
+from maskwatch.live.tracking.results import FrameResult
 
 
 @dataclass(frozen=True, eq=False)
-class _Sight:
+class _SourceState:
     cover: PrivacyMask[None]
-    index: int  # of the frame that was looked at last
+    index: int  # of the newest frame
     size_wh: tuple[int, int]
     hidden_xyxy: Boxes
 
 
-class Hiding:
-    """Remembers where the faces of each source are; show it every frame. It keeps no frame.
+class FaceHider:
+    """Remembers where the faces of each source are; pass it every frame. It keeps no frame.
 
     Nothing waits for the frames that follow, as in a recording: a face that was missed in this very frame is
-    covered where it was found in those before. When the size of the frames changes, those before say nothing
-    any more.
+    hidden where it was found in those before. When the size of the frames changes, the memory is cleared.
     """
 
     def __init__(self) -> None:
-        self._sights: dict[str, _Sight] = {}
+        self._sources: dict[str, _SourceState] = {}
 
-    def look(
-        self,
-        frame: LiveFrame,
-        boxes_xyxy: npt.ArrayLike,
-        track_ids: npt.ArrayLike | None = None,
-        *,
-        sure: npt.ArrayLike | None = None,
-    ) -> Boxes:
-        """Boxes (M, 4) to hide in a frame; asked for the same frame again, it gives the same.
-
-        Args:
-            frame: the newest of its source.
-            boxes_xyxy: (N, 4), all faces in it that were found, the unsure ones too.
-            track_ids, sure: (N,), as in `PrivacyMask.add`.
-        """
-        sight = self._sights.get(frame.source)
-        if sight is not None and sight.index == frame.index:
-            return sight.hidden_xyxy
+    def boxes_to_hide(self, result: FrameResult) -> Boxes:
+        """Boxes (M, 4) to hide in the newest frame of its source; the same frame gives the same boxes."""
+        frame = result.frame
+        state = self._sources.get(frame.source)
+        if state is not None and state.index == frame.index:
+            return state.hidden_xyxy
         height, width = frame.image_rgb.shape[:2]
         cover: PrivacyMask[None] = PrivacyMask(max_waiting=0)
-        if sight is not None and sight.size_wh == (width, height):
-            cover = sight.cover
-        ((_, hidden_xyxy),) = cover.add(None, frame.time_s, boxes_xyxy, track_ids, confident=sure)
-        self._sights[frame.source] = _Sight(cover, frame.index, (width, height), hidden_xyxy)
+        if state is not None and state.size_wh == (width, height):
+            cover = state.cover
+        faces, tracks = result.faces, result.scene.tracks
+        ((_, hidden_xyxy),) = cover.add(
+            None, frame.time_s, faces.boxes_xyxy, tracks, confident=faces.confident
+        )
+        self._sources[frame.source] = _SourceState(cover, frame.index, (width, height), hidden_xyxy)
         return hidden_xyxy

@@ -1,19 +1,24 @@
-"""What a source has shown → MP4 files in which nobody can be recognised, unless the user wants it so."""
+"""The frames of a source → MP4 files, in which every face is blurred unless the user asks for faces."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import TypeAlias
-
-import numpy.typing as npt
 
 from maskwatch.drawing.blur import blur
 from maskwatch.drawing.privacy_mask import MAX_WAITING, REACH_S, Boxes, PrivacyMask
+from maskwatch.errors import OutputError
 from maskwatch.live.capture.frame import LiveFrame
+from maskwatch.live.output.drawing import draw_people
+from maskwatch.live.sinks.delivery import OnError
+from maskwatch.live.tracking.results import FrameResult, Observer, Person
+from maskwatch.live.tracking.zones import Zones
 from maskwatch.media.images import UInt8Array
 from maskwatch.media.mp4 import Mp4Writer
 from maskwatch.outputs import keep_from_others, make_folder
@@ -24,7 +29,7 @@ STAMP = "%Y%m%dT%H%M%SZ"
 """Date and time, UTC, in the names of stored files."""
 
 PART_S = 3600.0
-"""Length of a part of a recording that is kept for some days only: what is older goes part by part."""
+"""Length of a part of a recording that is kept for some days only: it is deleted part by part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +42,8 @@ class Recorder:
     """Writes the frames of one source to MP4 files that browsers play; a context manager that closes them.
 
     A frame is written half a second after it came (at the most `MAX_WAITING` frames later): by then it is
-    known whether a face that was missed in it was found before or after, see `PrivacyMask`. These frames are
-    all that is held in memory. Each frame is shown at its own time, so that frames a camera dropped leave no
+    known whether a face that was missed in it was found before or after, see `PrivacyMask`. Only these frames
+    are held in memory. Each frame is shown at its own time, so that frames a camera dropped leave no
     trace but a longer look at the one before.
 
     The file can be played at any time. Where the program is killed, it lacks the last two seconds and the
@@ -87,23 +92,14 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def add(
-        self,
-        frame: LiveFrame,
-        boxes_xyxy: npt.ArrayLike,
-        track_ids: npt.ArrayLike | None = None,
-        *,
-        sure: npt.ArrayLike | None = None,
-        draw: Draw | None = None,
-    ) -> None:
-        """Takes the next frame.
+    def add(self, result: FrameResult, draw: Draw | None = None) -> None:
+        """Takes the next frame of the source.
 
         Args:
-            frame: of one and the same source.
-            boxes_xyxy: (N, 4), all faces in it that were found, the unsure ones too (`blur.COVER_SCORE`).
-            track_ids, sure: (N,), as in `PrivacyMask.add`.
+            result: the frame and all its faces, also those that are not confident (`blur.COVER_SCORE`).
             draw: adds boxes and labels to a picture (H, W, 3); called later, when the faces are blurred.
         """
+        frame, faces = result.frame, result.faces
         height, width = frame.image_rgb.shape[:2]
         if self._size_wh != (width, height):  # boxes of another size say nothing about this frame
             self._flush()
@@ -112,7 +108,10 @@ class Recorder:
         if self._cover is None:
             self._write(shot, None)
             return
-        for known, hidden_xyxy in self._cover.add(shot, frame.time_s, boxes_xyxy, track_ids, confident=sure):
+        tracks = result.scene.tracks
+        for known, hidden_xyxy in self._cover.add(
+            shot, frame.time_s, faces.boxes_xyxy, tracks, confident=faces.confident
+        ):
             self._write(known, hidden_xyxy)
 
     def close(self) -> None:
@@ -161,6 +160,58 @@ class Recorder:
             path = self._path.with_name(f"{stem}-{number}{suffix}")
             number += 1
         return path
+
+
+class Recording(Observer):
+    """Records every source, boxes drawn; a context manager that closes the files.
+
+    A recorder that cannot write (a full disk) is closed and reported; watching goes on.
+
+    Args:
+        recorders: by source.
+        zones: by source, to draw them.
+        class_names: in the order of their ids.
+        on_error: takes the name of what failed and the reason.
+    """
+
+    def __init__(
+        self,
+        recorders: Mapping[str, Recorder],
+        zones: Mapping[str, Zones],
+        class_names: Sequence[str],
+        on_error: OnError,
+    ) -> None:
+        self._recorders, self._zones, self._names = dict(recorders), zones, class_names
+        self._on_error = on_error
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for source in list(self._recorders):
+            self._try(source, self._recorders.pop(source).close)
+
+    def on_frame(self, result: FrameResult) -> None:
+        source = result.frame.source
+        recorder = self._recorders.get(source)
+        if recorder is None:
+            return
+        add = partial(recorder.add, result, self._drawing(source, result.scene.people))
+        if not self._try(source, add):
+            del self._recorders[source]
+            self._try(source, recorder.close, quiet=True)
+
+    def _drawing(self, source: str, people: Sequence[Person]) -> Callable[[UInt8Array], UInt8Array]:
+        return lambda image_rgb: draw_people(image_rgb, people, self._names, self._zones.get(source))
+
+    def _try(self, source: str, step: Callable[[], None], *, quiet: bool = False) -> bool:
+        try:
+            step()
+        except OutputError as error:
+            if not quiet:
+                self._on_error(f"video of {source}", f"{error}; recording has ended, watching goes on")
+            return False
+        return True
 
 
 def part_pattern(path: Path) -> re.Pattern[str]:

@@ -1,4 +1,4 @@
-"""Deletes what watching has stored, once it is old enough: pictures, recordings, rotated logs, events."""
+"""Deletes old files and events that watching has stored: thumbnails, recordings, rotated logs, events."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from maskwatch.errors import OptionError
-from maskwatch.live.events import EVENT_SCHEMA
 from maskwatch.live.output import thumbnails
 from maskwatch.live.output.recorder import STAMP, part_pattern
+from maskwatch.live.sinks.jsonl import LINE_START
 
 EVERY = timedelta(hours=1)
-"""How long after one run `Retention.run` does nothing."""
+"""For so long after a run `Retention.run` does nothing."""
 
 # A part of a recording is an hour long and named after its beginning: none that is being written is older.
 _SHORTEST_DAYS = 0.1
@@ -25,16 +25,16 @@ _BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A kind of file that maskwatch writes.
+class RetentionRule:
+    """A kind of file that is deleted once it is old.
 
     Attributes:
         noun: for messages, as (one, several).
-        folder: where such files lie; not the folders in it.
-        names: matches the whole of their names. Where a group `stamp` tells the time (UTC), that is the age
-            of a file; elsewhere the time of its last change is.
-        head: what each of them begins with.
-        lines: they are text, of which the first line may be damaged; then another one begins with `head`.
+        folder: where such files lie, without its subfolders.
+        names: matches the whole name. A group `stamp` holds the time of the file (UTC); without one, its
+            last change counts.
+        head: the first bytes of each file.
+        lines: the files are lines that begin with `head`; the first line may be damaged.
     """
 
     noun: tuple[str, str]
@@ -44,29 +44,28 @@ class Kept:
     lines: bool = False
 
 
-def kept_thumbnails(folder: Path) -> Kept:
+def thumbnail_rule(folder: Path) -> RetentionRule:
     """What `Thumbnails(folder)` stores."""
-    return Kept(("picture", "pictures"), folder, thumbnails.NAMES, b"\xff\xd8\xff")
+    return RetentionRule(("picture", "pictures"), folder, thumbnails.NAMES, b"\xff\xd8\xff")
 
 
-def kept_recordings(path: Path) -> Kept:
+def recording_rule(path: Path) -> RetentionRule:
     """The parts that `Recorder(path, …, part_s=PART_S)` writes."""
-    return Kept(("recording", "recordings"), path.parent, part_pattern(path))
+    return RetentionRule(("recording", "recordings"), path.parent, part_pattern(path))
 
 
-def kept_logs(path: Path) -> Kept:
-    """The files `events.jsonl.1`, `.2` and so on beside `events.jsonl`; that one is still written to."""
+def log_rule(path: Path) -> RetentionRule:
+    """The rotated files `events.jsonl.1`, `.2` and so on; `events.jsonl` itself is still written to."""
     names = re.compile(re.escape(path.name) + r"\.\d+", re.ASCII)
-    head = b'{"schema": "' + EVENT_SCHEMA.partition("/")[0].encode()
-    return Kept(("log", "logs"), path.parent, names, head, lines=True)
+    return RetentionRule(("log", "logs"), path.parent, names, LINE_START, lines=True)
 
 
 @dataclass(frozen=True)
-class Deleted:
-    """What one run has done.
+class RetentionReport:
+    """What one run has deleted.
 
     Attributes:
-        days: that things are kept.
+        days: for which things are kept.
         files: noun → number of files deleted.
         events: number of stored events deleted.
         failures: one line for each that could not be deleted, with the reason.
@@ -78,7 +77,7 @@ class Deleted:
     failures: tuple[str, ...]
 
     def __str__(self) -> str:
-        """One line for a log; empty where nothing was old enough."""
+        """One line for a log; empty when nothing was old enough."""
         counts = {**self.files, ("event", "events"): self.events}
         parts = [f"{count} {noun[count != 1]}" for noun, count in counts.items() if count]
         done = f"deleted what is older than {self.days:g} days: {', '.join(parts)}" if parts else ""
@@ -86,40 +85,40 @@ class Deleted:
 
 
 class Retention:
-    """Keeps things for some days only.
+    """Keeps files and events for some days only.
 
-    Only regular files with a name, a place and a beginning as maskwatch's own are deleted: never a link, a
-    folder, or a file of somebody else.
+    It deletes only regular files that a rule matches by folder, name and first bytes: never a link, a folder
+    or a file of another program.
 
     Args:
         days: how long things are kept.
-        kinds: the files.
-        forget: each deletes stored events before a moment and gives their number, as
+        rules: the files.
+        delete_events: each deletes the stored events before a moment and returns their number, as
             `EventStore.delete_before` does.
 
     Raises:
-        OptionError: `days` is no sensible number.
+        OptionError: `days` is out of range.
     """
 
     def __init__(
         self,
         days: float,
-        kinds: Sequence[Kept],
-        forget: Sequence[Callable[[datetime], int]] = (),
+        rules: Sequence[RetentionRule],
+        delete_events: Sequence[Callable[[datetime], int]] = (),
     ) -> None:
         if not math.isfinite(days) or not _SHORTEST_DAYS <= days <= _LONGEST_DAYS:
             raise OptionError(
                 f"--retain {days:g}: things are kept for {_SHORTEST_DAYS:g} to {_LONGEST_DAYS:g} days; "
                 "write for example --retain 30"
             )
-        self._days, self._kinds, self._forget = days, tuple(kinds), tuple(forget)
+        self._days, self._rules, self._delete_events = days, tuple(rules), tuple(delete_events)
         self._ran: datetime | None = None
 
-    def run(self, now: datetime) -> Deleted | None:
-        """Deletes what is too old at `now` (with time zone); None where it did so less than an hour ago.
+    def run(self, now: datetime) -> RetentionReport | None:
+        """Deletes what is too old at `now` (with time zone); None if the last run was less than an hour ago.
 
-        What cannot be deleted stands in the result and is tried again by the next run. Nothing is raised for
-        it, since the camera is to go on being watched.
+        What cannot be deleted is listed in the result and retried by the next run. No error is raised for it,
+        since watching goes on.
         """
         if self._ran is not None and timedelta(0) <= now - self._ran < EVERY:
             return None
@@ -127,45 +126,45 @@ class Retention:
         limit = now - timedelta(days=self._days)
         files: dict[tuple[str, str], int] = {}
         failures: list[str] = []
-        for kind in self._kinds:
-            for path in _old_files(kind, limit, failures):
+        for rule in self._rules:
+            for path in _old_files(rule, limit, failures):
                 try:
                     path.unlink(missing_ok=True)
-                    files[kind.noun] = files.get(kind.noun, 0) + 1
+                    files[rule.noun] = files.get(rule.noun, 0) + 1
                 except OSError as error:
                     failures.append(f"{path}: cannot be deleted ({error.strerror}); delete it by hand")
-        return Deleted(self._days, files, self._delete_events(limit, failures), tuple(failures))
+        return RetentionReport(self._days, files, self._delete_old_events(limit, failures), tuple(failures))
 
-    def _delete_events(self, limit: datetime, failures: list[str]) -> int:
+    def _delete_old_events(self, limit: datetime, failures: list[str]) -> int:
         events = 0
-        for forget in self._forget:
+        for delete_before in self._delete_events:
             try:
-                events += forget(limit)
+                events += delete_before(limit)
             except Exception as error:  # a locked or broken store must not end the watch
                 failures.append(f"events before {limit:%Y-%m-%d %H:%M} cannot be deleted ({error})")
         return events
 
 
-def _old_files(kind: Kept, limit: datetime, failures: list[str]) -> Iterator[Path]:
+def _old_files(rule: RetentionRule, limit: datetime, failures: list[str]) -> Iterator[Path]:
     try:
-        paths = sorted(kind.folder.iterdir()) if kind.folder.is_dir() else []
+        paths = sorted(rule.folder.iterdir()) if rule.folder.is_dir() else []
     except OSError as error:
-        failures.append(f"{kind.folder}: cannot be listed ({error.strerror}); check its permissions")
+        failures.append(f"{rule.folder}: cannot be listed ({error.strerror}); check its permissions")
         return
     for path in paths:
-        match = kind.names.fullmatch(path.name)
+        match = rule.names.fullmatch(path.name)
         if match is None:
             continue
         try:
             written = _written(path, match)
-            if written is not None and written < limit and _is_ours(path, kind):
+            if written is not None and written < limit and _matches(path, rule):
                 yield path
         except OSError as error:
             failures.append(f"{path}: cannot be read ({error.strerror}); check its permissions")
 
 
 def _written(path: Path, match: re.Match[str]) -> datetime | None:
-    """When a file of ours was written; None for one that cannot be ours."""
+    """When a file was written; None for one that maskwatch cannot have written."""
     about = path.lstat()
     if not stat.S_ISREG(about.st_mode):
         return None
@@ -178,7 +177,7 @@ def _written(path: Path, match: re.Match[str]) -> datetime | None:
         return None
 
 
-def _is_ours(path: Path, kind: Kept) -> bool:
+def _matches(path: Path, rule: RetentionRule) -> bool:
     with path.open("rb") as file:
-        data = file.read(_BLOCK if kind.lines else len(kind.head))
-    return data.startswith(kind.head) or (kind.lines and b"\n" + kind.head in data)
+        data = file.read(_BLOCK if rule.lines else len(rule.head))
+    return data.startswith(rule.head) or (rule.lines and b"\n" + rule.head in data)

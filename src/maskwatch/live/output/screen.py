@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: a live table there, plain lines in a pipe, JSON for machines."""
+"""The live view on a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,54 +15,25 @@ from rich.table import Table
 from rich.text import Text
 
 from maskwatch.labels import color_rgb
-from maskwatch.live.capture.health import CaptureStatus
+from maskwatch.live.capture.status import CaptureStatus
 from maskwatch.live.events import Event
-from maskwatch.live.loop import Look, Viewer
-from maskwatch.live.output.lines import duration, line, shown_state
-from maskwatch.live.output.progress import progress_bars
+from maskwatch.live.output.terminal import QUIET_KINDS, progress_bars
 from maskwatch.live.sinks.delivery import SinkStatus
-from maskwatch.live.tracking.people import Person
+from maskwatch.live.sinks.event_text import duration, event_line, state_text
+from maskwatch.live.tracking.results import FrameResult, Observer, Person
 
 _EVENTS_SHOWN = 8
-_ALARMING_SHOWN = 6
+_ALERTING_SHOWN = 6
 _RATE_WINDOW_S = 3.0
-_QUIET_KINDS = frozenset(["minute"])
-"""Kinds that are stored, and would only drive the others off a screen."""
-
-
-class _Lines(Viewer):
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
-
-
-class JsonLines(_Lines):
-    """Every event as a line of JSON."""
-
-    def event(self, event: Event) -> None:
-        print(event.to_json(), file=self._file, flush=True)
-
-
-class PlainLines(_Lines):
-    """Every event as a line of text, for logs."""
-
-    def event(self, event: Event) -> None:
-        if event.kind not in _QUIET_KINDS:
-            print(line(event), file=self._file, flush=True)
 
 
 @dataclass
-class _Seen:
-    """What the screen knows of one source."""
+class _SourceView:
+    """What the screen shows of one source."""
 
     age_s: float = 0.0
     people: Counter[str | None] = field(default_factory=Counter)
-    alarming: tuple[Person, ...] = ()
+    alerting: tuple[Person, ...] = ()
     times_s: deque[float] = field(default_factory=lambda: deque(maxlen=200))
 
     def rate(self, now_s: float) -> float:
@@ -71,14 +41,14 @@ class _Seen:
         return len(recent) / _RATE_WINDOW_S if len(recent) < 2 else (len(recent) - 1) / (now_s - recent[0])
 
 
-class Screen(Viewer):
-    """A live view on a terminal: sources, frames a second, age of the frame, people, last events, sinks.
+class Screen(Observer):
+    """A live view: sources, frames a second, age of the frame, people, last events, sinks.
 
     Args:
-        statuses: gives the state of every source.
-        sinks: gives the state of every sink.
+        statuses: returns the state of every source.
+        sinks: returns the state of every sink.
         class_names: in the order of their ids, for the colours.
-        alert_classes: states whose people are listed with how long they have lasted.
+        alert_classes: people in these states are listed, with the duration of the state.
     """
 
     def __init__(
@@ -92,7 +62,7 @@ class Screen(Viewer):
         self._statuses, self._sinks = statuses, sinks
         self._styles = {name: "rgb({},{},{})".format(*color_rgb(i)) for i, name in enumerate(class_names)}
         self._alert_classes = frozenset(alert_classes)
-        self._seen: dict[str, _Seen] = {}
+        self._views: dict[str, _SourceView] = {}
         self._events: deque[Event] = deque(maxlen=_EVENTS_SHOWN)
         self._lock = threading.Lock()
         self._live = Live(
@@ -106,41 +76,40 @@ class Screen(Viewer):
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._live.stop()
 
-    def look(self, look: Look) -> None:
+    def on_frame(self, result: FrameResult) -> None:
         with self._lock:
-            seen = self._seen.setdefault(look.frame.source, _Seen())
-            seen.age_s = look.age_s
-            seen.times_s.append(time.monotonic())
-            seen.people = Counter(person.state for person in look.scene.people)
-            seen.alarming = tuple(
-                person for person in look.scene.people if person.state in self._alert_classes
+            view = self._views.setdefault(result.frame.source, _SourceView())
+            view.age_s = result.age_s
+            view.times_s.append(time.monotonic())
+            view.people = Counter(person.state for person in result.scene.people)
+            view.alerting = tuple(
+                person for person in result.scene.people if person.state in self._alert_classes
             )
 
-    def event(self, event: Event) -> None:
-        if event.kind in _QUIET_KINDS:
+    def on_event(self, event: Event) -> None:
+        if event.kind in QUIET_KINDS:
             return
         with self._lock:
             self._events.append(event)
             if event.kind == "source" and event.state != "live":
-                self._seen.pop(event.source, None)  # whoever was there is out of sight
+                self._views.pop(event.source, None)  # its people are out of sight
 
     def render(self) -> RenderableType:
-        """The whole view, as it is now."""
-        statuses, sinks = self._statuses(), self._sinks()  # first: the watching loop waits for the lock
+        """The whole view as of now."""
+        # Before the lock: the watching loop waits for it, and a sink may be slow to answer.
+        statuses, sinks = self._statuses(), self._sinks()
         with self._lock:
             parts: list[RenderableType] = [self._sources(statuses)]
             if (bars := progress_bars(statuses)).row_count:
                 parts.append(bars)
-            parts += self._alarming()
+            parts += self._alerting()
             if sinks:
                 parts.append(_sink_table(sinks))
-            parts += [
-                Text(line(event), style=self._styles.get(event.state or "", "")) for event in self._events
-            ]
+            parts += [self._line(event) for event in self._events]
         return Group(*parts)
 
     def _line(self, event: Event) -> Text:
-        return Text(line(event), style=self._styles.get(event.state or "", ""))
+        return Text(event_line(event), style=self._styles.get(event.state or "", ""))
 
     def _sources(self, statuses: Sequence[CaptureStatus]) -> Table:
         table = Table(box=None, pad_edge=False)
@@ -151,33 +120,33 @@ class Screen(Viewer):
         table.add_column("people now")
         now_s = time.monotonic()
         for status in statuses:
-            seen = self._seen.get(status.name, _Seen())
+            view = self._views.get(status.name, _SourceView())
             fresh = status.state == "live"
             table.add_row(
                 status.name,
                 Text(status.state, style="" if fresh else "yellow"),
-                f"{seen.rate(now_s):.1f}" if fresh else "–",
-                f"{1000 * seen.age_s:.0f} ms" if fresh else "–",
+                f"{view.rate(now_s):.1f}" if fresh else "–",
+                f"{1000 * view.age_s:.0f} ms" if fresh else "–",
                 str(status.dropped),
-                self._people(seen.people) if fresh else Text(status.error or "", style="yellow"),
+                self._people(view.people) if fresh else Text(status.error or "", style="yellow"),
             )
         return table
 
-    def _alarming(self) -> list[RenderableType]:
-        """Who is in a state that is watched for, the longest first."""
-        people = [(name, person) for name, seen in self._seen.items() for person in seen.alarming]
+    def _alerting(self) -> list[RenderableType]:
+        """People in a state that is an alert, the longest first."""
+        people = [(name, person) for name, view in self._views.items() for person in view.alerting]
         people.sort(key=lambda pair: -pair[1].since_s)
         return [
             Text(
-                f"{name}: person {person.track} {shown_state(person.state)} for {duration(person.since_s)}",
+                f"{name}: person {person.track} {state_text(person.state)} for {duration(person.since_s)}",
                 style=self._styles.get(person.state or "", ""),
             )
-            for name, person in people[:_ALARMING_SHOWN]
+            for name, person in people[:_ALERTING_SHOWN]
         ]
 
     def _people(self, people: Counter[str | None]) -> Text:
         parts = [
-            Text(f"{count} {shown_state(state)}", style=self._styles.get(state or "", "dim"))
+            Text(f"{count} {state_text(state)}", style=self._styles.get(state or "", "dim"))
             for state, count in sorted(people.items(), key=lambda pair: str(pair[0]))
             if count
         ]

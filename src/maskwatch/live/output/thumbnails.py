@@ -1,4 +1,4 @@
-"""A picture for each alert: the person with some surroundings, every face in it unrecognisable."""
+"""A picture for each alert: the person with some surroundings, every face in it blurred."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from maskwatch.drawing.annotate import save_picture
 from maskwatch.drawing.blur import blur
 from maskwatch.drawing.privacy_mask import Boxes
-from maskwatch.live.capture.frame import LiveFrame
+from maskwatch.errors import OutputError
 from maskwatch.live.events import Event
-from maskwatch.live.output.face_hider import Hiding
+from maskwatch.live.output.face_hider import FaceHider
 from maskwatch.live.output.recorder import STAMP
+from maskwatch.live.sinks.delivery import OnError, ignore
+from maskwatch.live.tracking.results import FrameResult, Observer
 from maskwatch.media.images import UInt8Array
 from maskwatch.outputs import keep_from_others, make_folder
 
@@ -29,54 +30,43 @@ _LARGEST = 480
 NAMES = re.compile(
     r"\.?(?P<stamp>\d{8}T\d{6}Z)_[A-Za-z0-9.-]{1,40}_(t\d+|t-)_[A-Za-z0-9]{1,8}(\.part)?\.jpg", re.ASCII
 )
-"""The names that are given, and those of files that were being written when the program was killed.
+"""The names of thumbnails, also of those that were being written when the program was killed.
 
 Example: 20250131T080000Z_door_t12_3f2a9c01.jpg
 """
 
 
-class Thumbnails:
+class Thumbnails(Observer):
     """Stores pictures of alerts in a folder, as JPEG without any metadata.
 
-    A picture is taken at once, so a face that was missed in this very frame is covered where it was found in
-    those before; show it every frame with `look`. It keeps no frame.
+    A picture is taken at once, so a face that was missed in this very frame is hidden where it was found in
+    those before. No frame is kept.
 
     Args:
         folder: is made.
         keep_faces: True leaves faces as they are.
+        on_error: takes a name and why `try_store` stored nothing.
 
     Raises:
-        OutputError: the folder cannot be made; from `store`, that the file cannot be written.
+        OutputError: the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, *, keep_faces: bool = False) -> None:
+    def __init__(self, folder: Path, *, keep_faces: bool = False, on_error: OnError = ignore) -> None:
         make_folder(folder)
-        self._folder, self._keep_faces = folder, keep_faces
-        self._hiding = Hiding()
+        self._folder, self._keep_faces, self._on_error = folder, keep_faces, on_error
+        self._hider = FaceHider()
 
-    def look(
-        self,
-        frame: LiveFrame,
-        boxes_xyxy: npt.ArrayLike,
-        track_ids: npt.ArrayLike | None = None,
-        *,
-        sure: npt.ArrayLike | None = None,
-    ) -> None:
-        """Remembers where the faces of a frame are; all as in `Hiding.look`."""
-        self._hiding.look(frame, boxes_xyxy, track_ids, sure=sure)
+    def on_frame(self, result: FrameResult) -> None:
+        self._hider.boxes_to_hide(result)
 
-    def store(
-        self,
-        event: Event,
-        frame: LiveFrame,
-        boxes_xyxy: npt.ArrayLike,
-        track_ids: npt.ArrayLike | None = None,
-        *,
-        sure: npt.ArrayLike | None = None,
-    ) -> Path:
-        """Stores the picture of an event in a frame, its faces as in `look`; gives the path of the file."""
-        hidden_xyxy = self._hiding.look(frame, boxes_xyxy, track_ids, sure=sure)
-        image_rgb = frame.image_rgb
+    def store(self, event: Event, result: FrameResult) -> Path:
+        """Stores the picture of an event in a frame; returns the path of the file.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        hidden_xyxy = self._hider.boxes_to_hide(result)
+        image_rgb = result.frame.image_rgb
         own = np.zeros((0, 4)) if event.box_xyxy is None else np.array([event.box_xyxy], np.float64)
         if not self._keep_faces:
             image_rgb = blur(image_rgb, np.concatenate([hidden_xyxy, own]))
@@ -85,9 +75,17 @@ class Thumbnails:
         keep_from_others(path)
         return path
 
+    def try_store(self, event: Event, result: FrameResult) -> str | None:
+        """As `store`, but reports an error and returns None."""
+        try:
+            return str(self.store(event, result))
+        except OutputError as error:
+            self._on_error("thumbnails", str(error))
+            return None
+
 
 def _name(event: Event) -> str:
-    """From what an event says of itself, with nothing in it that a file system or a shell could mind."""
+    """From the fields of an event, without characters that are special to a file system or a shell."""
     source = re.sub(r"[^A-Za-z0-9.-]+", "-", event.source)[:40].strip(".") or "source"
     track = "-" if event.track is None else str(event.track)
     short = re.sub(r"[^A-Za-z0-9]", "", event.id)[:8] or "0"

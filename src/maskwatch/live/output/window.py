@@ -1,4 +1,4 @@
-"""A window that shows what is being watched, where this OpenCV can open one."""
+"""A window for each source, where this OpenCV can open one."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from types import TracebackType
 import cv2
 
 from maskwatch.errors import OptionError
-from maskwatch.live.loop import Look, Viewer
 from maskwatch.live.output.drawing import draw_people
-from maskwatch.live.tracking.zones import Places
+from maskwatch.live.tracking.results import FrameResult, Observer
+from maskwatch.live.tracking.zones import Zones
 from maskwatch.media.images import UInt8Array
 
 _INSTEAD = "see it in a browser with maskwatch serve --watch SOURCE, or store it with --save-video"
 _QUIT = frozenset([ord("q"), 27])
 
 
-class Window(Viewer):
+class Window(Observer):
     """One window for each source; `q`, Escape or closing it ends the watching. A context manager.
 
     Args:
         class_names: in the order of their ids.
-        places: by source, to draw them.
+        zones: by source, to draw them.
         stop: ends the watching.
 
     Raises:
@@ -32,12 +32,12 @@ class Window(Viewer):
     """
 
     def __init__(
-        self, class_names: Sequence[str], places: Mapping[str, Places], stop: Callable[[], None]
+        self, class_names: Sequence[str], zones: Mapping[str, Zones], stop: Callable[[], None]
     ) -> None:
         check_display()
         # Qt, in OpenCV's wheels, complains of each font that it lacks.
         os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
-        self._names, self._places, self._stop = class_names, places, stop
+        self._names, self._zones, self._stop = class_names, zones, stop
         self._open: set[str] = set()
 
     def __enter__(self) -> Window:
@@ -46,11 +46,11 @@ class Window(Viewer):
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         cv2.destroyAllWindows()
 
-    def look(self, look: Look) -> None:
-        source = look.frame.source
+    def on_frame(self, result: FrameResult) -> None:
+        source = result.frame.source
         title = f"maskwatch: {source}"
-        drawn = draw_people(look.frame.image_rgb, look.scene.people, self._names, self._places.get(source))
-        _note_age(drawn, look.age_s)
+        drawn = draw_people(result.frame.image_rgb, result.scene.people, self._names, self._zones.get(source))
+        _note_age(drawn, result.age_s)
         if source not in self._open:
             cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
             cv2.resizeWindow(title, drawn.shape[1], drawn.shape[0])

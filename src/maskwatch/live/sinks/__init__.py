@@ -1,6 +1,6 @@
-"""Sinks: where events go. `settings.open_delivery` opens what a user named, `delivery` feeds them.
+"""Sinks: where events go. `factory` opens what `settings` asks for, `delivery` feeds the sinks.
 
-A sink that stores says so only once the event would survive the end of the program and of the power.
+A sink calls an event stored only once it would survive the end of the program and a power cut.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ALL_KINDS: frozenset[str] = frozenset(EVENT_KINDS)
 
 
 class TryLater(EventError):
-    """An event that could not be taken now, but may be in a while: the sink gets it again."""
+    """An event cannot be taken now; the sink gets it again, after `after_s` seconds where that is given."""
 
     def __init__(self, message: str, after_s: float | None = None) -> None:
         super().__init__(message)
@@ -25,21 +25,21 @@ class TryLater(EventError):
 
 @dataclass(frozen=True)
 class SinkState:
-    """What a sink knows of events that it took but has not handed on yet.
+    """The events that a sink has taken but not delivered yet.
 
     Attributes:
-        waiting: events on disk that the receiver has not got yet.
-        parked: events on disk that the receiver refused for good.
-        problem: what keeps the waiting ones; None when nothing does.
+        waiting: events on disk that the receiver has not taken yet.
+        dead_letters: events on disk that the receiver refused permanently.
+        problem: why the events wait; None when nothing is wrong.
     """
 
     waiting: int = 0
-    parked: int = 0
+    dead_letters: int = 0
     problem: str | None = None
 
 
 class Sink(ABC):
-    """Takes events, one after the other, all from one thread.
+    """Takes events one after the other, all from one thread.
 
     Attributes:
         name: short; stands in status lines.
@@ -56,19 +56,19 @@ class Sink(ABC):
         """Takes one event; may block.
 
         Raises:
-            TryLater: it shall come again.
-            EventError: it cannot be taken; the next one may.
+            TryLater: the event is sent again.
+            EventError: the event is lost; the next one may be taken.
         """
 
     def close(self, timeout_s: float) -> None:
-        """Ends; called once, from the thread of `send`. What is handed on may take `timeout_s` to finish."""
+        """Closes the sink, in the thread of `send`; what is being delivered has `timeout_s` to finish."""
         del timeout_s
 
     def cancel(self) -> None:  # noqa: B027 - most sinks need none
         """Ends a `send` or `close` that takes too long; called from another thread."""
 
     def delete_before(self, when: datetime) -> int:
-        """Deletes what it stored of before `when` for good; called from another thread.
+        """Deletes the stored events before `when`; called from another thread.
 
         Returns:
             the number of events.

@@ -1,4 +1,4 @@
-"""SQLite files of ours: told from others', migrated, and with errors that say what to do."""
+"""The SQLite files of maskwatch: recognised, migrated, and with errors that name the next step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from maskwatch.errors import EventError
@@ -13,7 +14,7 @@ from maskwatch.live.sinks import TryLater
 from maskwatch.outputs import make_folder
 
 BUSY_S = 5.0
-"""How long a call waits for another program to let go of the file."""
+"""How long a call waits for another program to unlock the file."""
 
 _WAL_BYTES = 4 << 20
 
@@ -23,21 +24,22 @@ _ADVICE = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the path and its permissions",
     sqlite3.SQLITE_READONLY: "may not be written; check its permissions and those of its folder",
 }
-_PASSING = {
-    sqlite3.SQLITE_BUSY: "is locked by another program; end that one, or try again later",
-    sqlite3.SQLITE_LOCKED: "is locked by another program; end that one, or try again later",
+_LOCKED = "is locked by another program; end that one, or try again later"
+_TRANSIENT = {
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
     sqlite3.SQLITE_FULL: "cannot grow, the disk is full; free space",
     sqlite3.SQLITE_IOERR: "cannot be read or written; check the disk",
 }
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What a kind of file holds.
+class Schema:
+    """The tables of a kind of file.
 
     Attributes:
         noun: for messages.
-        application_id: stands in the file's header and tells it from other people's.
+        application_id: stands in the file's header and identifies it.
         migrations: statements from version n to n+1; `PRAGMA user_version` counts how many were applied.
     """
 
@@ -47,29 +49,29 @@ class Layout:
 
 
 @contextlib.contextmanager
-def telling(path: Path) -> Iterator[None]:
-    """Turns SQLite's errors into ours, which name the file.
+def map_errors(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors into those of maskwatch, which name the file.
 
     Raises:
-        TryLater: it is locked, or the disk is full or at fault.
+        TryLater: it is locked, or the disk is full or fails.
         EventError: it is no database, or damaged.
     """
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what an extended code adds
-        if code in _PASSING:
-            raise TryLater(f"{path}: {_PASSING[code]}") from None
+        if code in _TRANSIENT:
+            raise TryLater(f"{path}: {_TRANSIENT[code]}") from None
         advice = _ADVICE.get(code, f"cannot be used ({error}); restore it from a copy")
         raise EventError(f"{path}: {advice}") from None
 
 
-def open_database(path: Path, layout: Layout, *, create: bool) -> sqlite3.Connection:
+def open_database(path: Path, schema: Schema, *, create: bool) -> sqlite3.Connection:
     """Opens a file and brings it to the newest version. Every statement is its own transaction.
 
     Args:
         path: the file.
-        layout: what it holds.
+        schema: what it holds.
         create: make it where there is none.
 
     Raises:
@@ -81,7 +83,7 @@ def open_database(path: Path, layout: Layout, *, create: bool) -> sqlite3.Connec
         make_folder(path.parent)
     elif not path.is_file():
         raise EventError(f"{path}: there is no such file; name the one that --db wrote")
-    with telling(path):
+    with map_errors(path):
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}",
             uri=True,
@@ -90,7 +92,7 @@ def open_database(path: Path, layout: Layout, *, create: bool) -> sqlite3.Connec
             check_same_thread=False,  # its owner has a lock
         )
         try:
-            _prepare(connection, path, layout, create)
+            _prepare(connection, path, schema, create)
         except BaseException:
             connection.close()
             raise
@@ -99,7 +101,7 @@ def open_database(path: Path, layout: Layout, *, create: bool) -> sqlite3.Connec
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of its block or nothing."""
+    """Commits the whole block, or nothing of it."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -111,34 +113,39 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> int:
-    """The number that a pragma holds."""
+    """The value of a pragma that is a number."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, layout: Layout, create: bool) -> None:
+def time_ms(moment: datetime) -> int:
+    """Milliseconds since 1970 UTC."""
+    return round(moment.timestamp() * 1000)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema, create: bool) -> None:
     empty = not pragma(connection, "schema_version")
     if empty and not create:
-        raise EventError(f"{path}: is empty; name the {layout.noun} that --db wrote")
-    if not empty and pragma(connection, "application_id") != layout.application_id:
-        raise EventError(f"{path}: is a database, but no {layout.noun} of maskwatch; name another file")
-    version, known = pragma(connection, "user_version"), len(layout.migrations)
+        raise EventError(f"{path}: is empty; name the {schema.noun} that --db wrote")
+    if not empty and pragma(connection, "application_id") != schema.application_id:
+        raise EventError(f"{path}: is a database, but no {schema.noun} of maskwatch; name another file")
+    version, known = pragma(connection, "user_version"), len(schema.migrations)
     if version > known:
         raise EventError(
             f"{path}: has schema {version}, this version knows up to {known}; install a newer maskwatch"
         )
     if version < known:
-        _migrate(connection, layout)
+        _migrate(connection, schema)
     # FULL: in WAL a commit is on the disk when it returns. secure_delete: what is deleted is overwritten.
     for setting in ("synchronous = FULL", "secure_delete = ON", f"journal_size_limit = {_WAL_BYTES}"):
         connection.execute(f"PRAGMA {setting}")
 
 
-def _migrate(connection: sqlite3.Connection, layout: Layout) -> None:
+def _migrate(connection: sqlite3.Connection, schema: Schema) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     with transaction(connection):
-        # Asked again: another program may have been faster.
-        for number in range(pragma(connection, "user_version"), len(layout.migrations)):
-            for statement in layout.migrations[number]:
+        # Read again: another program may have migrated the file meanwhile.
+        for number in range(pragma(connection, "user_version"), len(schema.migrations)):
+            for statement in schema.migrations[number]:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number + 1}")
-        connection.execute(f"PRAGMA application_id = {layout.application_id}")
+        connection.execute(f"PRAGMA application_id = {schema.application_id}")

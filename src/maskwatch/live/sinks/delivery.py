@@ -1,4 +1,4 @@
-"""Delivery: every event to every sink that wants it, and no sink ever stalls the watching."""
+"""Delivery: every event to every sink that wants it; no sink ever blocks the watching."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from types import TracebackType
 
 from maskwatch.errors import MaskwatchError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks import Sink, SinkState, TryLater
+from maskwatch.live.sinks import Sink, SinkState
+from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe
 
 QUEUE_SIZE = 4096
 """Events that wait in memory for one sink; at one a second that is more than an hour."""
@@ -23,14 +24,14 @@ CLOSE_S = 10.0
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 5.0
 _CANCEL_S = 1.0
-_LOOK_S = 1.0
-"""How often a sink is asked what its receiver is doing."""
+_STATE_S = 1.0
+"""How often a sink is asked for its state."""
 
-Stored = Callable[[str, str], None]
+OnStored = Callable[[str, str], None]
 """Takes the name of a sink and the id of an event."""
 
-Trouble = Callable[[str, str], None]
-"""Takes the name of a sink and what is wrong, or that it is well again."""
+OnError = Callable[[str, str], None]
+"""Takes the name of a sink and what is wrong, or that it works again."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class SinkStatus:
         sent: events that it took. A `durable` sink had stored each of them by then.
         waiting: events in memory, or on disk for a receiver that is away.
         lost: events that it did not get (queue full, error, end of the program) or whose receiver refused
-            them for good; the latter can be looked at with `maskwatch events parked`.
+            them permanently; the latter are listed by `maskwatch events dead-letters`.
         error: what is wrong now, or was with the last event; None when all is well.
     """
 
@@ -53,198 +54,149 @@ class SinkStatus:
 
 
 def ignore(name: str, text: str) -> None:
-    """Stands for a callback that nobody gave."""
+    """The default of both callbacks."""
     del name, text
 
 
-class _Lane:
-    """One sink, its thread and its queue."""
+class _SinkQueue:
+    """The bounded queue of one sink, and the dispatcher that empties it into `Sink.send`."""
 
-    def __init__(self, sink: Sink, size: int, on_stored: Stored, on_trouble: Trouble) -> None:
+    def __init__(self, sink: Sink, size: int, on_stored: OnStored, on_error: OnError) -> None:
         self.sink = sink
-        self._size, self._on_stored, self._on_trouble = size, on_stored, on_trouble
-        self._changed = threading.Condition()
-        self._queue: deque[Event] = deque()
-        self._busy = False
-        self._deadline: float | None = None  # set when closing
-        self._sent = self._lost = self._streak = 0
+        self._size, self._on_stored, self._on_error = size, on_stored, on_error
+        self._lock = threading.Lock()
+        self._events: deque[Event] = deque()
+        self._current: Event | None = None
+        """The event that is being sent; it no longer counts for the size of the queue."""
+        self._sent = self._lost = self._dropped_in_a_row = 0
         self._error: str | None = None
-        self._inner, self._told = self._state(), SinkState()
-        self._look_s = float("-inf")
-        self._thread = threading.Thread(target=self._run, name=f"sink {sink.name}", daemon=True)
-        self._thread.start()
+        self._closed = False
+        self._state, self._reported = self._read_state(), SinkState()
+        self._read_s = float("-inf")
+        policy = RetryPolicy(_FIRST_RETRY_S, _LONGEST_RETRY_S, poll_s=_STATE_S)
+        self._dispatcher = Dispatcher(
+            f"sink {sink.name}", self, sink.send, policy, on_step=self._report, on_end=self._end
+        )
+        self._dispatcher.start()
 
     def put(self, event: Event) -> None:
-        with self._changed:
-            full = len(self._queue) >= self._size or self._deadline is not None
+        with self._lock:
+            full = self._closed or len(self._events) >= self._size
             if full:
                 self._lost += 1
-                self._streak += 1
+                self._dropped_in_a_row += 1
             else:
-                self._queue.append(event)
-                self._changed.notify_all()
-            first = full and self._streak == 1
-        if first:
-            self._on_trouble(self.sink.name, f"{_events(self._size)} wait already; new ones are dropped")
+                self._events.append(event)
+            first = full and self._dropped_in_a_row == 1
+        if not full:
+            self._dispatcher.wake()
+        elif first:
+            self._on_error(self.sink.name, f"{_events(self._size)} wait already; new ones are dropped")
+
+    def first(self) -> Event | None:
+        with self._lock:
+            if self._current is None and self._events:
+                self._current = self._events.popleft()
+            return self._current
+
+    def remove(self, event: Event) -> None:
+        if self.sink.durable:
+            self._on_stored(self.sink.name, event.id)
+        with self._lock:
+            self._current = None
+            self._sent += 1
+            before, self._error = self._error, None
+            dropped, self._dropped_in_a_row = self._dropped_in_a_row, 0
+        if dropped:
+            self._on_error(self.sink.name, f"takes events again; {dropped} were dropped meanwhile")
+        elif before is not None:
+            self._on_error(self.sink.name, "takes events again")
+
+    def reject(self, event: Event, reason: str) -> None:
+        del event
+        with self._lock:
+            self._current = None
+            self._lost += 1
+        self._set_error(reason)
 
     def status(self) -> SinkStatus:
-        """As the sink was when its own thread last looked: asking it may take as long as its disk does."""
-        with self._changed:
-            inner = self._inner
+        """The state of the sink is that of the last second: asking it may take as long as its disk does."""
+        with self._lock:
             return SinkStatus(
                 self.sink.name,
                 sent=self._sent,
-                waiting=len(self._queue) + self._busy + inner.waiting,
-                lost=self._lost + inner.parked,
-                error=self._error or inner.problem,
+                waiting=len(self._events) + (self._current is not None) + self._state.waiting,
+                lost=self._lost + self._state.dead_letters,
+                error=self._error or self._state.problem,
             )
 
-    def begin_close(self, deadline: float) -> None:
-        with self._changed:
-            self._deadline = deadline
-            self._changed.notify_all()
+    def begin_close(self, timeout_s: float) -> None:
+        with self._lock:
+            self._closed = True
+        self._dispatcher.begin_close(timeout_s)
 
     def end_close(self) -> None:
-        """Waits for the deadline, then ends what the sink is at."""
-        assert self._deadline is not None
-        self._thread.join(max(0.0, self._deadline - time.monotonic()))
-        if self._thread.is_alive():
+        """Waits for the deadline, then cancels what the sink is doing."""
+        if not self._dispatcher.join():
             self.sink.cancel()
-            self._thread.join(_CANCEL_S)
-        with self._changed:
-            left = len(self._queue) + self._busy
+            self._dispatcher.join(_CANCEL_S)
+        with self._lock:
+            left = len(self._events) + (self._current is not None)
             self._lost += left
-            self._queue.clear()
-            self._busy = False
+            self._events.clear()
+            self._current = None
         if left:
-            self._on_trouble(self.sink.name, f"{_events(left)} lost: the program ends before they were taken")
+            self._on_error(self.sink.name, f"{_events(left)} lost: the program ends before they were taken")
 
-    def _run(self) -> None:
-        while not self._is_over():
-            event = self._next()
-            if event is not None:
-                self._deliver(event)
-                with self._changed:
-                    self._busy = False
-            self._look()
+    def _end(self) -> None:
+        if self._current is not None:  # no time is left to retry it
+            self.reject(self._current, self._error or "the program ends")
         try:
-            self.sink.close(self._left_s())
-        except Exception as error:  # nobody waits for it any more; said like any other trouble
-            self._say(_text(error))
-        self._inner = self._state()
-        if waiting := self._inner.waiting:
-            self._on_trouble(self.sink.name, f"on the disk for the next start: {_events(waiting)}")
+            self.sink.close(self._dispatcher.left_s)
+        except Exception as error:  # no caller is left to raise it to
+            self._set_error(describe(error))
+        self._state = self._read_state()
+        if waiting := self._state.waiting:
+            self._on_error(self.sink.name, f"on the disk for the next start: {_events(waiting)}")
 
-    def _is_over(self) -> bool:
-        with self._changed:
-            if self._deadline is None:
-                return False
-            return not self._queue or time.monotonic() >= self._deadline
-
-    def _next(self) -> Event | None:
-        """The next event; None when there was none for a while, or closing has begun."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._deadline is not None, _LOOK_S)
-            if not self._queue:
-                return None
-            self._busy = True
-            return self._queue.popleft()
-
-    def _look(self) -> None:
-        """Says what has changed between the sink and its receiver; not with every event."""
+    def _report(self) -> None:
+        """Reports what has changed; asks the sink for its state now and then, not with every event."""
+        if self._dispatcher.problem is not None:
+            self._set_error(self._dispatcher.problem)
         now_s = time.monotonic()
-        if now_s - self._look_s < _LOOK_S:
+        if now_s - self._read_s < _STATE_S:
             return
-        self._look_s, before = now_s, self._told
-        self._inner = self._told = self._state()
-        if self._inner.parked > before.parked:
-            refused = f"{_events(self._inner.parked)} refused for good"
-            self._on_trouble(self.sink.name, f"{refused}; look at them with: maskwatch events parked")
-        if self._inner.problem != before.problem:
-            self._on_trouble(self.sink.name, self._inner.problem or "delivers again")
+        self._read_s, before = now_s, self._reported
+        self._state = self._reported = self._read_state()
+        if self._state.dead_letters > before.dead_letters:
+            refused = f"{_events(self._state.dead_letters)} refused permanently"
+            self._on_error(self.sink.name, f"{refused}; list them with: maskwatch events dead-letters")
+        if self._state.problem != before.problem:
+            self._on_error(self.sink.name, self._state.problem or "delivers again")
 
-    def _state(self) -> SinkState:
+    def _read_state(self) -> SinkState:
         try:
             return self.sink.state()
-        except Exception as error:  # as in `_deliver`
-            return SinkState(problem=_text(error))
+        except Exception as error:  # a sink with a defect must not end its thread
+            return SinkState(problem=describe(error))
 
-    def _deliver(self, event: Event) -> None:
-        delay_s = _FIRST_RETRY_S
-        while True:
-            try:
-                self.sink.send(event)
-            except TryLater as error:
-                self._say(_text(error))
-                if not self._pause(error.after_s or delay_s):
-                    self._lose(_text(error))
-                    return
-                delay_s = min(2 * delay_s, _LONGEST_RETRY_S)
-            except Exception as error:  # a sink with a defect must not take the others with it
-                self._lose(_text(error))
-                return
-            else:
-                self._done(event)
-                return
-
-    def _pause(self, seconds: float) -> bool:
-        """Waits before another try; False when there is no time left for one."""
-        with self._changed:
-            if self._deadline is None:
-                # Closing cuts the pause short, so that the next try comes while there is time for it.
-                self._changed.wait_for(lambda: self._deadline is not None, seconds)
-                return True
-            left_s = self._deadline - time.monotonic()
-            if left_s > 0:
-                self._changed.wait(min(seconds, left_s))
-            return left_s > 0
-
-    def _done(self, event: Event) -> None:
-        if self.sink.durable:
-            self._on_stored(self.sink.name, event.id)
-        with self._changed:
-            self._sent += 1
-            was, self._error = self._error, None
-            dropped, self._streak = self._streak, 0
-        if dropped:
-            self._on_trouble(self.sink.name, f"takes events again; {dropped} were dropped meanwhile")
-        elif was is not None:
-            self._on_trouble(self.sink.name, "takes events again")
-
-    def _lose(self, text: str) -> None:
-        with self._changed:
-            self._lost += 1
-        self._say(text)
-
-    def _say(self, text: str) -> None:
-        with self._changed:
-            new = text != self._error
+    def _set_error(self, text: str) -> None:
+        with self._lock:
+            changed = text != self._error
             self._error = text
-        if new:
-            self._on_trouble(self.sink.name, text)
-
-    def _left_s(self) -> float:
-        return 0.0 if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-
-
-def _events(number: int) -> str:
-    return f"{number} event{'' if number == 1 else 's'}"
-
-
-def _text(error: Exception) -> str:
-    """Our own messages as they are; of a defect also what kind it is."""
-    return str(error) if isinstance(error, MaskwatchError) else f"{type(error).__name__}: {error}"
+        if changed:
+            self._on_error(self.sink.name, text)
 
 
 class Delivery:
-    """A thread and a bounded queue for each sink. Closing it closes the sinks.
+    """A bounded queue and a thread for each sink. Closing it closes the sinks.
 
     Args:
         sinks: each gets the events of its `kinds`, in order.
-        on_stored: called once an event is safe with a durable sink; see `Stored`.
-        on_trouble: called when a sink's trouble begins, changes or ends, and when events are dropped.
-            Both are called from the threads of the sinks, `on_trouble` also from that of `put`; they must
-            be quick and must not raise.
+        on_stored: called once an event is safe in a durable sink; see `OnStored`.
+        on_error: called when an error of a sink begins, changes or ends, and when events are dropped. Both
+            are called from the threads of the sinks, `on_error` also from that of `put`; they must be quick
+            and must not raise.
         queue_size: events that may wait in memory for each sink.
     """
 
@@ -252,25 +204,25 @@ class Delivery:
         self,
         sinks: Sequence[Sink],
         *,
-        on_stored: Stored = ignore,
-        on_trouble: Trouble = ignore,
+        on_stored: OnStored = ignore,
+        on_error: OnError = ignore,
         queue_size: int = QUEUE_SIZE,
     ) -> None:
-        self._lanes = [_Lane(sink, queue_size, on_stored, on_trouble) for sink in sinks]
+        self._queues = [_SinkQueue(sink, queue_size, on_stored, on_error) for sink in sinks]
         self._closed = False
 
     def put(self, event: Event) -> None:
         """Hands an event to every sink that wants its kind; never blocks. A full queue drops it."""
-        for lane in self._lanes:
-            if event.kind in lane.sink.kinds:
-                lane.put(event)
+        for queue in self._queues:
+            if event.kind in queue.sink.kinds:
+                queue.put(event)
 
     def status(self) -> tuple[SinkStatus, ...]:
-        """How each sink is doing, in their order; what waits on a disk as of a second ago. Never blocks."""
-        return tuple(lane.status() for lane in self._lanes)
+        """How each sink is doing, in their order; what waits on disk as of a second ago. Never blocks."""
+        return tuple(queue.status() for queue in self._queues)
 
     def delete_before(self, when: datetime) -> int:
-        """Deletes what the sinks stored of before `when`, that which still waits on disk included.
+        """Deletes what the sinks stored before `when`, including what still waits on disk.
 
         Takes a moment: it writes to the disk.
 
@@ -278,12 +230,12 @@ class Delivery:
             the number of events; one that two sinks had stored counts twice.
 
         Raises:
-            EventError: a sink could not; the others have.
+            EventError: a sink failed; the others have deleted theirs.
         """
         number, errors = 0, list[MaskwatchError]()
-        for lane in self._lanes:
+        for queue in self._queues:
             try:
-                number += lane.sink.delete_before(when)
+                number += queue.sink.delete_before(when)
             except MaskwatchError as error:
                 errors.append(error)
         if errors:
@@ -291,18 +243,21 @@ class Delivery:
         return number
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
-        """Waits until the sinks have taken what waits for them, at most so long, and closes them."""
+        """Waits at most `timeout_s` seconds until the sinks have taken all events, and closes them."""
         if self._closed:
             return
         self._closed = True
-        deadline = time.monotonic() + timeout_s
-        for lane in self._lanes:
-            lane.begin_close(deadline)
-        for lane in self._lanes:
-            lane.end_close()
+        for queue in self._queues:
+            queue.begin_close(timeout_s)
+        for queue in self._queues:
+            queue.end_close()
 
     def __enter__(self) -> Delivery:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _events(number: int) -> str:
+    return f"{number} event{'' if number == 1 else 's'}"

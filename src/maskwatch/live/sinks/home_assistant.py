@@ -1,4 +1,4 @@
-"""What Home Assistant is told by MQTT: sensors for each source, and their states.
+"""MQTT messages for Home Assistant: sensors for each source, and their states.
 
 Discovery messages as in https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery.
 """
@@ -14,9 +14,9 @@ from typing import Any
 
 from maskwatch._version import __version__
 from maskwatch.live.events import Event
-from maskwatch.live.tracking.counts import Tally
+from maskwatch.live.sinks.settings import DISCOVERY_PREFIX
+from maskwatch.live.tracking.counts import PeopleCounts
 
-DISCOVERY_PREFIX = "homeassistant"
 ONLINE, OFFLINE = "online", "offline"
 
 
@@ -30,17 +30,17 @@ class Message:
 
 @dataclass
 class _Source:
-    """What is known of a source."""
+    """The state of a source."""
 
     name: str
     available: bool = True
     minute: datetime | None = None
-    tally: Tally | None = None
+    tally: PeopleCounts | None = None
     last_alert: Event | None = None
     open_alerts: set[str] = field(default_factory=set)
 
-    def note(self, event: Event) -> bool:
-        """Takes an event in; whether anything has changed."""
+    def update(self, event: Event) -> bool:
+        """Takes an event in; returns whether anything has changed."""
         if event.kind == "alert":
             self.open_alerts.add(event.id)
             self.last_alert = event
@@ -49,7 +49,7 @@ class _Source:
         elif event.kind == "source":
             self.available = event.state == "live"
         elif event.kind == "minute" and event.counts is not None:
-            tally = Tally.from_record(event.counts["all"])
+            tally = PeopleCounts.from_record(event.counts["all"])
             if self.tally is not None and self.minute == event.time:
                 tally.add(self.tally)  # the source was away meanwhile
             self.minute, self.tally = event.time, tally
@@ -94,11 +94,11 @@ _SENSORS: tuple[tuple[str, str, dict[str, str]], ...] = (
 )
 
 
-class Home:
-    """The states of all sources that have been heard of, and what announces them.
+class HomeAssistantState:
+    """The states of all known sources, and the messages that announce them.
 
     Args:
-        prefix: of our topics.
+        prefix: of the topics.
         discovery: prefix that Home Assistant listens to; None announces nothing.
     """
 
@@ -108,21 +108,21 @@ class Home:
 
     @property
     def status_topic(self) -> str:
-        """Where "online" and "offline" stand."""
+        """The topic of "online" and "offline"."""
         return f"{self._prefix}/status"
 
-    def note(self, event: Event) -> list[Message]:
-        """Takes an event in; gives the messages that it makes necessary."""
+    def update(self, event: Event) -> list[Message]:
+        """Takes an event in; returns the messages that it makes necessary."""
         new = event.source not in self._sources
         source = self._sources.setdefault(event.source, _Source(event.source))
-        changed = source.note(event)
-        return self._about(source) if new else [self._state(source)] if changed else []
+        changed = source.update(event)
+        return self._messages(source) if new else [self._state(source)] if changed else []
 
-    def everything(self) -> list[Message]:
-        """All that a broker without memory has to be told again."""
-        return [message for source in self._sources.values() for message in self._about(source)]
+    def all_messages(self) -> list[Message]:
+        """All messages, for a broker that has lost its retained ones."""
+        return [message for source in self._sources.values() for message in self._messages(source)]
 
-    def _about(self, source: _Source) -> list[Message]:
+    def _messages(self, source: _Source) -> list[Message]:
         found = [] if self._discovery is None else [self._config(source, *sensor) for sensor in _SENSORS]
         return [*found, self._state(source)]
 
@@ -158,7 +158,7 @@ class Home:
 
 
 def slug(name: str) -> str:
-    """A name that may stand in a topic; names that differ stay different."""
+    """A name for a topic; different names stay different."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
     if plain == name and name:
         return plain

@@ -14,77 +14,75 @@ from pathlib import Path
 from maskwatch.errors import EventError, OutputError
 from maskwatch.live.events import EVENT_SCHEMA, Event
 from maskwatch.live.sinks import Sink, TryLater
+from maskwatch.live.sinks.settings import KEEP_JSONL_FILES, MAX_JSONL_BYTES
 from maskwatch.outputs import make_folder, writing
 
-MAX_BYTES = 64 << 20
-KEEP_FILES = 5
-
 _BLOCK = 1 << 16
-_FIRST_BYTES = b'{"schema": "' + EVENT_SCHEMA.partition("/")[0].encode()
-"""Every line of ours begins so."""
+LINE_START = b'{"schema": "' + EVENT_SCHEMA.partition("/")[0].encode()
+"""Every line begins so."""
 
 
 class JsonlSink(Sink):
     """Appends events to a file; when it has grown to `max_bytes` it becomes `NAME.1`, that one `NAME.2`, ….
 
-    A half line that a crash left behind is taken away at the start: no one was told that it is stored. Give
-    each running program its own file.
+    A half line that a crash left behind is removed at the start: it was never reported as stored. Give each
+    running program its own file.
 
     Raises:
         OutputError: the file cannot be written.
-        EventError: it holds something else than events.
+        EventError: it holds something other than events.
     """
 
     name = "jsonl"
     durable = True
 
-    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES, keep: int = KEEP_FILES) -> None:
+    def __init__(self, path: Path, *, max_bytes: int = MAX_JSONL_BYTES, keep: int = KEEP_JSONL_FILES) -> None:
         self._path, self._max_bytes, self._keep = path, max_bytes, keep
         self._lock = threading.Lock()
         self.repaired = 0
-        """Bytes of a half line that were taken away."""
+        """Bytes of a half line that were removed."""
         make_folder(path.parent)
         with writing(path):
             self._open()
 
     def send(self, event: Event) -> None:
         data = event.to_json().encode() + b"\n"
-        with self._lock, self._telling():
-            self._follow()
+        with self._lock, self._map_errors():
+            self._reopen_if_moved()
             if self._size and self._size + len(data) > self._max_bytes:
                 self._rotate()
             self._append(data)
 
     def delete_before(self, when: datetime) -> int:
-        """Writes the file anew without the lines of before `when`; those that were rotated stay.
+        """Rewrites the file without the lines before `when`; rotated files stay as they are.
 
-        A damaged line goes with the readable one before it; those at the beginning go with the first one.
+        A damaged line is treated as the readable one before it, at the beginning as the first readable one.
         """
-        with self._lock, self._telling():
-            self._follow()
+        with self._lock, self._map_errors():
+            self._reopen_if_moved()
             with self._path.open("rb") as file:
                 first = next((time for line in file if (time := _time_of(line)) is not None), None)
-            # Lines come in the order of time, but for seconds.
+            # Lines are sorted by time, except for seconds.
             return 0 if first is None or first >= when else self._rewrite(when)
 
     def close(self, timeout_s: float) -> None:
         del timeout_s
         with self._lock:
-            self._shut()
+            self._close()
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _map_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             reason = error.strerror or error
             raise TryLater(
-                f"{self._path}: cannot be written ({reason}); free space, or mend the permissions"
+                f"{self._path}: cannot be written ({reason}); free space, or change the permissions"
             ) from None
 
     def _rewrite(self, when: datetime) -> int:
         number = 0
-        keep = False  # the first readable line is too old, and so is what is damaged in front of it
+        keep = False  # the first readable line is too old, and so are damaged lines before it
         part = self._path.with_name(f".{self._path.name}.part")
         try:
             with self._path.open("rb") as old, part.open("wb") as new:
@@ -97,7 +95,7 @@ class JsonlSink(Sink):
                 new.flush()
                 os.fsync(new.fileno())
             part.chmod(stat.S_IMODE(self._path.stat().st_mode))
-            self._shut()
+            self._close()
             part.replace(self._path)
         finally:
             part.unlink(missing_ok=True)
@@ -108,7 +106,7 @@ class JsonlSink(Sink):
         flags = (
             os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         )
-        # Not blocking, for a pipe that nobody reads would make us wait here.
+        # Non-blocking, since opening a pipe without a reader would wait.
         self._fd = os.open(self._path, flags | getattr(os, "O_NONBLOCK", 0), 0o640)
         try:
             if not stat.S_ISREG(os.fstat(self._fd).st_mode):
@@ -116,21 +114,21 @@ class JsonlSink(Sink):
             self._size = self._repair()
             _sync_folder(self._path.parent)
         except BaseException:
-            self._shut()
+            self._close()
             raise
 
-    def _shut(self) -> None:
+    def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def _repair(self) -> int:
-        """Takes a half line away; gives the size of the file."""
+        """Removes a half line; returns the size of the file."""
         size = os.fstat(self._fd).st_size
         head = _read(self._fd, 0, _BLOCK)
-        # In one of ours a first line may be damaged, as after a power cut.
-        if not _FIRST_BYTES.startswith(head[: len(_FIRST_BYTES)]) and b"\n" + _FIRST_BYTES not in head:
-            raise EventError(f"{self._path}: holds something else than events; name another file")
+        # A power cut may damage the first line of a file of events.
+        if not LINE_START.startswith(head[: len(LINE_START)]) and b"\n" + LINE_START not in head:
+            raise EventError(f"{self._path}: holds something other than events; name another file")
         end = size
         while end and _read(self._fd, end - 1, 1) != b"\n":
             begin = max(0, end - _BLOCK)
@@ -149,25 +147,25 @@ class JsonlSink(Sink):
                 written += os.write(self._fd, data[written:])
             os.fsync(self._fd)
         except OSError:
-            # The next line must not be glued to half of this one.
+            # The next line must not continue half of this one.
             with contextlib.suppress(OSError):
                 os.truncate(self._fd, self._size)
-            self._shut()
+            self._close()
             raise
         self._size += len(data)
 
-    def _follow(self) -> None:
-        """Somebody may have moved or deleted the file, as logrotate does: the name counts."""
+    def _reopen_if_moved(self) -> None:
+        """Another program may have moved or deleted the file, as logrotate does: the name counts."""
         try:
             known = self._fd >= 0 and os.path.samestat(self._path.stat(), os.fstat(self._fd))
         except FileNotFoundError:
             known = False
         if not known:
-            self._shut()
+            self._close()
             self._open()
 
     def _rotate(self) -> None:
-        self._shut()
+        self._close()
         for number in range(self._keep, 0, -1):
             older = numbered(self._path, number - 1)
             if older.exists():
@@ -182,8 +180,8 @@ def numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}") if number else path
 
 
-def read_lines(path: Path) -> list[Event]:
-    """All events of one file; a half line at its end is left out.
+def read_events(path: Path) -> list[Event]:
+    """All events of one file, without a half line at its end.
 
     Raises:
         EventError: a line is no event.
@@ -210,7 +208,7 @@ def _read(fd: int, place: int, length: int) -> bytes:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A new name is on the disk only once its folder is; Windows has no such call and needs none."""
+    """Writes a folder to the disk, without which a new name in it is not; Windows needs no such call."""
     if os.name == "posix":
         fd = os.open(folder, os.O_RDONLY)
         try:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import uuid
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,10 +15,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks import Sink, SinkState, TryLater
-from maskwatch.live.sinks.courier import Courier
-from maskwatch.live.sinks.home_assistant import DISCOVERY_PREFIX, OFFLINE, ONLINE, Home, Message
-from maskwatch.live.sinks.outbox import MAX_OUTBOX_BYTES, Letter, Outbox
+from maskwatch.live.sinks import SinkState, TryLater
+from maskwatch.live.sinks.home_assistant import OFFLINE, ONLINE, HomeAssistantState, Message
+from maskwatch.live.sinks.outbox import Outbox, OutboxSink, QueuedEvent
+from maskwatch.live.sinks.settings import DISCOVERY_PREFIX, MAX_OUTBOX_BYTES
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
 
 DEFAULT_PREFIX = "maskwatch"
@@ -35,10 +34,10 @@ _GOODBYE_S = 1.0
 
 @dataclass(frozen=True)
 class Broker:
-    """Where a broker is, and how we come in.
+    """Address and credentials of a broker.
 
     Attributes:
-        prefix: of our topics, without slashes around it.
+        prefix: of the topics, without slashes around it.
     """
 
     host: str
@@ -85,8 +84,8 @@ def _no_broker(url: str) -> OptionError:
     )
 
 
-class MqttSink(Sink):
-    """Publishes each event, and what Home Assistant wants to know. See docs/events.md for the topics.
+class MqttSink(OutboxSink):
+    """Publishes each event, and the states that Home Assistant shows. See docs/events.md for the topics.
 
     An event counts as stored once it is in the outbox, and leaves it when the broker has confirmed it.
 
@@ -95,7 +94,6 @@ class MqttSink(Sink):
     """
 
     name = "mqtt"
-    durable = True
 
     def __init__(
         self,
@@ -108,37 +106,53 @@ class MqttSink(Sink):
         self._broker = broker
         self._topic = f"{broker.prefix}/events"
         self._lock = threading.Lock()
-        self._home = Home(broker.prefix, discovery)
+        self._home_assistant = HomeAssistantState(broker.prefix, discovery)
         self._connected = threading.Event()
-        self._problem: str | None = None
-        self._courier = Courier(self.name, Outbox(outbox, max_bytes=max_outbox_bytes), self._publish)
+        self._connection_problem: str | None = None
+        super().__init__(Outbox(outbox, max_bytes=max_outbox_bytes))
         self._client = self._make_client()
         self._client.connect_async(broker.host, broker.port, _KEEPALIVE_S)
         self._client.loop_start()
-        self._courier.start()
+        self.start()
 
     def send(self, event: Event) -> None:
-        self._courier.add(event)
+        super().send(event)
         with self._lock:
-            messages = self._home.note(event)
+            messages = self._home_assistant.update(event)
             if self._connected.is_set():
-                self._tell(messages)
-
-    def delete_before(self, when: datetime) -> int:
-        return self._courier.delete_before(when)
+                self._publish_states(messages)
 
     def state(self) -> SinkState:
-        inner = self._courier.state()
-        return SinkState(inner.waiting, inner.parked, self._problem or inner.problem)
+        state = super().state()
+        return replace(state, problem=self._connection_problem or state.problem)
 
     def close(self, timeout_s: float) -> None:
-        self._courier.close(timeout_s)
+        super().close(timeout_s)
         if self._connected.is_set():
-            goodbye = self._client.publish(self._home.status_topic, OFFLINE, _QOS, retain=True)
+            goodbye = self._client.publish(self._home_assistant.status_topic, OFFLINE, _QOS, retain=True)
             if goodbye.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 goodbye.wait_for_publish(_GOODBYE_S)
         self._client.disconnect()
         self._client.loop_stop()
+
+    def deliver(self, event: QueuedEvent) -> None:
+        while not self._connected.wait(_WAIT_S):
+            # While closing, a first connection may still succeed; one that failed will not in the time left.
+            if self._dispatcher.closing and (self._connection_problem or not self._dispatcher.left_s):
+                raise TryLater(
+                    self._connection_problem or f"{self._broker}: is not connected yet; check the broker"
+                )
+        info = self._client.publish(self._topic, event.body.encode(), _QOS)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise TryLater(f"{self._broker}: the connection was lost; events wait for the broker", _WAIT_S)
+        self._wait_for_confirmation(info)
+
+    def _wait_for_confirmation(self, info: MQTTMessageInfo) -> None:
+        """Waits also while the connection is lost, for paho sends unconfirmed messages again."""
+        while not info.is_published():
+            info.wait_for_publish(_WAIT_S)
+            if self._dispatcher.closing and not (self._connected.is_set() and self._dispatcher.left_s):
+                raise TryLater(f"{self._broker}: has not confirmed an event; check the broker")
 
     def _make_client(self) -> Client:
         client = Client(CallbackAPIVersion.VERSION2, client_id=f"maskwatch-{uuid.uuid4().hex[:12]}")
@@ -147,7 +161,7 @@ class MqttSink(Sink):
         if self._broker.tls:
             client.tls_set()
         client.reconnect_delay_set(1, _LONGEST_RECONNECT_S)
-        client.will_set(self._home.status_topic, OFFLINE, _QOS, retain=True)
+        client.will_set(self._home_assistant.status_topic, OFFLINE, _QOS, retain=True)
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
@@ -156,48 +170,33 @@ class MqttSink(Sink):
     def _on_connect(self, client: Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         del data, flags, properties
         if reason.is_failure:
-            self._problem = (
+            self._connection_problem = (
                 f"{self._broker} refuses us ({reason}); check the user and MASKWATCH_MQTT_PASSWORD"
             )
             return
         with self._lock:
-            # All of it: a broker that was started anew may have forgotten what it was told to retain.
-            client.publish(self._home.status_topic, ONLINE, _QOS, retain=True)
-            self._tell(self._home.everything())
-            self._problem = None
+            # All states: a broker that was restarted may have lost its retained messages.
+            client.publish(self._home_assistant.status_topic, ONLINE, _QOS, retain=True)
+            self._publish_states(self._home_assistant.all_messages())
+            self._connection_problem = None
             self._connected.set()
 
     def _on_connect_fail(self, client: Client, data: Any) -> None:
         del client, data
-        error = sys.exc_info()[1]  # paho calls from where it caught it
+        error = sys.exc_info()[1]  # paho calls from where it caught the error
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        self._problem = f"{self._broker}: cannot be reached ({reason}); check address and broker"
+        self._connection_problem = f"{self._broker}: cannot be reached ({reason}); check address and broker"
 
     def _on_disconnect(self, client: Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         del client, data, flags, properties
         self._connected.clear()
-        if reason.is_failure and self._problem is None:
-            self._problem = f"{self._broker}: the connection was lost ({reason}); events wait for the broker"
+        if reason.is_failure and self._connection_problem is None:
+            self._connection_problem = (
+                f"{self._broker}: the connection was lost ({reason}); events wait for the broker"
+            )
 
-    def _tell(self, messages: list[Message]) -> None:
-        # Without confirmation: what a connection has lost the next one tells anew, and paho would send what
-        # was not confirmed only after that, an old state over the newest.
+    def _publish_states(self, messages: list[Message]) -> None:
+        # Without confirmation: the next connection publishes every state anyway, and paho would send the
+        # unconfirmed ones only after that, an old state over the newest.
         for message in messages:
             self._client.publish(message.topic, message.payload, _STATE_QOS, retain=True)
-
-    def _publish(self, letter: Letter) -> None:
-        while not self._connected.wait(_WAIT_S):
-            # A first connection may still come about; one that has failed will not in the time left.
-            if self._courier.closing and (self._problem is not None or not self._courier.left_s):
-                raise TryLater(self._problem or f"{self._broker}: is not connected yet; check the broker")
-        info = self._client.publish(self._topic, letter.body.encode(), _QOS)
-        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise TryLater(f"{self._broker}: the connection was lost; events wait for the broker", _WAIT_S)
-        self._await(info)
-
-    def _await(self, info: MQTTMessageInfo) -> None:
-        """Waits for the broker's word; over a lost connection too, for paho sends again what had none."""
-        while not info.is_published():
-            info.wait_for_publish(_WAIT_S)
-            if self._courier.closing and not (self._connected.is_set() and self._courier.left_s):
-                raise TryLater(f"{self._broker}: has not confirmed an event; check the broker")

@@ -8,25 +8,27 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from abc import abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks.database import Layout, open_database, pragma, telling, transaction
-from maskwatch.live.sinks.sqlite import time_ms
+from maskwatch.live.sinks import Sink, SinkState, TryLater
+from maskwatch.live.sinks.database import Schema, map_errors, open_database, pragma, time_ms, transaction
+from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe
+from maskwatch.live.sinks.settings import MAX_OUTBOX_BYTES
 
-MAX_OUTBOX_BYTES = 64 << 20
-"""About a hundred thousand events. A full outbox takes no more, for it has promised to keep what it has."""
+MAX_DEAD_LETTERS = 1000
+"""Dead letters that are kept; the oldest are deleted first."""
 
-MAX_PARKED = 1000
-"""Refused events that are kept to be looked at; the oldest go."""
+RETRY_POLICY = RetryPolicy(0.5, 60.0, closing_retries=2, poll_s=60.0)
 
 OUTBOX_SUFFIX = ".outbox.sqlite"
 
-_OUTBOX_FILE = Layout(
+# A dead letter is an event that `parked` gives a reason for; files of older versions have these names too.
+_OUTBOX_FILE = Schema(
     noun="outbox",
     application_id=0x4D574F42,  # MWOB
     migrations=(
@@ -47,14 +49,14 @@ _OUTBOX_FILE = Layout(
 
 
 @dataclass(frozen=True)
-class Letter:
+class QueuedEvent:
     """An event in an outbox.
 
     Attributes:
         seq: its place.
         id, kind: of the event.
         body: the event as JSON.
-        reason: why the receiver refused it for good; None while it waits.
+        reason: of a dead letter, why the receiver refused it; None while the event waits.
     """
 
     seq: int
@@ -90,11 +92,11 @@ class Outbox:
             EventError: the outbox is full.
         """
         values = (event.id, time_ms(event.time), event.kind, event.to_json())
-        with self._lock, telling(self.path):
+        with self._lock, map_errors(self.path):
             if self._used_bytes() >= self._max_bytes:
                 raise EventError(
                     f"{self.path}: holds {self._max_bytes >> 20} MiB of events that the receiver has not "
-                    "got; mend the receiver, the events of now are lost"
+                    "taken; repair the receiver, new events are lost until then"
                 )
             self._connection.execute(
                 "INSERT INTO outbox (id, time_ms, kind, record) VALUES (?, ?, ?, ?)"
@@ -102,73 +104,72 @@ class Outbox:
                 values,
             )
 
-    def first(self) -> Letter | None:
+    def first(self) -> QueuedEvent | None:
         """The event that has waited longest."""
-        return next(self._letters("parked IS NULL", 1), None)
+        return next(iter(self._events("parked IS NULL", 1)), None)
 
-    def parked(self) -> list[Letter]:
-        """Those that the receiver refused, the oldest first."""
-        return list(self._letters("NOT parked IS NULL", MAX_PARKED))
+    def dead_letters(self) -> list[QueuedEvent]:
+        """The events that the receiver refused, the oldest first."""
+        return self._events("NOT parked IS NULL", MAX_DEAD_LETTERS)
 
-    def remove(self, letter: Letter) -> None:
-        """The receiver has it.
+    def remove(self, event: QueuedEvent) -> None:
+        """Deletes an event that the receiver has taken.
 
         Without waiting for the disk: should the power fail now, the event is sent once more.
         """
-        with self._lock, telling(self.path):
+        with self._lock, map_errors(self.path):
             self._connection.execute("PRAGMA synchronous = NORMAL")
             try:
-                self._connection.execute("DELETE FROM outbox WHERE seq = ?", [letter.seq])
+                self._connection.execute("DELETE FROM outbox WHERE seq = ?", [event.seq])
             finally:
                 self._connection.execute("PRAGMA synchronous = FULL")
 
-    def park(self, letter: Letter, reason: str) -> None:
-        """The receiver will never take it; the others go on."""
-        with self._lock, telling(self.path), transaction(self._connection):
+    def reject(self, event: QueuedEvent, reason: str) -> None:
+        """Makes an event a dead letter, so that those behind it are sent."""
+        with self._lock, map_errors(self.path), transaction(self._connection):
             self._connection.execute(
                 "UPDATE outbox SET parked = ?, parked_ms = ? WHERE seq = ?",
-                [reason, round(time.time() * 1000), letter.seq],
+                [reason, round(time.time() * 1000), event.seq],
             )
             self._connection.execute(
                 "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE NOT parked IS NULL"
                 " ORDER BY seq DESC LIMIT -1 OFFSET ?)",
-                [MAX_PARKED],
+                [MAX_DEAD_LETTERS],
             )
 
-    def retry_parked(self) -> int:
-        """Lets the parked ones wait again, before all others; returns their number."""
+    def retry_dead_letters(self) -> int:
+        """Queues the dead letters again, before all other events; returns their number."""
         return self._write("UPDATE outbox SET parked = NULL, parked_ms = NULL WHERE NOT parked IS NULL")
 
-    def drop_parked(self) -> int:
-        """Deletes the parked ones; returns their number."""
+    def delete_dead_letters(self) -> int:
+        """Deletes the dead letters; returns their number."""
         return self._write("DELETE FROM outbox WHERE NOT parked IS NULL")
 
     def delete_before(self, when: datetime) -> int:
-        """Deletes the events of before `when`, whether the receiver has got them or not."""
+        """Deletes the events before `when`, whether the receiver has taken them or not."""
         number = self._write("DELETE FROM outbox WHERE time_ms < ?", time_ms(when))
-        with self._lock, telling(self.path):  # what was deleted must not survive in the log beside the file
+        with self._lock, map_errors(self.path):  # what was deleted must not survive in the log of the file
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return number
 
     def counts(self) -> tuple[int, int]:
-        """How many wait, and how many are parked."""
-        with self._lock, telling(self.path):
+        """How many events wait, and how many are dead letters."""
+        with self._lock, map_errors(self.path):
             select = "SELECT count(*), count(parked) FROM outbox"
-            both, parked = self._connection.execute(select).fetchone()
-        return both - parked, parked
+            both, dead = self._connection.execute(select).fetchone()
+        return both - dead, dead
 
     def close(self) -> None:
         with self._lock:
             self._connection.close()
 
-    def _letters(self, where: str, limit: int) -> Iterator[Letter]:
+    def _events(self, where: str, limit: int) -> list[QueuedEvent]:
         select = f"SELECT seq, id, kind, record, parked FROM outbox WHERE {where} ORDER BY seq LIMIT ?"
-        with self._lock, telling(self.path):
-            rows = self._connection.execute(select, [limit]).fetchall()
-        return (Letter(*row) for row in rows)
+        with self._lock, map_errors(self.path):
+            return [QueuedEvent(*row) for row in self._connection.execute(select, [limit])]
 
     def _write(self, statement: str, *values: object) -> int:
-        with self._lock, telling(self.path):
+        with self._lock, map_errors(self.path):
             return int(self._connection.execute(statement, values).rowcount)
 
     def _used_bytes(self) -> int:
@@ -176,24 +177,24 @@ class Outbox:
         return pages * pragma(self._connection, "page_size")
 
 
-class Turn:
-    """The right to send from an outbox: one program at a time has it, or events would overtake each other.
+class SenderLock:
+    """The right to send from an outbox: one program at a time has it, so that events stay in order.
 
-    Held as a lock on an SQLite file, which every system gives back when the program dies, however it dies.
+    It is a lock on an SQLite file, which every system releases when the program dies, however it dies.
     """
 
     def __init__(self, outbox: Path) -> None:
-        self._path = outbox.with_name(f"{outbox.name}.turn")
+        self._path = outbox.with_name(f"{outbox.name}.turn")  # the name that older versions lock too
         self._connection: sqlite3.Connection | None = None
 
-    def take(self) -> bool:
-        """Whether it is ours; asks again where it was not.
+    def acquire(self) -> bool:
+        """Tries to get the lock; returns whether this program has it.
 
         Raises:
             EventError: the file cannot be used.
         """
         if self._connection is None:
-            with telling(self._path):
+            with map_errors(self._path):
                 connection = sqlite3.connect(
                     self._path, timeout=0, isolation_level=None, check_same_thread=False
                 )
@@ -206,14 +207,88 @@ class Turn:
                         raise
         return self._connection is not None
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
+class OutboxSink(Sink):
+    """A sink whose receiver may be away: events wait in an outbox, and a dispatcher delivers them in order.
+
+    An event counts as stored once it is in the outbox. A subclass implements `deliver` and calls `start`.
+
+    Args:
+        outbox: closed together with the sink.
+        policy: when a failed event is sent again.
+    """
+
+    durable = True
+
+    def __init__(self, outbox: Outbox, policy: RetryPolicy = RETRY_POLICY) -> None:
+        self._outbox = outbox
+        self._sender_lock = SenderLock(outbox.path)
+        self._last_state: SinkState | None = None
+        self._dispatcher = Dispatcher(
+            f"outbox of {self.name}",
+            outbox,
+            self._deliver,
+            policy,
+            may_send=self._sender_lock.acquire,
+            on_end=self._end,
+        )
+
+    @abstractmethod
+    def deliver(self, event: QueuedEvent) -> None:
+        """Sends one event and returns once the receiver has taken it.
+
+        Raises:
+            TryLater: the event is sent again.
+            EventError: the receiver will never take it; it becomes a dead letter.
+        """
+
+    def start(self) -> None:
+        """Begins to deliver."""
+        self._dispatcher.start()
+
+    def send(self, event: Event) -> None:
+        self._outbox.add(event)
+        self._dispatcher.wake()
+
+    def delete_before(self, when: datetime) -> int:
+        return self._outbox.delete_before(when)
+
+    def state(self) -> SinkState:
+        """What waits, and why; after closing, what was left."""
+        if self._last_state is not None:
+            return self._last_state
+        try:
+            waiting, dead = self._outbox.counts()
+        except EventError as error:
+            return SinkState(problem=str(error))
+        return SinkState(waiting, dead, self._dispatcher.problem if waiting or dead else None)
+
+    def close(self, timeout_s: float) -> None:
+        """Delivers what it can in so many seconds; the rest stays on disk for the next start."""
+        self._dispatcher.begin_close(timeout_s)
+        self._dispatcher.join()
+
+    def _deliver(self, event: QueuedEvent) -> None:
+        try:
+            self.deliver(event)
+        except EventError:
+            raise
+        except Exception as error:  # a defect: the outbox keeps what it has taken
+            raise TryLater(describe(error)) from error
+
+    def _end(self) -> None:
+        self._sender_lock.release()
+        self._last_state = self.state()
+        self._outbox.close()
+
+
 def outbox_folder() -> Path:
-    """Where outboxes lie when nothing else is said: systemd's StateDirectory=, or the user's own folder."""
+    """The default folder of outboxes: systemd's StateDirectory=, or the user's folder for state."""
     given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if given:
         return Path(given)
@@ -223,7 +298,7 @@ def outbox_folder() -> Path:
 
 
 def outbox_path(folder: Path, receiver: str) -> Path:
-    """The file for a receiver: readable, and without what an address may hold of secrets."""
+    """The file for a receiver: a readable name without the secrets that an address may hold."""
     host = re.sub(
         r"[^a-z0-9.-]+", "_", receiver.partition("://")[2].partition("/")[0].rpartition("@")[2].lower()
     )

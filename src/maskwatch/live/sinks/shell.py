@@ -1,4 +1,4 @@
-"""A command of the user's for each event: the event on its standard input, its fields in the environment."""
+"""A command for each event, with the event on its standard input and its fields in the environment."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from typing import IO, Any
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink
-
-SHELL_TIMEOUT_S = 30.0
+from maskwatch.live.sinks.settings import SHELL_TIMEOUT_S
 
 VARIABLE_PREFIX = "MASKWATCH_EVENT_"
 
@@ -25,9 +24,8 @@ _SHOWN_CHARACTERS = 200
 class ShellSink(Sink):
     """Runs a command for each event, one at a time.
 
-    The command is the user's text and nothing else: no part of an event ever becomes part of it. On POSIX
-    /bin/sh runs it; on Windows it is started without a shell, because cmd.exe would read `%NAME%` as
-    commands.
+    No part of an event ever becomes part of the command. On POSIX /bin/sh runs it; on Windows it is started
+    without a shell, because cmd.exe would expand `%NAME%`.
 
     Raises:
         OptionError: the command is empty.
@@ -45,7 +43,7 @@ class ShellSink(Sink):
         self._cancelled = False
 
     def send(self, event: Event) -> None:
-        # Files and no pipes: what the command leaves running in the background cannot hold us here.
+        # Files instead of pipes: a process that the command leaves in the background does not block the sink.
         with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
             given.write(event.to_json().encode() + b"\n")
             given.seek(0)
@@ -55,14 +53,14 @@ class ShellSink(Sink):
             except subprocess.TimeoutExpired:
                 _kill(process)
                 raise EventError(
-                    f"the command took longer than {self._timeout_s:g} s and was ended; let it start what "
-                    "takes long in the background"
+                    f"the command took longer than {self._timeout_s:g} s and was ended; start what takes "
+                    "long in the background"
                 ) from None
             finally:
                 with self._lock:
                     self._running = None
             if status:
-                raise EventError(f"{_told(status)}{_last_line(said)}; run it by hand to see why")
+                raise EventError(f"{_status_text(status)}{_last_line(said)}; run it by hand to see why")
 
     def cancel(self) -> None:
         with self._lock:
@@ -90,9 +88,9 @@ class ShellSink(Sink):
 
 
 def variables(record: Mapping[str, Any]) -> dict[str, str]:
-    """Fields of an event → environment: `MASKWATCH_EVENT_KIND`, …; empty where a field says nothing.
+    """Fields of an event → environment: `MASKWATCH_EVENT_KIND`, …; empty where a field is None.
 
-    `box` is four numbers with blanks between; `counts` is only in the JSON.
+    `box` is four numbers separated by blanks; `counts` is only in the JSON.
     """
     named = {}
     for name, value in record.items():
@@ -101,7 +99,7 @@ def variables(record: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(value, list):
             value = " ".join(str(one) for one in value)
         text = "" if value is None else str(value)
-        # The environment takes no zero byte.
+        # A variable cannot hold a zero byte.
         named[VARIABLE_PREFIX + name.upper()] = text.replace("\0", "")
     return named
 
@@ -115,7 +113,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _told(status: int) -> str:
+def _status_text(status: int) -> str:
     return (
         f"the command ended with status {status}"
         if status > 0

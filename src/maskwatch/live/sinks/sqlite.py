@@ -1,4 +1,4 @@
-"""Events in an SQLite file: each once, found by time, kind, source, zone and state."""
+"""Events in an SQLite file: each once, selected by time, kind, source, zone and state."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink
-from maskwatch.live.sinks.database import Layout, open_database, telling, transaction
+from maskwatch.live.sinks.database import Schema, map_errors, open_database, time_ms, transaction
 
-EVENT_FILE = Layout(
+EVENT_FILE = Schema(
     noun="event file",
     application_id=0x4D574556,  # MWEV
     migrations=(
         (
-            # AUTOINCREMENT: a number never comes again, so that a follower misses none.
+            # AUTOINCREMENT: no number is used twice, so that a follower misses none.
             """CREATE TABLE events (
                 seq INTEGER PRIMARY KEY AUTOINCREMENT,
                 id TEXT NOT NULL UNIQUE,
@@ -49,7 +49,7 @@ _PAGE = 500
 
 @dataclass(frozen=True)
 class EventQuery:
-    """Which events; None and () say nothing.
+    """Selects events; None and () select all.
 
     Attributes:
         since, until: `since` ≤ time < `until`.
@@ -64,7 +64,7 @@ class EventQuery:
     state: tuple[str, ...] = ()
 
     def where(self) -> tuple[str, list[Any]]:
-        """A condition in SQL, and its values."""
+        """A condition in SQL and its values."""
         parts, values = ["1"], list[Any]()
         for moment, sign in ((self.since, ">="), (self.until, "<")):
             if moment is not None:
@@ -74,19 +74,19 @@ class EventQuery:
             names = getattr(self, one.name)
             if names:
                 parts.append(f"{one.name} IN ({', '.join('?' * len(names))})")
-                values += [_plain(name) for name in names]
+                values += [_storable(name) for name in names]
         return " AND ".join(parts), values
 
 
 class EventStore:
-    """An event file; usable from several threads, and by several programs at a time.
+    """An event file; safe for several threads, and for several programs at a time.
 
     Args:
         path: the file.
         create: make it where there is none.
 
     Raises:
-        EventError: it is missing, no event file, written by a newer version, or cannot be used.
+        EventError: it is missing, is no event file, was written by a newer version, or cannot be used.
         TryLater: another program has locked it. So does every method.
     """
 
@@ -100,8 +100,8 @@ class EventStore:
         record = event.to_json()
         values = (event.id, time_ms(event.time), event.kind, event.source, event.run)
         more = (event.track, event.state, event.zone, event.time_s)
-        texts = [_plain(value) if isinstance(value, str) else value for value in values + more]
-        with self._lock, telling(self.path):
+        texts = [_storable(value) if isinstance(value, str) else value for value in values + more]
+        with self._lock, map_errors(self.path):
             done = self._connection.execute(
                 "INSERT INTO events (id, time_ms, kind, source, run, track, state, zone, time_s, record)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
@@ -110,14 +110,14 @@ class EventStore:
             return done.rowcount > 0
 
     def records(self, query: EventQuery = EventQuery(), *, limit: int | None = None) -> list[dict[str, Any]]:
-        """Events as `Event.to_record` wrote them, in the order of their times; with `limit` the newest."""
+        """Events as `Event.to_record` wrote them, sorted by time; with `limit` the newest."""
         where, values = query.where()
         select = f"SELECT record FROM events WHERE {where} ORDER BY time_ms DESC, seq DESC LIMIT ?"
         rows = self._rows(select, [*values, -1 if limit is None else limit])
         return [self._record(row[0]) for row in reversed(rows)]
 
     def every_record(self, query: EventQuery = EventQuery()) -> Iterator[dict[str, Any]]:
-        """Like `records`, in the order in which they were stored, and never many in memory."""
+        """Like `records`, in the order in which they were stored, with few in memory at a time."""
         seq = 0
         while page := self.after(seq, query, limit=_PAGE):
             yield from (record for _, record in page)
@@ -132,7 +132,7 @@ class EventStore:
         return [(row[0], self._record(row[1])) for row in self._rows(select, [seq, *values, limit])]
 
     def newest(self, query: EventQuery = EventQuery(), *, limit: int) -> list[tuple[int, dict[str, Any]]]:
-        """Number and record of those that were stored last, in the order in which they were."""
+        """Number and record of the events that were stored last, in that order."""
         where, values = query.where()
         select = f"SELECT seq, record FROM events WHERE {where} ORDER BY seq DESC LIMIT ?"
         return [(row[0], self._record(row[1])) for row in reversed(self._rows(select, [*values, limit]))]
@@ -142,21 +142,21 @@ class EventStore:
         return int(self._rows("SELECT coalesce(max(seq), 0) FROM events", [])[0][0])
 
     def count(self, query: EventQuery = EventQuery()) -> int:
-        """How many there are."""
+        """Number of events."""
         where, values = query.where()
         return int(self._rows(f"SELECT count(*) FROM events WHERE {where}", values)[0][0])
 
     def delete_before(self, when: datetime) -> int:
-        """Deletes the events of before `when` for good; returns their number. New ones take their space."""
-        with self._lock, telling(self.path):
+        """Deletes the events before `when`; returns their number. New events reuse their space."""
+        with self._lock, map_errors(self.path):
             with transaction(self._connection):
                 done = self._connection.execute("DELETE FROM events WHERE time_ms < ?", [time_ms(when)])
             self._empty_log()  # what was deleted must not survive there
             return done.rowcount
 
     def compact(self) -> None:
-        """Gives space that is free back to the system; writes the whole file anew."""
-        with self._lock, telling(self.path):
+        """Returns free space to the system; rewrites the whole file."""
+        with self._lock, map_errors(self.path):
             self._connection.execute("VACUUM")
             self._empty_log()
 
@@ -171,11 +171,11 @@ class EventStore:
         self.close()
 
     def _empty_log(self) -> None:
-        """Moves what is in the log beside the file into it; not while somebody reads."""
+        """Moves the log of the file into it; does nothing while another program reads."""
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _rows(self, select: str, values: list[Any]) -> list[tuple[Any, ...]]:
-        with self._lock, telling(self.path):
+        with self._lock, map_errors(self.path):
             return self._connection.execute(select, values).fetchall()
 
     def _record(self, text: str) -> dict[str, Any]:
@@ -209,12 +209,12 @@ class SqliteSink(Sink):
 
     def send(self, event: Event) -> None:
         with self._lock:
-            self._follow()
+            self._reopen_if_moved()
             self._store.add(event)
 
     def delete_before(self, when: datetime) -> int:
         with self._lock:
-            self._follow()
+            self._reopen_if_moved()
             return self._store.delete_before(when)
 
     def close(self, timeout_s: float) -> None:
@@ -222,8 +222,8 @@ class SqliteSink(Sink):
         with self._lock:
             self._store.close()
 
-    def _follow(self) -> None:
-        """Somebody may have moved or deleted the file: the name counts."""
+    def _reopen_if_moved(self) -> None:
+        """Another program may have moved or deleted the file: the name counts."""
         try:
             known = os.path.samestat(self._path.stat(), self._stat)
         except OSError:
@@ -234,11 +234,6 @@ class SqliteSink(Sink):
             self._stat = self._path.stat()
 
 
-def time_ms(moment: datetime) -> int:
-    """Milliseconds since 1970 UTC."""
-    return round(moment.timestamp() * 1000)
-
-
-def _plain(text: str) -> str:
-    """SQLite takes no halves of characters, which names of files can have."""
+def _storable(text: str) -> str:
+    """A text as SQLite takes it: names of files can have halves of characters, which are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()

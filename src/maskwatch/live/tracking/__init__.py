@@ -1,1 +1,1 @@
-"""From boxes to people: tracks, votes, zones, alerts and counts."""
+"""From faces to events: tracks, votes on states, zones, alerts and counts."""

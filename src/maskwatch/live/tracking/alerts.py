@@ -1,28 +1,28 @@
-"""Alerts: when a person's state is worth an event, and when it has been said already."""
+"""Alerts: when a state of a person becomes an event, and when a cooldown suppresses it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from maskwatch.live.events import new_id
-from maskwatch.live.tracking.tracks import apart
+from maskwatch.live.tracking.face_tracker import center_distance
 from maskwatch.media.images import FloatArray
 
-PLACE_REACH = 2.0
-"""How far apart, in face heights, a face is still at the place of another."""
+SAME_PLACE = 2.0
+"""Distance in face heights up to which a face is at the place of another."""
 
 
 @dataclass(frozen=True)
 class AlertSettings:
-    """When there is an alert, in seconds.
+    """When an alert begins, in seconds.
 
     Attributes:
         dwell_s: how long a state must have lasted.
-        cooldown_s: how long one person makes no further alert after the end of one.
-        place_cooldown_s: how long somebody makes none who came when a person in an alert had gone out of
-            sight at the same place: most likely it is the same person.
-        zone_cooldown_s: how long nobody makes one after another has begun in the same zone, or in the same
-            source where there is no zone; 0 for no such limit.
+        cooldown_s: after the end of an alert, how long the same person causes no other.
+        place_cooldown_s: how long a new person causes none after a person with an alert was lost at the same
+            place: most likely it is the same person.
+        zone_cooldown_s: after the begin of an alert, how long no other begins in the same zone, or in the
+            same source where there is no zone; 0 for no such limit.
     """
 
     dwell_s: float = 2.0
@@ -33,14 +33,14 @@ class AlertSettings:
 
 @dataclass
 class Alert:
-    """An alert that has begun and not ended.
+    """An open alert.
 
     Attributes:
         state: class id.
-        start_s: since when the state has counted, on the source's clock.
+        start_s: since when the state counts, on the source's clock.
         zone: where it began; None for no zone.
-        score: the largest share that the state has had in the vote since it began.
-        id: that of its event.
+        score: largest share of the state in the vote since the alert began.
+        id: of its event.
     """
 
     state: int
@@ -51,70 +51,72 @@ class Alert:
 
 
 @dataclass(frozen=True, eq=False)
-class _Place:
-    """Where and when a person in an alert was last seen."""
+class _LastSeen:
+    """Where and when a person with an alert was last seen."""
 
-    seen_s: float
+    time_s: float
     box_xyxy: FloatArray
 
 
 class Alerts:
-    """All alerts of one source: at most one for a person at a time."""
+    """The alerts of one source: at most one open alert for each person."""
 
     def __init__(self, settings: AlertSettings) -> None:
         self._settings = settings
         self._open: dict[int, Alert] = {}
-        self._places: dict[int, _Place] = {}  # of those in an alert
-        self._quiet_people: dict[int, float] = {}  # until when
-        self._quiet_zones: dict[str | None, float] = {}
-        self._left: list[_Place] = []  # of those whose alert ended out of sight
+        self._last_seen: dict[int, _LastSeen] = {}  # of people with an alert
+        self._person_cooldowns: dict[int, float] = {}  # until when
+        self._zone_cooldowns: dict[str | None, float] = {}
+        self._lost: list[_LastSeen] = []  # of people whose alert ended when they were lost
 
     def of(self, person: int) -> Alert | None:
-        """The alert that a person is in."""
+        """The open alert of a person."""
         return self._open.get(person)
 
     def see(self, person: int, time_s: float, box_xyxy: FloatArray) -> None:
-        """Notes where a person in an alert is."""
+        """Notes where a person with an alert is."""
         if person in self._open:
-            self._places[person] = _Place(time_s, box_xyxy)
+            self._last_seen[person] = _LastSeen(time_s, box_xyxy)
 
     def begin(self, person: int, alert: Alert, came_s: float, time_s: float, box_xyxy: FloatArray) -> bool:
-        """Begins an alert, if the state has lasted long enough and nothing has been said of it.
+        """Begins an alert if the state has lasted long enough and no cooldown suppresses it.
 
-        Where a cooldown is in the way, a later call begins it when that is over, should the state still last.
+        After the cooldown a later call begins it, if the state still lasts.
 
         Args:
             came_s: when the person was first seen.
         """
         if person in self._open or time_s - alert.start_s < self._settings.dwell_s:
             return False
-        quiet_s = max(self._quiet_people.get(person, time_s), self._quiet_zones.get(alert.zone, time_s))
-        if quiet_s > time_s or self._was_said_here(came_s, time_s, box_xyxy):
+        until_s = max(
+            self._person_cooldowns.get(person, time_s), self._zone_cooldowns.get(alert.zone, time_s)
+        )
+        if until_s > time_s or self._was_alerted_here(came_s, time_s, box_xyxy):
             return False
         self._open[person] = alert
-        self._quiet_zones[alert.zone] = time_s + self._settings.zone_cooldown_s
+        self._zone_cooldowns[alert.zone] = time_s + self._settings.zone_cooldown_s
         self.see(person, time_s, box_xyxy)
         return True
 
     def end(self, person: int, time_s: float, *, gone: bool) -> Alert:
-        """Ends a person's alert; `gone` when the person is out of sight."""
-        self._quiet_people[person] = time_s + self._settings.cooldown_s
-        place = self._places.pop(person)
+        """Ends the alert of a person; `gone` when the person is lost."""
+        self._person_cooldowns[person] = time_s + self._settings.cooldown_s
+        last_seen = self._last_seen.pop(person)
         if gone:
-            self._left.append(place)
+            self._lost.append(last_seen)
         return self._open.pop(person)
 
     def forget(self, person: int) -> None:
-        """A person whose number will not come again."""
-        self._quiet_people.pop(person, None)
+        """Forgets a person whose number will not be used again."""
+        self._person_cooldowns.pop(person, None)
 
-    def _was_said_here(self, came_s: float, time_s: float, box_xyxy: FloatArray) -> bool:
-        """Whether a person in an alert had gone out of sight, here, when this one came."""
+    def _was_alerted_here(self, came_s: float, time_s: float, box_xyxy: FloatArray) -> bool:
+        """Whether a person with an alert was last seen here, before this one appeared."""
         cooldown_s = self._settings.place_cooldown_s
-        self._left = [place for place in self._left if time_s - place.seen_s < cooldown_s]
+        self._lost = [seen for seen in self._lost if time_s - seen.time_s < cooldown_s]
         return any(
-            place.seen_s <= came_s
-            and time_s - place.seen_s < cooldown_s
-            and apart(box_xyxy, place.box_xyxy) <= PLACE_REACH
-            for place in (*self._left, *self._places.values())
+            seen.time_s <= came_s
+            and time_s - seen.time_s < cooldown_s
+            and center_distance(box_xyxy, seen.box_xyxy) <= SAME_PLACE
+            for seen in (*self._lost, *self._last_seen.values())
         )

@@ -1,4 +1,4 @@
-"""Counts: numbers for compliance that add up, minutes to hours and hours to days."""
+"""Counts of people for compliance, which add up: minutes to hours, hours to days."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
-from maskwatch.live.tracking.zones import Direction, Places
+from maskwatch.live.tracking.zones import Direction, Zones
 
 MASKED_STATE = "mask"
 """The class whose share of all people is the masked share."""
 
 
 @dataclass
-class Tally:
-    """Numbers of one zone, or of the whole source. All of them may be added.
+class PeopleCounts:
+    """Counts of one zone, or of the whole source. All of them may be added.
 
     Attributes:
-        people: persons by the state that they had when it was first decided here; each counts once.
+        people: people by the first state that was decided here; each person counts once.
         seconds: person-seconds by state, while in sight.
         alerts: alerts that began.
-        undecided: persons who were gone before their state was decided; none of `people`.
+        undecided: people who left before a state was decided; not among `people`.
     """
 
     people: dict[str, int]
@@ -32,12 +32,12 @@ class Tally:
     undecided: int = 0
 
     @classmethod
-    def empty(cls, class_names: Sequence[str]) -> Tally:
+    def empty(cls, class_names: Sequence[str]) -> PeopleCounts:
         """All zeros."""
         return cls(dict.fromkeys(class_names, 0), dict.fromkeys(class_names, 0.0))
 
-    def add(self, other: Tally) -> None:
-        """Adds the numbers of another."""
+    def add(self, other: PeopleCounts) -> None:
+        """Adds other counts."""
         for name, value in other.people.items():
             self.people[name] = self.people.get(name, 0) + value
         for name, seconds in other.seconds.items():
@@ -46,7 +46,7 @@ class Tally:
         self.undecided += other.undecided
 
     def share(self, states: Iterable[str]) -> float | None:
-        """The share of people in one of these states, 0..1; None for nobody.
+        """The share of people in one of these states, 0..1; None without people.
 
         `share(["mask"])` is the masked share.
         """
@@ -55,7 +55,7 @@ class Tally:
 
     @property
     def masked_share(self) -> float | None:
-        """The share of people with a mask, 0..1; None for nobody."""
+        """The share of people with a mask, 0..1; None without people."""
         return self.share([MASKED_STATE])
 
     def to_record(self) -> dict[str, Any]:
@@ -70,8 +70,8 @@ class Tally:
         }
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Tally:
-        """Reads what `to_record` wrote; older records know nothing of the undecided."""
+    def from_record(cls, record: Mapping[str, Any]) -> PeopleCounts:
+        """Reads what `to_record` wrote; older records have no `undecided`."""
         people = {str(name): int(value) for name, value in record["by_state"].items()}
         seconds = {str(name): float(value) for name, value in record["seconds"].items()}
         return cls(people, seconds, int(record["alerts"]), int(record.get("undecided", 0)))
@@ -79,46 +79,46 @@ class Tally:
 
 @dataclass
 class Counts:
-    """Numbers of one source over some time: in all, by zone, by line.
+    """Counts of one source over some time: in total, by zone, by line.
 
     Attributes:
-        frames: frames that were looked at.
+        frames: number of analysed frames.
         watched_s: seconds that they cover; less than the time that has passed where the source was away.
     """
 
-    total: Tally
-    zones: dict[str, Tally] = field(default_factory=dict)
+    total: PeopleCounts
+    zones: dict[str, PeopleCounts] = field(default_factory=dict)
     lines: dict[str, dict[str, int]] = field(default_factory=dict)
     frames: int = 0
     watched_s: float = 0.0
 
     @classmethod
-    def empty(cls, class_names: Sequence[str], places: Places) -> Counts:
+    def empty(cls, class_names: Sequence[str], zones: Zones) -> Counts:
         """All zeros, for each zone and each line."""
-        zones = {zone.name: Tally.empty(class_names) for zone in places.zones}
-        lines = {line.name: {"in": 0, "out": 0} for line in places.lines}
-        return cls(Tally.empty(class_names), zones, lines)
+        by_zone = {zone.name: PeopleCounts.empty(class_names) for zone in zones.zones}
+        by_line = {line.name: {"in": 0, "out": 0} for line in zones.lines}
+        return cls(PeopleCounts.empty(class_names), by_zone, by_line)
 
     def add(self, other: Counts) -> None:
-        """Adds the numbers of another; zones and lines of either are kept."""
+        """Adds other counts; zones and lines of either are kept."""
         self.total.add(other.total)
-        for name, tally in other.zones.items():
-            self.zones.setdefault(name, Tally({}, {})).add(tally)
-        for name, ways in other.lines.items():
+        for name, people in other.zones.items():
+            self.zones.setdefault(name, PeopleCounts({}, {})).add(people)
+        for name, crossings in other.lines.items():
             mine = self.lines.setdefault(name, {"in": 0, "out": 0})
-            for way, value in ways.items():
-                mine[way] += value
+            for direction, value in crossings.items():
+                mine[direction] += value
         self.frames += other.frames
         self.watched_s += other.watched_s
 
     def to_record(self) -> dict[str, Any]:
-        """What stands in `Event.counts`."""
+        """The content of `Event.counts`."""
         return {
             "frames": self.frames,
             "watched_s": round(self.watched_s, 3),
             "all": self.total.to_record(),
-            "zones": {name: tally.to_record() for name, tally in self.zones.items()},
-            "lines": {name: dict(ways) for name, ways in self.lines.items()},
+            "zones": {name: people.to_record() for name, people in self.zones.items()},
+            "lines": {name: dict(crossings) for name, crossings in self.lines.items()},
         }
 
     @classmethod
@@ -126,15 +126,15 @@ class Counts:
         """Reads what `to_record` wrote.
 
         Raises:
-            EventError: it is none of ours.
+            EventError: the record is not one of these.
         """
         try:
             return cls(
-                Tally.from_record(record["all"]),
-                {str(name): Tally.from_record(tally) for name, tally in record["zones"].items()},
+                PeopleCounts.from_record(record["all"]),
+                {str(name): PeopleCounts.from_record(people) for name, people in record["zones"].items()},
                 {
-                    str(name): {"in": int(ways["in"]), "out": int(ways["out"])}
-                    for name, ways in record["lines"].items()
+                    str(name): {"in": int(crossings["in"]), "out": int(crossings["out"])}
+                    for name, crossings in record["lines"].items()
                 },
                 int(record["frames"]),
                 float(record["watched_s"]),
@@ -146,34 +146,34 @@ class Counts:
 
 
 def sum_by_hour(events: Iterable[Event]) -> dict[tuple[str, datetime], Counts]:
-    """The minutes among some events, added up by source and hour (its beginning, in the events' time zone).
+    """Adds up the "minute" events by source and hour (its beginning, in the time zone of the events).
 
     Raises:
-        EventError: the counts of one cannot be read.
+        EventError: the counts of an event cannot be read.
     """
     hours: dict[tuple[str, datetime], Counts] = {}
     for event in events:
         if event.kind == "minute" and event.counts is not None:
             key = event.source, event.time.replace(minute=0, second=0, microsecond=0)
-            hours.setdefault(key, Counts(Tally({}, {}))).add(Counts.from_record(event.counts))
+            hours.setdefault(key, Counts(PeopleCounts({}, {}))).add(Counts.from_record(event.counts))
     return hours
 
 
 class MinuteCounts:
     """Counts of one source, minute by minute of the wall clock.
 
-    What happens is counted in the minute of the frame in which it shows. A minute ends with the first frame
-    of a later one, or with `flush`; a minute in which the source was away so comes in two parts, and one
-    without any frame not at all. A clock that is set back goes on in the minute that had begun.
+    Everything counts in the minute of the frame in which it shows. A minute ends with the first frame of a
+    later one, or with `flush`: a minute in which the source was away comes in two parts, and a minute without
+    frames not at all. When the clock is set back, the minute that has begun goes on.
     """
 
-    def __init__(self, class_names: Sequence[str], places: Places) -> None:
-        self._class_names, self._places = tuple(class_names), places
+    def __init__(self, class_names: Sequence[str], zones: Zones) -> None:
+        self._class_names, self._zones = tuple(class_names), zones
         self._start: datetime | None = None
-        self._counts = Counts.empty(self._class_names, places)
+        self._counts = Counts.empty(self._class_names, zones)
 
     def begin_frame(self, when: datetime, covers_s: float) -> tuple[datetime, Counts] | None:
-        """Must come before what is counted in a frame; gives a minute that has ended, by its beginning.
+        """Call it before counting what is in a frame; returns a minute that has ended, with its beginning.
 
         Args:
             when: of the frame.
@@ -191,35 +191,35 @@ class MinuteCounts:
         return ended
 
     def flush(self) -> tuple[datetime, Counts] | None:
-        """Ends the minute that has begun; None when there was no frame in it."""
+        """Ends the minute that has begun; None when it has no frame."""
         if self._start is None:
             return None
         ended = self._start, self._counts
-        self._start, self._counts = None, Counts.empty(self._class_names, self._places)
+        self._start, self._counts = None, Counts.empty(self._class_names, self._zones)
         return ended
 
     def person(self, state: str, zone: str | None) -> None:
-        """Counts a person whose state was decided; `zone` None for the whole source."""
-        self._tally(zone).people[state] += 1
+        """Counts a person whose state is decided; `zone` None for the whole source."""
+        self._people(zone).people[state] += 1
 
     def undecided(self, zones: Iterable[str]) -> None:
-        """Counts a person who was gone before a state was decided, for the whole source and for zones."""
+        """Counts a person who left before a state was decided, for the whole source and for zones."""
         for zone in (None, *zones):
-            self._tally(zone).undecided += 1
+            self._people(zone).undecided += 1
 
     def time(self, state: str, seconds: float, zones: Iterable[str]) -> None:
-        """Adds the time of a person in sight, for the whole source and for the zones it was in."""
+        """Adds the time of a person in sight, for the whole source and for zones."""
         for zone in (None, *zones):
-            self._tally(zone).seconds[state] += seconds
+            self._people(zone).seconds[state] += seconds
 
     def alert(self, zones: Iterable[str]) -> None:
-        """Counts an alert that has begun."""
+        """Counts the begin of an alert, for the whole source and for zones."""
         for zone in (None, *zones):
-            self._tally(zone).alerts += 1
+            self._people(zone).alerts += 1
 
     def crossing(self, line: str, direction: Direction) -> None:
         """Counts a person who crossed a line."""
         self._counts.lines[line][direction] += 1
 
-    def _tally(self, zone: str | None) -> Tally:
+    def _people(self, zone: str | None) -> PeopleCounts:
         return self._counts.total if zone is None else self._counts.zones[zone]

@@ -1,4 +1,4 @@
-"""Faces of one frame: boxes of all classes, weak ones too, merged to one box and one score a class."""
+"""The faces of one frame: boxes of all classes merged to one box per face, with a score for each class."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from maskwatch.media.images import FloatArray, UInt8Array
 from maskwatch.models import DEFAULT_MODEL, ModelMetadata
 
 WEAK_SCORE = 0.1
-"""Boxes below a class's threshold are kept down to here: they follow a person that is known already
-(the second association of ByteTrack, https://arxiv.org/abs/2110.06864) and have a small say in the vote."""
+"""Boxes below the threshold of their class are kept down to this score. They continue tracks (the second
+association of ByteTrack, https://arxiv.org/abs/2110.06864) and have a small weight in the vote."""
 
 SAME_FACE_IOU = 0.5
-"""Boxes that overlap more are one face, seen as several classes."""
+"""Boxes that overlap more are one face, detected as several classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,35 +29,34 @@ class Faces:
 
     Attributes:
         boxes_xyxy: float32 (N, 4), pixels of the frame.
-        scores: float32 (N, C), how sure the model is of each class; 0 where it said nothing.
-        counts: bool (N,), the best class is above its own threshold. Faces that do not count never make a
-            person.
+        scores: float32 (N, C), score of each class; 0 where the model found none.
+        confident: bool (N,), the best class is above its own threshold. Other faces never begin a track.
     """
 
     boxes_xyxy: FloatArray
     scores: FloatArray
-    counts: npt.NDArray[np.bool_]
+    confident: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.boxes_xyxy)
 
     @property
     def class_ids(self) -> npt.NDArray[np.int64]:
-        """(N,) the best class of each face."""
+        """The best class of each face, int64 (N,)."""
         return self.scores.argmax(1).astype(np.int64) if len(self) else np.zeros(0, np.int64)
 
     @classmethod
     def none(cls, classes: int) -> Faces:
-        """No face, of `classes` classes."""
+        """No faces, for a model of `classes` classes."""
         return cls(np.zeros((0, 4), np.float32), np.zeros((0, classes), np.float32), np.zeros(0, bool))
 
 
 class FaceFinder:
-    """One detector for all sources, set up so that it says what each class thinks of a face.
+    """One detector for all sources, set up to give the score of each class for a face.
 
     Args:
         model: name of an embedded model, path of a model file, or a detector that has loaded one.
-        threshold: from which score faces count, as `Detector` takes it.
+        threshold: above which score faces are confident, as `Detector` takes it.
         threads: threads for one call; None takes one for each core. A detector keeps its own.
 
     Raises:
@@ -78,7 +77,7 @@ class FaceFinder:
 
     @property
     def metadata(self) -> ModelMetadata:
-        """What the model's file says about itself."""
+        """Metadata of the model file."""
         return self.detector.metadata
 
     def __call__(self, images_rgb: Sequence[UInt8Array]) -> list[Faces]:
@@ -87,11 +86,11 @@ class FaceFinder:
 
 
 def find_faces(detector: Detector, images_rgb: Sequence[UInt8Array]) -> list[Faces]:
-    """Finds the faces of each picture, those below the detector's thresholds included.
+    """Finds the faces of each picture, also those below the detector's thresholds.
 
     Args:
-        detector: with `class_agnostic=False`. With NMS over all classes a face has one score only, and the
-            vote less to go by.
+        detector: with `class_agnostic=False`. With NMS over all classes a face has only one score, and the
+            vote has less to work with.
         images_rgb: uint8 (H, W, 3) each.
     """
     thresholds = detector.thresholds
@@ -102,13 +101,13 @@ def find_faces(detector: Detector, images_rgb: Sequence[UInt8Array]) -> list[Fac
 
 
 def merge_classes(detections: sv.Detections, thresholds: FloatArray) -> Faces:
-    """Makes one face of the boxes that overlap by more than `SAME_FACE_IOU`, best box first.
+    """Merges boxes that overlap by more than `SAME_FACE_IOU` to one face, best box first.
 
-    The box is their mean, weighted by score, so that it does not jump when two classes change places.
+    The box is their mean, weighted by score, so that it does not jump when two classes swap ranks.
 
     Args:
         detections: best first, with `confidence` and `class_id`.
-        thresholds: (C,), a face counts when the score of its best class is above that class's.
+        thresholds: float32 (C,); a face is confident when its best score is above that of its class.
     """
     if not len(detections):
         return Faces.none(len(thresholds))
@@ -129,5 +128,5 @@ def merge_classes(detections: sv.Detections, thresholds: FloatArray) -> Faces:
         scores.append(by_class)
     table = np.array(scores, np.float32)  # (N, C)
     best = table.argmax(1)
-    counts = table[np.arange(len(table)), best] > thresholds[best]
-    return Faces(np.array(boxes, np.float32), table, counts)
+    confident = table[np.arange(len(table)), best] > thresholds[best]
+    return Faces(np.array(boxes, np.float32), table, confident)

@@ -1,4 +1,4 @@
-"""What a user may set about people: dwell, cooldowns, vote, tracks."""
+"""Settings of the people tracker: dwell, cooldowns, vote, tracks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from dataclasses import dataclass, field
 from maskwatch.errors import OptionError
 from maskwatch.labels import find_classes
 from maskwatch.live.tracking.alerts import AlertSettings
-from maskwatch.live.tracking.tracks import TrackSettings
+from maskwatch.live.tracking.face_tracker import TrackSettings
 from maskwatch.live.tracking.vote import VoteSettings
 
 ALERT_CLASSES = ("no_mask", "mask_incorrect")
-"""What a model of the mask classes alerts of, unless it is told otherwise."""
+"""Classes that alert by default, for a model of the mask classes."""
 
-_POSITIVE = frozenset(["lost_s", "memory_s", "frame_rate", "least_frames"])
-_SHARES = frozenset(["margin", "least_iou"])
+_POSITIVE = frozenset(["lost_s", "memory_s", "frame_rate", "min_frames"])
+_SHARES = frozenset(["margin", "min_iou"])
 
 
 @dataclass(frozen=True)
 class PeopleSettings:
-    """All settings of `People`, checked.
+    """All settings of `PeopleTracker`, checked.
 
     Attributes:
-        alert_classes: class names that alert; None for those of `ALERT_CLASSES` that the model has.
-        least_height: faces less high, in pixels of the frame, never begin a person.
+        alert_classes: names of classes that alert; None for those of `ALERT_CLASSES` that the model has.
+        min_height: faces below this height in pixels of the frame never begin a track.
 
     Raises:
         OptionError: a value out of range.
@@ -36,10 +36,10 @@ class PeopleSettings:
     vote: VoteSettings = field(default_factory=VoteSettings)
     tracks: TrackSettings = field(default_factory=TrackSettings)
     alert_classes: tuple[str, ...] | None = None
-    least_height: float = 16.0
+    min_height: float = 16.0
 
     def __post_init__(self) -> None:
-        values = {"least_height": self.least_height}
+        values = {"min_height": self.min_height}
         for group in (self.alerts, self.vote, self.tracks):
             values |= dataclasses.asdict(group)
         for name, value in values.items():
@@ -49,7 +49,7 @@ class PeopleSettings:
         """The classes that alert, for a model of these classes.
 
         Raises:
-            OptionError: one that the model does not have, or none was named and the model has none of
+            OptionError: the model does not have a named class, or no class was named and it has none of
                 `ALERT_CLASSES`.
         """
         known = ", ".join(class_names)

@@ -1,4 +1,4 @@
-"""Vote: a person's state, from what the detector said of it over time."""
+"""The vote on a state: from the detections of one person over time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from maskwatch.media.images import FloatArray
 
-SPEAKS_S = 0.5
-"""A detection speaks for the time since the one before it, but for no more than this: after a drop-out one
-frame must not outweigh all that was seen before."""
+LONGEST_WEIGHT_S = 0.5
+"""A detection weighs as much as the time since the one before it, at most this: after a gap one frame must
+not outweigh everything before."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class VoteSettings:
     """How fast a state changes; the defaults were chosen by benchmarks/events.py.
 
     Attributes:
-        memory_s: what was seen this long ago has lost all but 1/e of its weight.
-        hold_s: a state must have led for so long before it holds.
+        memory_s: time constant: a detection this long ago has 1/e of its weight left.
+        hold_s: how long a class must lead before it becomes the state.
         margin: by how much its share (0..1) must lead.
     """
 
@@ -32,15 +32,15 @@ class VoteSettings:
 class Vote:
     """The state of one person.
 
-    The share of a class is the mean of its scores over the time in which the person was seen, forgetting
-    exponentially, divided by the sum of those of all classes. A sure detection so has more weight than a weak
-    one, and a time without any has none.
+    The share of a class is the exponential moving average of its scores over the time in which the person
+    was seen, divided by the sum over all classes. So a confident detection weighs more than a weak one, and
+    time without any detection weighs nothing.
 
-    A class becomes the state when its share has led by `margin` for `hold_s` without a break and the newest
-    detection names it too. So nothing that lasts shorter than `hold_s` changes the state.
+    A class becomes the state when its share has led by `margin` for `hold_s` without a break and is the best
+    of the newest detection too. So nothing shorter than `hold_s` changes the state.
 
     Attributes:
-        state: class id; None while nothing has led long enough.
+        state: class id; None while no class has led long enough.
         since_s: when the lead of the state began, on the source's clock.
     """
 
@@ -54,7 +54,7 @@ class Vote:
 
     @property
     def shares(self) -> FloatArray:
-        """(C,) shares of the classes; they sum to 1 once something was seen."""
+        """Shares of the classes, float32 (C,); they sum to 1 after the first detection."""
         total = float(self._means.sum())
         return self._means / total if total > 0 else self._means
 
@@ -64,29 +64,29 @@ class Vote:
         return 0.0 if self.state is None else float(self.shares[self.state])
 
     def add(self, time_s: float, scores: FloatArray) -> bool:
-        """Takes the scores (C,) of one detection; True when the state has changed."""
+        """Adds the scores (C,) of one detection; True when the state has changed."""
         passed_s = 0.0
         if self._time_s is None:
             self._means = scores.astype(np.float32)
         else:
-            passed_s = min(max(time_s - self._time_s, 0.0), SPEAKS_S)
+            passed_s = min(max(time_s - self._time_s, 0.0), LONGEST_WEIGHT_S)
             new = 1 - math.exp(-passed_s / self._settings.memory_s)
             self._means = (self._means + new * (scores - self._means)).astype(np.float32)
         self._time_s = time_s
         return self._decide(time_s, passed_s, int(scores.argmax()))
 
-    def _decide(self, time_s: float, passed_s: float, named: int) -> bool:
+    def _decide(self, time_s: float, passed_s: float, best: int) -> bool:
         leader = self._winner()
         self._led_s += passed_s
         if leader != self._leader:
             self._leader, self._leads_since_s, self._led_s = leader, time_s, 0.0
-        if leader in (-1, self.state) or leader != named or self._led_s < self._settings.hold_s:
+        if leader in (-1, self.state) or leader != best or self._led_s < self._settings.hold_s:
             return False
         self.state, self.since_s = leader, self._leads_since_s
         return True
 
     def _winner(self) -> int:
-        """The class that leads the state, or all others while there is none, by the margin; -1 for none."""
+        """The class that leads the state (all others while there is none) by the margin; -1 for none."""
         shares = self.shares
         best = int(shares.argmax())
         others = np.delete(shares, best)

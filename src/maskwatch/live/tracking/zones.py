@@ -1,4 +1,4 @@
-"""Zones and lines: the places of a picture that people stand in and walk across."""
+"""Zones that people stand in and lines that they cross, and where one person is."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy.typing as npt
 from maskwatch.media.images import FloatArray
 
 BORDER = 0.25
-"""Half the width of every border, in face heights: a face that jitters on a border or a line is not for ever
-coming and going."""
+"""Half the width of every border, in face heights, so that a face that jitters on a border or a line does
+not enter and leave again and again."""
 
 Shares: TypeAlias = tuple[tuple[float, float], ...]
 Direction: TypeAlias = Literal["in", "out"]
@@ -23,7 +23,12 @@ Direction: TypeAlias = Literal["in", "out"]
 
 @dataclass(frozen=True)
 class Zone:
-    """A polygon in shares (0..1) of the frame's width and height; `alert` False for one that only counts."""
+    """A polygon in shares (0..1) of the frame's width and height.
+
+    Attributes:
+        source: name of the source that it is for; None for all.
+        alert: False for a zone that only counts.
+    """
 
     name: str
     points: Shares
@@ -31,7 +36,7 @@ class Zone:
     alert: bool = True
 
     def holds(self, point: FloatArray, border: float, size_wh: tuple[int, int], *, inside: bool) -> bool:
-        """Whether a point (2,) in pixels is in the zone; one that was, stays in until `border` beyond."""
+        """Whether a point (2,) in pixels is in the zone; if `inside` so far, also up to `border` beyond."""
         corners = _pixels(self.points, size_wh)
         distance = cv2.pointPolygonTest(corners, (float(point[0]), float(point[1])), True)
         return distance >= (-border if inside else 0.0)
@@ -41,7 +46,7 @@ class Zone:
 class Line:
     """A line from the first point to the second, in shares (0..1) of the frame's width and height.
 
-    Who looks along it and sees somebody cross from the left to the right, sees him go in.
+    Seen along this direction, crossing from left to right is "in", from right to left "out".
     """
 
     name: str
@@ -55,34 +60,35 @@ class Line:
         return 0 if abs(distance) < border else int(math.copysign(1, distance))
 
     def between(self, a: FloatArray, b: FloatArray, size_wh: tuple[int, int]) -> bool:
-        """Whether the way from a to b, on both sides of the line, goes between its ends."""
+        """Whether the path from a to b, which lie on both sides of the line, passes between its ends."""
         start, end = _pixels(self.points, size_wh)
         return _cross(b - a, start - a) * _cross(b - a, end - a) <= 0
 
 
 @dataclass(frozen=True)
-class Places:
+class Zones:
     """The zones and lines of one source, in the order of the file.
 
-    `only_zones`: who is in none of the zones is neither counted nor alerts.
+    Attributes:
+        only_zones: people in no zone neither count nor alert.
     """
 
     zones: tuple[Zone, ...] = ()
     lines: tuple[Line, ...] = ()
     only_zones: bool = False
 
-    def for_source(self, name: str) -> Places:
-        """Those that are for this source, or for all."""
-        return Places(
+    def for_source(self, name: str) -> Zones:
+        """The zones and lines for this source, or for all."""
+        return Zones(
             tuple(zone for zone in self.zones if zone.source in (None, name)),
             tuple(line for line in self.lines if line.source in (None, name)),
             self.only_zones,
         )
 
     def alert_zones(self, inside: Sequence[str]) -> tuple[str, ...] | None:
-        """Of the zones that somebody is in, those that alert; None where no alert is wanted.
+        """Of the zones that a person is inside, those that alert; None where no alert is wanted.
 
-        Outside all zones alerts are wanted unless there are `only_zones`.
+        Outside all zones alerts are wanted unless `only_zones` is set.
         """
         if not inside:
             return None if self.only_zones else ()
@@ -90,8 +96,8 @@ class Places:
 
 
 @dataclass
-class Whereabouts:
-    """Where one person is: a memory of what came before, so that a border has a width.
+class ZoneState:
+    """Where one person is. Remembers where the person was, so that a border has a width.
 
     Attributes:
         zones: names of the zones that the person is in, in the order of the file.
@@ -101,32 +107,29 @@ class Whereabouts:
     _sides: dict[str, tuple[int, FloatArray]] = field(default_factory=dict)
 
     def move(
-        self, box_xyxy: FloatArray, places: Places, size_wh: tuple[int, int]
+        self, box_xyxy: FloatArray, zones: Zones, size_wh: tuple[int, int]
     ) -> list[tuple[Line, Direction]]:
-        """Takes the face's new box in pixels; returns the lines that were crossed since the last one.
-
-        What counts is the middle of the box.
-        """
+        """Takes the new box of the face in pixels and returns the lines that its centre has crossed."""
         point = np.asarray((box_xyxy[:2] + box_xyxy[2:]) / 2, np.float32)
         border = BORDER * float(box_xyxy[3] - box_xyxy[1])
         self.zones = tuple(
             zone.name
-            for zone in places.zones
+            for zone in zones.zones
             if zone.holds(point, border, size_wh, inside=zone.name in self.zones)
         )
         crossed: list[tuple[Line, Direction]] = []
-        for line in places.lines:
+        for line in zones.lines:
             side = line.side(point, border, size_wh)
-            before, place = self._sides.get(line.name, (0, point))
-            if side and before and side != before and line.between(place, point, size_wh):
+            before, last_point = self._sides.get(line.name, (0, point))
+            if side and before and side != before and line.between(last_point, point, size_wh):
                 crossed.append((line, "in" if side > 0 else "out"))
             if side:
                 self._sides[line.name] = (side, point)
         return crossed
 
 
-def shape_fault(points: Shares) -> str | None:
-    """What is wrong with the corners of a polygon: edges that cross, or no area; None for nothing."""
+def shape_error(points: Shares) -> str | None:
+    """What is wrong with a polygon: edges that cross, or no area; None when it is fine."""
     corners = np.array(points, np.float64)
     edges = list(zip(corners, np.roll(corners, -1, 0), strict=True))
     for first, (a, b) in enumerate(edges):

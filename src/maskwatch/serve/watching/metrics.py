@@ -8,7 +8,7 @@ from typing import get_args
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from maskwatch.live.capture.health import CaptureStatus, State
+from maskwatch.live.capture.status import CaptureState, CaptureStatus
 from maskwatch.live.sinks.delivery import SinkStatus
 
 Family = CounterMetricFamily | GaugeMetricFamily
@@ -42,7 +42,7 @@ def _of_sources(statuses: Sequence[CaptureStatus]) -> list[Family]:
         "maskwatch_source_reconnects", "Times that a lost source came back.", labels=["source"]
     )
     for status in statuses:
-        for name in get_args(State):
+        for name in get_args(CaptureState):
             state.add_metric([status.name, name], float(name == status.state))
         frames.add_metric([status.name], status.frames)
         reconnects.add_metric([status.name], status.reconnects)

@@ -14,11 +14,10 @@ import numpy as np
 from maskwatch.drawing.blur import blur
 from maskwatch.drawing.privacy_mask import Boxes
 from maskwatch.live.events import Event
-from maskwatch.live.loop import Look, Viewer
 from maskwatch.live.output.drawing import draw_notice, draw_people
-from maskwatch.live.output.face_hider import Hiding
-from maskwatch.live.tracking.people import Person
-from maskwatch.live.tracking.zones import Places
+from maskwatch.live.output.face_hider import FaceHider
+from maskwatch.live.tracking.results import FrameResult, Observer, Person
+from maskwatch.live.tracking.zones import Zones
 from maskwatch.media.images import UInt8Array
 from maskwatch.serve.core.prediction import encode
 
@@ -40,7 +39,7 @@ class View:
     image_rgb: UInt8Array
     people: Sequence[Person]
     hidden_xyxy: Boxes | None
-    places: Places
+    places: Zones
     class_names: Sequence[str]
     seen_at: datetime | None = None
     notice: Sequence[str] = ()
@@ -84,7 +83,7 @@ class News:
         came.set()
 
 
-class Views(Viewer):
+class Views(Observer):
     """The newest view of each source and the last events. Written by the watching thread, read by any.
 
     Args:
@@ -93,29 +92,29 @@ class Views(Viewer):
         keep_faces: True hides none.
     """
 
-    def __init__(self, places: Mapping[str, Places], class_names: Sequence[str], *, keep_faces: bool) -> None:
+    def __init__(self, places: Mapping[str, Zones], class_names: Sequence[str], *, keep_faces: bool) -> None:
         self.news = News()
         self._places, self._names = places, class_names
-        self._hiding = None if keep_faces else Hiding()
+        self._hider = None if keep_faces else FaceHider()
         self._newest: dict[str, View] = {}
         self._gone: dict[str, Counter[str]] = {source: Counter() for source in places}
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._told = 0
 
-    def look(self, look: Look) -> None:
-        source, people = look.frame.source, look.scene.people
+    def on_frame(self, result: FrameResult) -> None:
+        source, people = result.frame.source, result.scene.people
         self._note_who_left(source, people)
         self._newest[source] = View(
-            look.frame.image_rgb,
+            result.frame.image_rgb,
             people,
-            self._hidden(look),
+            self._hidden(result),
             self._places[source],
             self._names,
-            seen_at=look.frame.when,
+            seen_at=result.frame.when,
         )
         self.news.tell()
 
-    def event(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if event.kind == "source" and event.state != "live":
             self._lose(event)
         self._events.append(event)
@@ -158,13 +157,10 @@ class Views(Viewer):
         self._note_who_left(source, ())
         before = self._newest.get(source)
         if before is None:
-            before = View(np.zeros(_BLANK_SHAPE, np.uint8), (), None, Places(), self._names)
+            before = View(np.zeros(_BLANK_SHAPE, np.uint8), (), None, Zones(), self._names)
         since = "" if before.seen_at is None else f", last picture {before.seen_at:%H:%M:%S}"
         notice = [f"{event.state}{since}", *([event.reason] if event.reason else [])]
         self._newest[source] = replace(before, people=(), notice=notice)
 
-    def _hidden(self, look: Look) -> Boxes | None:
-        if self._hiding is None:
-            return None
-        faces = look.faces
-        return self._hiding.look(look.frame, faces.boxes_xyxy, look.scene.tracks, sure=faces.counts)
+    def _hidden(self, result: FrameResult) -> Boxes | None:
+        return None if self._hider is None else self._hider.boxes_to_hide(result)

@@ -13,11 +13,12 @@ from urllib.parse import quote
 
 from maskwatch.detector import Detector
 from maskwatch.errors import MaskwatchError
-from maskwatch.live.capture.health import CaptureStatus
-from maskwatch.live.loop import Outlets, Watch
-from maskwatch.live.run import WatchPlan, open_parts, open_pictures, sweeping
+from maskwatch.live.capture.status import CaptureStatus
+from maskwatch.live.config import WatchConfig
+from maskwatch.live.loop import Outputs, WatchLoop, open_pipeline
+from maskwatch.live.run import open_thumbnails, retention_thread
 from maskwatch.live.sinks.delivery import SinkStatus
-from maskwatch.live.sinks.settings import open_delivery
+from maskwatch.live.sinks.factory import open_delivery
 from maskwatch.serve.watching.views import Views
 
 
@@ -33,19 +34,19 @@ class Watching:
         MaskwatchError: something of the plan cannot be done.
     """
 
-    def __init__(self, plan: WatchPlan, detector: Detector | None, *, keep_faces: bool) -> None:
-        self._parts = parts = open_parts(plan, detector)
-        self.views = Views(parts.places, parts.finder.metadata.classes, keep_faces=keep_faces)
-        pictures = open_pictures(plan.thumbnails, _say, keep_faces=keep_faces)
+    def __init__(self, plan: WatchConfig, detector: Detector | None, *, keep_faces: bool) -> None:
+        self._parts = parts = open_pipeline(plan, detector)
+        self.views = Views(parts.zones, parts.finder.metadata.classes, keep_faces=keep_faces)
+        pictures = open_thumbnails(plan.thumbnails, _say, keep_faces=keep_faces)
         with contextlib.ExitStack() as opened:
-            self._delivery = delivery = opened.enter_context(open_delivery(plan.sinks, on_trouble=_say))
-            self._sweeping = sweeping(plan, parts, delivery, _say)
-            outlets = Outlets(
+            self._delivery = delivery = opened.enter_context(open_delivery(plan.sinks, on_error=_say))
+            self._sweeping = retention_thread(plan, list(parts.trackers), delivery, _say)
+            outputs = Outputs(
                 put=delivery.put,
-                viewers=[self.views] if pictures is None else [self.views, pictures],
-                thumbnail=None if pictures is None else pictures.store,
+                observers=[self.views] if pictures is None else [self.views, pictures],
+                thumbnail=None if pictures is None else pictures.try_store,
             )
-            self._watch = Watch(parts.captures, parts.finder, parts.people, parts.run, outlets, plan.fps)
+            self._watch = WatchLoop(parts, outputs)
             self._opened = opened.pop_all()  # nothing has failed, so `close` closes it
         self._thread = threading.Thread(target=self._run, name="watch")
 
@@ -64,7 +65,7 @@ class Watching:
 
     def has(self, source: str) -> bool:
         """Whether a source of that name is watched."""
-        return source in self._parts.people
+        return source in self._parts.trackers
 
     def sources(self) -> Sequence[CaptureStatus]:
         """How each source is doing."""

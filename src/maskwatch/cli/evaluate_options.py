@@ -1,0 +1,169 @@
+"""The options of `maskwatch evaluate`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maskwatch.cli.json_file import is_stdout
+from maskwatch.errors import OptionError
+
+if TYPE_CHECKING:
+    from maskwatch.evaluation.thresholds import ThresholdObjective
+
+CHECKPOINT = ".ckpt"
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """As on the command line."""
+
+    model: Annotated[str, typer.Argument(help="Embedded model (maskwatch-640), model file, or checkpoint.")]
+    data: Annotated[
+        list[Path], typer.Argument(help="Data sets, each on its own: Pascal VOC, COCO, YOLO or TFRecord.")
+    ]
+    split: Annotated[str | None, typer.Option(help="train, val or test, of data sets that are split.")] = None
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Spellings of the model's classes, in its order: 'mask=ok|good,no_mask=bare,...'."),
+    ] = None
+    stems: Annotated[
+        Path | None, typer.Option(help="Text file of names of pictures (cam1/0001): only these.")
+    ] = None
+    corrections: Annotated[
+        Path | None, typer.Option(help="CSV file that corrects labels: see docs/training.md.")
+    ] = None
+    size: Annotated[
+        str | None, typer.Option(help="Network size of a checkpoint: 640, or 480x640 (H x W).")
+    ] = None
+    class_agnostic: Annotated[
+        bool,
+        typer.Option(
+            "--class-agnostic-nms/--per-class-nms",
+            help="NMS over the boxes of all classes, as in detect, or of each class, as for COCO's numbers.",
+        ),
+    ] = False
+    batch: Annotated[int | None, typer.Option(min=1, help="Pictures held in memory at once.")] = None
+    bootstrap: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Draws for 95 % intervals, seconds for a thousand; 0 for none.",
+            show_default="1000 for a report, else 0",
+        ),
+    ] = None
+    report: Annotated[
+        Path | None, typer.Option(help="New folder for the report: HTML, Markdown, JSON. See docs/report.md.")
+    ] = None
+    against: Annotated[str | None, typer.Option(help="A second model to compare with, in the report.")] = None
+    sources: Annotated[
+        Path | None, typer.Option(help="CSV or TSV file with stem and source of pictures, for the report.")
+    ] = None
+    tune: Annotated[
+        Path | None, typer.Option(help="Choose thresholds on this data set (its val), report them on DATA.")
+    ] = None
+    cost_missed: Annotated[
+        float | None, typer.Option(help="--tune: cost of a missed face, instead of the best F1.")
+    ] = None
+    cost_alarm: Annotated[
+        float | None, typer.Option(help="--tune: cost of a false alarm; 1 where only the other is given.")
+    ] = None
+    recall: Annotated[
+        float | None, typer.Option(help="--tune: share of each class to find, with the fewest false alarms.")
+    ] = None
+    write: Annotated[
+        Path | None, typer.Option(help="--tune: also write a model file with these thresholds.")
+    ] = None
+    suspects: Annotated[
+        Path | None, typer.Option(help="List labels that look wrong: a .csv of corrections, or a VOC folder.")
+    ] = None
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the numbers to this file; '-' prints only them.")
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Replace what these options name.")] = False
+
+    @cached_property
+    def objective(self) -> ThresholdObjective:
+        """Raises OptionError for costs or a recall out of range."""
+        from maskwatch.evaluation.thresholds import ThresholdObjective
+
+        return ThresholdObjective(self.cost_missed, self.cost_alarm, self.recall)
+
+    @property
+    def needs_report(self) -> bool:
+        """Whether more is asked for than COCO's numbers."""
+        return any((self.report, self.against, self.tune, self.suspects))
+
+    @property
+    def draws(self) -> int:
+        """Of the bootstrap."""
+        if self.bootstrap is not None:
+            return self.bootstrap
+        return 1000 if self.needs_report else 0
+
+    def check(self) -> None:
+        """Lets a command that takes minutes fail at once.
+
+        Raises:
+            OptionError: options that do not go together.
+            OutputError: a target that exists already, is an input, or cannot be written.
+        """
+        from maskwatch.outputs import check_new_folder, check_targets
+
+        self._check_together()
+        json_file = None if is_stdout(self.json_file) else self.json_file
+        files = [path for path in (json_file, self.write) if path is not None]
+        folders = [path for path in (self.report,) if path is not None]
+        if self.suspects is not None:
+            (files if self.suspects.suffix.lower() == ".csv" else folders).append(self.suspects)
+        inputs = [
+            path
+            for path in (*self.data, self.tune, self.stems, self.corrections, self.sources)
+            if path is not None
+        ]
+        check_targets(files, [], force=self.force)
+        for folder in folders:
+            check_new_folder(folder, force=self.force, sources=inputs)
+        _check_apart([*files, *folders], inputs)
+        if self.against is not None and not self.draws:
+            raise OptionError("--against needs draws to compare; leave out --bootstrap 0")
+
+    def _check_together(self) -> None:
+        objective = self.objective
+        if self.write is not None:
+            _check_write(self.write, self.model, self.tune)
+        if objective.recall is not None and self.tune is None:
+            raise OptionError("--recall needs a data set to choose thresholds on; add --tune DATA")
+        if self.suspects is not None and len(self.data) != 1:
+            raise OptionError(
+                f"--suspects {self.suspects} takes the labels of one data set, not {len(self.data)}"
+            )
+        if self.sources is not None and self.report is None:
+            raise OptionError(f"--sources {self.sources} is for the report; add --report FOLDER")
+        if objective.has_costs and not self.needs_report:
+            raise OptionError("--cost-missed and --cost-alarm are for --tune or --report; add one")
+
+
+def _check_write(target: Path, model: str, tune: Path | None) -> None:
+    if tune is None:
+        raise OptionError(f"--write {target} has no thresholds to write; choose them with --tune DATA")
+    if Path(model).suffix.lower() == CHECKPOINT:
+        raise OptionError(f"--write: {model} is a checkpoint; export it with --tune, or give a model file")
+    if target.suffix.lower() != ".onnx":
+        raise OptionError(f"--write {target}: a model file ends in .onnx; write for example tuned.onnx")
+
+
+def _check_apart(targets: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """No target may be another one, or an input."""
+    taken = {os.path.realpath(path): path for path in inputs}
+    for target in targets:
+        real_path = os.path.realpath(target)
+        if real_path in taken:
+            raise OptionError(f"{target}: is named twice, also as {taken[real_path]}; write somewhere else")
+        taken[real_path] = target

@@ -1,0 +1,267 @@
+"""One source, read in its own thread for as long as it takes: `open_capture("rtsp://…").start()`.
+
+A camera or stream gives its newest frame and drops the others. When it breaks off, the capture reconnects
+automatically, with growing waits; the reason stands in its status. A file gives each frame and ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from maskwatch.errors import SourceError
+from maskwatch.live.capture.frame import LiveFrame, Mailbox, RawFrame
+from maskwatch.live.capture.interrupt import interruptible
+from maskwatch.live.capture.opener import SourceOpener
+from maskwatch.live.capture.pipe import stdin_descriptor
+from maskwatch.live.capture.reader import Reader, ReadError
+from maskwatch.live.capture.settings import CaptureSettings
+from maskwatch.live.capture.source_spec import SourceSpec, parse_source, parse_sources
+from maskwatch.live.capture.status import CaptureState, CaptureStatus, SourceHealth
+from maskwatch.live.timing import Backoff, FrameClock, Pacer, RateLimit
+from maskwatch.media.images import UInt8Array
+
+CLOSE_S = 1.8
+"""A thread that has not ended by then is left behind; it ends when its time limits have passed."""
+
+_STEADY_S = 10.0  # a source that lasted this long starts with the short waits again
+_RETRIED = frozenset(["webcam", "rtsp", "http"])
+_LOCAL = frozenset(["webcam", "file"])  # opens at once or not at all
+_FILES = frozenset(["file", "video_url"])
+
+
+@dataclass(frozen=True, eq=False)
+class _Arrival:
+    """A frame that waits, not converted yet."""
+
+    frame: RawFrame
+    to_live: Callable[[UInt8Array], LiveFrame]
+    held: bool  # back by the limit when it arrived
+
+
+class Capture:
+    """A source and the thread that reads it. Made by `open_capture`; used by `CaptureGroup`, or alone.
+
+    Attributes:
+        name: the source's short name.
+        live: gives the newest frame only; otherwise gives every frame, and reading waits until it is taken.
+        of_file: the source is a video file, which has a beginning, and an end that may be known.
+        path: of a file on this machine; None for others.
+        on_state: called with name, state and reason when the state changes, in the capture's thread.
+        on_frame: called when a frame waits, in the capture's thread.
+    """
+
+    def __init__(self, spec: SourceSpec, settings: CaptureSettings) -> None:
+        self.name = spec.name
+        self.live = settings.pace or spec.kind not in _FILES
+        self.on_state: Callable[[str, CaptureState, str], None] = lambda *_: None
+        self.on_frame: Callable[[], None] = lambda: None
+        self.of_file = spec.kind in _FILES
+        self.path = Path(spec.address) if spec.kind == "file" else None
+        self._spec = spec
+        self._settings = settings
+        self._backoff = Backoff(settings.first_wait_s, settings.longest_wait_s)
+        self._limit = RateLimit()
+        self._stop = Event()
+        self._health = SourceHealth(lambda state, reason: self.on_state(self.name, state, reason))
+        self._mailbox: Mailbox[_Arrival] = Mailbox(keep_all=not self.live, on_put=lambda: self.on_frame())
+        self._clock = FrameClock(self.of_file)
+        self._thread: Thread | None = None
+        self._opener = SourceOpener(spec, settings, self._stop, self._on_silence)
+        self._opened: Reader | None = None
+        self._done = False
+
+    def limit(self, fps: float | None) -> None:
+        """Gives at most `fps` frames per second: of the clock, or of a file's own time.
+
+        Raises:
+            OptionError: it is not above zero.
+        """
+        self._limit = RateLimit(fps)
+
+    def start(self) -> None:
+        """Starts reading.
+
+        Raises:
+            SourceError: a file or webcam cannot be opened, or nothing is piped in. A stream that cannot be
+                opened raises nothing: the capture keeps trying, see `status`.
+        """
+        if self._spec.kind == "pipe":
+            stdin_descriptor()
+        if self._spec.kind in _LOCAL:
+            try:
+                self._opened = self._opener.open(self._limit.fps)
+            except ReadError as error:
+                raise SourceError(f"{self._spec.shown}: {error}; {self._next_step()}") from None
+        self._clock = FrameClock(self.of_file)
+        # A daemon, since a driver that hangs must not keep the program from ending.
+        self._thread = Thread(target=self._run, name=f"capture {self.name}", daemon=True)
+        self._thread.start()
+
+    def take(self, timeout_s: float = 0.0) -> LiveFrame | None:
+        """The frame that waits, waited for up to `timeout_s` seconds; None when there is none."""
+        if self.live and (early := self._limit.remaining(time.monotonic())):
+            self._stop.wait(min(timeout_s, early))
+            if early > timeout_s:
+                return None
+            timeout_s -= early
+        arrival = self._mailbox.take(timeout_s)
+        if arrival is None:
+            return None
+        if self.live:
+            self._limit.passed(time.monotonic())
+        return arrival.to_live(arrival.frame.to_rgb())
+
+    def ready_in(self) -> float | None:
+        """Seconds until the frame that waits may be taken; None when none waits."""
+        if not self._mailbox.full():
+            return None
+        return self._limit.remaining(time.monotonic()) if self.live else 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether no further frame will arrive."""
+        return self._done and not self._mailbox.full()
+
+    def status(self) -> CaptureStatus:
+        """How the source is doing now."""
+        return self._health.status(self.name)
+
+    def stop(self) -> None:
+        """Asks the thread to end, without waiting for it."""
+        self._stop.set()
+        self._mailbox.close()
+
+    def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Stops reading and releases the source; takes at most `timeout_s`, whatever the source does."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        if self._health.state != "failed":
+            self._health.state, self._health.error = "ended", ""
+        self._done = True
+
+    def _run(self) -> None:
+        try:
+            with interruptible(self._stop):
+                while self._read_once() and not self._stop.is_set():
+                    pass
+        except Exception as error:
+            # A bug of ours: the state shows it, and threading prints the traceback.
+            self._end("failed", f"{type(error).__name__} while reading; please report this")
+            raise
+
+    def _read_once(self) -> bool:
+        """Opens the source and reads until it ends or breaks off; whether to try again."""
+        reader, self._opened = self._opened, None
+        try:
+            reader = reader or self._opener.open(self._limit.fps)
+            self._health.duration_s = reader.duration_s
+            self._read(reader)
+            if not reader.finite:
+                raise ReadError("the stream ended")
+            self._end("ended")
+            return False
+        except ReadError as error:
+            reason = str(error)
+        finally:
+            if reader is not None:
+                reader.close()
+        return not self._stop.is_set() and self._wait_after(reason)
+
+    def _on_silence(self) -> None:
+        self._health.change("waiting", f"no data for {self._settings.stall_s:g} s")
+
+    def _read(self, reader: Reader) -> None:
+        paced = self.live and (reader.bursts or self.of_file)
+        pacer = Pacer(slip=reader.bursts) if paced else None
+        for frame in reader.frames(self._wanted):
+            if self._stop.is_set():
+                return
+            if pacer is not None and frame is not None and frame.pts_s is not None:
+                pacer.hold(frame.pts_s, self._stop)
+            self._arrive(frame)
+
+    def _wanted(self) -> bool:
+        """Whether the next frame can still be the newest when the limit lets one pass."""
+        if not self.live:
+            return True
+        fps = self._health.fps()
+        return not fps or self._limit.remaining(time.monotonic()) < 1.5 / fps
+
+    def _arrive(self, frame: RawFrame | None) -> None:
+        now = time.monotonic()
+        index = self._health.arrived(now)
+        if frame is None:
+            self._health.skipped += 1
+            return
+        self._health.size = frame.size
+        media_time_s = frame.pts_s if self.of_file else None
+        time_s, when = self._clock.stamp(now, media_time_s)
+        self._health.media_time_s = media_time_s
+        if not self.live:
+            if self._limit.remaining(time_s):
+                self._health.skipped += 1
+                return
+            self._limit.passed(time_s)
+        held = self.live and self._limit.remaining(now) > 0
+        to_live = partial(LiveFrame, self.name, index, time_s, when, now, media_time_s=media_time_s)
+        replaced = self._mailbox.put(_Arrival(frame, to_live, held))
+        if replaced is not None:
+            self._health.skipped += replaced.held
+            self._health.dropped += not replaced.held
+
+    def _wait_after(self, reason: str) -> bool:
+        """Waits until the next try; False when there is none."""
+        if self._health.lost() >= _STEADY_S:
+            self._backoff.reset()
+        tries = self._health.failures
+        retries = self._settings.max_retries if self._spec.kind in _RETRIED else 0
+        if retries is not None and tries > retries:
+            self._end("failed", f"{reason}; given up after {tries} tries" if tries > 1 else reason)
+            return False
+        self._health.change("waiting", reason)
+        return not self._stop.wait(self._backoff.next_wait())
+
+    def _end(self, state: CaptureState, reason: str = "") -> None:
+        """The last change of state, after the last frame has been taken."""
+        self._mailbox.wait_taken()
+        if not self._stop.is_set():
+            self._health.change(state, reason)
+        self._done = True  # after the change, or else the group might stop before it is reported
+        self.on_frame()  # wakes whoever waits for a frame
+
+    def _next_step(self) -> str:
+        if self._spec.kind == "webcam":
+            return "check the number and the cable"
+        return "get a complete copy of it, or convert it to MP4"
+
+
+def open_capture(spec: str, *, name: str | None = None, **settings: Any) -> Capture:
+    """A capture of one source, not started yet.
+
+    Args:
+        spec: `0`, `/dev/video0`, `rtsp://…`, `http://…`, a file or `-`, each also as `name=SOURCE`.
+        name: replaces the name that follows from `spec`.
+        settings: those of `CaptureSettings`.
+
+    Raises:
+        SourceError: there is no such source.
+        OptionError: a name or setting that cannot be used.
+    """
+    return Capture(parse_source(spec, name=name), CaptureSettings(**settings))
+
+
+def open_captures(specs: Sequence[str], settings: CaptureSettings | None = None) -> list[Capture]:
+    """Captures of several sources with unique names, not started yet.
+
+    Raises:
+        SourceError: there is no such source.
+        OptionError: a name or setting that cannot be used, or no source.
+    """
+    return [Capture(spec, settings or CaptureSettings()) for spec in parse_sources(specs)]

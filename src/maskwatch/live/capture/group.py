@@ -1,0 +1,134 @@
+"""Several sources as one: their frames in turn, whatever each source does."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Event
+
+from maskwatch.errors import OptionError
+from maskwatch.live.capture.core import CLOSE_S, Capture
+from maskwatch.live.capture.frame import LiveFrame
+from maskwatch.live.capture.status import CaptureState, CaptureStatus
+
+BATCH = 8
+"""Most frames that `CaptureGroup.next` returns at once."""
+
+_MOST_CHANGES = 1000  # of states; more can only wait if no frames are asked for
+
+
+class CaptureGroup:
+    """Starts captures, returns their frames in turn, and closes them; a context manager.
+
+    Args:
+        captures: not started yet, with different names.
+        fps: limit on the frames per second of each source; None for none.
+        on_state: called with name, state ("live", "waiting", "ended", "failed") and reason when the state of
+            a source has changed, inside `next` and thus in the thread that takes the frames.
+
+    Raises:
+        OptionError: there is no capture, two have the same name, or `fps` is not above zero.
+    """
+
+    def __init__(
+        self,
+        captures: Sequence[Capture],
+        fps: float | None = None,
+        on_state: Callable[[str, CaptureState, str], None] | None = None,
+    ) -> None:
+        names = [capture.name for capture in captures]
+        if not names:
+            raise OptionError("no source to watch; name one, for example 0 for the first webcam")
+        if len(set(names)) < len(names):
+            raise OptionError(f"two sources are named {max(names, key=names.count)!r}; rename one")
+        self._captures = deque(captures)
+        self._order = tuple(captures)
+        self._on_state = on_state
+        self._changes: deque[tuple[str, CaptureState, str]] = deque(maxlen=_MOST_CHANGES)
+        self._wake = Event()
+        for capture in captures:
+            capture.limit(fps)
+            capture.on_frame = self._wake.set
+            capture.on_state = self._note
+
+    def __enter__(self) -> CaptureGroup:
+        """Starts all captures.
+
+        Raises:
+            SourceError: a file or webcam cannot be opened; no capture runs then.
+        """
+        try:
+            for capture in self._order:
+                capture.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def next(self, timeout_s: float) -> list[LiveFrame]:
+        """At least one frame, as soon as there is one, and at most one of each source.
+
+        Empty when none has arrived within `timeout_s` seconds, or when all sources have ended. A source that
+        has just given a frame comes last the next time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self._wake.clear()  # before collecting, so that a frame that arrives meanwhile is not missed
+            self._report()
+            frames = self._collect()
+            left = deadline - time.monotonic()
+            if frames:
+                return frames  # what has changed meanwhile is reported after these frames
+            if left <= 0 or self.finished:
+                return []
+            early = [wait for capture in self._captures if (wait := capture.ready_in()) is not None]
+            self._wake.wait(min([left, *early]))
+
+    @property
+    def finished(self) -> bool:
+        """Whether no source has or will have a frame, and all changes of state have been reported."""
+        return all(capture.finished for capture in self._order) and not self._changes
+
+    def status(self) -> list[CaptureStatus]:
+        """How the sources are doing, in the order in which they were given."""
+        return [capture.status() for capture in self._order]
+
+    def close(self) -> None:
+        """Ends all captures; takes less than two seconds together."""
+        deadline = time.monotonic() + CLOSE_S
+        for capture in self._order:
+            capture.stop()
+        for capture in self._order:
+            capture.close(max(0.0, deadline - time.monotonic()))
+
+    def _collect(self) -> list[LiveFrame]:
+        frames: list[LiveFrame] = []
+        for capture in list(self._captures):
+            if len(frames) == BATCH:
+                break
+            frame = capture.take() if capture.ready_in() == 0 else None
+            if frame is not None:
+                frames.append(frame)
+                self._captures.remove(capture)
+                self._captures.append(capture)
+        return frames
+
+    def _note(self, name: str, state: CaptureState, reason: str) -> None:
+        self._changes.append((name, state, reason))
+        self._wake.set()
+
+    def _report(self) -> None:
+        """Reports the changes of state; the loss of a source only after its last frame has been returned."""
+        busy = {capture.name for capture in self._order if capture.ready_in() is not None}
+        held: list[tuple[str, CaptureState, str]] = []
+        for change in [self._changes.popleft() for _ in range(len(self._changes))]:
+            name, state, _ = change
+            if name in {one[0] for one in held} or (state != "live" and name in busy):
+                held.append(change)
+            elif self._on_state is not None:
+                self._on_state(*change)
+        self._changes.extendleft(reversed(held))

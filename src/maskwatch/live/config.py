@@ -1,0 +1,78 @@
+"""What a user wants watched, and how: one dataclass that the command line and the service hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from maskwatch.detector import Threshold
+from maskwatch.errors import OptionError
+from maskwatch.live.capture.settings import CaptureSettings
+from maskwatch.live.output.window import check_display
+from maskwatch.live.sinks.settings import SinkSettings
+from maskwatch.live.tracking.settings import PeopleSettings
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """All settings of a run, checked.
+
+    Attributes:
+        sources: as `open_captures` takes them.
+        model, threshold, threads: as `FaceFinder` takes them.
+        fps: limit on the frames per second of each source; None for none.
+        zones: a file of zones and lines.
+        save_video: MP4 file; with several sources the name of each is added.
+        thumbnails: folder for pictures of alerts.
+        keep_faces: do not blur faces in stored pictures.
+        retain_days: delete stored data after so many days; None for never.
+        json_lines: print events as JSON Lines.
+        show: open a window.
+        force: replace a video that exists.
+
+    Raises:
+        OptionError: settings that do not fit together.
+    """
+
+    sources: tuple[str, ...]
+    model: str
+    threshold: Threshold | None = None
+    threads: int | None = None
+    fps: float | None = None
+    capture: CaptureSettings = field(default_factory=CaptureSettings)
+    people: PeopleSettings = field(default_factory=PeopleSettings)
+    zones: Path | None = None
+    sinks: SinkSettings = field(default_factory=SinkSettings)
+    save_video: Path | None = None
+    thumbnails: Path | None = None
+    keep_faces: bool = False
+    retain_days: float | None = None
+    json_lines: bool = False
+    show: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.save_video is not None and self.save_video.suffix.lower() != ".mp4":
+            raise OptionError(
+                f"--save-video {self.save_video}: only MP4 is written; name a file ending in .mp4"
+            )
+        if self.keep_faces and self.save_video is None and self.thumbnails is None:
+            raise OptionError("--keep-faces changes what is stored; add --save-video or --thumbnails")
+        sinks = (self.sinks.db, self.sinks.events, self.sinks.webhook, self.sinks.mqtt)
+        if self.retain_days is not None and not any((self.save_video, self.thumbnails, *sinks)):
+            raise OptionError(
+                "--retain deletes what this command stored; add something that stores, as --db, --events "
+                "or --thumbnails"
+            )
+        if self.show:
+            check_display()
+
+    def video_paths(self, names: Sequence[str]) -> dict[str, Path]:
+        """The video file of each source, by name; empty without `save_video`."""
+        path = self.save_video
+        if path is None:
+            return {}
+        if len(names) == 1:
+            return {names[0]: path}
+        return {name: path.with_name(f"{path.stem}_{name}{path.suffix}") for name in names}

@@ -1,0 +1,189 @@
+"""Alerts on this desktop: a notification and a sound, by the programs that each system has for them."""
+
+from __future__ import annotations
+
+import array
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import wave
+from pathlib import Path
+
+from maskwatch.errors import EventError, OptionError
+from maskwatch.live.events import Event
+from maskwatch.live.sinks import Sink
+from maskwatch.live.sinks.event_text import event_line
+
+PLAYERS = (("afplay",), ("pw-play",), ("paplay",), ("aplay", "-q"))
+"""Programs that play a WAV file, with their options; the first one that is installed is used."""
+
+_RATE_HZ = 22050
+_TONES = ((880.0, 0.18), (660.0, 0.25))
+"""Frequency in Hz and length in seconds, one after the other."""
+
+_FADE_S = 0.01
+_TIMEOUT_S = 10.0
+_TITLE = "Maskwatch"
+
+# Texts are arguments or variables, never part of a script.
+_OSASCRIPT = """on run {title, body}
+display notification body with title title
+end run"""
+_POWERSHELL = """
+$ErrorActionPreference = 'Stop'
+[void][Windows.UI.Notifications.ToastNotificationManager, Windows.UI.Notifications, ContentType=WindowsRuntime]
+$kind = [Windows.UI.Notifications.ToastTemplateType]::ToastText02
+$toast = [Windows.UI.Notifications.ToastNotificationManager]::GetTemplateContent($kind)
+$texts = $toast.GetElementsByTagName('text')
+[void]$texts.Item(0).AppendChild($toast.CreateTextNode($env:MASKWATCH_TITLE))
+[void]$texts.Item(1).AppendChild($toast.CreateTextNode($env:MASKWATCH_BODY))
+$shown = New-Object Windows.UI.Notifications.ToastNotification $toast
+$app = '{1AC14E77-02E7-4E5D-B744-2EB1AE5198B7}\\WindowsPowerShell\\v1.0\\powershell.exe'
+[Windows.UI.Notifications.ToastNotificationManager]::CreateToastNotifier($app).Show($shown)
+"""  # noqa: E501
+
+
+class NotifySink(Sink):
+    """Shows each event as a notification.
+
+    Raises:
+        OptionError: this system has no notifications.
+    """
+
+    name = "notify"
+    kinds = frozenset(["alert"])
+
+    def __init__(self) -> None:
+        self._tool = find_notifier()
+
+    def send(self, event: Event) -> None:
+        body = event_line(event).encode("utf-8", "backslashreplace").decode()
+        texts = {"MASKWATCH_TITLE": _TITLE, "MASKWATCH_BODY": body}
+        _run(notify_command(self._tool, body), "try --sound or --shell", {**os.environ, **texts})
+
+
+class SoundSink(Sink):
+    """Plays a sound for each event, or rings the bell of the terminal where there is no player.
+
+    Raises:
+        OptionError: nothing here can make a sound.
+    """
+
+    name = "sound"
+    kinds = frozenset(["alert"])
+
+    def __init__(self) -> None:
+        self._player = find_player()
+        self._folder = tempfile.TemporaryDirectory(prefix="maskwatch-")
+        self._file = Path(self._folder.name, "alert.wav")
+        write_tones(self._file)
+
+    def send(self, event: Event) -> None:
+        if self._player is None:
+            _beep(self._file)
+        else:
+            _run([*self._player, str(self._file)], "check the loudspeaker")
+
+    def close(self, timeout_s: float) -> None:
+        del timeout_s
+        self._folder.cleanup()
+
+
+def find_notifier(platform: str = sys.platform) -> str:
+    """Path of the program that shows notifications here.
+
+    Raises:
+        OptionError: there is none, or no desktop.
+    """
+    names = {"darwin": ("terminal-notifier", "osascript"), "win32": ("powershell",)}.get(
+        platform, ("notify-send",)
+    )
+    if platform not in ("darwin", "win32") and not any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS")
+    ):
+        raise OptionError("--notify: there is no desktop here; use --webhook, --mqtt or --shell instead")
+    for name in names:
+        path = shutil.which(name)
+        if path is not None:
+            return path
+    raise OptionError(
+        f"--notify needs {' or '.join(names)}, which is not installed; install it (Debian: libnotify-bin), "
+        "or use --sound or --shell"
+    )
+
+
+def notify_command(tool: str, body: str) -> list[str]:
+    """The command that shows `body` with a tool."""
+    name = os.path.basename(tool).removesuffix(".exe").lower()  # noqa: PTH119 - the path may be of another system
+    if name == "terminal-notifier":
+        return [tool, "-title", _TITLE, "-message", body]
+    if name == "osascript":
+        return [tool, "-e", _OSASCRIPT, _TITLE, body]
+    if name == "powershell":
+        return [tool, "-NoProfile", "-NonInteractive", "-Command", _POWERSHELL]
+    return [tool, "--app-name", _TITLE, "--urgency", "critical", "--", _TITLE, _escaped(body)]
+
+
+def _run(words: list[str], next_step: str, env: dict[str, str] | None = None) -> None:
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False, env=env
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EventError(f"{words[0]} does not work ({error}); {next_step}") from None
+    if done.returncode:
+        reason = " ".join(done.stderr.decode("utf-8", "replace").split())[:200]
+        raise EventError(f"{words[0]} says {reason or done.returncode}; {next_step}")
+
+
+def _escaped(body: str) -> str:
+    """Escaped for notify-send, which interprets some HTML in the body."""
+    return body.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def find_player() -> tuple[str, ...] | None:
+    """Program and options that play a file; None where Windows or the bell of the terminal does it.
+
+    Raises:
+        OptionError: nothing here can make a sound.
+    """
+    for name, *options in PLAYERS:
+        path = shutil.which(name)
+        if path is not None:
+            return path, *options
+    if sys.platform == "win32" or sys.stderr.isatty():
+        return None
+    raise OptionError(
+        f"--sound needs one of {', '.join(name for name, *_ in PLAYERS)}, or a terminal with a bell; install "
+        "one (Debian: alsa-utils), or use --shell"
+    )
+
+
+def write_tones(path: Path) -> None:
+    """Writes the sound as 16-bit mono WAV."""
+    samples = array.array("h")
+    for frequency, seconds in _TONES:
+        number = round(seconds * _RATE_HZ)
+        for index in range(number):
+            # Faded in and out, so that it does not click.
+            edge = min(1.0, index / (_FADE_S * _RATE_HZ), (number - index) / (_FADE_S * _RATE_HZ))
+            samples.append(round(12000 * edge * math.sin(2 * math.pi * frequency * index / _RATE_HZ)))
+    if sys.byteorder == "big":
+        samples.byteswap()
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(_RATE_HZ)
+        file.writeframes(samples.tobytes())
+
+
+def _beep(file: Path) -> None:
+    if sys.platform == "win32":
+        import winsound
+
+        winsound.PlaySound(str(file), winsound.SND_FILENAME)
+    else:
+        print("\a", end="", file=sys.stderr, flush=True)

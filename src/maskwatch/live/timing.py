@@ -1,0 +1,128 @@
+"""Clocks and waits: when to retry, how many frames to pass, when a frame is due, which time it has."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from threading import Event
+
+from maskwatch.errors import OptionError
+
+# Time stamps are rounded: the frame at 0.2 s of a file may be stamped 0.1999.
+_ROUNDING_S = 1e-3
+# A time stamp that asks for a longer wait is a jump (a stream that restarted), not a pause.
+_LONGEST_HOLD_S = 10.0
+# A burst that is late by more has run dry: the next frames get a new schedule, or else a whole segment would
+# rush by at once.
+_LATE_S = 0.25
+
+
+@dataclass
+class Backoff:
+    """Exponential backoff with jitter: waits double up to a cap, each shortened by chance.
+
+    The jitter spreads out retries after a common failure, for example of cameras behind one switch
+    ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015: "equal jitter").
+
+    Attributes:
+        first_s, cap_s: seconds; a wait is between half and all of min(cap_s, first_s · 2^tries).
+    """
+
+    first_s: float = 1.0
+    cap_s: float = 30.0
+    tries: int = 0
+
+    def next_wait(self) -> float:
+        """Seconds to wait before the next try."""
+        longest = min(self.cap_s, self.first_s * 2.0 ** min(self.tries, 32))
+        self.tries += 1
+        return longest * (0.5 + 0.5 * random.random())
+
+    def reset(self) -> None:
+        """Starts over, after a success."""
+        self.tries = 0
+
+
+@dataclass
+class RateLimit:
+    """Passes at most `fps` frames per second, measured on any clock that does not go back.
+
+    Attributes:
+        fps: None for no limit.
+
+    Raises:
+        OptionError: `fps` is not above zero.
+    """
+
+    fps: float | None = None
+    _due_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not 0 < self.fps < float("inf"):
+            raise OptionError(f"{self.fps:g} frames per second: give a number above 0")
+
+    def remaining(self, now_s: float) -> float:
+        """Seconds until the next frame may pass; 0 when it may pass now."""
+        wait = 0.0 if self._due_s is None else self._due_s - now_s
+        return wait if wait > _ROUNDING_S else 0.0
+
+    def passed(self, now_s: float) -> None:
+        """Notes that a frame has passed."""
+        if self.fps is not None:
+            # Counted from when it was due and not from now, or else 25 would become 24.
+            due = now_s if self._due_s is None else self._due_s
+            self._due_s = max(due + 1 / self.fps, now_s)
+
+
+@dataclass
+class Pacer:
+    """Holds back frames that arrive faster than they were filmed.
+
+    Attributes:
+        slip: a late frame starts a new schedule. Without it, a late frame passes at once.
+    """
+
+    slip: bool = False
+    _began_s: float | None = None
+
+    def hold(self, pts_s: float, stop: Event) -> None:
+        """Returns when the frame of time stamp `pts_s`, in seconds, is due, or when `stop` is set."""
+        now = time.monotonic()
+        began = now - pts_s if self._began_s is None else self._began_s
+        wait = began + pts_s - now
+        if wait > _LONGEST_HOLD_S or (self.slip and wait < -_LATE_S):
+            began, wait = now - pts_s, 0.0
+        self._began_s = began
+        if wait > 0:
+            stop.wait(wait)
+
+
+@dataclass
+class FrameClock:
+    """Gives each frame of a source its two times.
+
+    Attributes:
+        of_file: the time of a frame is its position in the video, and the wall clock runs with it from the
+            first frame. Otherwise both are those of the arrival: time stamps of cameras are not used, since
+            they restart with each connection and few can be trusted.
+    """
+
+    of_file: bool
+    _began_s: float = field(default_factory=time.monotonic)
+    _began: datetime | None = None
+    _last_s: float = 0.0
+
+    def stamp(self, now_s: float, media_time_s: float | None) -> tuple[float, datetime]:
+        """`LiveFrame.time_s` and `LiveFrame.when` of a frame that arrived at `now_s` of `time.monotonic`."""
+        if not self.of_file or media_time_s is None:
+            self._last_s = max(self._last_s, now_s - self._began_s)
+            return self._last_s, _now()
+        if self._began is None:
+            self._began = _now() - timedelta(seconds=media_time_s)
+        return media_time_s, self._began + timedelta(seconds=media_time_s)
+
+
+def _now() -> datetime:
+    return datetime.now().astimezone()

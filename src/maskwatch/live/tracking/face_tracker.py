@@ -1,0 +1,156 @@
+"""Tracks of faces: which face of this frame is which of the last one. ByteTrack of the library `trackers`."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+import numpy.typing as npt
+import supervision as sv
+from trackers import BIoU, ByteTrackTracker
+
+from maskwatch.live.tracking.faces import Faces
+from maskwatch.media.images import FloatArray
+
+NO_TRACK = 0
+"""The number of a face without a track; tracks are numbered from 1."""
+
+TESTED_TRACKERS = frozenset(["2"])
+"""Major versions of `trackers` in which its list of tracks is known to be safe to shorten."""
+
+_CAN_FORGET = version("trackers").partition(".")[0] in TESTED_TRACKERS
+_LIBRARY_FPS = 30.0  # `lost_track_buffer` counts frames at this rate
+_CONFIDENT = 0.5  # confidence that divides confident from weak faces, as the library is given them
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """How tracks are followed; the defaults were chosen by benchmarks/events.py.
+
+    Attributes:
+        lost_s: seconds without a face after which a track ends.
+        widen: boxes are widened by this share of their size on each side before they are compared. It holds
+            tracks together where a face moves by its own width between two frames, and mixes up neighbours.
+        min_iou: widened boxes that overlap less are not the same face.
+        min_frames: frames in a row that a new track needs.
+        reach: a track that begins within this many face heights of a lost one continues it, with its number;
+            0 for never.
+        frame_rate: frames per second for which the noise of the motion model is meant.
+    """
+
+    lost_s: float = 2.0
+    widen: float = 0.0
+    min_iou: float = 0.2
+    min_frames: int = 2
+    reach: float = 1.0
+    frame_rate: float = 10.0
+
+
+class FaceTracker:
+    """The tracks of one source.
+
+    Time is the source's own. Frames may come at any distance, as they do from a camera of which only the
+    newest frame is analysed.
+    """
+
+    def __init__(self, settings: TrackSettings | None = None) -> None:
+        self._settings = settings or TrackSettings()
+        self._tracker = _ByteTrack(
+            lost_track_buffer=round(self._settings.lost_s * _LIBRARY_FPS),
+            frame_rate=self._settings.frame_rate,
+            track_activation_threshold=_CONFIDENT,
+            high_conf_det_threshold=_CONFIDENT,
+            minimum_consecutive_frames=self._settings.min_frames,
+            minimum_iou_threshold=self._settings.min_iou,
+            iou=BIoU(self._settings.widen),
+        )
+        self._time_s = -np.inf
+        self._numbers: dict[int, int] = {}  # of the library → ours
+        self._last: dict[int, tuple[float, FloatArray]] = {}  # ours → when and where last seen
+        self._next = 1
+
+    def update(self, time_s: float, faces: Faces) -> npt.NDArray[np.int64]:
+        """The number of each face's track: int64 (N,), `NO_TRACK` for faces without one.
+
+        A face that is not confident continues a track and never begins one.
+        """
+        # The library warns when the clock stands still, and skips a frame when it goes back.
+        self._time_s = max(time_s, np.nextafter(self._time_s, np.inf) + 1e-6)
+        library_ids = self._library_ids(faces)
+        self._last = {number: last for number, last in self._last.items() if self._in_time(last[0])}
+        # The library rounds `lost_s` to its frames, and may know a track a moment longer.
+        self._numbers = {one: number for one, number in self._numbers.items() if number in self._last}
+        numbers = np.array([self._numbers.get(int(one), NO_TRACK) for one in library_ids], np.int64)
+        for index in np.flatnonzero((library_ids >= 0) & (numbers == NO_TRACK)):
+            taken = {int(number) for number in numbers}
+            numbers[index] = self._begin(int(library_ids[index]), faces.boxes_xyxy[index], taken)
+        for index in np.flatnonzero(numbers != NO_TRACK):
+            self._last[int(numbers[index])] = (self._time_s, faces.boxes_xyxy[index])
+        return numbers
+
+    def clear(self) -> None:
+        """Forgets all tracks; numbers go on."""
+        self._tracker.reset()
+        self._numbers.clear()
+        self._last.clear()
+
+    def _library_ids(self, faces: Faces) -> npt.NDArray[np.int64]:
+        """(N,), -1 for faces without a track. The scores are scaled to the library's one threshold."""
+        best = faces.scores.max(1) if len(faces) else np.zeros(0, np.float32)
+        scaled = np.where(faces.confident, _CONFIDENT + best / 2, np.minimum(best / 2, _CONFIDENT - 0.01))
+        detections = sv.Detections(
+            xyxy=faces.boxes_xyxy,
+            confidence=scaled.astype(np.float32),
+            data={"face": np.arange(len(faces))},
+        )
+        tracked = self._tracker.update(detections, timestamp=float(self._time_s))
+        ids = np.full(len(faces), -1, np.int64)
+        if len(tracked):
+            assert tracked.tracker_id is not None
+            ids[tracked.data["face"]] = tracked.tracker_id
+        return ids
+
+    def _begin(self, library_id: int, box_xyxy: FloatArray, taken: set[int]) -> int:
+        """A new number, or that of a track that was lost right here."""
+        lost = [
+            (center_distance(box_xyxy, box), number)
+            for number, (_, box) in self._last.items()
+            if number not in taken
+        ]
+        distance, number = min(lost, default=(np.inf, NO_TRACK))
+        if distance > self._settings.reach:
+            number = self._next
+            self._next += 1
+        else:
+            continued = {one for one, ours in self._numbers.items() if ours == number}
+            self._tracker.forget(continued)
+            self._numbers = {one: ours for one, ours in self._numbers.items() if one not in continued}
+        self._numbers[library_id] = number
+        return number
+
+    def _in_time(self, seen_s: float) -> bool:
+        return bool(self._time_s - seen_s <= self._settings.lost_s)
+
+
+class _ByteTrack(ByteTrackTracker):
+    """ByteTrack that can forget lost tracks, which the library offers no way to do.
+
+    It shortens the library's own list, only in versions in which that is tested. With others a lost track
+    lives on beside the one that continues it, and may now and then take a face from it.
+    """
+
+    def forget(self, track_ids: Container[int]) -> None:
+        """Drops lost tracks, so that they do not compete with those that continue them."""
+        if _CAN_FORGET:
+            self.tracks = [track for track in self.tracks if track.tracker_id not in track_ids]
+
+
+def center_distance(a_xyxy: FloatArray, b_xyxy: FloatArray) -> float:
+    """Distance of the centres in heights of the larger face; infinite where one is 1.6 times the other."""
+    heights = float(a_xyxy[3] - a_xyxy[1]), float(b_xyxy[3] - b_xyxy[1])
+    if max(heights) > 1.6 * max(min(heights), 1e-6):
+        return float(np.inf)
+    offset = (a_xyxy[:2] + a_xyxy[2:] - b_xyxy[:2] - b_xyxy[2:]) / 2
+    return float(np.hypot(*offset)) / max(heights)

@@ -1,0 +1,82 @@
+"""What one frame gives: the people in it, its events, and the interface of everything that receives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import supervision as sv
+
+from maskwatch.live.capture.frame import LiveFrame
+from maskwatch.live.events import Event
+from maskwatch.live.tracking.faces import Faces
+from maskwatch.media.images import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One person, as of one frame.
+
+    Attributes:
+        track: number of the track, from 1, within a source and a run.
+        box_xyxy: the face, float32 (4,) in pixels of the frame in which it was last seen.
+        state: class name; None while undecided.
+        score: share of the state in the vote, 0..1.
+        since_s: seconds for which the state has lasted; while undecided, since the person appeared.
+        zones: names of the zones that the person is in.
+        seen: in this very frame; otherwise lost for less than `TrackSettings.lost_s`.
+        alert: an alert of this person is open.
+    """
+
+    track: int
+    box_xyxy: FloatArray
+    state: str | None
+    score: float
+    since_s: float
+    zones: tuple[str, ...]
+    seen: bool
+    alert: bool
+
+
+@dataclass(frozen=True, eq=False)
+class SceneState:
+    """Everybody in front of a source, as of one frame.
+
+    Attributes:
+        people: includes those who are lost for a moment.
+        events: in the order in which they happened.
+        detections: the confident faces, with `tracker_id` (-1 for a face without a track yet).
+        tracks: int64 (N,), the track of each face of the frame, also of those that are not confident; -1 for
+            none.
+    """
+
+    people: tuple[Person, ...]
+    events: tuple[Event, ...]
+    detections: sv.Detections
+    tracks: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """One frame and what was found in it.
+
+    Attributes:
+        faces: all of them, also those that are not confident, in the order of `scene.tracks`.
+        age_s: age of the frame in seconds when its result was ready.
+    """
+
+    frame: LiveFrame
+    faces: Faces
+    scene: SceneState
+    age_s: float
+
+
+class Observer:
+    """Receives every result and every event, in the thread of the loop: must be quick and must not raise."""
+
+    def on_frame(self, result: FrameResult) -> None:
+        """Called once for each frame, before the events of that frame."""
+
+    def on_event(self, event: Event) -> None:
+        """Called once for each event."""
