@@ -100,8 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         train_stems, test_stems = (
             read_stems(options.data / f"small_{part}.txt") for part in ("train", "test")
         )
-        training = read_data(options.data / "train", stems=train_stems)
-        test = read_data(options.data / "test", stems=test_stems)
+        training = read_data(options.data / "train", image_ids=train_stems)
+        test = read_data(options.data / "test", image_ids=test_stems)
         rows: dict[str, list[dict[str, float]]] = {name: [] for name in lengths}
         images = {}
         for seed in options.seeds:

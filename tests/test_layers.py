@@ -47,7 +47,7 @@ LAYERS = (
 INSIDE = {
     "live": ("events", "timing", "capture", "tracking", "sinks", "output", "config", "loop", "run"),
     "serve": ("settings", "core", "watching", "api"),
-    "data": ("issues", "names", "dataset", "formats", "validator", "quality"),
+    "data": ("issues", "names", "dataset", "formats", "validator", "read", "quality"),
     "tf_compat": ("textproto", "label_map", "pipeline_fields", "pipeline", "tensorflow", "zoo"),
     "network": (
         *("layers", "backbone", "fpn", "head", "anchors", "ssd"),

@@ -128,7 +128,7 @@ def test_eight_pictures_are_learnt_by_heart(shared: Path, tmp_path: Path) -> Non
     """From the COCO start, on real photographs, by the default recipe but for its length."""
     pytest.importorskip("tensorflow", reason="the COCO start is read with TensorFlow ([tf])")
     stems = (shared / "data" / "masks" / "small_train.txt").read_text().split()
-    small = read_data(shared / "data" / "masks" / "train", stems=stems)
+    small = read_data(shared / "data" / "masks" / "train", image_ids=stems)
     few = [s.stem for s in small.samples if 0 < len(s) <= 2 and min(s.size_hw) > 200][:8]
     eight = small.subset(few)
     recipe = Recipe(

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskwatch.cli.datasets import Group, correct_sets, read_sets, read_stems, splits_of
-from maskwatch.cli.splits import counts_line
+from maskwatch.cli.datasets import Group, correct_sets, counts_line, read_sets, read_stems, splits_of
 from maskwatch.errors import DataError, MissingExtraError, OptionError
 
 if TYPE_CHECKING:
