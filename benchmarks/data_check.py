@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from maskwatch import MaskwatchError, read_image
-from maskwatch.data.formats.layout import find_parts
+from maskwatch.data.formats.search import find_splits
 
 CHUNK = 16
 
@@ -47,7 +47,7 @@ def checking_seconds(folder: Path) -> float:
     command = [sys.executable, "-m", "maskwatch", "data", "check", str(folder)]
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode > 1:  # 1: it found faults
+    if done.returncode > 1:  # 1: it found issues
         raise RuntimeError(done.stderr)
     return time.perf_counter() - began
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args(arguments)
     try:
-        paths = [raw.image_path for part in find_parts(options.folder) for raw in part.raw([])]
+        paths = [raw.image_path for split in find_splits(options.folder) for raw in split.read([])]
     except MaskwatchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -5,7 +5,7 @@
 Every folder is one split. Of --pictures pictures chosen by chance, changed copies are made and looked for
 among all pictures; "others" counts pictures found for a copy beside its own (true duplicates of the original
 are not known here and count too). Then come the pairs across splits that nobody planted, to be looked at by
-eye, and the time of scan and search as a multiple of the time that decoding alone takes, on all cores.
+eye, and the time of probing and search as a multiple of the time that decoding alone takes, on all cores.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ import numpy as np
 from maskwatch import MaskwatchError, read_image
 from maskwatch.data.quality import probe
 from maskwatch.data.quality.duplicates import Duplicate, Fingerprint, find_duplicates, fingerprint
-from maskwatch.data.quality.probe import PictureScan, scan_pictures
+from maskwatch.data.quality.probe import ImageProbe, probe_images
 from maskwatch.errors import OptionError
 from maskwatch.media.formats import PICTURE_SUFFIXES
 from maskwatch.media.images import UInt8Array
+from maskwatch.system import usable_cores
 
 QUALITY = 85
 CROP_AREAS = (0.7, 0.8)
@@ -87,27 +88,27 @@ def recall(known: Sequence[Fingerprint | None], paths: Sequence[Path], picked: S
     return lines
 
 
-def decode_only(path: Path) -> PictureScan:
+def decode_only(path: Path) -> ImageProbe:
     read_image(path)
-    return PictureScan(path)
+    return ImageProbe(path)
 
 
-def cost(paths: Sequence[Path], workers: int) -> tuple[list[PictureScan], list[Duplicate], str]:
+def cost(paths: Sequence[Path], workers: int) -> tuple[list[ImageProbe], list[Duplicate], str]:
     """Scans, finds, and compares the time with that of decoding."""
     began = time.perf_counter()
-    probe._scan(paths, decode_only, workers, lambda done, total: None)
+    probe._run(paths, decode_only, workers, lambda done, total: None)
     decoding = time.perf_counter() - began
     began = time.perf_counter()
-    scans = scan_pictures(paths, workers)
+    probes = probe_images(paths, workers)
     scanning = time.perf_counter() - began
     began = time.perf_counter()
-    pairs = find_duplicates([one.fingerprint for one in scans])
+    pairs = find_duplicates([one.fingerprint for one in probes])
     finding = time.perf_counter() - began
     line = (
-        f"{len(paths)} pictures, {workers} processes: decoding alone 1, scan {scanning / decoding:.2f}, "
+        f"{len(paths)} pictures, {workers} processes: decoding alone 1, probing {scanning / decoding:.2f}, "
         f"search {finding / decoding:.2f}, together {(scanning + finding) / decoding:.2f}"
     )
-    return scans, pairs, line
+    return probes, pairs, line
 
 
 def sheet(paths: Sequence[Path], pairs: Sequence[Duplicate], target: Path) -> None:
@@ -134,9 +135,9 @@ def measure(options: argparse.Namespace) -> list[str]:
     ]
     if not paths:
         raise OptionError(f"{options.folders[0]}: no pictures there; give folders of pictures")
-    scans, pairs, line = cost(paths, options.workers)
-    known = [one.fingerprint for one in scans]
-    readable = [index for index, one in enumerate(scans) if one.readable]
+    probes, pairs, line = cost(paths, options.workers)
+    known = [one.fingerprint for one in probes]
+    readable = [index for index, one in enumerate(probes) if one.readable]
     picked = random.Random(1).sample(readable, min(options.pictures, len(readable)))
     across = [pair for pair in pairs if paths[pair.first].parent != paths[pair.second].parent]
     if options.sheet:
@@ -156,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, help="folders of pictures, each a split")
     parser.add_argument("--pictures", type=int, default=100, help="how many to make changed copies of")
-    parser.add_argument("--workers", type=int, default=probe._cores(), help="processes that decode")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that decode")
     parser.add_argument("--all", action="store_true", help="name unplanted pairs within a split too")
     parser.add_argument("--sheet", type=Path, help="write a PNG of all unplanted pairs")
     try:

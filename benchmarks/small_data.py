@@ -21,9 +21,10 @@ from maskwatch import MaskwatchError
 from maskwatch.cli.datasets import read_stems
 from maskwatch.data import DetectionSet, read_data
 from maskwatch.evaluation import coco_evaluate, predict
-from maskwatch.training.checkpoint import TorchDetector, load_checkpoint
+from maskwatch.training.checkpoint import load_checkpoint
 from maskwatch.training.recipe import Recipe, load_recipe
-from maskwatch.training.run import train
+from maskwatch.training.run import TrainOptions, train
+from maskwatch.training.torch_detector import TorchDetector
 
 SHARED = Path("../shared")
 SCORES = ("AP", "AP50", "AP75", "AR100")
@@ -55,7 +56,7 @@ def scores(
     last = output / "last.ckpt"
     began = time.monotonic()
     if not (last.exists() and load_checkpoint(last).step >= entry.recipe.steps):
-        train(training, test, entry.recipe, output, start=start, resume=last.exists())
+        train(training, test, entry.recipe, output, TrainOptions(start=start, resume=last.exists()))
     minutes = (time.monotonic() - began) / 60
     detector = TorchDetector.load(last, class_agnostic=False)  # as `maskwatch evaluate` measures
     stats = coco_evaluate(test, predict(detector, test)).stats
@@ -99,8 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         train_stems, test_stems = (
             read_stems(options.data / f"small_{part}.txt") for part in ("train", "test")
         )
-        training = read_data(options.data / "train", stems=train_stems)
-        test = read_data(options.data / "test", stems=test_stems)
+        training = read_data(options.data / "train", image_ids=train_stems)
+        test = read_data(options.data / "test", image_ids=test_stems)
         rows: dict[str, list[dict[str, float]]] = {name: [] for name in lengths}
         images = {}
         for seed in options.seeds:

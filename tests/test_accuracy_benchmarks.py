@@ -233,7 +233,7 @@ def test_recipes_keep_what_makes_them(small_data: ModuleType) -> None:
     seed, default = small_data.entry("seed", 320, 8000, None, 3), small_data.entry("default", 320, 100, 16, 3)
     assert (seed.images, default.images) == (64000, 1600)
     assert (seed.recipe.loss, seed.recipe.schedule_steps) == ("ssd", 50000)
-    assert (default.recipe.loss, default.recipe.train_sizes) == ("quality", (320,))
+    assert (default.recipe.loss, default.recipe.train_sizes) == ("gfl", (320,))
     assert seed.recipe.seed == default.recipe.seed == 3
 
 

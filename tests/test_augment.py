@@ -1,4 +1,4 @@
-"""Views: boxes stay on what they mark, and nothing but the generator decides."""
+"""Augmentation: boxes stay on what they mark, and nothing but the generator decides."""
 
 from __future__ import annotations
 
@@ -15,50 +15,37 @@ from drawn_data import draw_faces
 from maskwatch.data import DetectionSet, Sample, read_data
 from maskwatch.labels import ClassMap
 from maskwatch.training import batches
-from maskwatch.training.augment import (
-    IGNORE_CLASS,
-    MILD,
-    STRONG,
-    Donor,
-    FaceClasses,
-    View,
-    as_jpeg,
-    cover_mouths,
-    dress,
-    flip,
-    recolour,
-    scale_view,
-    ssd_view,
-    wear,
-)
-from maskwatch.training.batches import Key, StepSampler, TrainViews, balanced_order
+from maskwatch.training.augment import STRONG, WEAK, as_jpeg, augment_multiscale, augment_ssd, colour_jitter
+from maskwatch.training.batches import SampleKey, StepSampler, TrainingDataset, balanced_order
+from maskwatch.training.copy_paste import FaceClasses, SourceFace, occlude_mouths, paste_mask, paste_masks
+from maskwatch.training.crops import IGNORE_CLASS, TrainingSample, flip
 from maskwatch.training.recipe import Recipe
 
 
-def marked_view(height: int = 150, width: int = 240) -> View:
+def marked_sample(height: int = 150, width: int = 240) -> TrainingSample:
     """A dark picture with three bright squares, and the boxes around them."""
     image = np.full((height, width, 3), 20, np.uint8)
     boxes = np.array([[20, 30, 60, 70], [100, 60, 130, 90], [180, 90, 230, 140]], np.float32)
     for x0, y0, x1, y1 in boxes.astype(int):
         image[y0:y1, x0:x1] = 250
-    return View(image, boxes, np.array([0, 1, 2]))
+    return TrainingSample(image, boxes, np.array([0, 1, 2]))
 
 
 def test_flip_twice_is_nothing() -> None:
-    view = marked_view()
-    once, twice = flip(view), flip(flip(view))
+    sample = marked_sample()
+    once, twice = flip(sample), flip(flip(sample))
     assert once.boxes_xyxy[0].tolist() == [180, 30, 220, 70]
-    np.testing.assert_array_equal(twice.image, view.image)
-    np.testing.assert_array_equal(twice.boxes_xyxy, view.boxes_xyxy)
+    np.testing.assert_array_equal(twice.image, sample.image)
+    np.testing.assert_array_equal(twice.boxes_xyxy, sample.boxes_xyxy)
 
 
 @pytest.mark.parametrize("kind", ["scale", "ssd"])
 def test_boxes_stay_on_their_squares(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskwatch.training.augment.recolour", lambda image, rng: image)
-    view, seen = marked_view(), 0
+    monkeypatch.setattr("maskwatch.training.augment.colour_jitter", lambda image, rng: image)
+    sample, seen = marked_sample(), 0
     for seed in range(120):
         rng = np.random.default_rng(seed)
-        out = ssd_view(view, 160, rng) if kind == "ssd" else scale_view(view, 160, 160, rng)
+        out = augment_ssd(sample, 160, rng) if kind == "ssd" else augment_multiscale(sample, 160, 160, rng)
         assert out.image.shape == (160, 160, 3)
         assert out.image.dtype == np.uint8
         for x0, y0, x1, y1 in out.boxes_xyxy:
@@ -75,14 +62,14 @@ def test_boxes_stay_on_their_squares(kind: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_boxes_follow_the_rounding_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskwatch.training.augment.recolour", lambda image, rng: image)
-    monkeypatch.setattr("maskwatch.training.augment.PAD_VALUE", 0)
+    monkeypatch.setattr("maskwatch.training.augment.colour_jitter", lambda image, rng: image)
+    monkeypatch.setattr("maskwatch.training.crops.PAD_VALUE", 0)
     image = np.zeros((200, 200, 3), np.uint8)
     image[90:106, 80:92] = 255
-    view = View(image, np.array([[80, 90, 92, 106]], np.float32), np.zeros(1, np.int64))
+    sample = TrainingSample(image, np.array([[80, 90, 92, 106]], np.float32), np.zeros(1, np.int64))
     compared = 0
     for seed in range(200):
-        out = scale_view(view, 160, 160, np.random.default_rng(seed))
+        out = augment_multiscale(sample, 160, 160, np.random.default_rng(seed))
         if len(out.boxes_xyxy) and out.boxes_xyxy.min() > 2 and out.boxes_xyxy.max() < 158:
             x0, y0, x1, y1 = out.boxes_xyxy[0]
             light = out.image[..., 0] / 255.0
@@ -95,21 +82,21 @@ def test_boxes_follow_the_rounding_of_the_picture(monkeypatch: pytest.MonkeyPatc
 
 
 def test_scales_reach_from_small_to_filling() -> None:
-    view = marked_view()
+    sample = marked_sample()
     sides = [
         float((out.boxes_xyxy[:, 3] - out.boxes_xyxy[:, 1]).max(initial=0))
         for seed in range(300)
-        for out in [scale_view(view, 320, 640, np.random.default_rng(seed))]
+        for out in [augment_multiscale(sample, 320, 640, np.random.default_rng(seed))]
     ]
     assert min(side for side in sides if side) < 45
     assert max(sides) > 250
 
 
-def test_mild_views_stay_near_the_letterbox() -> None:
+def test_weak_augmentation_stays_near_the_letterbox() -> None:
     image = np.random.default_rng(0).integers(0, 256, (320, 640, 3), dtype=np.uint8)
-    view = View(image, np.array([[300, 100, 340, 140]], np.float32), np.zeros(1, np.int64))
-    views = [scale_view(view, 640, 640, np.random.default_rng(seed), MILD) for seed in range(60)]
-    sides = np.concatenate([out.boxes_xyxy[:, 2:] - out.boxes_xyxy[:, :2] for out in views])
+    sample = TrainingSample(image, np.array([[300, 100, 340, 140]], np.float32), np.zeros(1, np.int64))
+    samples = [augment_multiscale(sample, 640, 640, np.random.default_rng(seed), WEAK) for seed in range(60)]
+    sides = np.concatenate([out.boxes_xyxy[:, 2:] - out.boxes_xyxy[:, :2] for out in samples])
     np.testing.assert_allclose(sides[:, 0], sides[:, 1], atol=0.3)  # not stretched
     near = (sides[:, 0] > 0.84 * 40) & (sides[:, 0] < 1.21 * 40)
     assert 0.6 < near.mean() < 0.95
@@ -121,14 +108,14 @@ def test_what_is_left_of_an_ignore_region_is_kept_and_never_aimed_at(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However little it is: a face of which less than a third is left would be dropped."""
-    monkeypatch.setattr("maskwatch.training.augment.recolour", lambda image, rng: image)
+    monkeypatch.setattr("maskwatch.training.augment.colour_jitter", lambda image, rng: image)
     image = np.full((150, 240, 3), 20, np.uint8)
     image[90:140, 180:230] = 250
     boxes = np.array([[180, 90, 230, 140], [20, 30, 60, 70]], np.float32)
-    view, parts = View(image, boxes, np.array([IGNORE_CLASS, 1])), 0
+    sample, parts = TrainingSample(image, boxes, np.array([IGNORE_CLASS, 1])), 0
     for seed in range(120):
         rng = np.random.default_rng(seed)
-        out = ssd_view(view, 160, rng) if kind == "ssd" else scale_view(view, 160, 160, rng)
+        out = augment_ssd(sample, 160, rng) if kind == "ssd" else augment_multiscale(sample, 160, 160, rng)
         regions = out.boxes_xyxy[out.class_ids == IGNORE_CLASS]
         outside = (out.image > 200).all(-1)
         parts += bool(outside.any())
@@ -136,40 +123,40 @@ def test_what_is_left_of_an_ignore_region_is_kept_and_never_aimed_at(
             outside[int(y0) : int(np.ceil(y1)) + 1, int(x0) : int(np.ceil(x1)) + 1] = False
         assert not outside.any(), f"seed {seed}: some of the region is taken for background"
     assert parts > 30
-    only = View(image, boxes[:1], np.array([IGNORE_CLASS]))
+    only = TrainingSample(image, boxes[:1], np.array([IGNORE_CLASS]))
     for seed in range(20):
-        assert set(scale_view(only, 64, 160, np.random.default_rng(seed)).class_ids.tolist()) <= {
+        assert set(augment_multiscale(only, 64, 160, np.random.default_rng(seed)).class_ids.tolist()) <= {
             IGNORE_CLASS
         }
 
 
-def test_only_mouths_of_bare_faces_are_covered() -> None:
+def test_only_mouths_of_bare_faces_are_occluded() -> None:
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     boxes = np.array([[20, 20, 120, 140], [160, 20, 260, 140], [140, 150, 155, 170]], np.float32)
-    view = View(image, boxes, np.array([1, 0, 1]))
+    sample = TrainingSample(image, boxes, np.array([1, 0, 1]))
     for seed in range(20):
-        after = cover_mouths(view, np.random.default_rng(seed), 1.0, bare_class=1)
+        after = occlude_mouths(sample, np.random.default_rng(seed), 1.0, no_mask=1)
         changed = (after.image != image).any(-1)
         assert changed[84:140, 30:110].mean() > 0.05
         assert not changed[:60].any(), "the eyes stay bare"
         assert not changed[:, 170:].any(), "the masked face stays as it is"
         assert not changed[150:, 140:].any(), "so does one that is too small"
         np.testing.assert_array_equal(after.boxes_xyxy, boxes)
-    assert cover_mouths(view, np.random.default_rng(0), 0.0, bare_class=1) is view
+    assert occlude_mouths(sample, np.random.default_rng(0), 0.0, no_mask=1) is sample
 
 
-def red_mask() -> Donor:
+def red_mask() -> SourceFace:
     """A face of 100 by 120 pixels whose lower part is red."""
     image = np.full((160, 140, 3), 128, np.uint8)
     image[60:150, 10:130] = (255, 0, 0)
-    return Donor(image, np.array([20, 20, 120, 140], np.float32))
+    return SourceFace(image, np.array([20, 20, 120, 140], np.float32))
 
 
 def test_a_mask_sits_where_it_did_and_lower_where_it_drops() -> None:
     image = np.zeros((200, 300, 3), np.uint8)
     box = np.array([100, 40, 200, 160], np.float32)
     for drop, top in ((0.0, 88), (0.25, 118)):
-        worn = wear(image, box, red_mask(), drop)[..., 0] > 128
+        worn = paste_mask(image, box, red_mask(), drop)[..., 0] > 128
         rows, columns = np.nonzero(worn)
         assert abs(rows.min() - top) <= 2, "0.4 of the height below the top of the face, and the drop"
         assert 100 <= columns.min() < 112
@@ -177,14 +164,14 @@ def test_a_mask_sits_where_it_did_and_lower_where_it_drops() -> None:
     assert not image.any(), "the picture that was given stays as it is"
 
 
-def test_bare_faces_that_are_dressed_change_their_class() -> None:
+def test_bare_faces_with_a_pasted_mask_change_their_class() -> None:
     image = np.zeros((200, 300, 3), np.uint8)
     boxes = np.array([[20, 20, 120, 140], [160, 20, 260, 140], [140, 150, 155, 170]], np.float32)
-    view = View(image, boxes, np.array([1, 0, 1]))
-    faces = FaceClasses(mask=0, bare=1, incorrect=2, donor=lambda rng: red_mask())
+    sample = TrainingSample(image, boxes, np.array([1, 0, 1]))
+    faces = FaceClasses(mask=0, no_mask=1, mask_incorrect=2, pick_source=lambda rng: red_mask())
     seen = set()
     for seed in range(30):
-        after = dress(view, np.random.default_rng(seed), 1.0, faces)
+        after = paste_masks(sample, np.random.default_rng(seed), 1.0, faces)
         worn = after.image[..., 0] > 128
         seen.add(int(after.class_ids[0]))
         top = np.nonzero(worn[:, :150])[0].min()
@@ -192,60 +179,62 @@ def test_bare_faces_that_are_dressed_change_their_class() -> None:
         assert not worn[:, 150:].any()
         assert after.class_ids[1:].tolist() == [0, 1], "masked and small faces stay as they are"
     assert seen == {0, 2}
-    assert view.class_ids.tolist() == [1, 0, 1]
-    assert dress(view, np.random.default_rng(0), 0.0, faces) is view
-    assert dress(view, np.random.default_rng(0), 1.0, replace(faces, donor=None)) is view
+    assert sample.class_ids.tolist() == [1, 0, 1]
+    assert paste_masks(sample, np.random.default_rng(0), 0.0, faces) is sample
+    assert paste_masks(sample, np.random.default_rng(0), 1.0, replace(faces, pick_source=None)) is sample
 
 
-def test_other_classes_are_not_dressed(tmp_path: Path) -> None:
+def test_other_classes_get_no_mask(tmp_path: Path) -> None:
     draw_faces(tmp_path, 2)
-    recipe = Recipe(size=64, train_sizes=(64,), steps=10, mild_phase=0.0)
-    helmets = TrainViews(read_data(tmp_path, ClassMap.parse("helmet=with_mask,head=without_mask")), recipe)
-    assert set(helmets[Key(0, 0, 0, 64)].class_ids.tolist()) <= {0, 1}
+    recipe = Recipe(size=64, train_sizes=(64,), steps=10, no_aug_fraction=0.0)
+    helmets = TrainingDataset(
+        read_data(tmp_path, ClassMap.parse("helmet=with_mask,head=without_mask")), recipe
+    )
+    assert set(helmets[SampleKey(0, 0, 0, 64)].class_ids.tolist()) <= {0, 1}
 
 
-def test_a_mouth_beyond_the_border_is_covered_as_far_as_it_shows() -> None:
+def test_a_mouth_beyond_the_border_is_occluded_as_far_as_it_shows() -> None:
     image = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
     for box in ([60, 60, 100, 100], [0, 60, 30, 100], [0, 0, 100, 100]):
         for seed in range(30):
-            view = View(image, np.array([box], np.float32), np.array([0]))
-            assert cover_mouths(view, np.random.default_rng(seed), 1.0, 0).image.shape == image.shape
+            sample = TrainingSample(image, np.array([box], np.float32), np.array([0]))
+            assert occlude_mouths(sample, np.random.default_rng(seed), 1.0, 0).image.shape == image.shape
 
 
 def test_pictures_without_a_box_work() -> None:
-    empty = View(marked_view().image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    empty = TrainingSample(marked_sample().image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     for seed in range(20):
         for out in (
-            scale_view(empty, 64, 64, np.random.default_rng(seed)),
-            ssd_view(empty, 64, np.random.default_rng(seed)),
+            augment_multiscale(empty, 64, 64, np.random.default_rng(seed)),
+            augment_ssd(empty, 64, np.random.default_rng(seed)),
         ):
             assert out.boxes_xyxy.shape == (0, 4)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1)])
 def test_odd_shapes_work(shape: tuple[int, int]) -> None:
-    view = View(
+    sample = TrainingSample(
         np.zeros((*shape, 3), np.uint8),
         np.array([[0, 0, shape[1], shape[0]]], np.float32),
         np.zeros(1, np.int64),
     )
     for seed in range(20):
-        assert scale_view(view, 64, 64, np.random.default_rng(seed)).image.shape == (64, 64, 3)
-        assert ssd_view(view, 64, np.random.default_rng(seed)).image.shape == (64, 64, 3)
+        assert augment_multiscale(sample, 64, 64, np.random.default_rng(seed)).image.shape == (64, 64, 3)
+        assert augment_ssd(sample, 64, np.random.default_rng(seed)).image.shape == (64, 64, 3)
 
 
 def test_the_generator_decides_everything() -> None:
-    view = marked_view()
-    one, two = (scale_view(view, 96, 96, np.random.default_rng(5)) for _ in range(2))
-    other = scale_view(view, 96, 96, np.random.default_rng(6))
+    sample = marked_sample()
+    one, two = (augment_multiscale(sample, 96, 96, np.random.default_rng(5)) for _ in range(2))
+    other = augment_multiscale(sample, 96, 96, np.random.default_rng(6))
     np.testing.assert_array_equal(one.image, two.image)
     np.testing.assert_array_equal(one.boxes_xyxy, two.boxes_xyxy)
     assert not np.array_equal(one.image, other.image)
 
 
-def test_recolouring_changes_colours_only() -> None:
+def test_colour_jitter_changes_colours_only() -> None:
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    changed = [recolour(image, np.random.default_rng(seed)) for seed in range(40)]
+    changed = [colour_jitter(image, np.random.default_rng(seed)) for seed in range(40)]
     assert all(out.shape == image.shape and out.dtype == np.uint8 for out in changed)
     assert len({out.tobytes() for out in changed}) == 40
 
@@ -255,7 +244,7 @@ def test_recolouring_changes_colours_only() -> None:
 
 def keys_of(
     recipe: Recipe, order: np.ndarray, steps: range, rank: int = 0, world: int = 1
-) -> list[list[Key]]:
+) -> list[list[SampleKey]]:
     sampler = StepSampler(order, recipe, rank=rank, world_size=world)
     return [sampler.keys(step) for step in steps]
 
@@ -263,8 +252,8 @@ def keys_of(
 def test_every_picture_comes_once_in_a_pass() -> None:
     recipe = Recipe(batch_size=4, train_sizes=(64,))
     batches = keys_of(recipe, np.arange(12), range(6))
-    first = [key.picture for keys in batches[:3] for key in keys]
-    second = [key.picture for keys in batches[3:] for key in keys]
+    first = [key.image for keys in batches[:3] for key in keys]
+    second = [key.image for keys in batches[3:] for key in keys]
     assert sorted(first) == sorted(second) == list(range(12))
     assert first != second
 
@@ -280,41 +269,41 @@ def test_a_step_is_the_same_wherever_one_begins() -> None:
 def test_processes_share_a_batch_without_overlap() -> None:
     recipe = Recipe(batch_size=4, train_sizes=(64,))
     ranks = [keys_of(recipe, np.arange(16), range(2), rank, 2) for rank in (0, 1)]
-    pictures = [key.picture for batches in ranks for keys in batches for key in keys]
+    pictures = [key.image for batches in ranks for keys in batches for key in keys]
     assert sorted(pictures) == list(range(16))
     slots = {(key.step, key.slot) for batches in ranks for keys in batches for key in keys}
     assert len(slots) == 16
 
 
-def sample(class_ids: list[int]) -> Sample:
+def labelled(class_ids: list[int]) -> Sample:
     boxes = np.tile(np.array([[0, 0, 4, 4]], np.float32), (len(class_ids), 1))
     ids = np.array(class_ids, np.int64)
     return Sample(Path("x.jpg"), None, (8, 8), boxes, ids, np.zeros(len(ids), bool))
 
 
 def test_rare_classes_are_repeated() -> None:
-    rows = [sample([0])] * 8 + [sample([0, 1])] * 2 + [sample([])]
+    rows = [labelled([0])] * 8 + [labelled([0, 1])] * 2 + [labelled([])]
     balanced = np.bincount(balanced_order(DetectionSet(("a", "b"), tuple(rows)), 1.0, 1))
     assert balanced.tolist() == [1] * 8 + [5, 5] + [1]  # 10 pictures with a, 2 with b
     plain = balanced_order(DetectionSet(("a", "b"), tuple(rows)), 0.0, 1)
     assert plain.tolist() == list(range(11))
 
 
-def test_the_last_steps_are_mild(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_steps_have_weak_augmentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_faces(tmp_path, 2)
-    recipe = Recipe(size=64, train_sizes=(64,), steps=10, mild_phase=0.3)
+    recipe = Recipe(size=64, train_sizes=(64,), steps=10, no_aug_fraction=0.3)
     seen = []
 
-    def spy(view: View, *arguments: object) -> View:
+    def spy(sample: TrainingSample, *arguments: object) -> TrainingSample:
         seen.append((arguments[-2], arguments[-1]))
-        return view
+        return sample
 
-    monkeypatch.setattr(batches, "scale_view", spy)
-    views = TrainViews(read_data(tmp_path), recipe)
+    monkeypatch.setattr(batches, "augment_multiscale", spy)
+    dataset = TrainingDataset(read_data(tmp_path), recipe)
     for step in (6, 7):
-        views[Key(step, 0, 0, 64)]
-    assert [strength for strength, _ in seen] == [STRONG, MILD]
-    assert (seen[0][1].mask, seen[0][1].bare, seen[0][1].incorrect) == (0, 1, 2)
+        dataset[SampleKey(step, 0, 0, 64)]
+    assert [strength for strength, _ in seen] == [STRONG, WEAK]
+    assert (seen[0][1].mask, seen[0][1].no_mask, seen[0][1].mask_incorrect) == (0, 1, 2)
 
 
 def test_all_loaders_of_a_machine_share_one_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,10 +319,10 @@ def test_all_loaders_of_a_machine_share_one_cache(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(batches, "read_image", spy)
     for loaders, decoded in ((1, 4), (2, 4 + 2), (8, 4 + 4)):
-        views = TrainViews(data, Recipe(size=64, train_sizes=(64,), augment="flip"), loaders)
+        dataset = TrainingDataset(data, Recipe(size=64, train_sizes=(64,), augment="flip"), loaders)
         read.clear()
         for slot in range(8):
-            views[Key(0, slot, slot % 4, 64)]
+            dataset[SampleKey(0, slot, slot % 4, 64)]
         assert len(read) == decoded
 
 
@@ -349,15 +338,17 @@ def test_jpeg_keeps_colours_as_pillow_does() -> None:
     assert np.abs(swapped.astype(int) - reference).mean() > 4
 
 
-def test_views_follow_from_seed_step_and_slot(tmp_path: Path) -> None:
+def test_samples_follow_from_seed_step_and_slot(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    cv2.imwrite(str(path), marked_view().image)
-    marked = Sample(path, None, (150, 240), marked_view().boxes_xyxy, np.array([0, 1, 2]), np.zeros(3, bool))
+    cv2.imwrite(str(path), marked_sample().image)
+    marked = Sample(
+        path, None, (150, 240), marked_sample().boxes_xyxy, np.array([0, 1, 2]), np.zeros(3, bool)
+    )
     data = DetectionSet(("a", "b", "c"), (marked,))
     recipe = Recipe(size=64, train_sizes=(64,))
-    views = [TrainViews(data, recipe)[Key(3, slot, 0, 64)].image for slot in (0, 0, 1)]
-    np.testing.assert_array_equal(views[0], views[1])
-    assert not np.array_equal(views[0], views[2])
+    samples = [TrainingDataset(data, recipe)[SampleKey(3, slot, 0, 64)].image for slot in (0, 0, 1)]
+    np.testing.assert_array_equal(samples[0], samples[1])
+    assert not np.array_equal(samples[0], samples[2])
 
 
 def test_ignore_regions_are_no_rare_class_and_reach_the_batch_as_such(tmp_path: Path) -> None:
@@ -367,7 +358,7 @@ def test_ignore_regions_are_no_rare_class_and_reach_the_batch_as_such(tmp_path: 
     notes: tuple[dict[str, str], ...] = ({}, {}, {"iscrowd": "1"})
     marked = Sample(tmp_path / "x.png", None, (64, 64), boxes, np.array([0, 1, 1]), marks, notes)
     assert marked.ignore.tolist() == [False, True, True]
-    rows = DetectionSet(("a", "b"), (*([sample([0])] * 8), sample([1]), marked))
+    rows = DetectionSet(("a", "b"), (*([labelled([0])] * 8), labelled([1]), marked))
     assert balanced_order(rows, 1.0, 1).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, *([8] * 9), 9]
-    views = TrainViews(DetectionSet(("a", "b"), (marked,)), Recipe(augment="none"))
-    assert views[Key(0, 0, 0, 64)].class_ids.tolist() == [0, IGNORE_CLASS, IGNORE_CLASS]
+    dataset = TrainingDataset(DetectionSet(("a", "b"), (marked,)), Recipe(augment="none"))
+    assert dataset[SampleKey(0, 0, 0, 64)].class_ids.tolist() == [0, IGNORE_CLASS, IGNORE_CLASS]

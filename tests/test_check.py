@@ -1,4 +1,4 @@
-"""`data check`: every fault is planted once and found, mended in a copy, and gone from it."""
+"""`data check`: every issue is planted once and found, repaired in a copy, and gone from it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from maskwatch.cli.app import main
-from maskwatch.data import find_parts, read_data
-from maskwatch.data.quality.check import Check, check_parts
-from maskwatch.data.quality.repair import mend
+from maskwatch.data import find_splits, read_data
+from maskwatch.data.quality.check import CheckResult, check_splits
+from maskwatch.data.quality.repair import repair
 from maskwatch.labels import ClassMap
 
 Boxes = Sequence[tuple[str, tuple[float, float, float, float]]]
@@ -44,7 +44,7 @@ GOOD: Boxes = (("with_mask", (20, 20, 60, 70)), ("without_mask", (90, 30, 120, 7
 
 @pytest.fixture
 def sick(tmp_path: Path) -> Path:
-    """A data set of train and val with one fault of each kind."""
+    """A data set of train and val with one issue of each kind."""
     root = tmp_path / "sick"
     faulty: dict[str, Boxes] = {
         "outside": [("with_mask", (200, 10, 220, 30))],
@@ -94,12 +94,12 @@ def sick(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def checked(sick: Path) -> Check:
-    return check_parts(find_parts(sick), ClassMap(), 64, workers=1)
+def checked(sick: Path) -> CheckResult:
+    return check_splits(find_splits(sick), ClassMap(), 64, workers=1)
 
 
-def kinds_at(check: Check, stem: str) -> set[str]:
-    return {fault.kind for fault in check.faults if fault.file.stem == stem}
+def kinds_at(check: CheckResult, stem: str) -> set[str]:
+    return {issue.kind for issue in check.issues if issue.file.stem == stem}
 
 
 @pytest.mark.parametrize(
@@ -127,33 +127,33 @@ def kinds_at(check: Check, stem: str) -> set[str]:
         ("leak", "leak", "error"),
     ],
 )
-def test_every_planted_fault_is_found(checked: Check, stem: str, kind: str, severity: str) -> None:
-    (fault, *_) = [f for f in checked.faults if f.file.stem == stem and f.kind == kind]
-    assert fault.severity == severity
-    assert fault.text
-    assert fault.mend
+def test_every_planted_fault_is_found(checked: CheckResult, stem: str, kind: str, severity: str) -> None:
+    (issue, *_) = [f for f in checked.issues if f.file.stem == stem and f.kind == kind]
+    assert issue.severity == severity
+    assert issue.text
+    assert issue.fix
 
 
-def test_good_pictures_have_no_fault_and_errors_come_first(checked: Check) -> None:
+def test_good_pictures_have_no_fault_and_errors_come_first(checked: CheckResult) -> None:
     assert not any(kinds_at(checked, f"good{number}") for number in range(4))
-    severities = [fault.severity for fault in checked.faults]
+    severities = [issue.severity for issue in checked.issues]
     assert severities == sorted(severities)
 
 
-def test_a_fault_names_value_object_and_nearest_class(checked: Check) -> None:
-    texts = {fault.file.stem: str(fault) for fault in checked.faults}
+def test_a_fault_names_value_object_and_nearest_class(checked: CheckResult) -> None:
+    texts = {issue.file.stem: str(issue) for issue in checked.issues}
     assert "object 1 (with_mask): box xmin 200, ymin 10, xmax 220, ymax 30 lies outside" in texts["outside"]
     assert "did you mean 'with_mask'?" in texts["misspelt"]
     assert "EXIF orientation 6 turns it" in texts["turned"]
-    (leak,) = (fault for fault in checked.faults if fault.kind == "leak")
+    (leak,) = (issue for issue in checked.issues if issue.kind == "leak")
     assert leak.twin is not None
     assert (leak.file.name, leak.twin.name) == ("leak.jpg", "good0.png")
 
 
 def test_small_boxes_are_measured_at_network_size(sick: Path) -> None:
-    parts = find_parts(sick)
+    splits = find_splits(sick)
     at = {
-        size: {f.file.stem for f in check_parts(parts, ClassMap(), size, 1).faults if f.kind == "box-small"}
+        size: {f.file.stem for f in check_splits(splits, ClassMap(), size, 1).issues if f.kind == "box-small"}
         for size in (64, 640)
     }
     assert "small" in at[64]  # 19 of 160 pixels are 7.6 of 64
@@ -164,8 +164,8 @@ def test_rare_and_absent_classes(tmp_path: Path) -> None:
     photograph(tmp_path / "a.png", 1, (400, 300))
     many = [("with_mask", (x, y, x + 8, y + 8)) for x in range(0, 300, 12) for y in range(0, 24, 12)]
     annotate(tmp_path / "a.xml", [*many, ("without_mask", (310, 200, 340, 240))], (400, 300))
-    faults = check_parts(find_parts(tmp_path), ClassMap(), 640, 1).faults
-    texts = {fault.kind: fault.text for fault in faults}
+    issues = check_splits(find_splits(tmp_path), ClassMap(), 640, 1).issues
+    texts = {issue.kind: issue.text for issue in issues}
     assert texts["class-rare"] == "class 'no_mask' has 1 boxes, the most frequent one 50"
     assert texts["class-absent"] == "no box of class 'mask_incorrect'"
 
@@ -176,20 +176,20 @@ def test_other_classes_are_taken_from_the_data(tmp_path: Path) -> None:
         tmp_path / "a.xml",
         [("helmet", (5, 5, 50, 50)), ("helmet", (70, 5, 90, 50)), ("head", (5, 60, 50, 99))],
     )
-    check = check_parts(find_parts(tmp_path), workers=1)
+    check = check_splits(find_splits(tmp_path), workers=1)
     assert check.class_names == ("helmet", "head")
     assert not check.errors
 
 
-def test_the_mended_copy_reads_without_a_fault(sick: Path, checked: Check, tmp_path: Path) -> None:
+def test_the_mended_copy_reads_without_a_fault(sick: Path, checked: CheckResult, tmp_path: Path) -> None:
     before = {file: file.read_bytes() for file in sick.rglob("*") if file.is_file()}
-    target = tmp_path / "mended"
+    target = tmp_path / "repaired"
     with pytest.raises(SystemExit) as status:
         main(["data", "check", str(sick), "--fix", str(target), "--workers", "1"])
     assert status.value.code == 1
     assert {file: file.read_bytes() for file in sick.rglob("*") if file.is_file()} == before
-    again = check_parts(find_parts(target), ClassMap(), 64, workers=1)
-    assert again.errors == 0, [str(fault) for fault in again.faults]
+    again = check_splits(find_splits(target), ClassMap(), 64, workers=1)
+    assert again.errors == 0, [str(issue) for issue in again.issues]
     train = {sample.stem: sample for sample in read_data(target, split="train").samples}
     gone = {"cut", "unknown", "contradiction", "othershape", "lonely", "ghost", "twin_again", "leak"}
     assert gone.isdisjoint(train)
@@ -205,8 +205,8 @@ def test_the_mended_copy_reads_without_a_fault(sick: Path, checked: Check, tmp_p
     assert len(read_data(target, split="val")) == 4
 
 
-def test_changes_are_told(sick: Path, checked: Check) -> None:
-    changes = "\n".join(mend(checked).changes)
+def test_changes_are_told(sick: Path, checked: CheckResult) -> None:
+    changes = "\n".join(repair(checked).changes)
     for piece in (
         "inverted.xml: object 1 (with_mask): corners swapped",
         "beyond.xml: object 1 (with_mask): clipped to the picture",
@@ -230,7 +230,7 @@ def test_turned_boxes_lie_on_the_same_pixels(tmp_path: Path, orientation: int) -
     exif[0x0112] = orientation
     stored.save(tmp_path / "a.png", exif=exif)
     annotate(tmp_path / "a.xml", [("with_mask", (20, 30, 60, 40))])
-    (sample,) = mend(check_parts(find_parts(tmp_path), ClassMap(), 640, 1)).sets[""].samples
+    (sample,) = repair(check_splits(find_splits(tmp_path), ClassMap(), 640, 1)).sets[""].samples
     from maskwatch.media.images import read_image
 
     shown = read_image(tmp_path / "a.png")
@@ -244,15 +244,15 @@ def test_a_picture_stays_where_its_twin_goes(tmp_path: Path) -> None:
     (tmp_path / "val").mkdir()
     image.save(tmp_path / "val" / "b.png")
     annotate(tmp_path / "val" / "b.xml", [("zebra", (20, 20, 60, 70)), *GOOD])
-    mended = mend(check_parts(find_parts(tmp_path), workers=1))
-    assert {split: len(a_set) for split, a_set in mended.sets.items()} == {"train": 1, "val": 0}
+    repaired = repair(check_splits(find_splits(tmp_path), workers=1))
+    assert {split: len(a_set) for split, a_set in repaired.sets.items()} == {"train": 1, "val": 0}
 
 
 def test_spellings_of_one_class_are_one_box_twice(tmp_path: Path) -> None:
     photograph(tmp_path / "a.png", 1)
     annotate(tmp_path / "a.xml", [("no mask", (20, 20, 60, 70)), ("without_mask", (20, 20, 60, 70))])
-    check = check_parts(find_parts(tmp_path), workers=1)
-    assert [fault.kind for fault in check.faults if fault.severity == "error"] == ["box-double"]
+    check = check_splits(find_splits(tmp_path), workers=1)
+    assert [issue.kind for issue in check.issues if issue.severity == "error"] == ["box-double"]
 
 
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -288,7 +288,7 @@ def test_a_healthy_set_exits_with_0(sick: Path, capsys: pytest.CaptureFixture[st
     assert "0 errors, 1 warning in 4 pictures" in out
     code, _, err = run(["data", "check", str(sick / "val"), "--format", "pdf"], capsys)
     assert code == 2
-    assert "--format 'pdf' is not one of voc, coco, yolo" in err
+    assert "--format 'pdf' is not one of voc, yolo, coco" in err
     code, _, err = run(["data", "check", str(sick / "nowhere")], capsys)
     assert code == 2
     assert "does not exist" in err
@@ -308,12 +308,12 @@ def test_faults_of_coco_and_yolo_are_found_and_mended(sick: Path, tmp_path: Path
         root = tmp_path / format
         write_data(good, root, format)  # type: ignore[arg-type]
         break_it(root)
-        check = check_parts(find_parts(root), ClassMap(), 640, 1)
-        (fault,) = (fault for fault in check.faults if fault.severity == "error")
-        assert fault.kind == "box-outside"
-        assert fault.number == 0
-        mended = mend(check)
-        assert sum(len(s) for s in mended.sets[""].samples) == 7
+        check = check_splits(find_splits(root), ClassMap(), 640, 1)
+        (issue,) = (issue for issue in check.issues if issue.severity == "error")
+        assert issue.kind == "box-outside"
+        assert issue.object_index == 0
+        repaired = repair(check)
+        assert sum(len(s) for s in repaired.sets[""].samples) == 7
 
 
 def _replace(path: Path, old: str, new: str) -> None:
@@ -325,8 +325,8 @@ def _replace(path: Path, old: str, new: str) -> None:
 @pytest.mark.slow
 def test_the_shared_set_holds_three_leaks(shared: Path) -> None:
     """Crops of one photograph, each seen by eye; the split was made by other means."""
-    check = check_parts(find_parts(shared / "data" / "masks"), ClassMap())
-    leaks = {(f.file.stem, f.twin.stem) for f in check.faults if f.kind == "leak" and f.twin}
+    check = check_splits(find_splits(shared / "data" / "masks"), ClassMap())
+    leaks = {(f.file.stem, f.twin.stem) for f in check.issues if f.kind == "leak" and f.twin}
     assert leaks == {
         ("j_37347f8043", "j_c386e3b3a8"),
         ("j_947668c3c1", "j_f235959251"),

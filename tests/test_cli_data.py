@@ -11,7 +11,7 @@ from PIL import Image
 
 from drawn_data import draw_faces
 from maskwatch.cli.app import main
-from maskwatch.cli.splits import count_table
+from maskwatch.cli.datasets import count_table
 from maskwatch.data import DetectionSet, Sample, read_data
 from maskwatch.data.contact_sheet import contact_sheet
 from maskwatch.data.quality.duplicates import find_duplicates, fingerprint
@@ -209,7 +209,7 @@ def test_bad_targets_and_classes_are_named(
 ) -> None:
     code, _, err = run(capsys, "convert", faces, "--to", "pdf", "-o", tmp_path / "a")
     assert code == 2
-    assert "--to 'pdf' is not one of voc, coco, yolo, tfrecord" in err
+    assert "--to 'pdf' is not one of voc, yolo, coco, tfrecord" in err
     code, _, err = run(capsys, "convert", faces, "--to", "coco", "-o", tmp_path / "a", "--classes", "cat")
     assert code == 2
     assert "unknown class 'with_mask'" in err

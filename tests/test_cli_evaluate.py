@@ -18,8 +18,9 @@ from maskwatch.cli.app import main
 from maskwatch.cli.evaluate_options import EvaluateOptions
 from maskwatch.labels import MASK_CLASSES
 from maskwatch.network import SSD
-from maskwatch.training.checkpoint import FORMAT_KEY, TorchDetector, anchors_of, describe, load_checkpoint
+from maskwatch.training.checkpoint import FORMAT_KEY, anchors_of, describe, load_checkpoint
 from maskwatch.training.recipe import Recipe
+from maskwatch.training.torch_detector import TorchDetector
 
 TITLE = " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = "
 CELLS = {"Mask": (16, 0, 32, 16), "no mask": (0, 32, 16, 48), "bad_mask": (48, 48, 64, 64)}  # see `street`

@@ -49,8 +49,11 @@ def test_train_then_evaluate(drawn: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_a_tenth_is_held_out(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("train", drawn / "train", "--out", tmp_path / "run", *SHORT) == 0
-    err = capsys.readouterr().err
+    options = ("--set", "resting_blocks=0")
+    assert run("train", drawn / "train", "--out", tmp_path / "run", *SHORT, *options) == 0
+    out, err = capsys.readouterr()
+    assert "the recipe key resting_blocks is deprecated; use frozen_blocks" in err
+    assert "Epoch" not in out, "no bar where standard error is not a terminal"
     assert "training: 5 pictures" in err
     assert "validation: 1 pictures" in err
 
@@ -71,11 +74,11 @@ def test_other_classes_and_chosen_stems(
     [
         (["--recipe", "quick"], "give one of default, fast, seed"),
         (["--set", "stpes=2"], "did you mean 'steps'"),
-        (["--devices", "none"], "is no number of devices"),
+        (["--devices", "none"], "is not a number of devices"),
         (["--start", "nowhere"], "no TensorFlow checkpoint there"),
         (["--start", "nowhere.ckpt"], "no such file"),
         (["--classes", "helmet"], "unknown class 'with_mask'"),
-        (["--resume"], "nothing to resume there"),
+        (["--resume"], "no training to resume"),
     ],
 )
 def test_mistakes_end_in_one_message(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from maskwatch.export.compare import Boxes, Setting, is_right, match
+from maskwatch.export.compare import Boxes, NmsOptions, is_valid_nms, match
 
 SIZE = (100, 100)
-SETTING = Setting(np.array([0.5, 0.3], np.float32), 0.6, class_agnostic=False)
+OPTIONS = NmsOptions(np.array([0.5, 0.3], np.float32), 0.6, class_agnostic=False)
 
 Row = tuple[tuple[float, float, float, float], float, int]
 
@@ -95,32 +95,32 @@ WRONG = {
 
 @pytest.mark.parametrize(("found", "candidates"), RIGHT.values(), ids=RIGHT)
 def test_right_answers(found: list[Row], candidates: list[Row]) -> None:
-    assert is_right(boxes(*found), boxes(*candidates), SETTING, SIZE)
+    assert is_valid_nms(boxes(*found), boxes(*candidates), OPTIONS, SIZE)
 
 
 @pytest.mark.parametrize(("found", "candidates"), WRONG.values(), ids=WRONG)
 def test_wrong_answers(found: list[Row], candidates: list[Row]) -> None:
-    assert not is_right(boxes(*found), boxes(*candidates), SETTING, SIZE)
+    assert not is_valid_nms(boxes(*found), boxes(*candidates), OPTIONS, SIZE)
 
 
 def test_all_classes_compete_where_they_should() -> None:
-    agnostic = Setting(SETTING.thresholds, 0.6, class_agnostic=True)
-    assert is_right(boxes(FIRST), boxes(FIRST, OTHER), agnostic, SIZE)
-    assert not is_right(boxes(FIRST, OTHER), boxes(FIRST, OTHER), agnostic, SIZE)
+    agnostic = NmsOptions(OPTIONS.thresholds, 0.6, class_agnostic=True)
+    assert is_valid_nms(boxes(FIRST), boxes(FIRST, OTHER), agnostic, SIZE)
+    assert not is_valid_nms(boxes(FIRST, OTHER), boxes(FIRST, OTHER), agnostic, SIZE)
 
 
 def test_only_the_weakest_may_be_left_out_of_more_than_a_hundred() -> None:
     rows = [((i * 0.5, 0, i * 0.5 + 0.4, 1), 0.99 - i / 1000, 0) for i in range(110)]
-    assert is_right(boxes(*rows[:100]), boxes(*rows), SETTING, SIZE)
-    assert not is_right(boxes(*rows[1:101]), boxes(*rows), SETTING, SIZE)
-    assert not is_right(boxes(*rows[:99]), boxes(*rows), SETTING, SIZE)
+    assert is_valid_nms(boxes(*rows[:100]), boxes(*rows), OPTIONS, SIZE)
+    assert not is_valid_nms(boxes(*rows[1:101]), boxes(*rows), OPTIONS, SIZE)
+    assert not is_valid_nms(boxes(*rows[:99]), boxes(*rows), OPTIONS, SIZE)
 
 
 def test_boxes_are_compared_clipped_and_compete_unclipped() -> None:
     candidates = boxes(((-100, 0, 100, 10), 0.9, 0), ((0, 0, 200, 10), 0.8, 0))
     shown = ((0, 0, 100, 10), 0.9, 0), ((0, 0, 100, 10), 0.8, 0)
-    assert is_right(boxes(*shown), candidates, SETTING, SIZE)
-    assert not is_right(boxes(shown[0]), candidates, SETTING, SIZE)
+    assert is_valid_nms(boxes(*shown), candidates, OPTIONS, SIZE)
+    assert not is_valid_nms(boxes(shown[0]), candidates, OPTIONS, SIZE)
 
 
 def test_boxes_are_compared_as_they_are_placed_and_compete_as_they_were() -> None:
@@ -128,23 +128,23 @@ def test_boxes_are_compared_as_they_are_placed_and_compete_as_they_were() -> Non
     raw = boxes(FIRST, FAR)
     placed = np.array([[1, 0, 11, 10], [2, 0, 12, 10]], np.float32)
     candidates = Boxes(raw.boxes_xyxy, raw.scores, raw.class_ids, placed)
-    given_out = Boxes(placed, raw.scores, raw.class_ids)
-    assert is_right(given_out, candidates, SETTING, SIZE)
-    assert not is_right(raw, candidates, SETTING, SIZE)
+    as_detections = Boxes(placed, raw.scores, raw.class_ids)
+    assert is_valid_nms(as_detections, candidates, OPTIONS, SIZE)
+    assert not is_valid_nms(raw, candidates, OPTIONS, SIZE)
 
 
 def test_of_equal_scores_beyond_the_candidates_any_may_be_found() -> None:
     apart = [((x, y, x + 1, y + 1), 0.7, 0) for y in range(20, 100, 2) for x in range(0, 100, 2)]
     apart += [((x, y, x + 1, y + 1), 0.7, 0) for y in range(21, 41, 2) for x in range(1, 100, 2)]
-    assert is_right(boxes(*apart[-100:]), boxes(*apart), SETTING, SIZE)
-    assert not is_right(boxes(*apart[-100:-1]), boxes(FIRST, *apart), SETTING, SIZE)
-    assert not is_right(boxes(*apart[:50], *apart[:50]), boxes(*apart), SETTING, SIZE)
+    assert is_valid_nms(boxes(*apart[-100:]), boxes(*apart), OPTIONS, SIZE)
+    assert not is_valid_nms(boxes(*apart[-100:-1]), boxes(FIRST, *apart), OPTIONS, SIZE)
+    assert not is_valid_nms(boxes(*apart[:50], *apart[:50]), boxes(*apart), OPTIONS, SIZE)
 
 
 def test_clipped_boxes_may_hide_where_they_come_from() -> None:
     """Shown alike, one reaches out to the left and one to the right; their IoU is a third."""
     left, right = ((-100, 0, 100, 10), 0.9, 0), ((0, 0, 200, 10), 0.9, 0)
     shown = ((0, 0, 100, 10), 0.9, 0)
-    assert is_right(boxes(shown, shown), boxes(left, right), SETTING, SIZE)
-    assert not is_right(boxes(shown, shown), boxes(left, left), SETTING, SIZE)
-    assert not is_right(boxes(shown, shown), boxes(left), SETTING, SIZE)
+    assert is_valid_nms(boxes(shown, shown), boxes(left, right), OPTIONS, SIZE)
+    assert not is_valid_nms(boxes(shown, shown), boxes(left, left), OPTIONS, SIZE)
+    assert not is_valid_nms(boxes(shown, shown), boxes(left), OPTIONS, SIZE)

@@ -148,7 +148,7 @@ def test_benchmark(benchmark: ModuleType, tmp_path: Path, capsys: pytest.Capture
     assert found == dict.fromkeys(benchmark.PLANTS, "3/3")
     assert lines[9] == "unplanted: 1 pairs, 1 across splits"
     assert lines[10].endswith("5.png same 1.00")
-    assert "9 pictures, 1 processes: decoding alone 1, scan" in lines[11]
+    assert "9 pictures, 1 processes: decoding alone 1, probing" in lines[11]
     assert cv2.imread(str(sheet)).shape == (160, 640, 3)
     assert benchmark.main([str(tmp_path / "none")]) == 2
     assert "no pictures there" in capsys.readouterr().err

@@ -35,8 +35,9 @@ from maskwatch.network import Network, TwoScales, preprocess
 from maskwatch.network.boxes import decode
 from maskwatch.network.postprocess import TensorDetections, select
 from maskwatch.runtimes import OnnxRuntime
-from maskwatch.training.checkpoint import Checkpoint, TorchDetector
+from maskwatch.training.checkpoint import Checkpoint
 from maskwatch.training.recipe import Recipe
+from maskwatch.training.torch_detector import TorchDetector
 from tiny_network import noisy_pictures, one_thread, tiny_network
 
 SIZE = 64

@@ -20,11 +20,28 @@ def test_training_starts_after_reading_a_zoo_checkpoint(shared: Path, tmp_path: 
     The process dies of a segmentation fault when TensorFlow's is loaded first.
     """
     code = f"""
-from maskwatch.network import zoo
-zoo.load({str(shared / START)!r}, num_classes=3)
+from maskwatch.network.transfer import load_zoo
+load_zoo({str(shared / START)!r}, num_classes=3)
 import torchvision, lightning
 print("alive")
 """
     environment = {**os.environ, "MASKWATCH_CACHE": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "alive", f"exit status {done.returncode}: {done.stderr[-2000:]}"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
+def test_a_training_writes_for_tensorboard_without_tensorflow(tmp_path: Path) -> None:
+    """TensorFlow would take seconds to load and print notes about the CPU."""
+    code = f"""
+import sys
+from maskwatch.tf_compat.tensorflow import keep_out_of_tensorboard
+keep_out_of_tensorboard()
+from torch.utils.tensorboard import SummaryWriter
+with SummaryWriter({str(tmp_path)!r}) as writer:
+    writer.add_scalar("loss", 1.0, 1)
+print("tensorflow" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
+    assert list(tmp_path.glob("events.out.tfevents.*"))

@@ -1,4 +1,4 @@
-"""COCO and YOLO as written by others: what is read, and what is said of faults."""
+"""COCO and YOLO as written by others: what is read, and what is said of issues."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskwatch.data import find_parts, read_data
-from maskwatch.data.quality.check import check_parts
+from maskwatch.data import find_splits, read_data
+from maskwatch.data.quality.check import check_splits
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 
@@ -69,9 +69,9 @@ def test_coco_boxes_are_corner_and_size(tmp_path: Path) -> None:
 def test_pictures_of_coco_lie_in_the_usual_places(tmp_path: Path, json_path: str, image: str) -> None:
     picture(tmp_path / image)
     coco(tmp_path / json_path)
-    (part,) = find_parts(tmp_path)
-    assert part.format == "coco"
-    assert part.split == ("train" if "train" in json_path else "")
+    (split,) = find_splits(tmp_path)
+    assert split.format == "coco"
+    assert split.name == ("train" if "train" in json_path else "")
     assert len(read_data(tmp_path)) == 1
 
 
@@ -125,8 +125,8 @@ def test_files_of_other_tasks_are_no_second_set(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "a.jpg")
     for task in ("instances", "labels", "image_info", "person_keypoints", "captions", "panoptic", "stuff"):
         coco(tmp_path / "annotations" / f"{task}_default.json")
-    (part,) = find_parts(tmp_path)
-    assert part.path.name == "instances_default.json"
+    (split,) = find_splits(tmp_path)
+    assert split.path.name == "instances_default.json"
     assert len(read_data(tmp_path)) == 1
 
 
@@ -217,14 +217,14 @@ def test_a_list_of_pictures_and_a_missing_folder(tmp_path: Path) -> None:
     assert "val: 'images/gone' is not there" in problem
     (root / "data.yaml").write_text(json.dumps({"train": "train.txt", "names": ["with_mask", "bare"]}))
     (problem,) = problems(root, split="train")
-    assert problem.startswith(f"{root / 'train.txt'}: line 2: no picture images/train/none.jpg")
+    assert problem.startswith(f"{root / 'train.txt'}: line 2: no picture named 'images/train/none.jpg'")
 
 
 def test_a_test_split_that_an_export_names_and_lacks_is_a_warning(tmp_path: Path) -> None:
     root = yolo(tmp_path, train="images/train", test="../test/images")
     assert len(read_data(root, split="train").samples) == 1
-    (fault,) = [f for f in check_parts(find_parts(root), workers=1).faults if f.kind == "split-missing"]
-    assert (fault.severity, fault.text) == ("warning", "test: '../test/images' is not there")
+    (issue,) = [f for f in check_splits(find_splits(root), workers=1).issues if f.kind == "split-missing"]
+    assert (issue.severity, issue.text) == ("warning", "test: '../test/images' is not there")
     (problem,) = problems(root, split="test")
     assert "no split 'test', it has train, val" in problem
 
@@ -235,7 +235,7 @@ def test_the_path_of_a_data_yaml_may_be_of_elsewhere(tmp_path: Path, path: str) 
     document = {"path": path, "train": "images/train", "names": ["with_mask", "bare"]}
     (root / "data.yaml").unlink()
     (tmp_path / "faces.yaml").write_text(json.dumps(document))
-    assert [len(part.entries) for part in find_parts(tmp_path)] == [1]
+    assert [len([*split.image_ids()]) for split in find_splits(tmp_path)] == [1]
 
 
 def test_the_paths_of_roboflow_exports(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_the_paths_of_roboflow_exports(tmp_path: Path) -> None:
         (tmp_path / split / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     document = {"train": "../train/images", "val": "../valid/images", "nc": 1, "names": ["with_mask"]}
     (tmp_path / "data.yaml").write_text(json.dumps(document))
-    assert [part.split for part in find_parts(tmp_path)] == ["train", "val"]
+    assert [split.name for split in find_splits(tmp_path)] == ["train", "val"]
     assert read_data(tmp_path, split="val").class_counts()["mask"] == 1
 
 
@@ -276,8 +276,8 @@ def test_the_lists_of_voc_are_its_splits(tmp_path: Path) -> None:
     (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
     (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\n")
     (tmp_path / "ImageSets" / "Main" / "val.txt").write_text("b\n")
-    parts = find_parts(tmp_path)
-    assert [(part.split, sorted(name for name, _ in part.known())) for part in parts] == [
+    splits = find_splits(tmp_path)
+    assert [(split.name, sorted(name for name, _ in split.image_ids())) for split in splits] == [
         ("train", ["a.jpg"]),
         ("val", ["b.jpg"]),
         ("", ["c.jpg"]),
@@ -288,16 +288,16 @@ def test_the_lists_of_voc_are_its_splits(tmp_path: Path) -> None:
 def test_a_wrong_format_or_path_is_named(tmp_path: Path) -> None:
     yolo(tmp_path)
     with pytest.raises(DataError, match="no COCO annotations in it"):
-        find_parts(tmp_path, "coco")
+        find_splits(tmp_path, "coco")
     with pytest.raises(DataError, match="does not exist"):
-        find_parts(tmp_path / "nowhere")
+        find_splits(tmp_path / "nowhere")
     with pytest.raises(DataError, match="is a file; give the folder"):
-        find_parts(picture(tmp_path / "x.jpg"))
+        find_splits(picture(tmp_path / "x.jpg"))
 
 
 def test_the_shared_folder_has_three_splits(shared: Path) -> None:
-    parts = find_parts(shared / "data" / "masks")
-    assert [(part.split, part.format) for part in parts] == [
+    splits = find_splits(shared / "data" / "masks")
+    assert [(split.name, split.format) for split in splits] == [
         ("train", "voc"),
         ("val", "voc"),
         ("test", "voc"),
@@ -307,13 +307,13 @@ def test_the_shared_folder_has_three_splits(shared: Path) -> None:
 
 def test_train_takes_the_splits_of_any_format(tmp_path: Path) -> None:
     from maskwatch.cli.train import _read
-    from maskwatch.cli.train_plan import plan
+    from maskwatch.training.plan import TrainRequest, plan_training
 
     yolo(tmp_path)
     (tmp_path / "labels" / "val").mkdir()
     (tmp_path / "labels" / "val" / "b.txt").write_text("1 0.5 0.5 0.2 0.2\n")
-    chosen = plan([tmp_path / "data.yaml"], None, None, None, (), None, None, False)
-    training, validation, named = _read(chosen, None, None)
+    plan = plan_training(TrainRequest((tmp_path / "data.yaml",)))
+    training, validation, named = _read(plan, None, None)
     assert (training.samples[0].stem, validation.samples[0].stem) == ("a", "b")
     assert named.endswith("data.yaml/train (1 pictures)")
 
@@ -321,10 +321,10 @@ def test_train_takes_the_splits_of_any_format(tmp_path: Path) -> None:
 def _training(*paths: Path, val: Path | None = None) -> tuple[list[str], list[str]]:
     """Names of the pictures that `train` takes for training and for validation."""
     from maskwatch.cli.train import _read
-    from maskwatch.cli.train_plan import plan
+    from maskwatch.training.plan import TrainRequest, plan_training
 
-    chosen = plan(paths, None if val is None else [val], None, None, (), None, None, False)
-    training, validation, _ = _read(chosen, None, None)
+    plan = plan_training(TrainRequest(paths, None if val is None else (val,)))
+    training, validation, _ = _read(plan, None, None)
     return [s.image_id for s in training.samples], [s.image_id for s in validation.samples]
 
 
@@ -365,8 +365,8 @@ def test_coco_is_read_in_every_unicode_encoding(tmp_path: Path, codec: str) -> N
     images = [{"id": 7, "file_name": "未.jpg", "width": 100, "height": 80}]
     path = coco(tmp_path / "all.json", images=images)
     encode(path, codec)
-    (part,) = find_parts(tmp_path)  # which has to see what the file is
-    assert part.format == "coco"
+    (split,) = find_splits(tmp_path)  # which has to see what the file is
+    assert split.format == "coco"
     assert read_data(tmp_path).samples[0].class_ids.tolist() == [0, 1]
 
 
@@ -387,7 +387,7 @@ def test_names_beside_yolo_are_read_in_every_unicode_encoding(tmp_path: Path, co
     yolo(tmp_path)
     (tmp_path / "data.yaml").unlink()
     (tmp_path / "classes.txt").write_bytes("with_mask\r\n未戴口罩\r\n".encode(codec))
-    assert find_parts(tmp_path)[0].class_names() == ("with_mask", "未戴口罩")
+    assert find_splits(tmp_path)[0].class_names() == ("with_mask", "未戴口罩")
 
 
 def test_what_is_in_no_encoding_is_named(tmp_path: Path) -> None:
@@ -395,4 +395,4 @@ def test_what_is_in_no_encoding_is_named(tmp_path: Path) -> None:
     path = tmp_path / "data.yaml"
     path.write_bytes("train: images/train\nnames: [戴口罩, 未戴口罩]".encode("gbk"))
     with pytest.raises(DataError, match=r"data\.yaml: .*0xB4 in line 2 is not UTF-8; .* save it as UTF-8"):
-        find_parts(tmp_path)
+        find_splits(tmp_path)

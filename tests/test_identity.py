@@ -13,7 +13,7 @@ import pytest
 from exports import CLASSES as WRITTEN
 from exports import World, boxes_of, coco_roboflow, put, say, voc_beside, voc_cvat, xml, yolo_ultralytics
 from maskwatch.cli.app import main
-from maskwatch.data import DetectionSet, correct, correct_all, find_parts, read_corrections, read_data
+from maskwatch.data import DetectionSet, correct, correct_all, find_splits, read_corrections, read_data
 from maskwatch.data.dataset import file_names
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
@@ -192,16 +192,16 @@ def test_split_and_mending_keep_all_pictures(tmp_path: Path) -> None:
     assert sorted(found) == sorted(world.pictures[""])
     (bad,) = (tmp_path / "in" / "Annotations" / "cam2").glob("3.xml")
     say(bad, xml("", "cam2/3.jpg", "").replace("<xmin>", "<xmin>-90"))
-    assert run("data", "check", tmp_path / "in", "--fix", tmp_path / "mended") == 1
-    assert {s.image_id for s in read_data(tmp_path / "mended").samples} == set(world.pictures[""])
+    assert run("data", "check", tmp_path / "in", "--fix", tmp_path / "repaired") == 1
+    assert {s.image_id for s in read_data(tmp_path / "repaired").samples} == set(world.pictures[""])
 
 
 def test_two_data_sets_in_one_folder(tmp_path: Path) -> None:
     voc_cvat(tmp_path / "both" / "old", World({"": ["0001.jpg"]}))
     coco_roboflow(tmp_path / "both" / "new", World({"train": ["0001.jpg"]}))
-    parts = find_parts(tmp_path / "both")
-    assert [(part.split, part.format) for part in parts] == [("train", "coco"), ("", "voc")]
-    assert [raw.image_id for part in parts for raw in part.raw([])] == ["new/0001.jpg", "old/0001.jpg"]
+    splits = find_splits(tmp_path / "both")
+    assert [(split.name, split.format) for split in splits] == [("train", "coco"), ("", "voc")]
+    assert [raw.image_id for split in splits for raw in split.read([])] == ["new/0001.jpg", "old/0001.jpg"]
 
 
 def test_pictures_of_one_name_in_a_merged_set_get_names_of_their_own(tmp_path: Path) -> None:

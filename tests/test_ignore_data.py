@@ -12,9 +12,9 @@ from PIL import Image
 from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample, read_data, rename
 from maskwatch.data.contact_sheet import drawn
-from maskwatch.data.formats.layout import find_parts
+from maskwatch.data.formats.search import find_splits
 from maskwatch.data.formats.write import write_data
-from maskwatch.data.quality.check import check_parts
+from maskwatch.data.quality.check import check_splits
 from maskwatch.data.split import split_groups
 from maskwatch.data.stats import gather
 from maskwatch.diagnosis import raw_dataset
@@ -127,13 +127,13 @@ def test_yolo_says_once_what_it_cannot_hold(
     err = capsys.readouterr().err
     told = [line for line in err.splitlines() if "ignored" in line]
     assert len(told) == 1
-    assert "2 boxes are to be ignored, which yolo cannot say: 1 difficult ones" in told[0]
+    assert "2 boxes are to be ignored, which yolo cannot mark: 1 difficult ones" in told[0]
     assert "1 crowds are left out" in told[0]
     assert len((tmp_path / "yolo" / "labels" / "a.txt").read_text().splitlines()) == 2
 
 
 def test_the_check_leaves_regions_alone(tmp_path: Path) -> None:
-    """Tiny, whole, doubled, beyond the border: each is a fault of a box, and none of a region."""
+    """Tiny, whole, doubled, beyond the border: each is an issue of a box, and none of a region."""
     Image.effect_noise((100, 80), 80).convert("RGB").save(tmp_path / "a.png")
     boxes = [
         (10, 10, 40, 40),
@@ -155,11 +155,11 @@ def test_the_check_leaves_regions_alone(tmp_path: Path) -> None:
                 f"<object><name>mask</name><difficult>{mark}</difficult><bndbox>{corners}</bndbox></object>"
             )
         (tmp_path / "a.xml").write_text(f"<annotation>{objects}</annotation>")
-        found = check_parts(find_parts(tmp_path), ClassMap(["mask"]), workers=1)
+        found = check_splits(find_splits(tmp_path), ClassMap(["mask"]), workers=1)
         if difficult:
             assert found.counts() == {"": {"mask": 1}}
             assert found.ignored() == {"": 5}
-        return {fault.kind for fault in found.faults}
+        return {issue.kind for issue in found.issues}
 
     assert kinds(0) == {"box-double", "box-tiny", "box-whole", "box-beyond"}
     assert kinds(1) == set()
@@ -173,8 +173,8 @@ def test_a_region_that_is_no_box_is_still_a_fault(crowded: Path) -> None:
     for number, bbox in enumerate(([10, 10, -5, 5], [200, 200, 5, 5], None), start=1):
         document["annotations"][number - 1] |= {"bbox": bbox, "iscrowd": 1}
     path.write_text(json.dumps(document))
-    found = check_parts(find_parts(crowded), workers=1)
-    assert {fault.kind for fault in found.faults if fault.severity == "error"} == {
+    found = check_splits(find_splits(crowded), workers=1)
+    assert {issue.kind for issue in found.issues if issue.severity == "error"} == {
         "box-inverted", "box-outside", "box-invalid",
     }  # fmt: skip
 

@@ -18,13 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from maskwatch.data import find_parts, read_data
-from maskwatch.data.quality.check import check_parts
-from maskwatch.data.quality.header import read_metadata
-from maskwatch.data.quality.probe import scan_picture
+from maskwatch.data import find_splits, read_data
+from maskwatch.data.quality.check import check_splits
+from maskwatch.data.quality.probe import probe_image
 from maskwatch.errors import ImageError
 from maskwatch.labels import ClassMap
-from maskwatch.media.formats import PICTURE_SUFFIXES
+from maskwatch.media.formats import PICTURE_SUFFIXES, read_metadata
 from maskwatch.media.images import as_rgb, read_image, read_reduced
 
 HEIGHT, WIDTH = 64, 96
@@ -160,7 +159,7 @@ UPRIGHT = {
 
 def check(path: Path, kind: Kind, orientation: int) -> None:
     image, header, reduced = read_image(path), read_metadata(path), read_reduced(path, 24)
-    scanned = scan_picture(path)
+    scanned = probe_image(path)
     assert image.shape == (HEIGHT, WIDTH, 3)
     assert header.size_hw == reduced.metadata.size_hw == scanned.size_hw == (HEIGHT, WIDTH)
     assert header.orientation == reduced.metadata.orientation == scanned.orientation
@@ -204,9 +203,9 @@ def test_a_data_set_of_every_kind_has_no_fault(tmp_path: Path) -> None:
         write(path, kind, 6 if kind in TURNED.values() else 1)
         xml = f"<annotation>{size}<object><name>mask</name>{box}</object></annotation>"
         path.with_suffix(".xml").write_text(xml)
-    checked = check_parts(find_parts(tmp_path), ClassMap(("mask",)))
-    assert len(checked.pictures) == len(TURNED | UPRIGHT)
-    assert {fault.kind for fault in checked.faults} <= {"leak", "picture-twice", "picture-alike"}
+    checked = check_splits(find_splits(tmp_path), ClassMap(("mask",)))
+    assert len(checked.images) == len(TURNED | UPRIGHT)
+    assert {issue.kind for issue in checked.issues} <= {"leak", "picture-twice", "picture-alike"}
     samples = read_data(tmp_path, ClassMap(("mask",))).samples
     assert {sample.size_hw for sample in samples} == {(HEIGHT, WIDTH)}
     assert {tuple(sample.boxes_xyxy[0].tolist()) for sample in samples} == {(2, 2, 90, 60)}

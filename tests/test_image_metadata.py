@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskwatch.data.quality.probe import scan_picture
+from maskwatch.data.quality.probe import probe_image
 from maskwatch.media.formats import read_metadata
 from maskwatch.media.images import read_image, read_reduced
 
@@ -123,7 +123,7 @@ def check(path: Path, expected: np.ndarray, orientation: int) -> None:
     assert (header.size_hw, header.orientation) == (expected.shape[:2], orientation)
     assert read_reduced(path, 10).metadata == header
     np.testing.assert_array_equal(read_image(path), expected)
-    scanned = scan_picture(path)
+    scanned = probe_image(path)
     assert (scanned.reason, scanned.size_hw, scanned.orientation) == (None, *header)
 
 
@@ -197,7 +197,7 @@ def test_a_png_without_its_end(tmp_path: Path, cut: int) -> None:
     """The end mark is no pixel; pixels that are missing are an error."""
     data = encoded("PNG")
     (tmp_path / "a.png").write_bytes(data[:-cut])
-    found = scan_picture(tmp_path / "a.png")
+    found = probe_image(tmp_path / "a.png")
     assert found.readable is (cut < 60)
     assert read_metadata(tmp_path / "a.png").size_hw == (32, 48)
 
@@ -205,4 +205,4 @@ def test_a_png_without_its_end(tmp_path: Path, cut: int) -> None:
 def test_a_damaged_header_is_no_picture(tmp_path: Path) -> None:
     data = encoded("PNG")
     (tmp_path / "a.png").write_bytes(damaged(data[:33]) + data[33:])
-    assert "not a picture" in str(scan_picture(tmp_path / "a.png").reason)
+    assert "not a picture" in str(probe_image(tmp_path / "a.png").reason)

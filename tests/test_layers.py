@@ -57,7 +57,17 @@ INSIDE = {
         "supervisor",
     ),
     "live": ("events", "timing", "capture", "tracking", "sinks", "output", "config", "loop", "run"),
-    "data": ("issues", "names", "dataset", "formats", "validator", "quality"),
+    "data": ("issues", "names", "dataset", "formats", "validator", "read", "quality"),
+    "tf_compat": ("textproto", "label_map", "pipeline_fields", "pipeline", "tensorflow", "zoo"),
+    "network": (
+        *("layers", "backbone", "fpn", "head", "anchors", "ssd"),
+        *("boxes", "matching", "loss", "postprocess", "two_scales", "transfer"),
+    ),
+    "training": (
+        *("recipe", "checkpoint", "torch_detector", "crops", "copy_paste", "augment", "batches"),
+        *("module", "tensorboard", "trainer", "start", "run", "plan"),
+    ),
+    "export": ("photographs", "compare", "nms_graph", "onnx", "verify", "write"),
 }
 BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
 

@@ -25,12 +25,11 @@ from exports import (
     xml,
 )
 from maskwatch.cli.app import main
-from maskwatch.data import find_parts, read_data
-from maskwatch.data.formats.splits import Format
+from maskwatch.data import find_splits, read_data
 from maskwatch.data.formats.tree import split_of, splits_of
 from maskwatch.data.formats.write import write_data
-from maskwatch.data.issues import Fault
-from maskwatch.data.quality.check import check_parts
+from maskwatch.data.issues import Issue
+from maskwatch.data.quality.check import check_splits
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 
@@ -45,7 +44,7 @@ needs_tensorflow = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    ("names", "splits"),
+    ("names", "count"),
     [
         (["train.record-00000-of-00002", "train.record-00001-of-00002", "val.record-00000-of-00001"], 2),
         (["faces_train_00000-of-00002.tfrecord", "faces_train_00001-of-00002.tfrecord"], 1),
@@ -57,16 +56,16 @@ needs_tensorflow = pytest.mark.skipif(
         (["train.record", "eval.record"], 2),
     ],
 )
-def test_records_are_known_by_their_names(tmp_path: Path, names: list[str], splits: int) -> None:
+def test_records_are_known_by_their_names(tmp_path: Path, names: list[str], count: int) -> None:
     for name in names:
         say(tmp_path / name, "")
         say((tmp_path / name).parent / "Faces_label_map.pbtxt", "item { id: 1 name: 'with_mask' }")
-    parts = find_parts(tmp_path)
-    assert {part.format for part in parts} == {"tfrecord"}
-    assert len(parts) == splits
-    assert parts[0].split == "train"
-    assert all(part.split in ("val", "test") for part in parts[1:])
-    assert all(part.class_names() == ("with_mask",) and not part.faults for part in parts)
+    splits = find_splits(tmp_path)
+    assert {split.format for split in splits} == {"tfrecord"}
+    assert len(splits) == count
+    assert splits[0].name == "train"
+    assert all(split.name in ("val", "test") for split in splits[1:])
+    assert all(split.class_names() == ("with_mask",) and not split.issues for split in splits)
 
 
 @pytest.mark.parametrize(
@@ -81,15 +80,15 @@ def test_a_label_map_lies_anywhere_in_the_set(tmp_path: Path, record: str, label
     say(tmp_path / record, "")
     say(tmp_path / "training" / "graph.pbtxt", "node {}")
     say(tmp_path / label_map, "item { id: 1 name: 'with_mask' }")
-    (part,) = find_parts(tmp_path)
-    assert part.class_names() == ("with_mask",)
+    (split,) = find_splits(tmp_path)
+    assert split.class_names() == ("with_mask",)
 
 
 def test_a_missing_shard_is_told(tmp_path: Path) -> None:
     say(tmp_path / "train-00000-of-00003", "")
     say(tmp_path / "label_map.pbtxt", "item { id: 1 name: 'with_mask' }")
-    (part,) = find_parts(tmp_path)
-    assert [str(fault) for fault in part.faults] == [
+    (split,) = find_splits(tmp_path)
+    assert [str(issue) for issue in split.issues] == [
         f"{tmp_path / 'train-00000-of-00003'}: 2 of its 3 shards are not there; "
         "put all shards into one folder"
     ]
@@ -99,9 +98,9 @@ def test_pictures_count_before_records_made_of_them(tmp_path: Path) -> None:
     """As in the tutorials of the TF Object Detection API."""
     expected = voc_images_of_tutorial(tmp_path, World({"train": ["a.jpg"], "val": ["b.jpg"]}))
     say(tmp_path / "annotations" / "train.record", "")
-    parts = find_parts(tmp_path)
-    assert [(part.split, part.format) for part in parts] == [(split, "voc") for split in expected]
-    assert {part.format for part in find_parts(tmp_path, "tfrecord")} == {"tfrecord"}
+    splits = find_splits(tmp_path)
+    assert [(split.name, split.format) for split in splits] == [(split, "voc") for split in expected]
+    assert {split.format for split in find_splits(tmp_path, "tfrecord")} == {"tfrecord"}
 
 
 @needs_tensorflow
@@ -164,9 +163,9 @@ def one(root: Path, picture: str, annotation: str, filename: str = "") -> None:
 
 
 def listing(root: Path) -> list[tuple[str, str, list[str]]]:
-    """Split, format and names of each part."""
-    parts = find_parts(root)
-    return [(part.split, part.format, [raw.image_id for raw in part.raw([])]) for part in parts]
+    """Split, format and names of each split."""
+    splits = find_splits(root)
+    return [(split.name, split.format, [raw.image_id for raw in split.read([])]) for split in splits]
 
 
 @pytest.mark.parametrize(
@@ -201,13 +200,13 @@ def test_lists_with_paths_and_spaces(tmp_path: Path) -> None:
     say(tmp_path / "train.txt", "JPEGImages/my photo 1.jpg Annotations/my photo 1.xml\n")
     say(tmp_path / "val.txt", "my  -1\nJPEGImages/gone.jpg Annotations/gone.xml\n")
     say(tmp_path / "test.txt", "A text that has nothing to do with it.\n")
-    parts = find_parts(tmp_path)
+    splits = find_splits(tmp_path)
     assert listing(tmp_path) == [
         ("train", "voc", ["my photo 1.jpg"]),
         ("val", "voc", ["my.jpg"]),
         ("", "voc", ["x.jpg"]),
     ]
-    assert [fault.text for part in parts for fault in part.faults] == [
+    assert [issue.text for split in splits for issue in split.issues] == [
         "no picture named 'JPEGImages/gone.jpg'"
     ]
 
@@ -217,10 +216,10 @@ def test_an_unclear_file_name_of_coco_is_told(tmp_path: Path) -> None:
         put(tmp_path / "images" / name, "", name)
     rows = [("", "cam1/1.jpg", "1.jpg"), ("", "cam2/1.jpg", "cam2/1.jpg"), ("", "z", "cam3/1.jpg")]
     say(tmp_path / "all.json", document(rows))
-    faults: list[Fault] = []
-    (part,) = find_parts(tmp_path)
-    assert [raw.image_id for raw in part.raw(faults)] == ["cam2/1.jpg"]
-    first, second = faults
+    issues: list[Issue] = []
+    (split,) = find_splits(tmp_path)
+    assert [raw.image_id for raw in split.read(issues)] == ["cam2/1.jpg"]
+    first, second = issues
     assert first.text.startswith("'1.jpg' may be any of ")
     assert second.text == "no picture cam3/1.jpg in the folder of the data set"
 
@@ -228,11 +227,11 @@ def test_an_unclear_file_name_of_coco_is_told(tmp_path: Path) -> None:
 def test_two_names_of_coco_for_one_picture_are_told(tmp_path: Path) -> None:
     put(tmp_path / "1.jpg", "", "a")
     say(tmp_path / "all.json", document([("", "a", "cam1/1.jpg"), ("", "b", "cam2/1.jpg")]))
-    faults: list[Fault] = []
-    (part,) = find_parts(tmp_path)
-    assert len(part.raw(faults)) == 1
-    assert [fault.kind for fault in faults] == ["picture-ambiguous"]
-    assert "which is the picture of cam1/1.jpg already" in faults[0].text
+    issues: list[Issue] = []
+    (split,) = find_splits(tmp_path)
+    assert len(split.read(issues)) == 1
+    assert [issue.kind for issue in issues] == ["picture-ambiguous"]
+    assert "which is the picture of cam1/1.jpg already" in issues[0].text
 
 
 def test_subsets_of_coco_with_any_name(tmp_path: Path) -> None:
@@ -253,11 +252,12 @@ def test_a_supercategory_without_boxes_is_no_class(tmp_path: Path) -> None:
         category["supercategory"] = "faces"
     content["categories"] = [{"id": 0, "name": "faces", "supercategory": "none"}, *content["categories"]]
     say(file, json.dumps(content))
-    (part,) = find_parts(tmp_path)
-    assert part.class_names() == ("with_mask", "without_mask")
+    (split,) = find_splits(tmp_path)
+    assert split.class_names() == ("with_mask", "without_mask")
     content["annotations"][0]["category_id"] = 0  # a box of it makes it a class
     say(file, json.dumps(content))
-    assert part.class_names() == ("faces", "with_mask", "without_mask")
+    (split,) = find_splits(tmp_path)
+    assert split.class_names() == ("faces", "with_mask", "without_mask")
 
 
 def test_flat_xml_of_two_cameras_is_told_apart_by_its_folder(tmp_path: Path) -> None:
@@ -265,23 +265,23 @@ def test_flat_xml_of_two_cameras_is_told_apart_by_its_folder(tmp_path: Path) -> 
         put(tmp_path / "JPEGImages" / camera / "1.jpg", "", camera)
     text = xml("", "cam2", "1.jpg")
     say(tmp_path / "Annotations" / "1.xml", text)
-    faults: list[Fault] = []
-    find_parts(tmp_path)[0].raw(faults)
-    assert "several pictures have its name: cam1/1.jpg, cam2/1.jpg" in faults[0].text
+    issues: list[Issue] = []
+    find_splits(tmp_path)[0].read(issues)
+    assert "several pictures have its name: cam1/1.jpg, cam2/1.jpg" in issues[0].text
     say(tmp_path / "Annotations" / "1.xml", text.replace("<filename>", "<folder>cam2</folder><filename>"))
-    faults = []
-    (raw,) = find_parts(tmp_path)[0].raw(faults)
+    issues = []
+    (raw,) = find_splits(tmp_path)[0].read(issues)
     assert raw.image_id == "cam2/1.jpg"
-    assert [fault.kind for fault in faults] == ["annotation-missing"]
+    assert [issue.kind for issue in issues] == ["annotation-missing"]
 
 
 @pytest.mark.parametrize("format", [None, "voc", "coco", "yolo", "tfrecord"])
-def test_a_file_or_nothing_is_an_error_that_says_what_to_give(tmp_path: Path, format: Format | None) -> None:
+def test_a_file_or_nothing_is_an_error_that_says_what_to_give(tmp_path: Path, format: str | None) -> None:
     put(tmp_path / "a.jpg", "", "a")
     with pytest.raises(DataError, match="is a file; give the folder that holds"):
-        find_parts(tmp_path / "a.jpg", format)
+        find_splits(tmp_path / "a.jpg", format)
     with pytest.raises(DataError, match="does not exist; give the folder that holds"):
-        find_parts(tmp_path / "b", format)
+        find_splits(tmp_path / "b", format)
 
 
 def test_check_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,28 +306,28 @@ def test_names_of_classes_lie_where_tools_leave_them(tmp_path: Path, where: str)
     one(tmp_path, "images/train/1.jpg", "labels/train/1.txt")
     names = "with_mask\nwithout_mask\n"
     say(tmp_path / where, "names: [with_mask, without_mask]\n" if where.endswith(".yaml") else names)
-    (part,) = find_parts(tmp_path)
-    assert (part.split, part.class_names()) == ("train", ("with_mask", "without_mask"))
+    (split,) = find_splits(tmp_path)
+    assert (split.name, split.class_names()) == ("train", ("with_mask", "without_mask"))
 
 
 def test_annotations_without_pictures_are_one_fault(tmp_path: Path) -> None:
     """CVAT leaves the pictures out unless it is told to save them."""
     for number in range(9):
         say(tmp_path / "Annotations" / f"{number}.xml", xml("", "x", ""))
-    (part,) = find_parts(tmp_path)
-    faults: list[Fault] = []
-    assert part.raw(faults) == []
-    assert faults[0].text.startswith("no pictures in it (jpg")
-    assert len(faults) == 1
+    (split,) = find_splits(tmp_path)
+    issues: list[Issue] = []
+    assert split.read(issues) == []
+    assert issues[0].text.startswith("no pictures in it (jpg")
+    assert len(issues) == 1
 
 
 def test_pictures_that_nobody_annotated_are_a_warning(tmp_path: Path) -> None:
     for camera in ("cam1", "cam2"):
         one(tmp_path, f"{camera}/1.jpg", f"{camera}/1.xml")
     put(tmp_path / "cam3" / "1.jpg", "", "unlabelled")
-    faults = [f for f in check_parts(find_parts(tmp_path), CLASSES, workers=1).faults if "unused" in f.kind]
-    assert [(fault.file, fault.severity) for fault in faults] == [(tmp_path / "cam3", "warning")]
-    assert "1 picture in it" in faults[0].text
+    issues = [f for f in check_splits(find_splits(tmp_path), CLASSES, workers=1).issues if "unused" in f.kind]
+    assert [(issue.file, issue.severity) for issue in issues] == [(tmp_path / "cam3", "warning")]
+    assert "1 picture in it" in issues[0].text
 
 
 @pytest.mark.parametrize(
@@ -401,8 +401,8 @@ def test_a_split_by_itself_has_the_names_beside_it(tmp_path: Path, names: str) -
     one(tmp_path, "train/images/1.jpg", "train/labels/1.txt")
     listed = "\n".join(CLASSES.names) if names.endswith(".txt") else "names: [with_mask, without_mask]\n"
     say(tmp_path / names, listed)
-    (part,) = find_parts(tmp_path / "train")
-    assert part.class_names() == CLASSES.names
+    (split,) = find_splits(tmp_path / "train")
+    assert split.class_names() == CLASSES.names
 
 
 def test_lists_quote_names_with_spaces(tmp_path: Path) -> None:

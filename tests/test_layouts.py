@@ -19,7 +19,7 @@ from exports import (
     check_set,
     pictures_of,
 )
-from maskwatch.data import find_parts, read_data, read_part
+from maskwatch.data import find_splits, read_data, read_split
 from maskwatch.data.formats.write import write_data
 from maskwatch.errors import MaskwatchError
 from maskwatch.labels import ClassMap
@@ -45,16 +45,16 @@ def format_of(export: Export) -> str:
 def test_splits_names_and_boxes(tmp_path: Path, export: Export, names: dict[str, list[str]]) -> None:
     world = World(names)
     expected = export(tmp_path / "set", world)
-    parts = find_parts(tmp_path / "set")
-    assert {part.format for part in parts} == {format_of(export)}
+    splits = find_splits(tmp_path / "set")
+    assert {split.format for split in splits} == {format_of(export)}
     pictures = pictures_of(world, tmp_path)
     found: Expected = {}
-    for part in parts:
-        data = read_part(part, CLASSES)
+    for split in splits:
+        data = read_split(split, CLASSES)
         check_set(data, pictures)
         ids = [sample.image_id for sample in data.samples]
         assert len(ids) == len(set(ids))
-        found.setdefault(part.split, set()).update(ids)
+        found.setdefault(split.name, set()).update(ids)
     assert found == expected
 
 
@@ -65,10 +65,10 @@ def test_names_match_in_either_form_of_unicode(tmp_path: Path, export: Export, d
     expected = export(tmp_path / "set", world)
     pictures = pictures_of(world, tmp_path)
     found: Expected = {}
-    for part in find_parts(tmp_path / "set"):
-        data = read_part(part, CLASSES)
+    for split in find_splits(tmp_path / "set"):
+        data = read_split(split, CLASSES)
         check_set(data, pictures)
-        found.setdefault(part.split, set()).update(sample.image_id for sample in data.samples)
+        found.setdefault(split.name, set()).update(sample.image_id for sample in data.samples)
     assert found == {s: {unicodedata.normalize("NFC", n) for n in ns} for s, ns in expected.items()}
 
 
@@ -120,7 +120,7 @@ def test_damaged_exports_are_read_or_refused(tmp_path: Path, seed: int) -> None:
         elif action == 5:
             (file.parent.parent / file.name).write_bytes(data)
     with contextlib.suppress(MaskwatchError):
-        for part in find_parts(root):
-            assert len({name for name, _ in part.known()}) == len([*part.known()])
-            part.class_names()
-            read_part(part, CLASSES)
+        for split in find_splits(root):
+            assert len({name for name, _ in split.image_ids()}) == len([*split.image_ids()])
+            split.class_names()
+            read_split(split, CLASSES)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskwatch.data.names import Names, in_order, path_parts, without_suffix
+from maskwatch.data.names import NameIndex, path_parts, sort_key, without_suffix
 
 TWO_CAMERAS = ("cam1/0001.jpg", "cam2/0001.jpg", "cam1/0002.jpg", "0003.jpg", "cam1/0003.jpg")
 
 
-def names(*written: str) -> Names[str]:
-    return Names((name, name, (f"/data/set/{name}",)) for name in written)
+def names(*written: str) -> NameIndex[str]:
+    return NameIndex((name, name, (f"/data/set/{name}",)) for name in written)
 
 
 @pytest.mark.parametrize(
@@ -71,19 +71,19 @@ def test_a_list_has_one_name_or_several_in_a_line() -> None:
     found = known.find_all(["my photo", "cam1/0001 cam1/0002", "cam2/0001\t0003", "", "nobody", "no one"])
     assert found.found == ["my photo.jpg", "cam1/0001.jpg", "cam1/0002.jpg", "cam2/0001.jpg", "0003.jpg"]
     assert found.missing == ["nobody", "no one"]
-    assert found.unclear == []
-    (text,) = known.find_all(["0001"]).unclear
+    assert found.ambiguous == []
+    (text,) = known.find_all(["0001"]).ambiguous
     assert text == "'0001' may be any of cam1/0001.jpg, cam2/0001.jpg; write more of the path"
 
 
 def test_pictures_of_one_name_are_told_apart_by_where_they_lie() -> None:
-    known = Names([(1, "a.jpg", ["/data/one/a.jpg"]), (2, "a.jpg", ["/data/two/a.jpg"])])
+    known = NameIndex([(1, "a.jpg", ["/data/one/a.jpg"]), (2, "a.jpg", ["/data/two/a.jpg"])])
     assert known.find("two/a") == [2]
-    assert known.unclear("a").startswith("'a' may be any of /data/one/a.jpg, /data/two/a.jpg")
+    assert known.ambiguous("a").startswith("'a' may be any of /data/one/a.jpg, /data/two/a.jpg")
 
 
 def test_names_are_in_the_order_of_their_stems() -> None:
-    assert sorted(["a-2.jpg", "b.jpg", "a.jpg"], key=in_order) == ["a.jpg", "a-2.jpg", "b.jpg"]
+    assert sorted(["a-2.jpg", "b.jpg", "a.jpg"], key=sort_key) == ["a.jpg", "a-2.jpg", "b.jpg"]
 
 
 part = st.text(st.characters(codec="utf-8", exclude_characters="/\\\n\r\t\0"), min_size=1, max_size=8).filter(

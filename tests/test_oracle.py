@@ -13,8 +13,8 @@ from maskwatch.network.boxes import decode, encode
 from maskwatch.network.loss import Losses, SSDLoss, Targets, l2_regularization
 from maskwatch.network.matching import match_iou
 from maskwatch.network.postprocess import detect
-from maskwatch.tf_compat import zoo
-from maskwatch.training.schedule import cosine_with_warmup
+from maskwatch.network.transfer import load_zoo
+from maskwatch.training.module import cosine_with_warmup
 
 SIZE = (640, 640)
 YXYX = [1, 0, 3, 2]  # xyxy ↔ yxyx
@@ -31,7 +31,7 @@ def oracle(shared: Path) -> Oracle:
 @pytest.fixture(scope="module")
 def network(shared: Path) -> SSD:
     pytest.importorskip("tensorflow", reason="the oracle's checkpoint is read with TensorFlow ([tf])")
-    return zoo.load(shared / "oracle")
+    return load_zoo(shared / "oracle")
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +13,19 @@ import pytest
 from drawn_data import draw_faces
 from maskwatch.cli.app import main
 from maskwatch.errors import DataError, RecipeError
+from maskwatch.network import AnchorSpec
+from maskwatch.network.boxes import CENTRE_SCALE, SIZE_SCALE
+from maskwatch.network.fpn import FPN_CHANNELS
+from maskwatch.network.head import CLASS_BIAS_INIT, TOWER_DEPTH
+from maskwatch.network.layers import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
+from maskwatch.network.postprocess import MAX_DETECTIONS
 from maskwatch.tf_compat.label_map import write_label_map
-from maskwatch.tf_compat.pipeline import read_pipeline
-from maskwatch.training.augment import View, ssd_view
+from maskwatch.tf_compat.pipeline import Pipeline, read_pipeline
+from maskwatch.tf_compat.pipeline_fields import ARCHITECTURE, SAME
+from maskwatch.training.augment import augment_ssd
 from maskwatch.training.checkpoint import load_checkpoint
-from maskwatch.training.recipe import load_recipe
+from maskwatch.training.crops import TrainingSample
+from maskwatch.training.recipe import Recipe, load_recipe, parse_settings, plain, recipe_of
 
 # What the zoo ships for ssd_mobilenet_v2_fpnlite, shortened to what differs from the API's own defaults.
 CONFIG = """
@@ -83,6 +93,14 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+def read(path: Path, settings: Sequence[str] = (), **options: Any) -> Pipeline:
+    return read_pipeline(path, plain(load_recipe("seed")), parse_settings(settings), **options)
+
+
+def recipe_in(path: Path, settings: Sequence[str] = ()) -> Recipe:
+    return recipe_of(read(path, settings).settings)
+
+
 def edit(path: Path, *changes: tuple[str, str]) -> Path:
     text = path.read_text()
     for old, new in changes:
@@ -93,26 +111,26 @@ def edit(path: Path, *changes: tuple[str, str]) -> Path:
 
 
 def test_what_the_recipe_can_say_it_says(config: Path) -> None:
-    pipeline = read_pipeline(config)
-    assert pipeline.notes == ()
+    pipeline = read(config)
+    assert pipeline.messages == ()
     assert pipeline.class_names == ("without_mask", "with_mask")
     assert pipeline.start is None
-    assert pipeline.recipe == replace(
+    assert recipe_of(pipeline.settings) == replace(
         load_recipe("seed"),
-        name="pipeline", size=320, train_sizes=(320,), batch_size=16, learning_rate=0.04, warmup_rate=0.013,
-        warmup_steps=300, schedule_steps=3000, steps=2500, momentum=0.85,
+        name="pipeline", size=320, train_sizes=(320,), batch_size=16, learning_rate=0.04,
+        warmup_learning_rate=0.013, warmup_steps=300, schedule_steps=3000, steps=2500, momentum=0.85,
     )  # fmt: skip
 
 
 def test_the_zoos_own_file(shared: Path, tmp_path: Path) -> None:
     path = shared / "weights" / "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8" / "pipeline.config"
-    pipeline = read_pipeline(path, ["steps=100"], start="maskwatch-640")
-    assert pipeline.recipe == replace(
+    pipeline = read(path, ["steps=100"], start="maskwatch-640")
+    assert recipe_of(pipeline.settings) == replace(
         load_recipe("seed"),
         name="pipeline", size=320, train_sizes=(320,), batch_size=128, steps=100, validate_every=1000,
     )  # fmt: skip
     assert (pipeline.start, pipeline.class_names) == ("maskwatch-640", None)
-    assert [note.split(": ")[0] for note in pipeline.notes] == [
+    assert [note.split(": ")[0] for note in pipeline.messages] == [
         "train_input_reader.label_map_path",
         "train_config.fine_tune_checkpoint",
         "train_input_reader.tf_record_input_reader.input_path",
@@ -122,9 +140,9 @@ def test_the_zoos_own_file(shared: Path, tmp_path: Path) -> None:
 
 
 def test_settings_win(config: Path) -> None:
-    recipe = read_pipeline(config, ["size=64", "batch_size=2", "augment=none"]).recipe
+    recipe = recipe_in(config, ["size=64", "batch_size=2", "augment=none"])
     assert (recipe.size, recipe.train_sizes, recipe.batch_size, recipe.augment) == (64, (64,), 2, "none")
-    assert read_pipeline(config, ["size=64", "train_sizes=[96]"]).recipe.train_sizes == (96,)
+    assert recipe_in(config, ["size=64", "train_sizes=[96]"]).train_sizes == (96,)
 
 
 FIXED = "fixed_shape_resizer { height: 320 width: 320 }"
@@ -140,28 +158,28 @@ FLIP = "data_augmentation_options { random_horizontal_flip { } }"
         ("aspect_ratios: 1.0 aspect_ratios: 2.0 aspect_ratios: 0.5",
          "aspect_ratios: [1, 1.5] anchor_scale: 3",
          {"aspect_ratios": (1.0, 1.5), "anchor_scale": 3.0}),
-        ("use_moving_average: false", "moving_average_decay: 0.99", {"average_decay": 0.99}),
+        ("use_moving_average: false", "moving_average_decay: 0.99", {"ema_decay": 0.99}),
         ("num_steps: 2500", "num_steps: 300 use_bfloat16: true",
          {"steps": 300, "validate_every": 300, "precision": "bf16"}),
         ("num_steps", "gradient_clipping_by_norm: 10.0 num_steps", {"clip_norm": 10.0}),
-        ("encode_background", "freeze_batchnorm: true encode_background", {"first_phase": 0.0}),
-        ("decay: 0.997", "decay: 0.99", {"norm_momentum": 0.01}),
+        ("encode_background", "freeze_batchnorm: true encode_background", {"bn_update_fraction": 0.0}),
+        ("decay: 0.997", "decay: 0.99", {"bn_momentum": 0.01}),
         ("weight: 4e-05", "weight: 1e-4", {"l2": 1e-4}),
         ("learning_rate_base: 0.04 total_steps: 3000", "",
          {"learning_rate": 0.002, "schedule_steps": 4000000}),
     ],
 )  # fmt: skip
 def test_each_field_is_carried_over(config: Path, old: str, new: str, expected: dict[str, object]) -> None:
-    recipe = read_pipeline(edit(config, (old, new))).recipe
+    recipe = recipe_in(edit(config, (old, new)))
     assert {key: getattr(recipe, key) for key in expected} == expected
 
 
 def test_adam(config: Path) -> None:
     edit(config, ("momentum_optimizer {", "adam_optimizer {"), ("momentum_optimizer_value: 0.85", ""))
-    pipeline = read_pipeline(config)
-    assert (pipeline.recipe.optimizer, pipeline.recipe.learning_rate) == ("adamw", 0.04)
-    assert pipeline.recipe.weight_decay == 0
-    assert pipeline.notes == ()
+    pipeline, recipe = read(config), recipe_in(config)
+    assert (recipe.optimizer, recipe.learning_rate) == ("adamw", 0.04)
+    assert recipe.weight_decay == 0
+    assert pipeline.messages == ()
 
 
 @pytest.mark.parametrize(
@@ -202,7 +220,7 @@ def test_adam(config: Path) -> None:
 )  # fmt: skip
 def test_what_is_not_honoured_has_a_line(config: Path, old: str, new: str, note: str) -> None:
     edit(config, (FIXED, old) if not new else (old, new))
-    assert note in read_pipeline(config).notes
+    assert note in read(config).messages
 
 
 @pytest.mark.parametrize(
@@ -220,7 +238,7 @@ def test_what_is_not_honoured_has_a_line(config: Path, old: str, new: str, note:
             "use_depthwise is False, the network here has True",
         ),
         ("multiscale_anchor_generator {", "ssd_anchor_generator {", "multiscale_anchor_generator is missing"),
-        ("height: 320", "height: 300", "input of 300x320 is not square; say --set size=320"),
+        ("height: 320", "height: 300", "input of 300x320 is not square; use --set size=320"),
         ("height: 320 width: 320", "height: 300 width: 300", "size = 300 must be a multiple of 32"),
         ("batch_size: 16", "batch_size: 'many'", "train_config.batch_size: 'many' is no int; correct it"),
         ("batch_size: 16", "batch_size 16", "line 37: '16' where a colon should be; give a pipeline.config"),
@@ -230,17 +248,17 @@ def test_what_is_not_honoured_has_a_line(config: Path, old: str, new: str, note:
 )
 def test_what_cannot_be_trained_is_an_error(config: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(RecipeError) as raised:
-        read_pipeline(edit(config, (old, new)))
+        recipe_in(edit(config, (old, new)))
     assert message in str(raised.value)
 
 
 def test_files_that_are_none(config: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cannot be read"):
-        read_pipeline(tmp_path / "nowhere.config")
+        read(tmp_path / "nowhere.config")
     (tmp_path / "label_map.pbtxt").write_text("item { id: 0 name: 'mask' }")
     with pytest.raises(DataError, match="has the id 0"):
-        read_pipeline(config)
-    assert read_pipeline(config, named_classes=True).class_names is None
+        read(config)
+    assert read(config, named_classes=True).class_names is None
 
 
 def test_the_checkpoint_is_found_beside_the_file(config: Path, tmp_path: Path) -> None:
@@ -250,30 +268,49 @@ def test_the_checkpoint_is_found_beside_the_file(config: Path, tmp_path: Path) -
     )
     (tmp_path / "zoo").mkdir()
     (tmp_path / "zoo" / "ckpt-0.index").write_bytes(b"")
-    pipeline = read_pipeline(config)
+    pipeline = read(config)
     assert pipeline.start == str(tmp_path / "zoo" / "ckpt-0")
-    assert "fine_tune_checkpoint_type: 'full' is not honoured" in pipeline.notes[0]
-    other = read_pipeline(config, start="maskwatch-640")
+    assert "fine_tune_checkpoint_type: 'full' is not honoured" in pipeline.messages[0]
+    other = read(config, start="maskwatch-640")
     assert other.start == "maskwatch-640"
-    assert "--start maskwatch-640 goes before it" in other.notes[0]
-    assert read_pipeline(config, resume=True).start is None
+    assert "--start maskwatch-640 goes before it" in other.messages[0]
+    assert read(config, resume=True).start is None
 
 
-# ---- views -----------------------------------------------------------------------------------------------
+def test_the_tables_hold_the_values_of_the_network() -> None:
+    """The layers keep the tables from importing them."""
+    ours = {name.removeprefix("model.ssd."): value for name, value, _ in (*ARCHITECTURE, *SAME)}
+    anchors, coder = "anchor_generator.multiscale_anchor_generator.", "box_coder.faster_rcnn_box_coder."
+    nms = "post_processing.batch_non_max_suppression."
+    predictor = "box_predictor.weight_shared_convolutional_box_predictor."
+    levels = AnchorSpec().levels
+    assert (ours[anchors + "min_level"], ours[anchors + "max_level"]) == (levels[0], levels[-1])
+    assert ours[coder + "y_scale"] == ours[coder + "x_scale"] == CENTRE_SCALE
+    assert ours[coder + "height_scale"] == ours[coder + "width_scale"] == SIZE_SCALE
+    assert ours[nms + "max_detections_per_class"] == ours[nms + "max_total_detections"] == MAX_DETECTIONS
+    assert ours["feature_extractor.fpn.additional_layer_depth"] == ours[predictor + "depth"] == FPN_CHANNELS
+    assert ours[predictor + "num_layers_before_predictor"] == TOWER_DEPTH
+    assert ours[predictor + "class_prediction_bias_init"] == CLASS_BIAS_INIT
+    assert ours[predictor + "conv_hyperparams.batch_norm.epsilon"] == BATCH_NORM_EPSILON
+    assert ours[predictor + "conv_hyperparams.batch_norm.decay"] == 1 - BATCH_NORM_MOMENTUM
 
 
-def test_views_without_flip_or_crop() -> None:
+# ---- samples ---------------------------------------------------------------------------------------------
+
+
+def test_samples_without_flip_or_crop() -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 80, 3), dtype=np.uint8)
-    view = View(image, np.array([[8, 8, 24, 32]], np.float32), np.array([1]))
+    sample = TrainingSample(image, np.array([[8, 8, 24, 32]], np.float32), np.array([1]))
     for seed in range(4):
         rng = np.random.default_rng(seed)
-        squashed = ssd_view(view, 80, rng, flips=False, crops=False)
+        squashed = augment_ssd(sample, 80, rng, flips=False, crops=False)
         assert squashed.boxes_xyxy.tolist() == [[8, 16, 24, 64]]
-        boxed = ssd_view(view, 80, rng, "letterbox", flips=False, crops=False)
+        boxed = augment_ssd(sample, 80, rng, "letterbox", flips=False, crops=False)
         assert boxed.boxes_xyxy.tolist() == [[8, 8, 24, 32]]
         assert np.array_equal(boxed.image[:40], image)
     flipped = {
-        tuple(ssd_view(view, 80, np.random.default_rng(seed), crops=False).boxes_xyxy[0]) for seed in range(9)
+        tuple(augment_ssd(sample, 80, np.random.default_rng(seed), crops=False).boxes_xyxy[0])
+        for seed in range(9)
     }
     assert flipped == {(8, 16, 24, 64), (56, 16, 72, 64)}
 

@@ -10,7 +10,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,17 @@ import pytest
 from PIL import Image
 
 from maskwatch.cli.datasets import read_stems
-from maskwatch.data import find_parts, read_corrections, read_data, read_part
-from maskwatch.data.formats.tfrecord import write_tfrecords
+from maskwatch.data import find_splits, read_corrections, read_data, read_split
 from maskwatch.data.formats.write import write_data
-from maskwatch.data.quality.check import check_parts
-from maskwatch.data.quality.repair import mend
+from maskwatch.data.quality.check import check_splits
+from maskwatch.data.quality.repair import repair
 from maskwatch.errors import MaskwatchError
 from maskwatch.evaluation.slices import read_sources
 from maskwatch.labels import ClassMap
 from maskwatch.live.tracking.zones_file import read_zones
 from maskwatch.tf_compat.label_map import read_label_map
-from maskwatch.tf_compat.pipeline import read_pipeline
 from maskwatch.tf_compat.tensorflow import load_tensorflow
+from maskwatch.training.plan import TrainRequest, plan_training
 from maskwatch.training.recipe import load_recipe
 from test_pipeline import CONFIG
 
@@ -201,7 +199,10 @@ FILES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "sources": ("stem,source\na,kaggle\nb,web\n", read_sources),
     "zones": (ZONES, read_zones),
     "recipe": ('steps = 100\nsize = 320\ntrain_sizes = [320, 256]\naugment = "scale"\n', load_recipe),
-    "pipeline.config": (CONFIG, partial(read_pipeline, named_classes=True)),
+    "pipeline.config": (
+        CONFIG,
+        lambda path: plan_training(TrainRequest((Path("set"),), pipeline_config=path, classes="a,b")),
+    ),
 }
 
 
@@ -295,19 +296,19 @@ def damage_file(path: Path, rng: random.Random) -> None:
 
 def read_everything(root: Path, out: Path, thorough: bool) -> None:
     """All that the commands do with a data set."""
-    parts = find_parts(root)
-    for part in parts:
-        part.class_names()
-        list(part.known())
+    splits = find_splits(root)
+    for split in splits:
+        split.class_names()
+        list(split.image_ids())
     if thorough:
-        found = check_parts(parts, workers=1)
-        mended = mend(found).sets
-        write_data(mended, out, "voc")
-        for split, a_set in mended.items():
+        found = check_splits(splits, workers=1)
+        repaired = repair(found).sets
+        write_data(repaired, out, "voc")
+        for split, a_set in repaired.items():
             if len(a_set):  # a copy is whole, whatever it was made of
                 assert len(read_data(out, ClassMap(found.class_names), split=split or None)) == len(a_set)
-    for part in parts:
-        read_part(part, ClassMap(NAMES))
+    for split in splits:
+        read_split(split, ClassMap(NAMES))
 
 
 def survives(call: Callable[[], object]) -> None:
@@ -352,8 +353,7 @@ def test_damaged_records_are_read_or_refused(tmp_path: Path) -> None:
     tf = load_tensorflow("the test")
     labelimg(tmp_path / "whole")
     folder = tmp_path / "records"
-    folder.mkdir()
-    write_tfrecords({"train": read_data(tmp_path / "whole", ClassMap(NAMES))}, folder)
+    write_data({"train": read_data(tmp_path / "whole", ClassMap(NAMES))}, folder, "tfrecord")
     (path,) = folder.glob("*.tfrecord")
     records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
     until, seed = time.monotonic() + 2 * SECONDS, 0

@@ -78,7 +78,7 @@ def test_pages_show_commands() -> None:
 def test_commands_exist(page: str, line: str, verbs: dict[str, set[str]]) -> None:
     words = shlex.split(line, comments=True)[1:]
     verb = words[0] if not words[0].startswith("-") else ""
-    if verb in GROUPS and words[1:] and words[1].isalpha():
+    if verb in GROUPS and words[1:] and words[1].replace("-", "").isalpha():
         verb = f"{verb} {words[1]}"
     assert verb in verbs, f"{page} shows a verb that there is not"
     options = {word.split("=")[0] for word in words if word.startswith("-") and word != "-"}

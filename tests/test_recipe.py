@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,16 @@ import torch
 
 from maskwatch.errors import RecipeError
 from maskwatch.network import SSD
-from maskwatch.training.recipe import Recipe, built_in, load_recipe, plain, recipe_of
-from maskwatch.training.schedule import cosine_with_warmup
+from maskwatch.training.module import cosine_with_warmup
+from maskwatch.training.recipe import (
+    RENAMED_KEYS,
+    RENAMED_VALUES,
+    Recipe,
+    built_in,
+    load_recipe,
+    plain,
+    recipe_of,
+)
 
 
 def test_the_default_recipe_is_written_once() -> None:
@@ -24,12 +33,12 @@ def test_seed_is_the_original_pipeline_config() -> None:
     assert (seed.size, seed.resize, seed.train_sizes, seed.batch_size) == (640, "squash", (640,), 8)
     assert (seed.optimizer, seed.momentum, seed.l2) == ("sgd", 0.9, 4e-5)
     assert (seed.matcher, seed.loss, seed.augment) == ("iou", "ssd", "ssd")
-    assert (seed.steps, seed.schedule_steps, seed.norm_momentum) == (8000, 50_000, pytest.approx(0.003))
+    assert (seed.steps, seed.schedule_steps, seed.bn_momentum) == (8000, 50_000, pytest.approx(0.003))
     rate = cosine_with_warmup(
         8000,
         base=seed.learning_rate,
         total_steps=seed.schedule_steps,
-        warmup_rate=seed.warmup_rate,
+        warmup_rate=seed.warmup_learning_rate,
         warmup_steps=seed.warmup_steps,
     )
     assert rate == pytest.approx(0.0760388, abs=1e-7)
@@ -51,6 +60,46 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
     )
 
 
+OLD_NAMES = """
+backbone_rate = 1.0
+average_decay = 0.5
+norm_momentum = 0.2
+first_phase = 0.25
+resting_blocks = 2
+mild_phase = 0.75
+warmup_rate = 0.125
+loss = "quality"
+"""
+OLD_AS_NEW = dataclasses.replace(
+    Recipe(), name="old", backbone_lr_mult=1.0, ema_decay=0.5, bn_momentum=0.2, bn_update_fraction=0.25,
+    frozen_blocks=2, no_aug_fraction=0.75, warmup_learning_rate=0.125, loss="gfl",
+)  # fmt: skip
+
+
+def test_earlier_names_in_a_file_count_and_warn(tmp_path: Path) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text(OLD_NAMES)
+    with pytest.warns(DeprecationWarning, match="deprecated; use") as caught:
+        assert load_recipe(path) == OLD_AS_NEW
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == len(RENAMED_KEYS) + len(RENAMED_VALUES) == 8
+    assert "the recipe key resting_blocks is deprecated; use frozen_blocks" in messages
+    assert "loss = 'quality' is deprecated; use 'gfl'" in messages
+
+
+def test_earlier_names_in_settings_win_over_the_recipe() -> None:
+    with pytest.warns(DeprecationWarning, match="mild_phase is deprecated; use no_aug_fraction"):
+        assert load_recipe("fast", ["mild_phase=0.5"]).no_aug_fraction == 0.5
+    with pytest.raises(RecipeError, match="ema_decay is given twice, once under its earlier name"):
+        load_recipe("default", ["ema_decay=0.5", "average_decay=0.6"])
+
+
+def test_earlier_names_in_checkpoints_need_no_warning() -> None:
+    assert recipe_of(tomllib.loads(OLD_NAMES) | {"name": "old"}) == OLD_AS_NEW
+    assert set(RENAMED_KEYS.values()) <= set(Recipe.__dataclass_fields__)
+    assert not set(RENAMED_KEYS) & set(Recipe.__dataclass_fields__)
+
+
 def test_plain_values_and_back() -> None:
     for name in built_in():
         recipe = load_recipe(name)
@@ -67,7 +116,7 @@ def test_plain_values_and_back() -> None:
         ("size=100", "must be a multiple of 32"),
         ("train_sizes=[]", "must be multiples of 32"),
         ("matcher=best", "is not one of atss, iou"),
-        ("average_decay=1.0", "must be from 0 to below 1"),
+        ("ema_decay=1.0", "must be from 0 to below 1"),
         ("clip_norm=-1", "must not be negative"),
         ("steps", "is not key=value"),
     ],

@@ -36,7 +36,7 @@ from maskwatch.media.images import Placement
 from maskwatch.models import ModelMetadata
 from maskwatch.network import TwoScales
 from maskwatch.network.postprocess import TensorDetections
-from maskwatch.training.checkpoint import TorchDetector
+from maskwatch.training.torch_detector import TorchDetector
 from tiny_network import noisy_pictures, one_thread, tiny_network
 
 Model = tuple[Path, TorchDetector]

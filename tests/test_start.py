@@ -14,9 +14,9 @@ from maskwatch.labels import MASK_CLASSES
 from maskwatch.network import SSD
 from maskwatch.network.anchors import AnchorSpec
 from maskwatch.network.transfer import fit_head
-from maskwatch.training.checkpoint import TorchDetector
 from maskwatch.training.recipe import Recipe
 from maskwatch.training.start import start_network
+from maskwatch.training.torch_detector import TorchDetector
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut_masked.jpg"
 

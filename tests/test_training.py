@@ -20,22 +20,24 @@ from maskwatch.data import DetectionSet, read_data
 from maskwatch.errors import CheckpointError, DataError, OutputError, TrainingError
 from maskwatch.evaluation import coco_evaluate, predict
 from maskwatch.network import SSD
-from maskwatch.tf_compat import zoo
-from maskwatch.training.checkpoint import TorchDetector, load_checkpoint
-from maskwatch.training.recipe import Recipe
-from maskwatch.training.run import train
+from maskwatch.network.transfer import load_zoo
+from maskwatch.training.checkpoint import FORMAT_KEY, load_checkpoint
+from maskwatch.training.recipe import RENAMED_KEYS, Recipe
+from maskwatch.training.run import TrainOptions, train
 from maskwatch.training.start import start_network
+from maskwatch.training.torch_detector import TorchDetector
 
 # A kill and a resume, in a process of their own: prints one JSON line a step.
 SCRIPT = """
 import json, sys
 from pathlib import Path
 import lightning as L
-import maskwatch.training.run as run
+import maskwatch.training.trainer as trainer
 from maskwatch.data import read_data
-from maskwatch.training.recipe import Recipe
+from maskwatch.training.recipe import RENAMED_KEYS, Recipe
+from maskwatch.training.run import TrainOptions, train
 
-run.SAVE_EVERY = 2
+trainer.SAVE_EVERY = 2
 
 class Report(L.Callback):
     def on_train_batch_end(self, trainer, module, *_):
@@ -43,9 +45,12 @@ class Report(L.Callback):
 
 data = read_data(sys.argv[1])
 recipe = Recipe(size=64, train_sizes=(64, 96), batch_size=4, steps=9, validate_every=6, warmup_steps=3)
-run.train(data, data, recipe, sys.argv[2], resume=sys.argv[3] == "resume", workers=1, progress=False,
-          devices=1, callbacks=[Report()])
+options = TrainOptions(resume=sys.argv[3] == "resume", devices=1, progress=False, callbacks=(Report(),))
+train(data, data, recipe, sys.argv[2], options)
 """
+
+
+QUIET = TrainOptions(devices=1, workers=0, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +68,7 @@ def drawn_set(drawn: Path) -> DetectionSet:
 def quick(**changes: object) -> Recipe:
     values = {
         "size": 64, "train_sizes": (64,), "batch_size": 2, "steps": 2, "validate_every": 2,
-        "first_phase": 1.0, "resting_blocks": 0,
+        "bn_update_fraction": 1.0, "frozen_blocks": 0,
     }  # fmt: skip
     return Recipe(**(values | changes))  # type: ignore[arg-type]
 
@@ -123,30 +128,21 @@ def test_eight_pictures_are_learnt_by_heart(shared: Path, tmp_path: Path) -> Non
     """From the COCO start, on real photographs, by the default recipe but for its length."""
     pytest.importorskip("tensorflow", reason="the COCO start is read with TensorFlow ([tf])")
     stems = (shared / "data" / "masks" / "small_train.txt").read_text().split()
-    small = read_data(shared / "data" / "masks" / "train", stems=stems)
+    small = read_data(shared / "data" / "masks" / "train", image_ids=stems)
     few = [s.stem for s in small.samples if 0 < len(s) <= 2 and min(s.size_hw) > 200][:8]
     eight = small.subset(few)
     recipe = Recipe(
         size=320, train_sizes=(320,), batch_size=8, steps=120, validate_every=120, warmup_steps=10,
-        average_decay=0.9, norm_momentum=0.1,
+        ema_decay=0.9, bn_momentum=0.1,
     )  # fmt: skip
     start = shared / "weights" / "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8"
-    result = train(eight, eight, recipe, tmp_path, start=start, progress=False, devices=1, workers=0)
+    result = train(eight, eight, recipe, tmp_path, replace(QUIET, start=start))
     found = predict(TorchDetector.load(result.last, class_agnostic=False), eight)
     assert coco_evaluate(eight, found).stats["AP50"] > 0.9
 
 
 def test_a_run_leaves_checkpoints_and_curves(drawn_set: DetectionSet, tmp_path: Path) -> None:
-    result = train(
-        drawn_set,
-        drawn_set,
-        quick(),
-        tmp_path / "run",
-        progress=False,
-        devices=1,
-        workers=0,
-        trained_on="drawn",
-    )
+    result = train(drawn_set, drawn_set, quick(), tmp_path / "run", replace(QUIET, trained_on="drawn"))
     assert set(result.losses) == {
         "Loss/classification_loss",
         "Loss/localization_loss",
@@ -176,10 +172,10 @@ def scalar_tags(folder: Path) -> set[str]:
 
 def test_seed_losses_have_a_regularization(drawn_set: DetectionSet, tmp_path: Path) -> None:
     recipe = quick(
-        augment="ssd", matcher="iou", loss="ssd", l2=4e-5, optimizer="sgd", average_decay=0.0,
+        augment="ssd", matcher="iou", loss="ssd", l2=4e-5, optimizer="sgd", ema_decay=0.0,
         clip_norm=0.0, aspect_ratios=(1.0, 2.0, 0.5), resize="squash", precision="32",
     )  # fmt: skip
-    result = train(drawn_set, drawn_set, recipe, tmp_path / "run", progress=False, devices=1, workers=0)
+    result = train(drawn_set, drawn_set, recipe, tmp_path / "run", QUIET)
     parts = [v for k, v in result.losses.items() if k.startswith("Loss/") and "total" not in k]
     assert result.losses["Loss/regularization_loss"] > 0
     assert sum(parts) == pytest.approx(result.losses["Loss/total_loss"], rel=1e-5)
@@ -189,44 +185,37 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
     return {name: not torch.equal(before[name], after[name]) for name in after if "batches" not in name}
 
 
-def test_the_first_blocks_rest_and_norms_learn_in_the_first_phase_alone(
-    drawn_set: DetectionSet, tmp_path: Path
-) -> None:
+def test_blocks_are_frozen_only_while_norms_update(drawn_set: DetectionSet, tmp_path: Path) -> None:
     start = tmp_path / "start.safetensors"
     torch.manual_seed(0)
     first = {k: v.clone() for k, v in SSD(3).state_dict().items()}
     save_file(first, start)
     states = [first]
     for name, steps in (("one", 2), ("two", 4)):
-        recipe = quick(first_phase=2 / steps, resting_blocks=3, steps=steps, average_decay=0.0)
-        result = train(
-            drawn_set, drawn_set, recipe, tmp_path / name, start=start, progress=False, devices=1, workers=0
-        )
+        recipe = quick(bn_update_fraction=2 / steps, frozen_blocks=3, steps=steps, ema_decay=0.0)
+        result = train(drawn_set, drawn_set, recipe, tmp_path / name, replace(QUIET, start=start))
         states.append(load_checkpoint(result.last).network.state_dict())
-    resting = ("backbone.stem", "backbone.blocks.0.", "backbone.blocks.1.", "backbone.blocks.2.")
+    frozen = ("backbone.stem", "backbone.blocks.0.", "backbone.blocks.1.", "backbone.blocks.2.")
     statistics = ("running_mean", "running_var")
     early, late = changed(states[0], states[1]), changed(states[1], states[2])
-    assert not any(moved for name, moved in early.items() if name.startswith(resting))
+    assert not any(moved for name, moved in early.items() if name.startswith(frozen))
     learnt = [
-        moved for name, moved in early.items() if name.endswith(statistics) and not name.startswith(resting)
+        moved for name, moved in early.items() if name.endswith(statistics) and not name.startswith(frozen)
     ]
     assert all(learnt)
     assert not any(moved for name, moved in late.items() if name.endswith(statistics))
-    kernels = [
-        moved for name, moved in late.items() if name.startswith(resting) and name.endswith("0.weight")
-    ]
+    kernels = [moved for name, moved in late.items() if name.startswith(frozen) and name.endswith("0.weight")]
     assert all(kernels)
 
 
-def test_a_training_goes_on_in_the_second_phase(drawn_set: DetectionSet, tmp_path: Path) -> None:
+def test_a_training_resumes_with_frozen_norms(drawn_set: DetectionSet, tmp_path: Path) -> None:
     start = tmp_path / "start.safetensors"
     save_file(SSD(3).state_dict(), start)
-    options = {"progress": False, "devices": 1, "workers": 0}
-    recipe = quick(first_phase=0.5, resting_blocks=3, steps=2, average_decay=0.0)
-    first = train(drawn_set, drawn_set, recipe, tmp_path / "run", start=start, **options)  # type: ignore[arg-type]
+    recipe = quick(bn_update_fraction=0.5, frozen_blocks=3, steps=2, ema_decay=0.0)
+    first = train(drawn_set, drawn_set, recipe, tmp_path / "run", replace(QUIET, start=start))
     before = load_checkpoint(first.last).network.state_dict()
     longer = replace(recipe, steps=4)
-    again = train(drawn_set, drawn_set, longer, tmp_path / "run", resume=True, **options)  # type: ignore[arg-type]
+    again = train(drawn_set, drawn_set, longer, tmp_path / "run", replace(QUIET, resume=True))
     after = load_checkpoint(again.last).network.state_dict()
     moved = changed(before, after)
     assert moved["backbone.stem.0.weight"]
@@ -238,32 +227,23 @@ def test_a_loss_that_is_no_number_says_what_to_change(drawn_set: DetectionSet, t
         learning_rate=1e30, steps=20, clip_norm=0.0, warmup_steps=0, precision="32", optimizer="sgd"
     )
     with pytest.raises(TrainingError, match=r"not a number any more at step \d+ .*learning_rate=3.3e\+29"):
-        train(drawn_set, drawn_set, recipe, tmp_path / "run", progress=False, devices=1, workers=0)
+        train(drawn_set, drawn_set, recipe, tmp_path / "run", QUIET)
 
 
 def test_training_stops_early(drawn_set: DetectionSet, tmp_path: Path) -> None:
     recipe = quick(steps=40, patience=2, validate_every=1, learning_rate=1e-9)
-    result = train(drawn_set, drawn_set, recipe, tmp_path / "run", progress=False, devices=1, workers=0)
+    result = train(drawn_set, drawn_set, recipe, tmp_path / "run", QUIET)
     assert load_checkpoint(result.last).step == 3
 
 
 def test_outputs_are_not_overwritten(drawn_set: DetectionSet, tmp_path: Path) -> None:
     def again(recipe: Recipe, resume: bool) -> None:
-        train(
-            drawn_set,
-            drawn_set,
-            recipe,
-            tmp_path / "run",
-            progress=False,
-            devices=1,
-            workers=0,
-            resume=resume,
-        )
+        train(drawn_set, drawn_set, recipe, tmp_path / "run", replace(QUIET, resume=resume))
 
-    with pytest.raises(OutputError, match="nothing to resume"):
+    with pytest.raises(OutputError, match="no training to resume"):
         again(quick(), resume=True)
     again(quick(), resume=False)
-    with pytest.raises(OutputError, match="holds a training already; add --resume"):
+    with pytest.raises(OutputError, match="holds a training already; add --resume to continue it"):
         again(quick(), resume=False)
     with pytest.raises(CheckpointError, match="other settings of batch_size"):
         again(quick(batch_size=3), resume=True)
@@ -302,34 +282,46 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
 
 
 def test_start_from_a_checkpoint_of_ours(drawn_set: DetectionSet, tmp_path: Path) -> None:
-    first = train(drawn_set, drawn_set, quick(), tmp_path / "one", progress=False, devices=1, workers=0)
+    first = train(drawn_set, drawn_set, quick(), tmp_path / "one", QUIET)
     second = train(
-        drawn_set, drawn_set, quick(steps=1, learning_rate=1e-12, average_decay=0.0), tmp_path / "two",
-        start=first.last, progress=False, devices=1, workers=0,
+        drawn_set, drawn_set, quick(steps=1, learning_rate=1e-12, ema_decay=0.0), tmp_path / "two",
+        replace(QUIET, start=first.last),
     )  # fmt: skip
     one, two = (load_checkpoint(r.last).network.state_dict() for r in (first, second))
     weights = [name for name in one if name.endswith("weight")]
     assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in weights)
 
 
-def test_random_weights_are_in_the_first_phase_to_the_end(drawn_set: DetectionSet, tmp_path: Path) -> None:
-    options = {"progress": False, "devices": 1, "workers": 0}
-    recipe = quick(first_phase=0.5, resting_blocks=3)
-    first = train(drawn_set, drawn_set, recipe, tmp_path / "run", **options)  # type: ignore[arg-type]
+def test_random_weights_update_norms_to_the_end(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    recipe = quick(bn_update_fraction=0.5, frozen_blocks=3)
+    first = train(drawn_set, drawn_set, recipe, tmp_path / "run", QUIET)
     began = load_checkpoint(first.last)
-    assert (began.recipe.first_phase, began.recipe.resting_blocks) == (1, 0)
+    assert (began.recipe.bn_update_fraction, began.recipe.frozen_blocks) == (1, 0)
     longer = replace(recipe, steps=4)
-    train(drawn_set, drawn_set, longer, tmp_path / "run", resume=True, **options)  # type: ignore[arg-type]
+    train(drawn_set, drawn_set, longer, tmp_path / "run", replace(QUIET, resume=True))
     after = load_checkpoint(first.last)
-    assert after.recipe.first_phase == 1
+    assert after.recipe.bn_update_fraction == 1
     moved = changed(began.network.state_dict(), after.network.state_dict())
     assert moved["backbone.stem.1.running_mean"]
+
+
+def test_a_checkpoint_with_earlier_recipe_keys_resumes(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    first = train(drawn_set, drawn_set, quick(), tmp_path / "run", QUIET)
+    content = torch.load(first.last, weights_only=False)
+    values = content[FORMAT_KEY]["recipe"]
+    for old, new in RENAMED_KEYS.items():
+        values[old] = values.pop(new)
+    values["loss"] = "quality"
+    torch.save(content, first.last)
+    assert load_checkpoint(first.last).recipe == quick()
+    train(drawn_set, drawn_set, quick(steps=3), tmp_path / "run", replace(QUIET, resume=True))
+    assert load_checkpoint(first.last).step == 3
 
 
 def test_zoo_start_fits_the_recipe(shared: Path) -> None:
     pytest.importorskip("tensorflow", reason="the COCO start is read with TensorFlow ([tf])")
     start = shared / "weights" / "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8"
-    network, full = start_network(start, Recipe(), ("mask", "no_mask", "mask_incorrect")), zoo.load(start)
+    network, full = start_network(start, Recipe(), ("mask", "no_mask", "mask_incorrect")), load_zoo(start)
     assert network.num_classes == 3
     assert torch.equal(network.backbone.top[0].weight, full.backbone.top[0].weight)
     boxes = full.head.boxes.pointwise.weight.reshape(6, 4, 128)[:2]  # the two square anchors

@@ -103,7 +103,7 @@ def test_a_split_restricts_to_its_list(tmp_path: Path) -> None:
     lists.mkdir(parents=True)
     (lists / "val.txt").write_text("c\na  1\n\n", encoding="utf-8")
     assert [s.stem for s in read_voc(tmp_path, split="val").samples] == ["a", "c"]
-    assert [s.stem for s in read_voc(tmp_path, split="val", stems=["c", "b"]).samples] == ["c"]
+    assert [s.stem for s in read_voc(tmp_path, split="val", image_ids=["c", "b"]).samples] == ["c"]
     assert "no split 'test', it has val" in problems_of(lambda: read_voc(tmp_path, split="test"))[0]
 
 
@@ -336,10 +336,10 @@ def test_stems_restrict_what_is_looked_at(tmp_path: Path) -> None:
     pair(tmp_path, "a", obj())
     pair(tmp_path, "b", obj("cat"))
     picture(tmp_path / "c.jpg")
-    assert [s.stem for s in read_voc(tmp_path, stems={"a"}).samples] == ["a"]
-    problems = problems_of(lambda: read_voc(tmp_path, stems=["a", "c", "z"]))
+    assert [s.stem for s in read_voc(tmp_path, image_ids={"a"}).samples] == ["a"]
+    problems = problems_of(lambda: read_voc(tmp_path, image_ids=["a", "c", "z"]))
     assert [p.split(": ")[1][:10] for p in problems] == ["no picture", "no XML fil"]
-    assert "list of stems is empty" in problems_of(lambda: read_voc(tmp_path, stems=[]))[0]
+    assert "list of pictures is empty" in problems_of(lambda: read_voc(tmp_path, image_ids=[]))[0]
 
 
 def test_several_folders_become_one_set(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_several_folders_become_one_set(tmp_path: Path) -> None:
     assert [s.stem for s in read_data(both, ClassMap(), ["a"]).samples] == ["a"]
     assert (
         "in none of the folders is a picture 'c'; check the list"
-        in problems_of(lambda: read_data(both, stems=["a", "c"]))[0]
+        in problems_of(lambda: read_data(both, image_ids=["a", "c"]))[0]
     )
     assert "no folder given" in problems_of(lambda: read_data([]))[0]
 
@@ -397,7 +397,7 @@ def test_the_training_set_reads_whole_and_by_stems(shared: Path) -> None:
     folder = shared / "data" / "masks" / "train"
     assert len(read_data(folder)) == 1893
     stems = (shared / "data" / "masks" / "small_train.txt").read_text(encoding="utf-8").split()
-    assert {s.stem for s in read_data(folder, stems=stems).samples} == set(stems)
+    assert {s.stem for s in read_data(folder, image_ids=stems).samples} == set(stems)
 
 
 @pytest.mark.parametrize(

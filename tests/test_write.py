@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskwatch.data import DetectionSet, Sample, find_parts, read_data
+from maskwatch.data import DetectionSet, Sample, find_splits, read_data
 from maskwatch.data.dataset import file_names
 from maskwatch.data.formats.write import write_data
-from maskwatch.data.quality.check import check_parts
-from maskwatch.data.quality.repair import mend
+from maskwatch.data.quality.check import check_splits
+from maskwatch.data.quality.repair import repair
 from maskwatch.errors import DataError, OutputError
 from maskwatch.labels import ClassMap
 from maskwatch.media.images import read_image
@@ -69,8 +69,8 @@ def same(one: DetectionSet, other: DetectionSet, atol: float = 0.0) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_what_is_written_reads_back(sets: dict[str, DetectionSet], tmp_path: Path, format: str) -> None:
     lost = write_data(sets, tmp_path / "out", format)  # type: ignore[arg-type]
-    assert [part.split for part in find_parts(tmp_path / "out")] == ["train", "val"]
-    assert {part.format for part in find_parts(tmp_path / "out")} == {format}
+    assert [split.name for split in find_splits(tmp_path / "out")] == ["train", "val"]
+    assert {split.format for split in find_splits(tmp_path / "out")} == {format}
     classes = ClassMap(NAMES)
     for split, before in sets.items():
         after = read_data(tmp_path / "out", classes, split=split)
@@ -94,8 +94,8 @@ def test_names_of_any_script_stay_apart(tmp_path: Path, format: str, split: str)
     boxes = [[10.0 * i, 5, 10 * i + 9, 60] for i in range(len(names))]
     whole = DetectionSet(names, (sample(tmp_path / "in" / "未.jpg", boxes, list(range(len(names)))),))
     write_data({split: whole}, tmp_path / "out", format)  # type: ignore[arg-type]
-    (part,) = find_parts(tmp_path / "out")
-    written = [item.name for picture in part.raw([]) for item in picture.objects]
+    (split,) = find_splits(tmp_path / "out")
+    written = [item.name for picture in split.read([]) for item in picture.objects]
     assert written == list(names)
     same(whole, read_data(tmp_path / "out", ClassMap(names)), 1e-4)
 
@@ -120,8 +120,8 @@ def test_what_xml_cannot_hold_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_set_without_splits_stays_whole(sets: dict[str, DetectionSet], tmp_path: Path, format: str) -> None:
     write_data({"": sets["train"]}, tmp_path / "out", format)  # type: ignore[arg-type]
-    (part,) = find_parts(tmp_path / "out")
-    assert (part.split, part.format) == ("", format)
+    (split,) = find_splits(tmp_path / "out")
+    assert (split.name, split.format) == ("", format)
     same(sets["train"], read_data(tmp_path / "out", ClassMap(NAMES)), 1e-4)
 
 
@@ -200,12 +200,12 @@ def test_faults_of_packed_pictures_name_the_record_file(tmp_path: Path) -> None:
         Image.fromarray(noise).save(tmp_path / name)
         samples.append(Sample(tmp_path / name, None, (40, 60), boxes, np.zeros(1, np.int64), none))
     write_data({"": DetectionSet(NAMES, tuple(samples))}, tmp_path / "out", "tfrecord")
-    checked = check_parts(find_parts(tmp_path / "out"), ClassMap(NAMES), workers=1)
-    (twice,) = (fault for fault in checked.faults if fault.kind == "picture-twice")
+    checked = check_splits(find_splits(tmp_path / "out"), ClassMap(NAMES), workers=1)
+    (twice,) = (issue for issue in checked.issues if issue.kind == "picture-twice")
     record = tmp_path / "out" / "data.tfrecord"
     assert twice.file == record / "b.png"
     assert twice.text == f"is the same picture as {record / 'a.png'}"
-    assert mend(checked).changes[0].startswith(f"{record / 'b.png'}: left out: ")
+    assert repair(checked).changes[0].startswith(f"{record / 'b.png'}: left out: ")
 
 
 @needs_tensorflow
@@ -215,8 +215,8 @@ def test_tfrecords_read_back(sets: dict[str, DetectionSet], tmp_path: Path) -> N
     assert len(lost) == 1
     assert "notes" in lost[0]
     assert (tmp_path / "out" / "label_map.pbtxt").is_file()
-    parts = find_parts(tmp_path / "out")
-    assert [(part.split, part.format) for part in parts] == [("train", "tfrecord"), ("val", "tfrecord")]
+    splits = find_splits(tmp_path / "out")
+    assert [(split.name, split.format) for split in splits] == [("train", "tfrecord"), ("val", "tfrecord")]
     for split, before in sets.items():
         again = read_data(tmp_path / "out", ClassMap(NAMES), split=split)
         same(before, again, 1e-4)

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from maskwatch.data import read_data
-from maskwatch.data.formats.yolo_lines import Line, LineReader, parse_line
-from maskwatch.data.formats.yolo_shape import Shape, shape_of
+from maskwatch.data.formats.yolo.lines import Line, LineReader, parse_line
+from maskwatch.data.formats.yolo.shape import Shape, shape_of
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
 
@@ -37,8 +37,8 @@ def boxes(*texts: str, names: dict[int, str] | None = None, landmarks: int | Non
     for line in lines:
         item = reader.read(line)
         x0, y0, x1, y1 = item.box_xyxy
-        if item.fault:
-            found.append(f"{item.where} {item.fault[1]}")
+        if item.problem:
+            found.append(f"{item.where} {item.problem.text}")
         else:
             found.append(tuple(round(v, 4) for v in ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0)))
     return found

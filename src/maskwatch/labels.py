@@ -187,13 +187,17 @@ class ClassMap:
         """The names as `parse` reads them."""
         return ",".join(re.sub(r"([,=|])", r"\\\1", name) for name in self.names)
 
+    def find(self, name: str) -> int | None:
+        """Class id of an annotated name; None where it is not known, or is left out on purpose."""
+        return self._ids.get(normalize(name))
+
     def id_of(self, name: str) -> int:
         """Class id of an annotated name.
 
         Raises:
             LabelError: the name is not known, or is left out on purpose; the message names the nearest one.
         """
-        class_id = self._ids.get(normalize(name))
+        class_id = self.find(name)
         if class_id is None:
             near = self.nearest(name, 0.5)
             hint = f"did you mean {near!r}?" if near else f"known: {', '.join(self.names)}."

@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskwatch.cli.datasets import (
+    ClassesOption,
+    DataPaths,
+    FormatOption,
+    announce,
+    count_table,
+    open_splits,
+)
 from maskwatch.cli.json_file import is_stdout, write_json
 from maskwatch.cli.progress import progress_bar
-from maskwatch.cli.splits import ClassesOption, DataPaths, FormatOption, announce, count_table, parts_of
 from maskwatch.labels import ClassMap
 from maskwatch.text import plural
 
 if TYPE_CHECKING:
-    from maskwatch.data import Part
-    from maskwatch.data.quality.check import Check
-
-CHECK_SCHEMA = "maskwatch.data-check/1"
+    from maskwatch.data import Split
+    from maskwatch.data.quality.check import CheckResult
 
 _SHOWN = 10
 
@@ -28,14 +33,14 @@ def check(
     format: FormatOption = None,
     classes: ClassesOption = None,
     size: Annotated[int, typer.Option(min=32, help="Network size that boxes are held against.")] = 640,
-    html: Annotated[Path | None, typer.Option(help="Also write a page that shows each fault.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page that shows each issue.")] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write all faults to this file; '-' prints only them.")
+        Path | None, typer.Option("--json", help="Also write all issues to this file; '-' prints only them.")
     ] = None,
     fix: Annotated[
-        Path | None, typer.Option(help="Write a mended copy to this new folder; the original stays as it is.")
+        Path | None, typer.Option(help="Write a fixed copy to this new folder; the original stays as it is.")
     ] = None,
-    all_faults: Annotated[bool, typer.Option("--all", help="Print every fault, not ten a kind.")] = False,
+    all_issues: Annotated[bool, typer.Option("--all", help="Print every issue, not ten a kind.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core if not given.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what these options name.")] = False,
 ) -> None:
@@ -44,7 +49,7 @@ def check(
     Exit status 1 when errors remain. Paths with train, val and test in them, or folders of these names, are
     held against each other.
 
-    Example: maskwatch data check my_photos --html check.html --fix my_photos_mended
+    Example: maskwatch data check my_photos --html check.html --fix my_photos_fixed
     """
     from maskwatch.outputs import check_new_folder, check_targets
 
@@ -53,81 +58,55 @@ def check(
     check_targets(files, [], force=force)
     if fix is not None:
         check_new_folder(fix, force=force, sources=paths)
-    parts = parts_of(paths, format)
-    found = _run(parts, None if classes is None else ClassMap.parse(classes), size, workers)
+    splits = open_splits(paths, format)
+    found = _run(splits, None if classes is None else ClassMap.parse(classes), size, workers)
     if classes is None:
         announce(found.classes)
     if not to_stdout:
-        typer.echo("\n".join(_lines(found, all_faults)))
+        typer.echo("\n".join(_lines(found, all_issues)))
     if json_file is not None:
-        _write_json(found, json_file)
+        write_json(found.as_dict(), json_file)
     if html is not None:
         _write_page(found, paths, html)
     if fix is not None:
-        _write_mended(found, fix, force, quiet=to_stdout)
+        _write_repaired(found, fix, force, quiet=to_stdout)
     if found.errors:
         raise typer.Exit(1)
 
 
-def _run(parts: list[Part], classes: ClassMap | None, size: int, workers: int | None) -> Check:
-    from maskwatch.data.quality.check import check_parts
+def _run(splits: list[Split], classes: ClassMap | None, size: int, workers: int | None) -> CheckResult:
+    from maskwatch.data.quality.check import check_splits
 
     with progress_bar("checking") as advance:
-        return check_parts(parts, classes, size, workers, advance)
+        return check_splits(splits, classes, size, workers, advance)
 
 
-def _lines(found: Check, all_faults: bool) -> Iterator[str]:
-    from maskwatch.data.quality.check import by_kind
-
+def _lines(found: CheckResult, all_issues: bool) -> Iterator[str]:
     yield from _formats(found)
-    yield from _counts(found)
-    for kind, faults in by_kind(found.faults).items():
-        yield f"\n{faults[0].severity} {kind}: {len(faults)}"
-        shown = faults if all_faults else faults[:_SHOWN]
-        yield from (f"  {fault}" for fault in shown)
-        if len(faults) > len(shown):
-            yield f"  … and {len(faults) - len(shown)} more; --all prints them"
-    warnings = len(found.faults) - found.errors
-    counts = f"{plural(found.errors, 'error')}, {plural(warnings, 'warning')}"
-    yield f"\n{counts} in {len(found.pictures)} pictures"
+    yield from count_table("", found.class_names, found.num_images(), found.counts(), found.ignored())
+    for kind, issues in found.by_kind().items():
+        yield f"\n{issues[0].severity} {kind}: {len(issues)}"
+        shown = issues if all_issues else issues[:_SHOWN]
+        yield from (f"  {issue}" for issue in shown)
+        if len(issues) > len(shown):
+            yield f"  … and {len(issues) - len(shown)} more; --all prints them"
+    counts = f"{plural(found.errors, 'error')}, {plural(found.warnings, 'warning')}"
+    yield f"\n{counts} in {len(found.images)} pictures"
     if found.errors:
-        yield "next: mend them, or let maskwatch data check … --fix NEW_FOLDER write a mended copy"
+        yield "next: fix them, or let maskwatch data check … --fix NEW_FOLDER write a fixed copy"
 
 
-def _formats(found: Check) -> Iterator[str]:
+def _formats(found: CheckResult) -> Iterator[str]:
     """What the data sets are, and where each lies if there are several of a split."""
-    splits = {part.split for part in found.parts}
-    yield f"format: {', '.join(dict.fromkeys(part.format for part in found.parts))}"
-    if len(splits) < len(found.parts):
-        yield from (f"  {part.format} {part.title}" for part in found.parts[:_SHOWN])
-        if len(found.parts) > _SHOWN:
-            yield f"  … and {len(found.parts) - _SHOWN} more"
+    splits = {split.name for split in found.splits}
+    yield f"format: {', '.join(dict.fromkeys(split.format for split in found.splits))}"
+    if len(splits) < len(found.splits):
+        yield from (f"  {split.format} {split.title}" for split in found.splits[:_SHOWN])
+        if len(found.splits) > _SHOWN:
+            yield f"  … and {len(found.splits) - _SHOWN} more"
 
 
-def _counts(found: Check) -> Iterator[str]:
-    counts = found.counts()
-    pictures = {split: sum(picture.split == split for picture in found.pictures) for split in counts}
-    yield from count_table("", found.class_names, pictures, counts, found.ignored())
-
-
-def _write_json(found: Check, path: Path) -> None:
-    record = {
-        "schema": CHECK_SCHEMA,
-        "parts": [
-            {"split": part.split or None, "format": part.format, "path": str(part.path)}
-            for part in found.parts
-        ],
-        "pictures": len(found.pictures),
-        "boxes": {split or "all": dict(count) for split, count in found.counts().items()},
-        "ignored": {split or "all": count for split, count in found.ignored().items()},
-        "errors": found.errors,
-        "warnings": len(found.faults) - found.errors,
-        "faults": [fault.as_dict() for fault in found.faults],
-    }
-    write_json(record, path)
-
-
-def _write_page(found: Check, paths: list[Path], html: Path) -> None:
+def _write_page(found: CheckResult, paths: list[Path], html: Path) -> None:
     from maskwatch.data.quality.check_page import check_page
     from maskwatch.outputs import new_file
 
@@ -137,17 +116,17 @@ def _write_page(found: Check, paths: list[Path], html: Path) -> None:
     typer.echo(f"page: {html}", err=True)
 
 
-def _write_mended(found: Check, target: Path, force: bool, quiet: bool) -> None:
+def _write_repaired(found: CheckResult, target: Path, force: bool, quiet: bool) -> None:
     from maskwatch.data.formats.write import write_data
-    from maskwatch.data.quality.repair import mend
+    from maskwatch.data.quality.repair import repair
 
-    mended = mend(found)
-    lost = write_data(mended.sets, target, found.parts[0].format, force=force)
-    for line in (*mended.changes, *lost):
-        typer.echo(f"mended: {line}", err=quiet)
-    number = sum(len(a_set) for a_set in mended.sets.values())
+    repaired = repair(found)
+    lost = write_data(repaired.sets, target, found.splits[0].format, force=force)
+    for line in (*repaired.changes, *lost):
+        typer.echo(f"fixed: {line}", err=quiet)
+    number = sum(len(a_set) for a_set in repaired.sets.values())
     typer.echo(
-        f"mended copy: {target}, {number} pictures, {len(mended.changes)} changes, classes "
+        f"fixed copy: {target}, {number} pictures, {len(repaired.changes)} changes, classes "
         f"{', '.join(found.class_names)}",
         err=quiet,
     )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from maskwatch.cli.splits import ClassesOption, DataPaths, FormatOption, counts_line, parts_of, read_splits
-from maskwatch.errors import OptionError
-from maskwatch.labels import ClassMap, normalize
-
-if TYPE_CHECKING:
-    from maskwatch.data import Part
-    from maskwatch.data.formats.write import OutputFormat
+from maskwatch.cli.datasets import (
+    ClassesOption,
+    DataPaths,
+    FormatOption,
+    check_format,
+    counts_line,
+    open_splits,
+    write_copy,
+)
+from maskwatch.labels import ClassMap
 
 
 def convert(
@@ -34,37 +36,12 @@ def convert(
     """
     from maskwatch.outputs import check_new_folder
 
-    target = output_format(to)
+    check_format("--to", to)
     check_new_folder(out, force=force, sources=paths)
-    parts = parts_of(paths, format)
-    sets = read_splits(parts, _as_written(parts) if classes is None else ClassMap.parse(classes))
-    from maskwatch.data.formats.write import write_data
+    splits = open_splits(paths, format)
+    from maskwatch.data.read import read_splits, written_classes
 
-    lost = write_data(sets, out, target, force=force)
-    for line in lost:
-        typer.echo(f"lost: {line}", err=True)
+    sets = read_splits(splits, written_classes(splits) if classes is None else ClassMap.parse(classes))
+    write_copy(sets, out, to, force)
     for name, a_set in sets.items():
         typer.echo(f"{name or 'all'}: {counts_line(a_set)}")
-
-
-def output_format(text: str) -> OutputFormat:
-    """A format that can be written.
-
-    Raises:
-        OptionError: there is none of this name.
-    """
-    from maskwatch.data.formats.write import OUTPUT_FORMATS
-
-    if text not in OUTPUT_FORMATS:
-        raise OptionError(f"--to {text!r} is not one of {', '.join(OUTPUT_FORMATS)}; choose one")
-    return text
-
-
-def _as_written(parts: Sequence[Part]) -> ClassMap:
-    """Every name that the data has, in the order of the format's own list, else of the alphabet."""
-    written = [item.name for part in parts for raw in part.raw([]) for item in raw.objects if item.name]
-    listed = [name for part in parts for name in part.class_names()]
-    names: dict[str, str] = {}
-    for name in (*listed, *sorted(set(written))):
-        names.setdefault(normalize(name), name)
-    return ClassMap(list(names.values()) or ["object"])

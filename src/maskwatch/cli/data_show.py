@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from maskwatch.cli.splits import ClassesOption, DataPaths, FormatOption, class_map, parts_of, read_splits
+from maskwatch.cli.datasets import ClassesOption, DataPaths, FormatOption, read_all
 from maskwatch.errors import DataError, OptionError
 from maskwatch.labels import find_class
 
@@ -34,12 +34,9 @@ def show(
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise OptionError(f"--out {out}: write a .png or .jpg file")
     check_targets([out], [], force=force)
-    parts = parts_of(paths, format)
-    sets = read_splits(parts, class_map(parts, classes))
-    import numpy as np
-
+    sets, _ = read_all(paths, format, classes)
     from maskwatch.data import merge
-    from maskwatch.data.contact_sheet import contact_sheet
+    from maskwatch.data.contact_sheet import choose, contact_sheet
     from maskwatch.drawing.annotate import save_picture
 
     whole = merge(list(sets.values()))
@@ -51,8 +48,7 @@ def show(
         samples = [s for s in samples if wanted in s.class_ids]
     if not samples:
         raise DataError(["no picture to show; check the path and --only"])
-    chosen = np.random.default_rng(seed).permutation(len(samples))[:count]
-    shown = [samples[i] for i in sorted(chosen.tolist())]
+    shown = choose(samples, count, seed)
     sheet = contact_sheet(shown, whole.class_names, columns)
     save_picture(sheet, out)
     ignored = sum(int(sample.ignore.sum()) for sample in shown)

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskwatch.cli.datasets import ClassesOption, DataPaths, FormatOption, count_table, read_all
 from maskwatch.cli.json_file import is_stdout, write_json
-from maskwatch.cli.splits import (
-    ClassesOption,
-    DataPaths,
-    FormatOption,
-    class_map,
-    count_table,
-    parts_of,
-    read_splits,
-)
 
 if TYPE_CHECKING:
     from maskwatch.data.stats import Stats
@@ -45,10 +37,10 @@ def stats(
     to_stdout = is_stdout(json_file)
     targets = [path for path in (figure, None if to_stdout else json_file) if path is not None]
     check_targets(targets, [], force=force)
-    parts = parts_of(paths, format)
+    sets, _ = read_all(paths, format, classes)
     from maskwatch.data.stats import gather
 
-    found = gather(read_splits(parts, class_map(parts, classes)), size)
+    found = gather(sets, size)
     if not to_stdout:
         typer.echo("\n".join(_lines(found)))
     if json_file is not None:

@@ -1,24 +1,138 @@
-"""Data sets named on the command line → sets of samples."""
+"""Data sets named on the command line: their options, how they are read, and tables of what is in them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from maskwatch.errors import DataError, OptionError
-from maskwatch.labels import ClassMap
+import typer
+from rich.cells import cell_len
+
+from maskwatch.errors import DataError, MissingExtraError, OptionError
+from maskwatch.labels import MASK_CLASSES, ClassMap
 from maskwatch.text import read_lines, reading
 
 if TYPE_CHECKING:
-    from maskwatch.data import DetectionSet
+    from maskwatch.data import DetectionSet, Split
+
+DataPaths = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Folders of Pascal VOC, COCO, YOLO or TFRecord, a COCO .json or a data.yaml.", show_default=False
+    ),
+]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", help="voc, coco, yolo or tfrecord, where it is not recognised.")
+]
+ClassesOption = Annotated[
+    str | None, typer.Option(help="Classes in order, with other spellings: 'helmet=hat|Helm,head'.")
+]
+
+
+# ---- maskwatch data … ------------------------------------------------------------------------------------
+
+
+def open_splits(paths: Sequence[Path], format: str | None) -> list[Split]:
+    """The splits of all data sets; a folder named train, val or test, given by itself, is that split.
+
+    Raises:
+        DataError: holds what is wrong with each path.
+        OptionError: no such format.
+    """
+    check_format("--format", format)
+    from maskwatch.data.read import find_all_splits
+
+    return find_all_splits(paths, format)
+
+
+def check_format(option: str, name: str | None) -> None:
+    """Refuses the name of a format that there is not; None passes.
+
+    Raises:
+        OptionError: it does.
+    """
+    try:
+        from maskwatch.data.formats import format_named
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"reading data sets (module {error.name})", "train") from None
+    if name is not None:
+        format_named(name, option)
+
+
+def read_all(
+    paths: Sequence[Path], format: str | None, classes: str | None
+) -> tuple[dict[str, DetectionSet], list[Split]]:
+    """Split → samples of all data sets, and their splits; without `--classes`, with the classes of the data.
+
+    Raises:
+        DataError: holds every issue of every split; `maskwatch data check` explains and fixes them.
+    """
+    splits = open_splits(paths, format)
+    from maskwatch.data.read import found_classes, read_splits
+
+    if classes is not None:
+        return read_splits(splits, ClassMap.parse(classes)), splits
+    class_map = found_classes(splits)
+    announce(class_map)
+    return read_splits(splits, class_map), splits
+
+
+def announce(classes: ClassMap) -> None:
+    """Prints which classes were taken from the data, where they are not the mask classes."""
+    if classes.names != MASK_CLASSES:
+        typer.echo(f"classes taken from the data: --classes '{classes}'", err=True)
+
+
+def count_table(
+    title: str,
+    names: Sequence[str],
+    pictures: Mapping[str, int],
+    boxes: Mapping[str, Mapping[str, int]],
+    ignored: Mapping[str, int],
+) -> Iterator[str]:
+    """A line for each split: pictures, boxes of each class, and ignore regions where there are any."""
+    heads = [*names, *(["ignored"] if any(ignored.values()) else [])]
+    widths = [max(7, cell_len(head)) for head in heads]  # a letter of East Asia takes two columns
+    first = max(6, *map(len, boxes))
+    cells = "".join(
+        f"  {' ' * (width - cell_len(head))}{head}" for head, width in zip(heads, widths, strict=True)
+    )
+    yield f"{title:<{first}}  {'pictures':>8}{cells}"
+    for split, counts in boxes.items():
+        numbers = [*(counts[name] for name in names), ignored[split]]
+        cells = "".join(f"  {number:>{width}}" for number, width in zip(numbers, widths, strict=False))
+        yield f"{split or 'all':<{first}}  {pictures[split]:>8}{cells}"
+
+
+def counts_line(detection_set: DetectionSet) -> str:
+    """ "12 pictures (30 mask, 4 no_mask, 2 ignored)"."""
+    counts = [f"{count} {name}" for name, count in detection_set.class_counts().items()]
+    if ignored := detection_set.ignored():
+        counts.append(f"{ignored} ignored")
+    return f"{len(detection_set)} pictures ({', '.join(counts)})"
+
+
+def write_copy(sets: Mapping[str, DetectionSet], target: Path, format: str, force: bool) -> None:
+    """Writes a data set and prints, on standard error, what the format cannot hold.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    from maskwatch.data.formats.write import write_data
+
+    for line in write_data(sets, target, format, force=force):
+        typer.echo(f"lost: {line}", err=True)
+
+
+# ---- maskwatch train, evaluate, export -------------------------------------------------------------------
 
 
 class Group(NamedTuple):
-    """Data sets that are to be one: their paths, the stems to keep, the split to take."""
+    """Data sets that are to be one: their paths, the images to keep, the split to take."""
 
     paths: Sequence[Path]
-    stems: Collection[str] | None = None
+    image_ids: Collection[str] | None = None
     split: str | None = None
 
 
@@ -26,17 +140,15 @@ def read_sets(groups: Sequence[Group], classes: ClassMap) -> list[DetectionSet]:
     """One set of each group.
 
     Raises:
-        DataError: holds every fault of every group, so that one run shows them all.
+        DataError: holds every issue of every group, so that one run shows them all.
     """
-    from maskwatch.data import read_data
+    from maskwatch.data.read import collecting, read_data
 
     sets: list[DetectionSet] = []
     problems: list[str] = []
-    for paths, stems, split in groups:
-        try:
-            sets.append(read_data(list(paths), classes, stems, split))
-        except DataError as error:
-            problems += error.problems
+    for paths, image_ids, split in groups:
+        with collecting(problems):
+            sets.append(read_data(list(paths), classes, image_ids, split))
     if problems:
         raise DataError(problems)
     return sets
@@ -46,7 +158,7 @@ def read_validation(paths: Sequence[Path], classes: ClassMap) -> DetectionSet:
     """The set that `--tune` chooses thresholds on: the `val` of data sets that are split.
 
     Raises:
-        DataError: holds every fault, or there is no box in it to choose by.
+        DataError: holds every issue, or there is no box in it to choose by.
     """
     (validation,) = read_sets([Group(paths, None, "val")], classes)
     if not any(validation.class_counts().values()):
@@ -61,9 +173,9 @@ def splits_of(path: Path) -> set[str]:
     Raises:
         DataError: there is no data set.
     """
-    from maskwatch.data import find_parts
+    from maskwatch.data import find_splits
 
-    return {part.split for part in find_parts(path)} - {""}
+    return {split.name for split in find_splits(path)} - {""}
 
 
 def correct_sets(sets: Sequence[DetectionSet], path: Path | None, classes: ClassMap) -> list[DetectionSet]:
@@ -75,13 +187,8 @@ def correct_sets(sets: Sequence[DetectionSet], path: Path | None, classes: Class
     if path is None:
         return list(sets)
     from maskwatch.data import correct_all, read_corrections
-    from maskwatch.data.dataset import names_of
 
-    corrections = read_corrections(path, classes)
-    names = names_of(sets)
-    if not any(names.find(correction.picture) for correction in corrections):
-        raise DataError([f"{path}: corrects none of these pictures; check the file and the data set"])
-    return correct_all(sets, corrections)
+    return correct_all(sets, read_corrections(path, classes), path)
 
 
 def read_stems(path: Path | None) -> list[str] | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from maskwatch.detector import Detector
     from maskwatch.evaluation import CocoResult, DetectorLike, Interval
     from maskwatch.evaluation.report import Report
-    from maskwatch.training.checkpoint import TorchDetector
+    from maskwatch.training.torch_detector import TorchDetector
 
     Model = Detector | TorchDetector
     Scores = tuple[CocoResult, Mapping[str, Interval]]
@@ -56,7 +56,7 @@ def _open_detector(model: str, size_hw: tuple[int, int] | None, class_agnostic: 
     """The detector with all scores let through, because a threshold would cut the curve that AP measures."""
     if Path(model).suffix.lower() == CHECKPOINT:
         try:
-            from maskwatch.training.checkpoint import TorchDetector
+            from maskwatch.training.torch_detector import TorchDetector
         except ModuleNotFoundError:
             raise MissingExtraError("evaluating a checkpoint", "train") from None
         return TorchDetector.load(model, size_hw, class_agnostic=class_agnostic)
@@ -144,7 +144,7 @@ def _write(options: EvaluateOptions, report: Report) -> None:
         write_suspects(one.detection_set, found, options.suspects, force=options.force)
         typer.echo(f"suspects: {len(found)} labels in {options.suspects}; look at each of them", err=True)
     if options.write is not None:
-        from maskwatch.export.retune import write_thresholds
+        from maskwatch.export.write import write_thresholds
 
         write_thresholds(options.model, options.write, report.thresholds)
         typer.echo(f"model: {options.write}", err=True)

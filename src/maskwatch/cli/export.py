@@ -19,44 +19,52 @@ if TYPE_CHECKING:
     from maskwatch.evaluation.thresholds import OperatingPoint
     from maskwatch.export import Photograph
     from maskwatch.models import ModelMetadata
-    from maskwatch.training.checkpoint import TorchDetector
+    from maskwatch.training.torch_detector import TorchDetector
 
 _SUFFIX = ".onnx"
 
 
+_Checkpoints = Annotated[
+    list[Path], typer.Argument(help="A .ckpt of maskwatch train; of several, the mean of their weights.")
+]
+_Out = Annotated[Path, typer.Option("--out", "-o", help="The model file to write, NAME.onnx.")]
+_Size = Annotated[
+    str | None,
+    typer.Option(help="Network size: 640, or 480x640 (H x W); that of the recipe if left out."),
+]
+_Name = Annotated[str | None, typer.Option(help="Name of the model; NAME if left out.")]
+_Threshold = Annotated[
+    str | None,
+    typer.Option("--threshold", "--thresholds", help="Score to exceed, as mask=0.6,no_mask=0.3; else 0.5."),
+]
+_Tune = Annotated[
+    list[Path] | None,
+    typer.Option(help="Validation folder, to choose the threshold of best F1 for each class on."),
+]
+_Classes = Annotated[
+    str | None, typer.Option(help="Spellings of the classes in --tune, in the order of the checkpoint's.")
+]
+_VerifyOn = Annotated[
+    Path | None,
+    typer.Option(help="Photograph or folder to compare on; else those of --tune, else two portraits."),
+]
+_TwoScales = Annotated[
+    bool, typer.Option("--two-scales", help="Look again at half the size, for faces that fill the picture.")
+]
+_Force = Annotated[bool, typer.Option("--force", help="Overwrite the model file.")]
+
+
 def export(
-    checkpoints: Annotated[
-        list[Path], typer.Argument(help="A .ckpt of maskwatch train; of several, the mean of their weights.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The model file to write, NAME.onnx.")],
-    size: Annotated[
-        str | None,
-        typer.Option(help="Network size: 640, or 480x640 (H x W); that of the recipe if left out."),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="What the model is called; NAME if left out.")] = None,
-    threshold: Annotated[
-        str | None,
-        typer.Option(
-            "--threshold", "--thresholds", help="Score to exceed, as mask=0.6,no_mask=0.3; else 0.5."
-        ),
-    ] = None,
-    tune: Annotated[
-        list[Path] | None,
-        typer.Option(help="Validation folder, to choose the threshold of best F1 for each class on."),
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(help="Spellings of the classes in --tune, in the order of the checkpoint's."),
-    ] = None,
-    verify_on: Annotated[
-        Path | None,
-        typer.Option(help="Photograph or folder to compare on; else those of --tune, else two portraits."),
-    ] = None,
-    two_scales: Annotated[
-        bool,
-        typer.Option("--two-scales", help="Look again at half the size, for faces that fill the picture."),
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the model file.")] = False,
+    checkpoints: _Checkpoints,
+    out: _Out,
+    size: _Size = None,
+    name: _Name = None,
+    threshold: _Threshold = None,
+    tune: _Tune = None,
+    classes: _Classes = None,
+    verify_on: _VerifyOn = None,
+    two_scales: _TwoScales = False,
+    force: _Force = False,
 ) -> None:
     """Write a checkpoint as one ONNX file that is the whole model: uint8 pictures in, detections out.
 
@@ -67,7 +75,8 @@ def export(
     """
     _require_extra()
     from maskwatch.export import describe_model, export_network, own_photographs, photographs_at
-    from maskwatch.training.checkpoint import TorchDetector, load_mean
+    from maskwatch.training.checkpoint import load_mean
+    from maskwatch.training.torch_detector import TorchDetector
 
     _check(out, threshold, tune, force)
     loaded = load_mean(checkpoints)
@@ -84,7 +93,7 @@ def export(
 
 
 def _require_extra() -> None:
-    """torch looks for onnxscript only when it exports, minutes into a run with --tune."""
+    """Checks before the work begins: torch needs onnxscript only at the end, after minutes of --tune."""
     for module in ("torch", "torchvision", "onnx", "onnxscript"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(f"exporting (module {module})", "train")

@@ -66,6 +66,12 @@ def contact_sheet(
     return np.array(sheet, np.uint8)
 
 
+def choose(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
+    """At most `count` of them, drawn by chance, in their order."""
+    chosen = np.random.default_rng(seed).permutation(len(samples))[:count]
+    return [samples[index] for index in sorted(chosen.tolist())]
+
+
 def _thumbnail(sample: Sample, class_names: Sequence[str], cell: int) -> Image.Image:
     image = Image.fromarray(read_image(sample.image_path))
     scale = cell / max(image.size)

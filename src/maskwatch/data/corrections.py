@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from maskwatch.boxes import box_iou
-from maskwatch.data.dataset import DetectionSet, Sample, names_of
+from maskwatch.data.dataset import DetectionSet, Sample, name_index
 from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap
 from maskwatch.text import read_rows, reading
 
 COLUMNS = ("picture", "fault", "class", "xmin", "ymin", "xmax", "ymax")
-FAULTS = ("class", "box", "missing", "no_face")
+KINDS = ("class", "box", "missing", "no_face")
 # Least IoU of the box of `class` and `no_face` with the label that is meant: it was copied from there.
 SAME_BOX = 0.9
 
@@ -35,13 +35,13 @@ SAME_BOX = 0.9
 class Correction:
     """One line of the file.
 
-    where: file and line, for messages; picture: its name as written; fault: one of `FAULTS`; box_xyxy: (4,)
+    where: file and line, for messages; picture: its name as written; kind: one of `KINDS`; box_xyxy: (4,)
     float32 pixels; class_id: None for `no_face`.
     """
 
     where: str
     picture: str
-    fault: str
+    kind: str
     box_xyxy: npt.NDArray[np.float32]
     class_id: int | None
 
@@ -79,9 +79,9 @@ def _cells(row: list[str]) -> list[str]:
 def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
     if len(row) != len(COLUMNS):
         raise ValueError(f"has {len(row)} columns; write {','.join(COLUMNS)}")
-    picture, fault, name, *corners = row
-    if fault not in FAULTS:
-        raise ValueError(f"fault {fault!r} is not one of {', '.join(FAULTS)}; choose one")
+    picture, kind, name, *corners = row
+    if kind not in KINDS:
+        raise ValueError(f"fault {kind!r} is not one of {', '.join(KINDS)}; choose one")
     try:
         with np.errstate(over="ignore"):
             # A cell that holds a comma is of a spreadsheet in whose language that is the decimal sign.
@@ -90,34 +90,42 @@ def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
         raise ValueError(f"corners {','.join(corners)} are no numbers; write pixels") from None
     if not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):
         raise ValueError(f"corners {','.join(corners)} span no box; write xmin,ymin,xmax,ymax")
-    return Correction(where, picture, fault, box, None if fault == "no_face" else classes.id_of(name))
+    return Correction(where, picture, kind, box, None if kind == "no_face" else classes.id_of(name))
 
 
 def correct(detection_set: DetectionSet, corrections: Sequence[Correction]) -> DetectionSet:
-    """The set with its labels corrected; corrections of pictures that it does not hold are passed over.
+    """The set with its labels corrected; corrections of images that it does not hold are passed over.
 
     Raises:
-        DataError: names every correction whose picture may be any of several, or whose label is not there, so
+        DataError: names every correction whose image may be any of several, or whose label is not there, so
             that a file for other annotations is noticed.
     """
     (corrected,) = correct_all([detection_set], corrections)
     return corrected
 
 
-def correct_all(sets: Sequence[DetectionSet], corrections: Sequence[Correction]) -> list[DetectionSet]:
-    """As `correct`, for sets that are read together: a name must not mean pictures of two of them."""
-    names = names_of(sets)
-    of_picture: dict[Path, list[Correction]] = {}
+def correct_all(
+    sets: Sequence[DetectionSet], corrections: Sequence[Correction], file: Path | None = None
+) -> list[DetectionSet]:
+    """As `correct`, for sets that are read together: a name must not mean images of two of them.
+
+    Args:
+        file: that the corrections are of; then it is an error if none is of these images.
+    """
+    names = name_index(sets)
+    by_image: dict[Path, list[Correction]] = {}
     problems: list[str] = []
     for correction in corrections:
         found = names.find(correction.picture)
         if len(found) > 1:
-            problems.append(f"{correction.where}: {names.unclear(correction.picture)}")
+            problems.append(f"{correction.where}: {names.ambiguous(correction.picture)}")
         elif found:
-            of_picture.setdefault(found[0].image_path, []).append(correction)
+            by_image.setdefault(found[0].image_path, []).append(correction)
+    if file is not None and not by_image and not problems:
+        problems.append(f"{file}: corrects none of these pictures; check the file and the data set")
     corrected = []
     for a_set in sets:
-        samples = [_all_corrected(s, of_picture.get(s.image_path, ()), problems) for s in a_set.samples]
+        samples = [_all_corrected(s, by_image.get(s.image_path, ()), problems) for s in a_set.samples]
         corrected.append(DetectionSet(a_set.class_names, tuple(samples)))
     if problems:
         raise DataError(problems)
@@ -139,7 +147,7 @@ def _corrected(sample: Sample, correction: Correction) -> Sample:
     box = correction.box_xyxy.clip(0, np.array([width, height] * 2, np.float32))
     if (box[2:] <= box[:2]).any():
         raise ValueError(f"the box is outside the picture of {width}x{height}; correct the corners")
-    if correction.fault == "missing":
+    if correction.kind == "missing":
         return replace(
             sample,
             boxes_xyxy=np.concatenate([boxes, box[None]]),
@@ -148,16 +156,16 @@ def _corrected(sample: Sample, correction: Correction) -> Sample:
             notes=(*sample.notes, {}) if sample.notes else (),
         )
     index, iou = _nearest(boxes, box)
-    if iou < SAME_BOX if correction.fault != "box" else iou <= 0:
+    if iou < SAME_BOX if correction.kind != "box" else iou <= 0:
         raise ValueError(
             f"no label at {', '.join(f'{corner:g}' for corner in correction.box_xyxy)}; "
             "are these the annotations that the file was made for?"
         )
-    if correction.fault == "no_face":
+    if correction.kind == "no_face":
         return sample.take(np.arange(len(boxes)) != index)
     assert correction.class_id is not None
     class_ids[index] = correction.class_id
-    if correction.fault == "box":
+    if correction.kind == "box":
         boxes[index] = box
     return replace(sample, boxes_xyxy=boxes, class_ids=class_ids)
 

@@ -1,4 +1,4 @@
-"""A data set for detection: pictures, and the boxes that people drew on them."""
+"""A data set for detection: images, and the boxes that people drew on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from maskwatch.data.names import Names, same_text, without_suffix
+from maskwatch.data.names import NameIndex, nfc, without_suffix
 from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap
 
@@ -25,20 +25,20 @@ def is_crowd(notes: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One picture and its ground truth.
+    """One image and its ground truth.
 
     Attributes:
-        image_path: the picture; its pixels are not loaded.
+        image_path: its pixels are not loaded.
         annotation_path: the file that the boxes were read from; None where the format has one file for all.
-        size_hw: height and width of the picture as shown (EXIF orientation applied), pixels.
-        boxes_xyxy: (G, 4) float32, pixels of the picture as shown, continuous corners counted from 0.
+        size_hw: height and width of the image as shown (EXIF orientation applied), pixels.
+        boxes_xyxy: (G, 4) float32, pixels of the image as shown, continuous corners counted from 0.
         class_ids: (G,) int64, index into `DetectionSet.class_names`.
         difficult: (G,) bool, what the annotator marked as hard to recognise.
         crowds: (G,) bool, what its notes mark as a region of many objects.
         ignore: (G,) bool, difficult or a crowd: neither to be learnt or found, nor wrong to be found.
-        notes: whatever else the annotator said of each box, G mappings of texts; () for nothing of any.
-        image_id: the picture's path below the folder of the pictures, with "/", in Unicode's form NFC; the
-            file name if not given. Lists and corrections name pictures by it, or by a part of it.
+        notes: whatever else the annotator wrote about each box, G mappings of texts; () for nothing of any.
+        image_id: the image's path below the folder of the images, with "/", in Unicode's form NFC; the
+            file name if not given. Lists and corrections name images by it, or by a part of it.
     """
 
     image_path: Path
@@ -52,11 +52,11 @@ class Sample:
 
     def __post_init__(self) -> None:
         if not self.image_id:
-            object.__setattr__(self, "image_id", same_text(self.image_path.name))
+            object.__setattr__(self, "image_id", nfc(self.image_path.name))
 
     @property
     def stem(self) -> str:
-        """The file name without suffix, of the annotation, or of the picture where there is none."""
+        """The file name without suffix, of the annotation, or of the image where there is none."""
         return (self.annotation_path or self.image_path).stem
 
     @property
@@ -68,7 +68,7 @@ class Sample:
         return self.difficult | self.crowds
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Sample:
-        """The picture with some of its boxes only: those of a mask (G,)."""
+        """The image with some of its boxes only: those of a mask (G,)."""
         return replace(
             self,
             boxes_xyxy=self.boxes_xyxy[rows],
@@ -78,7 +78,7 @@ class Sample:
         )
 
     def counted(self) -> Sample:
-        """The picture without its ignore regions: the boxes that are to be found."""
+        """The image without its ignore regions: the boxes that are to be found."""
         ignore = self.ignore
         return self.take(~ignore) if ignore.any() else self
 
@@ -100,7 +100,7 @@ class DetectionSet:
     def __post_init__(self) -> None:
         problems = [] if self.class_names else ["the data set has no class; give it at least one name"]
         for sample in self.samples:
-            problems += _faults(sample, len(self.class_names))
+            problems += _problems(sample, len(self.class_names))
         if problems:
             raise DataError(problems)
 
@@ -124,24 +124,24 @@ class DetectionSet:
         tells them apart.
 
         Raises:
-            DataError: a name is not in the set, or means several pictures.
+            DataError: a name is not in the set, or means several images.
             IndexError: an index is beyond the end.
         """
-        stems = {item for item in chosen if isinstance(item, str)}
-        if not stems:
+        names = {item for item in chosen if isinstance(item, str)}
+        if not names:
             return DetectionSet(self.class_names, tuple(self.samples[int(index)] for index in chosen))
-        found, missing, unclear = names_of([self]).find_all(sorted(stems))
-        problems = [f"no picture named {stem!r} in this set; check the list" for stem in missing]
-        if problems or unclear:
-            raise DataError([*problems, *unclear])
+        found, missing, ambiguous = name_index([self]).find_all(sorted(names))
+        problems = [f"no picture named {name!r} in this set; check the list" for name in missing]
+        if problems or ambiguous:
+            raise DataError([*problems, *ambiguous])
         kept = {sample.image_path for sample in found}
         return DetectionSet(self.class_names, tuple(s for s in self.samples if s.image_path in kept))
 
 
-def names_of(sets: Sequence[DetectionSet]) -> Names[Sample]:
-    """Finds samples by what a list may call them: one of each picture, whichever sets it is in."""
+def name_index(sets: Sequence[DetectionSet]) -> NameIndex[Sample]:
+    """Finds samples by what a list may call them: one of each image, whichever sets it is in."""
     samples = {s.image_path.absolute(): s for a_set in sets for s in a_set.samples}
-    return Names((sample, sample.image_id, _paths(path, sample)) for path, sample in samples.items())
+    return NameIndex((sample, sample.image_id, _paths(path, sample)) for path, sample in samples.items())
 
 
 def _paths(path: Path, sample: Sample) -> list[Path]:
@@ -150,7 +150,7 @@ def _paths(path: Path, sample: Sample) -> list[Path]:
 
 
 def file_names(detection_set: DetectionSet) -> list[str]:
-    """A relative path for a copy of each picture: its name; later ones of a stem get "-2" and so on."""
+    """A relative path for a copy of each image: its name; later ones of a stem get "-2" and so on."""
     taken: Counter[str] = Counter()
     names = []
     for sample in detection_set.samples:
@@ -201,7 +201,7 @@ def merge(sets: Sequence[DetectionSet]) -> DetectionSet:
     return DetectionSet(names.pop(), tuple(sample for a_set in sets for sample in a_set.samples))
 
 
-def _faults(sample: Sample, num_classes: int) -> list[str]:
+def _problems(sample: Sample, num_classes: int) -> list[str]:
     count = len(sample.class_ids)
     shapes = (sample.boxes_xyxy.shape, sample.class_ids.shape, sample.difficult.shape)
     if shapes != ((count, 4), (count,), (count,)):

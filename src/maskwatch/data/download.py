@@ -39,12 +39,12 @@ KNOWN: Mapping[str, Published] = {
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came.
+    """What was fetched.
 
     Attributes:
         folder: where it is.
         sha256: of the archive.
-        pinned: whether that was compared with what somebody said before.
+        pinned: whether it was compared with a checksum that was known before.
         pictures: number of picture files.
         annotations: number of files by suffix, such as {".xml": 853}; the commonest first.
     """

@@ -1,58 +1,66 @@
-"""What is wrong with a data set: one record a fault, with file, object, value and how to mend it."""
+"""What is wrong with a data set: one record per issue, with file, object, value and how to fix it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Severity = Literal["error", "warning"]
 
 Box = tuple[float, float, float, float]
 
 
+class Reason(NamedTuple):
+    """What is wrong, wherever it is: see `Issue`."""
+
+    kind: str
+    text: str
+    fix: str
+
+
 @dataclass(frozen=True)
-class Fault:
-    """One fault.
+class Issue:
+    """One issue.
 
     Attributes:
         kind: what it is, by a short name that stays the same: "box-outside", "class-unknown", …
-        file: the file to mend.
+        file: the file to fix.
         text: what is wrong, with the value as it stands in the file.
-        mend: what to do about it.
+        fix: what to do about it.
         where: the place within the file ("object 3 (mask)", "line 2"); "" where it is the file itself.
         severity: an "error" keeps the data from being used; a "warning" only makes the result worse.
-        picture: the picture that it is about, where there is one.
-        box_xyxy: the box that it is about, pixels of the picture as shown, not clipped.
-        number: the object within the picture, counted from 0.
-        twin: the other picture of a pair that is alike.
+        image: the image that it is about, where there is one.
+        box_xyxy: the box that it is about, pixels of the image as shown, not clipped.
+        object_index: the object within the image, counted from 0.
+        twin: the other image of a pair that is alike.
     """
 
     kind: str
     file: Path
     text: str
-    mend: str
+    fix: str
     where: str = ""
     severity: Severity = "error"
-    picture: Path | None = None
+    image: Path | None = None
     box_xyxy: Box | None = None
-    number: int | None = None
+    object_index: int | None = None
     twin: Path | None = None
 
     def __str__(self) -> str:
         place = f"{self.file}: {self.where}" if self.where else str(self.file)
-        return f"{place}: {self.text}; {self.mend}"
+        return f"{place}: {self.text}; {self.fix}"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON, under the keys of the schema `maskwatch.data-check/1`."""
         return {
             "kind": self.kind,
             "severity": self.severity,
             "file": str(self.file),
             "where": self.where or None,
             "text": self.text,
-            "mend": self.mend,
-            "picture": None if self.picture is None else str(self.picture),
+            "mend": self.fix,
+            "picture": None if self.image is None else str(self.image),
             "twin": None if self.twin is None else str(self.twin),
             "box": None if self.box_xyxy is None else [round(value, 2) for value in self.box_xyxy],
         }

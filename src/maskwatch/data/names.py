@@ -1,6 +1,6 @@
-"""Names that people and tools write for pictures → the pictures that are meant.
+"""Names that people and tools write for images → the images they mean.
 
-A picture's name is its path below the folder of pictures. Names are compared after Unicode normalisation
+An image's name is its path below the folder of the images. Names are compared after Unicode normalisation
 (NFC: macOS stores "é" as two characters), with "/" and "\\" alike, with or without a suffix, and a part
 of the path will do as long as only one picture ends in it.
 """
@@ -24,14 +24,14 @@ _QUOTED = re.compile(r'^"([^"]+)"(?=\s|$)')
 _MOST_SHOWN = 8
 
 
-def same_text(text: str) -> str:
-    """The text in the form in which names are compared."""
+def nfc(text: str) -> str:
+    """The text in Unicode's form NFC, in which names are compared."""
     return unicodedata.normalize("NFC", text)
 
 
 def path_parts(name: str | PurePath) -> tuple[str, ...]:
     """Folders and file name of a path as written on any system, without root, drive, "." and ".."."""
-    text = _DRIVE.sub("", same_text(str(name)).strip())
+    text = _DRIVE.sub("", nfc(str(name)).strip())
     return tuple(part for part in re.split(r"[/\\]", text) if part not in ("", ".", ".."))
 
 
@@ -46,40 +46,40 @@ def unquoted(line: str) -> str:
     return _QUOTED.sub(r"\1", line.strip())
 
 
-def in_order(image_id: str) -> tuple[str, str]:
-    """The key by which pictures are sorted: "a.jpg" comes before "a-2.jpg"."""
+def sort_key(image_id: str) -> tuple[str, str]:
+    """The key by which images are sorted: "a.jpg" comes before "a-2.jpg"."""
     return without_suffix(image_id), image_id
 
 
-def in_words(name: str, candidates: Iterable[str]) -> str:
-    """What to say of a name that means several pictures."""
+def ambiguous_name(name: str, candidates: Iterable[str]) -> str:
+    """The message for a name that means several images."""
     listed = sorted(candidates)
     shown = ", ".join(listed[:_MOST_SHOWN]) + (" …" if len(listed) > _MOST_SHOWN else "")
     return f"{name!r} may be any of {shown}; write more of the path"
 
 
-class Named(NamedTuple, Generic[T]):
+class FoundNames(NamedTuple, Generic[T]):
     """What names mean.
 
-    found: items, each once; missing: names of nothing; unclear: what to say of names that mean several.
+    found: items, each once; missing: names of nothing; ambiguous: a message for each name of several.
     """
 
     found: list[T]
     missing: list[str]
-    unclear: list[str]
+    ambiguous: list[str]
 
 
 class _Path(NamedTuple):
     folders: tuple[str, ...]
     item: int
-    outside: bool  # it goes beyond the folder of the pictures
+    outside: bool  # it goes beyond the folder of the images
 
 
-class Names(Generic[T]):
-    """Finds items by what somebody calls them.
+class NameIndex(Generic[T]):
+    """Finds items by what lists and annotations call them.
 
     Args:
-        items: each with its name (a path below the folder of pictures) and further paths that it goes by.
+        items: each with its name (a path below the folder of the images) and further paths that it goes by.
     """
 
     def __init__(self, items: Iterable[tuple[T, str, Sequence[str | Path]]]) -> None:
@@ -111,16 +111,16 @@ class Names(Generic[T]):
         """
         return [self._items[number] for number in self._numbers(name, loose)]
 
-    def unclear(self, name: str | PurePath, loose: bool = False) -> str:
-        """What to say of a name for which `find` gives several items."""
+    def ambiguous(self, name: str | PurePath, loose: bool = False) -> str:
+        """The message for a name for which `find` gives several items."""
         labels = [self._labels[number] for number in self._numbers(name, loose)]
         apart = len({short for short, _ in labels}) == len(labels)
-        return in_words(str(name), (short if apart else path for short, path in labels))
+        return ambiguous_name(str(name), (short if apart else path for short, path in labels))
 
-    def find_all(self, lines: Iterable[str]) -> Named[T]:
+    def find_all(self, lines: Iterable[str]) -> FoundNames[T]:
         """What the lines of a list mean: each a name, or else several names with white space between them."""
         numbers: dict[int, None] = {}
-        missing, unclear = [], []
+        missing, ambiguous = [], []
         for line in lines:
             words = line.split()
             known = [line] if len(words) < 2 or self._numbers(line) else words
@@ -129,12 +129,12 @@ class Names(Generic[T]):
             for name in known:
                 found = self._numbers(name)
                 if len(found) > 1:
-                    unclear.append(self.unclear(name))
+                    ambiguous.append(self.ambiguous(name))
                 elif found:
                     numbers[found[0]] = None
                 elif name.strip():
                     missing.append(name.strip())
-        return Named([self._items[number] for number in numbers], missing, unclear)
+        return FoundNames([self._items[number] for number in numbers], missing, ambiguous)
 
     def _numbers(self, name: str | PurePath, loose: bool = False) -> list[int]:
         parts = path_parts(name)

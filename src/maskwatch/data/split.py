@@ -1,14 +1,36 @@
-"""Parts a data set into training, validation and test pictures, none of which gives another away."""
+"""Splits a data set into training, validation and test images, none of which gives another away."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from maskwatch.data.dataset import DetectionSet
-from maskwatch.errors import OptionError
+from maskwatch.data.quality.duplicates import find_duplicates, groups
+from maskwatch.data.quality.probe import probe_images
+from maskwatch.errors import DataError, OptionError
+
+
+def near_duplicates(
+    paths: Sequence[Path], progress: Callable[[int, int], None] | None = None
+) -> list[list[int]]:
+    """Indices of images in groups that are nearly one picture; one without a partner is a group alone.
+
+    Args:
+        progress: called with the number of images done and of all.
+
+    Raises:
+        DataError: names every image that cannot be read.
+    """
+    probes = probe_images(paths, None, progress)
+    broken = [f"{probe.path}: {probe.reason}" for probe in probes if probe.reason is not None]
+    if broken:
+        raise DataError(broken)
+    pairs = find_duplicates([probe.fingerprint for probe in probes])
+    return groups(len(paths), [(pair.first, pair.second) for pair in pairs])
 
 
 def split_groups(

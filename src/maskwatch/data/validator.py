@@ -1,4 +1,4 @@
-"""Decides whether an annotation can be used: raw pictures in, samples out, and every fault noted."""
+"""Decides whether an annotation can be used: raw images in, samples out, and every issue noted."""
 
 from __future__ import annotations
 
@@ -9,64 +9,66 @@ from collections.abc import Iterable
 import numpy as np
 
 from maskwatch.data.dataset import DetectionSet, Sample
-from maskwatch.data.formats.raw import RawPicture
-from maskwatch.data.issues import Box, Fault
-from maskwatch.data.quality.header import ImageMetadata, read_metadata
-from maskwatch.errors import DataError, LabelError
+from maskwatch.data.formats.base import RawImage
+from maskwatch.data.issues import Box, Issue, Reason, Severity
+from maskwatch.errors import DataError, ImageError, LabelError
 from maskwatch.labels import ClassMap
+from maskwatch.media.formats import ImageMetadata, read_metadata
 
 # Drawing by hand ends a pixel or two beyond the border, and tools round, so a box may stick out by this much
-# (whichever is more) and is clipped. Beyond it, the box was likely drawn on another picture or another size.
+# (whichever is more) and is clipped. Beyond it, the box was likely drawn on another image or another size.
 BORDER_PIXELS = 2.0
 BORDER_FRACTION = 0.01
 
 
-class Judge:
-    """Turns raw pictures into samples, and keeps what is wrong with them.
+class Validator:
+    """Turns raw images into samples, and keeps what is wrong with them.
 
     Args:
         classes: how annotated names map to classes.
 
     Attributes:
-        faults: found so far; readers add theirs.
+        issues: found so far; readers add theirs.
     """
 
     def __init__(self, classes: ClassMap) -> None:
         self.classes = classes
-        self.faults: list[Fault] = []
+        self.issues: list[Issue] = []
 
-    def detection_set(self, pictures: Iterable[RawPicture]) -> DetectionSet:
-        """The samples of all pictures.
+    def detection_set(self, images: Iterable[RawImage]) -> DetectionSet:
+        """The samples of all images.
 
         Raises:
             DataError: holds every error, those that readers noted before included.
         """
-        samples = [self.sample(picture) for picture in pictures]
-        errors = [str(fault) for fault in self.faults if fault.severity == "error"]
+        samples = [self.sample(raw) for raw in images]
+        errors = [str(issue) for issue in self.issues if issue.severity == "error"]
         if errors:
             raise DataError(errors)
         return DetectionSet(self.classes.names, tuple(sample for sample in samples if sample is not None))
 
-    def sample(self, raw: RawPicture) -> Sample | None:
-        """The sample; None, with the faults noted, where the picture or a box cannot be used."""
+    def sample(self, raw: RawImage) -> Sample | None:
+        """The sample; None, with the issues noted, where the image or a box cannot be used."""
         try:
-            header = read_metadata(raw.image_path)
-        except ValueError as error:
-            self.faults.append(unreadable(raw, str(error)))
+            metadata = read_metadata(raw.image_path)
+        except ImageError as error:
+            text, fix = str(error).removeprefix(f"{raw.image_path}: "), "replace it or remove it"
+            issue = Issue("picture-unreadable", raw.shown_path, text, fix, image=raw.image_path)
+            self.issues.append(issue)
             return None
-        return self.sample_of(raw, header)
+        return self.sample_of(raw, metadata)
 
-    def sample_of(self, raw: RawPicture, header: ImageMetadata) -> Sample | None:
-        """As `sample`, for a picture whose header has been read."""
-        size_fits = self._check_size(raw, header)
+    def sample_of(self, raw: RawImage, metadata: ImageMetadata) -> Sample | None:
+        """As `sample`, for an image whose metadata has been read."""
+        size_fits = self._check_size(raw, metadata)
         boxes: list[Box | None] = []
         kept, ids = [], []
         unknown: dict[str, list[int]] = defaultdict(list)
         for number, item in enumerate(raw.objects):
-            if self.classes.ignores(item.name) and item.fault is None:
+            if self.classes.ignores(item.name) and item.problem is None:
                 continue
-            box = self._box(raw, number, header, size_fits)
-            if item.fault is not None:
+            box = self._box(raw, number, metadata, size_fits)
+            if item.problem is not None:
                 boxes.append(None)
                 continue
             try:
@@ -76,13 +78,13 @@ class Judge:
                 continue
             boxes.append(box)
             kept.append(item)
-        self._note_unknown(raw, unknown, header)
+        self._note_unknown(raw, unknown, metadata)
         if any(box is None for box in boxes):
             return None
         return Sample(
             raw.image_path,
             raw.annotation_path if raw.own_file else None,
-            header.size_hw,
+            metadata.size_hw,
             np.asarray(boxes, np.float32).reshape(-1, 4),
             np.asarray(ids, np.int64),
             np.asarray([item.difficult for item in kept], np.bool_),
@@ -90,128 +92,126 @@ class Judge:
             raw.image_id,
         )
 
-    def _check_size(self, raw: RawPicture, header: ImageMetadata) -> bool:
+    def _check_size(self, raw: RawImage, metadata: ImageMetadata) -> bool:
         """Compares the stated size; an absent or zero size is no statement and passes."""
         if raw.stated_wh is None:
             return True
-        try:
-            width, height = (round(float(text)) for text in raw.stated_wh)
-        except (ValueError, OverflowError):
+        stated = stated_size(raw.stated_wh)
+        if stated is None:
             text = f"<size> {' x '.join(raw.stated_wh)} is no size"
-            self._note(raw, "size-invalid", text, "write whole pixels")
+            self.issues.append(object_issue(raw, Reason("size-invalid", text, "write whole pixels")))
             return False
-        shown_h, shown_w = header.size_hw
+        width, height = stated
+        shown_h, shown_w = metadata.size_hw
         if not width or not height or (width, height) == (shown_w, shown_h):
             return True
         says = f"<size> says {width} x {height}, the picture is shown at {shown_w} x {shown_h}"
-        if header.turned and (width, height) == (shown_h, shown_w):
-            kind = "size-turned"
+        reason = Reason(
+            "size-differs", f"{says}: drawn on another picture or size", "draw the boxes on this one"
+        )
+        if metadata.turned and (width, height) == (shown_h, shown_w):
             text = (
-                f"{says}, because EXIF orientation {header.orientation} turns it: the boxes were drawn on "
+                f"{says}, because EXIF orientation {metadata.orientation} turns it: the boxes were drawn on "
                 "the unrotated picture"
             )
-            mend = "remove that EXIF tag, or draw them on the turned one"
-        else:
-            kind = "size-differs"
-            text, mend = f"{says}: drawn on another picture or size", "draw the boxes on this one"
-        self._note(raw, kind, text, mend)
+            reason = Reason("size-turned", text, "remove that EXIF tag, or draw them on the turned one")
+        self.issues.append(object_issue(raw, reason))
         return False
 
-    def _note(
-        self,
-        raw: RawPicture,
-        kind: str,
-        text: str,
-        mend: str,
-        where: str = "",
-        number: int | None = None,
-        box_xyxy: Box | None = None,
-    ) -> None:
-        if not raw.own_file:  # one file for many pictures: say which
-            where = f"{raw.image_id}: {where}" if where else raw.image_id
-        finite = box_xyxy if box_xyxy is not None and all(map(math.isfinite, box_xyxy)) else None
-        self.faults.append(
-            Fault(
-                kind,
-                raw.annotation_path,
-                text,
-                mend,
-                where,
-                picture=raw.image_path,
-                box_xyxy=finite,
-                number=number,
-            )
-        )
-
-    def _note_unknown(self, raw: RawPicture, unknown: dict[str, list[int]], header: ImageMetadata) -> None:
+    def _note_unknown(self, raw: RawImage, unknown: dict[str, list[int]], metadata: ImageMetadata) -> None:
         for name, numbers in unknown.items():
             unit = raw.objects[numbers[0]].where.split()[0]
-            places = [raw.objects[number].where.removeprefix(unit).strip() for number in numbers]
-            which = f"{unit}{'s' if len(places) > 1 else ''} {', '.join(places)}"
+            which = [raw.objects[number].where.removeprefix(unit).strip() for number in numbers]
+            where = f"{unit}{'s' if len(which) > 1 else ''} {', '.join(which)}"
             try:
                 self.classes.id_of(name)
             except LabelError as error:
-                text, _, mend = (str(error) if name else "no <name>; write the class").partition("; ")
+                text, _, fix = (str(error) if name else "no <name>; write the class").partition("; ")
                 kind = "class-unknown" if name else "class-missing"
-                box_xyxy = pixels(raw.objects[numbers[0]].box_xyxy, raw, header)
-                self._note(raw, kind, text, mend, which, numbers[0], box_xyxy)
+                box_xyxy = to_pixels(raw.objects[numbers[0]].box_xyxy, raw, metadata)
+                reason = Reason(kind, text, fix)
+                self.issues.append(object_issue(raw, reason, where, numbers[0], box_xyxy))
 
-    def _box(self, raw: RawPicture, number: int, header: ImageMetadata, size_fits: bool) -> Box | None:
-        """Corners in pixels, clipped to the picture; None, with the fault noted, for a bad box."""
+    def _box(self, raw: RawImage, number: int, metadata: ImageMetadata, size_fits: bool) -> Box | None:
+        """Corners in pixels, clipped to the image; None, with the issue noted, for a bad box."""
         item = raw.objects[number]
-        box_xyxy = pixels(item.box_xyxy, raw, header)
-        found = item.fault or box_fault(box_xyxy, header.size_hw if size_fits else None)
+        box_xyxy = to_pixels(item.box_xyxy, raw, metadata)
+        found = item.problem or box_problem(box_xyxy, metadata.size_hw if size_fits else None)
         # A crowd may be drawn over the border: nothing is found there, and clipping changes no number.
-        if found and not (item.ignore and found[0] == "box-beyond"):
-            kind, text, mend = found
-            name = item.name or ("" if item.fault else "no name")
+        if found and not (item.ignore and found.kind == "box-beyond"):
+            name = item.name or ("" if item.problem else "no name")
             where = f"{item.where} ({name})" if name else item.where
-            self._note(raw, kind, f"{item.shown} {text}", mend, where, number, box_xyxy)
+            reason = found._replace(text=f"{item.shown} {found.text}")
+            self.issues.append(object_issue(raw, reason, where, number, box_xyxy))
             return None
-        height, width = header.size_hw
-        x0, y0, x1, y1 = box_xyxy
-        return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+        return clipped(box_xyxy, metadata.size_hw)
 
 
-def unreadable(raw: RawPicture, reason: str) -> Fault:
-    """The fault of a picture that cannot be read."""
-    mend = "replace it or remove it"
-    return Fault("picture-unreadable", raw.shown_path, reason, mend, picture=raw.image_path)
+def object_issue(
+    raw: RawImage,
+    reason: Reason,
+    where: str = "",
+    object_index: int | None = None,
+    box_xyxy: Box | None = None,
+    severity: Severity = "error",
+) -> Issue:
+    """The issue of an image or of one of its objects; it names the image where one file is of many."""
+    if not raw.own_file:
+        where = f"{raw.image_id}: {where}" if where else raw.image_id
+    kind, text, fix = reason
+    box = box_xyxy if box_xyxy is not None and all(map(math.isfinite, box_xyxy)) else None
+    return Issue(kind, raw.annotation_path, text, fix, where, severity, raw.image_path, box, object_index)
 
 
-def pixels(box_xyxy: Box, raw: RawPicture, header: ImageMetadata) -> Box:
-    """A box as written, in pixels of the picture as shown."""
+def stated_size(texts: tuple[str, str]) -> tuple[int, int] | None:
+    """Width and height that an annotation states, pixels; None where they are no numbers."""
+    try:
+        width, height = (round(float(text)) for text in texts)
+    except (ValueError, OverflowError):
+        return None
+    return width, height
+
+
+def to_pixels(box_xyxy: Box, raw: RawImage, metadata: ImageMetadata) -> Box:
+    """A box as written, in pixels of the image as shown."""
     if not raw.normalised:
         return box_xyxy
-    height, width = header.size_hw
+    height, width = metadata.size_hw
     x0, y0, x1, y1 = box_xyxy
     return x0 * width, y0 * height, x1 * width, y1 * height
 
 
-def box_fault(box_xyxy: Box, size_hw: tuple[int, int] | None) -> tuple[str, str, str] | None:
-    """Kind, text and mend of what is wrong with a box in pixels; None for a good one.
+def clipped(box_xyxy: Box, size_hw: tuple[int, int]) -> Box:
+    """The part of a box, pixels, that lies in the image."""
+    height, width = size_hw
+    x0, y0, x1, y1 = box_xyxy
+    return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+
+
+def box_problem(box_xyxy: Box, size_hw: tuple[int, int] | None) -> Reason | None:
+    """What is wrong with a box in pixels; None for a good one.
 
     Args:
-        size_hw: of the picture; None where the box cannot be held against it.
+        size_hw: of the image; None where the box cannot be held against it.
     """
     x0, y0, x1, y1 = box_xyxy
     if not all(map(math.isfinite, box_xyxy)):
-        return "box-invalid", "is not made of four numbers", "write them"
+        return Reason("box-invalid", "is not made of four numbers", "write them")
     if x1 < x0 or y1 < y0:
-        return "box-inverted", "is inverted", "swap its corners"
+        return Reason("box-inverted", "is inverted", "swap its corners")
     if x1 == x0 or y1 == y0:
-        return "box-empty", "has no area", "draw it again or remove it"
-    return None if size_hw is None else _border_fault(box_xyxy, size_hw)
+        return Reason("box-empty", "has no area", "draw it again or remove it")
+    return None if size_hw is None else _border_problem(box_xyxy, size_hw)
 
 
-def _border_fault(box_xyxy: Box, size_hw: tuple[int, int]) -> tuple[str, str, str] | None:
+def _border_problem(box_xyxy: Box, size_hw: tuple[int, int]) -> Reason | None:
     height, width = size_hw
     x0, y0, x1, y1 = box_xyxy
     if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0:
         text = f"lies outside the picture of {width} x {height}"
-        return "box-outside", text, "draw it again or remove it"
+        return Reason("box-outside", text, "draw it again or remove it")
     beyond_x = max(-x0, x1 - width) / max(BORDER_PIXELS, BORDER_FRACTION * width)
     beyond_y = max(-y0, y1 - height) / max(BORDER_PIXELS, BORDER_FRACTION * height)
     if max(beyond_x, beyond_y) > 1:
-        return "box-beyond", f"sticks out of the picture of {width} x {height}", "draw it again"
+        return Reason("box-beyond", f"sticks out of the picture of {width} x {height}", "draw it again")
     return None

@@ -9,8 +9,8 @@ import torch
 from maskwatch.data import DetectionSet, Sample
 from maskwatch.diagnosis.check import CheckResult, CheckState
 from maskwatch.network.anchors import anchors_xyxy
-from maskwatch.training.augment import MIN_SIDE
 from maskwatch.training.checkpoint import anchors_of
+from maskwatch.training.crops import MIN_SIDE
 from maskwatch.training.module import matcher_of
 from maskwatch.training.recipe import Recipe
 

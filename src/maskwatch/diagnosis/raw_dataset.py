@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from maskwatch.data import DetectionSet, Sample, find_parts
-from maskwatch.data.formats.raw import RawPicture
-from maskwatch.data.issues import Fault
-from maskwatch.data.quality.header import ImageMetadata, read_metadata
-from maskwatch.data.validator import pixels
-from maskwatch.errors import DataError, LabelError
+from maskwatch.data import DetectionSet, Sample, find_splits
+from maskwatch.data.formats.base import RawImage
+from maskwatch.data.issues import Issue
+from maskwatch.data.validator import to_pixels
+from maskwatch.errors import DataError, ImageError
 from maskwatch.labels import ClassMap, find_class
+from maskwatch.media.formats import ImageMetadata, read_metadata
 
 # A box without a larger number is not in pixels.
 LARGEST_SHARE = 1.5
@@ -55,8 +55,8 @@ def read_raw_dataset(paths: Sequence[Path], classes: ClassMap) -> RawDataset:
     Raises:
         DataError: there is no data set, or no picture with a box.
     """
-    faults: list[Fault] = []
-    raw = [picture for path in paths for part in find_parts(path) for picture in part.raw(faults)]
+    faults: list[Issue] = []
+    raw = [picture for path in paths for split in find_splits(path) for picture in split.read(faults)]
     written = Counter(name for picture in raw for name in _unknown(picture, classes))
     unknown: Counter[str] = Counter()
     for name, count in written.most_common():  # the most frequent spelling of a name stands for all
@@ -66,43 +66,36 @@ def read_raw_dataset(paths: Sequence[Path], classes: ClassMap) -> RawDataset:
     samples, lines = [], [str(fault) for fault in faults]
     for picture in raw:
         try:
-            header = read_metadata(picture.image_path)
-        except ValueError as error:
-            lines.append(f"{picture.image_path}: {error}")
+            metadata = read_metadata(picture.image_path)
+        except ImageError as error:
+            lines.append(str(error))
             continue
-        samples.append(_sample(picture, header, classes, names))
+        samples.append(_sample(picture, metadata, classes, names))
     if not any(len(sample.counted()) for sample in samples):
         raise DataError(lines or [f"{paths[0]}: no picture with a box; check the path"])
     return RawDataset(DetectionSet(tuple(names), tuple(samples)), dict(unknown), tuple(lines))
 
 
-def _unknown(picture: RawPicture, classes: ClassMap) -> Iterator[str]:
+def _unknown(picture: RawImage, classes: ClassMap) -> Iterator[str]:
     for item in picture.objects:
-        if not classes.ignores(item.name) and _id_of(item.name, classes) is None:
+        if not classes.ignores(item.name) and classes.find(item.name) is None:
             yield item.name or "(no name)"
 
 
-def _id_of(name: str, classes: ClassMap) -> int | None:
-    try:
-        return classes.id_of(name)
-    except LabelError:
-        return None
-
-
-def _sample(picture: RawPicture, header: ImageMetadata, classes: ClassMap, names: Sequence[str]) -> Sample:
+def _sample(picture: RawImage, metadata: ImageMetadata, classes: ClassMap, names: Sequence[str]) -> Sample:
     boxes, ids, kept = [], [], []
     for item in picture.objects:
-        box_xyxy = pixels(item.box_xyxy, picture, header)
+        box_xyxy = to_pixels(item.box_xyxy, picture, metadata)
         if classes.ignores(item.name) or not all(map(math.isfinite, box_xyxy)):
             continue
-        class_id = _id_of(item.name, classes)
+        class_id = classes.find(item.name)
         boxes.append(box_xyxy)
         kept.append(item)
         ids.append(find_class(names, item.name or "(no name)") if class_id is None else class_id)
     return Sample(
         picture.image_path,
         picture.annotation_path if picture.own_file else None,
-        header.size_hw,
+        metadata.size_hw,
         np.asarray(boxes, np.float32).reshape(-1, 4),
         np.asarray(ids, np.int64),
         np.array([item.difficult for item in kept], np.bool_),

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-import torch
 
 from maskwatch.detector import Detector
 from maskwatch.errors import CheckpointError, RecipeError
 from maskwatch.evaluation.predictor import DetectorLike
 from maskwatch.media.images import ResizeRule
 from maskwatch.models import embedded_models, load_model_file
-from maskwatch.training.checkpoint import FORMAT_KEY, TorchDetector, anchors_of, load_checkpoint
+from maskwatch.training.checkpoint import load_checkpoint, read_checkpoint
 from maskwatch.training.recipe import Recipe, recipe_of
+from maskwatch.training.torch_detector import TorchDetector
 
 _EVENTS = "tensorboard"
 # Keys of a recipe that a diagnosis needs.
@@ -73,17 +73,8 @@ def open_target(model: str) -> Target:
 
 def _of_checkpoint(path: Path, events: Path | None) -> Target:
     """A checkpoint; without a detector where its head has other classes than its list."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        own = content[FORMAT_KEY]
-        names, recipe = tuple(own["class_names"]), recipe_of(own["recipe"])
-        outputs = content["state_dict"]["network.head.classes.pointwise.bias"].numel()
-        head = outputs // anchors_of(recipe).per_cell - 1
-    except Exception:  # as many kinds as in load_checkpoint
-        load_checkpoint(path)  # raises an error that names the problem
-        raise CheckpointError(
-            f"{path}: its recipe and its head do not fit; give another checkpoint"
-        ) from None
+    file = read_checkpoint(path)
+    names, recipe, head = file.class_names, file.recipe, file.head_classes
     if head != len(names):
         return Target(str(path), names, head, None, recipe, events)
     detector = TorchDetector.of(load_checkpoint(path), class_agnostic=False)

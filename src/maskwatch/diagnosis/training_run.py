@@ -18,7 +18,7 @@ from maskwatch.diagnosis.check import CheckResult, CheckState
 from maskwatch.errors import CheckpointError, TrainingError
 from maskwatch.models import DEFAULT_MODEL
 from maskwatch.training.recipe import Recipe
-from maskwatch.training.run import train
+from maskwatch.training.run import TrainOptions, train
 
 LOSS_TAG = "Loss/total_loss"
 RATE_TAG = "learning_rate"
@@ -137,24 +137,24 @@ def _short(recipe: Recipe, size: int, steps: int) -> Recipe:
     return replace(
         recipe, name="overfit", size=size, train_sizes=(size,), batch_size=PICTURES, steps=steps,
         schedule_steps=0, validate_every=steps, warmup_steps=min(recipe.warmup_steps, steps // 10),
-        patience=0, average_decay=min(recipe.average_decay, 0.9), norm_momentum=0.1, augment="none",
-        mild_phase=0.0, first_phase=1.0, resting_blocks=0, class_balance=0.0,
+        patience=0, ema_decay=min(recipe.ema_decay, 0.9), bn_momentum=0.1, augment="none",
+        no_aug_fraction=0.0, bn_update_fraction=1.0, frozen_blocks=0, class_balance=0.0,
     )  # fmt: skip
 
 
 def _train(chosen: DetectionSet, start: str | None, recipe: Recipe) -> tuple[str, float]:
     """The weights that it starts from, and AP50 on the pictures."""
-    options = {"progress": False, "devices": 1, "workers": 0}
+    options = TrainOptions(devices=1, workers=0, progress=False)
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         begun = start or DEFAULT_MODEL
         try:
-            result = train(chosen, chosen, recipe, run, start=begun, **options)  # type: ignore[arg-type]
+            result = train(chosen, chosen, recipe, run, replace(options, start=begun))
         except CheckpointError:
             if begun == DEFAULT_MODEL:
                 raise
             begun = DEFAULT_MODEL
-            result = train(chosen, chosen, recipe, run, start=begun, **options)  # type: ignore[arg-type]
+            result = train(chosen, chosen, recipe, run, replace(options, start=begun))
     assert result.validation is not None
     return begun, max(0.0, result.validation.stats["AP50"])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maskwatch.data.dataset import DetectionSet, Sample, names_of
+from maskwatch.data.dataset import DetectionSet, Sample, name_index
 from maskwatch.errors import DataError
 from maskwatch.evaluation.coco import ap50_in_area, weighted_scores
 from maskwatch.evaluation.matching import Matches
@@ -95,13 +95,13 @@ def by_source(matches: Matches, sources: Mapping[str, str] | None = None) -> lis
 
 
 def _sources_of(detection_set: DetectionSet, sources: Mapping[str, str]) -> list[str]:
-    names = names_of([detection_set])
+    names = name_index([detection_set])
     found: dict[Path, str] = {}
     problems = []
     for name, source in sources.items():
         samples = names.find(name)
         if len(samples) > 1:
-            problems.append(names.unclear(name))
+            problems.append(names.ambiguous(name))
         found |= {sample.image_path: source for sample in samples}
     if problems:
         raise DataError(problems)

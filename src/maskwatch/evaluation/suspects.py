@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maskwatch.data.corrections import COLUMNS
-from maskwatch.data.dataset import DetectionSet, Sample, file_names, names_of
-from maskwatch.data.formats.numbers import shortest
+from maskwatch.data.dataset import DetectionSet, Sample, file_names, name_index
+from maskwatch.data.formats.base import shortest
 from maskwatch.data.formats.voc import voc_xml
-from maskwatch.data.names import Names, without_suffix
+from maskwatch.data.names import NameIndex, without_suffix
 from maskwatch.evaluation.errors import Outcome
 from maskwatch.outputs import make_folder, new_file, new_folder, writing
 
@@ -118,7 +118,7 @@ def _csv(detection_set: DetectionSet, found: Sequence[Suspect]) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
-    names = names_of([detection_set])
+    names = name_index([detection_set])
     for one in found:
         corners = [shortest(round(value, 2)) for value in one.box_xyxy]
         if one.fault != "missing":
@@ -128,7 +128,7 @@ def _csv(detection_set: DetectionSet, found: Sequence[Suspect]) -> str:
     return text.getvalue()
 
 
-def _shortest_name(sample: Sample, names: Names[Sample]) -> str:
+def _shortest_name(sample: Sample, names: NameIndex[Sample]) -> str:
     """The shortest name that identifies a sample; in merged sets, two pictures may have one name."""
     for name in (without_suffix(sample.image_id), sample.image_id):
         if [found.image_path for found in names.find(name)] == [sample.image_path]:

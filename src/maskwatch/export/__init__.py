@@ -1,4 +1,4 @@
-"""From a trained network to a model file, written only when it is verified."""
+"""Writes and verifies model files of trained networks."""
 
 from __future__ import annotations
 

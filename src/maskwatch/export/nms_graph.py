@@ -1,7 +1,7 @@
-"""The last part of a model file: candidates in, the detections of the contract out.
+"""The last part of a model file: thresholds, NMS and box voting.
 
-It is written in ONNX's own text syntax (https://github.com/onnx/onnx/blob/main/docs/Syntax.md), because no
-network stands in it and because whoever ports the model to another runtime should be able to read it.
+It is written in ONNX's text syntax (https://github.com/onnx/onnx/blob/main/docs/Syntax.md): it holds no
+network, and anyone who ports the model to another runtime can read it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IR_VERSION = 10  # the newest that onnxruntime 1.19 reads
 
 CLASS_AGNOSTIC = True
 
-# N pictures, K candidates of each (best first), C classes, M detections at most.
+# N images, K candidates of each (best first), C classes, M detections at most.
 # A candidate at or below its threshold gets score −1, which NonMaxSuppression then leaves out. Each class has
 # a row of scores of its own, so that only boxes of one class compete; class-agnostic, all are in the first.
 _TEXT = """
@@ -35,7 +35,7 @@ postprocess (
   float zero_score = {{0}}, float no_score = {{-1}}, float any_score = {{-0.5}},
   float border_low = {{0}}, float[4] border_high = {{{width}, {height}, {width}, {height}}},
   int64 no_class = {{-1}}, int64 first_class = {{0}}, int64[1, {c}, 1] class_of_row = {{{rows}}},
-  int64 limit = {{{m}}}, int64[1] limits = {{{m}}}, int64[2] picture_and_candidate = {{0, 2}},
+  int64 limit = {{{m}}}, int64[1] limits = {{{m}}}, int64[2] image_and_candidate = {{0, 2}},
   int64[1] axis_0 = {{0}}, int64[1] axis_1 = {{1}}, int64[1] axis_2 = {{2}}, int64[3] four = {{1, 1, 4}}
 > {{
   # Which candidates count, (N, K), and in which row, (N, C, K).
@@ -49,11 +49,11 @@ postprocess (
   candidate_scores_3d = Unsqueeze (candidate_scores, axis_1)
   row_scores = Where (competes, candidate_scores_3d, no_score)
 
-  # NonMaxSuppression, whose answers (picture, row, candidate) come as a list for all pictures; ticked off
-  # in a table (N, K), so that nothing depends on their order.
+  # NonMaxSuppression gives a list of (image, row, candidate) for all images; a table (N, K) of the chosen
+  # ones makes the rest independent of their order.
   iou_scalar = Squeeze (iou_threshold, axis_0)
   chosen = NonMaxSuppression (candidate_boxes, row_scores, limit, iou_scalar, any_score)
-  chosen_places = Gather <axis = 1> (chosen, picture_and_candidate)
+  chosen_places = Gather <axis = 1> (chosen, image_and_candidate)
   table_shape = Shape (candidate_scores)
   nothing_chosen = ConstantOfShape <value = bool[1] {{0}}> (table_shape)
   chosen_count = Shape <end = 1> (chosen)

@@ -1,4 +1,4 @@
-"""A network and its metadata → one ONNX model that takes uint8 pictures and gives detections."""
+"""A network and its metadata → one ONNX model: uint8 images in, detections out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from maskwatch.text import first_line
 
 
 class CandidateNetwork(nn.Module):
-    """Pictures to the best (anchor, class) pairs, as `network.postprocess.detect` picks them before NMS."""
+    """Images to the best (anchor, class) pairs, as `network.postprocess.detect` picks them before NMS."""
 
     def __init__(self, network: Network, size_hw: tuple[int, int]) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class CandidateNetwork(nn.Module):
         self.register_buffer("anchors_xyxy", network.anchors_xyxy(size_hw).clone())
         pairs = len(self.anchors_xyxy) * network.num_classes
         self.count = min(CANDIDATES, pairs)
-        # The graph behind wants a hundred; the smallest inputs do not have that many.
+        # The NMS graph needs a hundred; the smallest inputs do not have that many.
         self.padding = max(0, MAX_DETECTIONS - self.count)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,7 +68,7 @@ def build_model(network: Network, metadata: ModelMetadata) -> onnx.ModelProto:
         and metadata give the same bytes again.
     """
     candidate_network = CandidateNetwork(network, metadata.input_size).eval()
-    front = _without_traces(_trace(candidate_network, metadata.input_size))
+    front = _without_notes(_trace(candidate_network, metadata.input_size))
     back = nms_graph(
         candidate_network.candidates, metadata.input_size, metadata.thresholds, voting=metadata.box_voting
     )
@@ -86,7 +86,7 @@ def build_model(network: Network, metadata: ModelMetadata) -> onnx.ModelProto:
     return model
 
 
-@torch.no_grad()  # it is the finished network that is written, not one that trains
+@torch.no_grad()  # else `conv_norm` fuses BatchNorms as in training
 def _trace(candidate_network: CandidateNetwork, size_hw: tuple[int, int]) -> onnx.ModelProto:
     images = torch.zeros(2, *size_hw, 3, dtype=torch.uint8)
     try:
@@ -111,13 +111,13 @@ def _trace(candidate_network: CandidateNetwork, size_hw: tuple[int, int]) -> onn
     return model
 
 
-def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without what torch noted about its own making: stack traces, which hold paths of this
-    machine, and the shapes of everything inside, which any reader can infer."""
+def _without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without torch's notes: stack traces, which hold paths of the exporting machine, and the
+    shapes of all inner tensors, which any reader can infer."""
     graph = model.graph
     del graph.value_info[:]
-    noted: Iterable[Any] = (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output)
-    for message in noted:
+    messages: Iterable[Any] = (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output)
+    for message in messages:
         del message.metadata_props[:]
         message.ClearField("doc_string")
     return model

@@ -11,10 +11,10 @@ from maskwatch.media.images import UInt8Array, read_image
 from maskwatch.media.sources import find_sources
 
 LIMIT = 12
-"""So many pictures of a folder are taken, spread over it; more would only take longer."""
+"""At most this many images of a folder are used, spread over it; more would only take longer."""
 
 BATCH = 3
-"""At least so many different ones, to fill a batch in which they could be mixed up."""
+"""At least this many different ones, to fill a batch in which they could be mixed up."""
 
 _OWN = ("astronaut.jpg", "astronaut_masked.jpg")
 # In an installed package, and in a checkout, where the examples are the only copy.
@@ -23,7 +23,7 @@ _FOLDERS = (Path(__file__).parent / "pictures", Path(__file__).parents[3] / "exa
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture, uint8 (h, w, 3) RGB, and what to call it."""
+    """An image, uint8 (h, w, 3) RGB, and its name."""
 
     name: str
     image_rgb: UInt8Array
@@ -46,12 +46,12 @@ def own_photographs() -> list[Photograph]:
 
 
 def photographs_at(path: str | Path) -> list[Photograph]:
-    """The picture at a path, or some of those in a folder.
+    """The image at a path, or some of those in a folder.
 
     Raises:
         SourceError: nothing is there.
-        OptionError: no picture is there.
-        ImageError: a picture cannot be read.
+        OptionError: no image is there.
+        ImageError: an image cannot be read.
     """
     sources = find_sources([str(path)])
     paths = [source.path for source in sources if source.path is not None and source.kind == "picture"]
@@ -61,10 +61,10 @@ def photographs_at(path: str | Path) -> list[Photograph]:
 
 
 def read_photographs(paths: Sequence[Path]) -> list[Photograph]:
-    """Up to `LIMIT` of the pictures, at even steps; where there are too few, mirrored and turned as well.
+    """Up to `LIMIT` of the images, at even steps; where there are too few, also mirrored and upside down.
 
     Raises:
-        ImageError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
     step = -(-len(paths) // LIMIT)
     read = [Photograph(path.name, read_image(path)) for path in paths[::step]]

@@ -1,4 +1,4 @@
-"""A written model file against the network that it came from, picture by picture."""
+"""Compares a written model file with the network that it came from, image by image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import numpy as np
 import torch
 
 from maskwatch.errors import ExportError
-from maskwatch.export.compare import BOX_TOLERANCE, SCORE_TOLERANCE, Boxes, Match, Setting, is_right, match
+from maskwatch.export.compare import (
+    BOX_TOLERANCE,
+    SCORE_TOLERANCE,
+    Boxes,
+    Match,
+    NmsOptions,
+    is_valid_nms,
+    match,
+)
 from maskwatch.export.nms_graph import CLASS_AGNOSTIC
 from maskwatch.export.photographs import BATCH, Photograph
 from maskwatch.media.images import UInt8Array, fit
@@ -21,7 +29,7 @@ from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS, best_pairs
 from maskwatch.runtimes import OnnxRuntime, RawDetections
 
 NEAR_ZERO = 1e-6
-"""A threshold that nearly every picture has a hundred detections above, so that there is much to compare."""
+"""A threshold that leaves a hundred detections on nearly every image, so that there is much to compare."""
 
 SPARE = 500
 """Pairs beyond the `CANDIDATES` best that the file may have taken instead, where scores are equal."""
@@ -29,12 +37,12 @@ SPARE = 500
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared, and how far apart it was at most.
+    """What was compared, and the largest differences.
 
     Attributes:
-        photographs: names of the pictures.
-        detections: compared in all settings and batches together.
-        ties: among them, those where torch and the file kept another one of two equals.
+        photographs: their names.
+        detections: number compared, with all options and batches together.
+        ties: number of these where torch and the file kept another one of two equals.
         box_difference: pixels of the network's input.
     """
 
@@ -56,42 +64,42 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """What torch computes for a picture: all boxes (A, 4), not clipped, and their scores (A, C)."""
+class _TorchOutput:
+    """What torch computes for an image: all boxes (A, 4), not clipped, and their scores (A, C)."""
 
     boxes_xyxy: torch.Tensor
     scores: torch.Tensor
     voting: bool
 
-    def detections(self, setting: Setting, size_hw: tuple[int, int]) -> Boxes:
-        thresholds = torch.from_numpy(setting.thresholds)
+    def detections(self, options: NmsOptions, size_hw: tuple[int, int]) -> Boxes:
+        thresholds = torch.from_numpy(options.thresholds)
         found = select(
             self.boxes_xyxy,
             self.scores,
             size_hw,
             thresholds,
-            setting.iou_threshold,
-            setting.class_agnostic,
+            options.iou_threshold,
+            options.class_agnostic,
             self.voting,
         )
         return Boxes(found.boxes_xyxy.numpy(), found.scores.numpy(), found.class_ids.numpy())
 
     def pairs(self) -> Boxes:
-        """Every pair of box and class that may be found; of equals at the end of the list, either may."""
+        """Every pair of box and class that may be a detection, including equals at the end of the list."""
         pairs = best_pairs(self.boxes_xyxy, self.scores, CANDIDATES + SPARE)
-        placed = None
+        voted = None
         if self.voting:
-            placed = vote(pairs, pairs.take(torch.arange(min(CANDIDATES, len(pairs.scores))))).numpy()
-        return Boxes(pairs.boxes_xyxy.numpy(), pairs.scores.numpy(), pairs.class_ids.numpy(), placed)
+            voted = vote(pairs, pairs.take(torch.arange(min(CANDIDATES, len(pairs.scores))))).numpy()
+        return Boxes(pairs.boxes_xyxy.numpy(), pairs.scores.numpy(), pairs.class_ids.numpy(), voted)
 
 
 def verify(
     path: str | Path, network: Network, metadata: ModelMetadata, photographs: Sequence[Photograph]
 ) -> Verification:
-    """Runs a model file and its network on the same pictures and compares every detection.
+    """Runs a model file and its network on the same images and compares every detection.
 
     Args:
-        path: the written file; it is loaded with ONNX Runtime, on as many threads as torch uses.
+        path: the written file, which ONNX Runtime runs on as many threads as torch uses.
         photographs: at least one.
 
     Raises:
@@ -102,8 +110,8 @@ def verify(
     result = Verification(tuple(photo.name for photo in photographs))
     fitted = [fit(photo.image_rgb, metadata.input_size, metadata.resize)[0] for photo in photographs]
     runtime = OnnxRuntime(path, torch.get_num_threads())
-    for row, answer, setting, found in _comparisons(runtime, network, metadata, fitted):
-        result = _with(result, result.photographs[row], answer, found, setting, metadata)
+    for row, output, options, found in _comparisons(runtime, network, metadata, fitted):
+        result = _with(result, result.photographs[row], output, found, options, metadata)
     if result.detections == 0:
         raise ExportError(
             f"no score above {NEAR_ZERO} on {', '.join(result.photographs)}, so that there is nothing to "
@@ -114,26 +122,26 @@ def verify(
 
 def _comparisons(
     runtime: OnnxRuntime, network: Network, metadata: ModelMetadata, fitted: Sequence[UInt8Array]
-) -> Iterator[tuple[int, _Answer, Setting, Boxes]]:
-    """Row of the picture, what torch computes for it, a setting, what the file finds in that setting."""
+) -> Iterator[tuple[int, _TorchOutput, NmsOptions, Boxes]]:
+    """Index of the image, what torch computes for it, options, what the file finds with boxes."""
     for size in (1, BATCH):
         for start in range(0, len(fitted), size):
             batch = np.stack(fitted[start : start + size])
-            answers = _torch_answers(network, batch, metadata)
-            for setting, raw in _file_answers(runtime, batch, metadata):
-                for row, answer in enumerate(answers):
-                    yield start + row, answer, setting, unpad(raw, row)
+            outputs = _torch_outputs(network, batch, metadata)
+            for options, raw in _file_outputs(runtime, batch, metadata):
+                for row, output in enumerate(outputs):
+                    yield start + row, output, options, unpad(raw, row)
 
 
 def unpad(raw: RawDetections, row: int) -> Boxes:
-    """The detections of one picture.
+    """The detections of one image.
 
     Raises:
         ExportError: the padding, the order or the number of detections is not as the contract says.
     """
     count = int(raw.num_detections[row])
     scores, classes = raw.scores[row], raw.classes[row]
-    right = (
+    valid = (
         0 <= count <= MAX_DETECTIONS
         and raw.boxes.shape[1:] == (MAX_DETECTIONS, 4)
         and (np.diff(scores[:count]) <= 0).all()
@@ -142,47 +150,47 @@ def unpad(raw: RawDetections, row: int) -> Boxes:
         and not scores[count:].any()
         and (classes[count:] == -1).all()
     )
-    if not right:
+    if not valid:
         raise ExportError(
-            f"the written model pads {count} detections in another way than a model file does; "
+            f"the written model pads its {count} detections in another way than the contract says; "
             "nothing was written; report this with the versions of torch and onnx"
         )
     return Boxes(raw.boxes[row, :count], scores[:count], classes[:count])
 
 
-def _torch_answers(network: Network, batch: UInt8Array, metadata: ModelMetadata) -> list[_Answer]:
+def _torch_outputs(network: Network, batch: UInt8Array, metadata: ModelMetadata) -> list[_TorchOutput]:
     with torch.inference_mode():
         encodings, logits = network(preprocess(torch.from_numpy(batch)))
         boxes_xyxy = decode(encodings, network.anchors_xyxy(metadata.input_size))  # (N, A, 4)
         scores = logits[..., 1:].sigmoid()  # (N, A, C)
-    return [_Answer(*pair, metadata.box_voting) for pair in zip(boxes_xyxy, scores, strict=True)]
+    return [_TorchOutput(*pair, metadata.box_voting) for pair in zip(boxes_xyxy, scores, strict=True)]
 
 
-def _file_answers(
+def _file_outputs(
     runtime: OnnxRuntime, batch: UInt8Array, metadata: ModelMetadata
-) -> Iterator[tuple[Setting, RawDetections]]:
+) -> Iterator[tuple[NmsOptions, RawDetections]]:
     own = np.array(metadata.thresholds, np.float32)
-    # The file's own defaults are what it does when it is given nothing but the pictures.
-    yield Setting(own, IOU_THRESHOLD, CLASS_AGNOSTIC), runtime(batch)
+    # With nothing but the images the file takes its own defaults.
+    yield NmsOptions(own, IOU_THRESHOLD, CLASS_AGNOSTIC), runtime(batch)
     for thresholds in (own, np.full_like(own, NEAR_ZERO)):
         for class_agnostic in (True, False):
             raw = runtime(batch, thresholds, IOU_THRESHOLD, class_agnostic)
-            yield Setting(thresholds, IOU_THRESHOLD, class_agnostic), raw
+            yield NmsOptions(thresholds, IOU_THRESHOLD, class_agnostic), raw
 
 
 def _with(
     result: Verification,
     name: str,
-    answer: _Answer,
+    output: _TorchOutput,
     found: Boxes,
-    setting: Setting,
+    options: NmsOptions,
     metadata: ModelMetadata,
 ) -> Verification:
     """The verification so far with one more comparison."""
-    expected = answer.detections(setting, metadata.input_size)
+    expected = output.detections(options, metadata.input_size)
     pairs = match(expected, found)
     different = len(pairs.missing) + len(pairs.added)
-    if different and not is_right(found, answer.pairs(), setting, metadata.input_size):
+    if different and not is_valid_nms(found, output.pairs(), options, metadata.input_size):
         raise ExportError(
             f"the written model does not find on {name} what torch finds: "
             f"{_largest_difference(expected, found, pairs, metadata.classes)} "
@@ -199,24 +207,24 @@ def _with(
 
 
 def _largest_difference(expected: Boxes, found: Boxes, pairs: Match, classes: Sequence[str]) -> str:
-    """Of the detections of either that have no partner, the one whose nearest is the farthest."""
+    """The unmatched detection whose nearest counterpart is farthest, as text."""
     texts = [_nearest(expected, row, found, "torch", "the file", classes) for row in pairs.missing]
     texts += [_nearest(found, row, expected, "the file", "torch", classes) for row in pairs.added]
     return max(texts)[1]
 
 
 def _nearest(
-    these: Boxes, row: int, others: Boxes, we: str, they: str, classes: Sequence[str]
+    boxes: Boxes, row: int, others: Boxes, name: str, other_name: str, classes: Sequence[str]
 ) -> tuple[float, str]:
-    """How far away, in pixels, the other program's nearest box of the same class is, and that as text."""
-    corners = ", ".join(f"{value:.1f}" for value in these.boxes_xyxy[row])
-    label = classes[these.class_ids[row]]
-    text = f"{we} has {label} with score {these.scores[row]:.5f} at [{corners}], "
-    same = np.flatnonzero(others.class_ids == these.class_ids[row])
+    """Distance in pixels to the other program's nearest box of the same class, and that as text."""
+    corners = ", ".join(f"{value:.1f}" for value in boxes.boxes_xyxy[row])
+    label = classes[boxes.class_ids[row]]
+    text = f"{name} has {label} with score {boxes.scores[row]:.5f} at [{corners}], "
+    same = np.flatnonzero(others.class_ids == boxes.class_ids[row])
     if not len(same):
-        return np.inf, f"{text}{they} has no {label}"
-    gaps = np.abs(others.boxes_xyxy[same] - these.boxes_xyxy[row]).max(-1)
+        return np.inf, f"{text}{other_name} has no {label}"
+    gaps = np.abs(others.boxes_xyxy[same] - boxes.boxes_xyxy[row]).max(-1)
     nearest = int(gaps.argmin())
-    score_gap = abs(float(others.scores[same[nearest]]) - float(these.scores[row]))
+    score_gap = abs(float(others.scores[same[nearest]]) - float(boxes.scores[row]))
     apart = f"{gaps[nearest]:.3g} pixels and {score_gap:.3g} in score"
-    return float(gaps[nearest]), f"{text}the nearest {label} of {they} is off by {apart}"
+    return float(gaps[nearest]), f"{text}the nearest {label} of {other_name} is off by {apart}"

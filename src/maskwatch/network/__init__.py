@@ -1,4 +1,4 @@
-"""SSD MobileNetV2 FPNLite: the network, its anchors, matching and losses, and checkpoints of the TF2 zoo.
+"""SSD MobileNetV2 FPNLite: the network, its anchors, matching, losses and NMS.
 
 Needs the `train` extra.
 """

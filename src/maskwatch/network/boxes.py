@@ -1,4 +1,4 @@
-"""Boxes to encodings and back.
+"""Encoding boxes relative to anchors, and decoding them.
 
 Source: `FasterRcnnBoxCoder` of the TF Object Detection API with scale factors 10, 10, 5, 5 (Ren et al.
 2015, section 3.1.2, times the usual inverse deviations).
@@ -45,7 +45,7 @@ def encode(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
 
 
 def decode(encodings: Tensor, anchors_xyxy: Tensor) -> Tensor:
-    """Boxes that encodings stand for; the inverse of `encode`.
+    """Boxes of encodings; the inverse of `encode`.
 
     Args:
         encodings: (..., 4) as ty, tx, th, tw.
@@ -61,3 +61,13 @@ def decode(encodings: Tensor, anchors_xyxy: Tensor) -> Tensor:
     half_w = torch.exp((tw / SIZE_SCALE).clamp(max=_MAX_LOG_SIZE)) * aw / 2
     half_h = torch.exp((th / SIZE_SCALE).clamp(max=_MAX_LOG_SIZE)) * ah / 2
     return torch.stack([cx - half_w, cy - half_h, cx + half_w, cy + half_h], -1)
+
+
+def paired_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
+    """(M, 4), (M, 4) → (M,) IoU of each pair; `torchvision.ops.box_iou` has only the IoU of all with all."""
+    top_left = torch.maximum(a_xyxy[:, :2], b_xyxy[:, :2])
+    bottom_right = torch.minimum(a_xyxy[:, 2:], b_xyxy[:, 2:])
+    intersection = (bottom_right - top_left).clamp(min=0).prod(1)
+    area_a = (a_xyxy[:, 2:] - a_xyxy[:, :2]).clamp(min=0).prod(1)
+    area_b = (b_xyxy[:, 2:] - b_xyxy[:, :2]).prod(1)
+    return intersection / (area_a + area_b - intersection).clamp(min=1e-9)

@@ -2,7 +2,7 @@
 
 Source: `WeightSharedConvolutionalBoxPredictor` of the TF Object Detection API with
 `share_prediction_tower`, `use_depthwise`: one tower of four separable convolutions whose weights all
-levels share, while every level keeps BatchNorms of its own.
+levels share, while every level has separate BatchNorms.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from maskwatch.network.fpn import FPN_CHANNELS
 from maskwatch.network.layers import SeparableConv2d, batch_norm, conv_norm
 
 TOWER_DEPTH = 4
-# Starts every score at about 0.01, so that the many background anchors do not swamp the first steps
+# Starts every score at about 0.01, so that the many background anchors do not dominate the first steps
 # (Lin et al. 2017b, section 4.1).
 CLASS_BIAS_INIT = -4.6
 _INIT_STD = 0.01
@@ -30,7 +30,7 @@ class PredictionHead(nn.Module):
         self, num_classes: int, anchors_per_cell: int, levels: int, channels: int = FPN_CHANNELS
     ) -> None:
         super().__init__()
-        self.columns = num_classes + 1  # the background has column 0
+        self.columns = num_classes + 1  # column 0 is the background
         self.tower = nn.ModuleList(SeparableConv2d(channels, channels) for _ in range(TOWER_DEPTH))
         self.norms = nn.ModuleList(
             nn.ModuleList(batch_norm(channels) for _ in range(TOWER_DEPTH)) for _ in range(levels)

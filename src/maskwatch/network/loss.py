@@ -1,7 +1,10 @@
 """Losses on matched anchors.
 
-`SSDLoss` is the TF Object Detection API's (smooth L1 on encodings, sigmoid focal); `QualityLoss` is GIoU on
+`SSDLoss` is that of the TF Object Detection API (smooth L1 on encodings, sigmoid focal); `GFLLoss` is GIoU on
 boxes with quality focal. Both take the same arguments and give the same two numbers.
+
+Several processes that train together divide by the matched anchors of all of them, so that their gradients,
+averaged by DDP, are those of one process with all images.
 """
 
 from __future__ import annotations
@@ -10,11 +13,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss
 
-from maskwatch.network.boxes import decode, encode
+from maskwatch.network.boxes import decode, encode, paired_iou
 from maskwatch.network.layers import SeparableConv2d
 from maskwatch.network.matching import IGNORED
 from maskwatch.network.ssd import SSD
@@ -22,9 +26,9 @@ from maskwatch.network.ssd import SSD
 
 @dataclass(frozen=True)
 class Targets:
-    """What a picture's anchors should say.
+    """The targets of an image's anchors.
 
-    matches (A,): ground truth of each anchor, −1 for background, −2 for an anchor that is not asked anything;
+    matches (A,): ground truth of each anchor, −1 for background, −2 for an anchor that the loss ignores;
     boxes_xyxy (G, 4) pixels; class_ids (G,) from 0.
     """
 
@@ -71,13 +75,23 @@ class _Matched:
         return cls(torch.cat(images), torch.cat(anchors), torch.cat(boxes), torch.cat(columns))
 
 
-def _asked(targets: list[Targets]) -> Tensor:
+def _anchor_weights(targets: list[Targets]) -> Tensor:
     """(N, A, 1): 0 for the anchors of ignore regions, 1 for all others."""
     return torch.stack([target.matches != IGNORED for target in targets])[..., None].float()
 
 
+def _per_process(amount: Tensor | int, like: Tensor) -> Tensor:
+    """The sum of an amount over all processes, at least 1, divided by their number."""
+    total = torch.as_tensor(amount, dtype=torch.float32, device=like.device).clone()
+    processes = 1
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(total)
+        processes = dist.get_world_size()
+    return total.clamp(min=1.0) / processes
+
+
 class SSDLoss:
-    """Losses as the TF Object Detection API computes them.
+    """Losses of the TF Object Detection API.
 
     Localization: Huber (delta 1) on the four codes, summed over matched anchors, divided by their number and
     by four (normalize_loc_loss_by_codesize). Classification: sigmoid focal loss (Lin et al. 2017b) over all
@@ -92,27 +106,27 @@ class SSDLoss:
         self, encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]
     ) -> Losses:
         matched = _Matched.of(targets)
-        count = max(len(matched.anchor_ids), 1)
+        count = _per_process(len(matched.anchor_ids), logits)
         codes = encode(matched.boxes_xyxy, anchors_xyxy[matched.anchor_ids])
         predicted = encodings[matched.image_ids, matched.anchor_ids].float()
         localization = F.huber_loss(predicted, codes, reduction="sum", delta=1.0) / (4 * count)
-        wanted = torch.zeros_like(logits, dtype=torch.float32)
-        wanted[matched.image_ids, matched.anchor_ids, matched.columns] = 1.0
-        return Losses(localization, self._focal(logits.float(), wanted, _asked(targets)) / count)
+        labels = torch.zeros_like(logits, dtype=torch.float32)
+        labels[matched.image_ids, matched.anchor_ids, matched.columns] = 1.0
+        return Losses(localization, self._focal(logits.float(), labels, _anchor_weights(targets)) / count)
 
-    def _focal(self, logits: Tensor, wanted: Tensor, asked: Tensor) -> Tensor:
+    def _focal(self, logits: Tensor, labels: Tensor, anchor_weights: Tensor) -> Tensor:
         probability = logits.sigmoid()
-        missed = wanted * (1 - probability) + (1 - wanted) * probability
-        weight = (wanted * self.alpha + (1 - wanted) * (1 - self.alpha)) * missed**self.gamma * asked
-        return (weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")).sum()
+        error = labels * (1 - probability) + (1 - labels) * probability
+        weight = (labels * self.alpha + (1 - labels) * (1 - self.alpha)) * error**self.gamma * anchor_weights
+        return (weight * F.binary_cross_entropy_with_logits(logits, labels, reduction="none")).sum()
 
 
-class QualityLoss:
-    """GIoU on the decoded boxes and quality focal loss on the scores.
+class GFLLoss:
+    """GIoU on the decoded boxes and quality focal loss on the scores, as in GFL (Li et al. 2020).
 
-    The score of the true class is taught to be the IoU of its box, so that NMS keeps the best-placed one
-    (Li et al. 2020, equation 5); boxes are weighted by that same score (section 4, "implementation").
-    Localization uses Rezatofighi et al. 2019.
+    The score of the true class learns the IoU of its box, so that NMS keeps the best-placed box (equation 5);
+    boxes are weighted by that same score (section 4, "implementation"). The boxes themselves are regressed as
+    in SSD, not as distributions. GIoU is that of Rezatofighi et al. 2019.
 
     Args:
         beta: exponent of the distance to the quality.
@@ -128,30 +142,22 @@ class QualityLoss:
         matched = _Matched.of(targets)
         predicted = encodings[matched.image_ids, matched.anchor_ids].float()
         boxes_xyxy = decode(predicted, anchors_xyxy[matched.anchor_ids])  # (M, 4)
-        quality = _paired_iou(boxes_xyxy.detach(), matched.boxes_xyxy)  # (M,)
+        quality = paired_iou(boxes_xyxy.detach(), matched.boxes_xyxy)  # (M,)
         scores = logits[matched.image_ids, matched.anchor_ids].detach().float().sigmoid()
-        # The most confident column, so that a box that is on the way to being found is moved first.
+        # The most confident column: boxes that are about to be detected are moved first.
         weight = scores[:, 1:].amax(1) if len(scores) else quality
         giou = generalized_box_iou_loss(boxes_xyxy, matched.boxes_xyxy)  # (M,)
-        localization = (giou * weight).sum() / weight.sum().clamp(min=1.0) * self.giou_weight
-        focal = self._quality_focal(logits.float(), matched, quality, _asked(targets))
-        return Losses(localization, focal / max(len(quality), 1))
+        localization = (giou * weight).sum() / _per_process(weight.sum(), logits) * self.giou_weight
+        focal = self._quality_focal(logits.float(), matched, quality, _anchor_weights(targets))
+        return Losses(localization, focal / _per_process(len(quality), logits))
 
-    def _quality_focal(self, logits: Tensor, matched: _Matched, quality: Tensor, asked: Tensor) -> Tensor:
-        wanted = torch.zeros_like(logits)
-        wanted[matched.image_ids, matched.anchor_ids, matched.columns] = quality
-        weight = (wanted - logits.sigmoid()).abs() ** self.beta * asked
-        return (weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")).sum()
-
-
-def _paired_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
-    """(M, 4), (M, 4) → (M,) IoU of each pair."""
-    top_left = torch.maximum(a_xyxy[:, :2], b_xyxy[:, :2])
-    bottom_right = torch.minimum(a_xyxy[:, 2:], b_xyxy[:, 2:])
-    intersection = (bottom_right - top_left).clamp(min=0).prod(1)
-    area_a = (a_xyxy[:, 2:] - a_xyxy[:, :2]).clamp(min=0).prod(1)
-    area_b = (b_xyxy[:, 2:] - b_xyxy[:, :2]).prod(1)
-    return intersection / (area_a + area_b - intersection).clamp(min=1e-9)
+    def _quality_focal(
+        self, logits: Tensor, matched: _Matched, quality: Tensor, anchor_weights: Tensor
+    ) -> Tensor:
+        labels = torch.zeros_like(logits)
+        labels[matched.image_ids, matched.anchor_ids, matched.columns] = quality
+        weight = (labels - logits.sigmoid()).abs() ** self.beta * anchor_weights
+        return (weight * F.binary_cross_entropy_with_logits(logits, labels, reduction="none")).sum()
 
 
 def l2_regularization(network: SSD, weight: float) -> Tensor:

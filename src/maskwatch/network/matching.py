@@ -1,6 +1,6 @@
-"""Which anchor owns which ground truth. The losses only score the answer.
+"""Matching of anchors and ground truths.
 
-Every matcher gives, for each anchor of one picture, the index of its ground truth, or `UNMATCHED`;
+Every matcher gives, for each anchor of one image, the index of its ground truth, or `UNMATCHED`;
 `ignore_anchors` marks those that belong to an ignore region as `IGNORED`.
 """
 
@@ -15,7 +15,7 @@ from torchvision.ops import box_area, box_iou
 UNMATCHED = -1
 IGNORED = -2
 
-# An anchor this much of which lies in an ignore region is not asked for background.
+# An anchor with at least this share inside an ignore region has no background loss.
 IGNORE_COVERAGE = 0.5
 
 
@@ -57,7 +57,7 @@ def match_atss(
 
     On every level the `candidates` anchors whose centres lie nearest to the ground truth's are candidates;
     those with an IoU of at least mean + deviation of them, and with their centre inside the box, match.
-    Small faces, which no anchor overlaps by half, so get anchors too; a ground truth that would get none
+    So small faces get anchors too, although none overlaps them by half; a ground truth that would get none
     (smaller than a cell) gets its best one.
 
     Source: Zhang et al. 2020, algorithm 1. As in its authors' implementation, the deviation is that of a
@@ -99,13 +99,13 @@ def match_atss(
 def ignore_anchors(
     matches: Tensor, anchors_xyxy: Tensor, regions_xyxy: Tensor, match: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Marks the anchors that would own an ignore region, or lie in one, as `IGNORED`.
+    """Marks the anchors that would match an ignore region, or lie in one, as `IGNORED`.
 
-    Anchors that own a ground truth keep it. Coverage is the intersection as a share of the anchor, as COCO
+    Anchors that match a ground truth keep it. Coverage is the intersection as a share of the anchor, as COCO
     compares a detection with a crowd: a region may hold many faces, each far smaller than itself.
 
     Args:
-        matches: (A,) what `match` gave for the ground truths.
+        matches: (A,) the result of `match` for the ground truths.
         anchors_xyxy: (A, 4) pixels.
         regions_xyxy: (R, 4) pixels.
         match: the matcher, boxes (G, 4) → (A,).

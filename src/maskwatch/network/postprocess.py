@@ -1,4 +1,4 @@
-"""Raw head outputs to detections, in torch: the twin of what stands inside an exported model file.
+"""Raw head outputs to detections, in torch; an exported model file does the same in its graph.
 
 Source: `batch_multiclass_non_max_suppression` of the TF Object Detection API: sigmoid scores, NMS on the
 unclipped boxes, clipping afterwards. Box voting, which the API can do too, goes between the two.
@@ -25,7 +25,7 @@ _TINY = 1e-30
 
 @dataclass(frozen=True)
 class TensorDetections:
-    """Detections of one picture, best first.
+    """Detections of one image, best first.
 
     boxes_xyxy (D, 4) pixels of the network's input, scores (D,), class_ids (D,) from 0 without background.
     """
@@ -35,7 +35,7 @@ class TensorDetections:
     class_ids: Tensor
 
     def take(self, rows: Tensor) -> TensorDetections:
-        """Those of a mask or of indices."""
+        """The detections at a mask or indices."""
         return TensorDetections(self.boxes_xyxy[rows], self.scores[rows], self.class_ids[rows])
 
 
@@ -50,15 +50,15 @@ def detect(
     class_agnostic: bool = False,
     voting: bool = False,
 ) -> list[TensorDetections]:
-    """Decode, per-class NMS (or one over all classes), the best hundred of each picture.
+    """Decode, per-class NMS (or one over all classes), the best hundred of each image.
 
     Args:
         encodings: (N, A, 4).
         logits: (N, A, C + 1).
         anchors_xyxy: (A, 4) pixels.
         size_hw: the network's input, to clip to.
-        score_threshold: what a score must exceed, of all classes or of each.
-        iou_threshold: of two boxes that overlap more, the weaker goes.
+        score_threshold: minimum score (exclusive), of all classes or of each.
+        iou_threshold: of two boxes that overlap more, the one with the lower score is suppressed.
         class_agnostic: boxes of all classes compete, not only those of the same.
         voting: as in `vote`.
     """
@@ -80,14 +80,13 @@ def select(
     class_agnostic: bool = False,
     voting: bool = False,
 ) -> TensorDetections:
-    """The detections of one picture among all its boxes (A, 4) and scores (A, C).
+    """The detections of one image among all its boxes (A, 4) and scores (A, C).
 
-    `score_thresholds` (C,) holds what the scores of each class must exceed. Boxes below it vote all the same,
-    so that where a box lies does not depend on what it is let pass by.
+    Scores must exceed `score_thresholds` (C,) of their class. Boxes below it vote all the same, so that the
+    position of a box does not depend on the thresholds.
     """
     candidates = best_pairs(boxes_xyxy, scores)
-    counts = candidates.scores > score_thresholds[candidates.class_ids]
-    counted = candidates.take(counts)
+    counted = candidates.take(candidates.scores > score_thresholds[candidates.class_ids])
     if class_agnostic:
         kept = nms(counted.boxes_xyxy, counted.scores, iou_threshold)
     else:
@@ -105,11 +104,12 @@ def best_pairs(boxes_xyxy: Tensor, scores: Tensor, count: int = CANDIDATES) -> T
 
 
 def vote(found: TensorDetections, candidates: TensorDetections) -> Tensor:
-    """(D, 4) where the candidates of the same class place each box that was found among them.
+    """(D, 4) boxes after voting: each the weighted mean of the candidates of its class that overlap it.
 
-    NMS keeps the surest box, which need not be the best-placed one; its neighbours were mostly meant for the
-    same face. Source: Gidaris and Komodakis 2015, section 4.2. The weight score² · max(2 IoU − 1, 0)³ is
-    ours, chosen on `val`; it begins at an IoU of a half without a step, so that rounding moves no box.
+    NMS keeps the box of the highest score, which need not be the best-placed one; its neighbours mostly
+    belong to the same face. Source: Gidaris and Komodakis 2015, section 4.2. The weight
+    score² · max(2 IoU − 1, 0)³ is ours, chosen on `val`; it starts from 0 at an IoU of a half, so that
+    rounding moves no box.
     """
     iou = box_iou(found.boxes_xyxy, candidates.boxes_xyxy)  # (D, K)
     nearness = (2 * iou - 1).clamp(min=0)

@@ -17,7 +17,7 @@ SIZE_MULTIPLE = 32
 
 
 class SSD(nn.Module):
-    """The detector network: pictures to raw head outputs; no loss and no NMS in here.
+    """The detector network: images to raw head outputs, without loss and NMS.
 
     Args:
         num_classes: classes without the background.

@@ -3,12 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from maskwatch.errors import CheckpointError
 from maskwatch.network.anchors import AnchorSpec
 from maskwatch.network.ssd import SSD
+from maskwatch.tf_compat import zoo
+
+ZOO_ANCHORS = AnchorSpec()
+
+
+def load_zoo(
+    path: str | Path,
+    num_classes: int | None = None,
+    *,
+    anchors: AnchorSpec | None = None,
+    class_sources: Sequence[int | None] | None = None,
+) -> SSD:
+    """The network with the weights of a checkpoint of the TF2 Detection Model Zoo.
+
+    Args:
+        path: as `zoo.read_state`: an archive, its URL, a folder, a prefix or a converted `.safetensors`.
+        num_classes: classes without background; None keeps those of the checkpoint. With another number the
+            class head is initialised (see `class_sources`), everything else is kept.
+        anchors: which anchors to predict for; None keeps the zoo's six a cell. Shapes that the zoo has too
+            keep their weights, others are initialised.
+        class_sources: for each class the checkpoint's class (from 0, without background) whose weights it
+            starts from, or None for fresh ones.
+
+    Returns:
+        The network in evaluation mode, float32.
+
+    Raises:
+        CheckpointError, SourceError, MissingExtraError: as `zoo.read_state`.
+    """
+    state = {name: torch.from_numpy(value) for name, value in zoo.read_state(path).items()}
+    columns = state["head.classes.pointwise.bias"].numel() // ZOO_ANCHORS.per_cell
+    if num_classes is None:
+        num_classes = len(class_sources) if class_sources is not None else columns - 1
+    if class_sources is None and num_classes == columns - 1:
+        class_sources = range(num_classes)
+    network = SSD(num_classes, anchors or ZOO_ANCHORS)
+    fit_head(state, ZOO_ANCHORS, network, class_sources)
+    network.load_state_dict(state)
+    return network.eval()
 
 
 def fit_head(

@@ -1,4 +1,4 @@
-"""A second look at half the size, for faces that fill the picture.
+"""A second pass at half the size, for faces that fill the image.
 
 An image pyramid of two steps (Adelson et al. 1984) in front of one network. The top levels of a pyramid of
 features see few faces in training and have few cells to see them with; at half the size the same face falls
@@ -17,20 +17,20 @@ from torch import Tensor, nn
 from maskwatch.network.boxes import SIZE_SCALE
 from maskwatch.network.ssd import SIZE_MULTIPLE, SSD, check_sides
 
-# Shares of the shorter side of the input. A face between the two is found by either look, and NMS keeps one.
+# Shares of the shorter side of the input. A face between the two is found by both passes, and NMS keeps one.
 LARGEST_AT_FULL_SIZE = 0.5
 SMALLEST_AT_HALF_SIZE = 0.15
-# A logit whose score no threshold lets pass.
+# A logit whose score is below any threshold.
 _NEVER = -50.0
 
 
 class TwoScales(nn.Module):
-    """A network that answers for small faces at full size and for large ones at half of it.
+    """A network that detects small faces at full size and large ones at half of it.
 
-    It stands wherever an `SSD` stands that is not trained any more: the same call, with more anchors.
+    It replaces an `SSD` that is not trained any more: the same call, with more anchors.
 
     Args:
-        network: used for both looks.
+        network: used for both passes.
     """
 
     size_multiple = 2 * SIZE_MULTIPLE
@@ -41,7 +41,7 @@ class TwoScales(nn.Module):
         self.num_classes = network.num_classes
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Head outputs of both looks, the one at full size first.
+        """Head outputs of both passes, the one at full size first.
 
         Args:
             images: (N, 3, H, W) float RGB in −1..1; H and W divisible by 64.
@@ -55,12 +55,12 @@ class TwoScales(nn.Module):
         check_sides(images, self.size_multiple)
         height, width = images.shape[-2:]
         # The mean of 2×2 pixels is what a photograph shrunk to half its size shows.
-        looks = [self.network(images), self.network(F.avg_pool2d(images, 2))]
-        encodings = torch.cat([encodings for encodings, _ in looks], 1)  # (N, A, 4)
-        logits = torch.cat([logits for _, logits in looks], 1)  # (N, A, C + 1)
+        passes = [self.network(images), self.network(F.avg_pool2d(images, 2))]
+        encodings = torch.cat([encodings for encodings, _ in passes], 1)  # (N, A, 4)
+        logits = torch.cat([logits for _, logits in passes], 1)  # (N, A, C + 1)
         log_side = self._log_side(encodings, (height, width))
         shorter = min(height, width)
-        full = looks[0][0].shape[1]
+        full = passes[0][0].shape[1]
         small = log_side[:, :full] < math.log(LARGEST_AT_FULL_SIZE * shorter)
         large = log_side[:, full:] >= math.log(SMALLEST_AT_HALF_SIZE * shorter)
         own = torch.cat([small, large], 1).unsqueeze(-1)  # (N, A, 1)
@@ -79,4 +79,4 @@ class TwoScales(nn.Module):
 
 
 Network: TypeAlias = SSD | TwoScales
-"""What can be used, measured and exported; only an `SSD` can be trained."""
+"""A network to run, evaluate and export; only an `SSD` can be trained."""

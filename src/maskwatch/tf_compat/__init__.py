@@ -1,1 +1,1 @@
-"""What users of the TensorFlow Object Detection API bring along: checkpoints, pipeline.config, label maps."""
+"""Files of the TensorFlow Object Detection API: checkpoints, pipeline.config, label maps."""

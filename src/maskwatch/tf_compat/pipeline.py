@@ -1,11 +1,11 @@
-"""`pipeline.config` of the TF Object Detection API → a recipe, and a line for each field that it cannot keep.
+"""`pipeline.config` of the TF Object Detection API → recipe settings, and a message for each other field.
 
 The defaults of fields that a file leaves out are those of the API's definitions (object_detection/protos).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,11 @@ from maskwatch.text import read_text, reading
 from maskwatch.tf_compat import textproto
 from maskwatch.tf_compat.label_map import read_label_map
 from maskwatch.tf_compat.pipeline_fields import ARCHITECTURE, CROP, IGNORED, SAME, Fields
-from maskwatch.training.recipe import Recipe, load_recipe, parse_setting, plain, recipe_of
 
 _SSD = "model.ssd."
 _TRAIN = "train_config."
-_MULTIPLE = 32  # of which the side of an input must be one
-# What the zoo writes where a path is to be filled in.
+_SIZE_MULTIPLE = 32
+# What the zoo writes in place of a path.
 _PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 
 
@@ -29,24 +28,25 @@ class Pipeline:
     """What a pipeline.config asks for.
 
     Attributes:
-        recipe: the `seed` recipe with what the file sets, named "pipeline".
+        settings: values of all recipe keys, named "pipeline": `base` with what the file sets.
         class_names: those of the label map in the order of their ids; None where none can be read.
         start: the checkpoint to begin with, None for random weights.
-        train_paths, val_paths: folders that the input readers name; a TFRecord is none.
-        notes: one line for each field that is not honoured.
+        train_paths, val_paths: folders that the input readers name; TFRecord files are left out.
+        messages: one line for each field that is not honoured.
     """
 
-    recipe: Recipe
+    settings: dict[str, Any]
     class_names: tuple[str, ...] | None
     start: str | None
     train_paths: tuple[Path, ...]
     val_paths: tuple[Path, ...]
-    notes: tuple[str, ...]
+    messages: tuple[str, ...]
 
 
 def read_pipeline(
     path: str | Path,
-    overrides: Sequence[str] = (),
+    base: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
     *,
     start: str | None = None,
     resume: bool = False,
@@ -56,14 +56,15 @@ def read_pipeline(
 
     Args:
         path: the file; paths in it count from the working directory, else from its folder.
-        overrides: `key=value` of the recipe, which win over the file.
+        base: value of every recipe key, for what the file does not set.
+        overrides: recipe keys that win over the file.
         start: a checkpoint that wins over `fine_tune_checkpoint`.
-        resume: go on with a training, for which no checkpoint to begin with is needed.
-        named_classes: classes are given elsewhere, so that the label map is not needed.
+        resume: a training is resumed, which needs no checkpoint to begin with.
+        named_classes: the caller has the class names, so that the label map is not needed.
 
     Raises:
         RecipeError: it cannot be read, asks for another network, or holds a value out of range.
-        DataError: its label map is there and wrong.
+        DataError: its label map exists and is wrong.
     """
     path = Path(path)
     with reading(path, RecipeError, "give a pipeline.config"):
@@ -73,16 +74,16 @@ def read_pipeline(
     except ValueError as error:
         raise RecipeError(f"{path}: {error}; give a pipeline.config in text format") from None
     _check_architecture(fields)
-    settings = dict(parse_setting(text) for text in overrides)
-    values = {**_network(fields, settings), **_data(fields), **_schedule(fields), **_optimizer(fields)}
-    values |= {"name": "pipeline"} | settings
+    overrides = overrides or {}
+    values = _network(fields) | _resizer(fields, size_given="size" in overrides)
+    values |= {**_data(fields), **_schedule(fields, base), **_optimizer(fields)}
+    values |= {"name": "pipeline", **overrides}
     values.setdefault("train_sizes", [values["size"]])
-    recipe = recipe_of(plain(load_recipe("seed")) | values)
     class_names = None if named_classes else _classes(fields)
     begin = _start(fields, start, resume)
     train_paths, val_paths = _inputs(fields, "train_input_reader"), _inputs(fields, "eval_input_reader")
     _note_the_rest(fields)
-    return Pipeline(recipe, class_names, begin, train_paths, val_paths, tuple(fields.notes))
+    return Pipeline({**base, **values}, class_names, begin, train_paths, val_paths, tuple(fields.messages))
 
 
 def _check_architecture(fields: Fields) -> None:
@@ -104,7 +105,7 @@ def _check_architecture(fields: Fields) -> None:
         raise RecipeError(f"{fields.path}: {generator} is missing; the anchors here are laid by it, add it")
 
 
-def _network(fields: Fields, settings: dict[str, Any]) -> dict[str, Any]:
+def _network(fields: Fields) -> dict[str, Any]:
     anchors = _SSD + "anchor_generator.multiscale_anchor_generator."
     norm = _SSD + "feature_extractor.conv_hyperparams.batch_norm."
     weight = "conv_hyperparams.regularizer.l2_regularizer.weight"
@@ -112,18 +113,17 @@ def _network(fields: Fields, settings: dict[str, Any]) -> dict[str, Any]:
     l2 = fields.get(f"{_SSD}feature_extractor.{weight}", 0.0)
     if fields.get(head, l2) != l2:
         fields.note(head, f"the weight of the feature extractor, {l2:g}, counts everywhere")
-    values: dict[str, Any] = {
+    return {
         "aspect_ratios": fields.all(anchors + "aspect_ratios", float) or [1.0],
         "scales_per_octave": fields.get(anchors + "scales_per_octave", 2),
         "anchor_scale": fields.get(anchors + "anchor_scale", 4.0),
         "l2": l2,
-        "norm_momentum": round(1 - fields.get(norm + "decay", 0.999), 6),
-        "first_phase": 0.0 if fields.get(_SSD + "freeze_batchnorm", False) else 1.0,
+        "bn_momentum": round(1 - fields.get(norm + "decay", 0.999), 6),
+        "bn_update_fraction": 0.0 if fields.get(_SSD + "freeze_batchnorm", False) else 1.0,
     }
-    return values | _resizer(fields, settings)
 
 
-def _resizer(fields: Fields, settings: dict[str, Any]) -> dict[str, Any]:
+def _resizer(fields: Fields, size_given: bool) -> dict[str, Any]:
     fixed = _SSD + "image_resizer.fixed_shape_resizer."
     keeping = _SSD + "image_resizer.keep_aspect_ratio_resizer."
     if fields.has(keeping[:-1]):
@@ -141,10 +141,10 @@ def _resizer(fields: Fields, settings: dict[str, Any]) -> dict[str, Any]:
         )
     height, width = fields.get(fixed + "height", 300), fields.get(fixed + "width", 300)
     _note_method(fields, fixed + "resize_method")
-    if height != width and "size" not in settings:
+    if height != width and not size_given:
         raise RecipeError(
-            f"{fields.path}: an input of {height}x{width} is not square; say --set size="
-            f"{-(-max(height, width) // _MULTIPLE) * _MULTIPLE}"
+            f"{fields.path}: an input of {height}x{width} is not square; use --set size="
+            f"{-(-max(height, width) // _SIZE_MULTIPLE) * _SIZE_MULTIPLE}"
         )
     return {"size": height, "resize": "squash"}
 
@@ -166,16 +166,17 @@ def _data(fields: Fields) -> dict[str, Any]:
         for name, ours, default in CROP:
             found = fields.get(f"{prefix}.{name}", default)
             if found != ours:
-                fields.notes.append(f"{prefix}.{name}: {found!r} is not honoured; crops here take {ours!r}")
+                fields.messages.append(
+                    f"{prefix}.{name}: {found!r} is not honoured; crops here take {ours!r}"
+                )
     augment = {(True, True): "ssd", (True, False): "flip", (False, True): "crop", (False, False): "none"}
     return {"augment": augment[flips, crops], "batch_size": fields.get(_TRAIN + "batch_size", 32)}
 
 
-def _schedule(fields: Fields) -> dict[str, Any]:
-    """Steps and learning rate, whichever optimiser it stands in."""
-    base = load_recipe("seed")
-    steps = fields.get(_TRAIN + "num_steps", 0) or base.steps
-    values: dict[str, Any] = {"steps": steps, "validate_every": min(base.validate_every, steps)}
+def _schedule(fields: Fields, base: Mapping[str, Any]) -> dict[str, Any]:
+    """Steps and learning rate, of whichever optimiser."""
+    steps = fields.get(_TRAIN + "num_steps", 0) or base["steps"]
+    values: dict[str, Any] = {"steps": steps, "validate_every": min(base["validate_every"], steps)}
     optimizers = [kind for kind in ("momentum", "adam") if fields.has(f"{_TRAIN}optimizer.{kind}_optimizer")]
     if not optimizers:
         return values
@@ -187,15 +188,15 @@ def _schedule(fields: Fields) -> dict[str, Any]:
         return values | {
             "learning_rate": fields.get(cosine + "learning_rate_base", 0.002),
             "schedule_steps": fields.get(cosine + "total_steps", 4_000_000),
-            "warmup_rate": fields.get(cosine + "warmup_learning_rate", 0.0002),
+            "warmup_learning_rate": fields.get(cosine + "warmup_learning_rate", 0.0002),
             "warmup_steps": fields.get(cosine + "warmup_steps", 10_000),
         }
-    values |= {"schedule_steps": steps, "warmup_steps": 0, "warmup_rate": 0.0}
+    values |= {"schedule_steps": steps, "warmup_steps": 0, "warmup_learning_rate": 0.0}
     if fields.has(constant[:-1]):
-        fields.notes.append(f"{constant[:-1]} is not honoured; the rate falls to 0 by a cosine")
+        fields.messages.append(f"{constant[:-1]} is not honoured; the rate falls to 0 by a cosine")
         return values | {"learning_rate": fields.get(constant + "learning_rate", 0.002)}
     initial = [name for name in fields.values if name.startswith(rate) and "initial_learning_rate" in name]
-    fields.notes.append(f"{rate[:-1]} is not honoured; the rate falls to 0 by a cosine")
+    fields.messages.append(f"{rate[:-1]} is not honoured; the rate falls to 0 by a cosine")
     return values | ({"learning_rate": fields.get(initial[0], 0.002)} if initial else {})
 
 
@@ -210,7 +211,7 @@ def _optimizer(fields: Fields) -> dict[str, Any]:
         values["momentum"] = fields.get(f"{momentum}.momentum_optimizer_value", 0.9)
     averaged = fields.get(_TRAIN + "optimizer.use_moving_average", True)
     decay = fields.get(_TRAIN + "optimizer.moving_average_decay", 0.9999)
-    values["average_decay"] = decay if averaged else 0.0
+    values["ema_decay"] = decay if averaged else 0.0
     values["clip_norm"] = fields.get(_TRAIN + "gradient_clipping_by_norm", 0.0)
     values["precision"] = "bf16" if fields.get(_TRAIN + "use_bfloat16", False) else "32"
     return values
@@ -247,14 +248,14 @@ def _start(fields: Fields, start: str | None, resume: bool) -> str | None:
     found = _find(fields, name, ".index")
     if found is None:
         raise RecipeError(
-            f"{fields.path}: fine_tune_checkpoint {name!r}: no checkpoint there; correct it, or say "
-            "--start maskwatch-640 or the path of one"
+            f"{fields.path}: fine_tune_checkpoint {name!r}: no checkpoint there; correct it, or use "
+            "--start maskwatch-640 or --start with the path of one"
         )
     return str(found)
 
 
 def _inputs(fields: Fields, reader: str) -> tuple[Path, ...]:
-    """Folders that a reader names; a line for each TFRecord."""
+    """Folders that a reader names; notes each TFRecord."""
     name = f"{reader}.tf_record_input_reader.input_path"
     folders = []
     for text in fields.all(name, str):
@@ -262,7 +263,7 @@ def _inputs(fields: Fields, reader: str) -> tuple[Path, ...]:
         if found is not None and found.is_dir():
             folders.append(found)
         else:
-            fields.notes.append(
+            fields.messages.append(
                 f"{name}: {text!r} is not read; the data sets of the command line count, which "
                 "maskwatch data convert --to voc makes of TFRecord"
             )
@@ -270,7 +271,10 @@ def _inputs(fields: Fields, reader: str) -> tuple[Path, ...]:
 
 
 def _find(fields: Fields, text: str, suffix: str = "") -> Path | None:
-    """The path from here or from the folder of the file; `suffix` is that of a part that stands for it."""
+    """The path from the working directory or the file's folder, or None where nothing exists.
+
+    `suffix` is that of a file which stands for a path that is only a prefix.
+    """
     if not text or text.startswith(_PLACEHOLDER):
         return None
     for path in (Path(text), fields.path.parent / text):
@@ -284,7 +288,7 @@ def _note_the_rest(fields: Fields) -> None:
         found = fields.get(name, default)
         if found != ours:
             shown = "" if name in fields.values else " (the API's default)"
-            fields.notes.append(f"{name}: {found!r}{shown} is not honoured; it is {ours!r} here")
+            fields.messages.append(f"{name}: {found!r}{shown} is not honoured; it is {ours!r} here")
     for name in fields.unread():
         if not name.startswith(IGNORED):
             fields.note(name, "there is nothing like it here")

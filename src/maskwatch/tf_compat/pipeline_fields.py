@@ -1,6 +1,8 @@
-"""Fields of `pipeline.config`: how they are looked up, and those that nothing here can set.
+"""Fields of `pipeline.config`: how they are looked up, and those that no setting here can change.
 
-Each row of the tables is (field, its value here, the API's default where a file leaves it out).
+Each row of the tables is (field, its value here, the API's default where a file leaves it out). The values
+are those of `maskwatch.network` and `maskwatch.training`, which come later in the layers;
+tests/test_pipeline.py compares them.
 """
 
 from __future__ import annotations
@@ -10,8 +12,6 @@ from typing import Any, TypeAlias, TypeVar
 
 from maskwatch.errors import RecipeError
 from maskwatch.models import IOU_THRESHOLD
-from maskwatch.network.boxes import CENTRE_SCALE, SIZE_SCALE
-from maskwatch.network.postprocess import MAX_DETECTIONS
 from maskwatch.text import as_float
 from maskwatch.tf_compat import textproto
 
@@ -37,12 +37,12 @@ ARCHITECTURE: tuple[Row, ...] = (
     (_PREDICTOR + "conv_hyperparams.activation", "RELU_6", "RELU"),
     (_ANCHORS + "min_level", 3, 3),
     (_ANCHORS + "max_level", 7, 7),
-    ("box_coder.faster_rcnn_box_coder.y_scale", CENTRE_SCALE, 10.0),
-    ("box_coder.faster_rcnn_box_coder.x_scale", CENTRE_SCALE, 10.0),
-    ("box_coder.faster_rcnn_box_coder.height_scale", SIZE_SCALE, 5.0),
-    ("box_coder.faster_rcnn_box_coder.width_scale", SIZE_SCALE, 5.0),
+    ("box_coder.faster_rcnn_box_coder.y_scale", 10.0, 10.0),
+    ("box_coder.faster_rcnn_box_coder.x_scale", 10.0, 10.0),
+    ("box_coder.faster_rcnn_box_coder.height_scale", 5.0, 5.0),
+    ("box_coder.faster_rcnn_box_coder.width_scale", 5.0, 5.0),
 )
-"""Without these the weights mean something else; fields of model.ssd."""
+"""Fields of model.ssd; with any other value the weights mean something else."""
 
 _MATCHER = "model.ssd.matcher.argmax_matcher."
 _NMS = "model.ssd.post_processing.batch_non_max_suppression."
@@ -64,8 +64,8 @@ SAME: tuple[Row, ...] = (
     (_MATCHER + "force_match_for_each_row", True, False),
     (_NMS + "score_threshold", 1e-8, 0.0),
     (_NMS + "iou_threshold", IOU_THRESHOLD, 0.6),
-    (_NMS + "max_detections_per_class", MAX_DETECTIONS, 100),
-    (_NMS + "max_total_detections", MAX_DETECTIONS, 100),
+    (_NMS + "max_detections_per_class", 100, 100),
+    (_NMS + "max_total_detections", 100, 100),
     ("model.ssd.post_processing.score_converter", "SIGMOID", "IDENTITY"),
     ("model.ssd.normalize_loss_by_num_matches", True, True),
     ("model.ssd.normalize_loc_loss_by_codesize", True, False),
@@ -78,7 +78,7 @@ SAME: tuple[Row, ...] = (
     ("train_config.fine_tune_checkpoint_version", "V2", "V1"),
     ("eval_config.metrics_set", "coco_detection_metrics", "coco_detection_metrics"),
 )
-"""What is the same for every training here."""
+"""Fields that are the same for every training here."""
 
 CROP: tuple[Row, ...] = (
     ("min_object_covered", 0.0, 1.0),
@@ -90,7 +90,7 @@ CROP: tuple[Row, ...] = (
     ("clip_boxes", True, True),
     ("random_coef", 0.0, 0.0),
 )
-"""Of random_crop_image; see `maskwatch.training.augment.ssd_view`."""
+"""Of random_crop_image; see `maskwatch.training.crops.ssd_crop`."""
 
 IGNORED = (
     "model.ssd.num_classes",
@@ -113,16 +113,16 @@ IGNORED = (
     "eval_config",
     "eval_input_reader",
 )
-"""Beginnings of fields that change nothing of what a training here computes, or are dealt with elsewhere."""
+"""Prefixes of fields that do not change what a training here computes, or that `pipeline.py` reads."""
 
 
 class Fields:
-    """The fields of a file by their dotted names, and which of them were asked for."""
+    """The fields of a file by their dotted names. Remembers which of them were read."""
 
     def __init__(self, path: Path, message: textproto.Message) -> None:
-        self.path, self.notes = path, list[str]()
+        self.path, self.messages = path, list[str]()
         self.values: dict[str, list[textproto.Value]] = {}
-        self._asked: set[str] = set()
+        self._read: set[str] = set()
         self._flatten(message, "")
 
     def _flatten(self, message: textproto.Message, prefix: str) -> None:
@@ -130,17 +130,17 @@ class Fields:
             for value in values:
                 if isinstance(value, dict) and value:
                     self._flatten(value, f"{prefix}{name}.")
-                else:  # an empty message says something as well
+                else:  # the presence of an empty message matters as well
                     own = [] if isinstance(value, dict) else [value]
                     self.values.setdefault(prefix + name, []).extend(own)
 
     def has(self, name: str) -> bool:
-        """Whether a field or a message is there."""
+        """Whether the file has a field or a message."""
         return any(known == name or known.startswith(f"{name}.") for known in self.values)
 
     def use(self, name: str) -> None:
-        """A field or a message whose presence is all that counts."""
-        self._asked |= {known for known in self.values if known == name or known.startswith(f"{name}.")}
+        """Marks a field or a message as read, of which only the presence counts."""
+        self._read |= {known for known in self.values if known == name or known.startswith(f"{name}.")}
 
     def all(self, name: str, kind: type[_T]) -> list[_T]:
         """Values of a repeated field.
@@ -148,7 +148,7 @@ class Fields:
         Raises:
             RecipeError: one of another kind.
         """
-        self._asked.add(name)
+        self._read.add(name)
         return [self._as(name, value, kind) for value in self.values.get(name, [])]
 
     def get(self, name: str, default: _T) -> _T:
@@ -170,11 +170,11 @@ class Fields:
 
     def note(self, name: str, instead: str) -> None:
         shown = ", ".join(_shown(value) for value in self.values.get(name, []))
-        self.notes.append(f"{name}: {shown} is not honoured; {instead}" if shown else f"{name}: {instead}")
+        self.messages.append(f"{name}: {shown} is not honoured; {instead}" if shown else f"{name}: {instead}")
 
     def unread(self) -> list[str]:
-        """Names that nobody asked for."""
-        return [name for name in self.values if name not in self._asked]
+        """Names of the fields that were not read."""
+        return [name for name in self.values if name not in self._read]
 
 
 def _shown(value: textproto.Value) -> str:

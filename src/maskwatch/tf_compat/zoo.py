@@ -1,7 +1,8 @@
-"""Checkpoints of the TF2 Detection Model Zoo, read into our network.
+"""Checkpoints of the TF2 Detection Model Zoo, read into plain arrays under the names of our network.
 
 A checkpoint is read once with TensorFlow's own reader (the `tf` extra) and kept as safetensors in the cache
 folder under the hash of its content; from then on TensorFlow is not needed for it.
+`maskwatch.network.transfer` puts the arrays into a network.
 """
 
 from __future__ import annotations
@@ -11,26 +12,26 @@ import hashlib
 import os
 import tarfile
 import tempfile
-import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.numpy import load_file, save_file
 
 from maskwatch.errors import CheckpointError, SourceError
+from maskwatch.net.addresses import Address, is_address
 from maskwatch.net.archives import Limits, unpack
 from maskwatch.net.resume import fetch_file
-from maskwatch.network.anchors import AnchorSpec
-from maskwatch.network.head import TOWER_DEPTH
-from maskwatch.network.ssd import SSD
-from maskwatch.network.transfer import fit_head
 from maskwatch.tf_compat.tensorflow import load_tensorflow
 
-ZOO_ANCHORS = AnchorSpec()
+State: TypeAlias = dict[str, npt.NDArray[np.generic]]
+"""Weights by name, laid out as torch has them."""
+
+# Of ssd_mobilenet_v2_fpnlite: convolutions in the tower of the predictor, levels of the pyramid.
+_TOWER_DEPTH = 4
+_LEVELS = 5
 # The largest archive of the zoo has under a gigabyte.
 _ARCHIVE_BYTES = 1 << 30
 _LIMITS = Limits(total_bytes=4 << 30, files=10_000)
@@ -47,54 +48,20 @@ _NORM_PARTS = {
 }
 
 
-def load(
-    path: str | Path,
-    num_classes: int | None = None,
-    *,
-    anchors: AnchorSpec | None = None,
-    class_sources: Sequence[int | None] | None = None,
-) -> SSD:
-    """The network with the weights of a zoo checkpoint.
+def read_state(path: str | Path) -> State:
+    """Weights of a zoo checkpoint under our names, its own class head included.
 
     Args:
         path: an archive (`.tar.gz`) as the zoo publishes it, its URL, the unpacked folder, its `checkpoint`
             folder, a checkpoint prefix (`…/ckpt-0`), or a converted `.safetensors`.
-        num_classes: classes without background; None keeps those of the checkpoint. With another number the
-            class head is made anew (see `class_sources`), everything else is kept.
-        anchors: which anchors to predict for; None keeps the zoo's six a cell. Shapes that the zoo has too
-            keep their weights, others are made anew.
-        class_sources: for each class the checkpoint's class (from 0, without background) whose weights it
-            starts from, or None for fresh ones.
-
-    Returns:
-        The network in evaluation mode, float32.
 
     Raises:
         CheckpointError: no checkpoint there, or one of another architecture.
         SourceError: the URL cannot be fetched.
         MissingExtraError: the checkpoint was not converted before and TensorFlow is not installed.
     """
-    state = read_state(path)
-    spec = anchors or ZOO_ANCHORS
-    columns = state["head.classes.pointwise.bias"].numel() // ZOO_ANCHORS.per_cell
-    if num_classes is None:
-        num_classes = len(class_sources) if class_sources is not None else columns - 1
-    if class_sources is None and num_classes == columns - 1:
-        class_sources = range(num_classes)
-    network = SSD(num_classes, spec)
-    fit_head(state, ZOO_ANCHORS, network, class_sources)
-    network.load_state_dict(state)
-    return network.eval()
-
-
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Weights of a zoo checkpoint under our names, its own class head included.
-
-    Raises:
-        CheckpointError, MissingExtraError: as `load`.
-    """
     text = str(path)
-    if urllib.parse.urlparse(text).scheme in ("http", "https"):
+    if text.lower().startswith(("http://", "https://")) and is_address(text):
         return read_state(_download(text))
     path = Path(path).expanduser()
     if path.suffix == ".safetensors" and path.is_file():
@@ -106,7 +73,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def cache_folder() -> Path:
-    """Where converted checkpoints are kept: `$MASKWATCH_CACHE`, else `$XDG_CACHE_HOME/maskwatch`."""
+    """Where converted checkpoints are stored: `$MASKWATCH_CACHE`, else `$XDG_CACHE_HOME/maskwatch`."""
     own = os.environ.get("MASKWATCH_CACHE")
     if own:
         return Path(own).expanduser()
@@ -129,7 +96,7 @@ def find_prefix(path: Path) -> Path:
     )
 
 
-def _convert(prefix: Path) -> dict[str, Tensor]:
+def _convert(prefix: Path) -> State:
     kept = cache_folder() / "zoo" / f"{_digest(prefix)}.safetensors"
     if kept.is_file():
         return load_file(kept)
@@ -147,7 +114,6 @@ def _digest(prefix: Path) -> str:
 
 
 def _read_variables(prefix: Path) -> dict[str, npt.NDArray[np.float32]]:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     tensorflow = load_tensorflow(f"Reading the TensorFlow checkpoint {prefix}")
     try:
         reader = tensorflow.train.load_checkpoint(str(prefix))
@@ -159,23 +125,23 @@ def _read_variables(prefix: Path) -> dict[str, npt.NDArray[np.float32]]:
         ) from error
 
 
-def _rename(variables: dict[str, npt.NDArray[np.float32]], prefix: Path) -> dict[str, Tensor]:
-    state = {}
+def _rename(variables: dict[str, npt.NDArray[np.float32]], prefix: Path) -> State:
+    state: State = {}
     for ours, theirs in name_map():
         if theirs not in variables:
             raise CheckpointError(
                 f"{prefix}: no variable {theirs}; "
                 "give a checkpoint of ssd_mobilenet_v2_fpnlite, the only architecture of the zoo read here"
             )
-        value = torch.from_numpy(np.array(variables[theirs], dtype=np.float32))
+        value = np.asarray(variables[theirs], np.float32)
         if value.ndim == 4:
             # Keras has (kh, kw, in, out), depthwise (kh, kw, channels, 1);
             # torch has (out, in, kh, kw), depthwise (channels, 1, kh, kw).
             order = (2, 3, 0, 1) if theirs.endswith("depthwise_kernel") else (3, 2, 0, 1)
-            value = value.permute(order).contiguous()
-        state[ours] = value
+            value = value.transpose(order)
+        state[ours] = np.ascontiguousarray(value)
     for name in [name for name in state if name.endswith("running_mean")]:
-        state[name.replace("running_mean", "num_batches_tracked")] = torch.tensor(0)
+        state[name.replace("running_mean", "num_batches_tracked")] = np.array(0)
     return state
 
 
@@ -188,11 +154,11 @@ def name_map() -> Iterator[tuple[str, str]]:
     yield from _dense("fpn.lateral5", f"{_FPN}/top_layers/0", bias=True)
     for level, index in ((6, 0), (7, 1)):
         yield from _separable_norm(f"fpn.down{level}", f"{_COARSE}/{index}")
-    for layer in range(TOWER_DEPTH):
+    for layer in range(_TOWER_DEPTH):
         yield from _separable(
             f"head.tower.{layer}", f"{_PREDICTOR}/_head_scope_conv_layers/PredictionTower/{layer}", bias=False
         )
-        for level in range(len(ZOO_ANCHORS.levels)):
+        for level in range(_LEVELS):
             # The API keeps convolution, norm and activation in one list of three a layer.
             theirs = f"{_PREDICTOR}/_base_tower_layers_for_heads/box_encodings/{level}/{layer * 3 + 1}"
             yield from _norm(f"head.norms.{level}.{layer}", theirs)
@@ -237,8 +203,8 @@ def _separable_norm(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
 
 
 def _download(url: str) -> Path:
-    """Fetches an archive once into the cache folder."""
-    name = Path(urllib.parse.urlparse(url).path).name or "checkpoint.tar.gz"
+    """Fetches an archive into the cache folder, unless it is there."""
+    name = PurePosixPath(Address.parse(url).path).name or "checkpoint.tar.gz"
     target = cache_folder() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16] / name
     if not target.is_file():
         _keep(target, lambda partial: fetch_file(url, partial, max_bytes=_ARCHIVE_BYTES))

@@ -1,7 +1,7 @@
-"""Which pictures make up which batch, and how they reach the network.
+"""Which images make up which batch, and the data sets that load them.
 
-Everything random about a batch follows from the seed and the number of its step, not from a generator that
-lives on: a training that was killed takes up with the very batches it would have seen.
+Everything random about a batch follows from the seed and the number of its step, not from the state of a
+generator: a resumed training sees the batches that it would have seen without the break.
 """
 
 from __future__ import annotations
@@ -18,30 +18,23 @@ from torch.utils.data import Dataset, Sampler
 from maskwatch.data import DetectionSet
 from maskwatch.labels import MASK_CLASSES
 from maskwatch.media.images import Placement, fit, read_image
-from maskwatch.training.augment import (
-    IGNORE_CLASS,
-    MILD,
-    STRONG,
-    Donor,
-    FaceClasses,
-    View,
-    scale_view,
-    ssd_view,
-)
+from maskwatch.training.augment import STRONG, WEAK, augment_multiscale, augment_ssd
+from maskwatch.training.copy_paste import FaceClasses, SourceFace
+from maskwatch.training.crops import IGNORE_CLASS, TrainingSample
 from maskwatch.training.recipe import Recipe
 
-# Decoded pictures that all loaders of a machine keep together, so that small data sets are decoded once.
+# Decoded images that all loaders of a machine cache together, so that small data sets are decoded once.
 CACHE_BYTES = 3 * 2**30
-# Smallest side of a face whose mask is worth putting on others, in pixels of its picture.
-LEAST_DONOR = 48.0
+# Smallest side of a face to copy the mask from, in pixels of its image.
+MIN_SOURCE_SIDE = 48.0
 
 
-class Key(NamedTuple):
-    """One picture of one batch: its number in the data set, and where it stands."""
+class SampleKey(NamedTuple):
+    """One image of one batch: `image` is its index in the data set, `size` the side of the crop."""
 
     step: int
     slot: int
-    picture: int
+    image: int
     size: int
 
 
@@ -56,14 +49,14 @@ class Batch(NamedTuple):
     class_ids: list[Tensor]
 
 
-class StepSampler(Sampler[list[Key]]):
+class StepSampler(Sampler[list[SampleKey]]):
     """Yields the keys of each batch from a given step on, for one of several processes.
 
     Args:
-        order: picture indices of one pass over the data, repeats included.
+        order: image indices of one pass over the data, repeats included.
         recipe: sizes, batch sizes and seed.
-        first_step: asked at the start of each epoch for the step to go on from.
-        rank, world_size: which share of each batch; every process takes a whole `batch_size`.
+        first_step: called at the start of each epoch, gives the step to continue from.
+        rank, world_size: this process and the number of processes; each takes a whole `batch_size`.
     """
 
     def __init__(
@@ -76,41 +69,38 @@ class StepSampler(Sampler[list[Key]]):
     ) -> None:
         self.order, self.recipe, self.first_step = order, recipe, first_step
         self.rank, self.world_size = rank, world_size
-        self._shuffled = (-1, order)  # the pass over the data that was looked at last, and its order
+        self._shuffled = (-1, order)  # number and order of the latest pass over the data
 
     def __len__(self) -> int:
         return self.recipe.validate_every
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         step = self.first_step()
         end = (step // len(self) + 1) * len(self)
-        for at in range(step, end):
-            yield self.keys(at)
+        yield from map(self.keys, range(step, end))
 
-    def keys(self, step: int) -> list[Key]:
+    def keys(self, step: int) -> list[SampleKey]:
         """Keys of one step."""
         counts = self.recipe.batch_sizes
-        cycle, place = divmod(step, len(counts))
-        before = (cycle * sum(counts) + sum(counts[:place])) * self.world_size
-        count = counts[place]
+        cycle, phase = divmod(step, len(counts))
+        before = (cycle * sum(counts) + sum(counts[:phase])) * self.world_size
+        count, size = counts[phase], self.recipe.train_sizes[phase]
         slots = range(self.rank * count, (self.rank + 1) * count)
-        return [
-            Key(step, slot, self._picture(before + slot), self.recipe.train_sizes[place]) for slot in slots
-        ]
+        return [SampleKey(step, slot, self._image(before + slot), size) for slot in slots]
 
-    def _picture(self, position: int) -> int:
-        number, place = divmod(position, len(self.order))
+    def _image(self, position: int) -> int:
+        number, index = divmod(position, len(self.order))
         if self._shuffled[0] != number:
             rng = np.random.default_rng((self.recipe.seed, number))
             self._shuffled = number, rng.permutation(self.order)
-        return int(self._shuffled[1][place])
+        return int(self._shuffled[1][index])
 
 
 def balanced_order(detection_set: DetectionSet, power: float, seed: int) -> npt.NDArray[np.int64]:
-    """Indices of one pass, pictures with rare classes more than once.
+    """Indices of one pass, images with rare classes more than once.
 
-    A picture comes (f_max / f) ** power times, f being the share of pictures with its rarest class; the
-    fraction is rounded by chance, once. After repeat-factor sampling (Gupta et al. 2019, section 4.1).
+    An image comes (f_max / f) ** power times, f being the share of images with its rarest class; the fraction
+    is rounded at random, once. After repeat-factor sampling (Gupta et al. 2019, section 4.1).
     """
     present = np.zeros((len(detection_set), len(detection_set.class_names)), bool)
     for row, sample in zip(present, detection_set.samples, strict=True):
@@ -122,41 +112,42 @@ def balanced_order(detection_set: DetectionSet, power: float, seed: int) -> npt.
     return np.repeat(np.arange(len(repeats)), whole)
 
 
-class TrainViews(Dataset[View]):
-    """Augmented views of the pictures of a set, looked up by `Key`.
+class TrainingDataset(Dataset[TrainingSample]):
+    """Augmented images of a set, looked up by `SampleKey`.
 
     Args:
-        detection_set, recipe: what to show and how.
-        loaders: processes of this machine that load pictures; each has a copy of this object, and its share
-            of `CACHE_BYTES`.
+        detection_set, recipe: the images, and how to augment them.
+        loaders: processes of this machine that load images; each has a copy of this object, and its share of
+            `CACHE_BYTES`.
     """
 
     def __init__(self, detection_set: DetectionSet, recipe: Recipe, loaders: int = 1) -> None:
         self.samples, self.recipe = detection_set.samples, recipe
         self._cache_bytes = CACHE_BYTES // loaders
         names = detection_set.class_names
-        self._faces: FaceClasses | None = None
+        self._classes: FaceClasses | None = None
         if set(MASK_CLASSES) <= set(names):
-            mask, bare, incorrect = map(names.index, MASK_CLASSES)
-            self._donors = _large_faces(detection_set, mask)
-            self._faces = FaceClasses(mask, bare, incorrect, self._donor if self._donors else None)
+            mask, no_mask, mask_incorrect = map(names.index, MASK_CLASSES)
+            self._sources = _large_faces(detection_set, mask)
+            pick_source = self._pick_source if self._sources else None
+            self._classes = FaceClasses(mask, no_mask, mask_incorrect, pick_source)
         self._cache: dict[int, npt.NDArray[np.uint8]] = {}
         self._cached_bytes = 0
 
-    def __getitem__(self, key: Key) -> View:
-        sample = self.samples[key.picture]
+    def __getitem__(self, key: SampleKey) -> TrainingSample:
+        labels = self.samples[key.image]
         rng = np.random.default_rng((self.recipe.seed, key.step, key.slot))
-        class_ids = np.where(sample.ignore, IGNORE_CLASS, sample.class_ids)
-        view = View(self._read(key.picture), sample.boxes_xyxy, class_ids)
+        class_ids = np.where(labels.ignore, IGNORE_CLASS, labels.class_ids)
+        sample = TrainingSample(self._read(key.image), labels.boxes_xyxy, class_ids)
         if (augment := self.recipe.augment) != "scale":
             flips, crops = augment in ("ssd", "flip"), augment in ("ssd", "crop")
-            return ssd_view(view, key.size, rng, self.recipe.resize, flips=flips, crops=crops)
-        strength = MILD if key.step >= self.recipe.mild_begin else STRONG
-        return scale_view(view, key.size, self.recipe.size, rng, strength, self._faces)
+            return augment_ssd(sample, key.size, rng, self.recipe.resize, flips=flips, crops=crops)
+        config = WEAK if key.step >= self.recipe.no_aug_start else STRONG
+        return augment_multiscale(sample, key.size, self.recipe.size, rng, config, self._classes)
 
-    def _donor(self, rng: np.random.Generator) -> Donor:
-        picture, box_xyxy = self._donors[int(rng.integers(len(self._donors)))]
-        return Donor(self._read(picture), box_xyxy)
+    def _pick_source(self, rng: np.random.Generator) -> SourceFace:
+        image, box_xyxy = self._sources[int(rng.integers(len(self._sources)))]
+        return SourceFace(self._read(image), box_xyxy)
 
     def _read(self, index: int) -> npt.NDArray[np.uint8]:
         image = self._cache.get(index)
@@ -169,33 +160,33 @@ class TrainViews(Dataset[View]):
 
 
 def _large_faces(detection_set: DetectionSet, class_id: int) -> list[tuple[int, npt.NDArray[np.float32]]]:
-    """Picture and box (4,) of every large face of a class."""
+    """Image index and box (4,) of every large face of a class."""
     return [
-        (picture, box)
-        for picture, sample in enumerate(detection_set.samples)
+        (image, box)
+        for image, sample in enumerate(detection_set.samples)
         for box, face_class, ignore in zip(sample.boxes_xyxy, sample.class_ids, sample.ignore, strict=True)
-        if face_class == class_id and not ignore and (box[2:] - box[:2]).min() >= LEAST_DONOR
+        if face_class == class_id and not ignore and (box[2:] - box[:2]).min() >= MIN_SOURCE_SIDE
     ]
 
 
-def collate(views: Sequence[View]) -> Batch:
-    """Stacks views of one size."""
+def collate(samples: Sequence[TrainingSample]) -> Batch:
+    """Stacks samples of one size."""
     return Batch(
-        torch.from_numpy(np.stack([view.image for view in views])),
-        [torch.from_numpy(view.boxes_xyxy) for view in views],
-        [torch.from_numpy(view.class_ids) for view in views],
+        torch.from_numpy(np.stack([sample.image for sample in samples])),
+        [torch.from_numpy(sample.boxes_xyxy) for sample in samples],
+        [torch.from_numpy(sample.class_ids) for sample in samples],
     )
 
 
-class Fitted(NamedTuple):
-    """Pictures at network size, (N, H, W, 3) uint8, and where they went on it."""
+class ValidationBatch(NamedTuple):
+    """images (N, S, S, 3) uint8 at the network's size, and where each image lies on its canvas."""
 
     images: Tensor
     placements: list[Placement]
 
 
-class ValidationViews(Dataset[tuple[npt.NDArray[np.uint8], Placement]]):
-    """The pictures of a set, resized as the exported model will see them."""
+class ValidationDataset(Dataset[tuple[npt.NDArray[np.uint8], Placement]]):
+    """The images of a set, resized as the exported model will see them."""
 
     def __init__(self, detection_set: DetectionSet, recipe: Recipe) -> None:
         self.samples, self.recipe = detection_set.samples, recipe
@@ -208,5 +199,5 @@ class ValidationViews(Dataset[tuple[npt.NDArray[np.uint8], Placement]]):
         return fit(image, (self.recipe.size, self.recipe.size), self.recipe.resize)
 
 
-def collate_fitted(items: Sequence[tuple[npt.NDArray[np.uint8], Placement]]) -> Fitted:
-    return Fitted(torch.from_numpy(np.stack([image for image, _ in items])), [p for _, p in items])
+def collate_validation(items: Sequence[tuple[npt.NDArray[np.uint8], Placement]]) -> ValidationBatch:
+    return ValidationBatch(torch.from_numpy(np.stack([image for image, _ in items])), [p for _, p in items])

@@ -1,50 +1,25 @@
-"""Checkpoints of our trainings: what they hold, and a detector that runs one in torch."""
+"""Checkpoint files of `maskwatch train`."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from maskwatch.errors import CheckpointError, MaskwatchError, OptionError
-from maskwatch.evaluation.candidates import Candidates
-from maskwatch.media.images import Placement, ResizeRule, fit
-from maskwatch.models import IOU_THRESHOLD
-from maskwatch.network import SSD, AnchorSpec, Network, TwoScales, preprocess
-from maskwatch.network.boxes import decode
-from maskwatch.network.postprocess import TensorDetections, best_pairs, detect
-from maskwatch.text import first_line
+from maskwatch.errors import CheckpointError, MaskwatchError
+from maskwatch.network import SSD, AnchorSpec
 from maskwatch.training.recipe import Recipe, plain, recipe_of
-
-if TYPE_CHECKING:
-    import supervision as sv
 
 FORMAT_KEY = "maskwatch"
 _PREFIX = "network."
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A trained network and what it was trained as."""
-
-    network: SSD
-    recipe: Recipe
-    class_names: tuple[str, ...]
-    step: int
-    trained_on: str
-    mean_of: int = 1
-    """How many checkpoints the weights are the mean of."""
-
-
 def anchors_of(recipe: Recipe) -> AnchorSpec:
-    """The anchors that a recipe asks for."""
+    """The anchors of a recipe."""
     return AnchorSpec(
         anchor_scale=recipe.anchor_scale,
         aspect_ratios=recipe.aspect_ratios,
@@ -53,11 +28,40 @@ def anchors_of(recipe: Recipe) -> AnchorSpec:
 
 
 def describe(recipe: Recipe, class_names: Sequence[str], trained_on: str) -> dict[str, Any]:
-    """What a checkpoint file keeps under `FORMAT_KEY`, beside the weights."""
+    """The content of `FORMAT_KEY` in a checkpoint file, beside the weights."""
     return {"recipe": plain(recipe), "class_names": list(class_names), "trained_on": trained_on}
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+@dataclass(frozen=True)
+class CheckpointFile:
+    """The content of a checkpoint file; its weights may be those of other classes.
+
+    trained_on: description of the training data; weights: of an `SSD`, by name; head_classes: number of
+    classes that they predict, without the background.
+    """
+
+    recipe: Recipe
+    class_names: tuple[str, ...]
+    step: int
+    trained_on: str
+    weights: dict[str, Tensor]
+    head_classes: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and its training."""
+
+    network: SSD
+    recipe: Recipe
+    class_names: tuple[str, ...]
+    step: int
+    trained_on: str
+    mean_of: int = 1
+    """Number of checkpoints that the weights are the mean of."""
+
+
+def read_checkpoint(path: str | Path) -> CheckpointFile:
     """Reads a `.ckpt` of `maskwatch train`; the averaged weights, where the recipe averaged.
 
     Raises:
@@ -69,34 +73,52 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         # weights_only: a checkpoint from a stranger must not run code.
         content = torch.load(path, map_location="cpu", weights_only=True)
-        own = content[FORMAT_KEY]
+        own, state = content[FORMAT_KEY], content["state_dict"]
         recipe, names = recipe_of(own["recipe"]), tuple(own["class_names"])
-        network = SSD(len(names), anchors_of(recipe))
-        network.load_state_dict(
-            {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}
-        )
         step, trained_on = int(content["global_step"]), str(own["trained_on"])
+        weights = {k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}
+        columns = weights["head.classes.pointwise.bias"].numel() // anchors_of(recipe).per_cell
+        return CheckpointFile(recipe, names, step, trained_on, weights, columns - 1)
     except MaskwatchError:
         raise
-    except Exception as error:  # unpickling and what a stranger's file holds raise a dozen kinds
-        raise CheckpointError(
-            f"{path}: not a checkpoint of this version of maskwatch ({first_line(error)[:120]}); "
-            "give one that `maskwatch train` wrote"
-        ) from error
-    return Checkpoint(network.eval(), recipe, names, step, trained_on)
+    except Exception as error:  # unpickling and the content of a stranger's file raise a dozen kinds
+        raise _not_ours(path, error) from error
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """The network of a checkpoint, in evaluation mode.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`; or the weights do not fit recipe and classes.
+    """
+    file = read_checkpoint(path)
+    try:
+        network = SSD(len(file.class_names), anchors_of(file.recipe))
+        network.load_state_dict(file.weights)
+    except Exception as error:  # as many kinds as above
+        raise _not_ours(path, error) from error
+    return Checkpoint(network.eval(), file.recipe, file.class_names, file.step, file.trained_on)
+
+
+def _not_ours(path: str | Path, error: Exception) -> CheckpointError:
+    reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+    return CheckpointError(
+        f"{path}: not a checkpoint of this version of maskwatch ({reason}); "
+        "give one that `maskwatch train` wrote"
+    )
 
 
 def load_mean(paths: Sequence[str | Path]) -> Checkpoint:
     """The mean of the weights of several checkpoints of one run, or of runs from the same start.
 
-    Such weights lie in one basin, and their mean is often better than each of them. All else is that of the
-    first. The statistics of BatchNorms are averaged too; where the last phase froze them, all have the same.
+    Such weights lie in one basin, and their mean is often better than each of them. Everything else is that
+    of the first. The statistics of BatchNorms are averaged too; where they were frozen, all have the same.
 
     Source: the uniform soup of Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned
     models improves accuracy without increasing inference time".
 
     Raises:
-        CheckpointError: as `load_checkpoint`; they differ in classes, anchors or resizing.
+        CheckpointError: as `load_checkpoint`; they differ in classes, anchors or the resize rule.
     """
     first, *others = [load_checkpoint(path) for path in paths]
     for path, other in zip(paths[1:], others, strict=True):
@@ -118,152 +140,3 @@ def load_mean(paths: Sequence[str | Path]) -> Checkpoint:
 
 def _shape(checkpoint: Checkpoint) -> tuple[object, ...]:
     return checkpoint.class_names, checkpoint.network.anchor_spec, checkpoint.recipe.resize
-
-
-class TorchDetector:
-    """A network in torch behind the call of `maskwatch.Detector`: pictures in, `sv.Detections` out."""
-
-    def __init__(
-        self,
-        network: Network,
-        class_names: Sequence[str],
-        size_hw: tuple[int, int],
-        resize: ResizeRule = "letterbox",
-        *,
-        class_agnostic: bool = True,
-        score_threshold: float | Sequence[float] = 1e-8,
-        voting: bool = False,
-    ) -> None:
-        self.network, self.class_names = network.eval(), tuple(class_names)
-        self.input_size, self.resize = size_hw, resize
-        self.class_agnostic, self.score_threshold, self.voting = class_agnostic, score_threshold, voting
-
-    @classmethod
-    def load(
-        cls, path: str | Path, size_hw: tuple[int, int] | None = None, *, class_agnostic: bool
-    ) -> TorchDetector:
-        """From a checkpoint file; as `of`.
-
-        Raises:
-            CheckpointError: as `load_checkpoint`.
-        """
-        return cls.of(load_checkpoint(path), size_hw, class_agnostic=class_agnostic)
-
-    @classmethod
-    def of(
-        cls,
-        checkpoint: Checkpoint,
-        size_hw: tuple[int, int] | None = None,
-        *,
-        class_agnostic: bool,
-        two_scales: bool = False,
-    ) -> TorchDetector:
-        """From a checkpoint, at the size it was trained for or another one; with a second look at half of it.
-
-        NMS has no default here: COCO's numbers want it within each class, a face that is shown gets one box
-        of all classes, and AP of the one is several hundredths above that of the other.
-
-        Raises:
-            OptionError: the network cannot take that size.
-        """
-        size_hw = size_hw or (checkpoint.recipe.size, checkpoint.recipe.size)
-        network = TwoScales(checkpoint.network) if two_scales else checkpoint.network
-        if any(side <= 0 or side % network.size_multiple for side in size_hw):
-            raise OptionError(
-                f"size {size_hw[0]}x{size_hw[1]}: give multiples of {network.size_multiple}, e.g. 640"
-            )
-        return cls(
-            network,
-            checkpoint.class_names,
-            size_hw,
-            checkpoint.recipe.resize,
-            class_agnostic=class_agnostic,
-            voting=checkpoint.recipe.box_voting,
-        )
-
-    def variant(self, *, threshold: Mapping[str, float], class_agnostic: bool | None = None) -> TorchDetector:
-        """The same network with other options, as `Detector.variant`; None is one box a face."""
-        other = copy.copy(self)
-        other.score_threshold = [threshold[name] for name in self.class_names]
-        other.class_agnostic = class_agnostic is None or class_agnostic
-        return other
-
-    def candidates(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Candidates]:
-        """What thresholds and NMS choose from in each picture."""
-        encodings, logits, placements = self._run(images)
-        anchors = self.network.anchors_xyxy(self.input_size).to(encodings.device)
-        boxes_xyxy = decode(encodings.float(), anchors)  # (N, A, 4)
-        scores = logits[..., 1:].float().sigmoid()  # (N, A, C)
-        return [
-            Candidates.of_pairs(best_pairs(*pair), placement, self.input_size, voting=self.voting)
-            for *pair, placement in zip(boxes_xyxy, scores, placements, strict=True)
-        ]
-
-    def _run(self, images: Sequence[npt.NDArray[np.uint8]]) -> tuple[Tensor, Tensor, list[Placement]]:
-        fitted = [fit(image, self.input_size, self.resize) for image in images]
-        batch = torch.from_numpy(np.stack([image for image, _ in fitted]))
-        with torch.inference_mode():
-            encodings, logits = self.network(preprocess(batch))
-        return encodings, logits, [placement for _, placement in fitted]
-
-    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[sv.Detections]:
-        """uint8 RGB pictures (h, w, 3) of any size → detections in their own pixels."""
-        encodings, logits, placements = self._run(images)
-        return to_supervision(
-            postprocess(
-                self.network,
-                encodings,
-                logits,
-                self.input_size,
-                self.class_agnostic,
-                self.voting,
-                self.score_threshold,
-            ),
-            placements,
-            self.class_names,
-        )
-
-
-def postprocess(
-    network: Network,
-    encodings: Tensor,
-    logits: Tensor,
-    size_hw: tuple[int, int],
-    class_agnostic: bool,
-    voting: bool,
-    score_threshold: float | Sequence[float] = 1e-8,
-) -> list[TensorDetections]:
-    """Head outputs of one batch → detections in pixels of the network's input."""
-    return detect(
-        encodings,
-        logits,
-        network.anchors_xyxy(size_hw).to(encodings.device),
-        size_hw,
-        score_threshold=score_threshold,
-        iou_threshold=IOU_THRESHOLD,
-        class_agnostic=class_agnostic,
-        voting=voting,
-    )
-
-
-def to_supervision(
-    found: Sequence[TensorDetections], placements: Sequence[Placement], class_names: Sequence[str]
-) -> list[sv.Detections]:
-    """Detections on the canvas → `sv.Detections` in pixels of the original pictures."""
-    import supervision as sv
-
-    names = np.array(class_names)
-    results = []
-    for detections, placement in zip(found, placements, strict=True):
-        boxes_xyxy = placement.to_original(detections.boxes_xyxy.cpu().numpy()).reshape(-1, 4)
-        real = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(1)  # not in the letterbox's padding alone
-        class_ids = detections.class_ids.cpu().numpy()[real]
-        results.append(
-            sv.Detections(
-                xyxy=boxes_xyxy[real],
-                confidence=detections.scores.cpu().numpy().astype(np.float32)[real],
-                class_id=class_ids,
-                data={"class_name": names[class_ids]},
-            )
-        )
-    return results

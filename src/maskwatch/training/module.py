@@ -1,7 +1,8 @@
-"""The Lightning module: one training step, validation by COCO's numbers, optimiser and schedule."""
+"""The Lightning module: training step, validation with COCO's numbers, optimiser, learning rate."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +15,18 @@ from maskwatch.data import DetectionSet
 from maskwatch.errors import TrainingError
 from maskwatch.evaluation.coco import CocoResult, coco_evaluate
 from maskwatch.network import SSD, AnchorSpec, preprocess
-from maskwatch.network.loss import DetectionLoss, QualityLoss, SSDLoss, Targets, l2_regularization
+from maskwatch.network.loss import DetectionLoss, GFLLoss, SSDLoss, Targets, l2_regularization
 from maskwatch.network.matching import ignore_anchors, match_atss, match_iou
-from maskwatch.training.augment import IGNORE_CLASS
-from maskwatch.training.batches import Batch, Fitted
-from maskwatch.training.checkpoint import FORMAT_KEY, describe, postprocess, to_supervision
+from maskwatch.training.batches import Batch, ValidationBatch
+from maskwatch.training.checkpoint import FORMAT_KEY, describe
+from maskwatch.training.crops import IGNORE_CLASS
 from maskwatch.training.recipe import Recipe
-from maskwatch.training.schedule import cosine_with_warmup
+from maskwatch.training.torch_detector import postprocess, to_supervision
 
 if TYPE_CHECKING:
     import supervision as sv
 
-# Tags as the TF Object Detection API writes them, so that old and new curves lie in one TensorBoard.
+# Tags of the TF Object Detection API, so that one TensorBoard shows its curves and ours together.
 COCO_TAGS = {
     "AP": "DetectionBoxes_Precision/mAP",
     "AP50": "DetectionBoxes_Precision/mAP@.50IOU",
@@ -54,13 +55,13 @@ def matcher_of(
 
 
 class DetectionModule(L.LightningModule):
-    """Trains an `SSD` after a recipe.
+    """Trains an `SSD` as a recipe says.
 
     Args:
         network: starts from its present weights.
-        recipe: how.
+        recipe: the settings.
         validation_set: measured at the end of each epoch, that is every `recipe.validate_every` steps.
-        trained_on: description of the training data, kept in checkpoints.
+        trained_on: description of the training data, stored in checkpoints.
     """
 
     def __init__(
@@ -69,46 +70,44 @@ class DetectionModule(L.LightningModule):
         super().__init__()
         self.network, self.recipe, self.validation_set = network, recipe, validation_set
         self.trained_on = trained_on
-        self.loss: DetectionLoss = SSDLoss() if recipe.loss == "ssd" else QualityLoss()
+        self.loss: DetectionLoss = SSDLoss() if recipe.loss == "ssd" else GFLLoss()
         self.last_losses: dict[str, float] = {}
         self.last_result: CocoResult | None = None
-        self.last_predictions: list[sv.Detections] = []  # of the last validation, in the order of the set
+        self.last_predictions: list[sv.Detections] = []  # of the latest validation, in the order of the set
         self._predictions: list[sv.Detections] = []
-        backbone = network.backbone
-        self._resting = (
-            [backbone.stem, *backbone.blocks[: recipe.resting_blocks]] if recipe.resting_blocks else []
-        )
+        stem, blocks = network.backbone.stem, network.backbone.blocks
+        self._frozen = [stem, *blocks[: recipe.frozen_blocks]] if recipe.frozen_blocks else []
         self._norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in self._norms:
-            norm.momentum = recipe.norm_momentum
-        self._first_phase = recipe.first_phase > 0
+            norm.momentum = recipe.bn_momentum
+        self._bn_updates = recipe.bn_update_fraction > 0
 
     def setup(self, stage: str) -> None:
         if self.trainer.world_size > 1:
-            self._resting = []  # DDP keeps in step only what it found trainable when it began
-        self._rest(self._first_phase)
+            self._frozen = []  # DDP synchronises only what is trainable when it begins
+        self._freeze(self._bn_updates)
 
-    def _rest(self, resting: bool) -> None:
-        for module in self._resting:
-            module.requires_grad_(not resting)
+    def _freeze(self, frozen: bool) -> None:
+        for module in self._frozen:
+            module.requires_grad_(not frozen)
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
-        """Ends the first phase, also where a training goes on beyond its end."""
-        if self._first_phase and self.recipe.first_phase_end <= self.global_step:
-            self._first_phase = False
-            self._rest(False)
+        """Ends the updates of BatchNorms, also where a training is resumed after their end."""
+        if self._bn_updates and self.recipe.bn_update_end <= self.global_step:
+            self._bn_updates = False
+            self._freeze(False)
             self.train()
 
     def train(self, mode: bool = True) -> DetectionModule:
         super().train(mode)
-        for module in self._resting if self._first_phase else self._norms:
-            module.eval()  # BatchNorms in it keep their statistics
+        for module in self._frozen if self._bn_updates else self._norms:
+            module.eval()  # its BatchNorms keep their statistics
         return self
 
     # ---- a step ------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Losses of one batch; logged under the API's tags."""
+        """The total loss of one batch; its parts are logged under the API's tags."""
         size_hw = (batch.images.shape[1], batch.images.shape[2])
         images = preprocess(batch.images).contiguous(memory_format=torch.channels_last)
         encodings, logits = self.network(images)
@@ -118,7 +117,15 @@ class DetectionModule(L.LightningModule):
         if self.recipe.l2:
             regularization = l2_regularization(self.network, self.recipe.l2)
         total = losses.localization + losses.classification + regularization
-        self._report(losses.localization, losses.classification, regularization, total)
+        parts = {
+            "Loss/classification_loss": losses.classification,
+            "Loss/localization_loss": losses.localization,
+            "Loss/regularization_loss": regularization,
+            "Loss/total_loss": total,
+        }
+        # The mean over all devices, so that each raises where one has no number.
+        means = self.trainer.strategy.reduce(torch.stack([*parts.values()]).detach(), reduce_op="mean")
+        self._report(dict(zip(parts, torch.as_tensor(means).tolist(), strict=True)))
         return total
 
     def _targets(self, batch: Batch, anchors_xyxy: Tensor, size_hw: tuple[int, int]) -> list[Targets]:
@@ -130,38 +137,29 @@ class DetectionModule(L.LightningModule):
             targets.append(Targets(matches, truths, class_ids[class_ids != IGNORE_CLASS]))
         return targets
 
-    def _report(
-        self, localization: Tensor, classification: Tensor, regularization: Tensor, total: Tensor
-    ) -> None:
-        parts = {
-            "Loss/classification_loss": classification,
-            "Loss/localization_loss": localization,
-            "Loss/regularization_loss": regularization,
-            "Loss/total_loss": total,
-        }
-        values = {name: float(value.detach()) for name, value in parts.items()}
-        if not all(torch.isfinite(torch.tensor(list(values.values())))):
-            shown = ", ".join(f"{name} {value}" for name, value in values.items())
+    def _report(self, losses: dict[str, float]) -> None:
+        if not all(map(math.isfinite, losses.values())):
+            shown = ", ".join(f"{name} {value}" for name, value in losses.items())
             lower = self.recipe.learning_rate / 3
             raise TrainingError(
-                f"the loss is not a number any more at step {self.global_step} ({shown}); go on from "
-                f"last.ckpt (--resume), or start anew with a lower rate (--set learning_rate={lower:.2g}), "
+                f"the loss is not a number any more at step {self.global_step} ({shown}); continue from "
+                f"last.ckpt (--resume), or start again with a lower rate (--set learning_rate={lower:.2g}), "
                 "with gradient clipping (--set clip_norm=10) or in full precision (--set precision=32)"
             )
-        values["learning_rate"] = self.trainer.optimizers[0].param_groups[-1]["lr"]
+        values = {**losses, "learning_rate": self.trainer.optimizers[0].param_groups[-1]["lr"]}
         self.last_losses = values
         self.log_dict(values)
         self.log("loss", values["Loss/total_loss"], prog_bar=True, logger=False)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_index: int) -> Any:
-        if isinstance(batch, Fitted):  # its placements are no tensors
-            return Fitted(batch.images.to(device), batch.placements)
+        if isinstance(batch, ValidationBatch):  # its placements are no tensors
+            return ValidationBatch(batch.images.to(device), batch.placements)
         return super().transfer_batch_to_device(batch, device, dataloader_index)
 
     # ---- validation --------------------------------------------------------------------------------------
 
-    def validation_step(self, batch: Fitted, batch_index: int) -> None:
-        """Collects detections; COCO's numbers need all of them at once."""
+    def validation_step(self, batch: ValidationBatch, batch_index: int) -> None:
+        """Collects detections; COCO's numbers need those of all images at once."""
         size_hw = (batch.images.shape[1], batch.images.shape[2])
         encodings, logits = self.network(preprocess(batch.images))
         found = postprocess(
@@ -178,42 +176,59 @@ class DetectionModule(L.LightningModule):
     # ---- optimiser ---------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Kernels decay, biases and norms do not; the backbone has its own rate."""
+        """Kernels decay, biases and norms do not; the backbone has its own learning rate."""
         recipe = self.recipe
-        groups = []
-        for prefix, share in (("backbone.", recipe.backbone_rate), ("", 1.0)):
-            named = [
-                (n, p)
-                for n, p in self.network.named_parameters()
-                if n.startswith("backbone.") == bool(prefix)
+        groups: list[dict[str, Any]] = []
+        for in_backbone, multiple in ((True, recipe.backbone_lr_mult), (False, 1.0)):
+            parameters = [
+                parameter
+                for name, parameter in self.network.named_parameters()
+                if name.startswith("backbone.") == in_backbone
             ]
-            kernels = [p for _, p in named if p.ndim > 1]
-            rest = [p for _, p in named if p.ndim <= 1]
-            groups += [
-                {"params": kernels, "lr": share, "weight_decay": recipe.weight_decay},
-                {"params": rest, "lr": share, "weight_decay": 0.0},
-            ]
-        groups = [group for group in groups if group["params"]]
+            for kernels, decay in ((True, recipe.weight_decay), (False, 0.0)):
+                group = [parameter for parameter in parameters if (parameter.ndim > 1) == kernels]
+                groups.append({"params": group, "lr": multiple, "weight_decay": decay})
         optimizer: torch.optim.Optimizer
         if recipe.optimizer == "sgd":
             optimizer = torch.optim.SGD(groups, lr=1.0, momentum=recipe.momentum)
         else:
             optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(recipe.momentum, 0.999))
-        # The groups' own rate is their share; the schedule gives the rate itself.
+        # The `lr` of a group is its multiple; the schedule gives the rate itself.
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def learning_rate(self, step: int) -> float:
-        """Rate of the head at a step."""
+        """Learning rate of the head at a step."""
         recipe = self.recipe
         return cosine_with_warmup(
             step,
             base=recipe.learning_rate,
             total_steps=recipe.schedule_steps or recipe.steps,
-            warmup_rate=recipe.warmup_rate,
+            warmup_rate=recipe.warmup_learning_rate,
             warmup_steps=min(recipe.warmup_steps, recipe.steps // 2),
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         names = self.validation_set.class_names
         checkpoint[FORMAT_KEY] = describe(self.recipe, names, self.trained_on)
+
+
+def cosine_with_warmup(
+    step: int, *, base: float, total_steps: int, warmup_rate: float, warmup_steps: int
+) -> float:
+    """Cosine decay to zero after a linear warm-up.
+
+    Source: `cosine_decay_with_warmup` of the TF Object Detection API (utils/learning_schedules.py).
+
+    Args:
+        step: optimiser steps done before this one, from 0.
+        base: rate at the end of the warm-up.
+        total_steps: step at which the rate reaches zero.
+        warmup_rate: rate at step 0 where there is a warm-up.
+        warmup_steps: length of the warm-up; 0 for none.
+    """
+    if step < warmup_steps:
+        return warmup_rate + (base - warmup_rate) * step / warmup_steps
+    if step >= total_steps:
+        return 0.0
+    return 0.5 * base * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))

@@ -1,4 +1,4 @@
-"""Recipes: everything that decides a training, in one frozen dataclass, read from a small TOML file."""
+"""Recipes: all settings of a training in one frozen dataclass, read from a small TOML file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import tomllib
 import typing
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -15,50 +16,65 @@ from typing import Any, Literal
 from maskwatch.errors import RecipeError
 from maskwatch.text import as_float, read_text, reading
 
+# Keys and values of earlier versions → their present names. Recipes, --set and checkpoints may have either.
+RENAMED_KEYS = {
+    "average_decay": "ema_decay",
+    "backbone_rate": "backbone_lr_mult",
+    "first_phase": "bn_update_fraction",
+    "mild_phase": "no_aug_fraction",
+    "norm_momentum": "bn_momentum",
+    "resting_blocks": "frozen_blocks",
+    "warmup_rate": "warmup_learning_rate",
+}
+RENAMED_VALUES = {("loss", "quality"): "gfl"}
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. The defaults are those of the `default` recipe.
+    """Settings of a training. The defaults are those of the `default` recipe.
 
-    Sizes are in pixels, rates are per step, a step is one batch.
+    Sizes are in pixels. A step is one batch.
     """
 
     name: str = "default"
 
     # Network
     size: int = 640
-    """Side of the input that the model is validated and exported at."""
+    """Side of the network's input at validation and export."""
     resize: Literal["letterbox", "squash"] = "letterbox"
     aspect_ratios: tuple[float, ...] = (1.0,)
-    """Anchor shapes, width : height. Faces are all about one shape, so one will do."""
+    """Anchor shapes, width : height. Faces are all about square, so one is enough."""
     scales_per_octave: int = 2
     anchor_scale: float = 4.0
     # Data
     augment: Literal["scale", "ssd", "flip", "crop", "none"] = "scale"
-    """"scale": crops at many scales, recoloured; "ssd": the API's flip and crop, "flip" and
-    "crop": one of the two."""
-    mild_phase: float = 0.14
-    """Share of `steps`, at their end, in which "scale" shows pictures nearly as they come."""
+    """"scale": crops at many scales with colour jitter, copy-paste and occlusion; "ssd": flip and crop as in
+    the TF Object Detection API; "flip", "crop": one of these two."""
+    no_aug_fraction: float = 0.14
+    """Fraction of `steps`, at the end, without strong augmentation: "scale" then changes images little."""
     train_sizes: tuple[int, ...] = (384, 640)
-    """Input sides of successive batches; a larger side has fewer pictures, for about the same cost. Multiples
+    """Input sides of successive batches; a larger side has fewer images, for about the same cost. Multiples
     of 128, the stride of the top level, agree on where its cells and anchors lie."""
     batch_size: int = 12
-    """Pictures in a batch of the smallest size."""
+    """Images in a batch of the smallest size, on each device."""
     class_balance: float = 0.5
-    """0 shows every picture alike; 1 repeats a picture as many times as its rarest class is rarer."""
+    """Exponent of repeat-factor sampling: 0 shows every image equally often; 1 repeats an image as many times
+    as its rarest class is rarer than the most frequent one."""
 
     # Assignment and loss
     matcher: Literal["atss", "iou"] = "atss"
-    loss: Literal["quality", "ssd"] = "quality"
+    loss: Literal["gfl", "ssd"] = "gfl"
+    """"gfl": quality focal and GIoU; "ssd": focal and smooth L1, as in the TF Object Detection API."""
     l2: float = 0.0
     """Weight of the L2 regularisation loss, as `l2_regularizer` in pipeline.config."""
 
     # Optimiser
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 1e-3
-    backbone_rate: float = 0.5
-    """Learning rate of the backbone as a share of `learning_rate`."""
-    warmup_rate: float = 0.0
+    backbone_lr_mult: float = 0.5
+    """Learning rate of the backbone as a multiple of `learning_rate`."""
+    warmup_learning_rate: float = 0.0
+    """Learning rate at step 0, from which it rises over `warmup_steps`."""
     warmup_steps: int = 200
     schedule_steps: int = 0
     """Step at which the cosine reaches zero; 0 means `steps`."""
@@ -68,23 +84,24 @@ class Recipe:
     """Decoupled weight decay (AdamW) of convolution kernels."""
     clip_norm: float = 10.0
     """Largest gradient norm; 0 for no limit."""
-    average_decay: float = 0.998
-    """Decay of the moving average of the weights; 0 for none."""
-    norm_momentum: float = 0.01
-    """Share of a batch in the running BatchNorm statistics."""
+    ema_decay: float = 0.998
+    """Decay of the exponential moving average of the weights; 0 for none."""
 
-    # First phase
-    first_phase: float = 0.55
-    """Share of `steps` in which BatchNorms learn statistics of the new pictures and the first blocks rest.
-    After it the statistics stay as they are, so that the network trains as it will be used, and all layers
-    are free. The top levels have a few dozen cells a batch, whose own statistics are far from those that the
-    finished network uses. Random weights are in it for all steps."""
-    resting_blocks: int = 3
-    """The stem and this many inverted residuals keep the weights of the start in the first phase."""
+    # BatchNorm and frozen layers
+    bn_momentum: float = 0.01
+    """Weight of a batch in the running statistics of BatchNorms."""
+    bn_update_fraction: float = 0.55
+    """Fraction of `steps`, from the beginning, in which BatchNorms normalise by the batch and update their
+    running statistics. After it the statistics are frozen, so that the network trains as it will be used:
+    the top levels have a few dozen cells in a batch, whose own statistics are far from the running ones. A
+    training from random weights takes 1."""
+    frozen_blocks: int = 3
+    """The stem and this many inverted residual blocks keep their weights during `bn_update_fraction`; 0
+    freezes nothing. A training from random weights takes 0."""
 
-    # Use
+    # Inference
     box_voting: bool = True
-    """A box is the mean of those that NMS found it to stand for: see `maskwatch.network.postprocess`."""
+    """A box is the weighted mean of those that NMS suppressed for it: see `maskwatch.network.postprocess`."""
 
     # Run
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
@@ -97,18 +114,18 @@ class Recipe:
         _check(self)
 
     @property
-    def first_phase_end(self) -> int:
-        """The step at which the first phase is over; `steps` where it never is."""
-        return round(self.first_phase * self.steps)
+    def bn_update_end(self) -> int:
+        """The first step with frozen statistics; `steps` where BatchNorms update to the end."""
+        return round(self.bn_update_fraction * self.steps)
 
     @property
-    def mild_begin(self) -> int:
-        """The step from which on pictures are shown nearly as they come."""
-        return self.steps - round(self.mild_phase * self.steps)
+    def no_aug_start(self) -> int:
+        """The first step without strong augmentation."""
+        return self.steps - round(self.no_aug_fraction * self.steps)
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """Pictures in a batch of each of `train_sizes`."""
+        """Images in a batch of each of `train_sizes`."""
         smallest = min(self.train_sizes)
         return tuple(max(1, round(self.batch_size * (smallest / size) ** 2)) for size in self.train_sizes)
 
@@ -145,15 +162,16 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or numbers and nesting beyond Python
         raise RecipeError(f"{path}: not valid TOML ({error}); correct that line") from error
-    return recipe_of({"name": name} | values | dict(parse_setting(text) for text in overrides))
+    return recipe_of({"name": name} | _warn_of_old_names(values) | parse_settings(overrides))
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:
-    """A recipe from plain values, as a TOML file or a checkpoint holds them.
+    """A recipe from plain values, as a checkpoint holds them; keys and values may have their earlier names.
 
     Raises:
-        RecipeError: an unknown key, a value of the wrong kind or out of range.
+        RecipeError: an unknown key, a value of the wrong type or out of range.
     """
+    values, _ = with_present_names(values)
     hints = typing.get_type_hints(Recipe)
     for key in values:
         if key not in hints:
@@ -166,12 +184,45 @@ def _folder() -> Any:
     return resources.files("maskwatch.training") / "recipes"
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
-    """`"steps=2000"` → key and value, the value as in TOML.
+def with_present_names(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Values under the present names of their keys, and a message for each earlier name.
 
     Raises:
-        RecipeError: it is not key=value.
+        RecipeError: a key is given under both of its names.
     """
+    renamed: dict[str, Any] = {}
+    messages = []
+    for key, value in values.items():
+        new_key = RENAMED_KEYS.get(key, key)
+        if new_key in renamed:
+            raise RecipeError(f"{new_key} is given twice, once under its earlier name; leave one out")
+        if new_key != key:
+            messages.append(f"the recipe key {key} is deprecated; use {new_key}")
+        if isinstance(value, str) and (new_key, value) in RENAMED_VALUES:
+            new_value = RENAMED_VALUES[new_key, value]
+            messages.append(f"{new_key} = {value!r} is deprecated; use {new_value!r}")
+            value = new_value
+        renamed[new_key] = value
+    return renamed, messages
+
+
+def _warn_of_old_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    renamed, messages = with_present_names(values)
+    for message in messages:
+        warnings.warn(message, DeprecationWarning, stacklevel=4)
+    return renamed
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """`["steps=2000"]` → values by key, read as TOML; the last of a key counts. Warns of earlier names.
+
+    Raises:
+        RecipeError: one is not key=value.
+    """
+    return _warn_of_old_names(dict(map(_parse_setting, settings)))
+
+
+def _parse_setting(text: str) -> tuple[str, Any]:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key:
         raise RecipeError(f"--set {text!r} is not key=value; write for example --set steps=2000")
@@ -200,6 +251,12 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
     return value
 
 
+_NOT_NEGATIVE = (
+    *("l2", "warmup_steps", "warmup_learning_rate", "schedule_steps"),
+    *("clip_norm", "weight_decay", "patience"),
+)
+
+
 def _check(recipe: Recipe) -> None:
     rules: list[tuple[bool, str, str]] = [
         (recipe.size > 0 and recipe.size % 32 == 0, "size", "a multiple of 32"),
@@ -211,29 +268,21 @@ def _check(recipe: Recipe) -> None:
         (bool(recipe.aspect_ratios) and min(recipe.aspect_ratios) > 0, "aspect_ratios", "positive numbers"),
         (recipe.scales_per_octave >= 1, "scales_per_octave", "at least 1"),
         (recipe.anchor_scale > 0, "anchor_scale", "positive"),
-        (0 <= recipe.resting_blocks <= 17, "resting_blocks", "between 0 and 17"),
-        (0 <= recipe.first_phase <= 1, "first_phase", "between 0 and 1"),
-        (0 <= recipe.mild_phase <= 1, "mild_phase", "between 0 and 1"),
+        (0 <= recipe.frozen_blocks <= 17, "frozen_blocks", "between 0 and 17"),
+        (0 <= recipe.bn_update_fraction <= 1, "bn_update_fraction", "between 0 and 1"),
+        (0 <= recipe.no_aug_fraction <= 1, "no_aug_fraction", "between 0 and 1"),
         (recipe.batch_size >= 1, "batch_size", "at least 1"),
         (recipe.steps >= 1, "steps", "at least 1"),
         (recipe.validate_every >= 1, "validate_every", "at least 1"),
         (recipe.learning_rate > 0, "learning_rate", "positive"),
-        (0 <= recipe.average_decay < 1, "average_decay", "from 0 to below 1"),
+        (0 <= recipe.ema_decay < 1, "ema_decay", "from 0 to below 1"),
         (0 <= recipe.class_balance <= 1, "class_balance", "between 0 and 1"),
-        (0 < recipe.norm_momentum <= 1, "norm_momentum", "above 0, up to 1"),
+        (0 < recipe.bn_momentum <= 1, "bn_momentum", "above 0, up to 1"),
     ]
     for holds, key, wanted in rules:
         if not holds:
             raise RecipeError(f"{key} = {getattr(recipe, key)!r} must be {wanted}; correct it")
-    for key in (
-        "l2",
-        "warmup_steps",
-        "warmup_rate",
-        "schedule_steps",
-        "clip_norm",
-        "weight_decay",
-        "patience",
-    ):
+    for key in _NOT_NEGATIVE:
         if getattr(recipe, key) < 0:
             raise RecipeError(f"{key} = {getattr(recipe, key)!r} must not be negative; correct it")
 

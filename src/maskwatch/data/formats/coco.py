@@ -5,15 +5,30 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from maskwatch.data.dataset import CROWD, DetectionSet
-from maskwatch.data.formats.raw import NO_BOX, Entry, RawObject, RawPicture
-from maskwatch.data.issues import Box, Fault
-from maskwatch.data.names import in_words
+from maskwatch.data.formats.base import (
+    NO_BOX,
+    Annotations,
+    Entry,
+    Format,
+    Found,
+    RawImage,
+    RawObject,
+    Split,
+    copy_images,
+)
+from maskwatch.data.formats.coco_files import JSON, CocoFile, find_files, open_alone
+from maskwatch.data.formats.tree import Folder
+from maskwatch.data.issues import Box, Issue, Reason
+from maskwatch.data.names import ambiguous_name
 from maskwatch.errors import DataError
+from maskwatch.outputs import make_folder
 from maskwatch.text import read_text, reason_of
 
 # Keys of an annotation that are not the annotator's own words on the box.
@@ -23,7 +38,56 @@ _DIFFICULT = "difficult"
 _IDS = {"images": ("id",), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def find(folder: Folder) -> Found | None:
+    """One split for each JSON file of a folder."""
+    found = find_files(folder)
+    if found is None:
+        return None
+    files, rest = found
+    return [_split(file) for file in files], rest
+
+
+def open_file(file: Path) -> list[Split] | None:
+    """A JSON file that is given by itself, whatever its name says of a split."""
+    if file.suffix.lower() != JSON:
+        return None
+    return [Split("", COCO.name, file, CocoAnnotations(open_alone(file)))]
+
+
+def _split(file: CocoFile) -> Split:
+    return Split(file.split, COCO.name, file.path, CocoAnnotations(file))
+
+
+class _Content(NamedTuple):
+    images: list[RawImage]
+    issues: list[Issue]
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CocoAnnotations(Annotations):
+    """A JSON file and the images it names; it is parsed once."""
+
+    file: CocoFile
+
+    @cached_property
+    def _content(self) -> _Content:
+        document, issues = _read_json(self.file.path), list[Issue]()
+        images = _raw_images(self.file, document, issues)
+        return _Content(images, issues, _category_names(document))
+
+    def images(self) -> tuple[Path, ...]:
+        return self.file.images
+
+    def class_names(self) -> tuple[str, ...]:
+        return self._content.class_names
+
+    def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
+        issues += self._content.issues
+        return self._content.images
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     """The document of a COCO file.
 
     Raises:
@@ -50,15 +114,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(document)
 
 
-def category_names(path: Path) -> tuple[str, ...]:
+def _category_names(document: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the categories, in their order; without one that only holds others together.
 
     Exports of Roboflow begin with such a supercategory, of which there is no box.
-
-    Raises:
-        DataError: as `read_json`.
     """
-    document = read_json(path)
     rows = document["categories"]
     used = {_id(row, "category_id") for row in document["annotations"]}
     above = {(str(row.get("supercategory")), str(row.get("name"))) for row in rows}
@@ -70,56 +130,132 @@ def category_names(path: Path) -> tuple[str, ...]:
     )
 
 
-def is_coco(path: Path) -> bool:
-    """Whether a JSON file looks like COCO's, without parsing all of it where it is large."""
-    try:
-        with path.open("rb") as file:
-            # UTF-16 and UTF-32 too are the same without their zeros.
-            text = file.read(1 << 16).replace(b"\0", b"")
-            if b'"images"' not in text:
-                text += file.read().replace(b"\0", b"")
-            return b'"images"' in text and (b'"annotations"' in text or b'"categories"' in text)
-    except OSError:
-        return False
-
-
-def raw_coco(path: Path, find: Callable[[str], Sequence[Entry]], faults: list[Fault]) -> list[RawPicture]:
-    """The annotations as written, in the order of `images`; what belongs to no picture goes to `faults`.
-
-    Args:
-        path: the JSON file.
-        find: gives what a `file_name` means, see `coco_files`.
-        faults: is added to.
-
-    Raises:
-        DataError: the file is no COCO detection file.
-    """
-    document = read_json(path)
+def _raw_images(file: CocoFile, document: Mapping[str, Any], issues: list[Issue]) -> list[RawImage]:
+    """The annotations in the order of `images`; what belongs to no image goes to `issues`."""
     names = {_id(row, "id"): str(row.get("name", "")) for row in document["categories"]}
-    objects = _objects(path, document, names, faults)
-    pictures: list[RawPicture] = []
+    objects = _objects(file.path, document, names, issues)
+    images: list[RawImage] = []
     seen: set[str] = set()
     taken: dict[Path, str] = {}
     for number, row in enumerate(document["images"], start=1):
         where, file_name = f"image {row.get('id', f'number {number}')}", str(row.get("file_name") or "")
         if _id(row, "id") in seen:
             text = f"the id of {file_name or 'this image'} is used twice"
-            faults.append(Fault("picture-double", path, text, "give each image its own id", where))
+            issues.append(Issue("picture-double", file.path, text, "give each image its own id", where))
             continue
         seen.add(_id(row, "id"))
-        candidates = find(file_name)
-        fault = _name_fault(candidates, file_name, taken)
-        if fault is not None:
-            kind, text, mend = fault
-            faults.append(Fault(kind, path, text, mend, where))
+        candidates = file.find(file_name)
+        problem = _name_problem(candidates, file_name, taken)
+        if problem is not None:
+            kind, text, fix = problem
+            issues.append(Issue(kind, file.path, text, fix, where))
             continue
         (entry,) = candidates
         assert entry.image is not None
         stated = (str(row.get("width") or 0), str(row.get("height") or 0))
         mine = tuple(objects.get(_id(row, "id"), ()))
-        pictures.append(RawPicture(entry.image, path, entry.image_id, mine, stated, own_file=False))
-    _note_orphans(path, objects, seen, faults)
-    return pictures
+        images.append(RawImage(entry.image, file.path, entry.image_id, mine, stated, own_file=False))
+    _note_orphans(file.path, objects, seen, issues)
+    return images
+
+
+def _id(row: Mapping[str, Any], key: str) -> str:
+    """An id of a row as text: tools write 1, 1.0 and "1" for the same."""
+    value = row.get(key)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _objects(
+    path: Path, document: Mapping[str, Any], names: Mapping[str, str], issues: list[Issue]
+) -> dict[str, list[RawObject]]:
+    """Objects by image id."""
+    objects: dict[str, list[RawObject]] = defaultdict(list)
+    for number, row in enumerate(document["annotations"], start=1):
+        where = f"annotation {row.get('id', f'number {number}')}"
+        if _id(row, "category_id") not in names:
+            text = f"category_id {row.get('category_id')!r} is not among the categories"
+            issues.append(Issue("class-unknown", path, text, "add the category or fix the id", where))
+            continue
+        box = row.get("bbox")
+        notes, difficult = _notes(row)
+        name = names[_id(row, "category_id")]
+        shown = f"bbox {json.dumps(box)}"
+        objects[_id(row, "image_id")].append(RawObject(where, name, _box(box), shown, difficult, notes))
+    return objects
+
+
+def _notes(row: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
+    """What else a row holds on its box, as texts, and whether the box is difficult."""
+    extra = {key: value for key, value in row.items() if key not in _OWN_KEYS}
+    attributes = row.get("attributes")
+    extra |= attributes if isinstance(attributes, dict) else {}
+    notes = {str(k): str(v) for k, v in extra.items() if isinstance(v, str | int | float) and k != CROWD}
+    difficult = notes.pop(_DIFFICULT, "0").lower() in ("1", "true")
+    # COCO's only mark of what is to be ignored; where the box is difficult that is the reason.
+    if _is_set(row.get(CROWD)) and not difficult:
+        notes[CROWD] = "1"
+    return notes, difficult
+
+
+def _is_set(flag: object) -> bool:
+    """A flag as tools write it: 1, true, 1.0, or one of these as text."""
+    try:
+        return float(flag) != 0  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return str(flag).lower() == "true"
+
+
+def _box(box: object) -> Box:
+    if not isinstance(box, list) or len(box) != 4 or not all(type(v) in (int, float) for v in box):
+        return NO_BOX
+    try:
+        x, y, width, height = map(float, box)
+    except OverflowError:  # of a whole number of hundreds of digits
+        return NO_BOX
+    corners = (x, y, x + width, y + height)
+    return corners if all(map(math.isfinite, corners)) else NO_BOX
+
+
+def _name_problem(candidates: Sequence[Entry], file_name: str, taken: dict[Path, str]) -> Reason | None:
+    """Why it is not certain which image is meant; None where it is.
+
+    Args:
+        taken: the names of images that were found before; is added to.
+    """
+    if not candidates:
+        text = f"no picture {file_name or '(no file_name)'} in the folder of the data set"
+        return Reason("picture-missing", text, "add it or remove the entry")
+    if len(candidates) > 1:
+        text, _, fix = ambiguous_name(file_name, (str(entry.image) for entry in candidates)).rpartition("; ")
+        return Reason("picture-ambiguous", text, fix)
+    image = candidates[0].image
+    assert image is not None
+    before = taken.setdefault(image, file_name)
+    if before == file_name:
+        return None
+    text = f"{file_name} can only be {image}, which is the picture of {before} already"
+    return Reason("picture-ambiguous", text, "add the missing picture or remove the entry")
+
+
+def _note_orphans(
+    path: Path, objects: Mapping[str, Sequence[RawObject]], image_ids: set[str], issues: list[Issue]
+) -> None:
+    for image_id, mine in objects.items():
+        if image_id not in image_ids:
+            text = f"{len(mine)} annotation{'s' if len(mine) > 1 else ''} of image_id {image_id}, which "
+            text += "is not among the images"
+            fix = "add the image or remove the annotations"
+            issues.append(Issue("picture-missing", path, text, fix, mine[0].where))
+
+
+def write(sets: Mapping[str, DetectionSet], root: Path) -> None:
+    """`annotations/instances_SPLIT.json`, and the images in a folder a split."""
+    make_folder(root / "annotations")
+    for split, detection_set in sets.items():
+        names = copy_images(detection_set, root / (split or "images"))
+        text = json.dumps(coco_document(detection_set, names), ensure_ascii=False, indent=1)
+        name = f"instances_{split}.json" if split else "instances.json"
+        (root / "annotations" / name).write_text(text + "\n", encoding="utf-8")
 
 
 def coco_document(detection_set: DetectionSet, file_names: Sequence[str]) -> dict[str, Any]:
@@ -158,92 +294,4 @@ def coco_document(detection_set: DetectionSet, file_names: Sequence[str]) -> dic
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _id(row: Mapping[str, Any], key: str) -> str:
-    """An id of a row as text: tools write 1, 1.0 and "1" for the same."""
-    value = row.get(key)
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _objects(
-    path: Path, document: Mapping[str, Any], names: Mapping[str, str], faults: list[Fault]
-) -> dict[str, list[RawObject]]:
-    """Objects by image id."""
-    objects: dict[str, list[RawObject]] = defaultdict(list)
-    for number, row in enumerate(document["annotations"], start=1):
-        where = f"annotation {row.get('id', f'number {number}')}"
-        if _id(row, "category_id") not in names:
-            text = f"category_id {row.get('category_id')!r} is not among the categories"
-            faults.append(Fault("class-unknown", path, text, "add the category or mend the id", where))
-            continue
-        box = row.get("bbox")
-        notes, difficult = _notes(row)
-        name = names[_id(row, "category_id")]
-        shown = f"bbox {json.dumps(box)}"
-        objects[_id(row, "image_id")].append(RawObject(where, name, _box(box), shown, difficult, notes))
-    return objects
-
-
-def _notes(row: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
-    """What else is said of a box, as texts, and whether it is difficult."""
-    said = {key: value for key, value in row.items() if key not in _OWN_KEYS}
-    attributes = row.get("attributes")
-    said |= attributes if isinstance(attributes, dict) else {}
-    notes = {str(k): str(v) for k, v in said.items() if isinstance(v, str | int | float) and k != CROWD}
-    difficult = notes.pop(_DIFFICULT, "0").lower() in ("1", "true")
-    # COCO's only mark of what is to be ignored; where the box is difficult that is the reason.
-    if _is_set(row.get(CROWD)) and not difficult:
-        notes[CROWD] = "1"
-    return notes, difficult
-
-
-def _is_set(flag: object) -> bool:
-    """A flag as tools write it: 1, true, 1.0, or one of these as text."""
-    try:
-        return float(flag) != 0  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return str(flag).lower() == "true"
-
-
-def _box(box: object) -> Box:
-    if not isinstance(box, list) or len(box) != 4 or not all(type(v) in (int, float) for v in box):
-        return NO_BOX
-    try:
-        x, y, width, height = map(float, box)
-    except OverflowError:  # of a whole number of hundreds of digits
-        return NO_BOX
-    corners = (x, y, x + width, y + height)
-    return corners if all(map(math.isfinite, corners)) else NO_BOX
-
-
-def _name_fault(
-    candidates: Sequence[Entry], file_name: str, taken: dict[Path, str]
-) -> tuple[str, str, str] | None:
-    """Kind, text and mend where it is not certain which picture is meant; None where it is.
-
-    Args:
-        taken: the names of pictures that were found before; is added to.
-    """
-    if not candidates:
-        text = f"no picture {file_name or '(no file_name)'} in the folder of the data set"
-        return "picture-missing", text, "add it or remove the entry"
-    if len(candidates) > 1:
-        text, _, mend = in_words(file_name, (str(entry.image) for entry in candidates)).rpartition("; ")
-        return "picture-ambiguous", text, mend
-    image = candidates[0].image
-    assert image is not None
-    before = taken.setdefault(image, file_name)
-    if before == file_name:
-        return None
-    text = f"{file_name} can only be {image}, which is the picture of {before} already"
-    return "picture-ambiguous", text, "add the missing picture or remove the entry"
-
-
-def _note_orphans(
-    path: Path, objects: Mapping[str, Sequence[RawObject]], image_ids: set[str], faults: list[Fault]
-) -> None:
-    for image_id, mine in objects.items():
-        if image_id not in image_ids:
-            text = f"{len(mine)} annotation{'s' if len(mine) > 1 else ''} of image_id {image_id}, which "
-            text += "is not among the images"
-            mend = "add the image or remove the annotations"
-            faults.append(Fault("picture-missing", path, text, mend, mine[0].where))
+COCO = Format("coco", write, find_index=find, open_file=open_file)

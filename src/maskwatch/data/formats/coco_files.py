@@ -1,4 +1,4 @@
-"""The files of a COCO data set: which JSON files it has, and which pictures their names mean."""
+"""The files of a COCO data set: which JSON files it has, and which images their names mean."""
 
 from __future__ import annotations
 
@@ -8,45 +8,44 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 
-from maskwatch.data.formats.coco import is_coco
-from maskwatch.data.formats.raw import Entry
+from maskwatch.data.formats.base import Entry
 from maskwatch.data.formats.tree import Folder, id_below, list_folder, split_in, split_of
-from maskwatch.data.names import Names
+from maskwatch.data.names import NameIndex
 from maskwatch.media.formats import PICTURE_SUFFIXES
 
 _ROBOFLOW = "_annotations.coco.json"
-_JSON = ".json"
+JSON = ".json"
 _INSTANCES, _LABELS = "instances_", "labels_"
 _OTHER_TASKS = ("captions_", "person_keypoints_", "image_info_", "panoptic_", "stuff_")
-_DEFAULT = "default"  # what CVAT calls the pictures that are in no subset
+_DEFAULT = "default"  # what CVAT calls the images that are in no subset
 
 
 @dataclass(frozen=True)
-class CocoUnit:
-    """One JSON file, and the pictures that its names may mean.
+class CocoFile:
+    """One JSON file, and the images that its names may mean.
 
-    split: "" for none; own: pictures in a folder of its subset, which count first where a name means several.
+    split: "" for none; own: images in a folder of its subset, which count first where a name means several.
     """
 
     split: str
     path: Path
     root: Path
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     own: frozenset[Path]
 
     @cached_property
-    def _paths(self) -> Names[Path]:
-        return Names((p, p.relative_to(self.root).as_posix(), ()) for p in self.pictures)
+    def _paths(self) -> NameIndex[Path]:
+        return NameIndex((p, p.relative_to(self.root).as_posix(), ()) for p in self.images)
 
     @cached_property
-    def _names(self) -> Names[Path]:
-        return Names((p, self._id(p), ()) for p in self.pictures)
+    def _names(self) -> NameIndex[Path]:
+        return NameIndex((p, self._id(p), ()) for p in self.images)
 
-    def _id(self, picture: Path) -> str:
-        return id_below(picture, self.root, self.split, (_DEFAULT,))
+    def _id(self, image: Path) -> str:
+        return id_below(image, self.root, self.split, (_DEFAULT,))
 
     def find(self, file_name: str) -> list[Entry]:
-        """What a `file_name` means: one picture, none, or several."""
+        """What a `file_name` means: one image, none, or several."""
         if not file_name:
             return []
         # Label Studio writes "/data/local-files/?d=cam1/a%20b.jpg" of files that it was shown by a path.
@@ -56,18 +55,18 @@ class CocoUnit:
             if found:
                 break
         if len(found) > 1:
-            found = [picture for picture in found if picture in self.own] or found
+            found = [image for image in found if image in self.own] or found
         if not found:
             relative = PurePath(file_name.replace("\\", "/"))
             direct = (folder / relative for folder in (self.path.parent, self.root))
-            found = [picture for picture in direct if picture.is_file()][:1]
-        return [Entry(self._id(picture), picture, None) for picture in found]
+            found = [image for image in direct if image.is_file()][:1]
+        return [Entry(self._id(image), image, None) for image in found]
 
 
-def find_coco(folder: Folder) -> tuple[list[CocoUnit], list[Folder]] | None:
+def find_files(folder: Folder) -> tuple[list[CocoFile], list[Folder]] | None:
     """The JSON files of a folder, and the folders in it that are data sets of their own.
 
-    They lie in it, or in a folder without pictures in it (annotations). Pictures lie anywhere below.
+    They lie in it, or in a folder without images in it (annotations). Images lie anywhere below.
 
     Returns:
         None where there are no such files.
@@ -76,37 +75,37 @@ def find_coco(folder: Folder) -> tuple[list[CocoUnit], list[Folder]] | None:
     if not files:
         return None
     rest = [f for f in folder.folders if f.below(*PICTURE_SUFFIXES) and any(map(_json_files, f.walk()))]
-    pictures = folder.below(*PICTURE_SUFFIXES)
-    pictures = [picture for picture in pictures if not any(picture.is_relative_to(f.path) for f in rest)]
-    return units_of(files, folder.path, pictures), rest
+    images = folder.below(*PICTURE_SUFFIXES)
+    images = [image for image in images if not any(image.is_relative_to(f.path) for f in rest)]
+    return _with_images(files, folder.path, images), rest
 
 
-def unit_of_file(file: Path) -> CocoUnit:
-    """A JSON file given by itself: its pictures lie below its folder, or else below the one above that."""
+def open_alone(file: Path) -> CocoFile:
+    """A JSON file given by itself: its images lie below its folder, or else below the one above that."""
     for root in (file.parent, file.parent.parent):
-        pictures = list_folder(root).below(*PICTURE_SUFFIXES)
-        if pictures:
+        images = list_folder(root).below(*PICTURE_SUFFIXES)
+        if images:
             break
-    return units_of([file, *(f for f in _json_files(Folder(root)) if f != file)], root, pictures)[0]
+    return _with_images([file, *(f for f in _json_files(Folder(root)) if f != file)], root, images)[0]
 
 
-def units_of(files: Sequence[Path], root: Path, pictures: Sequence[Path]) -> list[CocoUnit]:
-    """One unit for each JSON file; pictures in the folder of another one's subset are not its."""
+def _with_images(files: Sequence[Path], root: Path, images: Sequence[Path]) -> list[CocoFile]:
+    """The files, each without the images in folders of the subsets of the others."""
     subsets = {file: _subset(file) for file in files}
-    units = []
+    found = []
     for file in files:
         split = split_in(file.stem)
         others = {name for other, name in subsets.items() if other != file} - {subsets[file]}
         own, allowed = set(), []
-        for picture in pictures:
-            folders = picture.relative_to(root).parts[:-1]
+        for image in images:
+            folders = image.relative_to(root).parts[:-1]
             if any(_is_of(name, subsets[file], split) for name in folders):
-                own.add(picture)
+                own.add(image)
             elif any(name.lower() in others or (split and split_of(name)) for name in folders):
                 continue
-            allowed.append(picture)
-        units.append(CocoUnit(split, file, root, tuple(allowed), frozenset(own)))
-    return units
+            allowed.append(image)
+        found.append(CocoFile(split, file, root, tuple(allowed), frozenset(own)))
+    return found
 
 
 def _is_of(folder_name: str, subset: str, split: str) -> bool:
@@ -115,24 +114,36 @@ def _is_of(folder_name: str, subset: str, split: str) -> bool:
 
 def _subset(file: Path) -> str:
     """The subset that a file is of: "day2" of instances_day2.json."""
-    stem = file.stem.lower()
-    return stem.removeprefix(_INSTANCES)
+    return file.stem.lower().removeprefix(_INSTANCES)
 
 
 def _json_files(folder: Folder) -> list[Path]:
-    beside = [file for file in folder.of_kind(_JSON) if file.name == _ROBOFLOW]
-    places = [folder, *(inner for inner in folder.folders if not inner.below(*PICTURE_SUFFIXES))]
+    beside = [file for file in folder.of_kind(JSON) if file.name == _ROBOFLOW]
+    homes = [folder, *(inner for inner in folder.folders if not inner.below(*PICTURE_SUFFIXES))]
     found = beside or [
         file
-        for place in places
-        for file in (place.of_kind(_JSON) if place is folder else place.below(_JSON))
-        if is_coco(file)
+        for home in homes
+        for file in (home.of_kind(JSON) if home is folder else home.below(JSON))
+        if _is_coco(file)
     ]
     return [file for file in found if not _is_other_task(file, found)] or found
 
 
+def _is_coco(path: Path) -> bool:
+    """Whether a JSON file looks like COCO's, without parsing all of it where it is large."""
+    try:
+        with path.open("rb") as file:
+            # UTF-16 and UTF-32 too are the same without their zeros.
+            text = file.read(1 << 16).replace(b"\0", b"")
+            if b'"images"' not in text:
+                text += file.read().replace(b"\0", b"")
+            return b'"images"' in text and (b'"annotations"' in text or b'"categories"' in text)
+    except OSError:
+        return False
+
+
 def _is_other_task(file: Path, found: Sequence[Path]) -> bool:
-    """Whether a file that lies beside others holds captions, keypoints or labels of whole pictures."""
+    """Whether a file that lies beside others holds captions, keypoints or labels of whole images."""
     stem = file.stem.lower()
     # Those of makesense.ai are called labels too, and are boxes.
     beside = file.with_stem(f"{_INSTANCES}{file.stem[len(_LABELS) :]}")

@@ -1,6 +1,6 @@
-"""TFRecord of the TF Object Detection API: pictures and boxes in one file (using_your_own_dataset.md there).
+"""TFRecord of the TF Object Detection API: images and boxes in one file (using_your_own_dataset.md there).
 
-Boxes are shares of the picture there; ids count from 1, by the label map that lies beside.
+Boxes are shares of the image there; ids count from 1, by the label map that lies beside.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,19 @@ import numpy as np
 from PIL import Image
 
 from maskwatch.data.dataset import CROWD, DetectionSet, Sample, file_names
-from maskwatch.data.formats.raw import NO_BOX, RawObject, RawPicture
-from maskwatch.data.formats.tfrecord_files import LABEL_MAP, RecordUnit
-from maskwatch.data.formats.yolo import read_names
-from maskwatch.data.issues import Fault
+from maskwatch.data.formats.base import (
+    NO_BOX,
+    Annotations,
+    Format,
+    Found,
+    RawImage,
+    RawObject,
+    Split,
+    read_class_list,
+)
+from maskwatch.data.formats.tfrecord_files import LABEL_MAP, by_split, is_record, label_maps, missing_shards
+from maskwatch.data.formats.tree import Folder
+from maskwatch.data.issues import Issue
 from maskwatch.data.names import path_parts, without_suffix
 from maskwatch.errors import DataError
 from maskwatch.media.formats import MAX_PIXELS, open_picture
@@ -41,59 +51,70 @@ _CROWDS = (f"{_OBJECT}is_crowd", f"{_OBJECT}group_of")
 _BBOX = tuple(f"{_OBJECT}bbox/{corner}" for corner in ("xmin", "ymin", "xmax", "ymax"))
 
 
-def write_tfrecords(sets: Mapping[str, DetectionSet], folder: Path) -> None:
-    """One file a split, named after it (`data.tfrecord` for a set without), and the label map.
+def find(folder: Folder) -> Found | None:
+    """The records of a folder by split; its own folders are left to search."""
+    files = [file for file in folder.files if is_record(file)]
+    if not files:
+        return None
+    *_, top = folder.upwards()
+    maps = label_maps(folder.path, top)
+    return [_split(name, folder.path, mine, maps) for name, mine in by_split(files).items()], folder.folders
 
-    Pictures are JPEG or PNG, which are all that the API reads; others become PNG.
 
-    Raises:
-        MissingExtraError: TensorFlow is not installed.
+def open_file(file: Path) -> list[Split] | None:
+    """One file of records that is given by itself."""
+    if not is_record(file):
+        return None
+    maps = label_maps(file.parent)
+    return [_split(name, file, mine, maps) for name, mine in by_split([file]).items()]
+
+
+def _split(name: str, path: Path, files: list[Path], maps: list[Path]) -> Split:
+    annotations = TFRecordAnnotations(tuple(files), tuple(maps))
+    return Split(name, TFRECORD.name, path, annotations, tuple(missing_shards(files)))
+
+
+@dataclass(frozen=True)
+class TFRecordAnnotations(Annotations):
+    """Records, in the order of their names, and the label maps that may belong to them, the nearest first.
+
+    Images are unpacked into a temporary folder, once, which lasts as long as the program.
     """
-    tf = load_tensorflow("TFRecord")
-    for split, detection_set in sets.items():
-        path = folder / f"{split or 'data'}.tfrecord"
-        with writing(path), tf.io.TFRecordWriter(str(path)) as writer:
-            for sample, name in zip(detection_set.samples, file_names(detection_set), strict=True):
-                example = _example(tf, sample, detection_set.class_names, name)
-                writer.write(example.SerializeToString())
-        names = dict(enumerate(detection_set.class_names, start=1))
-    write_label_map(folder / LABEL_MAP, names)
+
+    files: tuple[Path, ...]
+    label_maps: tuple[Path, ...]
+
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self._names_by_id().values())
+
+    def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
+        """The annotations in the order of the records.
+
+        Raises:
+            DataError: the label map is missing or wrong.
+            MissingExtraError: TensorFlow is not installed.
+        """
+        names = self._names_by_id()
+        state = ((file, file.stat().st_mtime_ns, file.stat().st_size) for file in self.files)
+        key = (*names.items(), *state)
+        if key not in _unpacked:
+            reader = _Reader(load_tensorflow("TFRecord"), names, Path(_scratch()))
+            images = [image for file in self.files for image in reader.images(file)]
+            _unpacked[key] = (images, reader.issues)
+        images, found = _unpacked[key]
+        issues += found
+        return images
+
+    def _names_by_id(self) -> dict[int, str]:
+        if len(self.label_maps) != 1:
+            found = f"{len(self.label_maps)} label maps" if self.label_maps else "no label map"
+            folder = self.files[0].parent
+            raise DataError([f"{folder}: {found}; put one {LABEL_MAP} beside the records"])
+        (file,) = self.label_maps
+        return read_class_list(file) if file.suffix == ".txt" else read_label_map(file)
 
 
-def raw_tfrecord(unit: RecordUnit, faults: list[Fault]) -> list[RawPicture]:
-    """The annotations as written, in the order of the records; what belongs to no picture goes to `faults`.
-
-    Pictures are unpacked into a temporary folder, once, which lasts as long as the program.
-
-    Raises:
-        DataError: the label map is missing or wrong.
-        MissingExtraError: TensorFlow is not installed.
-    """
-    names = label_names(unit)
-    key = (*names.items(), *((file, file.stat().st_mtime_ns, file.stat().st_size) for file in unit.files))
-    if key not in _unpacked:
-        reader = _Reader(load_tensorflow("TFRecord"), names, Path(_scratch()))
-        pictures = [picture for file in unit.files for picture in reader.pictures(file)]
-        _unpacked[key] = (pictures, reader.faults)
-    pictures, found = _unpacked[key]
-    faults += found
-    return list(pictures)
-
-
-def label_names(unit: RecordUnit) -> dict[int, str]:
-    """Class names by id of the label map that belongs to the records.
-
-    Raises:
-        DataError: there is none, or more than one.
-    """
-    if len(unit.label_maps) != 1:
-        found = f"{len(unit.label_maps)} label maps" if unit.label_maps else "no label map"
-        raise DataError([f"{unit.path}: {found}; put one {LABEL_MAP} beside the records"])
-    (file,) = unit.label_maps
-    return read_names(file) if file.suffix == ".txt" else read_label_map(file)
-
-
-_unpacked: dict[object, tuple[list[RawPicture], list[Fault]]] = {}
+_unpacked: dict[object, tuple[list[RawImage], list[Issue]]] = {}
 
 
 def _scratch() -> str:
@@ -124,14 +145,14 @@ def _fields(example: Any) -> Fields:
 
 
 class _Reader:
-    """Records of one split → annotations whose pictures lie in a folder."""
+    """Records of one split → annotations whose images lie in a folder."""
 
     def __init__(self, tf: Any, names: Mapping[int, str], folder: Path) -> None:
         self.tf, self.names, self.folder = tf, names, folder
-        self.faults: list[Fault] = []
+        self.issues: list[Issue] = []
         self.taken: Counter[str] = Counter()
 
-    def pictures(self, file: Path) -> Iterator[RawPicture]:
+    def images(self, file: Path) -> Iterator[RawImage]:
         records = self.tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
         number = 0
         while True:
@@ -143,16 +164,16 @@ class _Reader:
                 return
             except Exception as error:  # TensorFlow's and protobuf's own kinds
                 text = f"cannot be read ({first_line(error)})"
-                self.faults.append(Fault("annotation-unreadable", file, text, "write it again", where))
+                self.issues.append(Issue("annotation-unreadable", file, text, "write it again", where))
                 return
             try:
-                yield self._picture(_fields(example), file, number)
+                yield self._raw_image(_fields(example), file, number)
             except (ValueError, OSError) as error:
-                text, _, mend = str(error).rpartition("; ")
-                text, mend = (text, mend) if text else (mend, "write the record again")
-                self.faults.append(Fault("annotation-unreadable", file, text, mend, where))
+                text, _, fix = str(error).rpartition("; ")
+                text, fix = (text, fix) if text else (fix, "write the record again")
+                self.issues.append(Issue("annotation-unreadable", file, text, fix, where))
 
-    def _picture(self, fields: Fields, file: Path, number: int) -> RawPicture:
+    def _raw_image(self, fields: Fields, file: Path, number: int) -> RawImage:
         image_id, path = self._save(fields)
         corners = [fields.get(key, []) for key in _BBOX]
         names = self._class_names(fields)
@@ -171,10 +192,10 @@ class _Reader:
             where = f"record {number} box {at + 1}"
             hard, notes = difficult[at] and not crowds[at], {CROWD: "1"} if crowds[at] else {}
             objects.append(RawObject(where, name, box_xyxy, shown, hard, notes))
-        return RawPicture(path, file, image_id, tuple(objects), normalised=True, own_file=False, packed=True)
+        return RawImage(path, file, image_id, tuple(objects), normalised=True, own_file=False, packed=True)
 
     def _save(self, fields: Fields) -> tuple[str, Path]:
-        """Name and path of the unpacked picture, under the path that the record gives it."""
+        """Name and path of the unpacked image, under the path that the record gives it."""
         encoded = fields.get("image/encoded")
         if not encoded:
             raise ValueError("no image/encoded; write the picture into it")
@@ -207,11 +228,30 @@ def _marks(fields: Fields, key: str, count: int) -> list[bool]:
     return [bool(mark) for mark in [*fields.get(key, ()), *([0] * count)][:count]]
 
 
+def write(sets: Mapping[str, DetectionSet], root: Path) -> None:
+    """One file a split, named after it (`data.tfrecord` for a set without), and the label map.
+
+    Images are JPEG or PNG, which are all that the API reads; others become PNG.
+
+    Raises:
+        MissingExtraError: TensorFlow is not installed.
+    """
+    tf = load_tensorflow("TFRecord")
+    for split, detection_set in sets.items():
+        path = root / f"{split or 'data'}.tfrecord"
+        with writing(path), tf.io.TFRecordWriter(str(path)) as writer:
+            for sample, name in zip(detection_set.samples, file_names(detection_set), strict=True):
+                example = _example(tf, sample, detection_set.class_names, name)
+                writer.write(example.SerializeToString())
+        names = dict(enumerate(detection_set.class_names, start=1))
+    write_label_map(root / LABEL_MAP, names)
+
+
 def _encoded(path: Path) -> bytes:
     """The file as it is, or drawn anew as PNG where the API's decoder would give another picture: it knows
     JPEG and PNG alone, no orientation, and shows the colours below transparency."""
-    with open_picture(path, None, MAX_PIXELS) as (_, image, header):
-        same = image.format in _FORMATS and header.orientation == 1 and not image.has_transparency_data
+    with open_picture(path, None, MAX_PIXELS) as (_, image, metadata):
+        same = image.format in _FORMATS and metadata.orientation == 1 and not image.has_transparency_data
     if same:
         return path.read_bytes()
     buffer = BytesIO()
@@ -243,3 +283,6 @@ def _example(tf: Any, sample: Sample, class_names: tuple[str, ...], file_name: s
     features |= {key: train.Feature(int64_list=train.Int64List(value=v)) for key, v in whole.items()}
     features |= {key: train.Feature(float_list=train.FloatList(value=v)) for key, v in real.items()}
     return train.Example(features=train.Features(feature=features))
+
+
+TFRECORD = Format("tfrecord", write, find, open_file=open_file, last=True, writes_notes=False)

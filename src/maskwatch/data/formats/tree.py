@@ -30,16 +30,16 @@ _DARKNET = re.compile(r"obj_(.*)_data")
 _WORDS = str.maketrans(dict.fromkeys("-_.+ ", " "))
 _NAMES = {name: split for split, names in SPLITS.items() for name in names}
 # What names of folders and lists hold beside the split: images_train, obj_train_data, train_list.
-_SAYING_NOTHING = (*PICTURE_FOLDERS, *ANNOTATION_FOLDERS, "label", "obj", "data", "list", "split", "")
+_FILLER_WORDS = (*PICTURE_FOLDERS, *ANNOTATION_FOLDERS, "label", "obj", "data", "list", "split", "")
 
 
 def split_of(name: str) -> str:
     """The split that a folder or list of this name holds (Train, val2017, train_images); "" for none.
 
-    Beside the split, it says nothing but what is in it: a "bus-train" is no split.
+    Its other words only say what is in it: a "bus-train" is no split.
     """
-    splits, others = _said(name)
-    return splits[0] if len(splits) == 1 and all(_bare(word) in _SAYING_NOTHING for word in others) else ""
+    splits, others = _split_words(name)
+    return splits[0] if len(splits) == 1 and all(_bare(word) in _FILLER_WORDS for word in others) else ""
 
 
 def splits_of(names: Sequence[str]) -> dict[str, str]:
@@ -47,7 +47,7 @@ def splits_of(names: Sequence[str]) -> dict[str, str]:
     found = {name: split_of(name) for name in names}
     alike: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
     for name in names:
-        splits, others = _said(name)
+        splits, others = _split_words(name)
         if len(splits) == 1 and not found[name]:
             alike[others][name] = splits[0]
     for same in alike.values():
@@ -56,7 +56,7 @@ def splits_of(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _said(name: str) -> tuple[list[str], tuple[str, ...]]:
+def _split_words(name: str) -> tuple[list[str], tuple[str, ...]]:
     """The splits that the words of a name say, and its other words."""
     words = name.lower().translate(_WORDS).split()
     splits = [_NAMES[_bare(word)] for word in words if _bare(word) in _NAMES]
@@ -77,15 +77,15 @@ def id_below(
             they hold: one of pictures (images, obj_train_data) and one of the split or among `others`.
         split: that the picture is of.
         others: further names of folders that do not count, in small letters.
-        above: folders down to the root; what one of these says already, none below it says again.
+        above: folders down to the root; one below them that says the same again counts as a name.
     """
     inside = picture.is_relative_to(root)
     parts = list(path_parts(picture.relative_to(root)) if inside else path_parts(picture)[-2:])
 
-    def tells_split(name: str) -> bool:
+    def names_split(name: str) -> bool:
         return name in others or (split != "" and split_of(name) == split)
 
-    left = [test for test in (_holds_pictures, tells_split) if not any(test(n.lower()) for n in above)]
+    left = [test for test in (_holds_pictures, names_split) if not any(test(n.lower()) for n in above)]
     while len(parts) > 1 and (test := next((test for test in left if test(parts[0].lower())), None)):
         left.remove(test)
         del parts[0]
@@ -101,13 +101,18 @@ def split_in(name: str) -> str:
     return next((split for word in name.translate(_WORDS).split() if (split := split_of(word))), "")
 
 
-@dataclass
+@dataclass(eq=False)
 class Folder:
-    """A folder: its files, sorted, without hidden ones, and its folders."""
+    """A folder: its files, sorted, without hidden ones, and its folders.
+
+    Attributes:
+        above: the folder that it was listed in; None for the one that the search starts from.
+    """
 
     path: Path
     files: list[Path] = field(default_factory=list)
     folders: list[Folder] = field(default_factory=list)
+    above: Folder | None = None
 
     @property
     def name(self) -> str:
@@ -119,10 +124,7 @@ class Folder:
 
     def below(self, *suffixes: str) -> list[Path]:
         """As `of_kind`, in depth."""
-        found = self.of_kind(*suffixes)
-        for folder in self.folders:
-            found += folder.below(*suffixes)
-        return found
+        return [file for folder in self.walk() for file in folder.of_kind(*suffixes)]
 
     def named(self, *names: str) -> list[Folder]:
         """Its own folders of these names, whatever their case, in the order of the names."""
@@ -134,15 +136,21 @@ class Folder:
         for folder in self.folders:
             yield from folder.walk()
 
+    def upwards(self) -> Iterator[Folder]:
+        """Itself and the folders above it, up to the one that the search starts from."""
+        yield self
+        if self.above is not None:
+            yield from self.above.upwards()
 
-def list_folder(path: Path, above: frozenset[str] = frozenset()) -> Folder:
+
+def list_folder(path: Path, above: Folder | None = None, seen: frozenset[str] = frozenset()) -> Folder:
     """Lists a folder in depth; links are followed, but not in circles.
 
     Raises:
         DataError: it, or a folder below, cannot be listed.
     """
-    folder = Folder(path)
-    here = above | {os.path.realpath(path)}
+    folder = Folder(path, above=above)
+    seen |= {os.path.realpath(path)}
     try:
         entries = sorted(path.iterdir())
     except OSError as error:
@@ -151,8 +159,8 @@ def list_folder(path: Path, above: frozenset[str] = frozenset()) -> Folder:
         if entry.name.startswith(".") or entry.name in _SKIPPED:
             continue
         if entry.is_dir():
-            if os.path.realpath(entry) not in here:
-                folder.folders.append(list_folder(entry, here))
+            if os.path.realpath(entry) not in seen:
+                folder.folders.append(list_folder(entry, folder, seen))
         elif entry.is_file():
             folder.files.append(entry)
     return folder

@@ -1,4 +1,4 @@
-"""Pascal VOC: one XML file a picture (Everingham et al., "The PASCAL VOC Challenge", IJCV 2010).
+"""Pascal VOC: one XML file an image (Everingham et al., "The PASCAL VOC Challenge", IJCV 2010).
 
 Coordinates are taken as they stand, without the "−1" of VOC's own development kit, because the tools that
 people draw boxes with write them from 0 and the TF Object Detection API reads them so.
@@ -9,13 +9,27 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from maskwatch.data.dataset import Sample, is_crowd
-from maskwatch.data.formats.numbers import shortest
-from maskwatch.data.formats.raw import NO_BOX, Entry, RawObject, RawPicture
-from maskwatch.data.formats.voc_files import read_xml
-from maskwatch.data.issues import Box, Fault
+from maskwatch.data.dataset import DetectionSet, Sample, is_crowd
+from maskwatch.data.formats.base import (
+    NO_BOX,
+    Entry,
+    EntryAnnotations,
+    Format,
+    Found,
+    RawImage,
+    RawObject,
+    Split,
+    copy_images,
+    shortest,
+)
+from maskwatch.data.formats.tree import Folder, split_of
+from maskwatch.data.formats.voc_files import pair_folder, read_xml, splits_by_list
+from maskwatch.data.issues import Box, Issue
 from maskwatch.data.names import path_parts, without_suffix
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -25,21 +39,116 @@ _TAG = re.compile(r"(?!(?i:xml))[A-Za-z_][A-Za-z0-9_.-]*")
 _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def raw_voc(entries: Sequence[Entry], faults: list[Fault]) -> list[RawPicture]:
-    """The annotations as written, in the order of the entries; what belongs to no picture goes to `faults`.
+def find(folder: Folder, *, certain: bool = False) -> Found | None:
+    """The splits of the images and XML files in a folder: those of its lists, else of its folders.
 
-    The XML lies beside the pictures or in a folder of its own, see `voc_files`. The picture of an XML file is
-    the one of its name, otherwise the one its <filename> names.
+    Args:
+        certain: the user named the format, so that the XML files may look like anything.
     """
-    found = (_picture(entry, faults) for entry in entries)
-    return [picture for picture in found if picture is not None]
+    found = pair_folder(folder, certain=certain)
+    if found is None:
+        return None
+    entries, rest = found
+    issues: list[Issue] = []
+    by_split = splits_by_list(folder, entries, issues) or _splits_by_folder(entries)
+    splits = [
+        Split(name, VOC.name, folder.path, VocAnnotations(tuple(mine)))
+        for name, mine in by_split.items()
+        if mine
+    ]
+    if issues:
+        splits[0] = replace(splits[0], issues=tuple(issues))
+    return splits, rest
+
+
+def _splits_by_folder(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Entries by the split that the folder just below that of the images says (JPEGImages/train)."""
+    splits: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        first, slash, rest = entry.image_id.partition("/")
+        split = split_of(first) if slash else ""
+        splits[split].append(replace(entry, image_id=rest) if split else entry)
+    return splits
+
+
+class VocAnnotations(EntryAnnotations):
+    """Images and XML files, in pairs."""
+
+    def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
+        found = (_read_entry(entry, issues) for entry in self.wanted(image_ids))
+        return [raw for raw in found if raw is not None]
+
+
+def _read_entry(entry: Entry, issues: list[Issue]) -> RawImage | None:
+    """The annotation of one image; None, with the issue noted, where it cannot be used."""
+    if entry.issue is not None:
+        issues.append(entry.issue)
+        return None
+    if entry.annotation is None:
+        issues.append(_no_annotation(entry))
+        return None
+    root = read_xml(entry.annotation, issues)
+    if root is None:
+        return None
+    if entry.image is None:
+        name = path_parts((root.findtext("filename") or "").strip() or "<filename>")[-1]
+        text = f"no picture {entry.annotation.stem}.*, nor {name}"
+        issues.append(Issue("picture-missing", entry.annotation, text, "add it or remove the XML"))
+        return None
+    width, height = ((root.findtext(f"size/{side}") or "0").strip() for side in ("width", "height"))
+    objects = tuple(_object(node, number) for number, node in enumerate(root.findall("object"), start=1))
+    return RawImage(entry.image, entry.annotation, entry.image_id, objects, (width, height))
+
+
+def _no_annotation(entry: Entry) -> Issue:
+    assert entry.image is not None
+    fix = (
+        f"annotate it, or if it shows nothing to find, write {without_suffix(entry.image.name)}.xml holding "
+        "<annotation></annotation>"
+    )
+    return Issue("annotation-missing", entry.image, "no XML file belongs to it", fix, image=entry.image)
+
+
+def _object(node: ET.Element, number: int) -> RawObject:
+    texts = [(node.findtext(f"bndbox/{corner}") or "").strip() for corner in _CORNERS]
+    shown = "box " + ", ".join(f"{c} {t or 'missing'}" for c, t in zip(_CORNERS, texts, strict=True))
+    notes = {
+        child.tag: child.text.strip()
+        for child in node
+        if child.tag not in _OWN_TAGS and child.text and not len(child)
+    }
+    for attribute in node.findall("attributes/attribute"):
+        key, note = ((attribute.findtext(tag) or "").strip() for tag in ("name", "value"))
+        if key and note:
+            notes[key] = note
+    # Pascal VOC's only mark of what is to be ignored; where the box is a crowd that is the reason.
+    difficult = (node.findtext("difficult") or "0").strip().lower() in ("1", "true") and not is_crowd(notes)
+    name = (node.findtext("name") or "").strip()
+    return RawObject(f"object {number}", name, _box(texts), shown, difficult, notes)
+
+
+def _box(texts: list[str]) -> Box:
+    try:
+        x0, y0, x1, y1 = (float(text) for text in texts)
+    except ValueError:
+        return NO_BOX
+    return (x0, y0, x1, y1) if all(map(math.isfinite, (x0, y0, x1, y1))) else NO_BOX
+
+
+def write(sets: Mapping[str, DetectionSet], root: Path) -> None:
+    """Images and XML side by side in a folder a split, as in the TensorFlow tutorials."""
+    for split, detection_set in sets.items():
+        names = copy_images(detection_set, root / split)
+        for sample, name in zip(detection_set.samples, names, strict=True):
+            xml = voc_xml(sample, detection_set.class_names, name)
+            (root / split / f"{without_suffix(name)}.xml").write_bytes(xml)
 
 
 def voc_xml(sample: Sample, class_names: Sequence[str], file_name: str | None = None) -> bytes:
     """An annotation as the tools that people draw with write it; reading gives the same sample again.
 
     Args:
-        file_name: of the picture, where it is not the sample's own.
+        file_name: of the image, where it is not the sample's own.
     """
     root = ET.Element("annotation")
     ET.SubElement(root, "folder").text = sample.image_path.parent.name
@@ -73,63 +182,4 @@ def _write_notes(node: ET.Element, notes: Mapping[str, str]) -> None:
             ET.SubElement(attribute, tag).text = _NO_XML.sub("", text)
 
 
-def _picture(entry: Entry, faults: list[Fault]) -> RawPicture | None:
-    """The annotation of one picture; None, with the fault noted, where it cannot be used."""
-    if entry.fault is not None:
-        faults.append(entry.fault)
-        return None
-    if entry.annotation is None:
-        faults.append(_no_annotation(entry))
-        return None
-    root = read_xml(entry.annotation, faults)
-    if root is None:
-        return None
-    if entry.image is None:
-        name = path_parts((root.findtext("filename") or "").strip() or "<filename>")[-1]
-        text = f"no picture {entry.annotation.stem}.*, nor {name}"
-        faults.append(Fault("picture-missing", entry.annotation, text, "add it or remove the XML"))
-        return None
-    width, height = ((root.findtext(f"size/{side}") or "0").strip() for side in ("width", "height"))
-    objects = tuple(_object(node, number) for number, node in enumerate(root.findall("object"), start=1))
-    return RawPicture(entry.image, entry.annotation, entry.image_id, objects, (width, height))
-
-
-def _no_annotation(entry: Entry) -> Fault:
-    assert entry.image is not None
-    mend = (
-        f"annotate it, or if it shows nothing to find, write {without_suffix(entry.image.name)}.xml holding "
-        "<annotation></annotation>"
-    )
-    return Fault("annotation-missing", entry.image, "no XML file belongs to it", mend, picture=entry.image)
-
-
-def _object(node: ET.Element, number: int) -> RawObject:
-    texts = [(node.findtext(f"bndbox/{corner}") or "").strip() for corner in _CORNERS]
-    shown = "box " + ", ".join(f"{c} {t or 'missing'}" for c, t in zip(_CORNERS, texts, strict=True))
-    notes = {
-        child.tag: child.text.strip()
-        for child in node
-        if child.tag not in _OWN_TAGS and child.text and not len(child)
-    }
-    for attribute in node.findall("attributes/attribute"):
-        key, note = ((attribute.findtext(tag) or "").strip() for tag in ("name", "value"))
-        if key and note:
-            notes[key] = note
-    # Pascal VOC's only mark of what is to be ignored; where the box is a crowd that is the reason.
-    difficult = (node.findtext("difficult") or "0").strip().lower() in ("1", "true") and not is_crowd(notes)
-    return RawObject(
-        f"object {number}",
-        (node.findtext("name") or "").strip(),
-        _box(texts),
-        shown,
-        difficult,
-        notes,
-    )
-
-
-def _box(texts: list[str]) -> Box:
-    try:
-        x0, y0, x1, y1 = (float(text) for text in texts)
-    except ValueError:
-        return NO_BOX
-    return (x0, y0, x1, y1) if all(map(math.isfinite, (x0, y0, x1, y1))) else NO_BOX
+VOC = Format("voc", write, find, find_named=lambda folder: find(folder, certain=True))

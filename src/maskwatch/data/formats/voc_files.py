@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from maskwatch.data.formats.raw import Entry
+from maskwatch.data.formats.base import Entry, read_list
 from maskwatch.data.formats.tree import ANNOTATION_FOLDERS, PICTURE_FOLDERS, Folder, split_of
-from maskwatch.data.issues import Fault
-from maskwatch.data.names import Names, in_order, same_text, unquoted, without_suffix
-from maskwatch.errors import DataError
+from maskwatch.data.issues import Issue
+from maskwatch.data.names import NameIndex, nfc, sort_key, without_suffix
 from maskwatch.media.formats import PICTURE_SUFFIXES
-from maskwatch.text import parse_xml, read_lines, reading, reason_of
+from maskwatch.text import parse_xml, reason_of
 
 _XML = (".xml",)
 _ANNOTATION = re.compile(rb"<annotation[\s>]")
@@ -31,22 +30,22 @@ class Files(NamedTuple):
         found: dict[str, Path] = {}
         for file in self.files:
             written = file.relative_to(self.root).as_posix()
-            name = same_text(written)
+            name = nfc(written)
             found[written if name in found else name] = file  # on some systems both forms can be there
         return [*found.items()]
 
     def stems(self) -> set[str]:
-        return {without_suffix(same_text(file.name)) for file in self.files}
+        return {without_suffix(nfc(file.name)) for file in self.files}
 
 
-def find_voc(folder: Folder, *, sure: bool = False) -> tuple[list[Entry], list[Folder]] | None:
-    """The pictures and annotations of a folder, and the folders in it that are data sets of their own.
+def pair_folder(folder: Folder, *, certain: bool = False) -> tuple[list[Entry], list[Folder]] | None:
+    """The images of a folder with their XML files, and the folders in it that are data sets of their own.
 
     XML and pictures lie side by side in it, or each kind in a folder of its own, in depth (JPEGImages with
     Annotations, images with annotations/xmls, img with ann). One that holds both is a data set of its own.
 
     Args:
-        sure: it is known to be Pascal VOC, whatever the XML files look like.
+        certain: it is known to be Pascal VOC, whatever the XML files look like.
 
     Returns:
         None where there are no such files.
@@ -55,7 +54,7 @@ def find_voc(folder: Folder, *, sure: bool = False) -> tuple[list[Entry], list[F
     images = _choose(folder, pictures, xmls, PICTURE_FOLDERS)
     annotations = _choose(folder, xmls, pictures, ANNOTATION_FOLDERS)
     related = images.stems() & annotations.stems() or any(map(is_annotation, annotations.files))
-    if not images.files or not annotations.files or not (related or sure):
+    if not images.files or not annotations.files or not (related or certain):
         return None
     rest = [f for f in folder.folders if f.below(*PICTURE_SUFFIXES) and f.below(*_XML)]
     return pair_files(images, annotations), rest
@@ -101,7 +100,7 @@ def pair_files(images: Files, annotations: Files) -> list[Entry]:
     The picture of an XML file is that of its own name, else the one that its <filename> names.
     """
     pictures = dict(images.named())
-    names = Names((name, name, ()) for name in pictures)
+    names = NameIndex((name, name, ()) for name in pictures)
     taken: dict[str, Path] = {}
     entries: list[Entry] = []
     left: list[tuple[str, Path, list[str]]] = []
@@ -112,20 +111,20 @@ def pair_files(images: Files, annotations: Files) -> list[Entry]:
         else:
             left.append((name, xml, found))
     # Those with a picture of their own name came first, so that a wrong <filename> cannot take it away.
-    told: set[str] = set()  # pictures whose annotation is told of are not ones without
+    reported: set[str] = set()  # an issue names them already, so they do not count as ones without
     for name, xml, candidates in left:
         found = _by_filename(xml, names, candidates)
         if len(found) == 1 and found[0] not in taken:
             taken[found[0]] = xml
         else:
             entries.append(Entry(name, None, xml, _unpaired(name, xml, found, taken)))
-            told.update(found)
-    untold = [name for name in pictures if name in taken or name not in told]
-    entries += [Entry(name, pictures[name], taken.get(name)) for name in untold]
-    return sorted(entries, key=lambda entry: in_order(entry.image_id))
+            reported.update(found)
+    others = [name for name in pictures if name in taken or name not in reported]
+    entries += [Entry(name, pictures[name], taken.get(name)) for name in others]
+    return sorted(entries, key=lambda entry: sort_key(entry.image_id))
 
 
-def _by_filename(xml: Path, names: Names[str], candidates: list[str]) -> list[str]:
+def _by_filename(xml: Path, names: NameIndex[str], candidates: list[str]) -> list[str]:
     """Pictures that an annotation names, among the candidates where there are some."""
     root = read_xml(xml, [])  # its reader says what is wrong with it
     if root is None:
@@ -141,39 +140,64 @@ def _by_filename(xml: Path, names: Names[str], candidates: list[str]) -> list[st
     return several
 
 
-def _unpaired(name: str, xml: Path, found: list[str], taken: dict[str, Path]) -> Fault | None:
+def _unpaired(name: str, xml: Path, found: list[str], taken: dict[str, Path]) -> Issue | None:
     if len(found) > 1:
         text = f"several pictures have its name: {', '.join(found)}"
-        return Fault("picture-ambiguous", xml, text, "keep one of them, or name it in <filename>")
+        return Issue("picture-ambiguous", xml, text, "keep one of them, or name it in <filename>")
     if found:
         text = f"{found[0]} is annotated by {taken[found[0]].name} already"
-        return Fault("annotation-double", xml, text, "remove one")
+        return Issue("annotation-double", xml, text, "remove one")
     return None
 
 
-def read_xml(xml: Path, faults: list[Fault]) -> ET.Element | None:
+def read_xml(xml: Path, issues: list[Issue]) -> ET.Element | None:
     """The root element; refuses DOCTYPE, which can make a small file expand without end."""
     try:
         root = parse_xml(xml.read_bytes())
     except (OSError, ET.ParseError, ValueError) as error:
         reason = "it is empty" if xml.is_file() and xml.stat().st_size == 0 else reason_of(error)
-        text, mend = f"not readable as XML: {reason}", "write it again or remove it"
-        faults.append(Fault("annotation-unreadable", xml, text, mend))
+        text, fix = f"not readable as XML: {reason}", "write it again or remove it"
+        issues.append(Issue("annotation-unreadable", xml, text, fix))
         return None
     if root.tag != "annotation":
-        text, mend = f"holds <{root.tag}>, not <annotation>", "it is no Pascal VOC file, remove it"
-        faults.append(Fault("annotation-unreadable", xml, text, mend))
+        text, fix = f"holds <{root.tag}>, not <annotation>", "it is no Pascal VOC file, remove it"
+        issues.append(Issue("annotation-unreadable", xml, text, fix))
         return None
     return root
 
 
-def split_lists(folder: Folder) -> dict[str, list[Path]]:
-    """Split → its lists of pictures: those in ImageSets/Main, or else beside the folders.
+def splits_by_list(folder: Folder, entries: Sequence[Entry], issues: list[Issue]) -> dict[str, list[Entry]]:
+    """Split → the entries that its lists name, "" → those of no list; empty where no list is of a split."""
+    lists = _lists(folder)
+    if not lists:
+        return {}
+    names = NameIndex((number, entry.image_id, entry.paths) for number, entry in enumerate(entries))
+    listed: dict[str, set[int]] = {}
+    for split, files in lists.items():
+        for file in files:
+            numbers, wrong = read_list(
+                file,
+                lambda line: names.find(line, loose=True) or names.find(_first_column(line), loose=True),
+                lambda number: entries[number].image_id,
+                _first_column,
+            )
+            unreadable = any(issue.kind == "annotation-unreadable" for issue in wrong)
+            # Beside the folders it may be a list of something else.
+            if numbers or unreadable or file.parent != folder.path:
+                listed.setdefault(split, set()).update(numbers)
+                issues += wrong
+    if listed:
+        listed[""] = {*range(len(entries))}.difference(*listed.values())
+    return {split: [entries[number] for number in sorted(numbers)] for split, numbers in listed.items()}
+
+
+def _lists(folder: Folder) -> dict[str, list[Path]]:
+    """Split → its lists of images: those in ImageSets/Main, or else beside the folders.
 
     Where there is no list of a whole split, those of its classes make it up (mask_train.txt).
     """
     sets = [inner for outer in folder.named("imagesets") for inner in (*outer.named("main"), outer)]
-    files = next((found for place in (*sets, folder) if (found := place.of_kind(".txt"))), [])
+    files = next((found for home in (*sets, folder) if (found := home.of_kind(".txt"))), [])
     whole = {file: split_of(file.stem) for file in files}
     if not any(whole.values()) and sets:
         whole = {file: split_of(file.stem.rpartition("_")[2]) for file in files}
@@ -186,28 +210,8 @@ def split_lists(folder: Folder) -> dict[str, list[Path]]:
     return lists
 
 
-def listed_names(path: Path) -> list[str]:
-    """The lines of a list of pictures."""
-    with reading(path, DataError, "write the list again"):
-        lines = read_lines(path)
-    return [unquoted(line) for line in lines if line.strip()]
-
-
-def listed_entries(path: Path, names: Names[int]) -> tuple[list[int], list[Fault]]:
-    """Numbers of the entries that a list names, and what is wrong with the rest of it."""
-    found, faults = [], []
-    for line in listed_names(path):
-        *first, last = line.split()
-        # A second column tells presence of a class, or names the annotation.
-        second = first and (last in ("1", "-1", "0") or last.lower().endswith(_XML))
-        written = [line, *([line[: -len(last)]] if second else [])]
-        hits = next((hits for text in written if (hits := names.find(text, loose=True))), [])
-        if len(hits) == 1:
-            found += hits
-        elif hits:
-            text, _, mend = names.unclear(written[-1].strip(), loose=True).rpartition("; ")
-            faults.append(Fault("picture-ambiguous", path, text, mend))
-        else:
-            text = f"no picture named {written[-1].strip()!r}"
-            faults.append(Fault("picture-missing", path, text, "check the list"))
-    return found, faults
+def _first_column(line: str) -> str:
+    """A line without a second column, which tells presence of a class, or names the annotation."""
+    *first, last = line.split()
+    second = first and (last in ("1", "-1", "0") or last.lower().endswith(_XML))
+    return line[: -len(last)].strip() if second else line

@@ -1,21 +1,21 @@
-"""The page of a check: every fault with the part of the picture that it is about."""
+"""The page of a check: every issue with the part of the image that it is about."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from maskwatch.data.issues import Box, Fault
-from maskwatch.data.quality.check import Check, by_kind, picture_path
+from maskwatch.data.issues import Box, Issue
+from maskwatch.data.quality.check import CheckResult
 from maskwatch.errors import ImageError
 from maskwatch.html import data_uri, link, render
 from maskwatch.html.crops import RED, crop
 
 SHOWN = 24
-"""Faults of one kind with a picture of their own; the page says how many more there are."""
+"""Issues of one kind with a picture of their own; the page says how many more there are."""
 
 
-def check_page(check: Check, name: str, folder: Path) -> str:
+def check_page(check: CheckResult, name: str, folder: Path) -> str:
     """The page as HTML.
 
     Args:
@@ -23,11 +23,11 @@ def check_page(check: Check, name: str, folder: Path) -> str:
         name: of the data set, for the title.
         folder: where the page will lie; links to pictures are relative to it.
     """
-    counts, ignored = check.counts(), check.ignored()
+    pictures, counts, ignored = check.num_images(), check.counts(), check.ignored()
     splits = [
         {
             "name": split or "all",
-            "pictures": sum(picture.split == split for picture in check.pictures),
+            "pictures": pictures[split],
             "counts": [count[class_name] for class_name in check.class_names],
             "ignored": ignored[split],
         }
@@ -36,48 +36,49 @@ def check_page(check: Check, name: str, folder: Path) -> str:
     kinds = [
         {
             "name": kind,
-            "severity": faults[0].severity,
-            "number": len(faults),
-            "example": faults[0].text,
-            "faults": [_fault(fault, folder) for fault in faults[:SHOWN]],
+            "severity": issues[0].severity,
+            "number": len(issues),
+            "example": issues[0].text,
+            "issues": [_shown_issue(issue, folder) for issue in issues[:SHOWN]],
         }
-        for kind, faults in by_kind(check.faults).items()
+        for kind, issues in check.by_kind().items()
     ]
     return render(
         "data_check.html.j2",
         name=name,
-        pictures=len(check.pictures),
+        pictures=len(check.images),
         boxes=sum(count.total() for count in counts.values()),
         ignored=sum(ignored.values()),
         errors=check.errors,
-        warnings=len(check.faults) - check.errors,
+        warnings=check.warnings,
         classes=check.class_names,
         splits=splits,
         kinds=kinds,
     )
 
 
-def _fault(fault: Fault, folder: Path) -> dict[str, Any]:
-    picture = picture_path(fault)
-    shown = None if picture is None else _shown(picture, fault.box_xyxy)
-    twin = None if fault.twin is None else _shown(fault.twin, None)
+def _shown_issue(issue: Issue, folder: Path) -> dict[str, Any]:
+    # There is nothing to show of an image that cannot be read.
+    picture = None if issue.kind == "picture-unreadable" else issue.image
+    shown = None if picture is None else _crop(picture, issue.box_xyxy)
+    twin = None if issue.twin is None else _crop(issue.twin, None)
     return {
-        "file": fault.file.name,
-        "where": fault.where,
-        "text": fault.text,
-        "mend": fault.mend,
+        "file": issue.file.name,
+        "where": issue.where,
+        "text": issue.text,
+        "fix": issue.fix,
         "picture": None if picture is None else picture.name,
         "href": "" if picture is None else link(picture, folder),
         "crop": shown,
-        "twin": None if fault.twin is None else fault.twin.name,
-        "twin_href": "" if fault.twin is None else link(fault.twin, folder),
+        "twin": None if issue.twin is None else issue.twin.name,
+        "twin_href": "" if issue.twin is None else link(issue.twin, folder),
         "twin_crop": twin,
-        "boxed": fault.box_xyxy is not None,
+        "boxed": issue.box_xyxy is not None,
     }
 
 
-def _shown(path: Path, box_xyxy: Box | None) -> str | None:
-    """The picture, or the part around the box, as an address; None where it cannot be read."""
+def _crop(path: Path, box_xyxy: Box | None) -> str | None:
+    """The image, or the part around the box, as an address; None where it cannot be read."""
     try:
         return data_uri(crop(path, [] if box_xyxy is None else [(box_xyxy, RED)]))
     except ImageError:

@@ -1,7 +1,8 @@
-"""Looks into picture files: each is decoded once, on all cores, and what a check asks for is kept."""
+"""Probes image files: each is decoded once, on all cores, and what a check needs of it is kept."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import signal
@@ -18,6 +19,7 @@ import numpy as np
 
 from maskwatch.data.quality.fingerprints import SMALL_SIDE, Fingerprint, fingerprint
 from maskwatch.errors import ImageError, OptionError
+from maskwatch.media.formats import ImageMetadata
 from maskwatch.media.images import UInt8Array, read_reduced
 from maskwatch.system import usable_cores
 from maskwatch.text import reason_of
@@ -35,7 +37,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class PictureScan:
+class ImageProbe:
     """What one file is.
 
     Attributes:
@@ -60,19 +62,23 @@ class PictureScan:
     def readable(self) -> bool:
         return self.reason is None
 
+    @property
+    def metadata(self) -> ImageMetadata:
+        return ImageMetadata(self.size_hw, self.orientation)
 
-def scan_pictures(
+
+def probe_images(
     paths: Sequence[Path], workers: int | None = None, progress: Progress | None = None
-) -> list[PictureScan]:
-    """Decodes every picture and tells what it is, in the order of `paths`.
+) -> list[ImageProbe]:
+    """Decodes every image and gives what it is, in the order of `paths`.
 
     Works in processes, since decoding holds Python's lock. They start anew, so a script that calls this needs
     `if __name__ == "__main__":`. A file that kills its process is reported as unreadable.
 
     Args:
-        paths: picture files; one that does not exist is reported as unreadable too.
-        workers: number of processes; None means one a core, and none for few pictures. 1 works in this one.
-        progress: called with the number of pictures done and of all.
+        paths: image files; one that does not exist is reported as unreadable too.
+        workers: number of processes; None means one a core, and none for few images. 1 works in this one.
+        progress: called with the number of images done and of all.
 
     Raises:
         OptionError: `workers` is below 1.
@@ -81,33 +87,33 @@ def scan_pictures(
         raise OptionError(f"{workers} workers cannot read pictures; give 1 or more")
     if workers is None:
         workers = 1 if len(paths) < _FEW else usable_cores()
-    return _scan(paths, scan_picture, workers, progress or (lambda done, total: None))
+    return _run(paths, probe_image, workers, progress or (lambda done, total: None))
 
 
-def scan_picture(path: Path) -> PictureScan:
+def probe_image(path: Path) -> ImageProbe:
     """What one file is; raises nothing for a broken one."""
     digest = ""
     try:
         status = path.stat()
-        if stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        if stat.S_ISREG(status.st_mode):  # opening a pipe would block
             if status.st_size > MAX_FILE_BYTES:
                 size = f"{status.st_size / (1 << 30):.1f} GiB"
-                return PictureScan(path, f"{size} are too much for a picture; scale it down, or remove it")
+                return ImageProbe(path, f"{size} are too much for a picture; scale it down, or remove it")
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         elif not stat.S_ISDIR(status.st_mode):
-            return PictureScan(path, "this is no regular file; put a picture file there, or remove it")
+            return ImageProbe(path, "this is no regular file; put a picture file there, or remove it")
         image, (size_hw, orientation) = read_reduced(path, SMALL_SIDE)
         found = fingerprint(image, size_hw)
-        return PictureScan(path, None, digest, size_hw, orientation, found, _is_blank(image, found))
+        return ImageProbe(path, None, digest, size_hw, orientation, found, _is_blank(image, found))
     except ImageError as error:
-        return PictureScan(path, str(error).removeprefix(f"{path}: "), digest)
+        return ImageProbe(path, str(error).removeprefix(f"{path}: "), digest)
     except FileNotFoundError:
-        return PictureScan(path, "no such file; check the path")
+        return ImageProbe(path, "no such file; check the path")
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        return PictureScan(path, f"cannot be read ({reason_of(error)}); check its permissions", digest)
+        return ImageProbe(path, f"cannot be read ({reason_of(error)}); check its permissions", digest)
     except (MemoryError, cv2.error) as error:
-        return PictureScan(path, f"cannot be worked on ({error or 'no memory'}); scale it down", digest)
+        return ImageProbe(path, f"cannot be worked on ({error or 'no memory'}); scale it down", digest)
 
 
 def _is_blank(image_rgb: UInt8Array, found: Fingerprint) -> bool:
@@ -117,24 +123,24 @@ def _is_blank(image_rgb: UInt8Array, found: Fingerprint) -> bool:
     return bool((pixels.max(0).astype(int) - pixels.min(0)).max() <= BLANK_LEVELS)
 
 
-Look: TypeAlias = Callable[[Path], PictureScan]
+Probe: TypeAlias = Callable[[Path], ImageProbe]
 
 
-def _scan(paths: Sequence[Path], look: Look, workers: int, progress: Progress) -> list[PictureScan]:
-    done: dict[int, PictureScan] = {}
-    results = enumerate(map(look, paths)) if workers == 1 else _in_processes(paths, look, workers)
+def _run(paths: Sequence[Path], probe: Probe, workers: int, progress: Progress) -> list[ImageProbe]:
+    done: dict[int, ImageProbe] = {}
+    results = enumerate(map(probe, paths)) if workers == 1 else _in_processes(paths, probe, workers)
     for index, result in results:
         done[index] = result
         progress(len(done), len(paths))
     return [done[index] for index in range(len(paths))]
 
 
-def _in_processes(paths: Sequence[Path], look: Look, workers: int) -> Iterator[tuple[int, PictureScan]]:
+def _in_processes(paths: Sequence[Path], probe: Probe, workers: int) -> Iterator[tuple[int, ImageProbe]]:
     """(place, result) as they come."""
     starts = range(0, len(paths), _CHUNK)
-    with _Pool(min(workers, max(1, len(starts)))) as pool:
+    with _pool(min(workers, max(1, len(starts)))) as pool:
         chunks = {
-            pool.submit(_look_at_all, look, paths[start : start + _CHUNK]): start  # one trip for a chunk
+            pool.submit(_probe_all, probe, paths[start : start + _CHUNK]): start  # one trip for a chunk
             for start in starts
         }
         lost: list[int] = []
@@ -144,38 +150,35 @@ def _in_processes(paths: Sequence[Path], look: Look, workers: int) -> Iterator[t
                 yield from enumerate(chunk.result(), start)
             except BrokenProcessPool:
                 lost += range(start, min(start + _CHUNK, len(paths)))
-    yield from _one_by_one(paths, sorted(lost), look)
+    yield from _one_by_one(paths, sorted(lost), probe)
 
 
-def _one_by_one(paths: Sequence[Path], places: list[int], look: Look) -> Iterator[tuple[int, PictureScan]]:
+def _one_by_one(paths: Sequence[Path], lost: list[int], probe: Probe) -> Iterator[tuple[int, ImageProbe]]:
     """After a process died: each picture alone, so that the one it died of is known."""
-    while places:
-        with _Pool(1) as pool:
-            while places:
-                place = places.pop(0)
+    while lost:
+        with _pool(1) as pool:
+            while lost:
+                index = lost.pop(0)
                 try:
-                    yield place, pool.submit(look, paths[place]).result()
+                    yield index, pool.submit(probe, paths[index]).result()
                 except BrokenProcessPool:
                     reason = "reading it ended the process (broken, or no memory); replace it or remove it"
-                    yield place, PictureScan(paths[place], reason)
+                    yield index, ImageProbe(paths[index], reason)
                     break
 
 
-class _Pool:
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that are gone, with the work that waits for them, when the block ends in whatever way."""
-
-    def __init__(self, workers: int) -> None:
-        # Not forked from this process: it may have threads (OpenCV, PyTorch), whose locks a fork would keep.
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        context = multiprocessing.get_context(method)
-        context.set_forkserver_preload([__name__])  # imported once, not once a worker; no effect on "spawn"
-        self._pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
-
-    def __enter__(self) -> ProcessPoolExecutor:
-        return self._pool
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+    # Not forked from this process: it may have threads (OpenCV, PyTorch), whose locks a fork would keep.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload([__name__])  # imported once, not once a worker; no effect on "spawn"
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:
@@ -183,5 +186,5 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)  # the processes are the threads
 
 
-def _look_at_all(look: Look, paths: Sequence[Path]) -> list[PictureScan]:
-    return [look(path) for path in paths]
+def _probe_all(probe: Probe, paths: Sequence[Path]) -> list[ImageProbe]:
+    return [probe(path) for path in paths]

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from maskwatch.data.formats.raw import NO_BOX, RawObject
-from maskwatch.data.formats.yolo_shape import Shape, corners, fits_box, shape_of
-from maskwatch.data.issues import Box
+from maskwatch.data.formats.base import NO_BOX, RawObject
+from maskwatch.data.formats.yolo.shape import Shape, corners, fits_box, shape_of
+from maskwatch.data.issues import Box, Reason
 from maskwatch.labels import find_class
 
 _BOX = "class cx cy width height"
@@ -54,7 +54,7 @@ class LineReader:
     """Lines of one set → objects.
 
     Args:
-        lines: all of the set, which tell together what follows a box.
+        lines: all of the set, which together decide what follows a box.
         names: of the classes by number; a number without a name stands for itself.
         landmarks: how many numbers follow each box, where the set states it.
     """
@@ -70,22 +70,22 @@ class LineReader:
         self._scored = all(count % 2 for count in counts) and 2 * counts.total() > len(lines)
 
     def read(self, line: Line) -> RawObject:
-        """The object of a line; with its fault where it cannot be read."""
+        """The object of a line; with its problem where it cannot be read."""
         where = f"line {line.number}"
         shown = "box " + (" ".join(line.words[:8]) + (" …" if len(line.words) > 8 else "") or "missing")
         name = _class_name(line.class_word, self.names)
         if name is None:
             known = ", ".join(f"{number} {name}" for number, name in list(self.names.items())[:8])
             text = f"has the class {line.class_word!r}, which is not the number of one"
-            mend = f"write one of {known}" if known else "write a whole number from 0"
-            return RawObject(where, "", NO_BOX, shown, fault=("class-unknown", text, mend))
-        fault = self._fault(line)
-        if fault is not None:
-            return RawObject(where, name, NO_BOX, shown, fault=("box-invalid", *fault))
+            fix = f"write one of {known}" if known else "write a whole number from 0"
+            return RawObject(where, "", NO_BOX, shown, problem=Reason("class-unknown", text, fix))
+        problem = self._problem(line)
+        if problem is not None:
+            return RawObject(where, name, NO_BOX, shown, problem=Reason("box-invalid", *problem))
         return RawObject(where, name, self._box(line.values), shown)
 
-    def _fault(self, line: Line) -> tuple[str, str] | None:
-        """What is wrong with the numbers of a line, and how to mend it."""
+    def _problem(self, line: Line) -> tuple[str, str] | None:
+        """What is wrong with the numbers of a line, and how to fix it."""
         pairs = zip(line.words, line.values, strict=True)
         wrong, count = [word for word, value in pairs if not math.isfinite(value)], len(line.values)
         if wrong:
@@ -128,5 +128,6 @@ def _class_name(word: str, names: Mapping[int, str]) -> str | None:
     value = _value(word)
     if math.isfinite(value) and value.is_integer() and value >= 0:
         return names.get(int(value), str(int(value)))
-    place = find_class(list(names.values()), word)
-    return None if place is None else list(names.values())[place]
+    known = list(names.values())
+    index = find_class(known, word)
+    return None if index is None else known[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,17 @@ from PIL import Image
 from drawn_data import draw_faces
 from maskwatch.data import DetectionSet, read_data
 from maskwatch.training.batches import Batch
-from maskwatch.training.board import drawn_batch, side_by_side, strip_indices, write_curve
 from maskwatch.training.module import COCO_TAGS
 from maskwatch.training.recipe import Recipe
-from maskwatch.training.run import train
+from maskwatch.training.run import TrainOptions, train
+from maskwatch.training.tensorboard import draw_batch, example_indices, side_by_side, write_curve
 
 QUICK = {
-    "size": 64, "train_sizes": (64,), "batch_size": 2, "steps": 4, "validate_every": 2, "first_phase": 1.0,
-    "resting_blocks": 0, "average_decay": 0.5,
+    "size": 64, "train_sizes": (64,), "batch_size": 2, "steps": 4, "validate_every": 2,
+    "bn_update_fraction": 1.0, "frozen_blocks": 0, "ema_decay": 0.5,
 }  # fmt: skip
+
+QUIET = TrainOptions(devices=1, workers=0, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def drawn_set(tmp_path_factory: pytest.TempPathFactory) -> DetectionSet:
 @pytest.fixture(scope="module")
 def run(drawn_set: DetectionSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "quick"
-    train(drawn_set, drawn_set, Recipe(**QUICK), folder, progress=False, devices=1, workers=0)  # type: ignore[arg-type]
+    train(drawn_set, drawn_set, Recipe(**QUICK), folder, QUIET)  # type: ignore[arg-type]
     return folder
 
 
@@ -127,7 +130,7 @@ def test_the_recipe_stands_beside_the_score_and_a_resumed_run_goes_on(
     assert set(before) == set(Recipe.__dataclass_fields__)
     assert (before["steps"], before["optimizer"], before["train_sizes"]) == (4, "adamw", "[64]")
     longer = Recipe(**(QUICK | {"steps": 6}))  # type: ignore[arg-type]
-    train(drawn_set, drawn_set, longer, run, resume=True, progress=False, devices=1, workers=0)
+    train(drawn_set, drawn_set, longer, run, replace(QUIET, resume=True))
     assert len(list((run / "tensorboard" / "hparams").glob("events.*"))) == 1
     assert hparams_of(run)["steps"] == 6
     found = summaries(run / "tensorboard")
@@ -152,11 +155,11 @@ def test_a_hparams_session_is_one_for_tensorboards_own_reader(run: Path) -> None
 
 
 def test_the_strip_is_the_same_for_a_seed(drawn_set: DetectionSet) -> None:
-    first = strip_indices(drawn_set, 1)
-    assert first == strip_indices(drawn_set, 1)
+    first = example_indices(drawn_set, 1)
+    assert first == example_indices(drawn_set, 1)
     assert len(set(first)) == 8
-    assert any(strip_indices(drawn_set, seed) != first for seed in range(2, 9))
-    assert strip_indices(drawn_set.subset([0, 1]), 1) == [0, 1]
+    assert any(example_indices(drawn_set, seed) != first for seed in range(2, 9))
+    assert example_indices(drawn_set.subset([0, 1]), 1) == [0, 1]
 
 
 def test_ground_truth_left_prediction_right(drawn_set: DetectionSet) -> None:
@@ -179,7 +182,7 @@ def test_boxes_are_drawn_where_the_network_got_them() -> None:
         [torch.tensor([[16.0, 32, 48, 60]]), torch.zeros((0, 4))],
         [torch.tensor([1]), torch.zeros(0, dtype=torch.int64)],
     )
-    first, second = drawn_batch(batch, ("a", "b"))
+    first, second = draw_batch(batch, ("a", "b"))
     assert not second.any()
     rows, columns = np.nonzero(first.any(2))
     # Five times as large; the label may stand above the box, and a dark edge outside of it.

@@ -1,6 +1,6 @@
-"""What TensorBoard shows beside the curves: pictures, precision over recall, and the recipe with its score.
+"""What TensorBoard shows beside the scalars: images, precision-recall curves, and the recipe with its score.
 
-Everything is written at validations, but for the first batch, so that no step waits for it.
+Everything but the first batch is written at validations, so that no step waits for it.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ from maskwatch.training.recipe import plain
 
 if TYPE_CHECKING:
     import supervision as sv
-    from torch.utils.tensorboard import SummaryWriter  # loads TensorFlow, where that is installed
+    from torch.utils.tensorboard import SummaryWriter
 
 # Tags of the TF Object Detection API (model_lib_v2.py, coco_evaluation.py), where it has them.
-STRIP_TAG = "eval_side_by_side_{}"
+EXAMPLE_TAG = "eval_side_by_side_{}"
 INPUT_TAG = "train_input_images"
 CLASS_TAG = "DetectionBoxes_PerformanceByCategory/mAP/{}"
 CURVE_TAG = "precision_recall/{}"
 HPARAMS_FOLDER = "hparams"
 HPARAM_TAGS = {"AP": "hparam/AP", "AP50": "hparam/AP50"}
 
-STRIP_PICTURES = 8
-INPUT_PICTURES = 16
-# Side in pixels that pictures are brought to, so that an event file stays small.
-PICTURE_SIDE = 480
+EXAMPLES = 8
+INPUT_IMAGES = 16
+# Longer side of the images in pixels, so that an event file stays small.
+EXAMPLE_SIDE = 480
 INPUT_SIDE = 320
-# Predictions of the strip have scores above this; the API's pictures take 0.5, which hides a young network's.
-SHOWN_SCORE = 0.3
-# As many as TensorBoard's plugin takes.
+# Predictions with scores above this are drawn; the API takes 0.5, which hides those of a young network.
+MIN_SCORE = 0.3
+# The most that TensorBoard's plugin takes.
 CURVE_POINTS = 127
 _SEAM = 6  # pixels of white between ground truth and prediction
 
 
-class Board(Callback):
-    """Writes what `docs/training.md` lists into the event files of the run. Only the first process does."""
+class TensorBoardPanels(Callback):
+    """Writes what `docs/training.md` lists into the event files of the run, in the first process only."""
 
     def __init__(self) -> None:
         self._batch: Batch | None = None
-        self._begun = False
+        self._started = False
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, batch_index: int
     ) -> None:
         self._batch = batch
-        if not self._begun and trainer.is_global_zero:
+        if not self._started and trainer.is_global_zero:
             self._write_inputs(trainer, module)
-        self._begun = True
+        self._started = True
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if not trainer.is_global_zero or not isinstance(module, DetectionModule):
@@ -70,9 +70,9 @@ class Board(Callback):
         detection_set, predictions = module.validation_set, module.last_predictions
         if self._batch is not None:
             self._write_inputs(trainer, module)
-        for number, index in enumerate(strip_indices(detection_set, module.recipe.seed)):
-            picture = side_by_side(detection_set, index, predictions[index])
-            writer.add_image(STRIP_TAG.format(number), picture, step, dataformats="HWC")
+        for number, index in enumerate(example_indices(detection_set, module.recipe.seed)):
+            image = side_by_side(detection_set, index, predictions[index])
+            writer.add_image(EXAMPLE_TAG.format(number), image, step, dataformats="HWC")
         for class_id, name in enumerate(detection_set.class_names):
             write_curve(writer, detection_set, predictions, class_id, name, step)
         for score in module.last_result.per_class if module.last_result else ():
@@ -88,42 +88,42 @@ class Board(Callback):
     def _write_inputs(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self._batch is None or not isinstance(module, DetectionModule):
             return
-        pictures = drawn_batch(self._batch, module.validation_set.class_names)
-        _writer(trainer).add_images(INPUT_TAG, pictures, trainer.global_step, dataformats="NHWC")
+        images = draw_batch(self._batch, module.validation_set.class_names)
+        _writer(trainer).add_images(INPUT_TAG, images, trainer.global_step, dataformats="NHWC")
 
 
-def strip_indices(detection_set: DetectionSet, seed: int) -> list[int]:
-    """The pictures of the strip, the same for the same set and seed; those with boxes come before others."""
+def example_indices(detection_set: DetectionSet, seed: int) -> list[int]:
+    """The images to show, the same for the same set and seed; those with boxes come before others."""
     shuffled = np.random.default_rng(seed).permutation(len(detection_set)).tolist()
     shuffled.sort(key=lambda index: not len(detection_set.samples[index].counted()))  # a stable sort
-    return sorted(shuffled[:STRIP_PICTURES])
+    return sorted(shuffled[:EXAMPLES])
 
 
 def side_by_side(detection_set: DetectionSet, index: int, found: sv.Detections) -> UInt8Array:
-    """Ground truth left, predictions right: (H, 2 W + 6, 3) RGB, H and W up to `PICTURE_SIDE`."""
+    """Ground truth left, predictions right: (H, 2 W + 6, 3) RGB, H and W up to `EXAMPLE_SIDE`."""
     sample = detection_set.samples[index]
     image = read_image(sample.image_path)
-    scale = min(1.0, PICTURE_SIDE / max(image.shape[:2]))
+    scale = min(1.0, EXAMPLE_SIDE / max(image.shape[:2]))
     size_hw = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
     image, placement = letterbox(image, size_hw)
     scale_xy = (placement.scale_x, placement.scale_y)
     truth = drawn(image, sample, detection_set.class_names, scale_xy)
     assert found.confidence is not None
-    sure = found[found.confidence > SHOWN_SCORE]
-    assert isinstance(sure, type(found))  # with a mask it gives no column
-    shown = dataclasses.replace(sure, xyxy=placement.to_network(sure.xyxy))
+    confident = found[found.confidence > MIN_SCORE]
+    assert isinstance(confident, type(found))  # indexed by a mask it gives no column
+    shown = dataclasses.replace(confident, xyxy=placement.to_network(confident.xyxy))
     seam = np.full((size_hw[0], _SEAM, 3), 255, np.uint8)
     return np.concatenate([truth, seam, draw(image, shown)], axis=1)
 
 
-def drawn_batch(batch: Batch, class_names: tuple[str, ...]) -> UInt8Array:
-    """The first pictures of a batch as the network got them, with their boxes: (N, S, S, 3) RGB."""
-    pictures = []
-    for image, boxes, class_ids in zip(batch.images[:INPUT_PICTURES], *batch[1:], strict=False):
+def draw_batch(batch: Batch, class_names: tuple[str, ...]) -> UInt8Array:
+    """The first images of a batch as the network got them, with their boxes: (N, S, S, 3) RGB."""
+    images = []
+    for image, boxes, class_ids in zip(batch.images[:INPUT_IMAGES], *batch[1:], strict=False):
         canvas, placement = letterbox(image.cpu().numpy(), (INPUT_SIDE, INPUT_SIDE))
         truth = _labelled(placement.to_network(boxes.cpu().numpy()), class_ids.cpu().numpy(), class_names)
-        pictures.append(draw(canvas, truth))
-    return np.stack(pictures)
+        images.append(draw(canvas, truth))
+    return np.stack(images)
 
 
 def write_curve(
@@ -134,30 +134,30 @@ def write_curve(
     name: str,
     step: int,
 ) -> None:
-    """Counts of a class at thresholds from 0 to 1, from matching at IoU 0.5; without a ground truth, none."""
+    """Precision and recall of a class at thresholds from 0 to 1, matched at IoU 0.5; none without a box."""
     scores, hits, truths = ranked(detection_set, predictions, class_id)
     if not truths:
         return
     thresholds = np.linspace(0, 1, CURVE_POINTS)
     counts = scores[None] >= thresholds[:, None]  # (T, D)
-    true, wrong = (counts & hits).sum(1), (counts & ~hits).sum(1)
+    true_positives, false_positives = (counts & hits).sum(1), (counts & ~hits).sum(1)
     writer.add_pr_curve_raw(
         CURVE_TAG.format(name),
-        true_positive_counts=true,
-        false_positive_counts=wrong,
-        true_negative_counts=np.zeros_like(true),  # a detector has none
-        false_negative_counts=truths - true,
-        precision=true / np.maximum(true + wrong, 1),
-        recall=true / truths,
+        true_positive_counts=true_positives,
+        false_positive_counts=false_positives,
+        true_negative_counts=np.zeros_like(true_positives),  # a detector has none
+        false_negative_counts=truths - true_positives,
+        precision=true_positives / np.maximum(true_positives + false_positives, 1),
+        recall=true_positives / truths,
         global_step=step,
         num_thresholds=CURVE_POINTS,
     )
 
 
 def write_hparams(folder: Path, module: DetectionModule, step: int) -> None:
-    """The recipe's keys and the final score, in a folder of their own.
+    """Writes the recipe's keys and the final score to a separate folder.
 
-    What a training wrote there before it was resumed is replaced: TensorBoard would keep the older recipe.
+    Replaces what a training wrote there before it was resumed: TensorBoard would show the older recipe.
     """
     from torch.utils.tensorboard import SummaryWriter, summary
 

@@ -16,9 +16,9 @@ from maskwatch.data.issues import Box
 Shape = Literal["box", "polygon", "unknown"]
 Point: TypeAlias = tuple[float, float]
 
-# Of so many lines the shape is told, however many there are.
+# At most so many lines vote on the shape, however many there are.
 _MOST_LINES = 2000
-# One shape has to be so many times as frequent as the other among the lines that tell.
+# One shape has to be so many times as frequent as the other among the lines that decide.
 _CLEAR = 9
 # How far a box may stick out of the picture, and a coordinate beyond it, as shares of the picture.
 _BORDER, _BEYOND = 0.02, 0.1
@@ -40,14 +40,14 @@ def shape_of(lines: Sequence[Sequence[float]]) -> Shape:
     if all(map(_ends_in_track, long)):
         return "box"
     long = long[:: max(1, len(long) // _MOST_LINES)]
-    told = Counter(map(_told_shape, long))
+    votes = Counter(map(_line_shape, long))
     sides: tuple[tuple[Shape, Shape], ...] = (("box", "polygon"), ("polygon", "box"))
     for one, other in sides:
-        if told[one] and told[one] >= _CLEAR * told[other]:
+        if votes[one] and votes[one] >= _CLEAR * votes[other]:
             return one
     # Boxes have the same number of landmarks everywhere.
     commonest = max(Counter(map(len, long)).values())
-    return "polygon" if not told["box"] and len(long) > 3 and commonest < len(long) / 2 else "unknown"
+    return "polygon" if not votes["box"] and len(long) > 3 and commonest < len(long) / 2 else "unknown"
 
 
 def corners(values: Sequence[float]) -> Box:
@@ -61,22 +61,22 @@ def _ends_in_track(values: Sequence[float]) -> bool:
     return len(values) == 6 and values[5].is_integer() and 0 <= values[4] <= 1 and fits_box(values)
 
 
-def _told_shape(values: Sequence[float]) -> Shape:
+def _line_shape(values: Sequence[float]) -> Shape:
     """What a line can only be, or is likely to be; "unknown" where nothing speaks for either, or both do."""
     box, more = values[:4], values[4:]
     if _has_visibilities(more) and fits_box(values):
         return "box"
-    told = _told_by_points(values[: len(values) // 2 * 2])  # a score may stand at the end
+    shape = _shape_by_points(values[: len(values) // 2 * 2])  # a score may stand at the end
     others = [(*box, *more[1:])] if len(values) % 2 else []  # or behind the box
     if len(more) % 3 == 0:  # or behind each landmark
         others.append((*box, *(value for number, value in enumerate(more) if number % 3 < 2)))
-    if told == "box" or all(_told_by_points(other) != "box" for other in others):
-        return told
-    return "unknown" if told == "polygon" else "box"
+    if shape == "box" or all(_shape_by_points(other) != "box" for other in others):
+        return shape
+    return "unknown" if shape == "polygon" else "box"
 
 
-def _told_by_points(values: Sequence[float]) -> Shape:
-    """As `_told_shape`, of a line of pairs."""
+def _shape_by_points(values: Sequence[float]) -> Shape:
+    """As `_line_shape`, of a line of pairs."""
     if not fits_box(values):
         return "polygon"
     # A landmark that is not there, a visibility of 2, the number of a track.

@@ -1,4 +1,4 @@
-"""The scan of picture files: what is told of each, broken and hostile ones, processes, and Ctrl-C."""
+"""The probe of picture files: what is told of each, broken and hostile ones, processes, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from maskwatch.data.quality import probe
-from maskwatch.data.quality.probe import PictureScan, scan_picture, scan_pictures
+from maskwatch.data.quality.probe import ImageProbe, probe_image, probe_images
 from maskwatch.errors import OptionError
 
 
@@ -31,20 +31,20 @@ def test_what_is_told_of_a_picture(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     path = photo(tmp_path / "a.jpg", exif=exif)
-    found = scan_picture(path)
+    found = probe_image(path)
     assert found.readable
     assert (found.reason, found.size_hw, found.orientation, found.blank) == (None, (120, 80), 6, False)
     assert found.digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert found.fingerprint is not None
     assert found.fingerprint.size_hw == (120, 80)
-    assert scan_picture(photo(tmp_path / "b.png")).orientation == 1
+    assert probe_image(photo(tmp_path / "b.png")).orientation == 1
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0, 1), (9, 1), (1, 1), (8, 8)])
 def test_orientations_that_do_not_exist_are_none(tmp_path: Path, value: int, shown: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = value
-    assert scan_picture(photo(tmp_path / "a.jpg", exif=exif)).orientation == shown
+    assert probe_image(photo(tmp_path / "a.jpg", exif=exif)).orientation == shown
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_blank(tmp_path: Path, name: str, spread: int, blank: bool) -> None:
     pixels = np.full((90, 90, 3), (10, 200, 90), np.uint8)
     pixels[40:60, 40:60] += np.uint8(spread)
     Image.fromarray(pixels).save(tmp_path / name)
-    assert scan_picture(tmp_path / name).blank is blank
+    assert probe_image(tmp_path / name).blank is blank
 
 
 def test_one_pixel_in_red_is_not_blank(tmp_path: Path) -> None:
     pixels = np.full((900, 900, 3), 90, np.uint8)
     pixels[0, 0, 0] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    assert not scan_picture(tmp_path / "a.png").blank
+    assert not probe_image(tmp_path / "a.png").blank
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -89,7 +89,7 @@ def test_broken_and_hostile_files(tmp_path: Path) -> None:
     }
     for name, (content, reason) in contents.items():
         (tmp_path / name).write_bytes(content)
-        found = scan_picture(tmp_path / name)
+        found = probe_image(tmp_path / name)
         assert reason in str(found.reason), name
         assert str(tmp_path) not in str(found.reason), "the path is a field of its own"
         assert not found.readable
@@ -103,7 +103,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     with (tmp_path / "sparse.jpg").open("wb") as file:
         file.truncate(3 << 30)
     names = ("folder.jpg", "pipe.jpg", "none.jpg", "sparse.jpg", "a\0b.jpg")
-    reasons = [str(found.reason) for found in scan_pictures([tmp_path / name for name in names])]
+    reasons = [str(found.reason) for found in probe_images([tmp_path / name for name in names])]
     assert reasons[0].startswith("this is a folder")
     assert reasons[1].startswith("this is no regular file")
     assert reasons[2].startswith("no such file")
@@ -115,26 +115,26 @@ def test_in_order_and_with_progress_whatever_the_workers(tmp_path: Path) -> None
     paths = [photo(tmp_path / f"{number}.jpg", number) for number in range(40)]
     paths[17].write_bytes(b"")
     steps: list[tuple[int, int]] = []
-    alone = scan_pictures(paths, 1)
-    found = scan_pictures(paths, 2, lambda done, total: steps.append((done, total)))
+    alone = probe_images(paths, 1)
+    found = probe_images(paths, 2, lambda done, total: steps.append((done, total)))
     assert [one.path for one in found] == paths
     assert [one.digest for one in found] == [one.digest for one in alone]
     assert [one.readable for one in found] == [number != 17 for number in range(40)]
     assert steps == [(number, 40) for number in range(1, 41)]
-    assert scan_pictures([], 2) == []
+    assert probe_images([], 2) == []
     with pytest.raises(OptionError, match="0 workers"):
-        scan_pictures(paths, 0)
+        probe_images(paths, 0)
 
 
-def die_of_some(path: Path) -> PictureScan:
+def die_of_some(path: Path) -> ImageProbe:
     if path.name in ("5.jpg", "33.jpg"):
         os._exit(1)
-    return PictureScan(path)
+    return ImageProbe(path)
 
 
 def test_a_file_that_kills_its_process_is_named() -> None:
     paths = [Path(f"{number}.jpg") for number in range(40)]
-    found = probe._scan(paths, die_of_some, 2, lambda done, total: None)
+    found = probe._run(paths, die_of_some, 2, lambda done, total: None)
     assert [one.path for one in found] == paths
     assert [one.path.stem for one in found if not one.readable] == ["5", "33"]
     assert "ended the process" in str(found[5].reason)
@@ -146,10 +146,10 @@ def test_ctrl_c_ends_it_without_a_word_from_the_workers(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from maskwatch.data.quality.probe import scan_pictures
+from maskwatch.data.quality.probe import probe_images
 if __name__ == "__main__":
     try:
-        scan_pictures([Path(sys.argv[1])] * 9000, 2, lambda done, total: print(done, flush=True))
+        probe_images([Path(sys.argv[1])] * 9000, 2, lambda done, total: print(done, flush=True))
     except KeyboardInterrupt:
         print("stopped", flush=True)
 """

@@ -1,0 +1,157 @@
+"""The label files of YOLO images: where each lies, and which belong to no image or to several."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from maskwatch.data.formats.base import Entry
+from maskwatch.data.formats.tree import PICTURE_FOLDERS, id_below
+from maskwatch.data.formats.yolo.names import NAME_FILES
+from maskwatch.data.issues import Issue
+from maskwatch.data.names import nfc, sort_key, without_suffix
+
+TEXT = ".txt"
+_MARK_BYTES = b"\xef\xbb\xbf\xff\xfe"  # of byte order marks
+
+
+@dataclass
+class SplitFiles:
+    """The images of one split ("" for none) with their label files, and the names of the classes by number.
+
+    landmarks: how many numbers follow each box; None where nothing states it.
+    """
+
+    split: str
+    path: Path
+    class_names: Mapping[int, str]
+    landmarks: int | None = None
+    entries: list[Entry] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+
+
+class Labels:
+    """Finds the label files of images, each folder being listed once.
+
+    Args:
+        homes: folders that hold the labels of this set, by whatever name.
+    """
+
+    def __init__(self, homes: Sequence[Path] = ()) -> None:
+        self._homes = homes
+        self._folders: dict[Path, dict[str, Path]] = {}
+
+    def entry(self, image: Path, root: Path, split: str, above: Sequence[str] = ()) -> Entry:
+        """An image and its labels.
+
+        Args:
+            root, split, above: see `id_below`.
+        """
+        return Entry(id_below(image, root, split, (), above), image, self.of(image, root))
+
+    def of(self, image: Path, root: Path) -> Path:
+        """The label file of an image; where there is none, where it should be.
+
+        One beside the image counts first. Otherwise it lies in the folder that has "labels" in the place
+        of "images", the last one first, or in labels/ beside the image.
+        """
+        name = without_suffix(image.name) + TEXT
+        parts = image.parts
+        usual = [
+            Path(*parts[:at], "labels", *parts[at + 1 : -1])
+            for at in range(len(parts) - 2, -1, -1)
+            if parts[at].lower() in PICTURE_FOLDERS
+        ]
+        beside = [image.parent, image.parent / "labels"]
+        if image.is_relative_to(root):
+            homes = (root / "labels", *self._homes)
+            beside += [home / image.parent.relative_to(root) for home in homes]
+        for home in (image.parent, *usual, *beside):
+            found = self.listed(home).get(nfc(name))
+            if found is not None:
+                return found
+        return (usual[0] if usual else image.parent) / name
+
+    def listed(self, folder: Path) -> dict[str, Path]:
+        """Text files of a folder by name, NFC, the suffix in small letters."""
+        if folder not in self._folders:
+            files = (file for same in _same_folders(folder) for file in same.iterdir())
+            shown = (file for file in files if not file.name.startswith(".") and file.is_file())
+            texts = (file for file in shown if file.suffix.lower() == TEXT)
+            named = {nfc(without_suffix(file.name)) + TEXT: file for file in texts}
+            self._folders[folder] = named
+        return self._folders[folder]
+
+
+def _same_folders(folder: Path) -> list[Path]:
+    """The folders there are by this path, whichever form of Unicode its names have on the disk.
+
+    Where there is none, their case does not count either (Images/Train with Labels/train).
+    """
+    if (folder.is_dir() and str(folder).isascii()) or folder == folder.parent:
+        return [folder]
+    name = nfc(folder.name)
+    inside = [entry for above in _same_folders(folder.parent) for entry in _entries(above)]
+    found = [entry for entry in inside if nfc(entry.name) == name]
+    found = found or [entry for entry in inside if nfc(entry.name).casefold() == name.casefold()]
+    return [entry for entry in found if entry.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # one above the data set, which nobody may list
+        return []
+
+
+def is_label(file: Path) -> bool:
+    """Whether a text file looks like labels: empty, or begins with a number."""
+    if file.name.lower() in NAME_FILES:
+        return False
+    with file.open("rb") as lines:
+        # UTF-16 too is the same without its zeros; a byte order mark comes before any text.
+        head = lines.read(256).replace(b"\0", b"").lstrip(_MARK_BYTES).strip()
+    return head[:1] in b"0123456789"
+
+
+def finish(
+    splits: list[SplitFiles], labels: Labels, homes: Sequence[Path] = (), *, listed: bool = False
+) -> list[SplitFiles]:
+    """The splits sorted, each image once; label files that belong to no image are among their issues.
+
+    Args:
+        homes: folders of labels; those in which an image has its own are searched anyway.
+        listed: images were chosen by lists, which may leave some out on purpose.
+    """
+    used: dict[Path | None, set[Path | None]] = defaultdict(set)
+    for entry in (entry for split in splits for entry in split.entries):
+        used[entry.annotation].add(entry.image)
+    empty = not any(label is not None and label.is_file() for label in used)
+    reported: set[Path] = set()
+    for split in splits:
+        by_path = {entry.image: entry for entry in split.entries}
+        split.entries = sorted(by_path.values(), key=lambda entry: sort_key(entry.image_id))
+        if empty and split.entries:
+            text = f"none of its {len(split.entries)} pictures has a label file, nor has any other of the set"
+            fix = "put them beside the pictures or into labels/"
+            split.issues.append(Issue("annotation-missing", split.path, text, fix))
+        split.issues += _shared(split.entries, used)
+        folders = {*homes, *(entry.annotation.parent for entry in split.entries if entry.annotation)}
+        texts = [label for folder in sorted(folders) for label in sorted(labels.listed(folder).values())]
+        for label in () if listed else texts:
+            if label not in used and label not in reported and is_label(label):
+                reported.add(label)
+                text, fix = "no picture belongs to this label file", "add the picture or remove the file"
+                split.issues.append(Issue("picture-missing", label, text, fix))
+    return splits
+
+
+def _shared(entries: Sequence[Entry], used: Mapping[Path | None, set[Path | None]]) -> Iterable[Issue]:
+    """Label files of several images, as those of a.jpg and a.png are."""
+    for label in dict.fromkeys(entry.annotation for entry in entries):
+        if label is not None and len(used[label]) > 1 and label.is_file():
+            images = ", ".join(sorted(str(image) for image in used[label]))
+            text, fix = f"belongs to several pictures: {images}", "keep one of them, or give each its own"
+            yield Issue("picture-ambiguous", label, text, fix)
