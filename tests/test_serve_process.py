@@ -97,7 +97,7 @@ def work_for_a_while(count: int) -> bytes:
 
 def test_queue_timeout_and_a_good_end(tiny_model: Path, picture: bytes) -> None:
     """One service for what would be several tests: it takes seconds to begin."""
-    with command(tiny_model, "--inference-workers", "1", "--waiting", "0") as service:
+    with command(tiny_model, "--inference-workers", "1", "--waiting", "0", "--timeout", "120") as service:
         assert service.address == f"http://127.0.0.1:{service.port}"
         assert status(service, "/readyz") == 200
         first = Ask(service, "POST", "/v1/detect", picture).half()

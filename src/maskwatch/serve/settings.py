@@ -48,9 +48,7 @@ class Limits:
     rate: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "max_pixels", "max_images", "queue", "max_uploads", "max_streams"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{_option(name)} {getattr(self, name)}: pass 1 or more")
+        _check_counts(self, "max_bytes", "max_pixels", "max_images", "queue", "max_uploads", "max_streams")
         if self.waiting < 0:
             raise OptionError(f"--waiting {self.waiting}: pass 0 or more")
         if self.max_images > self.queue:
@@ -136,8 +134,11 @@ class ServeSettings:
             raise OptionError(f"--watch needs one process, not --workers {self.workers}; leave --workers out")
 
 
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def _check_counts(settings: Limits | ServeSettings, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise OptionError(f"--{name.replace('_', '-')} {value}: pass 1 or more")
 
 
 def _check_numbers(settings: ServeSettings) -> None:
@@ -145,10 +146,7 @@ def _check_numbers(settings: ServeSettings) -> None:
         raise OptionError("no model to serve; name one with --model")
     if not 0 <= settings.port <= 65535:
         raise OptionError(f"--port {settings.port}: pass a number from 0 to 65535")
-    for name in ("workers", "inference_workers", "batch", "threads"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise OptionError(f"{_option(name)} {value}: pass 1 or more")
+    _check_counts(settings, "workers", "inference_workers", "batch", "threads")
     if not (math.isfinite(settings.drain_s) and settings.drain_s >= 0):
         raise OptionError(f"--drain {settings.drain_s}: pass a number of seconds, 0 or more")
 
