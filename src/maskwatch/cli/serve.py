@@ -51,7 +51,7 @@ class ServeOptions:
     threshold: ThresholdOption = None
     workers: Annotated[int | None, _option(help="Worker processes. Default: 1.")] = None
     threads: Annotated[
-        int | None, _option(help="Threads of the network in a call. Default: cores by inference workers.")
+        int | None, _option(help="Threads of the network in a call. Default: cores / inference workers.")
     ] = None
     inference_workers: Annotated[
         int | None, _option(help="Parallel calls of the network, in each worker. Default: 2.")

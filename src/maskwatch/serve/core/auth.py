@@ -23,7 +23,7 @@ class Authenticator:
     """Checks tokens. URL tokens are signed, not stored, so that every worker accepts those of another.
 
     Args:
-        token: the secret that clients send; None lets everybody in.
+        token: the secret that clients send; None accepts every request.
         now: the clock, in seconds since 1970.
     """
 
