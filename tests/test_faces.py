@@ -10,7 +10,7 @@ import supervision as sv
 
 from maskwatch import Detector
 from maskwatch.errors import OptionError
-from maskwatch.live.tracking.faces import FaceFinder, Faces, find_faces, merge_classes
+from maskwatch.live.tracking.faces import FaceFinder, Faces, merge_classes
 
 THRESHOLDS = np.array([0.5, 0.4, 0.3], np.float32)
 
@@ -79,6 +79,6 @@ def test_the_users_threshold_says_what_counts(tiny_model: Path) -> None:
         True
     ]
     low = Detector(tiny_model, threshold=0.01, class_agnostic=False, threads=1)
-    assert find_faces(low, [image])[0].confident.tolist() == [True]
+    assert FaceFinder(low)([image])[0].confident.tolist() == [True]
     with pytest.raises(OptionError, match="2"):
         FaceFinder(tiny_model, threshold=2)

@@ -108,7 +108,7 @@ source = ""
         read_zones(path)
     lines = str(caught.value).splitlines()
     assert lines[0] == f"{path}: 13 errors:"
-    assert lines[-1] == f"Fix them; maskwatch zones SOURCE --zones {path} draws where they lie."
+    assert lines[-1] == f"Fix them; maskwatch zones SOURCE --zones {path} draws the zones and lines."
     expected = [
         "'color' is unknown; use format, only_zones, zone, line",
         "zone 'a': point 2 is [640, 0.2]; coordinates are shares of the frame from 0 to 1",
@@ -131,7 +131,7 @@ source = ""
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[[zone]\n", "no TOML file"),
+        ("[[zone]\n", "not a TOML file"),
         ("zone = 3\n", "zone is 3; write [[zone]]"),
         ("[zone]\nname = 'a'\n", "zone is {'name': 'a'}; write [[zone]]"),
         ("only_zones = 1\n", "only_zones is 1; write true or false"),
@@ -161,7 +161,7 @@ def test_the_format_is_named(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="not UTF-8"):
         read_zones(path)
     path.write_text("zone = ")
-    with pytest.raises(OptionError, match="no TOML"):
+    with pytest.raises(OptionError, match="not a TOML"):
         read_zones(path)
 
 

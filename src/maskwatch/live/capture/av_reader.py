@@ -1,9 +1,8 @@
 """Streams, files and pipes, read with PyAV.
 
-PyAV and not OpenCV, because a camera is watched for weeks. PyAV has time limits for opening and for each
-read, so that a dead server cannot hang a thread. It gives the reason of a failure, the time stamps, and the
-frame as the decoder left it, so that only frames that are taken are converted to RGB. OpenCV's `read` returns
-False, whatever happened.
+PyAV and not OpenCV: it has time limits for opening and for each read, so that a dead server cannot hang a
+thread; it reports why something failed, and timestamps; and it returns the frame as the decoder left it, so
+that only frames that are taken are converted to RGB.
 """
 
 from __future__ import annotations
@@ -21,9 +20,8 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from maskwatch._version import __version__
-from maskwatch.live.capture.frame import RawFrame
+from maskwatch.live.capture.frame import RawFrame, Reader, ReadError
 from maskwatch.live.capture.pipe import Pipe
-from maskwatch.live.capture.reader import ReadError, av_frame
 from maskwatch.live.capture.settings import CaptureSettings, Transport
 from maskwatch.live.capture.source_spec import SourceSpec
 from maskwatch.media.video_decoder import (
@@ -47,8 +45,8 @@ _ANALYSED = {"analyzeduration": "1000000"}  # microseconds of a stream that may 
 _LIVE_KINDS = frozenset(["rtsp", "http", "pipe"])
 
 
-class AvReader:
-    """An open stream, file or pipe; see `Reader`.
+class AvReader(Reader):
+    """An open stream, file or pipe.
 
     Args:
         pipe: standard input, where that is the source.
@@ -71,7 +69,6 @@ class AvReader:
         # Decoding frames in several threads would hold back as many frames as there are threads.
         self._codec.thread_type = "SLICE"
         self._file: tuple[MediaClock, VideoDecoder] | None = None
-        self.duration_s: float | None = None
         if not live:
             path = Path(spec.address) if spec.kind == "file" else None
             self._file = MediaClock(self._container, stream), VideoDecoder(path, stream)
@@ -113,16 +110,13 @@ class AvReader:
             else:
                 decoded = self._decode(packet)
             for frame in decoded:
-                yield self._raw_frame(frame)
+                pts_s = self._file[0].time_s(frame) if self._file else seconds(frame.pts, frame.time_base)
+                yield RawFrame.of_av(frame, pts_s)
                 last = time.monotonic()
             if time.monotonic() - last > self._stall_s and self._spec.kind in ("rtsp", "http"):
                 raise ReadError(f"data, but no picture for {self._stall_s:g} s")
         if self._file is not None and (fault := self._file[1].fault()):
             raise ReadError(fault)
-
-    def _raw_frame(self, frame: VideoFrame) -> RawFrame:
-        pts_s = self._file[0].time_s(frame) if self._file else seconds(frame.pts, frame.time_base)
-        return av_frame(frame, pts_s)
 
     def _decode(self, packet: Any) -> list[VideoFrame]:
         if self._file is not None:

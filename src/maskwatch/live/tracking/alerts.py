@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from maskwatch.live.events import new_id
 from maskwatch.live.tracking.face_tracker import center_distance
 from maskwatch.media.images import FloatArray
 
-SAME_PLACE = 2.0
-"""Distance in face heights up to which a face is at the place of another."""
+_SAME_PLACE = 2.0  # distance in face heights up to which a face is at the place of another
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class AlertSettings:
         cooldown_s: after the end of an alert, how long the same person causes no other.
         place_cooldown_s: how long a new person causes none after a person with an alert was lost at the same
             place: most likely it is the same person.
-        zone_cooldown_s: after the begin of an alert, how long no other begins in the same zone, or in the
-            same source where there is no zone; 0 for no such limit.
+        zone_cooldown_s: after an alert begins, how long no other begins in the same zone, or in the same
+            source where there is no zone; 0 for no such limit.
     """
 
     dwell_s: float = 2.0
@@ -50,8 +50,7 @@ class Alert:
     id: str = field(default_factory=new_id)
 
 
-@dataclass(frozen=True, eq=False)
-class _LastSeen:
+class _LastSeen(NamedTuple):
     """Where and when a person with an alert was last seen."""
 
     time_s: float
@@ -98,8 +97,10 @@ class Alerts:
         self.see(person, time_s, box_xyxy)
         return True
 
-    def end(self, person: int, time_s: float, *, gone: bool) -> Alert:
-        """Ends the alert of a person; `gone` when the person is lost."""
+    def end(self, person: int, time_s: float, *, gone: bool) -> Alert | None:
+        """Ends the open alert of a person and returns it; `gone` when the person is lost."""
+        if person not in self._open:
+            return None
         self._person_cooldowns[person] = time_s + self._settings.cooldown_s
         last_seen = self._last_seen.pop(person)
         if gone:
@@ -117,6 +118,6 @@ class Alerts:
         return any(
             seen.time_s <= came_s
             and time_s - seen.time_s < cooldown_s
-            and center_distance(box_xyxy, seen.box_xyxy) <= SAME_PLACE
+            and center_distance(box_xyxy, seen.box_xyxy) <= _SAME_PLACE
             for seen in (*self._lost, *self._last_seen.values())
         )

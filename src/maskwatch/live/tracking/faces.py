@@ -52,12 +52,12 @@ class Faces:
 
 
 class FaceFinder:
-    """One detector for all sources, set up to give the score of each class for a face.
+    """One detector for all sources, with NMS by class, so that a face has a score of each class.
 
     Args:
         model: name of an embedded model, path of a model file, or a detector that has loaded one.
         threshold: above which score faces are confident, as `Detector` takes it.
-        threads: threads for one call; None takes one for each core. A detector keeps its own.
+        threads: as `Detector` takes it; a given detector keeps its own.
 
     Raises:
         ModelFileError, OptionError, LabelError: as `Detector`.
@@ -81,23 +81,12 @@ class FaceFinder:
         return self.detector.metadata
 
     def __call__(self, images_rgb: Sequence[UInt8Array]) -> list[Faces]:
-        """The faces of each picture uint8 (H, W, 3)."""
-        return find_faces(self.detector, images_rgb)
-
-
-def find_faces(detector: Detector, images_rgb: Sequence[UInt8Array]) -> list[Faces]:
-    """Finds the faces of each picture, also those below the detector's thresholds.
-
-    Args:
-        detector: with `class_agnostic=False`. With NMS over all classes a face has only one score, and the
-            vote has less to work with.
-        images_rgb: uint8 (H, W, 3) each.
-    """
-    thresholds = detector.thresholds
-    weak = {name: min(score, WEAK_SCORE) for name, score in thresholds.items()}
-    found = detector(list(images_rgb), threshold=weak)
-    limits = np.array([thresholds[name] for name in detector.class_names], np.float32)
-    return [merge_classes(detections, limits) for detections in found]
+        """The faces of each picture uint8 (H, W, 3), also those below the thresholds."""
+        thresholds = self.detector.thresholds
+        weak = {name: min(score, WEAK_SCORE) for name, score in thresholds.items()}
+        found = self.detector(list(images_rgb), threshold=weak)
+        limits = np.array([thresholds[name] for name in self.detector.class_names], np.float32)
+        return [merge_classes(detections, limits) for detections in found]
 
 
 def merge_classes(detections: sv.Detections, thresholds: FloatArray) -> Faces:

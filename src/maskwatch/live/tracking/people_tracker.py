@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,16 +14,39 @@ import supervision as sv
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
 from maskwatch.live.tracking.alerts import Alert, Alerts
-from maskwatch.live.tracking.counts import Counts, MinuteCounts
+from maskwatch.live.tracking.counts import Counts, MinuteCounts, TrackCounts
 from maskwatch.live.tracking.face_tracker import NO_TRACK, FaceTracker
 from maskwatch.live.tracking.faces import Faces
 from maskwatch.live.tracking.results import Person, SceneState
 from maskwatch.live.tracking.settings import PeopleSettings
-from maskwatch.live.tracking.track_state import TrackCounts, TrackState
 from maskwatch.live.tracking.vote import Vote
-from maskwatch.live.tracking.zones import Direction, Line, Zones
+from maskwatch.live.tracking.zones import Direction, Line, Zones, ZoneState
 from maskwatch.media.images import FloatArray
 from maskwatch.models import ModelMetadata
+
+
+@dataclass
+class TrackState:
+    """What is remembered of one person.
+
+    Attributes:
+        box_xyxy: the face, float32 (4,) in pixels of the frame in which it was last seen.
+        first_s, last_s: first and last time in sight, on the source's clock.
+        alertable_s: since when the person is where alerts are wanted; None while elsewhere.
+    """
+
+    vote: Vote
+    counts: TrackCounts
+    box_xyxy: FloatArray
+    first_s: float
+    last_s: float
+    zone_state: ZoneState = field(default_factory=ZoneState)
+    alertable_s: float | None = None
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """Names of the zones that the person is in."""
+        return self.zone_state.zones
 
 
 class PeopleTracker:
@@ -82,7 +106,7 @@ class PeopleTracker:
     def finish(self, last: LiveFrame) -> tuple[Event, ...]:
         """Ends all tracks: their alerts as "stopped", and the minute that has begun.
 
-        More frames may follow, as from a camera that is back. They begin new tracks; numbers go on.
+        More frames may follow, as from a camera that is back. They begin new tracks with new numbers.
 
         Args:
             last: the newest frame of the source.
@@ -97,7 +121,7 @@ class PeopleTracker:
 
     def _large_enough(self, faces: Faces) -> Faces:
         heights = faces.boxes_xyxy[:, 3] - faces.boxes_xyxy[:, 1]
-        return Faces(faces.boxes_xyxy, faces.scores, faces.confident & (heights >= self._settings.min_height))
+        return replace(faces, confident=faces.confident & (heights >= self._settings.min_height))
 
     def _begin(self, frame: LiveFrame) -> Iterator[Event]:
         passed_s = 0.0 if self._last_s is None else max(0.0, frame.time_s - self._last_s)
@@ -153,10 +177,7 @@ class PeopleTracker:
             alert = Alert(vote.state, max(vote.since_s, track.alertable_s), zone, vote.score)
             if self._alerts.begin(number, alert, track.first_s, time_s, track.box_xyxy):
                 self._minutes.alert(track.zones)
-                lasted_s = time_s - alert.start_s
-                yield self._event(
-                    frame, number, "alert", id=alert.id, duration_s=lasted_s, **self._alert_fields(alert)
-                )
+                yield self._event(frame, number, "alert", id=alert.id, **self._alert_fields(alert, time_s))
 
     def _leave(self, frame: LiveFrame, number: int, reason: str) -> Iterator[Event]:
         track = self._tracks[number]
@@ -167,22 +188,18 @@ class PeopleTracker:
     def _end_alert(
         self, frame: LiveFrame, number: int, reason: str, end_s: float, *, gone: bool = False
     ) -> Iterator[Event]:
-        alert = self._alerts.of(number)
+        alert = self._alerts.end(number, end_s, gone=gone)
         if alert is not None:
-            self._alerts.end(number, end_s, gone=gone)
-            lasted_s = max(0.0, end_s - alert.start_s)
-            yield self._event(
-                frame,
-                number,
-                "alert_end",
-                alert=alert.id,
-                reason=reason,
-                duration_s=lasted_s,
-                **self._alert_fields(alert),
-            )
+            fields = {"alert": alert.id, "reason": reason, **self._alert_fields(alert, end_s)}
+            yield self._event(frame, number, "alert_end", **fields)
 
-    def _alert_fields(self, alert: Alert) -> dict[str, Any]:
-        return {"state": self._class_names[alert.state], "score": alert.score, "zone": alert.zone}
+    def _alert_fields(self, alert: Alert, until_s: float) -> dict[str, Any]:
+        return {
+            "state": self._class_names[alert.state],
+            "score": alert.score,
+            "zone": alert.zone,
+            "duration_s": max(0.0, until_s - alert.start_s),
+        }
 
     def _crossing(self, frame: LiveFrame, number: int, line: Line, direction: Direction) -> Event:
         self._minutes.crossing(line.name, direction)
