@@ -7,6 +7,7 @@ that only frames that are taken are converted to RGB.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import time
@@ -101,15 +102,11 @@ class AvReader(Reader):
         skips = self._codec.codec.intra_only  # others need each frame for the next one
         last = time.monotonic()
         for packet in packets(self._container, self._spec, self._stall_s):
-            if packet.stream_index != self._index:
-                decoded: list[VideoFrame] = []
-            elif skips and packet.size and not wanted():
+            if packet.stream_index == self._index and skips and packet.size and not wanted():
                 last = time.monotonic()
                 yield None
                 continue
-            else:
-                decoded = self._decode(packet)
-            for frame in decoded:
+            for frame in self._decode(packet) if packet.stream_index == self._index else ():
                 pts_s = self._file[0].time_s(frame) if self._file else seconds(frame.pts, frame.time_base)
                 yield RawFrame.of_av(frame, pts_s)
                 last = time.monotonic()
@@ -146,14 +143,8 @@ def open_media(
     """
     # A pipe has its own time limit; PyAV's does not apply to reads in Python.
     limit = None if spec.kind == "pipe" else (stall_s, stall_s)
-    began = time.monotonic()
-    try:
-        container: av.container.InputContainer = av.open(
-            target, "r", format, options=options, timeout=limit, metadata_errors="replace"
-        )
-    except (FFmpegError, OSError, ValueError) as error:
-        raise ReadError(_reason(spec, stall_s, error, began, "no answer")) from None
-    return container
+    with _read_errors(spec, stall_s, "no answer"):
+        return av.open(target, "r", format, options=options, timeout=limit, metadata_errors="replace")
 
 
 def packets(container: av.container.InputContainer, spec: SourceSpec, stall_s: float) -> Iterator[Any]:
@@ -164,25 +155,31 @@ def packets(container: av.container.InputContainer, spec: SourceSpec, stall_s: f
     """
     demuxed = demux(container)
     while True:
-        began = time.monotonic()
-        try:
-            packet = next(demuxed)
-        except StopIteration:
+        with _read_errors(spec, stall_s, "no frame"):
+            packet = next(demuxed, None)
+        if packet is None:
             return
-        except (FFmpegError, OSError, ValueError) as error:
-            raise ReadError(_reason(spec, stall_s, error, began, "no frame")) from None
         yield packet
 
 
-def _reason(spec: SourceSpec, stall_s: float, error: Exception, began: float, silence: str) -> str:
+@contextlib.contextmanager
+def _read_errors(spec: SourceSpec, stall_s: float, silence: str) -> Iterator[None]:
+    """Turns the errors of a call of PyAV into `ReadError`; `silence` is the reason where it took too long."""
+    began_s = time.monotonic()
+    try:
+        yield
+    except (FFmpegError, OSError, ValueError) as error:
+        stalled = time.monotonic() - began_s >= stall_s and spec.kind != "pipe"
+        raise ReadError(f"{silence} for {stall_s:g} s" if stalled else _reason(spec, error)) from None
+
+
+def _reason(spec: SourceSpec, error: Exception) -> str:
     """Why a call of PyAV failed, without the address, which may hold a password."""
-    if time.monotonic() - began >= stall_s and spec.kind != "pipe":
-        return f"{silence} for {stall_s:g} s"
     if isinstance(error, av.error.InvalidDataError):
         return "the data is not a readable video"
     if isinstance(error, EOFError):
         return "it ended before the first picture"
-    if getattr(error, "errno", None) == errno.EIO and spec.host:  # FFmpeg says no more
+    if getattr(error, "errno", None) == errno.EIO and spec.host:  # FFmpeg reports no more
         if _host_known(spec.host):
             return "the connection broke off"
         if spec.host not in spec.shown:  # it may be a part of a password

@@ -44,13 +44,13 @@ class _Arrival:
 
 
 class Capture:
-    """A source and the thread that reads it. Made by `open_capture`; used by `CaptureGroup`, or alone.
+    """A source and the thread that reads it.
 
     Attributes:
         name: the source's short name.
         live: only the newest frame is kept; otherwise none is dropped, and reading waits until it is taken.
         of_file: the source is a video file, which has a beginning, and an end that may be known.
-        path: of a file on this machine; None for others.
+        path: of a local file; None for others.
         on_state: called with name, state and reason when the state changes, in the capture's thread.
         on_frame: called when a frame waits, in the capture's thread.
     """
@@ -88,8 +88,8 @@ class Capture:
         """Starts reading.
 
         Raises:
-            SourceError: a file or webcam cannot be opened, or nothing is piped in. A stream that cannot be
-                opened raises nothing: the capture keeps trying, see `status`.
+            SourceError: a file or webcam cannot be opened, or nothing is piped in. For a stream the capture
+                keeps trying instead, see `status`.
         """
         if self._spec.kind == "pipe":
             stdin_descriptor()
@@ -131,16 +131,16 @@ class Capture:
         return self._done and not self._mailbox.full()
 
     def status(self) -> CaptureStatus:
-        """How the source is doing now."""
+        """The status of the source now."""
         return self._health.status()
 
     def stop(self) -> None:
-        """Asks the thread to end, without waiting for it."""
+        """Tells the thread to end and does not wait for it."""
         self._stop.set()
         self._mailbox.close()
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
-        """Stops reading and releases the source; takes at most `timeout_s`, whatever the source does."""
+        """Stops reading and releases the source; takes at most `timeout_s`, even if the source hangs."""
         self.stop()
         if self._thread is not None:
             self._thread.join(timeout_s)
@@ -160,7 +160,7 @@ class Capture:
             raise
 
     def _read_once(self) -> bool:
-        """Opens the source and reads until it ends or breaks off; whether to try again."""
+        """Opens the source and reads until it ends or breaks off; returns whether to try again."""
         reader, self._opened = self._opened, None
         try:
             reader = reader or self._opener.open(self._limit.fps)
@@ -246,7 +246,7 @@ def open_capture(spec: str, *, name: str | None = None, **settings: Any) -> Capt
 
     Raises:
         SourceError: there is no such source.
-        OptionError: a name or setting that cannot be used.
+        OptionError: an invalid name or setting.
     """
     return Capture(parse_source(spec, name=name), CaptureSettings(**settings))
 
@@ -256,6 +256,6 @@ def open_captures(specs: Sequence[str], settings: CaptureSettings | None = None)
 
     Raises:
         SourceError: there is no such source.
-        OptionError: a name or setting that cannot be used, or no source.
+        OptionError: an invalid name, or no source.
     """
     return [Capture(spec, settings or CaptureSettings()) for spec in parse_sources(specs)]

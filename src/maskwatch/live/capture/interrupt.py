@@ -3,8 +3,8 @@
 PyAV has no supported way to do this: a container cannot be closed while another thread reads it, its time
 limits are fixed when it is opened, and only FFmpeg can speak RTSP. But ten times a second FFmpeg asks PyAV
 whether the limit of `av.open` has passed, and PyAV reads the time from the name `time` in its module
-`av.container.core`. The clock that is put there runs so fast in a thread that shall stop that every limit has
-passed; all other threads read the true time.
+`av.container.core`. This module replaces it by a clock that, in a thread that must stop, runs so fast that
+every limit has passed; all other threads read the true time.
 
 This depends on PyAV's internals, so it is done only for the major versions in `TESTED_VERSIONS`, and only if
 the name holds what is expected. With any other PyAV a thread ends once its limit has passed: closing leaves

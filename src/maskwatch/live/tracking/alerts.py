@@ -1,4 +1,4 @@
-"""Alerts: when a state of a person becomes an event, and when a cooldown suppresses it."""
+"""Alerts: when the state of a person becomes an event, and when a cooldown suppresses it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class AlertSettings:
         dwell_s: how long a state must have lasted.
         cooldown_s: after the end of an alert, how long the same person causes no other.
         place_cooldown_s: how long a new person causes none after a person with an alert was lost at the same
-            place: most likely it is the same person.
+            place, since most likely it is the same person.
         zone_cooldown_s: after an alert begins, how long no other begins in the same zone, or in the same
             source where there is no zone; 0 for no such limit.
     """
@@ -80,17 +80,15 @@ class Alerts:
     def begin(self, person: int, alert: Alert, came_s: float, time_s: float, box_xyxy: FloatArray) -> bool:
         """Begins an alert if the state has lasted long enough and no cooldown suppresses it.
 
-        After the cooldown a later call begins it, if the state still lasts.
+        Returns whether it began. After the cooldown a later call begins it if the state still lasts.
 
         Args:
             came_s: when the person was first seen.
         """
         if person in self._open or time_s - alert.start_s < self._settings.dwell_s:
             return False
-        until_s = max(
-            self._person_cooldowns.get(person, time_s), self._zone_cooldowns.get(alert.zone, time_s)
-        )
-        if until_s > time_s or self._was_alerted_here(came_s, time_s, box_xyxy):
+        cooling = max(self._person_cooldowns.get(person, 0), self._zone_cooldowns.get(alert.zone, 0)) > time_s
+        if cooling or self._was_alerted_here(came_s, time_s, box_xyxy):
             return False
         self._open[person] = alert
         self._zone_cooldowns[alert.zone] = time_s + self._settings.zone_cooldown_s

@@ -1,4 +1,4 @@
-"""People in front of a source: follows them from frame to frame and reports what is worth an event."""
+"""Follows the people in front of a source from frame to frame, and reports events."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TrackState:
     Attributes:
         box_xyxy: the face, float32 (4,) in pixels of the frame in which it was last seen.
         first_s, last_s: first and last time in sight, on the source's clock.
-        alertable_s: since when the person is where alerts are wanted; None while elsewhere.
+        alertable_s: since when the person is where people alert; None while elsewhere.
     """
 
     vote: Vote

@@ -1,4 +1,4 @@
-"""Zones that people stand in and lines that they cross, and where one person is."""
+"""Zones that people are in and lines that they cross."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from maskwatch.media.images import FloatArray
 
-BORDER = 0.25
-"""Half the width of every border, in face heights, so that a face that jitters on a border or a line does
-not enter and leave again and again."""
+# Half the width of every border, in face heights, so that a face that jitters on a border or a line does not
+# enter and leave repeatedly.
+_BORDER = 0.25
 
 Shares: TypeAlias = tuple[tuple[float, float], ...]
 Direction: TypeAlias = Literal["in", "out"]
@@ -26,7 +26,7 @@ class Zone:
     """A polygon in shares (0..1) of the frame's width and height.
 
     Attributes:
-        source: name of the source that it is for; None for all.
+        source: name of its source; None for all.
         alert: False for a zone that only counts.
     """
 
@@ -36,7 +36,7 @@ class Zone:
     alert: bool = True
 
     def holds(self, point: FloatArray, border: float, size_wh: tuple[int, int], *, inside: bool) -> bool:
-        """Whether a point (2,) in pixels is in the zone; if `inside` so far, also up to `border` beyond."""
+        """Whether a point (2,) in pixels is in the zone; if it was `inside`, also up to `border` beyond."""
         corners = _pixels(self.points, size_wh)
         distance = cv2.pointPolygonTest(corners, (float(point[0]), float(point[1])), True)
         return distance >= (-border if inside else 0.0)
@@ -86,9 +86,9 @@ class Zones:
         )
 
     def alert_zones(self, inside: Sequence[str]) -> tuple[str, ...] | None:
-        """Of the zones that a person is inside, those that alert; None where no alert is wanted.
+        """Of the zones `inside` which a person is, those that alert; None where the person cannot alert.
 
-        Outside all zones alerts are wanted unless `only_zones` is set.
+        Outside all zones people alert unless `only_zones` is set.
         """
         if not inside:
             return None if self.only_zones else ()
@@ -97,7 +97,7 @@ class Zones:
 
 @dataclass
 class ZoneState:
-    """Where one person is. Remembers where the person was, so that a border has a width.
+    """The zones of one person, and the side of each line. Its memory gives borders their width.
 
     Attributes:
         zones: names of the zones that the person is in, in the order of the file.
@@ -111,7 +111,7 @@ class ZoneState:
     ) -> list[tuple[Line, Direction]]:
         """Takes the new box of the face in pixels and returns the lines that its centre has crossed."""
         point = np.asarray((box_xyxy[:2] + box_xyxy[2:]) / 2, np.float32)
-        border = BORDER * float(box_xyxy[3] - box_xyxy[1])
+        border = _BORDER * float(box_xyxy[3] - box_xyxy[1])
         self.zones = tuple(
             zone.name
             for zone in zones.zones
