@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from maskwatch.live.config import WatchConfig
 
 LIVE_MODEL = "maskwatch-320"
-"""Default for cameras: as good as the other on the large faces that they show, and several times as fast."""
+"""Default for cameras: as accurate as the other on their large faces, and several times as fast."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class WatchOptions:
 def watch(options: WatchOptions) -> None:
     """Watch cameras, streams and videos: who wears no mask, and for how long.
 
-    One event for each person, not for each frame. Nothing is stored unless asked for. Ctrl-C and SIGTERM end
+    Reports one event for each person, not for each frame. Stores nothing by default. Ctrl-C and SIGTERM end
     it gracefully: exit status 0, or 1 if a source was given up.
 
     Example: maskwatch watch door=rtsp://camera.local/stream --db events.sqlite --notify
