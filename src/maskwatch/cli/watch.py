@@ -41,43 +41,30 @@ class WatchOptions:
             "pipe; NAME=SOURCE names it.",
         ),
     ]
-    fps: Annotated[
-        float | None, typer.Option(metavar="N", help="At most so many frames a second of each source.")
-    ] = None
-    pace: Annotated[
-        bool, typer.Option("--pace", help="Play a video file at its own pace, as a camera would.")
-    ] = False
+    fps: Annotated[float | None, typer.Option(metavar="N", help="Most frames per second of a source.")] = None
+    pace: Annotated[bool, typer.Option("--pace", help="Play a video file in real time, as a camera.")] = False
     transport: Annotated[str, typer.Option(metavar="tcp|udp", help="Transport of RTSP.")] = "tcp"
     zones: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Zones and lines, see `maskwatch zones`.")
     ] = None
     dwell: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="How long a state lasts before it causes an alert."),
+        typer.Option(metavar="SECONDS", help="How long a state lasts before an alert."),
     ] = None
     cooldown: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="How long after an alert the same person causes no other."),
+        float | None, typer.Option(metavar="SECONDS", help="Time after an alert until the person's next one.")
     ] = None
     alert: Annotated[
         str | None,
         typer.Option(metavar="CLASSES", help="States that cause alerts. Default: no_mask,mask_incorrect."),
     ] = None
     sinks: SinkSettings = field(default_factory=SinkSettings)
-    json_lines: Annotated[bool, typer.Option("--json", help="Print events as JSON Lines, nothing else.")] = (
-        False
-    )
+    json_lines: Annotated[bool, typer.Option("--json", help="Print events as JSON Lines only.")] = False
     show: Annotated[bool, typer.Option("--show", help="Open a window; q closes it.")] = False
-    save_video: Annotated[Path | None, typer.Option(metavar="FILE", help="Record as MP4, faces blurred.")] = (
-        None
-    )
+    save_video: Annotated[Path | None, typer.Option(metavar="FILE", help="Record MP4, faces blurred.")] = None
     thumbnails: Thumbnails = None
-    keep_faces: Annotated[bool, typer.Option("--keep-faces", help="Do not blur faces in what is stored.")] = (
-        False
-    )
-    force: Annotated[
-        bool, typer.Option("--force", "-f", help="Let --save-video replace a file that exists.")
-    ] = False
+    keep_faces: Annotated[bool, typer.Option("--keep-faces", help="Do not blur stored faces.")] = False
+    force: Annotated[bool, typer.Option("--force", "-f", help="Let --save-video replace a file.")] = False
     retain: Retain = None
     model: Annotated[
         str | None,

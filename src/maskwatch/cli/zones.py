@@ -100,14 +100,14 @@ def _write_sheet(image_rgb: UInt8Array, name: str, zones: Zones, out: Path) -> N
         typer.echo(f"  zone {zone.name}{'' if zone.alert else ', counts only'}")
     for line in own.lines:
         typer.echo(f"  line {line.name}")
-    sources = {shape.source for shape in (*zones.zones, *zones.lines)}
+    sources = {shape.source for shape in zones.shapes}
     others = sorted(source for source in sources if source not in (None, name))
     if others:
         typer.echo(f"  not drawn: those of {', '.join(others)}; draw one with {others[0]}=SOURCE")
 
 
 def _grab_frame(source: str, at_s: float) -> UInt8Array:
-    """A frame of a source, uint8 (H, W, 3): a picture file itself, a video at `at_s`, the first of a camera."""
+    """A picture file, the frame of a video at `at_s`, or the first of a camera; uint8 (H, W, 3)."""
     from maskwatch.live.capture.core import open_capture
     from maskwatch.live.capture.source_spec import parse_source
     from maskwatch.media.sources import find_sources

@@ -15,7 +15,6 @@ from typing import Any
 
 from rich.console import Console
 
-from maskwatch.live.capture.core import Capture
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.loop import Outputs, Pipeline, WatchLoop, open_pipeline
 from maskwatch.live.output.recorder import PART_S, Recorder, Recording
@@ -39,7 +38,9 @@ def run_watch(config: WatchConfig) -> bool:
         MaskwatchError: something in the configuration is not possible; nothing was watched.
     """
     pipeline = open_pipeline(config)
-    _check_recordings(config, pipeline.captures)
+    if config.retain_days is None:  # otherwise the names of recordings are always new
+        sources = [capture.path for capture in pipeline.captures if capture.path is not None]
+        check_targets(list(config.video_paths(list(pipeline.trackers)).values()), sources, force=config.force)
     console = Console(stderr=True, highlight=False)
 
     def on_error(name: str, text: str) -> None:
@@ -52,7 +53,7 @@ def run_watch(config: WatchConfig) -> bool:
 
 @dataclass(frozen=True)
 class _Run:
-    """The parts of one run and how they are connected."""
+    """The parts of one run."""
 
     config: WatchConfig
     pipeline: Pipeline
@@ -97,14 +98,12 @@ class _Run:
 
     def _recorders(self) -> dict[str, Recorder]:
         """A recorder for each source, by name."""
-        config, recorders = self.config, {}
+        config, fps = self.config, self.config.fps or _RECORDED_FPS
         part_s = None if config.retain_days is None else PART_S
-        for name, path in config.video_paths(list(self.pipeline.trackers)).items():
-            fps = config.fps or _RECORDED_FPS
-            recorders[name] = Recorder(
-                path, fps, keep_faces=config.keep_faces, part_s=part_s, force=config.force
-            )
-        return recorders
+        return {
+            name: Recorder(path, fps, keep_faces=config.keep_faces, part_s=part_s, force=config.force)
+            for name, path in config.video_paths(list(self.pipeline.trackers)).items()
+        }
 
     def _screen(self, loop: WatchLoop) -> JsonLines | PlainLines | Screen:
         if self.config.json_lines:
@@ -115,19 +114,8 @@ class _Run:
         return Screen(loop.status, self.delivery.status, classes, self.config.people.alerting(classes))
 
 
-def _check_recordings(config: WatchConfig, captures: Sequence[Capture]) -> None:
-    """Checks that recordings replace no file without `force`; with `retain_days` their names are always new.
-
-    Raises:
-        OutputError: a file exists, or is itself a source.
-    """
-    if config.retain_days is None:
-        targets = config.video_paths([capture.name for capture in captures])
-        check_targets(list(targets.values()), [one.path for one in captures if one.path], force=config.force)
-
-
 def open_thumbnails(folder: Path | None, on_error: OnError, *, keep_faces: bool) -> Thumbnails | None:
-    """What stores a picture of each alert in `folder`; None without a folder."""
+    """Opens `Thumbnails`; None without a folder."""
     return None if folder is None else Thumbnails(folder, keep_faces=keep_faces, on_error=on_error)
 
 

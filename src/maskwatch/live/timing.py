@@ -46,7 +46,7 @@ class Backoff:
 
 @dataclass
 class RateLimit:
-    """Passes at most `fps` frames per second, measured on any clock that does not go back.
+    """Passes at most `fps` frames per second of any clock that does not go back.
 
     Attributes:
         fps: None for no limit.

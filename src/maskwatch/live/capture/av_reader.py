@@ -144,7 +144,10 @@ def open_media(
     # A pipe has its own time limit; PyAV's does not apply to reads in Python.
     limit = None if spec.kind == "pipe" else (stall_s, stall_s)
     with _read_errors(spec, stall_s, "no answer"):
-        return av.open(target, "r", format, options=options, timeout=limit, metadata_errors="replace")
+        container: av.container.InputContainer = av.open(
+            target, "r", format, options=options, timeout=limit, metadata_errors="replace"
+        )
+    return container
 
 
 def packets(container: av.container.InputContainer, spec: SourceSpec, stall_s: float) -> Iterator[Any]:

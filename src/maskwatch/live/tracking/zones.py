@@ -77,6 +77,11 @@ class Zones:
     lines: tuple[Line, ...] = ()
     only_zones: bool = False
 
+    @property
+    def shapes(self) -> tuple[Zone | Line, ...]:
+        """All zones, then all lines."""
+        return (*self.zones, *self.lines)
+
     def for_source(self, name: str) -> Zones:
         """The zones and lines for this source, or for all."""
         return Zones(

@@ -63,7 +63,7 @@ def check_sources(zones: Zones, names: Sequence[str], path: Path) -> None:
     """
     unknown = [
         f"{type(shape).__name__.lower()} {shape.name!r} is for source {shape.source!r}"
-        for shape in (*zones.zones, *zones.lines)
+        for shape in zones.shapes
         if shape.source not in (None, *names)
     ]
     if unknown:
@@ -98,20 +98,20 @@ def _unknown_keys(kind: str, table: dict[str, Any]) -> Iterator[str]:
 
 def _shape(kind: str, item: dict[str, Any], number: int, errors: list[str]) -> Zone | Line | None:
     """A zone or line; None where it has errors, which are added to `errors`."""
-    name, source, given, alert = (item.get(key) for key in _KEYS["zone"])
+    name, source, alert = item.get("name"), item.get("source"), item.get("alert", True)
     found = [*_unknown_keys(kind, item), *_name_errors(name, source)]
-    if point_errors := list(_point_errors(given)):
+    if point_errors := list(_point_errors(item.get("points"))):
         found += point_errors
     else:
-        points: Shares = tuple((float(x), float(y)) for x, y in given or ())
+        points: Shares = tuple((float(x), float(y)) for x, y in item["points"])
         found += _zone_errors(points) if kind == "zone" else _line_errors(points)
-    if kind == "zone" and not isinstance(alert, (bool, type(None))):
+    if kind == "zone" and not isinstance(alert, bool):
         found.append(f"alert is {alert!r}; write true or false")
     if found:
         title = repr(name) if isinstance(name, str) and name else f"number {number}"
         errors += [f"{kind} {title}: {error}" for error in found]
         return None
-    return Line(name, points, source) if kind == "line" else Zone(name, points, source, alert is not False)
+    return Zone(item["name"], points, source, alert) if kind == "zone" else Line(item["name"], points, source)
 
 
 def _name_errors(name: object, source: object) -> Iterator[str]:
