@@ -14,8 +14,8 @@ from trackers import BIoU, ByteTrackTracker
 from maskwatch.live.tracking.faces import Faces
 from maskwatch.media.images import FloatArray
 
-NO_TRACK = 0
-"""The number of a face without a track; tracks are numbered from 1."""
+NO_TRACK = -1
+"""The number of a face without a track, as in supervision; tracks are numbered from 1."""
 
 TESTED_TRACKERS = frozenset(["2"])
 """Major versions of `trackers` in which its list of tracks is known to be safe to shorten."""
@@ -84,7 +84,7 @@ class FaceTracker:
         # The library rounds `lost_s` to its frames, and may keep a track a moment longer.
         self._numbers = {one: number for one, number in self._numbers.items() if number in self._last}
         numbers = np.array([self._numbers.get(int(one), NO_TRACK) for one in library_ids], np.int64)
-        for index in np.flatnonzero((library_ids >= 0) & (numbers == NO_TRACK)):
+        for index in np.flatnonzero((library_ids != NO_TRACK) & (numbers == NO_TRACK)):
             taken = {int(number) for number in numbers}
             numbers[index] = self._begin(int(library_ids[index]), faces.boxes_xyxy[index], taken)
         for index in np.flatnonzero(numbers != NO_TRACK):
@@ -98,8 +98,8 @@ class FaceTracker:
         self._last.clear()
 
     def _library_ids(self, faces: Faces) -> npt.NDArray[np.int64]:
-        """(N,), -1 for faces without a track. The scores are scaled to the library's one threshold."""
-        best = faces.scores.max(1) if len(faces) else np.zeros(0, np.float32)
+        """The library's numbers (N,). The scores are scaled to its one threshold."""
+        best = faces.scores.max(1)
         scaled = np.where(faces.confident, _CONFIDENT + best / 2, np.minimum(best / 2, _CONFIDENT - 0.01))
         detections = sv.Detections(
             xyxy=faces.boxes_xyxy,
@@ -107,14 +107,14 @@ class FaceTracker:
             data={"face": np.arange(len(faces))},
         )
         tracked = self._tracker.update(detections, timestamp=float(self._time_s))
-        ids = np.full(len(faces), -1, np.int64)
+        ids = np.full(len(faces), NO_TRACK, np.int64)
         if len(tracked):
             assert tracked.tracker_id is not None
             ids[tracked.data["face"]] = tracked.tracker_id
         return ids
 
     def _begin(self, library_id: int, box_xyxy: FloatArray, taken: set[int]) -> int:
-        """A new number, or that of a track that was lost right here."""
+        """A new number, or that of a track that was lost here."""
         lost = [
             (center_distance(box_xyxy, box), number)
             for number, (_, box) in self._last.items()

@@ -75,8 +75,7 @@ class PeopleTracker:
                 events += self._leave(frame, track, "left")
                 del self._tracks[number]
         people = tuple(self._person(frame.time_s, track) for _, track in sorted(self._tracks.items()))
-        track_ids = np.where(numbers == NO_TRACK, -1, numbers).astype(np.int64)
-        return SceneState(people, tuple(events), self._detections(faces, track_ids), track_ids)
+        return SceneState(people, tuple(events), self._detections(faces, numbers), numbers)
 
     def finish(self, last: LiveFrame) -> tuple[Event, ...]:
         """Ends all tracks: their alerts as "stopped", and the minute that has begun.
@@ -194,13 +193,13 @@ class PeopleTracker:
             alert=track.alert is not None,
         )
 
-    def _detections(self, faces: Faces, track_ids: npt.NDArray[np.int64]) -> sv.Detections:
+    def _detections(self, faces: Faces, numbers: npt.NDArray[np.int64]) -> sv.Detections:
         kept = np.flatnonzero(faces.confident)
         class_ids = faces.class_ids[kept]
         return sv.Detections(
             xyxy=faces.boxes_xyxy[kept],
             confidence=faces.scores[kept, class_ids],
             class_id=class_ids,
-            tracker_id=track_ids[kept],
+            tracker_id=numbers[kept],
             data={"class_name": np.array(self._class_names)[class_ids]},
         )
