@@ -100,7 +100,7 @@ class WatchLoop:
         with self._group:
             try:
                 while not self._stop.is_set():
-                    finished = self._group.finished  # asked first, so that the last frames are analysed too
+                    finished = self._group.finished  # read first, so that the last frames are analysed too
                     frames = self._group.next(_WAIT_S)
                     if frames:
                         self._analyse(frames)
@@ -133,22 +133,15 @@ class WatchLoop:
         if self._reported.get(source) == state:
             return
         self._reported[source] = state
-        last, when = self._last.get(source), self._now(source)
+        last, capture = self._last.get(source), self._captures[source]
         if state != "live":
             self._finish(source)
-        began_s = 0.0 if self._captures[source].of_file and state == "live" else None
-        media_time_s = began_s if last is None else last.media_time_s
+        # A file has its own clock, as it is read faster or slower than it was filmed.
+        when = datetime.now().astimezone() if last is None or capture.live else last.when
+        began_s = 0.0 if capture.of_file and state == "live" else None
+        time_s = began_s if last is None else last.media_time_s
         run = self._pipeline.run
-        self._emit(
-            Event("source", when, source, run, time_s=media_time_s, state=state, reason=reason or None)
-        )
-
-    def _now(self, source: str) -> datetime:
-        """The wall clock, or that of a file, which is read faster or slower than it was filmed."""
-        last = self._last.get(source)
-        if last is None or self._captures[source].live:
-            return datetime.now().astimezone()
-        return last.when
+        self._emit(Event("source", when, source, run, time_s=time_s, state=state, reason=reason or None))
 
     def _finish(self, source: str) -> None:
         last = self._last.pop(source, None)

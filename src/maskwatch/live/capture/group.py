@@ -43,7 +43,7 @@ class CaptureGroup:
         if len(set(names)) < len(names):
             raise OptionError(f"two sources are named {max(names, key=names.count)!r}; rename one")
         self._order = tuple(captures)
-        self._turns = list(captures)  # whose turn comes first
+        self._turns = list(captures)  # in the order in which they are read next
         self._on_state = on_state
         self._changes: deque[tuple[str, CaptureState, str]] = deque(maxlen=_MOST_CHANGES)
         self._wake = Event()

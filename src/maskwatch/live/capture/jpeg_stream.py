@@ -41,8 +41,8 @@ _PART = re.compile(rb"\s*--[^\r\n]{1,200}\r?\n(?:[A-Za-z-]+:[^\r\n]*\r?\n)+\r?\n
 def probe(head: bytes) -> Content | None:
     """What a stream that begins with these bytes holds; None when more bytes are needed to know.
 
-    Text may stand in front of a JPEG picture, such as the headers of a part, or a whole part of something
-    else, such as sound. Videos begin otherwise.
+    Text may precede a JPEG picture, such as the headers of a part, or a whole part of another type, such as
+    sound. Videos begin otherwise.
     """
     if len(head) < _ENOUGH:
         return None
@@ -193,7 +193,7 @@ class JpegSplitter:
             if end is None:
                 if len(self._bytes) <= _MAX_PICTURE_BYTES:
                     break
-                self._give_up()
+                self._drop(2)
             elif end:
                 found.append(bytes(self._bytes[:end]))
                 self._drop(end)
@@ -210,7 +210,7 @@ class JpegSplitter:
         return self.begun
 
     def _step(self) -> int | None:
-        """Parses a part of the picture; returns where it ends, 0 if it goes on, None if bytes are missing."""
+        """Parses a part of the picture; returns its end, 0 before it, None if bytes are missing."""
         if self._in_scan:
             match = _AFTER_SCAN.search(self._bytes, self._at)
             self._at = match.start() if match else max(self._at, len(self._bytes) - 1)
@@ -222,7 +222,7 @@ class JpegSplitter:
             return None
         marker = self._bytes[self._at + 1]
         if self._bytes[self._at] != 0xFF or marker == 0:
-            self._give_up()
+            self._drop(2)  # not a picture; another may begin in it
         elif marker == _END[1]:
             return self._at + 2
         elif marker == _START[1]:
@@ -242,10 +242,6 @@ class JpegSplitter:
             return self._at + len(_END)
         self._drop(self._at)
         return 0
-
-    def _give_up(self) -> None:
-        """This is not a picture; another may begin in it."""
-        self._drop(2)
 
     def _drop(self, count: int) -> None:
         del self._bytes[:count]

@@ -73,8 +73,8 @@ class SourceOpener:
                 if answer.probe() != "other":
                     stack.pop_all()
                     return HttpReader(answer, self._spec, stall_s, self._stop, 1 / (fps or _SNAPSHOT_FPS))
-        # Requested once more, since HLS is many files. A server of one client at a time may refuse that; the
-        # next try then comes straight here.
+        # Requested again, since HLS is many files. A server of one client at a time may refuse that; the next
+        # try then starts here.
         self._is_http_video = not self._is_http_video
         reader = AvReader(self._spec, self._settings)
         self._is_http_video = True

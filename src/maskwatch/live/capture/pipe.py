@@ -27,7 +27,7 @@ class Pipe(ByteStream):
     On Windows, where a pipe cannot be polled, a read lasts until something arrives.
     """
 
-    name = "-"  # PyAV asks for it
+    name = "-"  # read by PyAV
 
     def __init__(self, descriptor: int, stop: Event, silent_s: float, on_silence: Callable[[], None]) -> None:
         super().__init__(finite=True)
