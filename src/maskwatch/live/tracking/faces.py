@@ -43,7 +43,7 @@ class Faces:
     @property
     def class_ids(self) -> npt.NDArray[np.int64]:
         """The best class of each face, int64 (N,)."""
-        return self.scores.argmax(1).astype(np.int64)
+        return np.asarray(self.scores.argmax(1), np.int64)
 
     @classmethod
     def none(cls, classes: int) -> Faces:

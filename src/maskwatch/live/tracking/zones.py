@@ -17,13 +17,15 @@ from maskwatch.media.images import FloatArray
 # enter and leave repeatedly.
 _BORDER = 0.25
 
-Shares: TypeAlias = tuple[tuple[float, float], ...]
+NormalizedPoints: TypeAlias = tuple[tuple[float, float], ...]
+"""(x, y) in shares (0..1) of the frame's width and height."""
+
 Direction: TypeAlias = Literal["in", "out"]
 
 
 @dataclass(frozen=True)
 class Zone:
-    """A polygon in shares (0..1) of the frame's width and height.
+    """A polygon.
 
     Attributes:
         source: name of its source; None for all.
@@ -31,11 +33,11 @@ class Zone:
     """
 
     name: str
-    points: Shares
+    points: NormalizedPoints
     source: str | None = None
     alert: bool = True
 
-    def holds(self, point: FloatArray, border: float, size_wh: tuple[int, int], *, inside: bool) -> bool:
+    def contains(self, point: FloatArray, border: float, size_wh: tuple[int, int], *, inside: bool) -> bool:
         """Whether a point (2,) in pixels is in the zone; if it was `inside`, also up to `border` beyond."""
         corners = _pixels(self.points, size_wh)
         distance = cv2.pointPolygonTest(corners, (float(point[0]), float(point[1])), True)
@@ -44,13 +46,13 @@ class Zone:
 
 @dataclass(frozen=True)
 class Line:
-    """A line from the first point to the second, in shares (0..1) of the frame's width and height.
+    """A line from the first point to the second.
 
     Seen along this direction, crossing from left to right is "in", from right to left "out".
     """
 
     name: str
-    points: Shares
+    points: NormalizedPoints
     source: str | None = None
 
     def side(self, point: FloatArray, border: float, size_wh: tuple[int, int]) -> int:
@@ -59,8 +61,8 @@ class Line:
         distance = _cross(end - start, point - start) / float(np.hypot(*(end - start)))
         return 0 if abs(distance) < border else int(math.copysign(1, distance))
 
-    def between(self, a: FloatArray, b: FloatArray, size_wh: tuple[int, int]) -> bool:
-        """Whether the path from a to b, which lie on both sides of the line, passes between its ends."""
+    def crossed_by(self, a: FloatArray, b: FloatArray, size_wh: tuple[int, int]) -> bool:
+        """Whether the path from a to b, points on either side of the line, passes between its ends."""
         start, end = _pixels(self.points, size_wh)
         return _cross(b - a, start - a) * _cross(b - a, end - a) <= 0
 
@@ -120,20 +122,20 @@ class ZoneState:
         self.zones = tuple(
             zone.name
             for zone in zones.zones
-            if zone.holds(point, border, size_wh, inside=zone.name in self.zones)
+            if zone.contains(point, border, size_wh, inside=zone.name in self.zones)
         )
         crossed: list[tuple[Line, Direction]] = []
         for line in zones.lines:
             side = line.side(point, border, size_wh)
             before, last_point = self._sides.get(line.name, (0, point))
-            if side and before and side != before and line.between(last_point, point, size_wh):
+            if side and before and side != before and line.crossed_by(last_point, point, size_wh):
                 crossed.append((line, "in" if side > 0 else "out"))
             if side:
                 self._sides[line.name] = (side, point)
         return crossed
 
 
-def shape_error(points: Shares) -> str | None:
+def shape_error(points: NormalizedPoints) -> str | None:
     """What is wrong with a polygon: edges that cross, or no area; None when it is fine."""
     corners = np.array(points, np.float64)
     edges = list(zip(corners, np.roll(corners, -1, 0), strict=True))
@@ -157,5 +159,5 @@ def _cross(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     return float(a[0] * b[1] - a[1] * b[0])
 
 
-def _pixels(points: Shares, size_wh: tuple[int, int]) -> FloatArray:
+def _pixels(points: NormalizedPoints, size_wh: tuple[int, int]) -> FloatArray:
     return np.array(points, np.float32) * np.array(size_wh, np.float32)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maskwatch.errors import OptionError
-from maskwatch.live.tracking.zones import Line, Shares, Zone, Zones, shape_error
+from maskwatch.live.tracking.zones import Line, NormalizedPoints, Zone, Zones, shape_error
 from maskwatch.text import plural, read_text, reading
 
 ZONES_FORMAT = "maskwatch.zones/1"
@@ -103,7 +103,7 @@ def _shape(kind: str, item: dict[str, Any], number: int, errors: list[str]) -> Z
     if point_errors := list(_point_errors(item.get("points"))):
         found += point_errors
     else:
-        points: Shares = tuple((float(x), float(y)) for x, y in item["points"])
+        points: NormalizedPoints = tuple((float(x), float(y)) for x, y in item["points"])
         found += _zone_errors(points) if kind == "zone" else _line_errors(points)
     if kind == "zone" and not isinstance(alert, bool):
         found.append(f"alert is {alert!r}; write true or false")
@@ -143,14 +143,14 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) or math.isfinite(value)  # a large int has no float
 
 
-def _zone_errors(points: Shares) -> Iterator[str]:
+def _zone_errors(points: NormalizedPoints) -> Iterator[str]:
     if len(points) < 3:
         yield f"points has {len(points)}, a zone needs at least 3"
     elif error := shape_error(points):
         yield error
 
 
-def _line_errors(points: Shares) -> Iterator[str]:
+def _line_errors(points: NormalizedPoints) -> Iterator[str]:
     if len(points) != 2:
         yield f"points has {len(points)}, a line needs 2"
     elif points[0] == points[1]:
