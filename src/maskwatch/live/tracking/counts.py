@@ -194,28 +194,10 @@ class MinuteCounts:
         self._start, self._counts = None, Counts.empty(self._class_names, self._zones)
         return ended
 
-    def person(self, state: str, zone: str | None) -> None:
-        """Counts a person whose state is decided, in a zone, or with None in the whole source."""
-        self._people(zone).people[state] += 1
-
-    def undecided(self, zones: Iterable[str]) -> None:
-        """Counts a person who left before a state was decided, for the whole source and for zones."""
-        for zone in (None, *zones):
-            self._people(zone).undecided += 1
-
-    def time(self, state: str, seconds: float, zones: Iterable[str]) -> None:
-        """Adds the time of a person in sight, for the whole source and for zones."""
-        for zone in (None, *zones):
-            self._people(zone).seconds[state] += seconds
-
-    def alert(self, zones: Iterable[str]) -> None:
-        """Counts the begin of an alert, for the whole source and for zones."""
-        for zone in (None, *zones):
-            self._people(zone).alerts += 1
+    def people(self, zone: str | None) -> PeopleCounts:
+        """The counts of the minute that has begun, to add to: of a zone, or with None of the whole source."""
+        return self._counts.total if zone is None else self._counts.zones[zone]
 
     def crossing(self, line: str, direction: Direction) -> None:
         """Counts a person who crossed a line."""
         self._counts.lines[line][direction] += 1
-
-    def _people(self, zone: str | None) -> PeopleCounts:
-        return self._counts.total if zone is None else self._counts.zones[zone]

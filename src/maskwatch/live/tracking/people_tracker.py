@@ -145,10 +145,11 @@ class PeopleTracker:
         if track.alert is not None:
             track.alert.score = max(track.alert.score, vote.score)
         elif vote.state in self._alert_ids:
-            zone = alert_zones[0] if alert_zones else None
-            alert = Alert(vote.state, max(vote.since_s, track.alertable_s), zone, vote.score)
+            start_s, alert_zone = max(vote.since_s, track.alertable_s), next(iter(alert_zones), None)
+            alert = Alert(vote.state, start_s, alert_zone, vote.score)
             if self._alerts.begin(track, alert, time_s, self._tracks.values()):
-                self._minutes.alert(track.zones)
+                for zone in (None, *track.zones):
+                    self._minutes.people(zone).alerts += 1
                 yield self._event(frame, track, "alert", id=alert.id, **self._alert_fields(alert, time_s))
 
     def _leave(self, frame: LiveFrame, track: TrackState, reason: str) -> Iterator[Event]:

@@ -56,7 +56,8 @@ class TrackCounts:
         """Counts the noted time for a state; None counts none yet."""
         if state is not None:
             for seconds, zones in self._undecided_time:
-                self.minutes.time(state, seconds, zones)
+                for zone in (None, *zones):
+                    self.minutes.people(zone).seconds[state] += seconds
             self._undecided_time.clear()
 
     def add_person(self, state: str | None, zones: Sequence[str]) -> None:
@@ -69,12 +70,13 @@ class TrackCounts:
         for zone in (None, *zones):
             if zone not in self._counted:
                 self._counted.add(zone)
-                self.minutes.person(state, zone)
+                self.minutes.people(zone).people[state] += 1
 
     def leave(self, state: str | None) -> None:
         """Counts a person who is gone as undecided, unless there was a state."""
         if state is None and (self._undecided_zones or not self.only_zones):
-            self.minutes.undecided(sorted(self._undecided_zones))
+            for zone in (None, *self._undecided_zones):
+                self.minutes.people(zone).undecided += 1
 
 
 @dataclass
