@@ -14,7 +14,7 @@ from maskwatch.drawing.annotate import draw, text_rgb
 from maskwatch.labels import UNDECIDED_ID, color_rgb
 from maskwatch.live.sinks.event_text import duration, state_text
 from maskwatch.live.tracking.results import Person
-from maskwatch.live.tracking.zones import Shares, Zone, Zones
+from maskwatch.live.tracking.zones import NormalizedPoints, Zone, Zones
 from maskwatch.media.images import UInt8Array
 
 _CONTOUR = (((0, 0, 0), 3), ((255, 255, 255), 1))
@@ -86,13 +86,13 @@ def draw_zones(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
 
 
 def outline(
-    canvas: UInt8Array, points: Shares, color: tuple[int, int, int], width: int, *, closed: bool
+    canvas: UInt8Array, points: NormalizedPoints, color: tuple[int, int, int], width: int, *, closed: bool
 ) -> None:
     """Draws the outline of a zone or a line, `width` pixels wide, into a picture (H, W, 3) in place."""
     cv2.polylines(canvas, [corners(points, canvas)], closed, color, width, cv2.LINE_AA)
 
 
-def corners(points: Shares, image: UInt8Array) -> npt.NDArray[np.int32]:
+def corners(points: NormalizedPoints, image: UInt8Array) -> npt.NDArray[np.int32]:
     """Shares of a picture (H, W, ...) → pixels in it, (N, 2) as x, y.
 
     A share counts from edge to edge, like the positions of people: half of 4 pixels is where the third
@@ -103,7 +103,7 @@ def corners(points: Shares, image: UInt8Array) -> npt.NDArray[np.int32]:
     return np.asarray(np.minimum(pixels, size_wh - 1), np.int32)
 
 
-def _draw_contour(canvas: UInt8Array, points: Shares, *, closed: bool) -> None:
+def _draw_contour(canvas: UInt8Array, points: NormalizedPoints, *, closed: bool) -> None:
     for color, width in _CONTOUR:
         outline(canvas, points, color, width, closed=closed)
 
