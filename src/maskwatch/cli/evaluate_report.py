@@ -240,11 +240,11 @@ def _lines(report: Report) -> list[str]:
 
 def _write_report(report: Report, target: Path, force: bool) -> None:
     from maskwatch.evaluation.page import html_report, markdown_report
-    from maskwatch.outputs import new_folder, writing
+    from maskwatch.outputs import new_folder, output_errors
 
     with new_folder(target, force=force) as folder:
         markdown, figures = markdown_report(report)
-        with writing(target):
+        with output_errors(target):
             text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
             (folder / "report.json").write_text(text + "\n", encoding="utf-8")
             (folder / "report.html").write_text(html_report(report, target), encoding="utf-8")

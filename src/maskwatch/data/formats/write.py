@@ -13,7 +13,7 @@ from maskwatch.data.formats.coco import coco_document
 from maskwatch.data.formats.voc import voc_xml
 from maskwatch.data.formats.yolo import yolo_lines, yolo_yaml
 from maskwatch.data.names import without_suffix
-from maskwatch.outputs import make_folder, new_folder, writing
+from maskwatch.outputs import make_folder, new_folder, output_errors
 
 OutputFormat = Literal["voc", "coco", "yolo", "tfrecord"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
@@ -56,7 +56,7 @@ def write_data(
             write_tfrecords(sets, folder)
     else:
         writers = {"voc": _write_voc, "coco": _write_coco, "yolo": _write_yolo}
-        with new_folder(target, force=force) as folder, writing(target):
+        with new_folder(target, force=force) as folder, output_errors(target):
             writers[format](sets, folder)
     return _lost(sets.values(), format)
 

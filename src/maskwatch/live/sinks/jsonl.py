@@ -14,7 +14,7 @@ from pathlib import Path
 from maskwatch.errors import EventError, OutputError
 from maskwatch.live.events import EVENT_SCHEMA, Event
 from maskwatch.live.sinks import Sink, TryLater
-from maskwatch.outputs import make_folder, writing
+from maskwatch.outputs import make_folder, output_errors
 
 MAX_BYTES = 64 << 20
 KEEP_FILES = 5
@@ -44,7 +44,7 @@ class JsonlSink(Sink):
         self.repaired = 0
         """Bytes of a half line that were taken away."""
         make_folder(path.parent)
-        with writing(path):
+        with output_errors(path):
             self._open()
 
     def send(self, event: Event) -> None:
