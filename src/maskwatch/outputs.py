@@ -78,7 +78,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """As `atomic_write`; creates the folder, too, and raises an `OutputError` for any `OSError` in the block."""
+    """As `atomic_write`, but creates the folder and raises an `OutputError` for an `OSError` in the block."""
     make_folder(path.parent)
     with atomic_write(path) as part, output_errors(path):
         yield part

@@ -1,4 +1,4 @@
-"""What `maskwatch detect --out` writes: annotated pictures and videos, with `--blur` without faces."""
+"""Annotated pictures and videos of `maskwatch detect --out`, with `--blur` without faces."""
 
 from __future__ import annotations
 
@@ -23,21 +23,16 @@ _SAME_BOX_IOU = 0.9
 
 
 class Annotator:
-    """Draws detections into pictures, and hides faces first if that is wanted.
-
-    Args:
-        detector: finds the faces to hide, those of low scores too.
-        blurred: whether to hide them.
-    """
+    """Draws detections into pictures; with `blurred`, blurs all faces first, also those of low scores."""
 
     def __init__(self, detector: Detector, *, blurred: bool) -> None:
         self._detector, self.blurred = detector, blurred
 
     def boxes_to_hide(self, images_rgb: list[UInt8Array], found: Sequence[sv.Detections]) -> list[Boxes]:
-        """Boxes (N, 4) to hide in each picture, those `found` in it first; none without `blurred`.
+        """Boxes (N, 4) to blur in each picture, those `found` in it first; none without `blurred`.
 
-        The network runs once more for them. The results of one run with lower scores would not do for the
-        records: a box below the threshold can win over the one that counts.
+        The network runs once more. One run with lower thresholds would change the records: in NMS, a box
+        below the threshold can win over one above it.
         """
         if not self.blurred:
             return [np.zeros((0, 4))] * len(images_rgb)
@@ -48,12 +43,12 @@ class Annotator:
         ]
 
     def annotate(self, image_rgb: UInt8Array, shown: sv.Detections, hidden_xyxy: Boxes) -> UInt8Array:
-        """A copy of the picture (H, W, 3) in which boxes are hidden and the detections `shown` are drawn."""
+        """A copy of the picture (H, W, 3), with `hidden_xyxy` blurred and the detections `shown` drawn."""
         return draw(blur(image_rgb, hidden_xyxy) if self.blurred else image_rgb, shown)
 
 
 class VideoAnnotator:
-    """Annotates a video. Frames wait until it is known where their faces are, see `PrivacyMask`."""
+    """Annotates a video. To blur faces, frames wait in a `PrivacyMask`."""
 
     def __init__(self, annotator: Annotator, write: WriteFrame) -> None:
         self._annotator, self._write = annotator, write
@@ -61,13 +56,13 @@ class VideoAnnotator:
         self._mask: PrivacyMask[_Drawing] | None = PrivacyMask() if annotator.blurred else None
 
     def add(self, frame: Frame, found: sv.Detections, shown: sv.Detections) -> None:
-        """Takes the next frame: all that was found in it, and what of that is drawn."""
+        """Takes the next frame, its detections, and those of them to draw."""
         self._batch.append((frame, found, shown))
         if len(self._batch) == BATCH_SIZE:
             self._annotate_batch()
 
     def finish(self) -> None:
-        """Writes the frames that still wait."""
+        """Writes the last frames."""
         self._annotate_batch()
         if self._mask is not None:
             self._write_all(self._mask.finish())
@@ -77,11 +72,11 @@ class VideoAnnotator:
         images, found = [frame.image_rgb for frame, _, _ in batch], [one for _, one, _ in batch]
         boxes = self._annotator.boxes_to_hide(images, found) if batch else []
         for (frame, one, shown), boxes_xyxy in zip(batch, boxes, strict=True):
+            drawing = (frame, shown)
             if self._mask is None:
-                self._write_all([((frame, shown), boxes_xyxy)])
+                self._write_all([(drawing, boxes_xyxy)])
             else:
                 confident = np.arange(len(boxes_xyxy)) < len(one)
-                drawing = (frame, shown)
                 self._write_all(self._mask.add(drawing, frame.time_s, boxes_xyxy, confident=confident))
 
     def _write_all(self, drawings: Sequence[tuple[_Drawing, Boxes]]) -> None:
@@ -91,7 +86,7 @@ class VideoAnnotator:
 
 
 def _others(known_xyxy: npt.NDArray[Any], boxes_xyxy: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Those of `boxes_xyxy` (N, 4) that are not `known_xyxy` (K, 4) once more."""
+    """The `boxes_xyxy` (N, 4) that are not among `known_xyxy` (K, 4)."""
     if not len(known_xyxy):
         return boxes_xyxy
     return np.asarray(boxes_xyxy[box_iou(known_xyxy, boxes_xyxy).max(axis=0) < _SAME_BOX_IOU])

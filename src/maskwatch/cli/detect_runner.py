@@ -1,4 +1,4 @@
-"""The work behind `maskwatch detect`: everything is checked first, then the sources go through one by one."""
+"""Runs `maskwatch detect`: checks all options first, then detects in one source after the other."""
 
 from __future__ import annotations
 
@@ -22,11 +22,7 @@ from maskwatch.records import CsvWriter, JsonWriter, RecordWriter, Result, open_
 
 
 def run_detect(options: DetectOptions) -> int:
-    """Checks everything, then does the work; gives the number of sources that had to be skipped.
-
-    Raises:
-        MaskwatchError: an option, a source or the model cannot be used, or results cannot be written.
-    """
+    """Returns the number of skipped sources; raises a `MaskwatchError` where nothing can be done."""
     threshold = parse_threshold(options.threshold)
     sources, targets = _plan(options)
     detector = Detector(
@@ -61,7 +57,7 @@ class _Run:
     writers: list[RecordWriter]
 
     def add(self, source: Source) -> None:
-        """Detects in a source; one that cannot be read is named and skipped."""
+        """Detects in a source; reports and skips one that cannot be read."""
         self.printer.begin(source.name)
         try:
             if source.kind == "video":
@@ -89,7 +85,7 @@ class _Run:
             writer.add(result)
 
     def _detect_video(self, source: Source) -> None:
-        """The results of a video that breaks off stand for its readable part; it counts as skipped."""
+        """A damaged video gives results up to its last readable frame, and counts as skipped."""
         assert source.path is not None
         counts, broken = VideoCounts(source.name), None
         with contextlib.ExitStack() as stack:
@@ -105,7 +101,7 @@ class _Run:
                     if annotator:
                         annotator.add(frame, found, shown)
                     advance(frame.time_s)
-            except SourceError as error:  # caught in here, so that the annotated video is kept
+            except SourceError as error:  # caught here, to keep the annotated video
                 broken = error
             if annotator:
                 annotator.finish()
@@ -124,7 +120,7 @@ class _Run:
 
 
 def _plan(options: DetectOptions) -> tuple[list[Source], dict[Source, Path]]:
-    """The sources, and where the annotated copy of each goes."""
+    """The sources, and the path of the annotated copy of each."""
     if options.blur and options.out is None:
         raise OptionError("--blur changes the pictures that --out writes; add --out DIR")
     sources = find_sources(options.sources, leave_out=options.out)
@@ -146,12 +142,8 @@ def _open_writers(detector: Detector, options: DetectOptions) -> Iterator[list[R
         writers: list[RecordWriter] = []
         if options.json_file:
             about = detector.metadata
-            model = {
-                "name": about.name,
-                "version": about.version,
-                "classes": about.classes,
-                "thresholds": detector.thresholds,
-            }
+            model = {"name": about.name, "version": about.version, "classes": about.classes}
+            model["thresholds"] = detector.thresholds
             writers.append(JsonWriter(stack.enter_context(open_record_file(options.json_file)), model))
         if options.csv_file:
             writers.append(CsvWriter(stack.enter_context(open_record_file(options.csv_file))))

@@ -220,7 +220,7 @@ def _write(archive: Path, member: _Member, target: Path) -> None:
 
 
 class _Counted:
-    """Counts the bytes that come out of an archive, with the headers of a tar, since zeros pack to nothing."""
+    """Counts the bytes out of an archive, headers of a tar included, since zeros pack to nothing."""
 
     def __init__(self, archive: Path, file: _Readable, budget: _Budget) -> None:
         self._archive, self._file, self._budget = archive, file, budget
