@@ -102,7 +102,7 @@ def parse_class_numbers(text: str) -> float | dict[str, float]:
         return {name.strip(): float(value) for name, _, value in pairs}
     except ValueError:
         raise ValueError(
-            f"{text!r} is no number; write 0.5, or mask=0.6,no_mask=0.3 for single classes"
+            f"{text!r} is not a number; write 0.5, or mask=0.6,no_mask=0.3 for single classes"
         ) from None
 
 

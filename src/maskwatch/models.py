@@ -109,7 +109,7 @@ def embedded_of_size(size: int) -> str:
     """Name of the embedded model with inputs of `size` × `size` pixels; raises `OptionError`."""
     sizes = {load_model_file(name).metadata.input_size: name for name in embedded_models()}
     if (size, size) not in sizes:
-        known = ", ".join(str(height) for height, _ in sorted(sizes))
+        known = ", ".join(str(height) for height, _ in sorted(sizes)) or "none"
         raise OptionError(f"no embedded model has size {size}; choose one of those there are: {known}")
     return sizes[size, size]
 
@@ -126,11 +126,11 @@ def load_model_file(name_or_path: str | Path) -> ModelFile:
     try:
         props = _onnx_props(data)
     except (ValueError, IndexError):
-        raise ModelFileError(f"{path}: this is no ONNX file; pass one that maskwatch export wrote") from None
+        raise ModelFileError(f"{path}: this is not an ONNX file; pass one that maskwatch export wrote") from None
     try:
         return ModelFile(path, ModelMetadata.from_props(props))
     except ModelFileError as error:
-        raise ModelFileError(f"{path}: this is no model of Maskwatch: {error}") from None
+        raise ModelFileError(f"{path}: this is not a Maskwatch model: {error}") from None
 
 
 def _find(name_or_path: str | Path) -> Path:
@@ -140,7 +140,7 @@ def _find(name_or_path: str | Path) -> Path:
     if os.path.isdir(path):  # noqa: PTH112
         raise ModelFileError(f"{path}: this is a folder; pass the .onnx file in it")
     if not os.path.exists(path):  # noqa: PTH110, unlike Path.exists it takes names of any length
-        known = ", ".join(embedded_models())
+        known = ", ".join(embedded_models()) or "none"
         raise ModelFileError(
             f"no model {str(name_or_path)!r}: neither a file nor an embedded model (there are: {known}); "
             "pass one of these or the path of an .onnx file"

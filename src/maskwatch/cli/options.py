@@ -87,7 +87,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
         return None
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise OptionError(f"--size {text!r} is no size; write 640, or 480x640 for height x width")
+        raise OptionError(f"--size {text!r} is not a size; write 640, or 480x640 for height x width")
     return int(parts[0]), int(parts[-1])
 
 
@@ -127,5 +127,5 @@ def parse_moment(option: str, text: str | None, now: datetime) -> datetime | Non
         return moment if moment.tzinfo is not None else moment.astimezone()
     except (ValueError, OverflowError, OSError):
         raise OptionError(
-            f"{option} {text!r} names no moment; write 2h (ago), today, 14:30, 2026-03-01 or 2026-03-01T14:30"
+            f"{option} {text!r} is not a time; write 2h (ago), today, 14:30, 2026-03-01 or 2026-03-01T14:30"
         ) from None

@@ -190,7 +190,7 @@ class PrivacyMask(Generic[_Item]):
 
 
 def _nearest_pairs(detections: list[_Detection], tracks: list[_Track]) -> list[tuple[int, int]]:
-    """Indices (detection, track) that may be one face, nearest first: near its expected place, similar size."""
+    """Indices (detection, track) that may be one face, by place and size, nearest first."""
     if not detections or not tracks:
         return []
     found = np.stack([detection.box_xyxy for detection in detections])[:, None]  # (F, 1, 4)

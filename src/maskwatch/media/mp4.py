@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import av
-import cv2
 import numpy as np
 from av.codec.context import Flags as CodecFlags
 from av.video.frame import PictureType
@@ -158,7 +157,4 @@ def encoder_name() -> str:
 def _even(image_rgb: UInt8Array) -> UInt8Array:
     """Repeats the last row or column to make an odd side even: colour is stored for 2 × 2 pixels."""
     height, width = image_rgb.shape[:2]
-    if height % 2 == 0 and width % 2 == 0:
-        return np.ascontiguousarray(image_rgb)
-    grown = cv2.copyMakeBorder(image_rgb, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-    return np.asarray(grown, np.uint8)
+    return np.pad(image_rgb, ((0, height % 2), (0, width % 2), (0, 0)), "edge")

@@ -183,7 +183,7 @@ def _of_url(url: str) -> Source:
     try:
         address = Address.parse(url)
     except ValueError as error:
-        raise SourceError(f"{shown}: this is no URL ({error}); check it") from None
+        raise SourceError(f"{shown}: this is not a URL ({error}); check it") from None
     if address.scheme not in ("http", "https"):
         raise SourceError(f"{shown}: only http and https URLs can be read; download the file first")
     name = re.sub(r"[^\w. -]+", "_", PurePath(unquote(address.path)).name).strip(". ")[:100]

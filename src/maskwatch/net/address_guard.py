@@ -85,16 +85,10 @@ def _embedded(address: _Address) -> ipaddress.IPv4Address | None:
 
 def _address(name: str) -> _Address | None:
     name = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-    try:
+    with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(name)
-    except ValueError:
-        return _short_address(name)
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _short_address(name: str) -> ipaddress.IPv4Address | None:
-    """127.1, 0x7f.1, 2130706433: what a resolver takes for an address, not for a name."""
-    if _NUMBERS.fullmatch(name):
+        return getattr(address, "ipv4_mapped", None) or address
+    if _NUMBERS.fullmatch(name):  # 127.1, 0x7f.1, 2130706433: a resolver takes them for addresses, not names
         with contextlib.suppress(OSError):
             return ipaddress.IPv4Address(socket.inet_aton(name))
     return None

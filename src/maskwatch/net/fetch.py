@@ -142,7 +142,7 @@ class _Redirects(HTTPRedirectHandler):
         self._count += 1
         if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
             fp.close()
-            wrong = "which is not encrypted" if scheme == "http" else "which is no http(s) address"
+            wrong = "which is not encrypted" if scheme == "http" else "which is not an http(s) address"
             raise SourceError(f"{shown}: leads to {without_credentials(newurl)}, {wrong}; check the URL")
         if self._count > self._most:
             fp.close()

@@ -152,7 +152,7 @@ class _Transfer:
         self._check_size(total or have)
         self._check_room(total, have)
         if not resumes:
-            self._remember(response, total)
+            self._remember_version(response)
         with output_errors(self.part):
             file = self.part.open("ab" if resumes else "wb")
         with file:
@@ -188,12 +188,11 @@ class _Transfer:
                 return str(state["validator"])
         return None
 
-    def _remember(self, response: http.client.HTTPResponse, total: int | None) -> None:
-        etag = response.headers.get("ETag")
-        if etag and etag.startswith("W/"):  # a weak one may be equal for other bytes
-            etag = None
-        validator = etag or response.headers.get("Last-Modified")
-        state = {"url": self.shown, "validator": validator, "total": total}  # no user and password
+    def _remember_version(self, response: http.client.HTTPResponse) -> None:
+        etag = response.headers.get("ETag", "")
+        if etag.startswith("W/"):  # a weak one may be equal for other bytes
+            etag = ""
+        state = {"url": self.shown, "validator": etag or response.headers.get("Last-Modified")}
         with output_errors(self.state):
             self.part.unlink(missing_ok=True)  # first, so that a crash leaves no old part with a new state
             self.state.write_text(json.dumps(state), "utf-8")
