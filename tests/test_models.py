@@ -138,7 +138,7 @@ def test_no_bytes_give_another_error(tmp_path_factory: pytest.TempPathFactory, c
 def test_truncated_model(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "torn.onnx"
     path.write_bytes(tiny_model.read_bytes()[:2000])
-    with pytest.raises(ModelFileError, match="no ONNX file"):
+    with pytest.raises(ModelFileError, match="not an ONNX file"):
         load_model_file(path)
 
 

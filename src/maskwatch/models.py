@@ -126,7 +126,9 @@ def load_model_file(name_or_path: str | Path) -> ModelFile:
     try:
         props = _onnx_props(data)
     except (ValueError, IndexError):
-        raise ModelFileError(f"{path}: this is not an ONNX file; pass one that maskwatch export wrote") from None
+        raise ModelFileError(
+            f"{path}: this is not an ONNX file; pass one that maskwatch export wrote"
+        ) from None
     try:
         return ModelFile(path, ModelMetadata.from_props(props))
     except ModelFileError as error:

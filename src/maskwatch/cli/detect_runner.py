@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from maskwatch.cli.detect_annotator import Annotator, VideoAnnotator
 from maskwatch.cli.detect_options import DetectOptions
@@ -142,7 +143,7 @@ def _open_writers(detector: Detector, options: DetectOptions) -> Iterator[list[R
         writers: list[RecordWriter] = []
         if options.json_file:
             about = detector.metadata
-            model = {"name": about.name, "version": about.version, "classes": about.classes}
+            model: dict[str, Any] = {"name": about.name, "version": about.version, "classes": about.classes}
             model["thresholds"] = detector.thresholds
             writers.append(JsonWriter(stack.enter_context(open_record_file(options.json_file)), model))
         if options.csv_file:

@@ -241,7 +241,8 @@ def _grown(box_xyxy: Boxes, margin: Boxes) -> Boxes:
 
 
 def _center(boxes_xyxy: Boxes) -> Boxes:
-    return (boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2
+    center: Boxes = (boxes_xyxy[..., :2] + boxes_xyxy[..., 2:]) / 2
+    return center
 
 
 def _sides(boxes_xyxy: Boxes) -> Boxes:

@@ -64,7 +64,9 @@ class Video:
 
     def __init__(self, path: Path) -> None:
         self.path, self._closed = path, False
-        _check_readable(path)
+        with reading(path, SourceError, "check its permissions"), path.open("rb") as file:
+            if not file.read(1):
+                raise SourceError(f"{path}: the file is empty; get a complete copy of it")
         self._webp = is_animated_webp(path)
         self.fps = DEFAULT_FPS
         self.duration_s: float | None = None
@@ -223,12 +225,6 @@ def video_writer(path: Path, fps: float) -> Iterator[WriteFrame]:
             raise
         if writer is not None:
             writer.close()
-
-
-def _check_readable(path: Path) -> None:
-    with reading(path, SourceError, "check its permissions"), path.open("rb") as file:
-        if not file.read(1):
-            raise SourceError(f"{path}: the file is empty; get a complete copy of it")
 
 
 def _animated_format(path: Path) -> str | None:

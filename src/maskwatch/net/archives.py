@@ -16,11 +16,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol, TypeAlias
 
-from maskwatch.errors import SourceError
+from maskwatch.errors import OutputError, SourceError
 from maskwatch.outputs import output_errors
 from maskwatch.text import reading, reason_of
 
@@ -64,8 +63,8 @@ class _Readable(Protocol):
 
 class _Member(NamedTuple):
     name: str
-    kind: str  # "file", "folder", or what it is instead
-    open: Callable[[], _Readable]
+    kind: str  # "file", "folder", "link" or "device"
+    content: _Readable | None  # of a file
 
 
 Progress: TypeAlias = Callable[[int], None]
@@ -150,9 +149,6 @@ def _members(archive: Path, stack: ExitStack, budget: _Budget) -> Iterator[_Memb
 
 
 def _zip_members(archive: Path, packed: zipfile.ZipFile, budget: _Budget) -> Iterator[_Member]:
-    def opened(info: zipfile.ZipInfo) -> _Readable:
-        return _Counted(archive, packed.open(info), budget)
-
     for info in packed.infolist():
         mode = info.external_attr >> 16
         kind = "folder" if info.is_dir() else "file"
@@ -162,22 +158,18 @@ def _zip_members(archive: Path, packed: zipfile.ZipFile, budget: _Budget) -> Ite
             raise SourceError(
                 f"{archive}: {info.filename!r} is encrypted; unpack it yourself, it has a password"
             )
-        yield _Member(info.filename, kind, partial(opened, info))
+        content = _Counted(archive, packed.open(info), budget) if kind == "file" else None
+        yield _Member(info.filename, kind, content)
 
 
 def _tar_members(packed: _Counted) -> Iterator[_Member]:
-    def opened(info: tarfile.TarInfo) -> _Readable:
-        file: _Readable | None = tar.extractfile(info)
-        assert file is not None, "asked for files only"
-        return file
-
     with tarfile.open(fileobj=packed, mode="r:") as tar:  # type: ignore[call-overload]
         while (info := tar.next()) is not None:
             tar.members.clear()  # tarfile would keep a million of them
             kind = "folder" if info.isdir() else "file" if info.isreg() and not info.sparse else "device"
             if info.issym() or info.islnk():
                 kind = "link"
-            yield _Member(info.name, kind, partial(opened, info))
+            yield _Member(info.name, kind, tar.extractfile(info) if kind == "file" else None)
     while packed.read(_CHUNK):  # a tar ends before its gzip does, and the checksum comes last
         pass
 
@@ -204,17 +196,16 @@ def _safe_name(archive: Path, member: _Member) -> PurePosixPath | None:
 def _write(archive: Path, member: _Member, target: Path) -> None:
     try:
         with output_errors(target):
-            (target if member.kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
-            if member.kind == "folder":
+            (target.parent if member.content else target).mkdir(parents=True, exist_ok=True)
+            if member.content is None:
                 return
             file = target.open("xb")
-    except Exception as error:
+    except OutputError as error:
         if isinstance(error.__cause__, FileExistsError | NotADirectoryError):
             raise SourceError(f"{archive}: {member.name!r} is in it twice; unpack it yourself") from None
         raise
-    source = member.open()
     with file:
-        while chunk := source.read(_CHUNK):
+        while chunk := member.content.read(_CHUNK):
             with output_errors(target):
                 file.write(chunk)
 
