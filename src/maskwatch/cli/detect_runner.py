@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskwatch.cli.detect_annotator import Annotator, VideoAnnotator
+from maskwatch.cli.detect_annotator import VideoAnnotator, faces_to_blur
 from maskwatch.cli.detect_options import DetectOptions
 from maskwatch.cli.detect_printer import DetectPrinter, VideoCounts
 from maskwatch.cli.options import parse_names, parse_threshold, pick_model
 from maskwatch.detector import Detector, only_classes
-from maskwatch.drawing.annotate import save_picture
+from maskwatch.drawing.annotate import draw, save_picture
+from maskwatch.drawing.blur import blur
 from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
 from maskwatch.labels import find_classes
 from maskwatch.media.sources import Source, find_sources, plan_targets
@@ -40,8 +41,7 @@ def run_detect(options: DetectOptions) -> int:
         total=len(sources) if len(sources) > 1 or sources[0].kind == "video" else 0,
     )
     with _open_writers(detector, options) as writers, printer:
-        annotator = Annotator(detector, blurred=options.blur)
-        run = _Run(detector, class_ids, annotator, targets, printer, writers)
+        run = _Run(detector, class_ids, targets, options.blur, printer, writers)
         for source in sources:
             run.add(source)
     printer.table()
@@ -52,8 +52,8 @@ def run_detect(options: DetectOptions) -> int:
 class _Run:
     detector: Detector
     class_ids: frozenset[int]
-    annotator: Annotator
     targets: Mapping[Source, Path]
+    blurred: bool
     printer: DetectPrinter
     writers: list[RecordWriter]
 
@@ -76,8 +76,10 @@ class _Run:
         found = self.detector(image_rgb)
         shown = only_classes(found, self.class_ids)
         if source in self.targets:
-            (hidden_xyxy,) = self.annotator.boxes_to_hide([image_rgb], [found])
-            save_picture(self.annotator.annotate(image_rgb, shown, hidden_xyxy), self.targets[source])
+            background_rgb = image_rgb
+            if self.blurred:
+                background_rgb = blur(image_rgb, *faces_to_blur(self.detector, [image_rgb], [found]))
+            save_picture(draw(background_rgb, shown), self.targets[source])
         self._write(Result(source.name, image_rgb.shape[1], image_rgb.shape[0], shown))
         self.printer.picture(source.name, shown)
 
@@ -117,7 +119,8 @@ class _Run:
         if source not in self.targets:
             return None
         make_folder(self.targets[source].parent)
-        return VideoAnnotator(self.annotator, stack.enter_context(video_writer(self.targets[source], fps)))
+        write = stack.enter_context(video_writer(self.targets[source], fps))
+        return VideoAnnotator(self.detector, write, blurred=self.blurred)
 
 
 def _plan(options: DetectOptions) -> tuple[list[Source], dict[Source, Path]]:

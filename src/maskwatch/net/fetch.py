@@ -10,24 +10,13 @@ import contextlib
 import http.client
 import socket
 import threading
+import urllib.request
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import IO, Any, TypeAlias
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
-from urllib.request import (
-    BaseHandler,
-    HTTPBasicAuthHandler,
-    HTTPDefaultErrorHandler,
-    HTTPDigestAuthHandler,
-    HTTPErrorProcessor,
-    HTTPPasswordMgrWithDefaultRealm,
-    HTTPRedirectHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-)
+from urllib.request import Request
 
 from maskwatch._version import __version__
 from maskwatch.errors import SourceError
@@ -111,27 +100,32 @@ def open_url(
     at = _ascii_url(address.bare)
     check = None if networks is None else partial(checked_address, networks=networks, url=shown)
     # Only these, so that urllib opens no file, FTP or unchecked connection.
-    handlers: list[BaseHandler] = [_Connections(check, opened), HTTPDefaultErrorHandler()]
-    handlers.append(HTTPErrorProcessor())
+    handlers: list[urllib.request.BaseHandler] = [
+        _Connections(check, opened),
+        _Redirects(MAX_REDIRECTS if networks is None else MAX_GUARDED_REDIRECTS),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ]
     if networks is None:
-        known = HTTPPasswordMgrWithDefaultRealm()
+        known = urllib.request.HTTPPasswordMgrWithDefaultRealm()
         if address.user is not None:
             known.add_password(None, at, address.user, address.password or "")
-        handlers += [HTTPBasicAuthHandler(known), HTTPDigestAuthHandler(known), ProxyHandler()]
-        handlers.append(_Redirects(MAX_REDIRECTS))
+        handlers += [
+            urllib.request.HTTPBasicAuthHandler(known),
+            urllib.request.HTTPDigestAuthHandler(known),
+            urllib.request.ProxyHandler(),
+        ]
     elif address.user is not None:
         raise SourceError(f"{shown}: carries a user name; name an address that needs none")
-    else:
-        handlers.append(_Redirects(MAX_GUARDED_REDIRECTS))
     request = Request(at, headers={"User-Agent": f"maskwatch/{__version__}", **headers})
-    opener = OpenerDirector()
+    opener = urllib.request.OpenerDirector()
     for handler in handlers:
         opener.add_handler(handler)
     response: http.client.HTTPResponse = opener.open(request, timeout=timeout_s)
     return response
 
 
-class _Redirects(HTTPRedirectHandler):
+class _Redirects(urllib.request.HTTPRedirectHandler):
     def __init__(self, most: int) -> None:
         self._most, self._count = most, 0
 
@@ -150,7 +144,7 @@ class _Redirects(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-class _Connections(HTTPSHandler):
+class _Connections(urllib.request.HTTPSHandler):
     """Opens the HTTP and HTTPS connections of one fetch."""
 
     def __init__(self, check: _Check | None, opened: Callable[[socket.socket], None]) -> None:
@@ -163,7 +157,7 @@ class _Connections(HTTPSHandler):
     def https_open(self, req: Request) -> http.client.HTTPResponse:
         return self.do_open(partial(self._connection, _SecureConnection), req)
 
-    http_request = HTTPSHandler.https_request
+    http_request = urllib.request.HTTPSHandler.https_request
 
     def _connection(self, kind: type[_Connection], host: str, **options: Any) -> _Connection:
         connection = kind(host, **options)
