@@ -223,8 +223,8 @@ def _protobuf_fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         key, at = _varint(data, at)
         number, wire_type = key >> 3, key & 7
         if wire_type == 0:
-            _, end = _varint(data, at)
-            at = end
+            _, at = _varint(data, at)
+            end = at
         elif wire_type == 2:
             length, at = _varint(data, at)
             end = at + length

@@ -60,12 +60,11 @@ class DetectPrinter:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begin(self, name: str) -> None:
-        """The work on a source begins."""
+    @contextmanager
+    def source(self, name: str) -> Iterator[None]:
+        """Shows a source in the progress bar during the block."""
         self._progress.update(self._task, description=name[-40:])
-
-    def end(self) -> None:
-        """The work on a source has ended, well or not."""
+        yield
         self._progress.advance(self._task)
 
     @contextmanager
@@ -124,9 +123,8 @@ class DetectPrinter:
         self._console.print(text, markup=False, soft_wrap=True)
 
     def _bar(self, total: int) -> Progress:
-        # Shown where the lines go, or on standard error when those go to a pipe.
-        stderr = Console(stderr=True)
-        console = self._console if self._console.is_terminal else stderr
+        # On standard error if the lines go to a pipe.
+        console = self._console if self._console.is_terminal else Console(stderr=True)
         return Progress(
             BarColumn(),
             MofNCompleteColumn(),

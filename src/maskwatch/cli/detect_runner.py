@@ -43,7 +43,8 @@ def run_detect(options: DetectOptions) -> int:
     with _open_writers(detector, options) as writers, printer:
         run = _Run(detector, class_ids, targets, options.blur, printer, writers)
         for source in sources:
-            run.add(source)
+            with printer.source(source.name):
+                run.add(source)
     printer.table()
     return printer.failures
 
@@ -59,7 +60,6 @@ class _Run:
 
     def add(self, source: Source) -> None:
         """Detects in a source; reports and skips one that cannot be read."""
-        self.printer.begin(source.name)
         try:
             if source.kind == "video":
                 self._detect_video(source)
@@ -69,7 +69,6 @@ class _Run:
             self.printer.failure(str(error))
             for writer in self.writers:
                 writer.fail(source.name, str(error).removeprefix(f"{source.name}: "))
-        self.printer.end()
 
     def _detect_picture(self, source: Source) -> None:
         image_rgb = source.load_picture()

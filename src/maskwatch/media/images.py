@@ -6,9 +6,7 @@ Training, evaluation, export and the detector all resize with `fit`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -116,7 +114,7 @@ def read_image(source: FileInput, *, max_pixels: int = MAX_PIXELS, name: str | N
         ImageError: the file is missing, empty, truncated, not a picture, or has too many pixels.
     """
     with open_picture(source, name, max_pixels) as picture:
-        image_rgb = _guarded(picture.name, partial(_pil_to_rgb, picture.image, picture.name))
+        image_rgb = _pil_to_rgb(picture.image, picture.name)
     _check_size(picture, image_rgb)
     return image_rgb
 
@@ -140,7 +138,7 @@ def read_reduced(source: str | Path, side: int, *, max_pixels: int = MAX_PIXELS)
             width, height = image.size
             wanted = [max(1, math.ceil(length * side / max(width, height))) for length in (width, height)]
             image.draft("RGB", (wanted[0], wanted[1]))
-        image_rgb = _guarded(picture.name, partial(_pil_to_rgb, image, picture.name))
+        image_rgb = _pil_to_rgb(image, picture.name)
     if not reduces:
         _check_size(picture, image_rgb)
     return ReducedImage(image_rgb, picture.metadata)
@@ -160,7 +158,7 @@ def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         return read_image(image, max_pixels=max_pixels)
     if isinstance(image, Image.Image):
         check_pixels("picture", (image.height, image.width), max_pixels)
-        return _guarded("picture", lambda: _pil_to_rgb(image, "picture"))
+        return _pil_to_rgb(image, "picture")
     if isinstance(image, np.ndarray):
         return _array_to_rgb(image)
     raise ImageError(
@@ -179,9 +177,9 @@ def _check_size(picture: OpenPicture, image_rgb: UInt8Array) -> None:
         )
 
 
-def _guarded(name: str, decode: Callable[[], UInt8Array]) -> UInt8Array:
+def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
     try:
-        return decode()
+        return _decode(image, name)
     except ImageError:
         raise
     except MemoryError:
@@ -191,7 +189,7 @@ def _guarded(name: str, decode: Callable[[], UInt8Array]) -> UInt8Array:
         raise ImageError(f"{name}: broken picture ({reason}); get a complete copy of the file") from error
 
 
-def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
+def _decode(image: Image.Image, name: str) -> UInt8Array:
     premultiplied = isinstance(image, TiffImageFile) and _load_tiff(image)
     image.load()
     image = upright(image)
