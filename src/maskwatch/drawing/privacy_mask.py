@@ -237,7 +237,7 @@ def _velocity(detections: list[_Detection]) -> Boxes:
 
 
 def _grown(box_xyxy: Boxes, margin: Boxes) -> Boxes:
-    return box_xyxy + np.concatenate([-margin, margin])
+    return np.concatenate([box_xyxy[:2] - margin, box_xyxy[2:] + margin])
 
 
 def _center(boxes_xyxy: Boxes) -> Boxes:

@@ -186,7 +186,7 @@ class VideoDecoder:
         if not self._frames:
             return "none of its frames can be decoded"
         if self._error is not None:
-            return f"broken video, it cannot be read on after {self._frames} frames{self._error}"
+            return f"broken video, unreadable after {self._frames} frames{self._error}"
         promised = self._stream.frames if self._has_count else 0
         truncated = self._torn or (self._path is not None and is_truncated(self._path))
         if truncated and not 0 < promised <= self._packets - self._torn:

@@ -175,7 +175,7 @@ def webp_frames(path: Path) -> Iterator[tuple[float, float, UInt8Array]]:
                 time_s += shown_s
     except (OSError, ValueError, EOFError, ImageError):
         raise SourceError(
-            f"{path}: broken video, it cannot be read on after {index} frames; get a complete copy of it"
+            f"{path}: broken video, unreadable after {index} frames; get a complete copy of it"
         ) from None
 
 

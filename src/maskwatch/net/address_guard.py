@@ -37,7 +37,7 @@ def checked_address(host: str, port: int, networks: Networks, url: str) -> str:
         address = ipaddress.ip_address(text.partition("%")[0])
         if not (is_public(address) or any(address in network for network in networks)):
             raise SourceError(
-                f"{url}: host {host!r} has the private address {address}, which is not asked; "
+                f"{url}: host {host!r} has the private address {address}, which is not allowed; "
                 "send the picture itself, or start the service with --url-network"
             )
     return texts[0]

@@ -90,8 +90,8 @@ def _run_attempts(transfer: _Transfer, pauses_s: tuple[float, ...]) -> None:
             failed = 1 if transfer.size() - before >= _GOOD_BYTES else failed + 1
             if failed > len(pauses_s):
                 raise SourceError(
-                    f"{transfer.shown}: {error}, {failed} times in a row; {transfer.size()} bytes have come: "
-                    "run it again later to go on from there"
+                    f"{transfer.shown}: {error}, {failed} times in a row; {transfer.size()} bytes are saved: "
+                    "run it again later to resume"
                 ) from None
             time.sleep(pauses_s[failed - 1])
 
@@ -146,7 +146,7 @@ class _Transfer:
         resumes = response.status == 206
         if resumes and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             self.part.unlink()
-            raise _TransientError("the server sent another part than asked for")
+            raise _TransientError("the server sent another range than requested")
         have = have if resumes else 0
         total = None if response.length is None else have + response.length
         self._check_size(total or have)
@@ -176,7 +176,7 @@ class _Transfer:
             free = shutil.disk_usage(self.part.parent).free
         if total is not None and total - have > free:
             raise OutputError(
-                f"{self.part}: {(total - have) / 1e6:.0f} MB are to come and {free / 1e6:.0f} MB are free; "
+                f"{self.part}: {(total - have) / 1e6:.0f} MB are missing and {free / 1e6:.0f} MB are free; "
                 "make room, or write somewhere else with --out"
             )
 
