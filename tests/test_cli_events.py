@@ -233,7 +233,7 @@ def test_prune(run: Run, path: Path, tmp_path: Path) -> None:
             ["list", "good.sqlite", "--kind", "alarm"],
             "--kind 'alarm' is not one of alert, alert_end, crossing",
         ),
-        (["list", "good.sqlite", "--since", "soon"], "--since 'soon' names no moment; write 2h (ago), today"),
+        (["list", "good.sqlite", "--since", "soon"], "--since 'soon' is not a time; write 2h (ago), today"),
         (["export", "good.sqlite"], "nothing to write to; name a file with --csv or --jsonl"),
         (["export", "good.sqlite", "--csv", "-", "--jsonl", "-"], "would mix on standard output"),
         (["dead-letters", "--retry", "--drop"], "--retry and --drop exclude each other"),
@@ -338,5 +338,5 @@ def test_moments() -> None:
     assert parsed("2026-02-03").replace(tzinfo=None) == datetime(2026, 2, 3)
     assert all(parsed(text).tzinfo is not None for text in ("today", "9:30", "2026-02-03"))
     for wrong in ("", "tomorrow", "25:00", "2026-13-01", "7", "9999999999999w", "-2h"):
-        with pytest.raises(OptionError, match="names no moment"):
+        with pytest.raises(OptionError, match="is not a time"):
             parse_moment("--since", wrong, NOW)

@@ -108,8 +108,10 @@ def prose_of(path: Path) -> str:
 
 
 def checked() -> list[Path]:
-    """Pages, and the scripts beside them. `src/**/*.py` joins once its words are clean."""
+    """Pages, the scripts beside them, and the packages whose words are clean; the others join later."""
     patterns = ("*.md", "docs/*.md", "docs/*.py", "examples/*.md", "examples/*.py")
+    patterns += ("src/maskwatch/*.py", "src/maskwatch/cli/detect*.py")
+    patterns += tuple(f"src/maskwatch/{package}/*.py" for package in ("media", "net", "drawing"))
     return [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
 
 

@@ -112,7 +112,7 @@ class AvReader(Reader):
                 last = time.monotonic()
             if time.monotonic() - last > self._stall_s and self._spec.kind in ("rtsp", "http"):
                 raise ReadError(f"data, but no picture for {self._stall_s:g} s")
-        if self._file is not None and (fault := self._file[1].fault()):
+        if self._file is not None and (fault := self._file[1].damage()):
             raise ReadError(fault)
 
     def _decode(self, packet: Any) -> list[VideoFrame]:

@@ -15,7 +15,7 @@ from maskwatch.errors import EventError, OutputError
 from maskwatch.live.events import EVENT_SCHEMA, Event
 from maskwatch.live.sinks import Sink, TryLater
 from maskwatch.live.sinks.settings import KEEP_JSONL_FILES, MAX_JSONL_BYTES
-from maskwatch.outputs import make_folder, writing
+from maskwatch.outputs import make_folder, output_errors
 
 _BLOCK = 1 << 16
 LINE_START = b'{"schema": "' + EVENT_SCHEMA.partition("/")[0].encode()
@@ -42,7 +42,7 @@ class JsonlSink(Sink):
         self.repaired = 0
         """Bytes of a half line that were removed."""
         make_folder(path.parent)
-        with writing(path):
+        with output_errors(path):
             self._open()
 
     def send(self, event: Event) -> None:
