@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
@@ -25,6 +26,7 @@ from maskwatch.errors import EventError, OptionError
 from maskwatch.live.sinks import webhook
 from maskwatch.live.sinks.outbox import (
     MAX_DEAD_LETTERS,
+    RETRY_POLICY,
     Outbox,
     QueuedEvent,
     SenderLock,
@@ -32,6 +34,12 @@ from maskwatch.live.sinks.outbox import (
     outbox_path,
 )
 from maskwatch.live.sinks.webhook import WebhookSink, check_url, key_of, server_of
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first retry comes after 0.02 s."""
+    monkeypatch.setattr("maskwatch.live.sinks.outbox.RETRY_POLICY", replace(RETRY_POLICY, first_s=0.02))
 
 
 @pytest.fixture
@@ -49,7 +57,7 @@ def sinks() -> Iterator[list[WebhookSink]]:
 
 
 def start(url: str, outbox: Path, sinks: list[WebhookSink], secret: str | None = SECRET) -> WebhookSink:
-    sink = WebhookSink(url, outbox, secret, first_retry_s=0.02)
+    sink = WebhookSink(url, outbox, secret)
     sinks.append(sink)
     return sink
 
@@ -194,7 +202,7 @@ def test_a_receiver_that_is_not_there_during_a_deployment_loses_nothing(
 
 
 def test_an_event_that_is_refused_for_too_long_lets_the_next_ones_go(
-    outbox: Path, sinks: list[WebhookSink]
+    outbox: Path, sinks: list[WebhookSink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as one that a firewall in front of the receiver does not like; an outage is not counted."""
     assert webhook.REFUSED_S >= 12 * 3600
@@ -210,8 +218,8 @@ def test_an_event_that_is_refused_for_too_long_lets_the_next_ones_go(
             return answers.get(track, 200)
 
         receiver.answer = answer
-        sink = WebhookSink(receiver.url, outbox, SECRET, first_retry_s=0.02, refused_s=0.3)
-        sinks.append(sink)
+        monkeypatch.setattr(webhook, "REFUSED_S", 0.3)
+        sink = start(receiver.url, outbox, sinks)
         for number in range(4):
             sink.send(event(number))
         wait_until(lambda: sink.state().waiting == 0, "its turn is over")
@@ -311,11 +319,9 @@ def test_certificates_are_verified(
     assert receiver.tracks() == [1]
 
 
-def test_the_disk_is_bounded(outbox: Path, sinks: list[WebhookSink]) -> None:
-    sink = WebhookSink(
-        f"http://127.0.0.1:{free_port()}/", outbox, SECRET, max_outbox_bytes=100_000, first_retry_s=0.02
-    )
-    sinks.append(sink)
+def test_the_disk_is_bounded(outbox: Path, sinks: list[WebhookSink], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskwatch.live.sinks.outbox.MAX_OUTBOX_BYTES", 100_000)
+    sink = start(f"http://127.0.0.1:{free_port()}/", outbox, sinks)
     number = 0
     with pytest.raises(EventError, match="repair the receiver") as caught:  # noqa: PT012
         while number < 1000:

@@ -49,8 +49,7 @@ class AppriseSink(Sink):
 
     def send(self, event: Event) -> None:
         with LogCapture(level=logging.WARNING, fmt="%(message)s") as log:  # type: ignore[no-untyped-call]
-            body = event_line(event).encode("utf-8", "backslashreplace").decode()
-            if self._services.notify(title="Maskwatch", body=body):
+            if self._services.notify(title="Maskwatch", body=event_line(event)):
                 self._failing = None
                 return
             reason = " ".join(log.getvalue().split())

@@ -14,6 +14,7 @@ from maskwatch.errors import MaskwatchError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink, SinkState
 from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe
+from maskwatch.text import plural
 
 QUEUE_SIZE = 4096
 """Events that wait in memory for one sink; at one a second that is more than an hour."""
@@ -91,7 +92,9 @@ class _SinkQueue:
         if not full:
             self._dispatcher.wake()
         elif first:
-            self._on_error(self.sink.name, f"{_events(self._size)} wait already; new ones are dropped")
+            self._on_error(
+                self.sink.name, f"{plural(self._size, 'event')} wait already; new ones are dropped"
+            )
 
     def first(self) -> Event | None:
         with self._lock:
@@ -146,7 +149,9 @@ class _SinkQueue:
             self._events.clear()
             self._current = None
         if left:
-            self._on_error(self.sink.name, f"{_events(left)} lost: the program ends before they were taken")
+            self._on_error(
+                self.sink.name, f"{plural(left, 'event')} lost: the program ends before they were taken"
+            )
 
     def _end(self) -> None:
         if self._current is not None:  # no time is left to retry it
@@ -157,7 +162,7 @@ class _SinkQueue:
             self._set_error(describe(error))
         self._state = self._read_state()
         if waiting := self._state.waiting:
-            self._on_error(self.sink.name, f"on the disk for the next start: {_events(waiting)}")
+            self._on_error(self.sink.name, f"on the disk for the next start: {plural(waiting, 'event')}")
 
     def _report(self) -> None:
         """Reports what has changed; asks the sink for its state now and then, not with every event."""
@@ -169,7 +174,7 @@ class _SinkQueue:
         self._read_s, before = now_s, self._reported
         self._state = self._reported = self._read_state()
         if self._state.dead_letters > before.dead_letters:
-            refused = f"{_events(self._state.dead_letters)} refused permanently"
+            refused = f"{plural(self._state.dead_letters, 'event')} refused permanently"
             self._on_error(self.sink.name, f"{refused}; list them with: maskwatch events dead-letters")
         if self._state.problem != before.problem:
             self._on_error(self.sink.name, self._state.problem or "delivers again")
@@ -257,7 +262,3 @@ class Delivery:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def _events(number: int) -> str:
-    return f"{number} event{'' if number == 1 else 's'}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import array
-import math
+import html
 import os
 import shutil
 import subprocess
@@ -11,6 +10,8 @@ import sys
 import tempfile
 import wave
 from pathlib import Path
+
+import numpy as np
 
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.events import Event
@@ -60,7 +61,7 @@ class NotifySink(Sink):
         self._tool = find_notifier()
 
     def send(self, event: Event) -> None:
-        body = event_line(event).encode("utf-8", "backslashreplace").decode()
+        body = event_line(event)
         texts = {"MASKWATCH_TITLE": _TITLE, "MASKWATCH_BODY": body}
         _run(notify_command(self._tool, body), "try --sound or --shell", {**os.environ, **texts})
 
@@ -124,7 +125,7 @@ def notify_command(tool: str, body: str) -> list[str]:
         return [tool, "-e", _OSASCRIPT, _TITLE, body]
     if name == "powershell":
         return [tool, "-NoProfile", "-NonInteractive", "-Command", _POWERSHELL]
-    return [tool, "--app-name", _TITLE, "--urgency", "critical", "--", _TITLE, _escaped(body)]
+    return [tool, "--app-name", _TITLE, "--urgency", "critical", "--", _TITLE, html.escape(body, quote=False)]
 
 
 def _run(words: list[str], next_step: str, env: dict[str, str] | None = None) -> None:
@@ -137,11 +138,6 @@ def _run(words: list[str], next_step: str, env: dict[str, str] | None = None) ->
     if done.returncode:
         reason = " ".join(done.stderr.decode("utf-8", "replace").split())[:200]
         raise EventError(f"{words[0]} says {reason or done.returncode}; {next_step}")
-
-
-def _escaped(body: str) -> str:
-    """Escaped for notify-send, which interprets some HTML in the body."""
-    return body.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def find_player() -> tuple[str, ...] | None:
@@ -164,20 +160,17 @@ def find_player() -> tuple[str, ...] | None:
 
 def write_tones(path: Path) -> None:
     """Writes the sound as 16-bit mono WAV."""
-    samples = array.array("h")
+    tones = []
     for frequency, seconds in _TONES:
-        number = round(seconds * _RATE_HZ)
-        for index in range(number):
-            # Faded in and out, so that it does not click.
-            edge = min(1.0, index / (_FADE_S * _RATE_HZ), (number - index) / (_FADE_S * _RATE_HZ))
-            samples.append(round(12000 * edge * math.sin(2 * math.pi * frequency * index / _RATE_HZ)))
-    if sys.byteorder == "big":
-        samples.byteswap()
+        times_s = np.arange(round(seconds * _RATE_HZ)) / _RATE_HZ
+        # Faded in and out, so that it does not click.
+        volume = np.minimum(1.0, np.minimum(times_s, seconds - times_s) / _FADE_S)
+        tones.append(12000 * volume * np.sin(2 * np.pi * frequency * times_s))
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(_RATE_HZ)
-        file.writeframes(samples.tobytes())
+        file.writeframes(np.concatenate(tones).round().astype("<i2").tobytes())
 
 
 def _beep(file: Path) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 from maskwatch._version import __version__
 from maskwatch.live.events import Event
-from maskwatch.live.sinks.settings import DISCOVERY_PREFIX
 from maskwatch.live.tracking.counts import PeopleCounts
 
+DISCOVERY_PREFIX = "homeassistant"
 ONLINE, OFFLINE = "online", "offline"
 
 

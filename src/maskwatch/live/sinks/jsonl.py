@@ -14,8 +14,10 @@ from pathlib import Path
 from maskwatch.errors import EventError, OutputError
 from maskwatch.live.events import EVENT_SCHEMA, Event
 from maskwatch.live.sinks import Sink, TryLater
-from maskwatch.live.sinks.settings import KEEP_JSONL_FILES, MAX_JSONL_BYTES
 from maskwatch.outputs import make_folder, writing
+
+MAX_JSONL_BYTES = 64 << 20
+KEEP_JSONL_FILES = 5
 
 _BLOCK = 1 << 16
 LINE_START = b'{"schema": "' + EVENT_SCHEMA.partition("/")[0].encode()

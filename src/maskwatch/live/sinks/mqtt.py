@@ -17,8 +17,7 @@ from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import SinkState, TryLater
 from maskwatch.live.sinks.home_assistant import OFFLINE, ONLINE, HomeAssistantState, Message
-from maskwatch.live.sinks.outbox import Outbox, OutboxSink, QueuedEvent
-from maskwatch.live.sinks.settings import DISCOVERY_PREFIX, MAX_OUTBOX_BYTES
+from maskwatch.live.sinks.outbox import OutboxSink, QueuedEvent
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
 
 DEFAULT_PREFIX = "maskwatch"
@@ -95,21 +94,14 @@ class MqttSink(OutboxSink):
 
     name = "mqtt"
 
-    def __init__(
-        self,
-        broker: Broker,
-        outbox: Path,
-        *,
-        discovery: str | None = DISCOVERY_PREFIX,
-        max_outbox_bytes: int = MAX_OUTBOX_BYTES,
-    ) -> None:
+    def __init__(self, broker: Broker, outbox: Path) -> None:
         self._broker = broker
         self._topic = f"{broker.prefix}/events"
         self._lock = threading.Lock()
-        self._home_assistant = HomeAssistantState(broker.prefix, discovery)
+        self._home_assistant = HomeAssistantState(broker.prefix)
         self._connected = threading.Event()
         self._connection_problem: str | None = None
-        super().__init__(Outbox(outbox, max_bytes=max_outbox_bytes))
+        super().__init__(outbox)
         self._client = self._make_client()
         self._client.connect_async(broker.host, broker.port, _KEEPALIVE_S)
         self._client.loop_start()

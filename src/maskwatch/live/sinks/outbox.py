@@ -18,7 +18,9 @@ from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink, SinkState, TryLater
 from maskwatch.live.sinks.database import Schema, map_errors, open_database, pragma, time_ms, transaction
 from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe
-from maskwatch.live.sinks.settings import MAX_OUTBOX_BYTES
+
+MAX_OUTBOX_BYTES = 64 << 20
+"""About a hundred thousand events. A full outbox takes no more: it keeps the events it has taken."""
 
 MAX_DEAD_LETTERS = 1000
 """Dead letters that are kept; the oldest are deleted first."""
@@ -70,8 +72,8 @@ class Outbox:
     """Keeps events in order until they are removed, on disk from the moment `add` returns.
 
     Args:
-        path: the file; made where there is none and `create` is given.
-        max_bytes: how large it may grow.
+        path: the file.
+        create: make it where there is none.
 
     Raises:
         EventError: the file cannot be used.
@@ -79,9 +81,8 @@ class Outbox:
         OutputError: its folder cannot be made.
     """
 
-    def __init__(self, path: Path, *, create: bool = True, max_bytes: int = MAX_OUTBOX_BYTES) -> None:
+    def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = path
-        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._connection = open_database(path, _OUTBOX_FILE, create=create)
 
@@ -93,9 +94,9 @@ class Outbox:
         """
         values = (event.id, time_ms(event.time), event.kind, event.to_json())
         with self._lock, map_errors(self.path):
-            if self._used_bytes() >= self._max_bytes:
+            if self._used_bytes() >= MAX_OUTBOX_BYTES:
                 raise EventError(
-                    f"{self.path}: holds {self._max_bytes >> 20} MiB of events that the receiver has not "
+                    f"{self.path}: holds {MAX_OUTBOX_BYTES >> 20} MiB of events that the receiver has not "
                     "taken; repair the receiver, new events are lost until then"
                 )
             self._connection.execute(
@@ -219,21 +220,23 @@ class OutboxSink(Sink):
     An event counts as stored once it is in the outbox. A subclass implements `deliver` and calls `start`.
 
     Args:
-        outbox: closed together with the sink.
-        policy: when a failed event is sent again.
+        path: of the outbox.
+
+    Raises:
+        EventError, OutputError: the outbox cannot be used.
     """
 
     durable = True
 
-    def __init__(self, outbox: Outbox, policy: RetryPolicy = RETRY_POLICY) -> None:
-        self._outbox = outbox
-        self._sender_lock = SenderLock(outbox.path)
+    def __init__(self, path: Path) -> None:
+        self._outbox = Outbox(path)
+        self._sender_lock = SenderLock(path)
         self._last_state: SinkState | None = None
         self._dispatcher = Dispatcher(
             f"outbox of {self.name}",
-            outbox,
+            self._outbox,
             self._deliver,
-            policy,
+            RETRY_POLICY,
             may_send=self._sender_lock.acquire,
             on_end=self._end,
         )

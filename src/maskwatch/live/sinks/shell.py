@@ -14,8 +14,8 @@ from typing import IO, Any
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink
-from maskwatch.live.sinks.settings import SHELL_TIMEOUT_S
 
+SHELL_TIMEOUT_S = 30.0
 VARIABLE_PREFIX = "MASKWATCH_EVENT_"
 
 _SHOWN_CHARACTERS = 200

@@ -12,7 +12,6 @@ import contextlib
 import re
 import socket
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -25,8 +24,7 @@ from standardwebhooks import Webhook
 from maskwatch._version import __version__
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.sinks import TryLater
-from maskwatch.live.sinks.outbox import RETRY_POLICY, Outbox, OutboxSink, QueuedEvent
-from maskwatch.live.sinks.settings import MAX_OUTBOX_BYTES
+from maskwatch.live.sinks.outbox import OutboxSink, QueuedEvent
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
 
 TIMEOUT_S = (5.0, 10.0)
@@ -54,8 +52,6 @@ class WebhookSink(OutboxSink):
         url: http(s); certificates are verified.
         outbox: file of the events that the receiver has not taken yet.
         secret: text that the receiver knows too; None sends without a signature.
-        first_retry_s: pause after the first failure, see `RetryPolicy`.
-        refused_s: see `REFUSED_S`.
 
     Raises:
         OptionError: a URL or a secret that cannot be used.
@@ -64,27 +60,15 @@ class WebhookSink(OutboxSink):
 
     name = "webhook"
 
-    def __init__(
-        self,
-        url: str,
-        outbox: Path,
-        secret: str | None = None,
-        *,
-        max_outbox_bytes: int = MAX_OUTBOX_BYTES,
-        first_retry_s: float = RETRY_POLICY.first_s,
-        refused_s: float = REFUSED_S,
-    ) -> None:
+    def __init__(self, url: str, outbox: Path, secret: str | None = None) -> None:
         check_url(url)
         self._url, self._server = url, server_of(url)
         self._signer = None if secret is None else Webhook(key_of(secret))
-        self._refused_s = refused_s
         self._refused: tuple[int, float] | None = None
         """Number of the event that the receiver refuses at the moment, and since when."""
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"maskwatch/{__version__}"
-        super().__init__(
-            Outbox(outbox, max_bytes=max_outbox_bytes), replace(RETRY_POLICY, first_s=first_retry_s)
-        )
+        super().__init__(outbox)
         self.start()
 
     def close(self, timeout_s: float) -> None:
@@ -151,7 +135,7 @@ class WebhookSink(OutboxSink):
             return False
         if self._refused is None or self._refused[0] != event.seq:
             self._refused = (event.seq, time.monotonic())
-        return time.monotonic() - self._refused[1] >= self._refused_s
+        return time.monotonic() - self._refused[1] >= REFUSED_S
 
 
 def key_of(secret: str) -> bytes:
