@@ -10,7 +10,7 @@ from maskwatch.live.tracking.results import FrameResult
 
 @dataclass(frozen=True, eq=False)
 class _SourceState:
-    cover: PrivacyMask[None]
+    mask: PrivacyMask[None]
     index: int  # of the newest frame
     size_wh: tuple[int, int]
     hidden_xyxy: Boxes
@@ -33,12 +33,12 @@ class FaceHider:
         if state is not None and state.index == frame.index:
             return state.hidden_xyxy
         height, width = frame.image_rgb.shape[:2]
-        cover: PrivacyMask[None] = PrivacyMask(max_waiting=0)
+        mask: PrivacyMask[None] = PrivacyMask(max_waiting=0)
         if state is not None and state.size_wh == (width, height):
-            cover = state.cover
+            mask = state.mask
         faces, tracks = result.faces, result.scene.tracks
-        ((_, hidden_xyxy),) = cover.add(
+        ((_, hidden_xyxy),) = mask.add(
             None, frame.time_s, faces.boxes_xyxy, tracks, confident=faces.confident
         )
-        self._sources[frame.source] = _SourceState(cover, frame.index, (width, height), hidden_xyxy)
+        self._sources[frame.source] = _SourceState(mask, frame.index, (width, height), hidden_xyxy)
         return hidden_xyxy

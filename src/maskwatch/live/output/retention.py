@@ -14,6 +14,7 @@ from maskwatch.errors import OptionError
 from maskwatch.live.output import thumbnails
 from maskwatch.live.output.recorder import STAMP, part_pattern
 from maskwatch.live.sinks.jsonl import LINE_START
+from maskwatch.text import plural
 
 EVERY = timedelta(hours=1)
 """For so long after a run `Retention.run` does nothing."""
@@ -29,15 +30,15 @@ class RetentionRule:
     """A kind of file that is deleted once it is old.
 
     Attributes:
-        noun: for messages, as (one, several).
-        folder: where such files lie, without its subfolders.
+        noun: for messages, in the singular.
+        folder: of the files; its subfolders are left alone.
         names: matches the whole name. A group `stamp` holds the time of the file (UTC); without one, its
             last change counts.
         head: the first bytes of each file.
         lines: the files are lines that begin with `head`; the first line may be damaged.
     """
 
-    noun: tuple[str, str]
+    noun: str
     folder: Path
     names: re.Pattern[str]
     head: bytes = b""
@@ -46,18 +47,18 @@ class RetentionRule:
 
 def thumbnail_rule(folder: Path) -> RetentionRule:
     """What `Thumbnails(folder)` stores."""
-    return RetentionRule(("picture", "pictures"), folder, thumbnails.NAMES, b"\xff\xd8\xff")
+    return RetentionRule("picture", folder, thumbnails.NAMES, b"\xff\xd8\xff")
 
 
 def recording_rule(path: Path) -> RetentionRule:
     """The parts that `Recorder(path, …, part_s=PART_S)` writes."""
-    return RetentionRule(("recording", "recordings"), path.parent, part_pattern(path))
+    return RetentionRule("recording", path.parent, part_pattern(path))
 
 
 def log_rule(path: Path) -> RetentionRule:
     """The rotated files `events.jsonl.1`, `.2` and so on; `events.jsonl` itself is still written to."""
     names = re.compile(re.escape(path.name) + r"\.\d+", re.ASCII)
-    return RetentionRule(("log", "logs"), path.parent, names, LINE_START, lines=True)
+    return RetentionRule("log", path.parent, names, LINE_START, lines=True)
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,14 @@ class RetentionReport:
     """
 
     days: float
-    files: dict[tuple[str, str], int]
+    files: dict[str, int]
     events: int
     failures: tuple[str, ...]
 
     def __str__(self) -> str:
         """One line for a log; empty when nothing was old enough."""
-        counts = {**self.files, ("event", "events"): self.events}
-        parts = [f"{count} {noun[count != 1]}" for noun, count in counts.items() if count]
+        counts = {**self.files, "event": self.events}
+        parts = [plural(count, noun) for noun, count in counts.items() if count]
         done = f"deleted what is older than {self.days:g} days: {', '.join(parts)}" if parts else ""
         return "; ".join(filter(None, (done, *self.failures)))
 
@@ -124,7 +125,7 @@ class Retention:
             return None
         self._ran = now
         limit = now - timedelta(days=self._days)
-        files: dict[tuple[str, str], int] = {}
+        files: dict[str, int] = {}
         failures: list[str] = []
         for rule in self._rules:
             for path in _old_files(rule, limit, failures):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 
 import cv2
 
@@ -43,7 +42,7 @@ class Window(Observer):
     def __enter__(self) -> Window:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         cv2.destroyAllWindows()
 
     def on_frame(self, result: FrameResult) -> None:

@@ -125,12 +125,10 @@ class Dispatcher(Generic[_Event]):
             while self.left_s > 0:
                 pause_s = self._attempt(failures)
                 self._on_step()
-                if pause_s is None:
+                if not pause_s:
                     failures = 0
-                    if not self._wait_for_events():
+                    if pause_s is None and not self._wait_for_events():
                         return
-                elif pause_s == 0:
-                    failures = 0
                 else:
                     # A receiver that is away now will hardly be back in the few seconds left.
                     retries = self._policy.closing_retries
@@ -142,7 +140,7 @@ class Dispatcher(Generic[_Event]):
             self._on_end()
 
     def _attempt(self, failures: int) -> float | None:
-        """Sends one event; gives the pause before the next one, None when the queue is empty."""
+        """Sends one event; returns the pause before the next one, None when the queue is empty."""
         try:
             if not self._may_send():
                 return _LOCKED_S if self._queue.first() else None
