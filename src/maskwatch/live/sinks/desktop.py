@@ -89,7 +89,6 @@ class SoundSink(Sink):
             _run([*self._player, str(self._file)], "check the loudspeaker")
 
     def close(self, timeout_s: float) -> None:
-        del timeout_s
         self._folder.cleanup()
 
 

@@ -15,7 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks import SinkState, TryLater
+from maskwatch.live.sinks import Backlog, TryLater
 from maskwatch.live.sinks.home_assistant import OFFLINE, ONLINE, HomeAssistantState, Message
 from maskwatch.live.sinks.outbox import OutboxSink, QueuedEvent
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
@@ -114,8 +114,8 @@ class MqttSink(OutboxSink):
             if self._connected.is_set():
                 self._publish_states(messages)
 
-    def state(self) -> SinkState:
-        state = super().state()
+    def backlog(self) -> Backlog:
+        state = super().backlog()
         return replace(state, problem=self._connection_problem or state.problem)
 
     def close(self, timeout_s: float) -> None:
@@ -160,7 +160,6 @@ class MqttSink(OutboxSink):
         return client
 
     def _on_connect(self, client: Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
-        del data, flags, properties
         if reason.is_failure:
             self._connection_problem = (
                 f"{self._broker} refuses us ({reason}); check the user and MASKWATCH_MQTT_PASSWORD"
@@ -174,13 +173,11 @@ class MqttSink(OutboxSink):
             self._connected.set()
 
     def _on_connect_fail(self, client: Client, data: Any) -> None:
-        del client, data
         error = sys.exc_info()[1]  # paho calls from where it caught the error
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         self._connection_problem = f"{self._broker}: cannot be reached ({reason}); check address and broker"
 
     def _on_disconnect(self, client: Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
-        del client, data, flags, properties
         self._connected.clear()
         if reason.is_failure and self._connection_problem is None:
             self._connection_problem = (

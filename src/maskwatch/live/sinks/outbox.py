@@ -1,4 +1,4 @@
-"""An outbox: events on disk until their receiver has them. Shared by all programs with one receiver."""
+"""Outboxes: events on disk until their receiver has them. All programs with one receiver share one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks import Sink, SinkState, TryLater
+from maskwatch.live.sinks import Backlog, Sink, TryLater
 from maskwatch.live.sinks.database import Schema, map_errors, open_database, pragma, time_ms, transaction
 from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe
 
@@ -29,7 +29,7 @@ RETRY_POLICY = RetryPolicy(0.5, 60.0, closing_retries=2, poll_s=60.0)
 
 OUTBOX_SUFFIX = ".outbox.sqlite"
 
-# A dead letter is an event that `parked` gives a reason for; files of older versions have these names too.
+# `parked` is the reason of a dead letter; None while an event waits.
 _OUTBOX_FILE = Schema(
     noun="outbox",
     application_id=0x4D574F42,  # MWOB
@@ -55,10 +55,10 @@ class QueuedEvent:
     """An event in an outbox.
 
     Attributes:
-        seq: its place.
+        seq: its position.
         id, kind: of the event.
         body: the event as JSON.
-        reason: of a dead letter, why the receiver refused it; None while the event waits.
+        reason: why the receiver refused a dead letter; None while the event waits.
     """
 
     seq: int
@@ -116,7 +116,7 @@ class Outbox:
     def remove(self, event: QueuedEvent) -> None:
         """Deletes an event that the receiver has taken.
 
-        Without waiting for the disk: should the power fail now, the event is sent once more.
+        It does not wait for the disk: if the power fails now, the event is sent once more.
         """
         with self._lock, map_errors(self.path):
             self._connection.execute("PRAGMA synchronous = NORMAL")
@@ -126,7 +126,7 @@ class Outbox:
                 self._connection.execute("PRAGMA synchronous = FULL")
 
     def reject(self, event: QueuedEvent, reason: str) -> None:
-        """Makes an event a dead letter, so that those behind it are sent."""
+        """Makes an event a dead letter, so that the next ones are sent."""
         with self._lock, map_errors(self.path), transaction(self._connection):
             self._connection.execute(
                 "UPDATE outbox SET parked = ?, parked_ms = ? WHERE seq = ?",
@@ -149,7 +149,7 @@ class Outbox:
     def delete_before(self, when: datetime) -> int:
         """Deletes the events before `when`, whether the receiver has taken them or not."""
         number = self._write("DELETE FROM outbox WHERE time_ms < ?", time_ms(when))
-        with self._lock, map_errors(self.path):  # what was deleted must not survive in the log of the file
+        with self._lock, map_errors(self.path):  # deleted events must not survive in the log
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return number
 
@@ -181,7 +181,7 @@ class Outbox:
 class SenderLock:
     """The right to send from an outbox: one program at a time has it, so that events stay in order.
 
-    It is a lock on an SQLite file, which every system releases when the program dies, however it dies.
+    It is a lock on an SQLite file, which every system releases when the program ends or crashes.
     """
 
     def __init__(self, outbox: Path) -> None:
@@ -189,11 +189,7 @@ class SenderLock:
         self._connection: sqlite3.Connection | None = None
 
     def acquire(self) -> bool:
-        """Tries to get the lock; returns whether this program has it.
-
-        Raises:
-            EventError: the file cannot be used.
-        """
+        """Tries to get the lock; returns whether this program has it."""
         if self._connection is None:
             with map_errors(self._path):
                 connection = sqlite3.connect(
@@ -231,7 +227,7 @@ class OutboxSink(Sink):
     def __init__(self, path: Path) -> None:
         self._outbox = Outbox(path)
         self._sender_lock = SenderLock(path)
-        self._last_state: SinkState | None = None
+        self._last_backlog: Backlog | None = None
         self._dispatcher = Dispatcher(
             f"outbox of {self.name}",
             self._outbox,
@@ -261,18 +257,18 @@ class OutboxSink(Sink):
     def delete_before(self, when: datetime) -> int:
         return self._outbox.delete_before(when)
 
-    def state(self) -> SinkState:
-        """What waits, and why; after closing, what was left."""
-        if self._last_state is not None:
-            return self._last_state
+    def backlog(self) -> Backlog:
+        """What waits, and why; after `close`, what is left."""
+        if self._last_backlog is not None:
+            return self._last_backlog
         try:
             waiting, dead = self._outbox.counts()
         except EventError as error:
-            return SinkState(problem=str(error))
-        return SinkState(waiting, dead, self._dispatcher.problem if waiting or dead else None)
+            return Backlog(problem=str(error))
+        return Backlog(waiting, dead, self._dispatcher.problem if waiting or dead else None)
 
     def close(self, timeout_s: float) -> None:
-        """Delivers what it can in so many seconds; the rest stays on disk for the next start."""
+        """Delivers what it can in `timeout_s` seconds; the rest stays on disk for the next start."""
         self._dispatcher.begin_close(timeout_s)
         self._dispatcher.join()
 
@@ -281,12 +277,12 @@ class OutboxSink(Sink):
             self.deliver(event)
         except EventError:
             raise
-        except Exception as error:  # a defect: the outbox keeps what it has taken
+        except Exception as error:  # a bug: the outbox keeps what it has taken
             raise TryLater(describe(error)) from error
 
     def _end(self) -> None:
         self._sender_lock.release()
-        self._last_state = self.state()
+        self._last_backlog = self.backlog()
         self._outbox.close()
 
 

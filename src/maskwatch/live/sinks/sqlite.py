@@ -215,7 +215,6 @@ class SqliteSink(Sink):
             return self._store.delete_before(when)
 
     def close(self, timeout_s: float) -> None:
-        del timeout_s
         with self._lock:
             self._store.close()
 
