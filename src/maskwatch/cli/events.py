@@ -231,14 +231,11 @@ def dead_letters(
     if not paths and not json_lines:
         typer.echo(f"no outboxes in {folder}")
     for path in paths:
-        outbox = Outbox(path, create=False)
-        try:
+        with Outbox(path, create=False) as outbox:
             _print_dead_letters(outbox, json_lines)
             if retry or drop:
                 number = outbox.retry_dead_letters() if retry else outbox.delete_dead_letters()
                 typer.echo(f"{path.name}: {number} {'wait again' if retry else 'deleted'}", err=json_lines)
-        finally:
-            outbox.close()
 
 
 @events_app.command(hidden=True)

@@ -32,7 +32,7 @@ from maskwatch.live.output.terminal import JsonLines, PlainLines, Totals, progre
 from maskwatch.live.output.thumbnails import Thumbnails
 from maskwatch.live.output.window import Window
 from maskwatch.live.sinks.delivery import Delivery, OnError
-from maskwatch.live.sinks.factory import open_sinks
+from maskwatch.live.sinks.factory import open_delivery
 from maskwatch.outputs import check_targets
 
 _RECORDED_FPS = 25.0
@@ -52,7 +52,7 @@ def run_watch(config: WatchConfig) -> bool:
     _check_recordings(config, pipeline.captures)
     with contextlib.ExitStack() as stack:
         on_error = partial(_print_error, Console(stderr=True, highlight=False))
-        delivery = stack.enter_context(Delivery(open_sinks(config.sinks), on_error=on_error))
+        delivery = stack.enter_context(open_delivery(config.sinks, on_error=on_error))
         return _Run(config, pipeline, delivery, on_error).go(stack)
 
 

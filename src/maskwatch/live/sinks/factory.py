@@ -1,4 +1,4 @@
-"""`SinkSettings` → open sinks."""
+"""`SinkSettings` → open sinks and the delivery that feeds them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.live.sinks import Sink
+from maskwatch.live.sinks.delivery import Delivery, OnError, ignore
 from maskwatch.live.sinks.desktop import NotifySink, SoundSink
 from maskwatch.live.sinks.jsonl import JsonlSink
 from maskwatch.live.sinks.outbox import outbox_folder, outbox_path
@@ -18,6 +19,11 @@ from maskwatch.text import read_text, reading
 
 WEBHOOK_SECRET = "MASKWATCH_WEBHOOK_SECRET"
 MQTT_PASSWORD = "MASKWATCH_MQTT_PASSWORD"
+
+
+def open_delivery(settings: SinkSettings, *, on_error: OnError = ignore) -> Delivery:
+    """Opens the sinks and starts to deliver; raises as `open_sinks`."""
+    return Delivery(open_sinks(settings), on_error=on_error)
 
 
 def open_sinks(settings: SinkSettings) -> list[Sink]:

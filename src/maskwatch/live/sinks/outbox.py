@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import sqlite3
-import threading
 import time
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Backlog, Sink, TryLater
-from maskwatch.live.sinks.database import Schema, map_errors, open_database, pragma, time_ms, transaction
+from maskwatch.live.sinks.database import DatabaseFile, Schema, map_errors, pragma, time_ms, transaction
 from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe
 
 MAX_OUTBOX_BYTES = 64 << 20
@@ -68,23 +67,13 @@ class QueuedEvent:
     reason: str | None = None
 
 
-class Outbox:
-    """Keeps events in order until they are removed, on disk from the moment `add` returns.
+class Outbox(DatabaseFile):
+    """Keeps events in order until they are removed, on disk from the moment `add` returns."""
 
-    Args:
-        path: the file.
-        create: make it where there is none.
-
-    Raises:
-        EventError: the file cannot be used.
-        TryLater: another program has locked it. So does every method.
-        OutputError: its folder cannot be made.
-    """
+    table = "outbox"
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
-        self.path = path
-        self._lock = threading.Lock()
-        self._connection = open_database(path, _OUTBOX_FILE, create=create)
+        super().__init__(path, _OUTBOX_FILE, create=create)
 
     def add(self, event: Event) -> None:
         """Takes an event; one that waits already is not taken twice.
@@ -93,13 +82,14 @@ class Outbox:
             EventError: the outbox is full.
         """
         values = (event.id, time_ms(event.time), event.kind, event.to_json())
-        with self._lock, map_errors(self.path):
-            if self._used_bytes() >= MAX_OUTBOX_BYTES:
+        with self._locked() as connection:
+            pages = pragma(connection, "page_count") - pragma(connection, "freelist_count")
+            if pages * pragma(connection, "page_size") >= MAX_OUTBOX_BYTES:
                 raise EventError(
                     f"{self.path}: holds {MAX_OUTBOX_BYTES >> 20} MiB of events that the receiver has not "
                     "taken; repair the receiver, new events are lost until then"
                 )
-            self._connection.execute(
+            connection.execute(
                 "INSERT INTO outbox (id, time_ms, kind, record) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (id) DO NOTHING",
                 values,
@@ -118,21 +108,21 @@ class Outbox:
 
         It does not wait for the disk: if the power fails now, the event is sent once more.
         """
-        with self._lock, map_errors(self.path):
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+        with self._locked() as connection:
+            connection.execute("PRAGMA synchronous = NORMAL")
             try:
-                self._connection.execute("DELETE FROM outbox WHERE seq = ?", [event.seq])
+                connection.execute("DELETE FROM outbox WHERE seq = ?", [event.seq])
             finally:
-                self._connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA synchronous = FULL")
 
     def reject(self, event: QueuedEvent, reason: str) -> None:
         """Makes an event a dead letter, so that the next ones are sent."""
-        with self._lock, map_errors(self.path), transaction(self._connection):
-            self._connection.execute(
+        with self._locked() as connection, transaction(connection):
+            connection.execute(
                 "UPDATE outbox SET parked = ?, parked_ms = ? WHERE seq = ?",
                 [reason, round(time.time() * 1000), event.seq],
             )
-            self._connection.execute(
+            connection.execute(
                 "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE NOT parked IS NULL"
                 " ORDER BY seq DESC LIMIT -1 OFFSET ?)",
                 [MAX_DEAD_LETTERS],
@@ -146,36 +136,21 @@ class Outbox:
         """Deletes the dead letters; returns their number."""
         return self._write("DELETE FROM outbox WHERE NOT parked IS NULL")
 
-    def delete_before(self, when: datetime) -> int:
-        """Deletes the events before `when`, whether the receiver has taken them or not."""
-        number = self._write("DELETE FROM outbox WHERE time_ms < ?", time_ms(when))
-        with self._lock, map_errors(self.path):  # deleted events must not survive in the log
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return number
-
     def counts(self) -> tuple[int, int]:
         """How many events wait, and how many are dead letters."""
-        with self._lock, map_errors(self.path):
+        with self._locked() as connection:
             select = "SELECT count(*), count(parked) FROM outbox"
-            both, dead = self._connection.execute(select).fetchone()
+            both, dead = connection.execute(select).fetchone()
         return both - dead, dead
-
-    def close(self) -> None:
-        with self._lock:
-            self._connection.close()
 
     def _events(self, where: str, limit: int) -> list[QueuedEvent]:
         select = f"SELECT seq, id, kind, record, parked FROM outbox WHERE {where} ORDER BY seq LIMIT ?"
-        with self._lock, map_errors(self.path):
-            return [QueuedEvent(*row) for row in self._connection.execute(select, [limit])]
+        with self._locked() as connection:
+            return [QueuedEvent(*row) for row in connection.execute(select, [limit])]
 
-    def _write(self, statement: str, *values: object) -> int:
-        with self._lock, map_errors(self.path):
-            return int(self._connection.execute(statement, values).rowcount)
-
-    def _used_bytes(self) -> int:
-        pages = pragma(self._connection, "page_count") - pragma(self._connection, "freelist_count")
-        return pages * pragma(self._connection, "page_size")
+    def _write(self, statement: str) -> int:
+        with self._locked() as connection:
+            return connection.execute(statement).rowcount
 
 
 class SenderLock:

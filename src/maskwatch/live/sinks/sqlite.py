@@ -14,7 +14,7 @@ from typing import Any
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink
-from maskwatch.live.sinks.database import Schema, map_errors, open_database, time_ms, transaction
+from maskwatch.live.sinks.database import DatabaseFile, Schema, empty_log, time_ms
 
 EVENT_FILE = Schema(
     noun="event file",
@@ -78,7 +78,7 @@ class EventQuery:
         return " AND ".join(parts), values
 
 
-class EventStore:
+class EventStore(DatabaseFile):
     """An event file; safe for several threads, and for several programs at a time.
 
     Args:
@@ -88,20 +88,21 @@ class EventStore:
     Raises:
         EventError: it is missing, is no event file, was written by a newer version, or cannot be used.
         TryLater: another program has locked it. So does every method.
+        OutputError: its folder cannot be made.
     """
 
+    table = "events"
+
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        self.path = path
-        self._lock = threading.Lock()
-        self._connection = open_database(path, EVENT_FILE, create=create)
+        super().__init__(path, EVENT_FILE, create=create)
 
     def add(self, event: Event) -> bool:
         """Stores an event; False when it is there already. It is on the disk when this returns."""
         texts = (event.id, event.kind, event.source, event.run, event.state, event.zone)
         values: list[Any] = [None if text is None else _storable(text) for text in texts]
         values += [time_ms(event.time), event.track, event.time_s, event.to_json()]
-        with self._lock, map_errors(self.path):
-            done = self._connection.execute(
+        with self._locked() as connection:
+            done = connection.execute(
                 "INSERT INTO events (id, kind, source, run, state, zone, time_ms, track, time_s, record)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
                 values,
@@ -141,39 +142,17 @@ class EventStore:
         """Number of events."""
         return int(self._select("count(*)", query)[0][0])
 
-    def delete_before(self, when: datetime) -> int:
-        """Deletes the events before `when`; returns their number. New events reuse their space."""
-        with self._lock, map_errors(self.path):
-            with transaction(self._connection):
-                done = self._connection.execute("DELETE FROM events WHERE time_ms < ?", [time_ms(when)])
-            self._empty_log()  # what was deleted must not survive there
-            return done.rowcount
-
     def compact(self) -> None:
         """Returns free space to the system; rewrites the whole file."""
-        with self._lock, map_errors(self.path):
-            self._connection.execute("VACUUM")
-            self._empty_log()
-
-    def close(self) -> None:
-        with self._lock:
-            self._connection.close()
-
-    def __enter__(self) -> EventStore:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _empty_log(self) -> None:
-        """Moves the log of the file into it; does nothing while another program reads."""
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with self._locked() as connection:
+            connection.execute("VACUUM")
+            empty_log(connection)
 
     def _select(self, columns: str, query: EventQuery, more: str = "", *values: int) -> list[tuple[Any, ...]]:
         where, chosen = query.where()
         select = f"SELECT {columns} FROM events WHERE {where} {more}"
-        with self._lock, map_errors(self.path):
-            return self._connection.execute(select, [*chosen, *values]).fetchall()
+        with self._locked() as connection:
+            return connection.execute(select, [*chosen, *values]).fetchall()
 
     def _record(self, text: str) -> dict[str, Any]:
         try:

@@ -17,8 +17,8 @@ from maskwatch.live.capture.status import CaptureStatus
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.loop import Outputs, WatchLoop, open_pipeline
 from maskwatch.live.run import open_thumbnails, retention_thread
-from maskwatch.live.sinks.delivery import Delivery, SinkStatus
-from maskwatch.live.sinks.factory import open_sinks
+from maskwatch.live.sinks.delivery import SinkStatus
+from maskwatch.live.sinks.factory import open_delivery
 from maskwatch.serve.watching.views import Views
 
 
@@ -39,8 +39,7 @@ class Watching:
         self.views = Views(parts.zones, parts.finder.metadata.classes, keep_faces=keep_faces)
         pictures = open_thumbnails(plan.thumbnails, _say, keep_faces=keep_faces)
         with contextlib.ExitStack() as opened:
-            sinks = open_sinks(plan.sinks)
-            self._delivery = delivery = opened.enter_context(Delivery(sinks, on_error=_say))
+            self._delivery = delivery = opened.enter_context(open_delivery(plan.sinks, on_error=_say))
             self._sweeping = retention_thread(plan, list(parts.trackers), delivery, _say)
             outputs = Outputs(
                 put=delivery.put,
