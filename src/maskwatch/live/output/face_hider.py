@@ -1,4 +1,4 @@
-"""Where faces have to be hidden in the newest frame of each source, when it is shown or stored at once."""
+"""Where to hide faces in a frame that is shown or stored immediately."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class _SourceState:
 class FaceHider:
     """Remembers where the faces of each source are; pass it every frame. It keeps no frame.
 
-    Nothing waits for the frames that follow, as in a recording: a face that was missed in this very frame is
-    hidden where it was found in those before. When the size of the frames changes, the memory is cleared.
+    Unlike a recording, it does not wait for the next frames: a face that is missed in a frame is hidden where
+    it was found before. When the size of the frames changes, it forgets the faces.
     """
 
     def __init__(self) -> None:
         self._sources: dict[str, _SourceState] = {}
 
     def boxes_to_hide(self, result: FrameResult) -> Boxes:
-        """Boxes (M, 4) to hide in the newest frame of its source; the same frame gives the same boxes."""
+        """Boxes (M, 4) to hide in the newest frame of its source; the same for the same frame."""
         frame = result.frame
         state = self._sources.get(frame.source)
         if state is not None and state.index == frame.index:

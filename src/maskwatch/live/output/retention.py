@@ -1,4 +1,4 @@
-"""Deletes old files and events that watching has stored: thumbnails, recordings, rotated logs, events."""
+"""Deletes old thumbnails, recordings, rotated logs and events that watching has stored."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from maskwatch.live.sinks.jsonl import LINE_START
 from maskwatch.text import plural
 
 EVERY = timedelta(hours=1)
-"""For so long after a run `Retention.run` does nothing."""
+"""`Retention.run` does nothing within this time of its last run."""
 
-# A part of a recording is an hour long and named after its beginning: none that is being written is older.
+# A part of a recording is an hour long and named after its beginning: one that is being written is younger.
 _SHORTEST_DAYS = 0.1
 _LONGEST_DAYS = 36_500.0
 _BLOCK = 1 << 16
@@ -32,10 +32,10 @@ class RetentionRule:
     Attributes:
         noun: for messages, in the singular.
         folder: of the files; its subfolders are left alone.
-        names: matches the whole name. A group `stamp` holds the time of the file (UTC); without one, its
-            last change counts.
+        names: matches the whole name. A group `stamp` is the time of the file (UTC); without it, the last
+            change of the file counts.
         head: the first bytes of each file.
-        lines: the files are lines that begin with `head`; the first line may be damaged.
+        lines: the files consist of lines that begin with `head`; the first line may be damaged.
     """
 
     noun: str
@@ -46,12 +46,12 @@ class RetentionRule:
 
 
 def thumbnail_rule(folder: Path) -> RetentionRule:
-    """What `Thumbnails(folder)` stores."""
+    """The pictures of `Thumbnails(folder)`."""
     return RetentionRule("picture", folder, thumbnails.NAMES, b"\xff\xd8\xff")
 
 
 def recording_rule(path: Path) -> RetentionRule:
-    """The parts that `Recorder(path, …, part_s=PART_S)` writes."""
+    """The parts of `Recorder(path, …, part_s=PART_S)`."""
     return RetentionRule("recording", path.parent, part_pattern(path))
 
 
@@ -63,10 +63,10 @@ def log_rule(path: Path) -> RetentionRule:
 
 @dataclass(frozen=True)
 class RetentionReport:
-    """What one run has deleted.
+    """What a run has deleted.
 
     Attributes:
-        days: for which things are kept.
+        days: age limit.
         files: noun → number of files deleted.
         events: number of stored events deleted.
         failures: one line for each that could not be deleted, with the reason.
@@ -88,14 +88,13 @@ class RetentionReport:
 class Retention:
     """Keeps files and events for some days only.
 
-    It deletes only regular files that a rule matches by folder, name and first bytes: never a link, a folder
-    or a file of another program.
+    It deletes regular files that a rule matches by folder, name and first bytes: never a link, a folder or a
+    file of another program.
 
     Args:
-        days: how long things are kept.
+        days: age limit.
         rules: the files.
-        delete_events: each deletes the stored events before a moment and returns their number, as
-            `EventStore.delete_before` does.
+        delete_events: as `EventStore.delete_before`.
 
     Raises:
         OptionError: `days` is out of range.
@@ -118,8 +117,8 @@ class Retention:
     def run(self, now: datetime) -> RetentionReport | None:
         """Deletes what is too old at `now` (with time zone); None if the last run was less than an hour ago.
 
-        What cannot be deleted is listed in the result and retried by the next run. No error is raised for it,
-        since watching goes on.
+        The report lists what cannot be deleted, and the next run tries again. It raises no error, since
+        watching continues.
         """
         if self._ran is not None and timedelta(0) <= now - self._ran < EVERY:
             return None
@@ -165,7 +164,7 @@ def _old_files(rule: RetentionRule, limit: datetime, failures: list[str]) -> Ite
 
 
 def _written(path: Path, match: re.Match[str]) -> datetime | None:
-    """When a file was written; None for one that maskwatch cannot have written."""
+    """When a file was written; None if maskwatch cannot have written it."""
     about = path.lstat()
     if not stat.S_ISREG(about.st_mode):
         return None

@@ -41,11 +41,11 @@ class _SourceView:
 
 
 class Screen(Observer):
-    """A live view: sources, frames a second, age of the frame, people, last events, sinks.
+    """A live view: sources, frames per second, age of the frame, people, last events, sinks.
 
     Args:
-        statuses: returns the state of every source.
-        sinks: returns the state of every sink.
+        statuses: returns the status of every source.
+        sinks: returns the status of every sink.
         class_names: in the order of their ids, for the colours.
         alert_classes: people in these states are listed, with the duration of the state.
     """
@@ -91,11 +91,11 @@ class Screen(Observer):
         with self._lock:
             self._events.append(event)
             if event.kind == "source" and event.state != "live":
-                self._views.pop(event.source, None)  # its people are out of sight
+                self._views.pop(event.source, None)  # no one is in sight
 
     def render(self) -> RenderableType:
-        """The whole view as of now."""
-        # Before the lock: the watching loop waits for it, and a sink may be slow to answer.
+        """The current view."""
+        # Before the lock, for which the loop of watching waits: a sink may be slow to answer.
         statuses, sinks = self._statuses(), self._sinks()
         with self._lock:
             parts: list[RenderableType] = [self._sources(statuses)]

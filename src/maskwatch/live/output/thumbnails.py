@@ -1,4 +1,4 @@
-"""A picture for each alert: the person with some surroundings, every face in it blurred."""
+"""A picture of each alert: the person and the surroundings, every face blurred."""
 
 from __future__ import annotations
 
@@ -30,22 +30,18 @@ _LARGEST = 480
 NAMES = re.compile(
     r"\.?(?P<stamp>\d{8}T\d{6}Z)_[A-Za-z0-9.-]{1,40}_(t\d+|t-)_[A-Za-z0-9]{1,8}(\.part)?\.jpg", re.ASCII
 )
-"""The names of thumbnails, also of those that were being written when the program was killed.
-
-Example: 20250131T080000Z_door_t12_3f2a9c01.jpg
-"""
+"""Names of thumbnails, also of half-written ones: 20250131T080000Z_door_t12_3f2a9c01.jpg"""
 
 
 class Thumbnails(Observer):
     """Stores pictures of alerts in a folder, as JPEG without any metadata.
 
-    A picture is taken at once, so a face that was missed in this very frame is hidden where it was found in
-    those before. No frame is kept.
+    A picture is taken immediately: a face that is missed in this frame is hidden where it was found before.
 
     Args:
-        folder: is made.
+        folder: created where there is none.
         keep_faces: True leaves faces as they are.
-        on_error: takes a name and why `try_store` stored nothing.
+        on_error: receives a name and why `try_store` stored nothing.
 
     Raises:
         OutputError: the folder cannot be made.
@@ -85,7 +81,7 @@ class Thumbnails(Observer):
 
 
 def _name(event: Event) -> str:
-    """From the fields of an event, without characters that are special to a file system or a shell."""
+    """The name of a picture, without characters that are special to a file system or a shell."""
     source = re.sub(r"[^A-Za-z0-9.-]+", "-", event.source)[:40].strip(".") or "source"
     track = "-" if event.track is None else str(event.track)
     short = re.sub(r"[^A-Za-z0-9]", "", event.id)[:8] or "0"
@@ -93,7 +89,7 @@ def _name(event: Event) -> str:
 
 
 def _cut(image_rgb: UInt8Array, box_xyxy: Boxes) -> UInt8Array:
-    """The box (0 or 1, 4) and what is around it; the whole picture without a box or where it lies outside."""
+    """The box (0 or 1, 4) with its surroundings; the whole picture if the box is missing or outside."""
     height, width = image_rgb.shape[:2]
     x1, y1, x2, y2 = 0, 0, width, height
     if len(box_xyxy):

@@ -1,4 +1,4 @@
-"""A window for each source, where this OpenCV can open one."""
+"""A window for each source, if this OpenCV can open one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Window(Observer):
         self, class_names: Sequence[str], zones: Mapping[str, Zones], stop: Callable[[], None]
     ) -> None:
         check_display()
-        # Qt, in OpenCV's wheels, complains of each font that it lacks.
+        # Qt in OpenCV's wheels warns about each missing font.
         os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
         self._names, self._zones, self._stop = class_names, zones, stop
         self._open: set[str] = set()

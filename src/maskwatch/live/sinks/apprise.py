@@ -1,4 +1,4 @@
-"""A message for each event to one of the services that Apprise knows: ntfy, Telegram, Matrix, e-mail, …"""
+"""A message for each event by one of the services of Apprise: ntfy, Telegram, Matrix, e-mail, …"""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from maskwatch.live.sinks.event_text import event_line
 
 RETRY_S = 10.0
 GIVE_UP_S = 600.0
-"""A message that is later than this is of no use."""
+"""A later message is of no use."""
 
 
 class AppriseSink(Sink):
     """Sends each event as one line of text.
 
     Args:
-        address: as Apprise writes it (https://appriseit.com/services/), or a file with one or more of them,
-            which keeps their secrets out of the list of processes.
+        address: of a service (https://appriseit.com/services/), or a file with one or more of them, which
+            keeps their secrets out of the list of processes.
 
     Raises:
         OptionError: Apprise does not know the address.

@@ -1,4 +1,4 @@
-"""Alerts on this desktop: a notification and a sound, by the programs that each system has for them."""
+"""Notifications and sounds on this desktop, by the programs that each system has for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from maskwatch.live.sinks import Sink
 from maskwatch.live.sinks.event_text import event_line
 
 PLAYERS = (("afplay",), ("pw-play",), ("paplay",), ("aplay", "-q"))
-"""Programs that play a WAV file, with their options; the first one that is installed is used."""
+"""Programs that play a WAV file, with their options; the first installed one is used."""
 
 _RATE_HZ = 22050
 _TONES = ((880.0, 0.18), (660.0, 0.25))
@@ -70,7 +70,7 @@ class SoundSink(Sink):
     """Plays a sound for each event, or rings the bell of the terminal where there is no player.
 
     Raises:
-        OptionError: nothing here can make a sound.
+        OptionError: there is no program for sounds, and no terminal.
     """
 
     name = "sound"
@@ -93,11 +93,7 @@ class SoundSink(Sink):
 
 
 def find_notifier(platform: str = sys.platform) -> str:
-    """Path of the program that shows notifications here.
-
-    Raises:
-        OptionError: there is none, or no desktop.
-    """
+    """Path of the program that shows notifications; raises as `NotifySink`."""
     names = {"darwin": ("terminal-notifier", "osascript"), "win32": ("powershell",)}.get(
         platform, ("notify-send",)
     )
@@ -140,11 +136,7 @@ def _run(words: list[str], next_step: str, env: dict[str, str] | None = None) ->
 
 
 def find_player() -> tuple[str, ...] | None:
-    """Program and options that play a file; None where Windows or the bell of the terminal does it.
-
-    Raises:
-        OptionError: nothing here can make a sound.
-    """
+    """Program and options that play a file; None for Windows' own player or the bell of the terminal."""
     for name, *options in PLAYERS:
         path = shutil.which(name)
         if path is not None:

@@ -86,10 +86,7 @@ def _no_broker(url: str) -> OptionError:
 class MqttSink(OutboxSink):
     """Publishes each event, and the states that Home Assistant shows. See docs/events.md for the topics.
 
-    An event counts as stored once it is in the outbox, and leaves it when the broker has confirmed it.
-
-    Raises:
-        EventError: the outbox cannot be used.
+    An event leaves the outbox when the broker has confirmed it. Raises as `OutboxSink`.
     """
 
     name = "mqtt"
@@ -140,7 +137,7 @@ class MqttSink(OutboxSink):
         self._wait_for_confirmation(info)
 
     def _wait_for_confirmation(self, info: MQTTMessageInfo) -> None:
-        """Waits also while the connection is lost, for paho sends unconfirmed messages again."""
+        """Also while the connection is lost: paho sends unconfirmed messages again."""
         while not info.is_published():
             info.wait_for_publish(_WAIT_S)
             if self._dispatcher.closing and not (self._connected.is_set() and self._dispatcher.left_s):
@@ -173,7 +170,7 @@ class MqttSink(OutboxSink):
             self._connected.set()
 
     def _on_connect_fail(self, client: Client, data: Any) -> None:
-        error = sys.exc_info()[1]  # paho calls from where it caught the error
+        error = sys.exc_info()[1]  # paho calls this in its except block
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         self._connection_problem = f"{self._broker}: cannot be reached ({reason}); check address and broker"
 
