@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Iterator
@@ -46,12 +47,6 @@ Zone = Annotated[list[str] | None, typer.Option(metavar="NAME", help="In this zo
 Kind = Annotated[list[str] | None, typer.Option(metavar="KIND", help="Of this kind, e.g. alert.")]
 State = Annotated[list[str] | None, typer.Option(metavar="STATE", help="With this state, e.g. no_mask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines.")]
-Outboxes = Annotated[
-    Path | None,
-    typer.Option("--outboxes", metavar="DIR", help="Folder of the outboxes, if not the default one."),
-]
-Retry = Annotated[bool, typer.Option("--retry", help="Send them again.")]
-Drop = Annotated[bool, typer.Option("--drop", help="Delete them.")]
 
 
 @dataclass(frozen=True)
@@ -214,7 +209,13 @@ def prune(
 
 @events_app.command("dead-letters")
 def dead_letters(
-    folder: Outboxes = None, retry: Retry = False, drop: Drop = False, json_lines: Json = False
+    folder: Annotated[
+        Path | None,
+        typer.Option("--outboxes", metavar="DIR", help="Folder of the outboxes, if not the default one."),
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Send them again.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Delete them.")] = False,
+    json_lines: Json = False,
 ) -> None:
     """List how many events wait for webhooks and brokers, and those that receivers refused permanently.
 
@@ -238,13 +239,11 @@ def dead_letters(
                 typer.echo(f"{path.name}: {number} {'wait again' if retry else 'deleted'}", err=json_lines)
 
 
-@events_app.command(hidden=True)
-def parked(
-    folder: Outboxes = None, retry: Retry = False, drop: Drop = False, json_lines: Json = False
-) -> None:
-    """The old name of `maskwatch events dead-letters`."""
+@events_app.command("parked", hidden=True)
+@functools.wraps(dead_letters)
+def _parked(**options: Any) -> None:
     typer.echo("warning: `events parked` is now `events dead-letters`; use the new name", err=True)
-    dead_letters(folder, retry, drop, json_lines)
+    dead_letters(**options)
 
 
 def _open(path: Path) -> EventStore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -67,20 +68,17 @@ class RetentionReport:
 
     Attributes:
         days: age limit.
-        files: noun → number of files deleted.
-        events: number of stored events deleted.
+        deleted: number of files by `RetentionRule.noun`, and of events by "event".
         failures: one line for each that could not be deleted, with the reason.
     """
 
     days: float
-    files: dict[str, int]
-    events: int
+    deleted: Counter[str]
     failures: tuple[str, ...]
 
     def __str__(self) -> str:
         """One line for a log; empty when nothing was old enough."""
-        counts = {**self.files, "event": self.events}
-        parts = [plural(count, noun) for noun, count in counts.items() if count]
+        parts = [plural(count, noun) for noun, count in self.deleted.items() if count]
         done = f"deleted what is older than {self.days:g} days: {', '.join(parts)}" if parts else ""
         return "; ".join(filter(None, (done, *self.failures)))
 
@@ -124,25 +122,20 @@ class Retention:
             return None
         self._ran = now
         limit = now - timedelta(days=self._days)
-        files: dict[str, int] = {}
-        failures: list[str] = []
+        deleted, failures = Counter[str](), list[str]()
         for rule in self._rules:
             for path in _old_files(rule, limit, failures):
                 try:
                     path.unlink(missing_ok=True)
-                    files[rule.noun] = files.get(rule.noun, 0) + 1
+                    deleted[rule.noun] += 1
                 except OSError as error:
                     failures.append(f"{path}: cannot be deleted ({error.strerror}); delete it by hand")
-        return RetentionReport(self._days, files, self._delete_old_events(limit, failures), tuple(failures))
-
-    def _delete_old_events(self, limit: datetime, failures: list[str]) -> int:
-        events = 0
         for delete_before in self._delete_events:
             try:
-                events += delete_before(limit)
-            except Exception as error:  # a locked or broken store must not end the watch
+                deleted["event"] += delete_before(limit)
+            except Exception as error:  # a locked or broken store must not end the watching
                 failures.append(f"events before {limit:%Y-%m-%d %H:%M} cannot be deleted ({error})")
-        return events
+        return RetentionReport(self._days, deleted, tuple(failures))
 
 
 def _old_files(rule: RetentionRule, limit: datetime, failures: list[str]) -> Iterator[Path]:

@@ -83,10 +83,14 @@ class SoundSink(Sink):
         write_tones(self._file)
 
     def send(self, event: Event) -> None:
-        if self._player is None:
-            _beep(self._file)
-        else:
+        if self._player is not None:
             _run([*self._player, str(self._file)], "check the loudspeaker")
+        elif sys.platform == "win32":
+            import winsound
+
+            winsound.PlaySound(str(self._file), winsound.SND_FILENAME)
+        else:
+            print("\a", end="", file=sys.stderr, flush=True)
 
     def close(self, timeout_s: float) -> None:
         self._folder.cleanup()
@@ -94,17 +98,13 @@ class SoundSink(Sink):
 
 def find_notifier(platform: str = sys.platform) -> str:
     """Path of the program that shows notifications; raises as `NotifySink`."""
-    names = {"darwin": ("terminal-notifier", "osascript"), "win32": ("powershell",)}.get(
-        platform, ("notify-send",)
-    )
-    if platform not in ("darwin", "win32") and not any(
-        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS")
-    ):
+    names = {"darwin": ("terminal-notifier", "osascript"), "win32": ("powershell",)}.get(platform)
+    desktop = map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS"))
+    if names is None and not any(desktop):
         raise OptionError("--notify: there is no desktop here; use --webhook, --mqtt or --shell instead")
-    for name in names:
-        path = shutil.which(name)
-        if path is not None:
-            return path
+    names = names or ("notify-send",)
+    for path in filter(None, map(shutil.which, names)):
+        return path
     raise OptionError(
         f"--notify needs {' or '.join(names)}, which is not installed; install it (Debian: libnotify-bin), "
         "or use --sound or --shell"
@@ -162,12 +162,3 @@ def write_tones(path: Path) -> None:
         file.setsampwidth(2)
         file.setframerate(_RATE_HZ)
         file.writeframes(np.concatenate(tones).round().astype("<i2").tobytes())
-
-
-def _beep(file: Path) -> None:
-    if sys.platform == "win32":
-        import winsound
-
-        winsound.PlaySound(str(file), winsound.SND_FILENAME)
-    else:
-        print("\a", end="", file=sys.stderr, flush=True)

@@ -95,13 +95,10 @@ def variables(record: Mapping[str, Any]) -> dict[str, str]:
     """
     named = {}
     for name, value in record.items():
-        if name == "counts":
-            continue
-        if isinstance(value, list):
-            value = " ".join(str(one) for one in value)
-        text = "" if value is None else str(value)
-        # A variable cannot hold a zero byte.
-        named[VARIABLE_PREFIX + name.upper()] = text.replace("\0", "")
+        if name != "counts":
+            words = value if isinstance(value, list) else [] if value is None else [value]
+            # A variable cannot hold a zero byte.
+            named[VARIABLE_PREFIX + name.upper()] = " ".join(map(str, words)).replace("\0", "")
     return named
 
 

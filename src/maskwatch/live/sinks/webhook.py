@@ -13,7 +13,6 @@ import re
 import socket
 import time
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -213,12 +212,7 @@ def _reason(error: requests.RequestException) -> str:
 
 def _retry_after(answer: requests.Response) -> float | None:
     """Seconds that the receiver asks for, as a number or a date; None where it asks for none."""
-    text = answer.headers.get("Retry-After", "").strip()
-    if text.isdecimal():
-        return float(text) or None
     try:
-        when = parsedate_to_datetime(text)
-        seconds = when.timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError):
+        return urllib3.Retry().parse_retry_after(answer.headers["Retry-After"]) or None
+    except (KeyError, ValueError, OverflowError, urllib3.exceptions.InvalidHeader):
         return None
-    return seconds if seconds > 0 else None
