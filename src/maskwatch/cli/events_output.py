@@ -191,7 +191,7 @@ def _fits(console: Console, columns: dict[str, list[str]]) -> bool:
 
 
 def _table(columns: dict[str, list[str]], *, narrow: bool = False) -> Table:
-    """Titles that begin with > stand over numbers. What a terminal has no room for is folded, never cut.
+    """Titles that begin with > are those of numbers. Text too wide for the terminal is folded, never cut.
 
     A narrow table has a line for each word of a title, and less space between the columns.
     """

@@ -15,7 +15,7 @@ from maskwatch.labels import UNDECIDED_ID, color_rgb
 from maskwatch.live.sinks.event_text import duration, state_text
 from maskwatch.live.tracking.results import Person
 from maskwatch.live.tracking.zones import Shares, Zone, Zones
-from maskwatch.media.images import UInt8Array
+from maskwatch.media.images import UInt8Array, squash
 
 _CONTOUR = (((0, 0, 0), 3), ((255, 255, 255), 1))
 """Colours and widths, one over the other: white with a black edge shows on any background."""
@@ -103,11 +103,8 @@ def _draw_contour(canvas: UInt8Array, points: Shares, *, closed: bool) -> None:
 def draw_zones_on_grid(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
     """Draws a grid of shares, zones and lines into a copy of (H, W, 3) RGB, enlarged where it is small."""
     factor = max(1.0, _GRID_PIXELS / max(image_rgb.shape[:2]))
-    canvas: UInt8Array = image_rgb
-    if factor > 1:
-        size = round(image_rgb.shape[1] * factor), round(image_rgb.shape[0] * factor)
-        canvas = np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    canvas = _with_grid(canvas)
+    height, width = (round(side * factor) for side in image_rgb.shape[:2])
+    canvas = _with_grid(squash(image_rgb, (height, width))[0])
     band = max(5, canvas.shape[1] // 160)
     for index, zone in enumerate(zones.zones):
         canvas = _tinted(canvas, zone, _zone_rgb(index))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from maskwatch.labels import color_rgb
@@ -56,7 +56,6 @@ class Screen(Observer):
         sinks: Callable[[], Sequence[SinkStatus]],
         class_names: Sequence[str],
         alert_classes: Sequence[str],
-        console: Console | None = None,
     ) -> None:
         self._statuses, self._sinks = statuses, sinks
         self._styles = {name: "rgb({},{},{})".format(*color_rgb(i)) for i, name in enumerate(class_names)}
@@ -64,9 +63,7 @@ class Screen(Observer):
         self._views: dict[str, _SourceView] = {}
         self._events: deque[Event] = deque(maxlen=_EVENTS_SHOWN)
         self._lock = threading.Lock()
-        self._live = Live(
-            get_renderable=self.render, console=console or Console(), refresh_per_second=4, transient=False
-        )
+        self._live = Live(get_renderable=self.render, console=Console(), refresh_per_second=4)
 
     def __enter__(self) -> Screen:
         self._live.start()
@@ -111,12 +108,9 @@ class Screen(Observer):
         return Text(event_line(event), style=self._styles.get(event.state or "", ""))
 
     def _sources(self, statuses: Sequence[CaptureStatus]) -> Table:
-        table = Table(box=None, pad_edge=False)
-        table.add_column("source", no_wrap=True)
-        table.add_column("state", no_wrap=True)
-        for name in ("fps", "age", "dropped"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("people now")
+        names = (Column(name, no_wrap=True) for name in ("source", "state"))
+        numbers = (Column(name, justify="right", no_wrap=True) for name in ("fps", "age", "dropped"))
+        table = Table(*names, *numbers, "people now", box=None, pad_edge=False)
         now_s = time.monotonic()
         for status in statuses:
             view = self._views.get(status.name, _SourceView())
@@ -147,15 +141,13 @@ class Screen(Observer):
         parts = [
             Text(f"{count} {state_text(state)}", style=self._styles.get(state or "", "dim"))
             for state, count in sorted(people.items(), key=lambda pair: str(pair[0]))
-            if count
         ]
-        return Text(", ").join(parts) if parts else Text("nobody", style="dim")
+        return Text(", ").join(parts) if parts else Text("no one", style="dim")
 
 
 def _sink_table(sinks: Sequence[SinkStatus]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("sink", "sent", "waiting", "lost", "last error"):
-        table.add_column(name, justify="left" if name in ("sink", "last error") else "right")
+    numbers = (Column(name, justify="right") for name in ("sent", "waiting", "lost"))
+    table = Table("sink", *numbers, "last error", box=None, pad_edge=False)
     for sink in sinks:
         table.add_row(sink.name, str(sink.sent), str(sink.waiting), str(sink.lost), sink.error or "")
     return table

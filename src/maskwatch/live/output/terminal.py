@@ -11,7 +11,7 @@ from typing import Self, TextIO
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 
 from maskwatch.live.capture.status import CaptureStatus
 from maskwatch.live.events import Event
@@ -108,11 +108,8 @@ class Totals(Observer):
 
 def _table(*titles: str) -> Table:
     """A table of sources and numbers. Each word of a title has its line; columns too wide are folded."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("source", overflow="fold")
-    for title in titles:
-        table.add_column(title.replace(" ", "\n"), justify="right", overflow="fold")
-    return table
+    numbers = (Column(title.replace(" ", "\n"), justify="right", overflow="fold") for title in titles)
+    return Table(Column("source", overflow="fold"), *numbers, box=None, pad_edge=False)
 
 
 def progress_bars(statuses: Sequence[CaptureStatus]) -> Table:

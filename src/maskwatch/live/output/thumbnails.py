@@ -6,7 +6,6 @@ import re
 from datetime import UTC
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from maskwatch.drawing.annotate import save_picture
@@ -18,7 +17,7 @@ from maskwatch.live.output.face_hider import FaceHider
 from maskwatch.live.output.recorder import STAMP
 from maskwatch.live.sinks.delivery import OnError, ignore
 from maskwatch.live.tracking.results import FrameResult, Observer
-from maskwatch.media.images import UInt8Array
+from maskwatch.media.images import UInt8Array, squash
 from maskwatch.outputs import keep_from_others, make_folder
 
 _CONTEXT = 1.5
@@ -90,18 +89,14 @@ def _name(event: Event) -> str:
 
 def _cut(image_rgb: UInt8Array, box_xyxy: Boxes) -> UInt8Array:
     """The box (0 or 1, 4) with its surroundings; the whole picture if the box is missing or outside."""
-    height, width = image_rgb.shape[:2]
-    x1, y1, x2, y2 = 0, 0, width, height
+    part, (height, width) = image_rgb, image_rgb.shape[:2]
     if len(box_xyxy):
         center, sides = (box_xyxy[0, :2] + box_xyxy[0, 2:]) / 2, box_xyxy[0, 2:] - box_xyxy[0, :2]
         half = (0.5 + _CONTEXT) * sides.max()
         left, top = np.clip(np.floor(center - half), 0, (width, height)).astype(int)
         right, bottom = np.clip(np.ceil(center + half), 0, (width, height)).astype(int)
         if right > left and bottom > top:
-            x1, y1, x2, y2 = int(left), int(top), int(right), int(bottom)
-    part = image_rgb[y1:y2, x1:x2]
-    scale = _LARGEST / max(part.shape[:2])
-    if scale >= 1:
-        return part
-    size_wh = max(1, round((x2 - x1) * scale)), max(1, round((y2 - y1) * scale))
-    return np.asarray(cv2.resize(part, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+            part = image_rgb[top:bottom, left:right]
+    scale = min(1.0, _LARGEST / max(part.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in part.shape[:2])
+    return squash(part, (height, width))[0]
