@@ -12,7 +12,7 @@ from maskwatch.live.tracking.results import FrameResult
 class _SourceState:
     mask: PrivacyMask[None]
     index: int  # of the newest frame
-    size_wh: tuple[int, int]
+    shape: tuple[int, ...]
     hidden_xyxy: Boxes
 
 
@@ -32,13 +32,9 @@ class FaceHider:
         state = self._sources.get(frame.source)
         if state is not None and state.index == frame.index:
             return state.hidden_xyxy
-        height, width = frame.image_rgb.shape[:2]
-        mask: PrivacyMask[None] = PrivacyMask(max_waiting=0)
-        if state is not None and state.size_wh == (width, height):
-            mask = state.mask
-        faces, tracks = result.faces, result.scene.tracks
-        ((_, hidden_xyxy),) = mask.add(
-            None, frame.time_s, faces.boxes_xyxy, tracks, confident=faces.confident
-        )
-        self._sources[frame.source] = _SourceState(mask, frame.index, (width, height), hidden_xyxy)
+        shape, faces, tracks = frame.image_rgb.shape, result.faces, result.scene.tracks
+        mask = state.mask if state is not None and state.shape == shape else PrivacyMask[None](max_waiting=0)
+        ready = mask.add(None, frame.time_s, faces.boxes_xyxy, tracks, confident=faces.confident)
+        ((_, hidden_xyxy),) = ready  # the frame itself, since none waits
+        self._sources[frame.source] = _SourceState(mask, frame.index, shape, hidden_xyxy)
         return hidden_xyxy

@@ -1,4 +1,4 @@
-"""The frames of a source → MP4 files, in which every face is blurred unless the user asks for faces."""
+"""The frames of a source → MP4 files, with every face blurred by default."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Recorder:
         make_folder(path.parent)
         self._path, self._fps, self._part_s, self._force = path, fps, part_s, force
         self._mask: PrivacyMask[Callable[[Boxes | None], None]] | None = None if keep_faces else PrivacyMask()
-        self._size_wh: tuple[int, int] | None = None
+        self._shape: tuple[int, ...] = ()
         self._writer: Mp4Writer | None = None
         self._began_s = 0.0
         self.paths: tuple[Path, ...] = ()
@@ -86,10 +86,9 @@ class Recorder:
             draw: adds boxes and labels to a picture (H, W, 3); called later, when the faces are blurred.
         """
         frame, faces = result.frame, result.faces
-        height, width = frame.image_rgb.shape[:2]
-        if self._size_wh != (width, height):  # boxes of another size do not fit this frame
+        if self._shape != frame.image_rgb.shape:  # boxes of another size do not fit this frame
             self._flush()
-            self._size_wh = (width, height)
+            self._shape = frame.image_rgb.shape
         write = partial(self._write, frame, draw)
         if self._mask is None:
             write(None)
@@ -149,7 +148,7 @@ class Recorder:
 class Recording(Observer):
     """Records every source, boxes drawn; a context manager that closes the files.
 
-    A recorder that cannot write (a full disk) is closed and reported; watching goes on.
+    A recorder that cannot write (a full disk) is closed and reported; watching continues.
 
     Args:
         recorders: by source.
@@ -200,6 +199,6 @@ class Recording(Observer):
 
 
 def part_pattern(path: Path) -> re.Pattern[str]:
-    """Matches the names that `Recorder(path, …, part_s=…)` gives, and no other."""
+    """Matches exactly the file names of `Recorder(path, …, part_s=…)`."""
     stem, suffix = re.escape(path.stem), re.escape(path.suffix)
     return re.compile(rf"{stem}_(?P<stamp>\d{{8}}T\d{{6}}Z)(-\d+)?{suffix}", re.ASCII)

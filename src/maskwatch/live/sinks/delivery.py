@@ -41,10 +41,10 @@ class SinkStatus:
 
     Attributes:
         sent: events that it has taken; a `durable` sink has stored them.
-        waiting: events in memory, or on disk for a receiver that is away.
+        waiting: events in memory, or on disk for an unreachable receiver.
         lost: events that it did not get (queue full, error, end of the program) or that the receiver refused
             permanently; `maskwatch events dead-letters` lists the latter.
-        error: what is wrong now, or with the last event; None when all is well.
+        error: what is wrong now, or with the last event; None without a problem.
     """
 
     name: str

@@ -100,7 +100,7 @@ class Dispatcher(Generic[_Event]):
 
     @property
     def closing(self) -> bool:
-        """Whether the dispatcher is about to end; `send` should not wait for a receiver that is away."""
+        """Whether the dispatcher is about to end; `send` should not wait for an unreachable receiver."""
         return self._deadline is not None
 
     @property
@@ -130,7 +130,7 @@ class Dispatcher(Generic[_Event]):
                     if pause_s is None and not self._wait_for_events():
                         return
                 else:
-                    # A receiver that is away now will hardly be back in the few seconds left.
+                    # An unreachable receiver hardly comes back in the few seconds left.
                     retries = self._policy.closing_retries
                     if self.closing and retries is not None and failures >= retries:
                         return

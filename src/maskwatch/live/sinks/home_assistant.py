@@ -32,6 +32,7 @@ class _Source:
     """The state of a source."""
 
     name: str
+    topic: str
     available: bool = True
     minute: datetime | None = None
     counts: PeopleCounts | None = None
@@ -102,7 +103,8 @@ class HomeAssistantState:
     def update(self, event: Event) -> list[Message]:
         """Applies an event; returns the messages to publish."""
         new = event.source not in self._sources
-        source = self._sources.setdefault(event.source, _Source(event.source))
+        topic = f"{self._prefix}/{slug(event.source)}/state"
+        source = self._sources.setdefault(event.source, _Source(event.source, topic))
         changed = source.update(event)
         return self._messages(source) if new else [self._state(source)] if changed else []
 
@@ -115,23 +117,19 @@ class HomeAssistantState:
         return [*found, self._state(source)]
 
     def _state(self, source: _Source) -> Message:
-        return Message(self._state_topic(source), json.dumps(source.record()))
-
-    def _state_topic(self, source: _Source) -> str:
-        return f"{self._prefix}/{slug(source.name)}/state"
+        return Message(source.topic, json.dumps(source.record()))
 
     def _config(self, source: _Source, component: str, key: str, more: dict[str, str]) -> Message:
-        topic = self._state_topic(source)
         device = f"maskwatch_{slug(self._prefix)}_{slug(source.name)}"
         config = {
             **more,
             "unique_id": f"{device}_{key}",
-            "state_topic": topic,
+            "state_topic": source.topic,
             "value_template": f"{{{{ value_json.{key} }}}}",
-            "json_attributes_topic": topic,
+            "json_attributes_topic": source.topic,
             "availability": [
                 {"topic": self.status_topic},
-                {"topic": topic, "value_template": "{{ value_json.available }}"},
+                {"topic": source.topic, "value_template": "{{ value_json.available }}"},
             ],
             "availability_mode": "all",
             "device": {

@@ -102,9 +102,10 @@ class JsonlSink(Sink):
         return number
 
     def _open(self) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-        for name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"):  # opening a pipe without a reader would block
-            flags |= getattr(os, name, 0)
+        # Non-blocking: opening a pipe without a reader would block.
+        flags = (
+            os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        )
         self._fd = os.open(self._path, flags, 0o640)
         try:
             if not stat.S_ISREG(os.fstat(self._fd).st_mode):

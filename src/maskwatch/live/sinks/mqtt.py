@@ -1,4 +1,4 @@
-"""Events by MQTT: at least once, in order, kept on disk while the broker is away."""
+"""Events by MQTT: at least once, in order, on disk while the broker is unreachable."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ class SenderLock:
 
 
 class OutboxSink(Sink):
-    """A sink whose receiver may be away: events wait in an outbox, and a dispatcher delivers them in order.
+    """A sink whose receiver may be unreachable: events wait in an outbox, and a dispatcher delivers them.
 
     An event counts as stored once it is in the outbox. A subclass implements `deliver` and calls `start`.
 

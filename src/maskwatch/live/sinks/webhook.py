@@ -1,4 +1,4 @@
-"""Events by HTTP: signed, in order, at least once, on disk while the receiver is away.
+"""Events by HTTP: signed, in order, at least once, on disk while the receiver is unreachable.
 
 Headers and signature are those of the Standard Webhooks specification, version 1
 (https://www.standardwebhooks.com); its libraries verify them in a receiver.
