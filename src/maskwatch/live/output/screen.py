@@ -142,7 +142,7 @@ class Screen(Observer):
             Text(f"{count} {state_text(state)}", style=self._styles.get(state or "", "dim"))
             for state, count in sorted(people.items(), key=lambda pair: str(pair[0]))
         ]
-        return Text(", ").join(parts) if parts else Text("no one", style="dim")
+        return Text(", ").join(parts) if parts else Text("none", style="dim")
 
 
 def _sink_table(sinks: Sequence[SinkStatus]) -> Table:
