@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from live_scenes import face
 from maskwatch.cli.app import app
 from maskwatch.errors import MaskwatchError, OptionError, SourceError
-from maskwatch.live.output.drawing import corners, draw_zones, draw_zones_on_grid
+from maskwatch.live.output.drawing import corners, draw_zones, draw_zones_sheet
 from maskwatch.live.tracking.zones import Line, Zone, Zones, ZoneState
 from maskwatch.live.tracking.zones_file import check_sources, read_zones
 from maskwatch.media.images import read_image
@@ -226,19 +226,17 @@ def zones(*arguments: object) -> str:
 
 def test_a_sheet_shows_grid_zone_and_line() -> None:
     image = np.full((540, 960, 3), 120, np.uint8)
-    plain = draw_zones_on_grid(image, Zones())
+    plain = draw_zones_sheet(image, Zones())
     assert plain.shape == (540, 960, 3)
     assert (plain[100, 96] > 180).all(), "a line of the grid at a tenth"
     assert (plain[100, 50] == 120).all()
-    sheet = draw_zones_on_grid(image, Zones((DOOR,), (Line("gate", ((0.1, 0.75), (0.4, 0.75))),)))
+    sheet = draw_zones_sheet(image, Zones((DOOR,), (Line("gate", ((0.1, 0.75), (0.4, 0.75))),)))
     assert (sheet[300, 620] != plain[300, 620]).any(), "inside the zone"
     assert (sheet[300, 300] == plain[300, 300]).all(), "outside it"
     assert (sheet[405, 200] != plain[405, 200]).any(), "on the line"
     assert (sheet[420, 240] != plain[420, 240]).any(), "the arrow, below a line from left to right"
     assert (sheet[390, 240] == plain[390, 240]).all(), "none above it"
-    assert draw_zones_on_grid(image[:108, :192], Zones()).shape == (540, 960, 3), (
-        "a small picture is enlarged"
-    )
+    assert draw_zones_sheet(image[:108, :192], Zones()).shape == (540, 960, 3), "a small picture is enlarged"
 
 
 def test_a_share_is_the_same_pixel_wherever_it_is_drawn() -> None:
@@ -251,7 +249,7 @@ def test_a_share_is_the_same_pixel_wherever_it_is_drawn() -> None:
     assert (drawn[50, [100, 199]] > 220).all()
     assert not drawn[50, [97, 103, 196]].any()
     wide = np.zeros((480, 960, 3), np.uint8)  # so large that a sheet does not enlarge it
-    sheet = draw_zones_on_grid(wide, door)
+    sheet = draw_zones_sheet(wide, door)
     assert (sheet[300, [480, 959]] > 220).all(), "the same line, above the coloured band"
     assert (draw_zones(wide, door)[300, [480, 959]] > 220).all()
 

@@ -95,12 +95,12 @@ def _write_starter(path: Path, name: str) -> None:
 def _write_sheet(image_rgb: UInt8Array, name: str, zones: Zones | None, out: Path) -> None:
     """Draws the zones and lines of this source and lists them."""
     from maskwatch.drawing.annotate import save_picture
-    from maskwatch.live.output.drawing import draw_zones_on_grid
+    from maskwatch.live.output.drawing import draw_zones_sheet
     from maskwatch.live.tracking.zones import Zones
 
     zones = zones or Zones()
     own = zones.for_source(name)
-    save_picture(draw_zones_on_grid(image_rgb, own), out)
+    save_picture(draw_zones_sheet(image_rgb, own), out)
     height, width = image_rgb.shape[:2]
     typer.echo(f"wrote {out}: {name}, {width}x{height}, grid in shares of width and height")
     for zone in own.zones:

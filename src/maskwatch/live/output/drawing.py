@@ -100,7 +100,7 @@ def _draw_contour(canvas: UInt8Array, points: Shares, *, closed: bool) -> None:
         cv2.polylines(canvas, [corners(points, canvas)], closed, color, width, cv2.LINE_AA)
 
 
-def draw_zones_on_grid(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
+def draw_zones_sheet(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
     """Draws a grid of shares, zones and lines into a copy of (H, W, 3) RGB, enlarged where it is small."""
     factor = max(1.0, _GRID_PIXELS / max(image_rgb.shape[:2]))
     height, width = (round(side * factor) for side in image_rgb.shape[:2])
