@@ -32,7 +32,7 @@ from maskwatch.live.events import Event
 from maskwatch.live.output.recorder import Recorder
 from maskwatch.live.run import run_watch
 from maskwatch.live.sinks.settings import SinkSettings
-from maskwatch.live.sinks.sqlite import EventStore
+from maskwatch.live.sinks.sqlite import EventQuery, EventStore
 from maskwatch.live.tracking.counts import sum_by_hour
 from maskwatch.media.videos import Video, video_writer
 
@@ -140,7 +140,7 @@ def test_events_of_a_file_say_where_in_the_film(tiny_model: Path, tmp_path: Path
     assert next(e.time_s for e in events if e.kind == "minute") == 0
     with EventStore(db) as store:
         assert [record["time_s"] for record in store.every_record()] == [e.time_s for e in events]
-        assert store._rows("SELECT time_s FROM events WHERE kind = 'alert'", []) == [(places["alert"],)]
+        assert store._select("time_s", EventQuery(kind=("alert",))) == [(places["alert"],)]
     with pytest.raises(SystemExit) as stopped:
         main(["events", "export", str(db), "--csv", str(table), "--kind", "alert"])
     assert not stopped.value.code
