@@ -108,10 +108,8 @@ def prose_of(path: Path) -> str:
 
 
 def checked() -> list[Path]:
-    """Pages, the scripts beside them, and the packages whose words are clean; the others join later."""
-    patterns = ("*.md", "docs/*.md", "docs/*.py", "examples/*.md", "examples/*.py")
-    patterns += ("src/maskwatch/*.py", "src/maskwatch/cli/detect*.py")
-    patterns += tuple(f"src/maskwatch/{package}/*.py" for package in ("media", "net", "drawing"))
+    """Pages, the scripts beside them, and the package."""
+    patterns = ("*.md", "docs/*.md", "docs/*.py", "examples/*.md", "examples/*.py", "src/**/*.py")
     return [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
 
 
