@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 from maskwatch.live.events import Event
@@ -52,6 +54,12 @@ def minute(number: int, **fields: Any) -> Event:
     values = {"track": None, "state": None, "score": None, "duration_s": None, "counts": COUNTS}
     moment = START + timedelta(minutes=number)
     return event(100_000 + number, **{"kind": "minute", "time": moment, **values, **fields})
+
+
+def read_events(path: Path) -> list[Event]:
+    """All events of a JSON Lines file, without half a line at its end."""
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [Event.from_record(json.loads(line)) for line in lines if line]
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:

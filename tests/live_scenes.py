@@ -93,7 +93,7 @@ class Play:
         self.events += [(self.time_s, event) for event in self.people.finish(last)]
         return self
 
-    def told(self, *kinds: str) -> list[tuple[float, str, str | None, str | None]]:
+    def summary(self, *kinds: str) -> list[tuple[float, str, str | None, str | None]]:
         """(time, kind, state, reason) of the events of some kinds; all but minutes without any."""
         return [
             (round(time_s, 3), event.kind, event.state, event.reason)

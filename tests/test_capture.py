@@ -64,7 +64,7 @@ def test_an_existing_path_is_that_file(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     "settings", [{"stall_s": 0}, {"rtsp_transport": "quic"}, {"max_retries": -1}, {"stall_s": float("nan")}]
 )
-def test_settings_that_cannot_be_used(settings: dict[str, object]) -> None:
+def test_invalid_settings(settings: dict[str, object]) -> None:
     with pytest.raises(OptionError):
         open_capture("0", **settings)
 
@@ -107,7 +107,7 @@ def test_a_paced_file_takes_its_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)], ids=["90", "180", "270"])
-def test_turned_videos_are_turned_as_everywhere_else(tmp_path: Path, matrix: tuple[int, ...]) -> None:
+def test_rotated_videos_are_rotated_as_in_detect(tmp_path: Path, matrix: tuple[int, ...]) -> None:
     data = bytearray(film(tmp_path / "door.mp4", frames=2).read_bytes())
     a, b, c, d = (value << 16 for value in matrix)
     place = data.index(b"tkhd") + 44  # the track's matrix, ISO/IEC 14496-12, 8.3.2
@@ -120,19 +120,19 @@ def test_turned_videos_are_turned_as_everywhere_else(tmp_path: Path, matrix: tup
     assert capture.status().size == (ours.shape[1], ours.shape[0])
     assert ours.shape == theirs.shape == ((240, 320, 3) if matrix[0] else (320, 240, 3))
     assert np.abs(ours.astype(int) - theirs).mean() < 4
-    assert np.abs(ours.astype(int) - np.rot90(ours, 2)).mean() > 20  # so that a wrong turn would be seen
+    assert np.abs(ours.astype(int) - np.rot90(ours, 2)).mean() > 20  # so that a wrong rotation would fail
 
 
 @pytest.mark.parametrize(
     ("content", "reason"), [(b"no film" * 99, "not a readable video"), (b"", "not a readable video")]
 )
-def test_files_that_are_no_videos(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_files_that_are_not_videos(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "x.mp4").write_bytes(content)
     with pytest.raises(SourceError, match=rf"x\.mp4: .*{reason}.*; get a complete copy"):
         open_capture(str(tmp_path / "x.mp4")).start()
 
 
-def test_a_torn_video_gives_what_is_left(tmp_path: Path) -> None:
+def test_a_truncated_video_yields_its_readable_frames(tmp_path: Path) -> None:
     pytest.importorskip("av")
     writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
     for number in range(20):
@@ -269,11 +269,11 @@ def test_a_real_webcam() -> None:
 
 
 def test_a_mailbox_holds_the_newest() -> None:
-    told: list[int] = []
-    box: Mailbox[int] = Mailbox(keep_all=False, on_put=lambda: told.append(1))
+    puts: list[int] = []
+    box: Mailbox[int] = Mailbox(keep_all=False, on_put=lambda: puts.append(1))
     assert box.take() is None
     assert [box.put(item) for item in (1, 2, 3)] == [None, 1, 2]
-    assert (box.take(), box.take(), len(told)) == (3, None, 3)
+    assert (box.take(), box.take(), len(puts)) == (3, None, 3)
     box.put(4)
     box.close()
     box.put(5)
@@ -291,6 +291,6 @@ def test_a_mailbox_that_keeps_all_waits() -> None:
     box.put(50)
     thread = threading.Thread(target=box.put, args=(51,))
     thread.start()
-    box.close()  # and whoever waits goes on
+    box.close()  # which ends the waiting
     thread.join(PATIENCE_S)
     assert not thread.is_alive()

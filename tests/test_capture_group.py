@@ -74,7 +74,7 @@ def test_sources_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             assert max(counts.values()) - min(counts[name] for name in "abcd") <= 1
 
 
-def test_a_dead_source_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_dead_source_does_not_block_others(tmp_path: Path) -> None:
     sources = ["gone=rtsp://127.0.0.1:1/x", *films(tmp_path, 10)]
     states: dict[str, list[str]] = {"gone": [], "a": []}
     found = []
@@ -88,21 +88,21 @@ def test_a_dead_source_holds_nobody_up(tmp_path: Path) -> None:
     assert states["gone"][0] == "waiting"
 
 
-def test_a_loss_is_told_after_the_last_frame() -> None:
-    told: list[str] = []
+def test_a_loss_is_reported_after_the_last_frame() -> None:
+    states: list[str] = []
     with HttpCamera(mjpeg(frames=3, fps=1000)) as camera:
         capture = open_capture(camera.url, first_wait_s=60, longest_wait_s=60)
-        with CaptureGroup([capture], on_state=lambda _, state, __: told.append(state)) as group:
+        with CaptureGroup([capture], on_state=lambda _, state, __: states.append(state)) as group:
             deadline = time.monotonic() + PATIENCE_S
             while capture.status().state != "waiting":
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
-            assert told == []
+            assert states == []
             (frame,) = group.next(PATIENCE_S)
             assert frame.index == capture.status().frames - 1
-            assert told == ["live"]
+            assert states == ["live"]
             assert group.next(0.1) == []
-            assert told == ["live", "waiting"]
+            assert states == ["live", "waiting"]
             assert capture.status().error in ("the stream ended", "the connection broke off")
 
 
@@ -119,7 +119,7 @@ def test_the_limit_of_a_camera() -> None:
     assert numbers == sorted(set(numbers))
 
 
-def test_waiting_has_an_end() -> None:
+def test_next_returns_after_its_timeout() -> None:
     with CaptureGroup([open_capture("rtsp://127.0.0.1:1/x")]) as group:
         began = time.monotonic()
         assert group.next(0.3) == []
@@ -154,6 +154,6 @@ def test_an_interruption_closes_all(tmp_path: Path) -> None:
         (["a"], 0, "0 frames per"),
     ],
 )
-def test_hubs_that_cannot_be(names: list[str], fps: float | None, message: str) -> None:
+def test_invalid_groups(names: list[str], fps: float | None, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         CaptureGroup([open_capture("0", name=name) for name in names], fps)

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from drawn_events import COUNTS, START, event, event_id, minute
 from maskwatch.cli.app import main
-from maskwatch.cli.events_table import print_hours
+from maskwatch.cli.events_output import print_hours
 from maskwatch.cli.options import parse_moment
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
@@ -122,7 +122,7 @@ def test_hours_on_a_terminal_break_no_word(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal = partial(Console, force_terminal=True, color_system=None, width=80)
-    monkeypatch.setattr("maskwatch.cli.events_table.Console", terminal)
+    monkeypatch.setattr("maskwatch.cli.events_output.Console", terminal)
     row: dict[str, Any] = {"hour": "2026-03-01T12:00:00", "source": "door", "watched_s": 120.0, "people": 8}
     row |= {"by_state": {"mask": 6, "no_mask": 2, "mask_incorrect": 0}, "undecided": 1, "masked_share": 0.75}
     print_hours([row | {"alerts": 2, "in": 0, "out": 0}])
@@ -136,7 +136,7 @@ def test_hours_with_crossings_break_no_word_either(
     source: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal = partial(Console, force_terminal=True, color_system=None, width=80)
-    monkeypatch.setattr("maskwatch.cli.events_table.Console", terminal)
+    monkeypatch.setattr("maskwatch.cli.events_output.Console", terminal)
     row: dict[str, Any] = {"hour": "2026-03-01T12:00:00", "source": source, "watched_s": 3540, "people": 812}
     row |= {"by_state": {"mask": 601, "no_mask": 190, "mask_incorrect": 21}, "undecided": 14}
     print_hours([row | {"masked_share": 0.74, "alerts": 211, "in": 402, "out": 397}] * 2)
@@ -233,7 +233,7 @@ def test_prune(run: Run, path: Path, tmp_path: Path) -> None:
             ["list", "good.sqlite", "--kind", "alarm"],
             "--kind 'alarm' is not one of alert, alert_end, crossing",
         ),
-        (["list", "good.sqlite", "--since", "soon"], "--since 'soon' names no moment; write 2h (ago), today"),
+        (["list", "good.sqlite", "--since", "soon"], "--since 'soon' is not a time; write 2h (ago), today"),
         (["export", "good.sqlite"], "nothing to write to; name a file with --csv or --jsonl"),
         (["export", "good.sqlite", "--csv", "-", "--jsonl", "-"], "would mix on standard output"),
         (["dead-letters", "--retry", "--drop"], "--retry and --drop exclude each other"),
@@ -338,5 +338,5 @@ def test_moments() -> None:
     assert parsed("2026-02-03").replace(tzinfo=None) == datetime(2026, 2, 3)
     assert all(parsed(text).tzinfo is not None for text in ("today", "9:30", "2026-02-03"))
     for wrong in ("", "tomorrow", "25:00", "2026-13-01", "7", "9999999999999w", "-2h"):
-        with pytest.raises(OptionError, match="names no moment"):
+        with pytest.raises(OptionError, match="is not a time"):
             parse_moment("--since", wrong, NOW)

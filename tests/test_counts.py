@@ -76,7 +76,7 @@ def test_seconds_by_state_with_drop_outs_and_the_time_before_the_decision() -> N
     assert counts.watched_s == pytest.approx(6.9)
 
 
-def test_who_was_never_decided_is_not_counted() -> None:
+def test_undecided_people_do_not_count() -> None:
     ((_, counts),) = minutes(play().show(0.6, (HERE, BARE)).show(3).finish())
     assert sum(counts.total.people.values()) == 0
     assert sum(counts.total.seconds.values()) == 0
@@ -144,7 +144,7 @@ def test_a_clock_that_is_set_back_or_changes_its_zone() -> None:
     assert (ended[0], ended[1].frames) == (START + timedelta(minutes=5), 3)
 
 
-def test_counts_of_somebody_else() -> None:
+def test_invalid_counts() -> None:
     with pytest.raises(EventError, match="cannot be read"):
         Counts.from_record({"all": 3})
     with pytest.raises(EventError, match="'lines'"):

@@ -14,9 +14,12 @@ import typer
 
 from drawn_events import COUNTS, event
 from maskwatch.live.events import EVENT_KINDS, Event
-from maskwatch.live.sinks import factory, settings
+from maskwatch.live.sinks import factory
 from maskwatch.live.sinks.delivery import CLOSE_S, QUEUE_SIZE
 from maskwatch.live.sinks.home_assistant import HomeAssistantState
+from maskwatch.live.sinks.jsonl import KEEP_JSONL_FILES, MAX_JSONL_BYTES
+from maskwatch.live.sinks.outbox import MAX_OUTBOX_BYTES
+from maskwatch.live.sinks.shell import SHELL_TIMEOUT_S
 from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.tracking.counts import Counts
 from receiver import SECRET
@@ -134,7 +137,7 @@ def test_commands_exist() -> None:
 def test_numbers_of_the_page() -> None:
     assert f"Each queue holds {QUEUE_SIZE} events" in PAGE
     assert f"waits {CLOSE_S:g} s for the queues" in PAGE
-    assert settings.MAX_JSONL_BYTES == 64 << 20 == settings.MAX_OUTBOX_BYTES
-    assert (settings.KEEP_JSONL_FILES, settings.SHELL_TIMEOUT_S) == (5, 30)
+    assert MAX_JSONL_BYTES == 64 << 20 == MAX_OUTBOX_BYTES
+    assert (KEEP_JSONL_FILES, SHELL_TIMEOUT_S) == (5, 30)
     assert factory.WEBHOOK_SECRET in PAGE
     assert factory.MQTT_PASSWORD in PAGE

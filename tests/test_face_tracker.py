@@ -25,7 +25,7 @@ def test_a_face_has_a_number_from_its_second_frame_on() -> None:
     assert tracks.update(0.1, faces((face(101), BARE))).tolist() == [1]
 
 
-def test_weak_faces_follow_a_person_and_never_make_one() -> None:
+def test_weak_faces_continue_a_track_and_never_begin_one() -> None:
     tracks = FaceTracker(SETTINGS)
     for number in range(20):
         assert tracks.update(number / 10, faces((face(300), WEAK))).tolist() == [NO_TRACK]
@@ -53,7 +53,7 @@ def test_a_drop_out_of_a_second_keeps_the_number() -> None:
     assert tracks.update(2.0, faces((face(110), BARE))).tolist() == [1]
 
 
-def test_who_is_away_for_longer_is_somebody_new() -> None:
+def test_a_longer_absence_begins_a_new_track() -> None:
     tracks = FaceTracker(SETTINGS)
     for number in range(10):
         tracks.update(number / 10, faces((face(100), BARE)))
@@ -61,7 +61,7 @@ def test_who_is_away_for_longer_is_somebody_new() -> None:
     assert tracks.update(3.6, faces((face(100), BARE))).tolist() == [2]
 
 
-def test_uneven_times_and_a_clock_that_stands_still() -> None:
+def test_irregular_and_repeated_times() -> None:
     tracks = FaceTracker(SETTINGS)
     numbers = [
         tracks.update(time_s, faces((face(100 + 40 * time_s), BARE))).tolist()
@@ -91,7 +91,7 @@ def test_two_people_who_cross_keep_their_numbers() -> None:
     assert seen == {"right": {1}, "left": {2}}
 
 
-def test_a_face_that_comes_back_near_by_goes_on() -> None:
+def test_a_face_that_returns_nearby_continues_its_track() -> None:
     """The motion model has lost a face that stopped while it was hidden; it is within a face's height."""
     tracks = FaceTracker(SETTINGS)
     for number in range(15):
@@ -102,7 +102,7 @@ def test_a_face_that_comes_back_near_by_goes_on() -> None:
     assert tracks.update(3.1, faces((face(350), BARE))).tolist() == [1]
 
 
-def test_a_track_that_is_continued_leaves_the_library() -> None:
+def test_a_continued_track_leaves_the_library() -> None:
     """If it fails: see whether `trackers` offers a way now, or its list may still be shortened."""
     assert version("trackers").partition(".")[0] in TESTED_TRACKERS
     tracks = FaceTracker(SETTINGS)
@@ -115,7 +115,7 @@ def test_a_track_that_is_continued_leaves_the_library() -> None:
     assert [track.tracker_id for track in library.tracks] == [max(tracks._numbers)]
 
 
-def test_clear_forgets_and_counts_on() -> None:
+def test_clear_forgets_tracks_and_keeps_counting() -> None:
     tracks = FaceTracker(SETTINGS)
     for number in range(3):
         tracks.update(number / 10, faces((face(100), BARE)))
@@ -124,7 +124,7 @@ def test_clear_forgets_and_counts_on() -> None:
     assert tracks.update(0.4, faces((face(100), BARE))).tolist() == [2]
 
 
-def test_apart_in_face_heights() -> None:
+def test_center_distance_in_face_heights() -> None:
     def box(*place: float) -> np.ndarray:
         return np.array(face(*place), np.float32)
 
@@ -133,7 +133,7 @@ def test_apart_in_face_heights() -> None:
     assert center_distance(box(100, 200, 50), box(100, 200, 81)) == np.inf
 
 
-def test_lost_is_lost_though_the_library_rounds_it_to_frames() -> None:
+def test_lost_s_is_exact_though_the_library_rounds_it_to_frames() -> None:
     tracks = FaceTracker(TrackSettings(lost_s=0.99, reach=0.0))
     for time_s in (0.0, 0.125):
         tracks.update(time_s, faces((face(100), BARE)))

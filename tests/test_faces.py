@@ -10,7 +10,7 @@ import supervision as sv
 
 from maskwatch import Detector
 from maskwatch.errors import OptionError
-from maskwatch.live.tracking.faces import FaceFinder, Faces, find_faces, merge_classes
+from maskwatch.live.tracking.faces import FaceFinder, Faces, merge_classes
 
 THRESHOLDS = np.array([0.5, 0.4, 0.3], np.float32)
 
@@ -51,20 +51,20 @@ def test_two_boxes_of_one_class_on_one_face_are_one() -> None:
     np.testing.assert_allclose(found.scores, [[0.6, 0, 0]])
 
 
-def test_nothing() -> None:
+def test_no_detections() -> None:
     found = merge_classes(sv.Detections.empty(), THRESHOLDS)
     assert (len(found), found.scores.shape, found.class_ids.shape) == (0, (0, 3), (0,))
     assert len(Faces.none(2)) == 0
 
 
-def test_weak_faces_are_found_but_do_not_count(tiny_model: Path) -> None:
+def test_weak_faces_are_found_but_not_confident(tiny_model: Path) -> None:
     finder = FaceFinder(tiny_model, threads=1)
     image = np.full((64, 64, 3), 90, np.uint8)
     image[0:16, 16:32] = (0, 255, 0)
     image[32:48, 0:16] = (140, 90, 90)  # 50 of 255 above the weakest channel: a no_mask of 0.196
     image[48:64, 48:64] = (100, 90, 90)  # 0.04 is nothing
-    sure, weak = finder([image])[0].boxes_xyxy
-    np.testing.assert_allclose(sure, [16, 0, 32, 16])
+    confident, weak = finder([image])[0].boxes_xyxy
+    np.testing.assert_allclose(confident, [16, 0, 32, 16])
     np.testing.assert_allclose(weak, [0, 32, 16, 48])
     found = finder([image, image])[1]
     np.testing.assert_allclose(found.scores, [[1, 0, 0], [0, 50 / 255, 0]], atol=1e-6)
@@ -72,13 +72,13 @@ def test_weak_faces_are_found_but_do_not_count(tiny_model: Path) -> None:
     assert finder.metadata.name == "tiny"
 
 
-def test_the_users_threshold_says_what_counts(tiny_model: Path) -> None:
+def test_the_threshold_decides_which_faces_are_confident(tiny_model: Path) -> None:
     image = np.full((64, 64, 3), 90, np.uint8)
     image[32:48, 0:16] = (140, 90, 90)
     assert FaceFinder(tiny_model, threshold={"no_mask": 0.15}, threads=1)([image])[0].confident.tolist() == [
         True
     ]
     low = Detector(tiny_model, threshold=0.01, class_agnostic=False, threads=1)
-    assert find_faces(low, [image])[0].confident.tolist() == [True]
+    assert FaceFinder(low)([image])[0].confident.tolist() == [True]
     with pytest.raises(OptionError, match="2"):
         FaceFinder(tiny_model, threshold=2)

@@ -346,7 +346,7 @@ def test_a_folder_that_holds_its_own_name(server: Server, tmp_path: Path) -> Non
 def test_no_room(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("maskwatch.net.resume.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(OutputError, match="0 MB are to come and 0 MB are free; make room"):
+    with pytest.raises(OutputError, match="0 MB are missing and 0 MB are free; make room"):
         fetch_data(server.url, tmp_path / "out", pauses_s=())
 
 

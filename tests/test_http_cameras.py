@@ -133,7 +133,7 @@ def with_thumbnail(number: int) -> bytes:
     return big.getvalue()
 
 
-def test_a_thumbnail_is_no_picture_of_its_own(watch: Callable[..., Any]) -> None:
+def test_a_thumbnail_is_not_a_picture(watch: Callable[..., Any]) -> None:
     def answer(handler: http.server.BaseHTTPRequestHandler, ended: threading.Event) -> None:
         handler.send_response(200)
         handler.end_headers()
@@ -148,7 +148,7 @@ def test_a_thumbnail_is_no_picture_of_its_own(watch: Callable[..., Any]) -> None
 
 
 def test_pictures_without_their_end(watch: Callable[..., Any]) -> None:
-    """Some cameras leave the end marker out; their pictures count all the same."""
+    """Some cameras leave the end marker out; their pictures count anyway."""
 
     def answer(handler: http.server.BaseHTTPRequestHandler, ended: threading.Event) -> None:
         handler.send_response(200)

@@ -105,7 +105,7 @@ def test_the_screen_shows_sources_sinks_and_events() -> None:
     console.file.close()
     rows = [text.split() for text in console.export_text().splitlines()]
     assert rows[0] == ["source", "state", "fps", "age", "dropped", "people", "now"]
-    assert rows[1] == ["door", "live", "0.0", "0", "ms", "80", "nobody"]
+    assert rows[1] == ["door", "live", "0.0", "0", "ms", "80", "none"]
     assert rows[2] == ["hall", "waiting", "–", "–", "0", "connection", "refused"]
     assert rows[4] == ["webhook", "5", "2", "1", "no", "answer"]
     assert rows[5][1:] == ["door:", "live"]

@@ -112,7 +112,7 @@ def test_onnx_of_somebody_else(tmp_path: Path) -> None:
 
     path = write_tiny_model(tmp_path / "theirs.onnx", metadata(), {"author": "somebody"})
     with pytest.raises(
-        ModelFileError, match=r"theirs\.onnx: this is no model of Maskwatch: .*maskwatch export"
+        ModelFileError, match=r"theirs\.onnx: this is not a Maskwatch model: .*maskwatch export"
     ):
         load_model_file(path)
 
@@ -123,7 +123,7 @@ def test_onnx_of_somebody_else(tmp_path: Path) -> None:
 def test_files_that_are_no_onnx(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(content)
-    with pytest.raises(ModelFileError, match=r"x\.onnx: this is no ONNX file"):
+    with pytest.raises(ModelFileError, match=r"x\.onnx: this is not an ONNX file"):
         load_model_file(path)
 
 
@@ -138,7 +138,7 @@ def test_no_bytes_give_another_error(tmp_path_factory: pytest.TempPathFactory, c
 def test_truncated_model(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "torn.onnx"
     path.write_bytes(tiny_model.read_bytes()[:2000])
-    with pytest.raises(ModelFileError, match="no ONNX file"):
+    with pytest.raises(ModelFileError, match="not an ONNX file"):
         load_model_file(path)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from maskwatch.errors import OutputError
 from maskwatch.media.sources import Source, plan_targets
-from maskwatch.outputs import check_targets, make_folder, new_file, new_folder, replacing, writing
+from maskwatch.outputs import atomic_write, check_targets, make_folder, new_file, new_folder, output_errors
 
 
 def source(relative: str, kind: str = "picture", path: Path | None = None) -> Source:
@@ -105,14 +105,14 @@ def test_folders(tmp_path: Path) -> None:
 def test_a_file_appears_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text("old")
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         part.write_text("new")
         assert path.read_text() == "old"
         assert part.suffix == ".json"
     assert path.read_text() == "new"
 
     def interrupted() -> None:
-        with replacing(path) as part:
+        with atomic_write(path) as part:
             part.write_text("half")
             raise KeyboardInterrupt
 
@@ -147,10 +147,10 @@ def test_an_old_folder_stays_until_the_new_one_is_there(
 def test_errors_name_the_file_but_a_closed_pipe_is_none() -> None:
     with (
         pytest.raises(OutputError, match=r"a\.json: cannot be written .No space left on device"),
-        writing(Path("a.json")),
+        output_errors(Path("a.json")),
     ):
         raise OSError(28, "No space left on device")
-    with pytest.raises(BrokenPipeError), writing(Path("-")):
+    with pytest.raises(BrokenPipeError), output_errors(Path("-")):
         raise BrokenPipeError
 
 

@@ -37,30 +37,30 @@ def alerting(alerts: AlertSettings) -> PeopleSettings:
 def test_one_event_for_one_person_who_stays() -> None:
     scenes = play().show(1, (HERE, MASK)).show(20, (HERE, BARE))
     (alert,) = [event for _, event in scenes.events if event.kind == "alert"]
-    assert scenes.told() == [(pytest.approx(4.0, abs=0.4), "alert", "no_mask", None)]
+    assert scenes.summary() == [(pytest.approx(4.0, abs=0.4), "alert", "no_mask", None)]
     assert (alert.source, alert.run, alert.track, alert.zone) == ("door", "run-1", 1, None)
     assert (alert.model, alert.model_version) == ("made-up", "7")
     assert (alert.width, alert.height) == (600, 400)
     assert alert.box_xyxy == HERE
     assert alert.duration_s == pytest.approx(2.0, abs=0.11)
-    assert alert.time == START + timedelta(seconds=scenes.told()[0][0])
+    assert alert.time == START + timedelta(seconds=scenes.summary()[0][0])
     assert alert.score is not None
     assert 0.5 < alert.score < 1
 
 
 def test_masks_make_none() -> None:
-    assert play().show(20, (HERE, MASK)).finish().told() == []
+    assert play().show(20, (HERE, MASK)).finish().summary() == []
 
 
 def test_shorter_than_the_dwell_makes_none() -> None:
-    assert play().show(1.9, (HERE, BARE)).show(5).told() == []
+    assert play().show(1.9, (HERE, BARE)).show(5).summary() == []
 
 
 def test_a_hand_before_the_mouth_and_a_flicker_change_nothing() -> None:
     scenes = play().show(4, (HERE, BARE))
     for seconds, scores in ((0.5, MASK), (2, BARE), (0.1, WRONG), (0.1, MASK), (0.1, WRONG), (3, BARE)):
         scenes.show(seconds, (HERE, scores))
-    assert [kind for _, kind, _, _ in scenes.told()] == ["alert"]
+    assert [kind for _, kind, _, _ in scenes.summary()] == ["alert"]
     assert scenes.scene is not None
     assert scenes.scene.people[0].since_s == pytest.approx(9.6)
 
@@ -69,12 +69,12 @@ def test_a_mask_that_slips_for_a_moment_is_no_alert() -> None:
     scenes = play().show(4, (HERE, MASK))
     for _ in range(10):
         scenes.show(0.3, (HERE, BARE)).show(0.7, (HERE, MASK))
-    assert scenes.told() == []
+    assert scenes.summary() == []
 
 
 def test_a_drop_out_of_a_second_is_the_same_person() -> None:
     scenes = play().show(3, (HERE, BARE)).show(1).show(3, (HERE, BARE)).skip(1.5).show(3, (HERE, BARE))
-    assert [kind for _, kind, _, _ in scenes.told()] == ["alert"]
+    assert [kind for _, kind, _, _ in scenes.summary()] == ["alert"]
     assert scenes.scene is not None
     assert scenes.scene.people[0].track == 1
 
@@ -83,7 +83,7 @@ def test_out_of_sight_a_person_is_kept_and_makes_no_alert() -> None:
     scenes = play().show(1.5, (HERE, BARE)).show(1.9)
     assert scenes.scene is not None
     (person,) = scenes.scene.people
-    assert (person.seen, person.state, scenes.told()) == (False, "no_mask", [])
+    assert (person.seen, person.state, scenes.summary()) == (False, "no_mask", [])
     np.testing.assert_allclose(person.box_xyxy, HERE)
     scenes.show(0.3)
     assert scenes.scene.people == ()
@@ -91,7 +91,7 @@ def test_out_of_sight_a_person_is_kept_and_makes_no_alert() -> None:
 
 def test_who_leaves_ends_the_alert() -> None:
     scenes = play().show(5, (HERE, BARE)).show(4)
-    assert [told[1:] for told in scenes.told()] == [
+    assert [row[1:] for row in scenes.summary()] == [
         ("alert", "no_mask", None),
         ("alert_end", "no_mask", "left"),
     ]
@@ -102,7 +102,7 @@ def test_who_leaves_ends_the_alert() -> None:
 
 def test_a_mask_that_is_put_on_ends_the_alert() -> None:
     scenes = play().show(5, (HERE, BARE)).show(4, (HERE, MASK))
-    (_, kind, state, reason) = scenes.told()[-1]
+    (_, kind, state, reason) = scenes.summary()[-1]
     assert (kind, state, reason) == ("alert_end", "no_mask", "changed")
     end = scenes.events[-1][1]
     assert 5.0 < float(end.duration_s or 0) < 6.0
@@ -113,7 +113,7 @@ def test_a_mask_that_is_put_on_ends_the_alert() -> None:
 def test_incorrect_is_a_state_of_its_own() -> None:
     settings = alerting(AlertSettings(2.0, cooldown_s=0.0))
     scenes = play(settings).show(5, (HERE, WRONG)).show(6, (HERE, BARE))
-    assert [told[1:] for told in scenes.told()] == [
+    assert [row[1:] for row in scenes.summary()] == [
         ("alert", "mask_incorrect", None),
         ("alert_end", "mask_incorrect", "changed"),
         ("alert", "no_mask", None),
@@ -123,32 +123,32 @@ def test_incorrect_is_a_state_of_its_own() -> None:
 def test_cooldown_of_a_person() -> None:
     """The mask goes on at 5 s and off again at 9 s; 10 s must have passed since the end at nearly 6 s."""
     scenes = play().show(5, (HERE, BARE)).show(4, (HERE, MASK)).show(12, (HERE, BARE))
-    alerts = [time_s for time_s, kind, _, _ in scenes.told() if kind == "alert"]
-    end = next(time_s for time_s, kind, _, _ in scenes.told() if kind == "alert_end")
+    alerts = [time_s for time_s, kind, _, _ in scenes.summary() if kind == "alert"]
+    end = next(time_s for time_s, kind, _, _ in scenes.summary() if kind == "alert_end")
     assert len(alerts) == 2
     assert 15.0 < alerts[1] < end + 10.1
 
 
 def test_a_new_track_at_the_same_place_does_not_alert_again_at_once() -> None:
     scenes = play().show(5, (HERE, BARE)).show(2.2).show(2.5, (HERE, BARE))
-    assert [kind for _, kind, _, _ in scenes.told()] == ["alert", "alert_end"]
+    assert [kind for _, kind, _, _ in scenes.summary()] == ["alert", "alert_end"]
     assert scenes.scene is not None
     assert scenes.scene.people[0].track == 2
     scenes.show(1, (HERE, BARE))
-    kinds = [kind for _, kind, _, _ in scenes.told()]
+    kinds = [kind for _, kind, _, _ in scenes.summary()]
     assert kinds == ["alert", "alert_end", "alert"], "5 s after the last sight"
 
 
 def test_somebody_new_elsewhere_alerts() -> None:
     scenes = play().show(5, (HERE, BARE)).show(2.5).show(2.5, (THERE, BARE))
-    assert [kind for _, kind, _, _ in scenes.told()] == ["alert", "alert_end", "alert"]
+    assert [kind for _, kind, _, _ in scenes.summary()] == ["alert", "alert_end", "alert"]
 
 
 def test_cooldown_of_a_zone() -> None:
     settings = alerting(AlertSettings(2.0, 10.0, 0.0, zone_cooldown_s=8.0))
     both = ((HERE, BARE), (face(200), BARE))
-    assert len(play(settings).show(6, *both).told("alert")) == 1
-    assert len(play(settings).show(12, *both).told("alert")) == 2
+    assert len(play(settings).show(6, *both).summary("alert")) == 1
+    assert len(play(settings).show(12, *both).summary("alert")) == 2
     apart = ((HERE, BARE), (THERE, BARE))
     zoned = play(settings, Zones((RIGHT,))).show(6, *apart)
     assert [event.zone for _, event in zoned.events] == [None, "right"]
@@ -162,13 +162,13 @@ def test_two_people_who_cross_are_two_events() -> None:
         if 38 <= number <= 45:
             rows.pop()
         scenes.step(*rows)
-    assert [told[1:] for told in scenes.told()] == [("alert", "no_mask", None)]
+    assert [row[1:] for row in scenes.summary()] == [("alert", "no_mask", None)]
     assert scenes.scene is not None
     assert [person.state for person in scenes.scene.people] == ["no_mask", "mask"]
 
 
 def test_weak_and_small_faces_are_nobody() -> None:
-    assert play().show(5, (HERE, (0.1, 0.4, 0.1)), (face(300, height=12), BARE)).told() == []
+    assert play().show(5, (HERE, (0.1, 0.4, 0.1)), (face(300, height=12), BARE)).summary() == []
     scenes = play().show(5, (HERE, BARE), (face(300, height=12), BARE))
     assert scenes.scene is not None
     assert [person.track for person in scenes.scene.people] == [1]
@@ -179,14 +179,14 @@ def test_weak_and_small_faces_are_nobody() -> None:
 
 def test_finish_stops_and_more_frames_may_follow() -> None:
     scenes = play().show(5, (HERE, BARE)).finish()
-    assert [told[1:] for told in scenes.told()] == [
+    assert [row[1:] for row in scenes.summary()] == [
         ("alert", "no_mask", None),
         ("alert_end", "no_mask", "stopped"),
     ]
     assert scenes.events[-1][1].kind == "minute"
     scenes.skip(20).show(3, (HERE, BARE))
     assert [event.track for _, event in scenes.events if event.kind == "alert"] == [1, 2]
-    assert scenes.finish().told()[-1][1] == "alert_end"
+    assert scenes.finish().summary()[-1][1] == "alert_end"
     assert scenes.people.finish(frame(99.0)) == ()
 
 
@@ -201,14 +201,14 @@ def test_zones_of_a_person_and_zones_that_only_count() -> None:
 
 def test_the_dwell_of_a_zone_begins_in_it_and_ends_with_it() -> None:
     scenes = play(zones=Zones((RIGHT,), only_zones=True)).show(5, (face(290), BARE))
-    assert scenes.told() == []
+    assert scenes.summary() == []
     scenes.show(1.9, (face(310), BARE))
-    assert scenes.told() == []
+    assert scenes.summary() == []
     scenes.show(0.3, (face(310), BARE))
-    assert [kind for _, kind, _, _ in scenes.told()] == ["alert"]
+    assert [kind for _, kind, _, _ in scenes.summary()] == ["alert"]
     assert scenes.events[0][1].duration_s == pytest.approx(2.0, abs=0.11)
     scenes.show(0.2, (face(270), BARE))
-    assert scenes.told()[-1][1:] == ("alert_end", "no_mask", "left")
+    assert scenes.summary()[-1][1:] == ("alert_end", "no_mask", "left")
 
 
 def test_a_line_is_an_event_with_the_state() -> None:
@@ -236,7 +236,7 @@ def test_classes_that_alert() -> None:
         PeopleTracker("door", "run", helmets, PeopleSettings(alert_classes=("hat",)))
     assert PeopleTracker("door", "run", helmets, PeopleSettings(alert_classes=("head",)))
     assert PeopleSettings().alerting(("no_mask", "mask")) == ("no_mask",)
-    assert play(PeopleSettings(alert_classes=())).show(9, (HERE, BARE)).told() == []
+    assert play(PeopleSettings(alert_classes=())).show(9, (HERE, BARE)).summary() == []
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_who_was_there_already_is_not_taken_for_one_who_left_close_by() -> None:
     """Two without masks side by side: one goes, and the other's alert is due in the seconds after."""
     close = face(180)
     scenes = play().show(3, (HERE, BARE), (close, MASK)).show(7, (close, BARE))
-    assert [told[1:] for told in scenes.told()] == [
+    assert [row[1:] for row in scenes.summary()] == [
         ("alert", "no_mask", None),
         ("alert_end", "no_mask", "left"),
         ("alert", "no_mask", None),

@@ -108,8 +108,8 @@ def prose_of(path: Path) -> str:
 
 
 def checked() -> list[Path]:
-    """Pages, and the scripts beside them. `src/**/*.py` joins once its words are clean."""
-    patterns = ("*.md", "docs/*.md", "docs/*.py", "examples/*.md", "examples/*.py")
+    """Pages, the scripts beside them, and the package."""
+    patterns = ("*.md", "docs/*.md", "docs/*.py", "examples/*.md", "examples/*.py", "src/**/*.py")
     return [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
 
 

@@ -150,8 +150,8 @@ def test_memory_holds_half_a_second(tmp_path: Path) -> None:
     with Recorder(tmp_path / "a.mp4", 10) as recorder:
         for index in range(20):
             recorder.add(frame_result(live(grey(0), index, index / 10)))
-            assert recorder._cover is not None
-            assert len(recorder._cover) <= 6
+            assert recorder._mask is not None
+            assert len(recorder._mask) <= 6
 
 
 def test_a_place_where_nothing_can_be_written(tmp_path: Path) -> None:

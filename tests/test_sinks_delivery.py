@@ -15,7 +15,7 @@ from maskwatch.errors import EventError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
 from maskwatch.live.output.screen import Screen
-from maskwatch.live.sinks import Sink, SinkState, TryLater
+from maskwatch.live.sinks import Backlog, Sink, TryLater
 from maskwatch.live.sinks.delivery import Delivery, SinkStatus
 from maskwatch.live.tracking.results import FrameResult
 
@@ -204,11 +204,11 @@ def test_after_closing_nothing_is_taken(notes: Notes) -> None:
 
 def test_status_tells_what_waits_inside(notes: Notes) -> None:
     class Box(Kept):
-        def state(self) -> SinkState:
-            return SinkState(waiting=7, dead_letters=2, problem="away; mend it")
+        def backlog(self) -> Backlog:
+            return Backlog(waiting=7, dead_letters=2, problem="away; mend it")
 
     class Broken(Kept):
-        def state(self) -> SinkState:
+        def backlog(self) -> Backlog:
             raise OSError("gone")
 
     with deliver(notes, Box(), Broken()) as delivery:
@@ -220,21 +220,21 @@ def test_status_tells_what_waits_inside(notes: Notes) -> None:
 
 
 def test_what_changes_inside_is_said(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskwatch.live.sinks.delivery._STATE_S", 0.01)
+    monkeypatch.setattr("maskwatch.live.sinks.delivery._BACKLOG_S", 0.01)
     states = [
-        SinkState(),
-        SinkState(2, 0, "away; mend it"),
-        SinkState(2, 0, "away; mend it"),
-        SinkState(0, 1),
+        Backlog(),
+        Backlog(2, 0, "away; mend it"),
+        Backlog(2, 0, "away; mend it"),
+        Backlog(0, 1),
     ]
 
     class Box(Kept):
-        def state(self) -> SinkState:
+        def backlog(self) -> Backlog:
             return states.pop(0) if len(states) > 1 else states[0]
 
     delivery = deliver(notes, Box())
     wait_until(lambda: len(notes.trouble) == 3, "all is said")
-    states[0] = SinkState(3)
+    states[0] = Backlog(3)
     delivery.close()
     assert [text for _, text in notes.trouble] == [
         "away; mend it",
@@ -282,11 +282,11 @@ class SlowToAsk(Sink):
     def send(self, event: Event) -> None:
         pass
 
-    def state(self) -> SinkState:
+    def backlog(self) -> Backlog:
         if self.opened.is_set():
             self.asked.set()
             self.answer.wait(60)
-        return SinkState(waiting=3 if self.answer.is_set() else 0)
+        return Backlog(waiting=3 if self.answer.is_set() else 0)
 
 
 def test_a_sink_that_is_slow_to_ask_holds_nobody_up() -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from drawn_events import read_events
 from receiver import HANG_UP, SECRET, Receiver
 
 pytest.importorskip("requests", reason="the extra live is not installed")
 
 from maskwatch.live.events import Event
-from maskwatch.live.sinks.jsonl import numbered, read_events
+from maskwatch.live.sinks.jsonl import numbered
 from maskwatch.live.sinks.sqlite import EventStore
 
 EVENTS = 1000

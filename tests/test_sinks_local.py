@@ -18,7 +18,7 @@ from maskwatch.errors import EventError, MissingExtraError, OptionError
 from maskwatch.live.sinks import ALL_KINDS, TryLater, desktop, factory
 from maskwatch.live.sinks.delivery import Delivery
 from maskwatch.live.sinks.desktop import NotifySink, SoundSink, find_notifier
-from maskwatch.live.sinks.factory import open_delivery, open_sinks, read_secret
+from maskwatch.live.sinks.factory import open_sinks, read_secret
 from maskwatch.live.sinks.settings import SinkSettings, parse_kinds
 from maskwatch.live.sinks.shell import ShellSink, variables
 from receiver import SECRET, Receiver, free_port
@@ -256,7 +256,7 @@ def test_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         outboxes=tmp_path,
     )
     stored: list[tuple[str, str]] = []
-    with open_delivery(asked, on_stored=lambda *said: stored.append(said)) as delivery:
+    with Delivery(open_sinks(asked), on_stored=lambda *said: stored.append(said)) as delivery:
         for one in (event(1), minute(0), event(2, kind="alert_end")):
             delivery.put(one)
         wait_until(lambda: len(stored) == 10, "all is stored")

@@ -44,7 +44,7 @@ def open_sink(port: int, folder: Path) -> MqttSink:
 
 
 def delivered(sink: MqttSink) -> bool:
-    return sink.state().waiting == 0
+    return sink.backlog().waiting == 0
 
 
 @needs_broker
@@ -99,16 +99,16 @@ def test_broker_that_dies_and_comes_again(broker: Mosquitto, listener: Listener,
     listener.ready.clear()
     for number in range(1, 6):
         sink.send(event(number))
-    wait_until(lambda: sink.state().problem, "the loss is noticed")
-    assert sink.state().waiting == 5
-    assert f"mqtt://127.0.0.1:{broker.port}" in (sink.state().problem or "")
+    wait_until(lambda: sink.backlog().problem, "the loss is noticed")
+    assert sink.backlog().waiting == 5
+    assert f"mqtt://127.0.0.1:{broker.port}" in (sink.backlog().problem or "")
     listener.messages.clear()
     with sink._lock:  # so that the listener is there before us
         broker.start()
         assert listener.ready.wait(30)
     wait_until(lambda: delivered(sink), "all are delivered")
     sink.close(20)
-    assert sink.state().problem is None
+    assert sink.backlog().problem is None
     wait_until(lambda: len(listener.tracks()) >= 5, "the events")
     assert list(dict.fromkeys(listener.tracks())) == [1, 2, 3, 4, 5]
     # The broker had forgotten everything, and was told again.
@@ -122,18 +122,20 @@ def test_events_wait_for_a_broker_that_is_not_there_yet(broker: Mosquitto, tmp_p
     sink = open_sink(broker.port, tmp_path)
     for number in range(3):
         sink.send(event(number))
-    wait_until(lambda: sink.state().problem, "the first attempt")
-    assert "cannot be reached (Connection refused); check address and broker" in (sink.state().problem or "")
+    wait_until(lambda: sink.backlog().problem, "the first attempt")
+    assert "cannot be reached (Connection refused); check address and broker" in (
+        sink.backlog().problem or ""
+    )
     before = time.monotonic()
     sink.close(60)
     assert time.monotonic() - before < 40, "a broker that is away is not waited for"
-    assert sink.state().waiting == 3
+    assert sink.backlog().waiting == 3
     broker.start()
     listener = Listener(broker.port)
     sink = open_sink(broker.port, tmp_path)
     sink.send(event(3))
     sink.close(20)
-    assert sink.state().waiting == 0
+    assert sink.backlog().waiting == 0
     wait_until(lambda: len(listener.tracks()) == 4, "all of both runs")
     listener.close()
     assert listener.tracks() == [0, 1, 2, 3]
@@ -154,13 +156,13 @@ def test_password(tmp_path: Path) -> None:
         url = f"mqtt://anna@127.0.0.1:{broker.port}"
         sink = MqttSink(Broker.parse(url, "falsch"), tmp_path / "box.sqlite")
         sink.send(event(1))
-        wait_until(lambda: "refuses us" in (sink.state().problem or ""), "the refusal")
-        assert "check the user and MASKWATCH_MQTT_PASSWORD" in (sink.state().problem or "")
+        wait_until(lambda: "refuses us" in (sink.backlog().problem or ""), "the refusal")
+        assert "check the user and MASKWATCH_MQTT_PASSWORD" in (sink.backlog().problem or "")
         sink.close(0.5)
-        assert sink.state().waiting == 1
+        assert sink.backlog().waiting == 1
         sink = MqttSink(Broker.parse(url, "geheim"), tmp_path / "box.sqlite")
         sink.close(20)
-        assert sink.state().waiting == 0
+        assert sink.backlog().waiting == 0
     finally:
         broker.kill()
 
@@ -178,12 +180,12 @@ def test_certificates_are_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         target = Broker.parse(f"mqtts://127.0.0.1:{broker.port}")
         sink = MqttSink(target, tmp_path / "box.sqlite")
         sink.send(event(1))
-        wait_until(lambda: "certificate" in (sink.state().problem or "").lower(), "the refusal")
+        wait_until(lambda: "certificate" in (sink.backlog().problem or "").lower(), "the refusal")
         sink.close(0.5)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         sink = MqttSink(target, tmp_path / "box.sqlite")
         sink.close(20)
-        assert sink.state().waiting == 0
+        assert sink.backlog().waiting == 0
     finally:
         broker.kill()
 

@@ -164,7 +164,7 @@ def test_an_older_schema_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch
     with EventStore(path) as store:
         assert tracks(store.records()) == [1]
         assert store.add(event(2))
-        assert store._rows("SELECT mood FROM events ORDER BY seq", []) == [("good",), (None,)]
+        assert store._select("mood", EventQuery(), "ORDER BY seq") == [("good",), (None,)]
     monkeypatch.undo()
     with pytest.raises(EventError, match="has schema 3"):
         EventStore(path)
@@ -191,7 +191,7 @@ def test_a_file_of_the_first_version_gets_the_place_in_the_film(path: Path) -> N
             event(1),
             event(2, time_s=83.25),
         ]
-        assert store._rows("SELECT time_s FROM events ORDER BY seq", []) == [(None,), (83.25,)]
+        assert store._select("time_s", EventQuery(), "ORDER BY seq") == [(None,), (83.25,)]
 
 
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
@@ -25,6 +26,7 @@ from maskwatch.errors import EventError, OptionError
 from maskwatch.live.sinks import webhook
 from maskwatch.live.sinks.outbox import (
     MAX_DEAD_LETTERS,
+    RETRY_POLICY,
     Outbox,
     QueuedEvent,
     SenderLock,
@@ -32,6 +34,12 @@ from maskwatch.live.sinks.outbox import (
     outbox_path,
 )
 from maskwatch.live.sinks.webhook import WebhookSink, check_url, key_of, server_of
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first retry comes after 0.02 s."""
+    monkeypatch.setattr("maskwatch.live.sinks.outbox.RETRY_POLICY", replace(RETRY_POLICY, first_s=0.02))
 
 
 @pytest.fixture
@@ -49,7 +57,7 @@ def sinks() -> Iterator[list[WebhookSink]]:
 
 
 def start(url: str, outbox: Path, sinks: list[WebhookSink], secret: str | None = SECRET) -> WebhookSink:
-    sink = WebhookSink(url, outbox, secret, first_retry_s=0.02)
+    sink = WebhookSink(url, outbox, secret)
     sinks.append(sink)
     return sink
 
@@ -89,14 +97,14 @@ def test_receiver_that_is_away(outbox: Path, sinks: list[WebhookSink]) -> None:
     sink = start(f"http://127.0.0.1:{port}/hook?key=geheim", outbox, sinks)
     for number in range(5):
         sink.send(event(number))
-    wait_until(lambda: sink.state().problem, "the first attempt")
-    state = sink.state()
+    wait_until(lambda: sink.backlog().problem, "the first attempt")
+    state = sink.backlog()
     assert (state.waiting, state.dead_letters) == (5, 0)
     assert state.problem == f"http://127.0.0.1:{port}: connection refused; check the receiver"
     with Receiver(port=port) as receiver:
-        wait_until(lambda: sink.state().waiting == 0, "all are delivered")
+        wait_until(lambda: sink.backlog().waiting == 0, "all are delivered")
         assert receiver.tracks() == [0, 1, 2, 3, 4]
-        assert sink.state().problem is None
+        assert sink.backlog().problem is None
 
 
 def test_what_waits_survives_the_program(outbox: Path, sinks: list[WebhookSink]) -> None:
@@ -106,12 +114,12 @@ def test_what_waits_survives_the_program(outbox: Path, sinks: list[WebhookSink])
     before = time.monotonic()
     sink.close(30)
     assert time.monotonic() - before < 20, "a receiver that is away is not waited for"
-    assert sink.state().waiting == 3
+    assert sink.backlog().waiting == 3
     with Receiver() as receiver:
         sink = start(receiver.url, outbox, sinks)
         sink.send(event(3))
         sink.send(event(3))
-        wait_until(lambda: sink.state().waiting == 0, "all are delivered")
+        wait_until(lambda: sink.backlog().waiting == 0, "all are delivered")
         sink.close(20)
     assert receiver.tracks()[:4] == [0, 1, 2, 3]
 
@@ -123,7 +131,7 @@ def test_trouble_that_passes(outbox: Path, sinks: list[WebhookSink], trouble: in
         sink = start(receiver.url, outbox, sinks)
         for number in range(4):
             sink.send(event(number))
-        wait_until(lambda: sink.state().waiting == 0, "all are delivered")
+        wait_until(lambda: sink.backlog().waiting == 0, "all are delivered")
         sink.close(20)
     assert receiver.accepted() == [0, 1, 2, 3]
     assert receiver.tracks() == [0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
@@ -141,8 +149,8 @@ def test_refused_events_become_dead_letters_and_the_others_go_on(
         sink = start(receiver.url, outbox, sinks)
         for number in range(3):
             sink.send(event(number))
-        wait_until(lambda: sink.state().waiting == 0, "all are delivered")
-        assert sink.state().dead_letters == 1
+        wait_until(lambda: sink.backlog().waiting == 0, "all are delivered")
+        assert sink.backlog().dead_letters == 1
         sink.close(20)
         assert receiver.tracks() == [0, 1, 2]
         box = Outbox(outbox)
@@ -154,7 +162,7 @@ def test_refused_events_become_dead_letters_and_the_others_go_on(
         assert box.retry_dead_letters() == 1
         box.close()
         sink = start(receiver.url, outbox, sinks)
-        wait_until(lambda: sink.state() == type(sink.state())(), "it is delivered now")
+        wait_until(lambda: sink.backlog() == type(sink.backlog())(), "it is delivered now")
         sink.close(20)
         assert receiver.accepted() == [0, 2, 1]
 
@@ -165,9 +173,9 @@ def test_redirects_are_not_followed(outbox: Path, sinks: list[WebhookSink]) -> N
         receiver.headers["Location"] = other.url
         sink = start(receiver.url, outbox, sinks)
         sink.send(event(1))
-        wait_until(lambda: sink.state().problem, "the first attempt")
-        assert "give the address that it redirects to" in str(sink.state().problem)
-        wait_until(lambda: sink.state().waiting == 0, "it is delivered")
+        wait_until(lambda: sink.backlog().problem, "the first attempt")
+        assert "give the address that it redirects to" in str(sink.backlog().problem)
+        wait_until(lambda: sink.backlog().waiting == 0, "it is delivered")
         sink.close(20)
     assert receiver.accepted() == [1]
     assert other.requests == []
@@ -182,19 +190,19 @@ def test_a_receiver_that_is_not_there_during_a_deployment_loses_nothing(
         for number in range(20):
             sink.send(event(number))
         wait_until(lambda: len(receiver.requests) >= 4, "some attempts")
-        state = sink.state()
+        state = sink.backlog()
         assert (state.waiting, state.dead_letters) == (20, 0)
         assert "the receiver says 404 Not Found" in str(state.problem)
         sink.close(0.2)  # a restart meanwhile
         there.set()
         sink = start(receiver.url, outbox, sinks)
-        wait_until(lambda: sink.state().waiting == 0, "all are delivered")
+        wait_until(lambda: sink.backlog().waiting == 0, "all are delivered")
         sink.close(20)
     assert receiver.accepted() == [*range(20)]
 
 
 def test_an_event_that_is_refused_for_too_long_lets_the_next_ones_go(
-    outbox: Path, sinks: list[WebhookSink]
+    outbox: Path, sinks: list[WebhookSink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as one that a firewall in front of the receiver does not like; an outage is not counted."""
     assert webhook.REFUSED_S >= 12 * 3600
@@ -210,12 +218,12 @@ def test_an_event_that_is_refused_for_too_long_lets_the_next_ones_go(
             return answers.get(track, 200)
 
         receiver.answer = answer
-        sink = WebhookSink(receiver.url, outbox, SECRET, first_retry_s=0.02, refused_s=0.3)
-        sinks.append(sink)
+        monkeypatch.setattr(webhook, "REFUSED_S", 0.3)
+        sink = start(receiver.url, outbox, sinks)
         for number in range(4):
             sink.send(event(number))
-        wait_until(lambda: sink.state().waiting == 0, "its turn is over")
-        assert sink.state().dead_letters == 1
+        wait_until(lambda: sink.backlog().waiting == 0, "its turn is over")
+        assert sink.backlog().dead_letters == 1
         sink.close(20)
     assert receiver.accepted() == [0, 2, 3]
     assert receiver.tracks().count(1) >= 3
@@ -231,8 +239,8 @@ def test_an_address_that_the_receiver_repeats_is_not_shown(
         receiver.words = said.encode()
         sink = start(f"{receiver.url}/T0%2FgeHeim?token=geheim2", outbox, sinks)
         sink.send(event(1))
-        wait_until(lambda: sink.state().problem, "the first attempt")
-        problem = str(sink.state().problem)
+        wait_until(lambda: sink.backlog().problem, "the first attempt")
+        problem = str(sink.backlog().problem)
     assert "says 404 Not Found" in problem
     assert "***" in problem
     assert "geheim" not in problem.lower()
@@ -247,7 +255,7 @@ def test_retry_after_is_heeded(outbox: Path, sinks: list[WebhookSink], status: i
         sink = start(receiver.url, outbox, sinks)
         before = time.monotonic()
         sink.send(event(1))
-        wait_until(lambda: sink.state().waiting == 0, "it is delivered")
+        wait_until(lambda: sink.backlog().waiting == 0, "it is delivered")
         assert time.monotonic() - before >= 0.9
         sink.close(20)
 
@@ -266,11 +274,11 @@ def test_slow_receiver(outbox: Path, sinks: list[WebhookSink], monkeypatch: pyte
         sink = start(receiver.url, outbox, sinks)
         for number in range(3):
             sink.send(event(number))
-        assert sink.state().waiting == 3
-        wait_until(lambda: sink.state().problem, "the time is over")
-        assert "does not answer in time" in (sink.state().problem or "")
+        assert sink.backlog().waiting == 3
+        wait_until(lambda: sink.backlog().problem, "the time is over")
+        assert "does not answer in time" in (sink.backlog().problem or "")
         gate.set()
-        wait_until(lambda: sink.state().waiting == 0, "all are delivered")
+        wait_until(lambda: sink.backlog().waiting == 0, "all are delivered")
         sink.close(20)
     assert receiver.accepted()[-3:] == [0, 1, 2]
 
@@ -289,10 +297,10 @@ def test_a_server_that_speaks_no_http(outbox: Path, sinks: list[WebhookSink]) ->
         thread.start()
         sink = start(f"http://127.0.0.1:{port}/", outbox, sinks)
         sink.send(event(1))
-        wait_until(lambda: sink.state().problem, "the first attempt")
+        wait_until(lambda: sink.backlog().problem, "the first attempt")
         thread.join()
         sink.close(1)
-    assert sink.state().waiting == 1
+    assert sink.backlog().waiting == 1
 
 
 def test_certificates_are_verified(
@@ -302,20 +310,18 @@ def test_certificates_are_verified(
     with Receiver(tls=server_context(certificate, key)) as receiver:
         sink = start(receiver.url, outbox, sinks)
         sink.send(event(1))
-        wait_until(lambda: sink.state().problem, "the first attempt")
-        assert "its certificate is not trusted" in (sink.state().problem or "")
+        wait_until(lambda: sink.backlog().problem, "the first attempt")
+        assert "its certificate is not trusted" in (sink.backlog().problem or "")
         assert receiver.requests == []
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-        wait_until(lambda: sink.state().waiting == 0, "it is delivered")
+        wait_until(lambda: sink.backlog().waiting == 0, "it is delivered")
         sink.close(20)
     assert receiver.tracks() == [1]
 
 
-def test_the_disk_is_bounded(outbox: Path, sinks: list[WebhookSink]) -> None:
-    sink = WebhookSink(
-        f"http://127.0.0.1:{free_port()}/", outbox, SECRET, max_outbox_bytes=100_000, first_retry_s=0.02
-    )
-    sinks.append(sink)
+def test_the_disk_is_bounded(outbox: Path, sinks: list[WebhookSink], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskwatch.live.sinks.outbox.MAX_OUTBOX_BYTES", 100_000)
+    sink = start(f"http://127.0.0.1:{free_port()}/", outbox, sinks)
     number = 0
     with pytest.raises(EventError, match="repair the receiver") as caught:  # noqa: PT012
         while number < 1000:
@@ -323,7 +329,7 @@ def test_the_disk_is_bounded(outbox: Path, sinks: list[WebhookSink]) -> None:
             number += 1
     assert caught.value.__class__ is EventError, "not to be tried again"
     assert 30 < number < 200
-    assert sink.state().waiting == number
+    assert sink.backlog().waiting == number
     assert outbox.stat().st_size < 200_000
 
 

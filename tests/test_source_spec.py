@@ -78,14 +78,14 @@ def test_names_become_unique() -> None:
         ([], OptionError, "no source"),
     ],
 )
-def test_what_cannot_be_watched(texts: list[str], error: type[Exception], message: str) -> None:
+def test_invalid_sources(texts: list[str], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         open_captures(texts)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "-a", "x" * 41])
-def test_names_that_cannot_be_used(name: str) -> None:
+def test_invalid_names(name: str) -> None:
     with pytest.raises(OptionError, match="is not a valid name for a source"):
         open_capture("0", name=name)
 

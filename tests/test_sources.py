@@ -327,7 +327,7 @@ def test_an_encrypted_address_does_not_lead_to_another_one(
     try:
         url = f"https://127.0.0.1:{https.server_port}/a.png"
         before = len(Handler.agents)
-        for to, reason in ((f"{server}/a.png", "not encrypted"), ("ftp://127.0.0.1/a.png", "no http")):
+        for to, reason in ((f"{server}/a.png", "not encrypted"), ("ftp://127.0.0.1/a.png", "not an http")):
             Redirect.to = to
             with pytest.raises(SourceError, match=f"leads to {to}, which is {reason}"):
                 fetch(url)
@@ -339,7 +339,7 @@ def test_an_encrypted_address_does_not_lead_to_another_one(
 
 
 def test_a_url_that_is_none() -> None:
-    with pytest.raises(SourceError, match="this is no URL"):
+    with pytest.raises(SourceError, match="this is not a URL"):
         find_sources(["http://[::1/a.png"])
 
 

@@ -56,7 +56,7 @@ def test_a_mask_that_is_put_on_changes_the_state() -> None:
 
 
 def test_a_drop_out_is_no_evidence() -> None:
-    """One frame after a minute speaks for half a second, not for the minute."""
+    """One frame after a minute weighs as half a second, not as the minute."""
     vote = Vote(3, SETTINGS)
     show(vote, 0, 3, BARE)
     vote.add(63.0, MASK)
@@ -64,7 +64,7 @@ def test_a_drop_out_is_no_evidence() -> None:
     assert vote.shares[0] == pytest.approx((0.1 + 0.7 * (1 - np.exp(-0.5))) / 0.9, abs=1e-5)
 
 
-def test_sure_detections_outweigh_weak_ones() -> None:
+def test_confident_detections_outweigh_weak_ones() -> None:
     vote = Vote(3, SETTINGS)
     for number in range(30):
         vote.add(number / 10, BARE if number % 2 else np.array([0.3, 0.0, 0.0], np.float32))

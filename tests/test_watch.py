@@ -32,7 +32,7 @@ from maskwatch.live.events import Event
 from maskwatch.live.output.recorder import Recorder
 from maskwatch.live.run import run_watch
 from maskwatch.live.sinks.settings import SinkSettings
-from maskwatch.live.sinks.sqlite import EventStore
+from maskwatch.live.sinks.sqlite import EventQuery, EventStore
 from maskwatch.live.tracking.counts import sum_by_hour
 from maskwatch.media.videos import Video, video_writer
 
@@ -60,7 +60,7 @@ def film(path: Path, *scenes: tuple[float, tuple[int, int, int] | None]) -> Path
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """Four seconds of a person without a mask, after one second of nobody."""
+    """Four seconds of a person without a mask, after one empty second."""
     return film(tmp_path / "door.mp4", (1, None), (4, RED))
 
 
@@ -124,7 +124,7 @@ def test_times_of_a_file_are_its_own(bare: Path, tiny_model: Path, tmp_path: Pat
 
 
 def test_events_of_a_file_say_where_in_the_film(tiny_model: Path, tmp_path: Path) -> None:
-    """A recording with a pause, whose own stamps begin at 10 s: three seconds of nobody, then a person."""
+    """A recording with a pause, whose own timestamps begin at 10 s: three empty seconds, then a person."""
     path = tmp_path / "hall.mp4"
     times_s = [0, 0.1, 0.2, *(3 + index / 10 for index in range(40))]
     with video_writer(path, FPS) as write:
@@ -140,7 +140,7 @@ def test_events_of_a_file_say_where_in_the_film(tiny_model: Path, tmp_path: Path
     assert next(e.time_s for e in events if e.kind == "minute") == 0
     with EventStore(db) as store:
         assert [record["time_s"] for record in store.every_record()] == [e.time_s for e in events]
-        assert store._rows("SELECT time_s FROM events WHERE kind = 'alert'", []) == [(places["alert"],)]
+        assert store._select("time_s", EventQuery(kind=("alert",))) == [(places["alert"],)]
     with pytest.raises(SystemExit) as stopped:
         main(["events", "export", str(db), "--csv", str(table), "--kind", "alert"])
     assert not stopped.value.code
@@ -402,7 +402,7 @@ def test_a_signal_ends_it_well(number: signal.Signals, tiny_model: Path, tmp_pat
 
 
 def test_a_camera_that_is_lost_ends_what_was_seen_and_comes_back(tiny_model: Path) -> None:
-    """The same person is told again after the break: nobody knows who stood there meanwhile."""
+    """The same person causes a new alert after the break, as it may be another person."""
     connections = iter([25, 1 << 30])
 
     def answer(handler: BaseHTTPRequestHandler, ended: threading.Event) -> None:
@@ -480,7 +480,7 @@ def test_a_plan_can_be_run_without_the_command_line(
 
 
 def test_a_terminal_gets_the_live_view(bare: Path, tiny_model: Path) -> None:
-    """In a real pseudo-terminal: a view that is drawn anew, then the totals."""
+    """In a real pseudo-terminal: a view that is redrawn, then the totals."""
     import pty
 
     leader, follower = pty.openpty()

@@ -108,7 +108,7 @@ source = ""
         read_zones(path)
     lines = str(caught.value).splitlines()
     assert lines[0] == f"{path}: 13 errors:"
-    assert lines[-1] == f"Fix them; maskwatch zones SOURCE --zones {path} draws where they lie."
+    assert lines[-1] == f"Fix them; maskwatch zones SOURCE --zones {path} draws the zones and lines."
     expected = [
         "'color' is unknown; use format, only_zones, zone, line",
         "zone 'a': point 2 is [640, 0.2]; coordinates are shares of the frame from 0 to 1",
@@ -129,9 +129,9 @@ source = ""
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("[[zone]\n", "no TOML file"),
+        ("[[zone]\n", "not a TOML file"),
         ("zone = 3\n", "zone is 3; write [[zone]]"),
         ("[zone]\nname = 'a'\n", "zone is {'name': 'a'}; write [[zone]]"),
         ("only_zones = 1\n", "only_zones is 1; write true or false"),
@@ -141,10 +141,10 @@ source = ""
         ("[[zone]]\nname=7\npoints=[[0,0],[0,1],[1,1]]\n", "name is 7"),
     ],
 )
-def test_errors(tmp_path: Path, text: str, said: str) -> None:
+def test_errors(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(OptionError) as caught:
         read_zones(write(tmp_path, text))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_format_is_named(tmp_path: Path) -> None:
@@ -161,11 +161,11 @@ def test_the_format_is_named(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="not UTF-8"):
         read_zones(path)
     path.write_text("zone = ")
-    with pytest.raises(OptionError, match="no TOML"):
+    with pytest.raises(OptionError, match="not a TOML"):
         read_zones(path)
 
 
-def test_the_middle_of_the_face_is_where_somebody_is() -> None:
+def test_the_centre_of_the_face_decides_the_zone() -> None:
     where, zones = ZoneState(), Zones((DOOR,))
     walk(where, zones, (299, 200))
     assert where.zones == ()
@@ -196,20 +196,20 @@ def test_in_is_from_left_to_right_along_the_line() -> None:
     assert walk(ZoneState(), back, (100, 150), (100, 250)) == [("threshold", "out")]
 
 
-def test_who_jitters_on_a_line_crosses_once() -> None:
+def test_jitter_on_a_line_is_one_crossing() -> None:
     jitter = [(100, 200 + 9 * (-1) ** number) for number in range(40)]
     assert walk(ZoneState(), Zones((), (LEVEL,)), (100, 150), *jitter, (100, 250)) == [("threshold", "in")]
     assert walk(ZoneState(), Zones((), (LEVEL,)), (100, 150), *jitter, (100, 150)) == []
     assert walk(ZoneState(), Zones((), (LEVEL,)), *jitter, (100, 250)) == []
 
 
-def test_round_the_end_of_a_line_is_not_across() -> None:
+def test_passing_the_end_of_a_line_is_not_crossing() -> None:
     half = Zones((), (Line("half", ((0.0, 0.5), (0.5, 0.5))),))
     assert walk(ZoneState(), half, (400, 150), (400, 250), (100, 250)) == []
-    assert walk(ZoneState(), half, (150, 150), (400, 250)) == [("half", "in")], "the way there is across"
+    assert walk(ZoneState(), half, (150, 150), (400, 250)) == [("half", "in")], "the path crosses it"
 
 
-def test_in_and_out_take_turns() -> None:
+def test_in_and_out_alternate() -> None:
     points = [(100, 150), (100, 250)] * 3
     crossed = walk(ZoneState(), Zones((), (LEVEL,)), *points)
     assert [direction for _, direction in crossed] == ["in", "out", "in", "out", "in"]
@@ -257,22 +257,22 @@ def test_a_share_is_the_same_pixel_wherever_it_is_drawn() -> None:
 def test_the_command_begins_a_file_and_draws_it(tmp_path: Path) -> None:
     Image.fromarray(np.full((120, 200, 3), 90, np.uint8)).save(tmp_path / "door.png")
     init, out = tmp_path / "zones.toml", tmp_path / "sheet.png"
-    said = zones(tmp_path / "door.png", "--init", init, "-o", out)
-    assert f"wrote {out}: door, 200x120" in said
-    assert "zone entrance" in said
+    printed = zones(tmp_path / "door.png", "--init", init, "-o", out)
+    assert f"wrote {out}: door, 200x120" in printed
+    assert "zone entrance" in printed
     assert read_zones(init).lines[0].name == "threshold"
     assert read_image(out).shape == (576, 960, 3)
     with pytest.raises(MaskwatchError, match="exists already"):
         zones(tmp_path / "door.png", "--init", init, "-o", tmp_path / "other.png")
-    said = zones(f"gate={tmp_path / 'door.png'}", "--zones", init, "-o", out, "--force")
-    assert "gate, 200x120" in said
+    printed = zones(f"gate={tmp_path / 'door.png'}", "--zones", init, "-o", out, "--force")
+    assert "gate, 200x120" in printed
 
 
 def test_the_command_names_what_is_for_other_sources(tmp_path: Path) -> None:
     Image.fromarray(np.full((120, 200, 3), 90, np.uint8)).save(tmp_path / "door.png")
     path = write(tmp_path, "[[line]]\nname='a'\nsource='hall'\npoints=[[0, 0], [1, 1]]\n")
-    said = zones(tmp_path / "door.png", "--zones", path, "-o", tmp_path / "sheet.png")
-    assert "not drawn: those of hall; draw one with hall=SOURCE" in said
+    printed = zones(tmp_path / "door.png", "--zones", path, "-o", tmp_path / "sheet.png")
+    assert "not drawn: those of hall; draw one with hall=SOURCE" in printed
 
 
 def test_the_command_takes_a_moment_of_a_video(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_the_command_takes_a_moment_of_a_video(tmp_path: Path) -> None:
         zones(video, "--at", 9, "-o", out, "--force")
 
 
-def test_what_the_command_refuses(tmp_path: Path) -> None:
+def test_errors_of_the_command(tmp_path: Path) -> None:
     Image.fromarray(np.full((120, 200, 3), 90, np.uint8)).save(tmp_path / "door.png")
     door = tmp_path / "door.png"
     with pytest.raises(OptionError, match="only PNG is written"):

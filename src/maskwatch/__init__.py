@@ -3,7 +3,7 @@
 >>> from maskwatch import Detector
 >>> detections = Detector()("photo.jpg")
 
-The public names load on first use, so that `import maskwatch` itself costs next to nothing.
+The public names load on first use, so that `import maskwatch` itself stays fast.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
     "to_records",
 ]
 
-_HOMES = {
+_MODULE_OF = {
     "Detector": "maskwatch.detector",
     "draw": "maskwatch.drawing.annotate",
     "embedded_models": "maskwatch.models",
@@ -50,7 +50,7 @@ _HOMES = {
     "to_records": "maskwatch.records",
 }
 
-# Modules that the documentation told users to import, by the names that they had then.
+# Old name → new name of each documented module that has moved.
 _MOVED = {
     "maskwatch.blur": "maskwatch.drawing.blur",
     "maskwatch.images": "maskwatch.media.images",
@@ -60,14 +60,14 @@ _MOVED = {
 
 
 class _MovedModules:
-    """Finds a moved module under its old name, and warns; it comes last, so that it costs nothing else."""
+    """Finds a moved module under its old name, and warns; as the last finder, it slows no other import."""
 
     @classmethod
     def find_spec(cls, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         return ModuleSpec(name, cls()) if name in _MOVED else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """A module of the usual kind."""
+        """Leaves it to Python."""
 
     def exec_module(self, module: ModuleType) -> None:
         new = _MOVED[module.__name__]
@@ -80,11 +80,9 @@ sys.meta_path.append(_MovedModules)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    return globals().setdefault(name, getattr(import_module(_MODULE_OF[name]), name))
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Geometry of boxes in NumPy; what training does on tensors comes from torchvision."""
+"""Geometry of boxes in NumPy; on tensors, torchvision does it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 
 def box_iou(a_xyxy: npt.NDArray[Any], b_xyxy: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Intersection over union (A, B) of boxes (A, 4) with boxes (B, 4), in their own precision.
+    """Intersection over union (A, B) of boxes (A, 4) with boxes (B, 4); 0 for two boxes without area.
 
-    0 for two boxes without an area. As `supervision.box_iou_batch`, whose import takes most of a second, but
-    float32 stays float32, so that a comparison with a threshold comes out as in a model file.
+    `supervision.box_iou_batch` takes most of a second to import. Here float32 also stays float32, so that a
+    comparison with a threshold gives the same as in a model file.
     """
     a, b = a_xyxy[:, None], b_xyxy[None]
     shared = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0).prod(-1)

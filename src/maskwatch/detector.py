@@ -26,29 +26,31 @@ Threshold: TypeAlias = "float | Mapping[str, float]"
 _Image = TypeVar("_Image", bound=ImageInput)
 
 BATCH_SIZE = 8
-"""Pictures that go through the network at once; a longer list is cut into such parts to save memory."""
+"""Pictures that go through the network at once; longer lists are split, to save memory."""
 
 
 class Detector:
-    """Finds the faces in pictures and says of each which class it is.
-
-    >>> detections = Detector()("photo.jpg")
-
-    Args:
-        model: name of an embedded model, or path of a model file.
-        threshold: scores above it count: one for all classes, or class name → score for some of them.
-            None takes the file's own, one for each class, as do the classes that a mapping leaves out.
-        iou_threshold: of two boxes that overlap more than this (0..1), only the better one stays.
-        class_agnostic: True lets boxes of all classes compete (one face, one box), False only those of the
-            same class. None, here and above, takes the file's own.
-        runtime: "onnxruntime".
-        threads: threads for one call; None takes one for each core.
+    """Finds the faces in pictures, and the class of each.
 
     One detector may be called from several threads at once.
 
+    Args:
+        model: name of an embedded model, or path of a model file.
+        threshold: detections with higher scores are returned. One number for all classes, or class name →
+            number for some of them; the others, and None, use those of the model file.
+        iou_threshold: of two boxes that overlap more than this (0..1), NMS keeps the better one; None uses
+            the file's.
+        class_agnostic: True applies NMS across all classes (one face, one box), False within each class;
+            None uses the file's.
+        runtime: "onnxruntime".
+        threads: of one call; None for one per core.
+
     Raises:
-        ModelFileError: no such model, or the file is no model of ours.
-        OptionError, LabelError: a value out of range, a class that the model does not have.
+        ModelFileError: there is no such model, or the file is not a Maskwatch model.
+        OptionError, LabelError: a value is out of range; the model has no such class.
+
+    Examples:
+        >>> detections = Detector()("photo.jpg")
     """
 
     def __init__(
@@ -70,14 +72,14 @@ class Detector:
         self._runtime = open_runtime(runtime, file.path, threads)
 
     def variant(self, *, threshold: Threshold | None = None, class_agnostic: bool | None = None) -> Detector:
-        """The same loaded model with other options; it takes no further memory.
+        """The same loaded model with other options, without further memory.
 
         Args:
-            threshold: as in the constructor; what is left out is as in this detector.
+            threshold: as in the constructor, but None and classes without a number keep this detector's.
             class_agnostic: as in the constructor.
 
         Raises:
-            OptionError, LabelError: a value out of range, a class that the model does not have.
+            OptionError, LabelError: as the constructor.
         """
         other = copy.copy(self)
         other._thresholds = self._resolve(threshold, self._thresholds)
@@ -86,7 +88,7 @@ class Detector:
 
     @property
     def name(self) -> str:
-        """Name of the model, as its file says."""
+        """Name of the model."""
         return self._metadata.name
 
     @property
@@ -96,7 +98,7 @@ class Detector:
 
     @property
     def metadata(self) -> ModelMetadata:
-        """All that the model's file says about itself."""
+        """The metadata of the model file."""
         return self._metadata
 
     @property
@@ -106,12 +108,12 @@ class Detector:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Size (H, W) in pixels to which every picture is brought."""
+        """Size (H, W) in pixels to which every picture is resized."""
         return self._metadata.input_size
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """Class name → score above which a detection counts."""
+        """Class name → score above which detections are returned."""
         return dict(zip(self.class_names, self._thresholds, strict=True))
 
     @overload
@@ -125,17 +127,17 @@ class Detector:
     def __call__(
         self, images: ImageInput | list[Any] | tuple[Any, ...], *, threshold: Threshold | None = None
     ) -> sv.Detections | list[sv.Detections]:
-        """Finds the faces in one picture, or in each of a list (or tuple) of pictures.
+        """Finds the faces in one picture, or in each of a list or tuple of pictures.
 
         Args:
-            images: a path, the bytes of a picture file, a PIL image, an array uint8 (H, W, 3) RGB (see
-                `images.as_rgb` for the other kinds), or a list of these.
+            images: a path, the bytes of a picture file, a PIL image, an array uint8 (H, W, 3) RGB (other
+                arrays: see `images.as_rgb`), or a list of these.
             threshold: as in the constructor, for this call only.
 
         Returns:
-            Detections, best first: `xyxy` in pixels of the picture as it is shown (EXIF orientation
-            applied), `confidence`, `class_id` and `data["class_name"]`; of length 0 when there is nothing.
-            For a list, a list of them in the same order.
+            Detections, best first: `xyxy` in pixels of the picture with its EXIF orientation applied,
+            `confidence`, `class_id` and `data["class_name"]`; of length 0 when there is nothing. For a list,
+            a list in the same order.
 
         Raises:
             ImageError: a picture cannot be read.
@@ -148,25 +150,25 @@ class Detector:
     def detect_video(
         self, video: str | Path | Video, *, threshold: Threshold | None = None
     ) -> Iterator[tuple[Frame, sv.Detections]]:
-        """Finds the faces in each frame of a video file, in the order in which frames are shown.
+        """Finds the faces in each frame of a video file, with a few frames in memory at a time.
 
-        >>> for frame, detections in Detector().detect_video("door.mp4"):
-        ...     print(frame.time_s, len(detections))
-
-        A few frames are in memory at a time. The file closes at the end, on an error, and when the iterator
-        is closed or dropped.
+        The file closes at the end, on an error, and when the iterator is closed or dropped.
 
         Args:
             video: path of a file, or an open `Video`, which stays open.
             threshold: as in the constructor, for this video only.
 
         Yields:
-            The frame (`index`, `time_s` in seconds by the container's timestamps, `image_rgb` uint8
-            (H, W, 3)), and its detections as of a picture.
+            A frame (`index`, `time_s` in seconds by the container's timestamps, `image_rgb` uint8
+            (H, W, 3)) and its detections, in the order of display.
 
         Raises:
-            SourceError: the file is no video, or, after the last frame that can be read, it is cut off or
+            SourceError: the file is not a video; or, after its last readable frame: it is truncated or
                 damaged.
+
+        Examples:
+            >>> for frame, detections in Detector().detect_video("door.mp4"):
+            ...     print(frame.time_s, len(detections))
         """
         from maskwatch.media.videos import Video
 
@@ -185,21 +187,22 @@ class Detector:
         threshold: Threshold | None = None,
         on_error: Callable[[Path, ImageError | SourceError], None] | None = None,
     ) -> Iterator[tuple[Path, sv.Detections]]:
-        """Finds the faces in each picture of a folder and of the folders in it.
+        """Finds the faces in each picture in a folder and its subfolders.
 
-        Pictures are found by suffix; hidden files and videos are left out.
+        Pictures are found by suffix; hidden files and videos are skipped.
 
         Args:
+            folder: path of the folder.
             threshold: as in the constructor, for this folder only.
             on_error: called with the path and the error of a picture that cannot be read, which is then
-                skipped; None ends the iteration with that error.
+                skipped; None raises that error.
 
         Yields:
             The path of a picture, and its detections.
 
         Raises:
             SourceError: there is no such folder, or no picture or video in it.
-            ImageError: without `on_error`: a picture cannot be read.
+            ImageError: a picture cannot be read, and `on_error` is None.
         """
         from maskwatch.media.sources import find_sources
 
@@ -217,7 +220,7 @@ class Detector:
                 yield source.path, next(self._detect([image_rgb], thresholds))
 
     def prepare(self, images: Sequence[ImageInput]) -> tuple[UInt8Array, list[Placement]]:
-        """Reads pictures and brings them to network size: uint8 (N, H, W, 3) and where each one went."""
+        """Reads pictures and resizes them to network size: uint8 (N, H, W, 3), and the placement of each."""
         fitted = [fit(as_rgb(image), self.input_size, self._metadata.resize) for image in images]
         return np.stack([canvas for canvas, _ in fitted]), [placement for _, placement in fitted]
 
@@ -226,7 +229,7 @@ class Detector:
         return self._run(batch_nhwc, self._resolve(threshold, self._thresholds))
 
     def collect(self, raw: RawDetections, placements: Sequence[Placement]) -> list[sv.Detections]:
-        """Turns the model's padded output into one `Detections` a picture, in the picture's own pixels."""
+        """Turns the model's padded output into one `Detections` per picture, in pixels of the picture."""
         return [self._collect_one(raw, row, placement) for row, placement in enumerate(placements)]
 
     def _detect(self, images: Sequence[ImageInput], thresholds: tuple[float, ...]) -> Iterator[sv.Detections]:
@@ -241,7 +244,7 @@ class Detector:
     def _collect_one(self, raw: RawDetections, row: int, placement: Placement) -> sv.Detections:
         used = slice(int(raw.num_detections[row]))
         boxes_xyxy = placement.to_original(raw.boxes[row, used])
-        # A box that lies in the letterbox's padding alone has no area left.
+        # A box inside the letterbox's padding has no area left.
         real = (boxes_xyxy[:, 2] > boxes_xyxy[:, 0]) & (boxes_xyxy[:, 3] > boxes_xyxy[:, 1])
         class_ids = raw.classes[row, used][real].astype(np.int64)
         return sv.Detections(
@@ -269,13 +272,9 @@ class Detector:
 
 
 def only_classes(detections: sv.Detections, class_ids: Collection[int]) -> sv.Detections:
-    """Those detections that are of one of these classes, in their order."""
-    if detections.class_id is None:
-        return detections
-    wanted = np.isin(detections.class_id, list(class_ids))
-    if wanted.all():
-        return detections
-    kept = detections[wanted]
+    """The detections of these classes, in the same order."""
+    assert detections.class_id is not None, "every Detector gives classes"
+    kept = detections[np.isin(detections.class_id, list(class_ids))]
     assert isinstance(kept, sv.Detections)
     return kept
 

@@ -1,4 +1,4 @@
-"""The errors that Maskwatch raises on purpose.
+"""The errors that Maskwatch raises.
 
 Every message shows the offending value and ends with the next step, so that the command line can print it
 as it is. Anything that is not a `MaskwatchError` is a bug and keeps its traceback.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class MaskwatchError(Exception):
-    """Base of all errors that a caller may want to catch."""
+    """Base of all errors below."""
 
 
 class MissingExtraError(MaskwatchError, ImportError):
@@ -22,57 +22,57 @@ class MissingExtraError(MaskwatchError, ImportError):
 
 
 class OptionError(MaskwatchError, ValueError):
-    """An option or argument with a value that cannot be used."""
+    """An option or argument has an invalid value."""
 
 
 class ImageError(MaskwatchError):
-    """A picture that cannot be read: broken, empty, too large or of an unknown kind."""
+    """A picture cannot be read: it is broken, empty, too large or of an unknown format."""
 
 
 class SourceError(MaskwatchError):
-    """A source (path, folder, glob, video, URL) that does not exist or gives nothing."""
+    """A source (path, folder, glob, video, URL) does not exist or gives nothing."""
 
 
 class ModelFileError(MaskwatchError):
-    """A file that is no model of ours, or one that this version cannot run."""
+    """A file is not a Maskwatch model, or this version cannot run it."""
 
 
 class OutputError(MaskwatchError):
-    """A result that cannot be written: the target exists, or is not writable."""
+    """A result cannot be written: the target exists, or is not writable."""
 
 
 class LabelError(MaskwatchError):
-    """A class name that is not known."""
+    """A class name is unknown."""
 
 
 class RecipeError(MaskwatchError):
-    """A training recipe with an unknown key or a value that cannot be used."""
+    """A training recipe has an unknown key or an invalid value."""
 
 
 class CheckpointError(MaskwatchError):
-    """A checkpoint that cannot be read, or that does not fit the network."""
+    """A checkpoint cannot be read, or does not fit the network."""
 
 
 class TrainingError(MaskwatchError):
-    """A training that cannot go on; the message says what to change."""
+    """Training cannot continue; the message says what to change."""
 
 
 class ExportError(MaskwatchError):
-    """An exported model that does not give the answers of the network it came from."""
+    """An exported model gives other results than its network."""
 
 
 class EventError(MaskwatchError):
-    """An event, or a file of events, that cannot be read."""
+    """An event, or a file of events, cannot be read."""
 
 
 class ServiceError(MaskwatchError):
-    """A service that cannot be reached, or its answer that says no.
+    """A service cannot be reached, or answers with an error.
 
     Attributes:
-        status: the HTTP status; None where no answer came.
+        status: the HTTP status; None without an answer.
         detail: the service's own explanation.
         retry_after_s: seconds to wait before the next request; None where the service gives none.
-        failures: source and reason of each picture that it could not read.
+        failures: source and reason of each picture that the service could not read.
     """
 
     def __init__(
@@ -93,18 +93,17 @@ class ServiceError(MaskwatchError):
 class DataError(MaskwatchError):
     """One or more issues of a data set, all of them at once.
 
-    `problems` holds one line an issue: file, object and reason. A single one may be given as a text.
+    `problems` holds one line for each issue: file, object and reason. A single issue may be a plain string.
     """
 
     shown = 50
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        count = len(self.problems)
         head = "\n".join(f"  {line}" for line in self.problems[: self.shown])
-        more = len(self.problems) - self.shown
-        tail = f"\n  … and {more} more" if more > 0 else ""
-        noun = "issue" if len(self.problems) == 1 else "issues"
+        tail = f"\n  … and {count - self.shown} more" if count > self.shown else ""
         super().__init__(
-            f"{len(self.problems)} {noun} in the data set:\n{head}{tail}\n"
+            f"{count} issue{'' if count == 1 else 's'} in the data set:\n{head}{tail}\n"
             "Fix or remove these files, then run again; maskwatch data check --fix repairs many in a copy."
         )

@@ -1,7 +1,6 @@
 """The classes: canonical names, the spellings that annotators use for them, and colours.
 
-A data set of other classes (helmets, gloves) is named with `--classes`; the aliases below only apply to
-names that stand in `MASK_CLASSES`.
+Other classes (helmets, gloves) come from `--classes`; the aliases below apply to `MASK_CLASSES` only.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), distinct with any colour vision.
-# The order gives the three mask classes bluish green, vermilion and orange-yellow.
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/), distinct with any colour vision, in an order
+# that gives the mask classes bluish green, vermilion and yellow.
 PALETTE_RGB = (
     (0, 158, 115),
     (213, 94, 0),
@@ -44,49 +43,42 @@ PALETTE_RGB = (
 )
 
 UNDECIDED_ID = -1
-"""Stands for a class id where it is not known yet."""
-
-_UNDECIDED_RGB = (160, 160, 160)
+"""The class id of a face whose class is not known yet."""
 
 
 @lru_cache(maxsize=4096)
 def normalize(name: str) -> str:
-    """What all spellings of one class have in common: `"No Mask"` and `"no-mask"` are both `"nomask"`.
+    """The common form of all spellings of a class: `"No Mask"` and `"no-mask"` are both `"nomask"`.
 
-    Case, spaces, `_` and `-` do not count, nor what cannot be seen: whether an accent is a character of its
-    own, the width of letters in East Asian typing, and marks without an image. All else makes another class.
+    Ignores case, spaces, `_`, `-` and what cannot be seen: composed or decomposed accents, the width of East
+    Asian letters, invisible characters.
 
     Source: canonical caseless matching of the Unicode Standard, section 3.13, D145.
     """
-    text = unicodedata.normalize("NFD", "".join(map(_plain_width, name))).casefold()
-    kept = "".join(sign for sign in unicodedata.normalize("NFD", text) if not _is_passed_over(sign))
-    # Of a name of such marks alone nothing would be left, and all of these would be one class.
+    text = unicodedata.normalize("NFD", "".join(map(_without_width, name))).casefold()
+    kept = "".join(char for char in unicodedata.normalize("NFD", text) if not _is_ignored(char))
+    # A name of ignored characters only keeps them: otherwise all such names would be one class.
     return unicodedata.normalize("NFC", kept or text.strip())
 
 
-def _plain_width(sign: str) -> str:
-    wide = unicodedata.decomposition(sign).startswith(("<wide>", "<narrow>"))
-    return unicodedata.normalize("NFKC", sign) if wide else sign
+def _without_width(char: str) -> str:
+    wide = unicodedata.decomposition(char).startswith(("<wide>", "<narrow>"))
+    return unicodedata.normalize("NFKC", char) if wide else char
 
 
-def _is_passed_over(sign: str) -> bool:
-    return sign.isspace() or sign in "_-" or unicodedata.category(sign) == "Cf"
+def _is_ignored(char: str) -> bool:
+    return char.isspace() or char in "_-" or unicodedata.category(char) == "Cf"
 
 
 def find_class(names: Sequence[str], name: str) -> int | None:
-    """Index of the class that a user means; None where there is none."""
+    """Index of the class with this name, in any spelling; None where there is none."""
     if name in names:
         return names.index(name)
-    keys = [normalize(known) for known in names]
-    return keys.index(normalize(name)) if normalize(name) in keys else None
+    return next((i for i, known in enumerate(names) if normalize(known) == normalize(name)), None)
 
 
 def find_classes(names: Sequence[str], wanted: Iterable[str]) -> list[int]:
-    """Indices of the classes that a user means.
-
-    Raises:
-        KeyError: a name means none; it is the error's argument.
-    """
+    """Indices of the classes with these names; raises `KeyError` with the first unknown name."""
     found = []
     for name in wanted:
         class_id = find_class(names, name)
@@ -98,15 +90,11 @@ def find_classes(names: Sequence[str], wanted: Iterable[str]) -> list[int]:
 
 def color_rgb(class_id: int) -> tuple[int, int, int]:
     """Colour of a class, the same in every picture and plot; grey for `UNDECIDED_ID`."""
-    return _UNDECIDED_RGB if class_id == UNDECIDED_ID else PALETTE_RGB[class_id % len(PALETTE_RGB)]
+    return (160, 160, 160) if class_id == UNDECIDED_ID else PALETTE_RGB[class_id % len(PALETTE_RGB)]
 
 
 def parse_class_numbers(text: str) -> float | dict[str, float]:
-    """`"0.5"` → one number for all classes, `"mask=0.6,no_mask=0.3"` → class name → number.
-
-    Raises:
-        ValueError: neither of these; says what to write.
-    """
+    """`"0.5"` → 0.5 for all classes, `"mask=0.6,no_mask=0.3"` → a dictionary; else raises `ValueError`."""
     try:
         if "=" not in text:
             return float(text)
@@ -114,20 +102,20 @@ def parse_class_numbers(text: str) -> float | dict[str, float]:
         return {name.strip(): float(value) for name, _, value in pairs}
     except ValueError:
         raise ValueError(
-            f"{text!r} is no number; write 0.5, or mask=0.6,no_mask=0.3 for single classes"
+            f"{text!r} is not a number; write 0.5, or mask=0.6,no_mask=0.3 for single classes"
         ) from None
 
 
 class ClassMap:
-    """Maps the names that stand in annotations to class ids.
+    """Maps the class names of annotations to class ids.
 
     Args:
         names: canonical class names in the order of their ids.
-        aliases: spelling → canonical name, in addition to the built-in spellings of the mask classes.
-            A spelling that maps to the empty string is known and left out on purpose.
+        aliases: spelling → canonical name, besides the built-in spellings of the mask classes. Objects whose
+            spelling maps to the empty string are left out.
 
     Raises:
-        LabelError: a name occurs twice, is empty, an alias points at no class, or one spelling at two.
+        LabelError: a name is empty or occurs twice, an alias names no class, or a spelling has two classes.
     """
 
     def __init__(self, names: Sequence[str] = MASK_CLASSES, aliases: Mapping[str, str] | None = None) -> None:
@@ -135,15 +123,15 @@ class ClassMap:
         if not self.names or any(not name.strip() for name in self.names):
             raise LabelError(f"class names {list(names)} hold an empty one; give each class a name")
         self._ids: dict[str, int | None] = {}
-        self._written: dict[str, str] = {}  # as in _ids, but as a person writes it
+        self._written: dict[str, str] = {}  # key of _ids → the spelling before normalising
         for class_id, name in enumerate(self.names):
             if normalize(name) in self._ids:
                 raise LabelError(f"class {name!r} is named twice; give each class its own name")
             self._add(name, class_id)
-        own = dict(self._ids)
+        given = dict(self._ids)
         for spelling, name in (aliases or {}).items():
-            wanted = None if not name else self.id_of(name)
-            if own.setdefault(normalize(spelling), wanted) != wanted:
+            wanted = self.id_of(name) if name else None
+            if given.setdefault(normalize(spelling), wanted) != wanted:
                 raise LabelError(f"{spelling!r} is given to two classes; give it to one of them")
             self._add(spelling, wanted)
         for name, spellings in _ALIASES.items():
@@ -160,11 +148,8 @@ class ClassMap:
     def parse(cls, text: str | None) -> ClassMap:
         """Reads `--classes`: `"helmet,no_helmet"`, or with spellings `"helmet=hat|Hard Hat,head"`.
 
-        `"=person|dog"` leaves out objects of those names. A backslash before `,`, `=` or `|` makes it part
-        of a name. None or an empty text gives the mask classes.
-
-        Raises:
-            LabelError: as the class itself.
+        `"=person|dog"` leaves out objects of those names. A backslash escapes `,`, `=` and `|`. None or an
+        empty text gives the mask classes. Raises as the class itself.
         """
         if not text or not text.strip():
             return cls()
@@ -184,7 +169,7 @@ class ClassMap:
         return cls(names, aliases)
 
     def __str__(self) -> str:
-        """The names as `parse` reads them."""
+        """The names, as `parse` reads them."""
         return ",".join(re.sub(r"([,=|])", r"\\\1", name) for name in self.names)
 
     def find(self, name: str) -> int | None:
@@ -192,10 +177,10 @@ class ClassMap:
         return self._ids.get(normalize(name))
 
     def id_of(self, name: str) -> int:
-        """Class id of an annotated name.
+        """Class id of a name in any spelling.
 
         Raises:
-            LabelError: the name is not known, or is left out on purpose; the message names the nearest one.
+            LabelError: the name is unknown or left out; the message suggests the nearest known one.
         """
         class_id = self.find(name)
         if class_id is None:
@@ -207,11 +192,11 @@ class ClassMap:
         return class_id
 
     def ignores(self, name: str) -> bool:
-        """True for a spelling that `--classes` leaves out on purpose."""
+        """Whether `--classes` leaves out objects of this name."""
         return normalize(name) in self._ids and self._ids[normalize(name)] is None
 
     def nearest(self, name: str, likeness: float) -> str | None:
-        """The spelling of a class that is most like a name, difflib's ratio being at least `likeness`."""
+        """The most similar known spelling; None where difflib's ratio is below `likeness`."""
         known = [key for key, class_id in self._ids.items() if class_id is not None]
         near = difflib.get_close_matches(normalize(name), known, n=1, cutoff=likeness)
         return self._written[near[0]] if near else None
@@ -221,7 +206,7 @@ class ClassMap:
 
 
 def _split(text: str, mark: str, times: int = 0) -> list[str]:
-    """Split at a mark that has no backslash before it."""
+    """Splits at a mark without a backslash before it."""
     return re.split(rf"(?<!\\){re.escape(mark)}", text, maxsplit=times)
 
 

@@ -1,11 +1,11 @@
-"""Model files: the embedded ones, and what a file says about itself."""
+"""Model files: the embedded ones, and the metadata in a file."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ from maskwatch.text import reading
 DEFAULT_MODEL = "maskwatch-640"
 
 FORMAT = "1"
-"""Version of the contract between file and program; a file of another version is refused."""
+"""Version of the model file format; a file of another version is refused."""
 
 IOU_THRESHOLD = 0.6
-"""NMS drops the weaker of two boxes that overlap more, unless a caller asks for another value."""
+"""The default of NMS, which drops the weaker of two boxes that overlap more."""
 
 CANDIDATE_TENSORS = ("candidate_boxes", "candidate_scores", "candidate_classes")
-"""What thresholds and NMS choose from inside a model file: (N, K, 4), (N, K) and (N, K), best first."""
+"""Input of thresholds and NMS inside a model file: (N, K, 4), (N, K) and (N, K), best first."""
 
 _PREFIX = "maskwatch."
 _WEIGHTS = Path(__file__).parent / "weights"
@@ -31,10 +31,10 @@ _CHECKPOINT_SUFFIXES = (".ckpt", ".safetensors", ".pt", ".pth")
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a model file says about itself; stored in the ONNX `metadata_props`, each as a string.
+    """The metadata of a model file; stored in the ONNX `metadata_props`, each entry as a string.
 
-    `input_size` is (H, W) in pixels; `thresholds` holds one score for each class; `box_voting` says whether
-    a box is the mean of those that NMS found it to stand for.
+    `input_size` is (H, W) in pixels; `thresholds` holds one score for each class; with `box_voting` a box is
+    the mean of itself and those that NMS dropped for it.
     """
 
     name: str
@@ -50,32 +50,22 @@ class ModelMetadata:
 
     @property
     def title(self) -> str:
-        """Name and input size for a reader: `maskwatch-640 (640x640)`, height first."""
+        """Name and input size for display: `maskwatch-640 (640x640)`, height first."""
         return f"{self.name} ({self.input_size[0]}x{self.input_size[1]})"
 
     def to_props(self) -> dict[str, str]:
         """The `metadata_props` of a model file; `from_props` reads them back."""
-        props = {
-            "format": FORMAT,
-            "name": self.name,
-            "version": self.version,
-            "classes": json.dumps(self.classes),
-            "input_size": json.dumps(self.input_size),
-            "resize": self.resize,
-            "thresholds": json.dumps(self.thresholds),
-            "trained_on": self.trained_on,
-            "created": self.created,
-            "recipe": self.recipe,
-            "box_voting": json.dumps(self.box_voting),
+        return {
+            _PREFIX + key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in {"format": FORMAT, **asdict(self)}.items()
         }
-        return {_PREFIX + key: value for key, value in props.items()}
 
     @classmethod
     def from_props(cls, props: Mapping[str, str]) -> ModelMetadata:
-        """Reads and checks `metadata_props`; entries of others are ignored.
+        """Reads and checks `metadata_props`; ignores entries of other programs.
 
         Raises:
-            ModelFileError: an entry is missing or has no sensible value, or the format is another one.
+            ModelFileError: an entry is missing or invalid, or the format is another one.
         """
         ours = {key.removeprefix(_PREFIX): value for key, value in props.items() if key.startswith(_PREFIX)}
         if "format" not in ours:
@@ -84,7 +74,7 @@ class ModelMetadata:
             raise ModelFileError(
                 f"it has model format {ours['format']!r}, this version reads {FORMAT!r}; upgrade maskwatch"
             )
-        ours.setdefault("box_voting", "false")  # the first files did not vote, and lack this entry
+        ours.setdefault("box_voting", "false")  # the first files lack this entry
         names = _json_list(ours, "classes", "a list of different names", _are_names)
         count = len(names)
         wanted = f"{count} numbers, one for each class"
@@ -116,11 +106,7 @@ def embedded_models() -> tuple[str, ...]:
 
 
 def embedded_of_size(size: int) -> str:
-    """Name of the embedded model whose network takes pictures of `size` pixels a side.
-
-    Raises:
-        OptionError: there is none; the message names the sizes there are.
-    """
+    """Name of the embedded model with inputs of `size` × `size` pixels; raises `OptionError`."""
     sizes = {load_model_file(name).metadata.input_size: name for name in embedded_models()}
     if (size, size) not in sizes:
         known = ", ".join(str(height) for height, _ in sorted(sizes)) or "none"
@@ -132,7 +118,7 @@ def load_model_file(name_or_path: str | Path) -> ModelFile:
     """Finds a model by the name of an embedded one or by path, and reads its metadata.
 
     Raises:
-        ModelFileError: there is no such model, or the file is no model of ours.
+        ModelFileError: there is no such model, or the file is not a Maskwatch model.
     """
     path = _find(name_or_path)
     with reading(path, ModelFileError, "check its permissions"):
@@ -140,11 +126,13 @@ def load_model_file(name_or_path: str | Path) -> ModelFile:
     try:
         props = _onnx_props(data)
     except (ValueError, IndexError):
-        raise ModelFileError(f"{path}: this is no ONNX file; pass one that maskwatch export wrote") from None
+        raise ModelFileError(
+            f"{path}: this is not an ONNX file; pass one that maskwatch export wrote"
+        ) from None
     try:
         return ModelFile(path, ModelMetadata.from_props(props))
     except ModelFileError as error:
-        raise ModelFileError(f"{path}: this is no model of Maskwatch: {error}") from None
+        raise ModelFileError(f"{path}: this is not a Maskwatch model: {error}") from None
 
 
 def _find(name_or_path: str | Path) -> Path:
@@ -186,7 +174,7 @@ def _one_of(props: Mapping[str, str], key: str, values: Sequence[str]) -> Any:
 
 
 def _json_list(props: Mapping[str, str], key: str, wanted: str, fits: Callable[[list[Any]], bool]) -> Any:
-    """The items of a JSON list that `fits`; `wanted` says in messages what those are."""
+    """The items of a JSON list that `fits`; `wanted` describes such a list in messages."""
     text = _text(props, key)
     try:
         items = json.loads(text)
@@ -216,10 +204,7 @@ def _onnx_props(data: bytes) -> dict[str, str]:
     """`metadata_props` of an ONNX file, without loading its graph.
 
     Field numbers as in onnx.proto: ModelProto.ir_version = 1, graph = 7, metadata_props = 14;
-    StringStringEntryProto.key = 1, value = 2.
-
-    Raises:
-        ValueError or IndexError: the bytes are no ModelProto.
+    StringStringEntryProto.key = 1, value = 2. Raises `ValueError` or `IndexError` for other bytes.
     """
     fields = list(_protobuf_fields(memoryview(data)))
     if not {1, 7} <= {number for number, _ in fields}:
@@ -229,7 +214,7 @@ def _onnx_props(data: bytes) -> dict[str, str]:
 
 
 def _protobuf_fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Fields of a protobuf message as (number, content); numbers come without content.
+    """Fields of a protobuf message as (number, content); integers have no content.
 
     Wire format: https://protobuf.dev/programming-guides/encoding/
     """
@@ -238,8 +223,8 @@ def _protobuf_fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         key, at = _varint(data, at)
         number, wire_type = key >> 3, key & 7
         if wire_type == 0:
-            _, end = _varint(data, at)
-            at = end
+            _, at = _varint(data, at)
+            end = at
         elif wire_type == 2:
             length, at = _varint(data, at)
             end = at + length

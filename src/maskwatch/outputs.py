@@ -1,11 +1,11 @@
-"""Result files: where they go, that nothing is overwritten unasked, and that none is left half written."""
+"""Result files: nothing is overwritten without --force, and nothing is left half written."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,20 +14,19 @@ from maskwatch.errors import OutputError
 from maskwatch.text import reason_of
 
 MARK = ".maskwatch"
-"""In every folder that `new_folder` made: --force replaces no other."""
+"""A file in every folder that `new_folder` made; --force replaces no other folder."""
 
 
 def check_targets(targets: Sequence[Path], sources: Iterable[Path], *, force: bool) -> None:
-    """Checks that the files can be written and may be.
+    """Checks that files can be written, before the work begins.
 
     Raises:
-        OutputError: one exists and `force` is not given, is a folder, is a source itself or the same as
-            another target, or lies where nothing can be written.
+        OutputError: a target exists without `force`, is a folder or a source, or its folder is not writable.
     """
     originals = {os.path.realpath(source) for source in sources}
     existing = []
     for target in targets:
-        with writing(target):  # a name too long shows here
+        with output_errors(target):  # a name too long shows here
             if target.is_dir():
                 raise OutputError(f"{target}: this is a folder; name a file")
             if target.is_file():
@@ -40,16 +39,12 @@ def check_targets(targets: Sequence[Path], sources: Iterable[Path], *, force: bo
             f"{existing[0]}{more}: exists already; write somewhere else, or overwrite with --force"
         )
     for folder in dict.fromkeys(target.parent for target in targets):
-        with writing(folder):
+        with output_errors(folder):
             _check_folder(folder)
 
 
 def make_folder(folder: Path) -> None:
-    """Creates a folder with its parents.
-
-    Raises:
-        OutputError: it cannot be created.
-    """
+    """Creates a folder with its parents; raises `OutputError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -58,22 +53,22 @@ def make_folder(folder: Path) -> None:
 
 
 def keep_from_others(path: Path) -> None:
-    """Takes a file's permissions from all but its owner and group, where the file system has any."""
+    """Leaves a file's permissions to its owner and group only, where the file system has any."""
     with contextlib.suppress(OSError):
         path.chmod(path.stat().st_mode & 0o770)
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary name to write to; the file gets its final name at the end, or is deleted on an error.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Gives a temporary path to write to; the file is renamed to `path` at the end, or deleted on an error.
 
     Raises:
-        OutputError: the file cannot get its name.
+        OutputError: the file cannot be renamed.
     """
     part = path.with_name(f".{path.stem[:100]}.part{path.suffix}")
     try:
         yield part
-        with writing(path):
+        with output_errors(path):
             if part.exists():
                 part.replace(path)
     finally:
@@ -83,35 +78,31 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """As `replacing`, for a file that its block writes at once: creates its folder, and names it in errors.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+    """As `atomic_write`, but creates the folder and raises an `OutputError` for an `OSError` in the block."""
     make_folder(path.parent)
-    with replacing(path) as part, writing(path):
+    with atomic_write(path) as part, output_errors(path):
         yield part
 
 
 def check_new_folder(path: Path, *, force: bool, sources: Iterable[Path] = ()) -> None:
-    """Checks that a folder can be written where none is, or an empty one, or with `force` one of ours.
+    """Checks that `new_folder` can write a folder.
 
     Args:
-        path: the folder.
-        force: replace a folder that `new_folder` made; never another, which may be the only copy.
-        sources: files and folders that are read, and must not go with it.
+        path: must not exist or be empty, except with `force`.
+        force: allows to replace a folder that `new_folder` made; never another, which may be the only copy.
+        sources: files and folders that are read, and must not be replaced.
 
     Raises:
-        OutputError: it cannot, or lies where nothing can be written.
+        OutputError: it cannot.
     """
     whole = Path(os.path.realpath(path))
     for source in sources:
         folder = Path(os.path.realpath(source if source.is_dir() else source.parent))
         if whole == folder or whole in folder.parents:
             raise OutputError(f"{path}: this would replace {source}, which is read; write somewhere else")
-    with writing(path.parent):
+    with output_errors(path.parent):
         _check_folder(path.parent)
-    with writing(path):
+    with output_errors(path):
         empty = path.is_dir() and not any(path.iterdir())
     if not path.is_symlink() and (not path.exists() or empty):
         return
@@ -126,58 +117,51 @@ def check_new_folder(path: Path, *, force: bool, sources: Iterable[Path] = ()) -
 
 @contextlib.contextmanager
 def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """Gives a temporary folder to write to; it gets its final name at the end, or is deleted on an error.
+    """Gives a temporary folder to write to; it is renamed to `path` at the end, or deleted on an error.
 
     Args:
-        path: must not exist, or be an empty folder.
-        force: what an earlier call left there is replaced, once the new one is complete.
+        path: must not exist or be empty, except with `force`.
+        force: replaces the folder of an earlier call, once the new one is complete.
 
     Raises:
-        OutputError: it exists, or cannot be made.
+        OutputError: it exists, or cannot be created.
     """
     check_new_folder(path, force=force)
     make_folder(path.parent)
-    with writing(path.parent):
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.part-", dir=path.parent))
+    part = _hidden_sibling(path, "part")
+    with output_errors(path.parent):
+        part.mkdir()
     try:
         yield part
-        with writing(path):
-            if not (part / MARK).exists():  # the caller may have said more in it
+        with output_errors(path):
+            if not (part / MARK).exists():  # the caller may have written more into it
                 (part / MARK).write_text(f"made by maskwatch {__version__}\n", encoding="utf-8")
-            part.chmod(0o777 & ~_umask())  # mkdtemp's own is for one user alone
             _swap(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 def _swap(part: Path, path: Path) -> None:
-    """Gives a folder its name; what had it before goes only when that is done."""
+    """Renames a folder; one that had the name before is deleted last."""
     if not path.is_dir():
         part.replace(path)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.old-", dir=path.parent))
-    old = path.rename(aside / "old")
+    old = path.rename(_hidden_sibling(path, "old"))
     try:
         part.replace(path)
     except BaseException:
         old.rename(path)
         raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _hidden_sibling(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name[:100]}.{kind}-{secrets.token_hex(4)}")
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns an `OSError` in its block into an `OutputError` that names the file.
-
-    A pipe whose reader has gone is left as it is.
-    """
+def output_errors(path: Path) -> Iterator[None]:
+    """Turns an `OSError` in its block, except a broken pipe, into an `OutputError` that names the file."""
     try:
         yield
     except BrokenPipeError:
@@ -187,7 +171,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _check_folder(folder: Path) -> None:
-    """The nearest existing folder above must be one in which this user may write."""
+    """Checks that this user may write to a folder, or to the nearest existing one above it."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():

@@ -9,29 +9,29 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO, TypeAlias
 
 import supervision as sv
 
 from maskwatch._version import __version__
-from maskwatch.outputs import replacing, writing
+from maskwatch.outputs import atomic_write, output_errors
 
 JSON_SCHEMA = "maskwatch.detections/1"
 CSV_SCHEMA = "1"
-"""Go up when a field changes its meaning or goes away; new fields may come without."""
+"""The numbers go up when a field changes its meaning or disappears; new fields do not count."""
 
-_PLACE_COLUMNS = ("schema", "source", "kind", "frame", "time_s", "width", "height")
-CSV_COLUMNS = (*_PLACE_COLUMNS, "class", "class_id", "score", "x1", "y1", "x2", "y2")
+_FRAME_COLUMNS = ("schema", "source", "kind", "frame", "time_s", "width", "height")
+CSV_COLUMNS = (*_FRAME_COLUMNS, "class", "class_id", "score", "x1", "y1", "x2", "y2")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was found in one picture or one frame.
+    """The detections of one picture or frame.
 
     Attributes:
         source: name of the file, URL, or "-".
-        width, height: of the picture in pixels, as it is shown.
-        frame, time_s: index and time in seconds of a video's frame; None for a picture.
+        width, height: of the picture in pixels, with its orientation applied.
+        frame, time_s: index and time in seconds of a video frame; None for a picture.
     """
 
     source: str
@@ -46,24 +46,15 @@ class Result:
         return "picture" if self.frame is None else "video"
 
 
-class RecordWriter(Protocol):
-    """Takes the results one by one."""
-
-    def add(self, result: Result) -> None: ...
-
-    def fail(self, source: str, reason: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
 def to_records(detections: sv.Detections) -> list[dict[str, Any]]:
-    """One plain dictionary for each detection, ready for `json.dumps`.
+    """One dictionary for each detection, ready for `json.dumps`.
 
     Keys: `class`, `class_id`, `score` (0..1) and `box`, [x1, y1, x2, y2] in pixels of the picture.
     """
-    names = detections.data.get("class_name", [None] * len(detections))
-    scores = [None] * len(detections) if detections.confidence is None else detections.confidence
-    class_ids = [None] * len(detections) if detections.class_id is None else detections.class_id
+    unknown = [None] * len(detections)
+    names = detections.data.get("class_name", unknown)
+    scores = unknown if detections.confidence is None else detections.confidence
+    class_ids = unknown if detections.class_id is None else detections.class_id
     return [
         {
             "class": None if name is None else str(name),
@@ -89,46 +80,45 @@ def to_record(result: Result) -> dict[str, Any]:
 
 
 class RecordFile:
-    """A file of records, or standard output; every failure is an `OutputError`."""
+    """An open file, or standard output; an error is an `OutputError`."""
 
     def __init__(self, file: TextIO, path: Path) -> None:
         self._file, self._path = file, path
 
     def write(self, text: str) -> int:
-        with writing(self._path):
+        with output_errors(self._path):
             return self._file.write(text)
 
     def flush(self) -> None:
-        with writing(self._path):
+        with output_errors(self._path):
             self._file.flush()
 
 
 @contextlib.contextmanager
 def open_record_file(name: str) -> Iterator[RecordFile]:
-    """Opens a file for records, or standard output for "-"; a file appears when the block ends without error.
+    """Opens a file for records, or standard output for "-"; raises `OutputError`.
 
-    Raises:
-        OutputError: it cannot be written.
+    A regular file appears when the block ends without error.
     """
     if name == "-":
         yield RecordFile(sys.stdout, Path("standard output"))
         return
     path = Path(name)
     in_place = path.exists() and not path.is_file()  # a device or a pipe
-    with contextlib.nullcontext(path) if in_place else replacing(path) as part:
-        with writing(path):
+    with contextlib.nullcontext(path) if in_place else atomic_write(path) as part:
+        with output_errors(path):
             file = part.open("w", encoding="utf-8", newline="")
         try:
             records = RecordFile(file, path)
             yield records
             records.flush()
         finally:
-            with contextlib.suppress(OSError):  # what could not be written was reported by flush
+            with contextlib.suppress(OSError):  # flush has reported it
                 file.close()
 
 
 class JsonWriter:
-    """Writes one JSON document, result by result, so that a long video needs no memory."""
+    """Writes one JSON document, result by result, so that memory does not grow with a video."""
 
     def __init__(self, file: RecordFile, model: dict[str, Any]) -> None:
         self._file = file
@@ -150,7 +140,7 @@ class JsonWriter:
 
 
 class CsvWriter:
-    """Writes one row for each detection; a picture without any has no row, nor has a failure."""
+    """Writes one row for each detection; pictures without any, and failures, have no row."""
 
     def __init__(self, file: RecordFile) -> None:
         self._file = file
@@ -158,14 +148,16 @@ class CsvWriter:
         self._rows.writerow(CSV_COLUMNS)
 
     def add(self, result: Result) -> None:
-        time_s = None if result.time_s is None else round(result.time_s, 4)
-        head = (CSV_SCHEMA, result.source, result.kind, result.frame, time_s, result.width, result.height)
-        for record in to_records(result.detections):
-            tail = (record["class"], record["class_id"], record["score"])
-            self._rows.writerow([*head, *tail, *record["box"]])
+        *frame, records = to_record(result).values()
+        for record in records:
+            *what, box_xyxy = record.values()
+            self._rows.writerow([CSV_SCHEMA, *frame, *what, *box_xyxy])
 
     def fail(self, source: str, reason: str) -> None:
-        pass  # the table holds detections only; the caller names the failures
+        """Does nothing."""
 
     def close(self) -> None:
         self._file.flush()
+
+
+RecordWriter: TypeAlias = JsonWriter | CsvWriter

@@ -1,11 +1,11 @@
-"""The programs that run a model file, behind one call."""
+"""Runs model files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,27 +37,16 @@ class RawDetections:
     num_detections: npt.NDArray[np.int64]
 
 
-class Runtime(Protocol):
-    """Runs a model file on uint8 (N, H, W, 3) RGB; None leaves an option at the file's own default."""
-
-    def __call__(
-        self,
-        images_nhwc: UInt8Array,
-        score_thresholds: FloatArray | None = None,
-        iou_threshold: float | None = None,
-        class_agnostic: bool | None = None,
-    ) -> RawDetections: ...
-
-
 class OnnxRuntime:
     """Runs a model file with ONNX Runtime on the CPU; may be called from several threads at once.
 
     Args:
         path: the model file.
-        threads: threads for one call; None lets ONNX Runtime take one for each core.
+        threads: of one call; None for one per core.
 
     Raises:
-        ModelFileError: ONNX Runtime cannot load the file, or its inputs and outputs are not the contract's.
+        ModelFileError: ONNX Runtime cannot load the file, or its inputs or outputs are not those of a
+            Maskwatch model.
         OptionError: `threads` is less than 1.
     """
 
@@ -81,6 +70,7 @@ class OnnxRuntime:
         iou_threshold: float | None = None,
         class_agnostic: bool | None = None,
     ) -> RawDetections:
+        """Runs the model on uint8 (N, H, W, 3) RGB; None keeps an option at the file's default."""
         feeds: dict[str, npt.NDArray[Any]] = {"images": images_nhwc}
         if score_thresholds is not None:
             feeds["score_thresholds"] = np.asarray(score_thresholds, np.float32)
@@ -108,13 +98,8 @@ class OnnxRuntime:
         )
 
 
-def open_runtime(name: str, path: str | Path, threads: int | None = None) -> Runtime:
-    """Loads a model file into the runtime of that name.
-
-    Raises:
-        OptionError: no such runtime.
-        ModelFileError: the runtime cannot load the file.
-    """
+def open_runtime(name: str, path: str | Path, threads: int | None = None) -> OnnxRuntime:
+    """Loads a model file; raises as `OnnxRuntime`, and `OptionError` if `name` is not "onnxruntime"."""
     if name != "onnxruntime":
         raise OptionError(f"runtime {name!r} is unknown; use 'onnxruntime'")
     return OnnxRuntime(path, threads)
@@ -123,17 +108,9 @@ def open_runtime(name: str, path: str | Path, threads: int | None = None) -> Run
 def open_tensors(
     model: bytes, names: Sequence[str], threads: int | None = None
 ) -> Callable[[UInt8Array], list[npt.NDArray[Any]]]:
-    """Runs a model on uint8 (N, H, W, 3) RGB and gives the values of any of its tensors.
-
-    Args:
-        model: an ONNX file's content, of which `names` are the outputs.
-    """
+    """Makes a function that runs an ONNX model on uint8 (N, H, W, 3) RGB and returns its outputs `names`."""
     session = _session(model, threads)
-
-    def run(images_nhwc: UInt8Array) -> list[npt.NDArray[Any]]:
-        return list(session.run(list(names), {"images": images_nhwc}))
-
-    return run
+    return lambda images_nhwc: list(session.run(list(names), {"images": images_nhwc}))
 
 
 def _session(model: str | bytes, threads: int | None) -> ort.InferenceSession:

@@ -1,7 +1,7 @@
-"""Text files that people bring (annotations, lists, settings). One place decides on their encoding.
+"""Text files of users (annotations, lists, settings): their encoding is decided here and nowhere else.
 
-In this order: a byte order mark; UTF-16 or UTF-32 without one; what an XML file declares; UTF-8. A text that
-is none of these is refused, because a guess would turn one name into two.
+In this order: a byte order mark; UTF-16 or UTF-32 without one; what an XML file declares; UTF-8. Any other
+text is refused, because a guess could turn one name into two.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # UTF-32's begins with UTF-16's, so it comes first.
-_MARKS = (
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -25,15 +25,15 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
     (b"\x84\x31\x95\x33", "gb18030"),
 )
-_WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
+_UTF_16_OR_32 = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 _CONTROL = re.compile("[\0-\x08\x0e-\x1f]")
 _DECLARED = re.compile(rb"\s*<\?xml\s[^>]*?\bencoding\s*=\s*[\"']([A-Za-z][\w.:()-]*)[\"'][^>]*>")
 _DECLARATION = re.compile(r"\s*<\?xml\s[^>]*>")
 _THREE_BYTES = re.compile(rb"[\xe0-\xf4][\x80-\xbf]{2}")
 
-# What files of these names hold in truth: Windows writes its own extensions under the name of the standard.
-# Browsers read them so (https://encoding.spec.whatwg.org/#names-and-labels).
-_TRULY = {
+# Declared name → codecs to try. Windows writes its extensions under the name of the standard, and browsers
+# read them like this (https://encoding.spec.whatwg.org/#names-and-labels).
+_CODECS_OF = {
     "ascii": ("utf-8",),
     "iso8859-1": ("cp1252", "iso8859-1"),
     "iso8859-9": ("cp1254", "iso8859-9"),
@@ -46,17 +46,14 @@ _TRULY = {
     "euc_jp": ("euc_jp", "euc_jis_2004"),
     "euc_kr": ("cp949",),
 }
-_SEVERAL_BYTES = ("gb", "big5", "cp950", "shift_jis", "cp932", "euc_", "cp949", "johab")
+_MULTI_BYTE = ("gb", "big5", "cp950", "shift_jis", "cp932", "euc_", "cp949", "johab")
 _OTHER_NAMES = {"windows-31j": "cp932", "mac-roman": "macroman"}
-# Python's codecs that are no character sets of files.
-_NO_CHARSETS = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7")
-
-COLUMN_MARKS = ",;\t"
-"""What separates columns: commas, or what spreadsheets write where the comma is the decimal sign."""
+# Codecs of Python that no file uses.
+_NOT_OF_FILES = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7")
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    r"""The text of a file, its lines ended by `\n`, without byte order marks.
+    r"""The text of a file, with lines that end in `\n`, without byte order marks.
 
     Raises:
         OSError: it cannot be read.
@@ -67,20 +64,21 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
     """The lines of a file, without their ends. Raises as `read_text`."""
-    # Not splitlines(), which also ends lines at marks that names may hold.
+    # Not splitlines(), which also splits at characters that names may hold.
     return read_text(path).removesuffix("\n").split("\n")
 
 
 def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
-    """Line number and columns of each row of a CSV or TSV file; rows without any text are passed over.
+    """Line number and columns of each row of a CSV or TSV file; rows without any text are skipped.
 
     Raises:
         OSError, UnicodeError: as `read_text`.
-        ValueError: a row that is no CSV.
+        ValueError: a row is not valid CSV.
     """
     text = read_text(path)
     first = text.partition("\n")[0]
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(COLUMN_MARKS, key=first.count))
+    # Spreadsheets write semicolons where the comma is the decimal sign.
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
     try:
         for row in rows:
             if any(cell.strip() for cell in row):
@@ -95,12 +93,12 @@ def parse_xml(data: bytes) -> ET.Element:
     Raises:
         UnicodeError: as `decode`.
         ValueError: it has a DOCTYPE, which can make a small file expand without end.
-        xml.etree.ElementTree.ParseError: it is no XML.
+        xml.etree.ElementTree.ParseError: it is not XML.
     """
     text = decode(data)
     if "<!DOCTYPE" in text:
         raise ValueError("has a DOCTYPE, which annotations do not need")
-    # The declaration is of the bytes, which are text now; its lines stay, so that messages count right.
+    # The declaration is about the bytes, which are decoded now; its lines stay, for line numbers in messages.
     if declaration := _DECLARATION.match(text):
         text = "\n" * declaration[0].count("\n") + text[declaration.end() :]
     return ET.fromstring(text)
@@ -112,18 +110,18 @@ def decode(data: bytes) -> str:
     if "\0" in text:
         raise UnicodeError("it holds zero bytes, as damaged files do; get a whole copy")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    # Marks within are left from files that were joined.
+    # Byte order marks inside come from files that were joined.
     return text.replace("\n\ufeff", "\n").removeprefix("\ufeff")
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """The reason of an error, in one line."""
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
 @contextlib.contextmanager
 def reading(file: object, error: Callable[[str], Exception], next_step: str) -> Iterator[None]:
-    """Turns what cannot be read in its block into `error`: "FILE: cannot be read (reason); next step"."""
+    """Turns an OSError or ValueError in its block into `error`: "FILE: cannot be read (why); next step"."""
     try:
         yield
     except (OSError, ValueError) as problem:
@@ -136,30 +134,30 @@ def plural(count: int, noun: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what another program says of its error, or the error's kind where it says nothing."""
+    """The first line of another library's error, or the error's type where it has no text."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def as_float(value: int) -> float | int:
-    """A whole number as a float; as it is where it has hundreds of digits, which no float holds."""
+    """An integer as a float; unchanged where it has hundreds of digits, which no float holds."""
     with contextlib.suppress(OverflowError):
         return float(value)
     return value
 
 
 def _decoded(data: bytes) -> str:
-    for mark, codec in _MARKS:
+    for mark, codec in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
-            return _strictly(data[len(mark) :], codec)
-    if b"\0" in data and (text := _wide(data)) is not None:
+            return _decode_strictly(data[len(mark) :], codec)
+    if b"\0" in data and (text := _decode_unmarked(data)) is not None:
         return text
-    for codec in (codecs_tried := _declared(data)):
+    for codec in (tried := _declared(data)):
         with contextlib.suppress(UnicodeDecodeError):
             return data.decode(codec)
-    return _strictly(data, "utf-8", *codecs_tried)
+    return _decode_strictly(data, "utf-8", *tried)
 
 
-def _strictly(data: bytes, codec: str, *tried: str) -> str:
+def _decode_strictly(data: bytes, codec: str, *tried: str) -> str:
     try:
         return data.decode(codec)
     except UnicodeDecodeError as error:
@@ -170,10 +168,10 @@ def _strictly(data: bytes, codec: str, *tried: str) -> str:
         raise UnicodeError(f"{wrong}; get a whole copy, or save it as UTF-8{hint}") from None
 
 
-def _wide(data: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark: what gives the most ASCII, of which every file here has some."""
+def _decode_unmarked(data: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a mark: the codec that gives most ASCII, which every file here has some of."""
     best, most = None, 0
-    for codec in _WIDE:
+    for codec in _UTF_16_OR_32:
         try:
             text = data.decode(codec)
         except UnicodeDecodeError:
@@ -185,7 +183,7 @@ def _wide(data: bytes) -> str | None:
 
 
 def _declared(data: bytes) -> tuple[str, ...]:
-    """The codecs to try for what an XML file declares; () where it declares nothing that can be true."""
+    """The codecs to try for what an XML file declares; () without a declaration, or with a wrong one."""
     found = _DECLARED.match(data)
     if found is None:
         return ()
@@ -196,22 +194,23 @@ def _declared(data: bytes) -> tuple[str, ...]:
     # Programs write "utf-16" into files of single bytes; the declaration itself disproves it.
     if found[0].decode(codec, "replace") != found[0].decode("ascii", "replace"):
         return ()
-    # A character of three bytes is no chance among pairs of bytes, and UTF-8 is what editors save.
-    if codec.startswith(_SEVERAL_BYTES) and _THREE_BYTES.search(data):
+    # Three bytes of one character do not occur by chance among pairs, and editors save UTF-8.
+    if codec.startswith(_MULTI_BYTE) and _THREE_BYTES.search(data):
         with contextlib.suppress(UnicodeDecodeError):
             data.decode("utf-8")
             return ("utf-8",)
-    return _TRULY.get(codec, (codec,))
+    return _CODECS_OF.get(codec, (codec,))
 
 
 def _codec(name: str) -> str | None:
-    """Python's own name of an encoding; None for none of characters."""
-    plain = _OTHER_NAMES.get(name.removeprefix("x-"), name.removeprefix("x-"))
-    for candidate in (plain, re.sub(r"^(windows|ms|cp)-?(?=\d)", "cp", plain)):
+    """Python's name of an encoding; None for an unknown one."""
+    name = name.removeprefix("x-")
+    name = _OTHER_NAMES.get(name, name)
+    for candidate in (name, re.sub(r"^(windows|ms|cp)-?(?=\d)", "cp", name)):
         try:
             found = codecs.lookup(candidate).name
             "".encode(found)
         except (LookupError, UnicodeError):
             continue
-        return None if found in _NO_CHARSETS else found
+        return None if found in _NOT_OF_FILES else found
     return None

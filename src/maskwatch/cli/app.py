@@ -1,7 +1,7 @@
-"""The `maskwatch` command: its verbs, its exit codes, and how it prints an error.
+"""The `maskwatch` command: its verbs, exit codes and errors.
 
-Exit codes: 0 all done; 1 done, but some inputs were skipped, each named; 2 nothing done, because of the
-one error that is printed; 130 interrupted.
+Exit codes: 0 all done; 1 done, but some inputs were skipped, with a message each; 2 stopped by the error that
+is printed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -32,14 +32,9 @@ from maskwatch.errors import MaskwatchError
 FAILED = 2
 INTERRUPTED = 130
 
-_HEADLESS = "pip install --force-reinstall --no-deps opencv-python-headless"
-
 
 class PanelCommand(TyperCommand):
-    """A command that lists options under the panel that they name (`rich_help_panel`), the others first.
-
-    Typer does this only where it draws boxes, which a log or a pipe does not want.
-    """
+    """Lists options under their `rich_help_panel`, which Typer does only where it draws boxes."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # Click's, which Typer brings or requires
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
@@ -84,10 +79,10 @@ def options(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits; `arguments` are those of the process when left out."""
+    """Runs the command line and exits; `arguments` are those of the process by default."""
     _quiet_libraries()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name with letters that this terminal lacks is no error
+        if hasattr(stream, "reconfigure"):  # for names with letters that this terminal lacks
             stream.reconfigure(errors="backslashreplace")
     try:
         app(args=None if arguments is None else list(arguments), prog_name="maskwatch")
@@ -99,16 +94,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ImportError as error:
         if "libGL" not in str(error):
             raise
-        # The extra `live` brings the OpenCV with windows, which a server without a screen cannot load.
-        print(f"error: OpenCV cannot be loaded ({error}); run: {_HEADLESS}", file=sys.stderr)
+        # The extra `live` installs the OpenCV with windows, which a server without a screen cannot load.
+        command = "pip install --force-reinstall --no-deps opencv-python-headless"
+        print(f"error: OpenCV cannot be loaded ({error}); run: {command}", file=sys.stderr)
         sys.exit(FAILED)
 
 
 def _quiet_libraries() -> None:
-    """Keeps the log lines of libraries off the terminal; our own messages name broken files."""
+    """Mutes the logs of libraries; Maskwatch reports broken files."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    # TensorFlow, where it is installed, is loaded by TensorBoard and greets with ten lines.
+    # TensorBoard imports an installed TensorFlow, which prints ten lines.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

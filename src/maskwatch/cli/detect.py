@@ -12,8 +12,8 @@ from maskwatch.cli.options import with_options
 def detect(options: DetectOptions) -> None:
     """Find the faces in pictures and videos, and say whether they wear masks.
 
-    Prints a line for each and a table of counts. Inputs that cannot be read are named and skipped; the
-    exit status is then 1.
+    Prints a line for each and a table of counts. Skips inputs that cannot be read, with a message; the exit
+    status is then 1.
 
     Example: maskwatch detect photos/ --out drawn --json found.json
     """

@@ -1,4 +1,4 @@
-"""What `maskwatch detect --out` writes: annotated pictures and videos, with `--blur` without faces."""
+"""Annotated pictures and videos of `maskwatch detect --out`, with `--blur` without faces."""
 
 from __future__ import annotations
 
@@ -22,76 +22,59 @@ _Drawing: TypeAlias = tuple[Frame, sv.Detections]
 _SAME_BOX_IOU = 0.9
 
 
-class Annotator:
-    """Draws detections into pictures, and hides faces first if that is wanted.
+def faces_to_blur(
+    detector: Detector, images_rgb: list[UInt8Array], found: Sequence[sv.Detections]
+) -> list[Boxes]:
+    """Boxes (N, 4) to blur in each picture: those `found` in it first, then faces of low scores.
 
-    Args:
-        detector: finds the faces to hide, those of low scores too.
-        blurred: whether to hide them.
+    The network runs once more. One run with lower thresholds would change the records: in NMS, a box below
+    the threshold can win over one above it.
     """
-
-    def __init__(self, detector: Detector, *, blurred: bool) -> None:
-        self._detector, self.blurred = detector, blurred
-
-    def boxes_to_hide(self, images_rgb: list[UInt8Array], found: Sequence[sv.Detections]) -> list[Boxes]:
-        """Boxes (N, 4) to hide in each picture, those `found` in it first; none without `blurred`.
-
-        The network runs once more for them. The results of one run with lower scores would not do for the
-        records: a box below the threshold can win over the one that counts.
-        """
-        if not self.blurred:
-            return [np.zeros((0, 4))] * len(images_rgb)
-        faint = self._detector(images_rgb, threshold=cover_thresholds(self._detector.thresholds))
-        return [
-            np.concatenate([one.xyxy, _others(one.xyxy, other.xyxy)], dtype=np.float64)
-            for one, other in zip(found, faint, strict=True)
-        ]
-
-    def annotate(self, image_rgb: UInt8Array, shown: sv.Detections, hidden_xyxy: Boxes) -> UInt8Array:
-        """A copy of the picture (H, W, 3) in which boxes are hidden and the detections `shown` are drawn."""
-        return draw(blur(image_rgb, hidden_xyxy) if self.blurred else image_rgb, shown)
+    faint = detector(images_rgb, threshold=cover_thresholds(detector.thresholds))
+    return [
+        np.concatenate([one.xyxy, _others(one.xyxy, other.xyxy)], dtype=np.float64)
+        for one, other in zip(found, faint, strict=True)
+    ]
 
 
 class VideoAnnotator:
-    """Annotates a video. Frames wait until it is known where their faces are, see `PrivacyMask`."""
+    """Draws detections into a video. With `blurred`, frames wait in a `PrivacyMask` for their boxes."""
 
-    def __init__(self, annotator: Annotator, write: WriteFrame) -> None:
-        self._annotator, self._write = annotator, write
+    def __init__(self, detector: Detector, write: WriteFrame, *, blurred: bool) -> None:
+        self._detector, self._write = detector, write
         self._batch: list[tuple[Frame, sv.Detections, sv.Detections]] = []
-        self._mask: PrivacyMask[_Drawing] | None = PrivacyMask() if annotator.blurred else None
+        self._mask: PrivacyMask[_Drawing] | None = PrivacyMask() if blurred else None
 
     def add(self, frame: Frame, found: sv.Detections, shown: sv.Detections) -> None:
-        """Takes the next frame: all that was found in it, and what of that is drawn."""
+        """Takes the next frame, its detections, and those of them to draw."""
+        if self._mask is None:
+            self._write(draw(frame.image_rgb, shown), frame.time_s, frame.duration_s)
+            return
         self._batch.append((frame, found, shown))
         if len(self._batch) == BATCH_SIZE:
-            self._annotate_batch()
+            self._blur_batch(self._mask)
 
     def finish(self) -> None:
-        """Writes the frames that still wait."""
-        self._annotate_batch()
+        """Writes the last frames."""
         if self._mask is not None:
-            self._write_all(self._mask.finish())
+            self._blur_batch(self._mask)
+            self._write_blurred(self._mask.finish())
 
-    def _annotate_batch(self) -> None:
+    def _blur_batch(self, mask: PrivacyMask[_Drawing]) -> None:
         batch, self._batch = self._batch, []
         images, found = [frame.image_rgb for frame, _, _ in batch], [one for _, one, _ in batch]
-        boxes = self._annotator.boxes_to_hide(images, found) if batch else []
+        boxes = faces_to_blur(self._detector, images, found)
         for (frame, one, shown), boxes_xyxy in zip(batch, boxes, strict=True):
-            if self._mask is None:
-                self._write_all([((frame, shown), boxes_xyxy)])
-            else:
-                confident = np.arange(len(boxes_xyxy)) < len(one)
-                drawing = (frame, shown)
-                self._write_all(self._mask.add(drawing, frame.time_s, boxes_xyxy, confident=confident))
+            confident = np.arange(len(boxes_xyxy)) < len(one)
+            self._write_blurred(mask.add((frame, shown), frame.time_s, boxes_xyxy, confident=confident))
 
-    def _write_all(self, drawings: Sequence[tuple[_Drawing, Boxes]]) -> None:
+    def _write_blurred(self, drawings: Sequence[tuple[_Drawing, Boxes]]) -> None:
         for (frame, shown), hidden_xyxy in drawings:
-            image_rgb = self._annotator.annotate(frame.image_rgb, shown, hidden_xyxy)
-            self._write(image_rgb, frame.time_s, frame.duration_s)
+            self._write(draw(blur(frame.image_rgb, hidden_xyxy), shown), frame.time_s, frame.duration_s)
 
 
 def _others(known_xyxy: npt.NDArray[Any], boxes_xyxy: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Those of `boxes_xyxy` (N, 4) that are not `known_xyxy` (K, 4) once more."""
+    """The `boxes_xyxy` (N, 4) that are not among `known_xyxy` (K, 4)."""
     if not len(known_xyxy):
         return boxes_xyxy
     return np.asarray(boxes_xyxy[box_iou(known_xyxy, boxes_xyxy).max(axis=0) < _SAME_BOX_IOU])

@@ -1,4 +1,4 @@
-"""What `maskwatch detect` prints: lines, a progress bar on a terminal, and a table at the end."""
+"""The output of `maskwatch detect`: lines, a progress bar on a terminal, and a table at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from maskwatch.text import plural
 
 @dataclass
 class VideoCounts:
-    """Adds up what the frames of one video hold."""
+    """Sums up the frames of one video; `most` is the largest number of faces in a frame."""
 
     name: str
     frames: int = 0
@@ -36,9 +36,9 @@ class DetectPrinter:
     """Prints results as they come; a context manager around the work.
 
     Args:
-        model: its name and size, printed first and last.
-        class_names: the classes that the table lists.
-        to_stderr: True when standard output is taken by records.
+        model: name and size, printed first and last.
+        class_names: rows of the table.
+        to_stderr: True if records go to standard output.
         total: number of sources, for the progress bar; 0 for none.
     """
 
@@ -60,19 +60,18 @@ class DetectPrinter:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begin(self, name: str) -> None:
-        """The work on a source begins."""
+    @contextmanager
+    def source(self, name: str) -> Iterator[None]:
+        """Shows a source in the progress bar during the block."""
         self._progress.update(self._task, description=name[-40:])
-
-    def end(self) -> None:
-        """The work on a source has ended, well or not."""
+        yield
         self._progress.advance(self._task)
 
     @contextmanager
     def video_progress(self, duration_s: float | None) -> Iterator[Callable[[float], None]]:
-        """A second bar, for the seconds of a video; gives the function that moves it on to a place in it.
+        """A second bar, for the seconds of a video, since few files know their frame count.
 
-        Seconds and not frames, whose number few files know.
+        Gives a function that sets the bar to a time.
         """
         task = self._progress.add_task("seconds", total=None if duration_s is None else math.ceil(duration_s))
         try:
@@ -86,7 +85,7 @@ class DetectPrinter:
         self._line(f"{name}: {self._listed(self.count(detections))}")
 
     def video(self, counts: VideoCounts) -> None:
-        """Prints the line of a video, whose frames went through `count` before."""
+        """Prints the line of a video, after `count` of each frame."""
         self._seen["video"] += 1
         most = f", at most {counts.most} at once" if counts.most else ""
         self._line(f"{counts.name}: {plural(counts.frames, 'frame')}: {self._listed(counts.faces)}{most}")
@@ -99,7 +98,7 @@ class DetectPrinter:
         return faces
 
     def failure(self, message: str) -> None:
-        """Names a source that had to be skipped, on standard error."""
+        """Reports a skipped source on standard error."""
         self.failures += 1
         print(f"skipped: {message}", file=sys.stderr)
 
@@ -124,9 +123,8 @@ class DetectPrinter:
         self._console.print(text, markup=False, soft_wrap=True)
 
     def _bar(self, total: int) -> Progress:
-        # Shown where the lines go, or on standard error when those go to a pipe.
-        stderr = Console(stderr=True)
-        console = self._console if self._console.is_terminal else stderr
+        # On standard error if the lines go to a pipe.
+        console = self._console if self._console.is_terminal else Console(stderr=True)
         return Progress(
             BarColumn(),
             MofNCompleteColumn(),

@@ -1,4 +1,4 @@
-"""The work behind `maskwatch detect`: everything is checked first, then the sources go through one by one."""
+"""Runs `maskwatch detect`: checks all options first, then detects in one source after the other."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from maskwatch.cli.detect_annotator import Annotator, VideoAnnotator
+from maskwatch.cli.detect_annotator import VideoAnnotator, faces_to_blur
 from maskwatch.cli.detect_options import DetectOptions
 from maskwatch.cli.detect_printer import DetectPrinter, VideoCounts
 from maskwatch.cli.options import parse_names, parse_threshold, pick_model
 from maskwatch.detector import Detector, only_classes
-from maskwatch.drawing.annotate import save_picture
+from maskwatch.drawing.annotate import draw, save_picture
+from maskwatch.drawing.blur import blur
 from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
 from maskwatch.labels import find_classes
 from maskwatch.media.sources import Source, find_sources, plan_targets
@@ -22,11 +24,7 @@ from maskwatch.records import CsvWriter, JsonWriter, RecordWriter, Result, open_
 
 
 def run_detect(options: DetectOptions) -> int:
-    """Checks everything, then does the work; gives the number of sources that had to be skipped.
-
-    Raises:
-        MaskwatchError: an option, a source or the model cannot be used, or results cannot be written.
-    """
+    """Returns the number of skipped sources; raises a `MaskwatchError` where nothing can be done."""
     threshold = parse_threshold(options.threshold)
     sources, targets = _plan(options)
     detector = Detector(
@@ -43,10 +41,10 @@ def run_detect(options: DetectOptions) -> int:
         total=len(sources) if len(sources) > 1 or sources[0].kind == "video" else 0,
     )
     with _open_writers(detector, options) as writers, printer:
-        annotator = Annotator(detector, blurred=options.blur)
-        run = _Run(detector, class_ids, annotator, targets, printer, writers)
+        run = _Run(detector, class_ids, targets, options.blur, printer, writers)
         for source in sources:
-            run.add(source)
+            with printer.source(source.name):
+                run.add(source)
     printer.table()
     return printer.failures
 
@@ -55,14 +53,13 @@ def run_detect(options: DetectOptions) -> int:
 class _Run:
     detector: Detector
     class_ids: frozenset[int]
-    annotator: Annotator
     targets: Mapping[Source, Path]
+    blurred: bool
     printer: DetectPrinter
     writers: list[RecordWriter]
 
     def add(self, source: Source) -> None:
-        """Detects in a source; one that cannot be read is named and skipped."""
-        self.printer.begin(source.name)
+        """Detects in a source; reports and skips one that cannot be read."""
         try:
             if source.kind == "video":
                 self._detect_video(source)
@@ -72,15 +69,16 @@ class _Run:
             self.printer.failure(str(error))
             for writer in self.writers:
                 writer.fail(source.name, str(error).removeprefix(f"{source.name}: "))
-        self.printer.end()
 
     def _detect_picture(self, source: Source) -> None:
         image_rgb = source.load_picture()
         found = self.detector(image_rgb)
         shown = only_classes(found, self.class_ids)
         if source in self.targets:
-            (hidden_xyxy,) = self.annotator.boxes_to_hide([image_rgb], [found])
-            save_picture(self.annotator.annotate(image_rgb, shown, hidden_xyxy), self.targets[source])
+            background_rgb = image_rgb
+            if self.blurred:
+                background_rgb = blur(image_rgb, *faces_to_blur(self.detector, [image_rgb], [found]))
+            save_picture(draw(background_rgb, shown), self.targets[source])
         self._write(Result(source.name, image_rgb.shape[1], image_rgb.shape[0], shown))
         self.printer.picture(source.name, shown)
 
@@ -89,7 +87,7 @@ class _Run:
             writer.add(result)
 
     def _detect_video(self, source: Source) -> None:
-        """The results of a video that breaks off stand for its readable part; it counts as skipped."""
+        """A damaged video gives results up to its last readable frame, and counts as skipped."""
         assert source.path is not None
         counts, broken = VideoCounts(source.name), None
         with contextlib.ExitStack() as stack:
@@ -105,7 +103,7 @@ class _Run:
                     if annotator:
                         annotator.add(frame, found, shown)
                     advance(frame.time_s)
-            except SourceError as error:  # caught in here, so that the annotated video is kept
+            except SourceError as error:  # caught here, to keep the annotated video
                 broken = error
             if annotator:
                 annotator.finish()
@@ -120,11 +118,12 @@ class _Run:
         if source not in self.targets:
             return None
         make_folder(self.targets[source].parent)
-        return VideoAnnotator(self.annotator, stack.enter_context(video_writer(self.targets[source], fps)))
+        write = stack.enter_context(video_writer(self.targets[source], fps))
+        return VideoAnnotator(self.detector, write, blurred=self.blurred)
 
 
 def _plan(options: DetectOptions) -> tuple[list[Source], dict[Source, Path]]:
-    """The sources, and where the annotated copy of each goes."""
+    """The sources, and the path of the annotated copy of each."""
     if options.blur and options.out is None:
         raise OptionError("--blur changes the pictures that --out writes; add --out DIR")
     sources = find_sources(options.sources, leave_out=options.out)
@@ -146,12 +145,8 @@ def _open_writers(detector: Detector, options: DetectOptions) -> Iterator[list[R
         writers: list[RecordWriter] = []
         if options.json_file:
             about = detector.metadata
-            model = {
-                "name": about.name,
-                "version": about.version,
-                "classes": about.classes,
-                "thresholds": detector.thresholds,
-            }
+            model: dict[str, Any] = {"name": about.name, "version": about.version, "classes": about.classes}
+            model["thresholds"] = detector.thresholds
             writers.append(JsonWriter(stack.enter_context(open_record_file(options.json_file)), model))
         if options.csv_file:
             writers.append(CsvWriter(stack.enter_context(open_record_file(options.csv_file))))

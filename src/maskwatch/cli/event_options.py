@@ -1,4 +1,4 @@
-"""Where events go: the options of every command that watches, defined once."""
+"""Options about where events go, for every command that watches."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def _option(*names: str, help: str, metavar: str | None = None) -> Any:
     return typer.Option(*names, help=help, metavar=metavar, rich_help_panel="Events")
 
 
-# Not a matter of one sink: `watch` and `serve` store these themselves.
+# These concern no sink: `watch` and `serve` store thumbnails and delete old data themselves.
 Thumbnails = Annotated[
     Path | None, _option("--thumbnails", metavar="DIR", help="Store a picture of each alert, faces blurred.")
 ]
 Retain = Annotated[
     float | None,
-    _option("--retain", metavar="DAYS", help="Delete what this command stored after so many days."),
+    _option("--retain", metavar="DAYS", help="Delete stored data after so many days."),
 ]
 
 _OPTIONS = {
@@ -32,7 +32,7 @@ _OPTIONS = {
     "db": _option("--db", metavar="FILE", help="Store events in SQLite, for `maskwatch events`."),
     "webhook": _option(metavar="URL", help="Send events by HTTP; secret in MASKWATCH_WEBHOOK_SECRET."),
     "mqtt": _option(metavar="URL", help="mqtt://user@host/prefix; password in MASKWATCH_MQTT_PASSWORD."),
-    "outboxes": _option(metavar="DIR", help="Where events wait for a webhook or a broker that is away."),
+    "outboxes": _option(metavar="DIR", help="Where events wait for an unreachable webhook or broker."),
     "notify": _option("--notify", help="A desktop notification for each alert."),
     "sound": _option("--sound", help="A sound for each alert."),
     "apprise": _option(

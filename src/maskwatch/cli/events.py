@@ -1,7 +1,8 @@
-"""`maskwatch events …`: the events in a file of `--db`."""
+"""`maskwatch events …`: the events in a file of `--db`, and those that wait in outboxes."""
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Iterator
@@ -12,12 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.cli.events_dead_letters import dead_letters, parked
-from maskwatch.cli.events_export import export_events
 from maskwatch.cli.options import parse_moment, with_options
-from maskwatch.errors import OptionError
+from maskwatch.errors import EventError, OptionError
+from maskwatch.live.events import EVENT_KINDS, Event
+from maskwatch.live.sinks import TryLater
+from maskwatch.live.sinks.event_text import event_line
+from maskwatch.text import plural
 
 if TYPE_CHECKING:
+    from maskwatch.live.sinks.outbox import Outbox
     from maskwatch.live.sinks.sqlite import EventQuery, EventStore
 
 _POLL_S = 0.3
@@ -35,7 +39,7 @@ File = Annotated[
 Since = Annotated[
     str | None, typer.Option(metavar="WHEN", help="From then on: 2h (ago), today, 14:30, 2026-03-01.")
 ]
-Until = Annotated[str | None, typer.Option(metavar="WHEN", help="Up to then, not with it.")]
+Until = Annotated[str | None, typer.Option(metavar="WHEN", help="Before that moment.")]
 Source = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Of this source; may be given more than once.")
 ]
@@ -63,7 +67,6 @@ class EventFilter:
         Raises:
             OptionError: there is no such kind, or a text names no moment.
         """
-        from maskwatch.live.events import EVENT_KINDS
         from maskwatch.live.sinks.sqlite import EventQuery
 
         unknown = [name for name in self.kind or () if name not in EVENT_KINDS]
@@ -79,7 +82,7 @@ class EventFilter:
 class ListOptions(EventFilter):
     """The options of `maskwatch events list`."""
 
-    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="List the newest N.")] = 50
     json_lines: Json = False
 
 
@@ -108,10 +111,10 @@ def list_events(options: ListOptions) -> None:
         records = store.records(query, limit=options.limit)
     if options.json_lines:
         _print_json(records)
-        return
-    from maskwatch.cli.events_table import print_events
+    else:
+        from maskwatch.cli.events_output import print_events
 
-    print_events(records)
+        print_events(records)
 
 
 @events_app.command()
@@ -121,7 +124,9 @@ def tail(
     zone: Zone = None,
     kind: Kind = None,
     state: State = None,
-    limit: Annotated[int, typer.Option("--lines", "-n", min=0, help="Begin with the newest so many.")] = 10,
+    limit: Annotated[
+        int, typer.Option("--lines", "-n", min=0, metavar="N", help="Begin with the newest N.")
+    ] = 10,
     json_lines: Json = False,
 ) -> None:
     """Print events as they are stored, until Ctrl-C.
@@ -129,12 +134,13 @@ def tail(
     Example: maskwatch events tail events.sqlite --kind alert
     """
     query = EventFilter(file, source=source, zone=zone, kind=kind, state=state).query()
+    to_text = _json if json_lines else _line
     with _open(file) as store:
         seq = store.last_seq()
-        for seq, record in store.newest(query, limit=limit):  # noqa: B007 - where to go on
-            _print_line(record, json_lines)
+        for seq, record in store.newest(query, limit=limit):  # noqa: B007 - where _follow continues
+            print(to_text(record), flush=True)
         for record in _follow(store, seq, query):
-            _print_line(record, json_lines)
+            print(to_text(record), flush=True)
 
 
 @events_app.command()
@@ -150,7 +156,7 @@ def hours(
 
     Example: maskwatch events hours events.sqlite --since 7d
     """
-    from maskwatch.cli.events_table import hour_rows, print_hours
+    from maskwatch.cli.events_output import hour_rows, print_hours
 
     query = EventFilter(file, since, until, source, kind=["minute"]).query()
     with _open(file) as store:
@@ -168,6 +174,8 @@ def export(options: ExportOptions) -> None:
 
     Example: maskwatch events export events.sqlite --csv march.csv --since 2026-03-01 --until 2026-04-01
     """
+    from maskwatch.cli.events_output import export_events
+
     query = options.query()
     with _open(options.file) as store:
         export_events(store, query, options.csv_file, options.jsonl_file, force=options.force)
@@ -177,7 +185,7 @@ def export(options: ExportOptions) -> None:
 def prune(
     file: File,
     days: Annotated[
-        float, typer.Option(min=0, metavar="N", help="Delete what is older.", show_default=False)
+        float, typer.Option(min=0, metavar="N", help="Delete events older than this.", show_default=False)
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
 ) -> None:
@@ -199,8 +207,43 @@ def prune(
     typer.echo(f"{verb}: {number} events before {before:%Y-%m-%d %H:%M}")
 
 
-events_app.command("dead-letters")(dead_letters)
-events_app.command(hidden=True)(parked)
+@events_app.command("dead-letters")
+def dead_letters(
+    folder: Annotated[
+        Path | None,
+        typer.Option("--outboxes", metavar="DIR", help="Folder of the outboxes, if not the default one."),
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Send them again.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Delete them.")] = False,
+    json_lines: Json = False,
+) -> None:
+    """List how many events wait for webhooks and brokers, and those that receivers refused permanently.
+
+    Example: maskwatch events dead-letters --retry
+    """
+    from maskwatch.live.sinks.outbox import OUTBOX_SUFFIX, Outbox, outbox_folder
+
+    if retry and drop:
+        raise OptionError("--retry and --drop exclude each other; give one of them")
+    if folder is not None and not folder.is_dir():
+        raise OptionError(f"--outboxes {folder}: there is no such folder; name the one that holds them")
+    folder = folder or outbox_folder()
+    paths = sorted(folder.glob(f"*{OUTBOX_SUFFIX}"))
+    if not paths and not json_lines:
+        typer.echo(f"no outboxes in {folder}")
+    for path in paths:
+        with Outbox(path, create=False) as outbox:
+            _print_dead_letters(outbox, json_lines)
+            if retry or drop:
+                number = outbox.retry_dead_letters() if retry else outbox.delete_dead_letters()
+                typer.echo(f"{path.name}: {number} {'wait again' if retry else 'deleted'}", err=json_lines)
+
+
+@events_app.command("parked", hidden=True)
+@functools.wraps(dead_letters)
+def _parked(**options: Any) -> None:
+    typer.echo("warning: `events parked` is now `events dead-letters`; use the new name", err=True)
+    dead_letters(**options)
 
 
 def _open(path: Path) -> EventStore:
@@ -211,33 +254,27 @@ def _open(path: Path) -> EventStore:
 
 def _follow(store: EventStore, seq: int, query: EventQuery) -> Iterator[dict[str, Any]]:
     """Events that are stored from now on; never ends."""
-    from maskwatch.errors import EventError
-    from maskwatch.live.sinks import TryLater
-
     while True:
         try:
             page = store.after(seq, query)
         except TryLater:
             page = []
-        yield from (record for _, record in page)
-        if page:
-            seq = page[-1][0]
-        else:
+        for seq, record in page:  # noqa: B007 - where the next page begins
+            yield record
+        if not page:
             if not store.path.exists():
                 raise EventError(f"{store.path}: was deleted; start again once there is a new one")
             time.sleep(_POLL_S)
 
 
-def _print_line(record: dict[str, Any], json_lines: bool) -> None:
-    if json_lines:
-        print(_json(record), flush=True)
-        return
-    from maskwatch.live.events import Event
-    from maskwatch.live.sinks.event_text import event_line
-
+def _line(record: dict[str, Any]) -> str:
     event = Event.from_record(record)
     date = f"{event.time:%Y-%m-%d}" if event.time_s is None else f"{event.time:%Y-%m-%d %H:%M:%S} at"
-    print(f"{date} {event_line(event)}", flush=True)
+    return f"{date} {event_line(event)}"
+
+
+def _json(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False)
 
 
 def _print_json(records: list[dict[str, Any]]) -> None:
@@ -245,5 +282,13 @@ def _print_json(records: list[dict[str, Any]]) -> None:
         print(_json(record))
 
 
-def _json(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+def _print_dead_letters(outbox: Outbox, json_lines: bool) -> None:
+    events = outbox.dead_letters()
+    if json_lines:
+        for event in events:
+            print(event.body)
+        return
+    waiting, dead = outbox.counts()
+    typer.echo(f"{outbox.path.name}: {waiting} waiting, {plural(dead, 'dead letter')}")
+    for event in events:
+        typer.echo(f"  {event.kind} {event.id}: {event.reason}")

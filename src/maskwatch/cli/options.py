@@ -1,4 +1,4 @@
-"""Options of commands: one dataclass for each command, and texts → values."""
+"""Options of commands: a dataclass for each command, and parsers of texts."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _TIME_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "
 
 
 def with_options(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
-    """Makes a command of a function that takes a dataclass: one argument or option for each field.
+    """Turns a function of a dataclass into a command with one argument or option for each field.
 
-    The fields are annotated as the parameters of a Typer command are.
+    The fields are annotated like the parameters of a Typer command.
     """
     hints = get_type_hints(options, include_extras=True)
     parameters = [
@@ -69,15 +69,9 @@ def with_options(options: type[Options]) -> Callable[[Callable[[Options], None]]
 
 
 def parse_threshold(text: str | None) -> float | dict[str, float] | None:
-    """`"0.5"` for all classes, `"mask=0.6,no_mask=0.3"` for some; None stays None.
-
-    Raises:
-        OptionError: neither of these.
-    """
-    if text is None:
-        return None
+    """`"0.5"` for all classes, `"mask=0.6,no_mask=0.3"` for some; None stays None. Raises `OptionError`."""
     try:
-        return parse_class_numbers(text)
+        return None if text is None else parse_class_numbers(text)
     except ValueError as error:
         raise OptionError(f"--threshold {error}") from None
 
@@ -88,24 +82,17 @@ def parse_names(text: str | None) -> tuple[str, ...] | None:
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """`"640"` → (640, 640), `"480x640"` → (height 480, width 640); None stays None.
-
-    Raises:
-        OptionError: neither of these.
-    """
+    """`"640"` → (640, 640), `"480x640"` → (height 480, width 640); None stays None. Raises `OptionError`."""
     if text is None:
         return None
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise OptionError(f"--size {text!r} is no size; write 640, or 480x640 for height x width")
+        raise OptionError(f"--size {text!r} is not a size; write 640, or 480x640 for height x width")
     return int(parts[0]), int(parts[-1])
 
 
 def pick_model(model: str | None, size: int | None, default: str | None = None) -> str:
-    """The model that `--model` names or `--size` picks among the embedded ones.
-
-    Args:
-        default: taken where neither is given; None for the default of the package.
+    """The model of `--model`, or the embedded one of `--size`, else `default`, else that of the package.
 
     Raises:
         OptionError: both are given, or no embedded model has this size.
@@ -122,12 +109,8 @@ def pick_model(model: str | None, size: int | None, default: str | None = None) 
 def parse_moment(option: str, text: str | None, now: datetime) -> datetime | None:
     """`2h` (ago), `today`, `yesterday`, `14:30` (today), `2026-03-01`, `2026-03-01T14:30`; None stays None.
 
-    Args:
-        option: for the message.
-        now: with time zone; a text without one means that of this machine.
-
-    Raises:
-        OptionError: none of these.
+    `option` is for the message, `now` has a time zone; a text without one means that of this machine. Raises
+    `OptionError`.
     """
     if text is None:
         return None
@@ -144,5 +127,5 @@ def parse_moment(option: str, text: str | None, now: datetime) -> datetime | Non
         return moment if moment.tzinfo is not None else moment.astimezone()
     except (ValueError, OverflowError, OSError):
         raise OptionError(
-            f"{option} {text!r} names no moment; write 2h (ago), today, 14:30, 2026-03-01 or 2026-03-01T14:30"
+            f"{option} {text!r} is not a time; write 2h (ago), today, 14:30, 2026-03-01 or 2026-03-01T14:30"
         ) from None

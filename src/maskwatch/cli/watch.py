@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from maskwatch.live.config import WatchConfig
 
 LIVE_MODEL = "maskwatch-320"
-"""Default for cameras: as good as the other on the large faces that they show, and several times as fast."""
+"""Default for cameras: as accurate as the other on their large faces, and several times as fast."""
 
 
 @dataclass(frozen=True)
@@ -41,43 +41,30 @@ class WatchOptions:
             "pipe; NAME=SOURCE names it.",
         ),
     ]
-    fps: Annotated[
-        float | None, typer.Option(metavar="N", help="At most so many frames a second of each source.")
-    ] = None
-    pace: Annotated[
-        bool, typer.Option("--pace", help="Play a video file at its own pace, as a camera would.")
-    ] = False
+    fps: Annotated[float | None, typer.Option(metavar="N", help="Most frames per second of a source.")] = None
+    pace: Annotated[bool, typer.Option("--pace", help="Play a video file in real time, as a camera.")] = False
     transport: Annotated[str, typer.Option(metavar="tcp|udp", help="Transport of RTSP.")] = "tcp"
     zones: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Zones and lines, see `maskwatch zones`.")
     ] = None
     dwell: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="How long a state lasts before it causes an alert."),
+        typer.Option(metavar="SECONDS", help="How long a state lasts before an alert."),
     ] = None
     cooldown: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="How long after an alert the same person causes no other."),
+        float | None, typer.Option(metavar="SECONDS", help="Time after an alert until the person's next one.")
     ] = None
     alert: Annotated[
         str | None,
         typer.Option(metavar="CLASSES", help="States that cause alerts. Default: no_mask,mask_incorrect."),
     ] = None
     sinks: SinkSettings = field(default_factory=SinkSettings)
-    json_lines: Annotated[bool, typer.Option("--json", help="Print events as JSON Lines, nothing else.")] = (
-        False
-    )
+    json_lines: Annotated[bool, typer.Option("--json", help="Print events as JSON Lines only.")] = False
     show: Annotated[bool, typer.Option("--show", help="Open a window; q closes it.")] = False
-    save_video: Annotated[Path | None, typer.Option(metavar="FILE", help="Record as MP4, faces blurred.")] = (
-        None
-    )
+    save_video: Annotated[Path | None, typer.Option(metavar="FILE", help="Record MP4, faces blurred.")] = None
     thumbnails: Thumbnails = None
-    keep_faces: Annotated[bool, typer.Option("--keep-faces", help="Do not blur faces in what is stored.")] = (
-        False
-    )
-    force: Annotated[
-        bool, typer.Option("--force", "-f", help="Let --save-video replace a file that exists.")
-    ] = False
+    keep_faces: Annotated[bool, typer.Option("--keep-faces", help="Do not blur stored faces.")] = False
+    force: Annotated[bool, typer.Option("--force", "-f", help="Let --save-video replace a file.")] = False
     retain: Retain = None
     model: Annotated[
         str | None,
@@ -93,7 +80,7 @@ class WatchOptions:
 def watch(options: WatchOptions) -> None:
     """Watch cameras, streams and videos: who wears no mask, and for how long.
 
-    One event for each person, not for each frame. Nothing is stored unless asked for. Ctrl-C and SIGTERM end
+    Reports one event for each person, not for each frame. Stores nothing by default. Ctrl-C and SIGTERM end
     it gracefully: exit status 0, or 1 if a source was given up.
 
     Example: maskwatch watch door=rtsp://camera.local/stream --db events.sqlite --notify

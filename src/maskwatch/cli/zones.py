@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from maskwatch.live.tracking.zones import Zones
     from maskwatch.media.images import UInt8Array
 
-_WAIT_S = 20.0
-"""How long a camera or stream may take to give its first frame."""
+_WAIT_S = 20.0  # for the first frame of a camera or stream
 
 _STARTER = """\
 # Zones and lines for `maskwatch watch --zones`. See docs/people.md.
@@ -63,11 +63,12 @@ def zones(
     """
     try:
         from maskwatch.live.capture.source_spec import parse_source
+        from maskwatch.live.tracking.zones import Zones
         from maskwatch.live.tracking.zones_file import read_zones
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"zones (module {error.name})", "live") from None
     from maskwatch.net.addresses import without_credentials
-    from maskwatch.outputs import check_targets
+    from maskwatch.outputs import check_targets, new_file
 
     if init is not None and zones_file is not None:
         raise OptionError(f"--init {init} writes a file, --zones {zones_file} reads one; give only one")
@@ -75,30 +76,22 @@ def zones(
         raise OptionError(f"--out {out}: only PNG is written; name a file ending in .png")
     name = parse_source(source).name
     check_targets([out] if init is None else [out, init], [], force=force)
-    zones = None if zones_file is None else read_zones(zones_file)
+    zones = Zones() if zones_file is None else read_zones(zones_file)
     image_rgb = _grab_frame(source, at)
     if init is not None:
-        _write_starter(init, name)
+        with new_file(init) as part:
+            part.write_text(_STARTER.format(source=name), encoding="utf-8")
         zones = read_zones(init)
         shown = without_credentials(source)
         typer.echo(f"wrote {init}; change its points, then: maskwatch zones {shown} --zones {init}")
     _write_sheet(image_rgb, name, zones, out)
 
 
-def _write_starter(path: Path, name: str) -> None:
-    from maskwatch.outputs import new_file
-
-    with new_file(path) as part:
-        part.write_text(_STARTER.format(source=name), encoding="utf-8")
-
-
-def _write_sheet(image_rgb: UInt8Array, name: str, zones: Zones | None, out: Path) -> None:
+def _write_sheet(image_rgb: UInt8Array, name: str, zones: Zones, out: Path) -> None:
     """Draws the zones and lines of this source and lists them."""
     from maskwatch.drawing.annotate import save_picture
     from maskwatch.live.output.drawing import draw_zones_sheet
-    from maskwatch.live.tracking.zones import Zones
 
-    zones = zones or Zones()
     own = zones.for_source(name)
     save_picture(draw_zones_sheet(image_rgb, own), out)
     height, width = image_rgb.shape[:2]
@@ -107,18 +100,14 @@ def _write_sheet(image_rgb: UInt8Array, name: str, zones: Zones | None, out: Pat
         typer.echo(f"  zone {zone.name}{'' if zone.alert else ', counts only'}")
     for line in own.lines:
         typer.echo(f"  line {line.name}")
-    sources = {zone.source for zone in zones.zones} | {line.source for line in zones.lines}
-    others = sorted(source for source in sources if source is not None and source != name)
+    sources = {shape.source for shape in zones.shapes}
+    others = sorted(source for source in sources if source not in (None, name))
     if others:
         typer.echo(f"  not drawn: those of {', '.join(others)}; draw one with {others[0]}=SOURCE")
 
 
 def _grab_frame(source: str, at_s: float) -> UInt8Array:
-    """A frame of a source, uint8 (H, W, 3): a picture file itself, a video at `at_s`, the first of a camera.
-
-    Raises:
-        SourceError, ImageError: there is none.
-    """
+    """A picture file, the frame of a video at `at_s`, or the first of a camera; uint8 (H, W, 3)."""
     from maskwatch.live.capture.core import open_capture
     from maskwatch.live.capture.source_spec import parse_source
     from maskwatch.media.sources import find_sources
@@ -130,7 +119,7 @@ def _grab_frame(source: str, at_s: float) -> UInt8Array:
             return found.load_picture()
     capture = open_capture(source)
     capture.start()
-    try:
+    with contextlib.closing(capture):
         give_up_s = time.monotonic() + _WAIT_S
         while time.monotonic() < give_up_s and not capture.finished:
             frame = capture.take(0.2)
@@ -139,8 +128,6 @@ def _grab_frame(source: str, at_s: float) -> UInt8Array:
             if frame is not None:
                 give_up_s = time.monotonic() + _WAIT_S  # the video approaches `at_s`
         error = capture.status().error
-    finally:
-        capture.close()
     if error or not at_s:
         raise SourceError(f"{spec.shown}: no picture ({error or 'no data arrived'}); check that it runs")
     raise SourceError(f"{spec.shown}: the video ends before {at_s:g} s; give an earlier --at")

@@ -15,7 +15,7 @@ from maskwatch.media.formats import PICTURE_SUFFIXES
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
 from maskwatch.net.archives import Limits, unpack
 from maskwatch.net.resume import PAUSES_S, Progress, fetch_file
-from maskwatch.outputs import MARK, check_new_folder, make_folder, new_folder, writing
+from maskwatch.outputs import MARK, check_new_folder, make_folder, new_folder, output_errors
 
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".zip", ".tar")
 _ANNOTATION_SUFFIXES = (".xml", ".json", ".txt", ".csv", ".tfrecord", ".record")
@@ -128,7 +128,7 @@ def _lift(folder: Path) -> None:
     entries = list(folder.iterdir())
     if len(entries) != 1 or not entries[0].is_dir():
         return
-    with writing(folder):
+    with output_errors(folder):
         inner = entries[0].rename(folder / f"{MARK}.lift")  # it may hold something of its own name
         for entry in inner.iterdir():
             entry.rename(folder / entry.name)
@@ -137,7 +137,7 @@ def _lift(folder: Path) -> None:
 
 def _mark(folder: Path, url: str, sha256: str) -> None:
     """Says in the mark of the folder where it came from."""
-    with writing(folder / MARK):
+    with output_errors(folder / MARK):
         day = time.strftime("%Y-%m-%d", time.gmtime())
         (folder / MARK).write_text(f"url {url}\nsha256 {sha256}\nfetched {day}\n", "utf-8")
 

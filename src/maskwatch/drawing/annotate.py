@@ -1,4 +1,4 @@
-"""Draws detections into a picture."""
+"""Annotates pictures: draws boxes and labels."""
 
 from __future__ import annotations
 
@@ -33,30 +33,32 @@ class _Label:
 def draw(image_rgb: UInt8Array, detections: sv.Detections) -> UInt8Array:
     """Draws boxes with class name and score into a copy of a picture (H, W, 3) RGB.
 
-    Line width and text grow with the picture and, for the text, with the box. A label stays inside the
-    picture, covers no other label, and no other box by more than half; where there is no such place (in a
-    dense crowd) or no legible size (in a tiny picture), it loses its score, then itself, lowest scores first.
+    Line width and text size grow with the picture; text size also with the box. A label stays inside the
+    picture and covers no other label, and at most half of another box. Without such a place (in a dense
+    crowd) or a legible size (in a tiny picture), the score is left out, then the label, lowest scores first.
     """
     picture = Image.fromarray(image_rgb)
     pen = ImageDraw.Draw(picture)
     height, width = image_rgb.shape[:2]
     line = max(1, round(math.hypot(width, height) / 400))
-    boxes = [_whole(box_xyxy, width, height) for box_xyxy in detections.xyxy]
-    for i in sorted(range(len(boxes)), key=lambda i: -_area(boxes[i])):  # small boxes on top of large ones
-        _draw_box(pen, boxes[i], _color(detections, i), line)
+    boxes = [_whole_pixels(box_xyxy, width, height) for box_xyxy in detections.xyxy]
+    class_ids = [0] * len(boxes) if detections.class_id is None else detections.class_id
+    colors = [color_rgb(int(class_id)) for class_id in class_ids]
+    for box, color in sorted(zip(boxes, colors, strict=True), key=lambda pair: -_area(pair[0])):
+        _draw_box(pen, box, color, line)  # small boxes on top of large ones
     taken: list[Rectangle] = []
-    for i, box in enumerate(boxes):
+    for i, (box, color) in enumerate(zip(boxes, colors, strict=True)):
         others = boxes[:i] + boxes[i + 1 :]
         size = _wanted_text_size(box, width, height)
         label = _place_label(_texts(detections, i), size, box, (width, height), taken, others)
         if label is not None:
-            _draw_label(pen, label, _color(detections, i))
+            _draw_label(pen, label, color)
             taken.append(label.place)
     return np.array(picture, np.uint8)
 
 
 def save_picture(image_rgb: UInt8Array, path: str | Path) -> None:
-    """Writes a picture (H, W, 3) RGB in the format of the suffix, creating folders on the way.
+    """Writes a picture (H, W, 3) RGB in the format of the suffix, and creates its folder.
 
     Raises:
         OutputError: it cannot be written.
@@ -103,7 +105,7 @@ def _place_label(
     labels: list[Rectangle],
     others: list[Rectangle],
 ) -> _Label | None:
-    """The first of `texts` for which there is a place, in the largest size up to `size` that fits."""
+    """The first of `texts` that has a place, in the largest size up to `size` that fits."""
     for text in texts:
         fitting = _fitting_size(text, size, picture_wh)
         if fitting is None:
@@ -122,7 +124,7 @@ def _wanted_text_size(box: Rectangle, width: int, height: int) -> int:
 
 
 def _fitting_size(text: str, size: int, picture_wh: tuple[int, int]) -> int | None:
-    """Largest legible size up to `size` at which a label fits into the picture and leaves half of it free."""
+    """Largest legible size up to `size` at which a label takes at most half of the picture's height."""
     for smaller in range(size, _SMALLEST_TEXT - 1, -1):
         width, height = _label_wh(text, smaller)
         if width <= picture_wh[0] and 2 * height <= picture_wh[1]:
@@ -139,7 +141,7 @@ def _label_wh(text: str, size: int) -> tuple[int, int]:
 
 
 def _places(size_wh: tuple[int, int], box: Rectangle, picture_wh: tuple[int, int]) -> list[Rectangle]:
-    """Above the box, below it, inside at its top, at its bottom; those that need no shift come first."""
+    """Above the box, below it, inside at its top, at its bottom; those that need no vertical shift first."""
     (width, height), (x1, y1, x2, y2) = size_wh, box
     places = []
     for top in (y1 - height, y2, y1, y2 - height):
@@ -165,16 +167,12 @@ def _texts(detections: sv.Detections, index: int) -> tuple[str, ...]:
     name = name.replace("_", " ")
     if scores is None:
         return (name,)
-    # Never 100%: the network's sigmoid does not get there, and a reader would take it for certainty.
+    # Never 100%: a sigmoid does not reach it, and a reader would take it for certainty.
     return f"{name} {min(99, math.floor(100 * scores[index]))}%", name
 
 
-def _color(detections: sv.Detections, index: int) -> tuple[int, int, int]:
-    return color_rgb(0 if detections.class_id is None else int(detections.class_id[index]))
-
-
-def _whole(box_xyxy: np.ndarray, width: int, height: int) -> Rectangle:
-    """Whole pixels inside the picture, at least one each way."""
+def _whole_pixels(box_xyxy: np.ndarray, width: int, height: int) -> Rectangle:
+    """The box in whole pixels inside the picture, at least one each way."""
     x1, y1, x2, y2 = (round(float(value)) for value in box_xyxy)
     x1, y1 = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
     return x1, y1, min(max(x2, x1 + 1), width), min(max(y2, y1 + 1), height)

@@ -1,10 +1,9 @@
-"""Where the faces of a video are, also in the frames in which none was found: what has to be covered.
+"""The boxes to cover in each frame of a video, also where the detector misses a face for some frames.
 
-A detector misses a face now and then, for a frame or for several. A frame therefore waits until those that
-follow have been looked at. Then it is covered where a face was found in it, between two detections, and for a
-while before the first and after the last one, the more widely the longer ago that is. One or two uncertain
-detections alone do not get that while: a crowd has a dozen in each frame, elsewhere in the next one, and soon
-everything would be covered.
+A frame waits for the detections of the next ones. Then boxes cover each detection in it, the places between
+two detections of a face, and those shortly before its first and after its last one, wider with time. One or
+two uncertain detections do not reach into other frames: a crowd has a dozen in each frame, elsewhere in the
+next one, and soon everything would be covered.
 """
 
 from __future__ import annotations
@@ -24,25 +23,25 @@ REACH_S = 0.5
 """How far before and after a detection a face is covered, in seconds of the source's clock."""
 
 REACH_FRAMES = 2
-"""The same in frames, where the frames are so far apart that it is longer."""
+"""The same in frames; the longer of both counts."""
 
 MAX_WAITING = 32
-"""Frames that wait at the most, 200 MB at 1920 × 1080. Above 60 a second they span less than `REACH_S`."""
+"""Limit of waiting frames: 200 MB at 1920 × 1080. Above 60 frames a second they span less than `REACH_S`."""
 
-# Someone who walks past a camera crosses some nine widths of a face in a second. Two detections tell where
-# to. The margin is for what they do not tell, a turn or a jerk of the camera; a single one gets more.
+# Someone who walks past a camera crosses some nine widths of a face in a second. Two detections give the
+# velocity. The margin is for turns and jerks of the camera; a single detection gets more.
 _GROWTH = 1.0  # sides of the box a second, on each side
 _GROWTH_OF_ONE = 2.0
-_MOST_GROWTH = 1.0  # sides of the box, on each side
-_TINY_S = 1e-6  # so that rounding decides about no frame
-_ENOUGH_DETECTIONS = 3  # so many uncertain ones are a face
-_NEAR = 1.0  # a detection belongs to a face whose centre was expected within this many sides
-_SIZE_RATIO = 4.0  # nor may its area differ by more than this factor
+_MAX_GROWTH = 1.0  # sides of the box, on each side
+_EPSILON_S = 1e-6  # for rounding
+_MIN_DETECTIONS = 3  # of uncertain ones that make a face
+_MAX_DISTANCE = 1.0  # of a detection from the expected centre of its face, in sides of the box
+_MAX_AREA_RATIO = 4.0  # of a detection and its face
 
 
 @dataclass(frozen=True, eq=False)
 class _Detection:
-    number: int  # of the frame
+    number: int  # index of the frame
     time_s: float
     box_xyxy: Boxes  # (4,)
     confident: bool
@@ -50,7 +49,7 @@ class _Detection:
 
 @dataclass(eq=False)
 class _Track:
-    """One face through the frames. `count` and `confident` also hold what `detections` has lost."""
+    """One face through the frames. `count` and `confident` include detections that were dropped."""
 
     track_id: int | None
     detections: list[_Detection] = field(default_factory=list)
@@ -59,7 +58,7 @@ class _Track:
 
     @property
     def is_face(self) -> bool:
-        return self.confident or self.count >= _ENOUGH_DETECTIONS
+        return self.confident or self.count >= _MIN_DETECTIONS
 
     def add(self, detection: _Detection) -> _Track:
         self.detections.append(detection)
@@ -69,14 +68,12 @@ class _Track:
 
 
 class PrivacyMask(Generic[_Item]):
-    """A delay line of frames that come out with the boxes to cover in each.
-
-    What one frame carries (a picture, a picture with detections) does not matter here.
+    """Delays frames until the boxes to cover in each are known. A frame may be an item of any type.
 
     Args:
         reach_s: how far a detection reaches into the frames before and after it, in seconds.
-        max_waiting: frames that wait at the most, even if `reach_s` asks for more. 0 lets none wait: a frame
-            then comes out at once and is covered by what was found in it and before.
+        max_waiting: limit of waiting frames, whatever `reach_s` is. 0 returns each frame at once, covered by
+            the detections in it and before.
     """
 
     def __init__(self, *, reach_s: float = REACH_S, max_waiting: int = MAX_WAITING) -> None:
@@ -94,15 +91,14 @@ class PrivacyMask(Generic[_Item]):
         *,
         confident: npt.ArrayLike | None = None,
     ) -> list[tuple[_Item, Boxes]]:
-        """Takes the next frame; gives those that have waited long enough, each with boxes (N, 4) to cover.
+        """Takes the next frame; returns those that have waited long enough, with boxes (N, 4) to cover.
 
         Args:
-            item: what the frame carries.
-            time_s: of the frame, never less than that of the one before.
-            boxes_xyxy: (N, 4), every face that was found in it, confident or not.
-            track_ids: (N,), the tracker's id of each, negative where it has none. Faces without an id are
-                joined by where they are.
-            confident: bool (N,), whether each counts as a face; None where all do.
+            item: the frame.
+            time_s: of the frame, never decreasing.
+            boxes_xyxy: (N, 4), all faces found in it, confident or not.
+            track_ids: (N,), the tracker's ids, negative for none. Faces without an id are joined by position.
+            confident: bool (N,), whether each counts as a face; None if all do.
         """
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
         ids = np.full(len(boxes), -1) if track_ids is None else np.asarray(track_ids).reshape(-1)
@@ -117,7 +113,7 @@ class PrivacyMask(Generic[_Item]):
         return list(self._ready(time_s))
 
     def finish(self) -> list[tuple[_Item, Boxes]]:
-        """Gives the frames that still wait; nothing follows them. The next frame begins a new video."""
+        """Returns the frames that still wait. The next frame begins a new video."""
         rest = [self._release() for _ in range(len(self._waiting))]
         self._tracks.clear()
         return rest
@@ -127,9 +123,9 @@ class PrivacyMask(Generic[_Item]):
 
     def _ready(self, time_s: float) -> Iterator[tuple[_Item, Boxes]]:
         while self._waiting:
-            _, number, waited_since = self._waiting[0]
-            out_of_reach = not self._reaches(time_s - waited_since, self._count - 1 - number)
-            if not out_of_reach and len(self._waiting) <= self._max_waiting:
+            _, number, began_s = self._waiting[0]
+            reached = self._reaches(time_s - began_s, self._count - 1 - number)
+            if reached and len(self._waiting) <= self._max_waiting:
                 return
             yield self._release()
 
@@ -140,10 +136,10 @@ class PrivacyMask(Generic[_Item]):
         return item, np.array(boxes, np.float64).reshape(-1, 4)
 
     def _reaches(self, seconds: float, frames: int) -> bool:
-        return abs(seconds) <= self._reach_s + _TINY_S or abs(frames) <= REACH_FRAMES
+        return abs(seconds) <= self._reach_s + _EPSILON_S or abs(frames) <= REACH_FRAMES
 
     def _boxes_at(self, track: _Track, number: int, time_s: float) -> Iterator[Boxes]:
-        """Where a face is in a frame: found, between two detections, or near one."""
+        """The boxes of a face in a frame: its detection, between two detections, or near one or two."""
         earlier = [detection for detection in track.detections if detection.number <= number]
         later = [detection for detection in track.detections if detection.number > number]
         if earlier and earlier[-1].number == number:
@@ -157,7 +153,7 @@ class PrivacyMask(Generic[_Item]):
             yield from (_beyond(side, time_s) for side in near)
 
     def _join(self, detections: list[_Detection], track_ids: list[int | None]) -> None:
-        """Adds each detection to the track of its face: by its id, else the nearest one, else a new one."""
+        """Adds each detection to the track with its id, else to the nearest one, else to a new one."""
         by_track = {track.track_id: track for track in self._tracks if track.track_id is not None}
         rest = []
         for detection, track_id in zip(detections, track_ids, strict=True):
@@ -180,20 +176,21 @@ class PrivacyMask(Generic[_Item]):
         ]
 
     def _forget(self, number: int, time_s: float) -> None:
-        """Drops what reaches no frame to come, but for the one detection before that a speed needs."""
+        """Drops detections that reach no later frame, except the last one, which a velocity needs."""
         for track in self._tracks:
-            gone = [not self._reaches(time_s - f.time_s, number - f.number) for f in track.detections]
-            past = [f.number < number for f in track.detections]
-            drop = sum(1 for old, before in zip(gone, past, strict=True) if old and before)
-            if drop == len(track.detections):
-                track.detections.clear()
-            else:
-                del track.detections[: max(0, drop - 1)]
+            drop = sum(
+                detection.number < number
+                and not self._reaches(time_s - detection.time_s, number - detection.number)
+                for detection in track.detections
+            )
+            if drop < len(track.detections):
+                drop = max(0, drop - 1)
+            del track.detections[:drop]
         self._tracks = [track for track in self._tracks if track.detections]
 
 
 def _nearest_pairs(detections: list[_Detection], tracks: list[_Track]) -> list[tuple[int, int]]:
-    """(detection, track) that may be one face, nearest first: where it is expected, and of similar size."""
+    """Indices (detection, track) that may be one face, by place and size, nearest first."""
     if not detections or not tracks:
         return []
     found = np.stack([detection.box_xyxy for detection in detections])[:, None]  # (F, 1, 4)
@@ -201,14 +198,14 @@ def _nearest_pairs(detections: list[_Detection], tracks: list[_Track]) -> list[t
     speeds = np.stack([_velocity(track.detections[::-1]) for track in tracks])
     waited = np.array([detections[0].time_s - track.detections[-1].time_s for track in tracks])
     sides = np.maximum(np.maximum(_sides(found), _sides(last)), 1.0)  # (F, P, 2)
-    gaps = [  # it may have gone on as it went, or have stopped
+    gaps = [  # it may have moved on, or have stopped
         (np.abs(_center(found) - _center(place)) / sides).max(axis=2)
         for place in (last + (speeds * waited[:, None])[None], last)
     ]
     distance = np.minimum(*gaps)  # (F, P)
     ratio = (_sides(found).prod(axis=2) + 1) / (_sides(last).prod(axis=2) + 1)
-    distance[(ratio > _SIZE_RATIO) | (ratio < 1 / _SIZE_RATIO)] = np.inf
-    order = np.argsort(distance, axis=None, kind="stable")[: int((distance <= _NEAR).sum())]
+    distance[(ratio > _MAX_AREA_RATIO) | (ratio < 1 / _MAX_AREA_RATIO)] = np.inf
+    order = np.argsort(distance, axis=None, kind="stable")[: int((distance <= _MAX_DISTANCE).sum())]
     return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, distance.shape), strict=True)]
 
 
@@ -221,17 +218,17 @@ def _between(before: _Detection, after: _Detection, time_s: float) -> Boxes:
 
 
 def _beyond(detections: list[_Detection], time_s: float) -> Boxes:
-    """Covers a face that stays where it was found last, and one that goes on as it went. Nearest first."""
+    """Covers a face that stays at its nearest detection, `detections[0]`, and one that keeps its velocity."""
     place, away_s = detections[0].box_xyxy, time_s - detections[0].time_s
     moved = place + _velocity(detections) * away_s
     both = np.concatenate([np.minimum(place, moved)[:2], np.maximum(place, moved)[2:]])
     growth = _GROWTH if len(detections) > 1 else _GROWTH_OF_ONE
-    return _grown(both, min(growth * abs(away_s), _MOST_GROWTH) * _sides(place))
+    return _grown(both, min(growth * abs(away_s), _MAX_GROWTH) * _sides(place))
 
 
 def _velocity(detections: list[_Detection]) -> Boxes:
-    """Pixels a second of the centre at `detections[0]`, as (x, y, x, y); zero for a face found only once."""
-    # Two frames apart, since boxes tremble.
+    """Pixels a second of the centre at `detections[0]`, as (x, y, x, y); zero for a single detection."""
+    # Two frames apart, since boxes jitter.
     first, other = detections[0], detections[min(2, len(detections) - 1)]
     if first.time_s == other.time_s:
         return np.zeros(4)
@@ -240,8 +237,7 @@ def _velocity(detections: list[_Detection]) -> Boxes:
 
 
 def _grown(box_xyxy: Boxes, margin: Boxes) -> Boxes:
-    grown: Boxes = box_xyxy + np.concatenate([-margin, margin])
-    return grown
+    return np.concatenate([box_xyxy[:2] - margin, box_xyxy[2:] + margin])
 
 
 def _center(boxes_xyxy: Boxes) -> Boxes:
@@ -250,5 +246,4 @@ def _center(boxes_xyxy: Boxes) -> Boxes:
 
 
 def _sides(boxes_xyxy: Boxes) -> Boxes:
-    sides: Boxes = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
-    return sides
+    return boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]

@@ -13,7 +13,7 @@ from maskwatch.evaluation.suspects import is_suspect
 from maskwatch.html import css_color, data_uri, link, render
 from maskwatch.html.crops import RED, WHITE, crop
 from maskwatch.html.figures import new_figure, png, style, svg
-from maskwatch.outputs import new_folder, writing
+from maskwatch.outputs import new_folder, output_errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ def write_report(report: Report, target: Path, *, force: bool) -> None:
     """
     with new_folder(target, force=force) as folder:
         markdown, figures = _markdown(report)
-        with writing(target):
+        with output_errors(target):
             text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
             (folder / "report.json").write_text(text + "\n", encoding="utf-8")
             (folder / "report.html").write_text(_html(report, target), encoding="utf-8")

@@ -18,7 +18,7 @@ from maskwatch.data.formats.base import shortest
 from maskwatch.data.formats.voc import voc_xml
 from maskwatch.data.names import NameIndex, without_suffix
 from maskwatch.evaluation.errors import Outcome
-from maskwatch.outputs import make_folder, new_file, new_folder, writing
+from maskwatch.outputs import make_folder, new_file, new_folder, output_errors
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -102,7 +102,7 @@ def write_suspects(
             ET.SubElement(root, "path").text = str(sample.image_path.absolute())
             ET.indent(root)
             make_folder(path.parent)
-            with writing(path):
+            with output_errors(path):
                 path.write_bytes(ET.tostring(root, encoding="utf-8") + b"\n")
 
 

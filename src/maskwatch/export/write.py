@@ -19,7 +19,7 @@ from maskwatch.export.photographs import Photograph
 from maskwatch.export.verify import Verification, verify
 from maskwatch.models import ModelMetadata, load_model_file
 from maskwatch.network import Network
-from maskwatch.outputs import make_folder, new_file, replacing, writing
+from maskwatch.outputs import atomic_write, make_folder, new_file, output_errors
 from maskwatch.training.checkpoint import Checkpoint
 from maskwatch.training.recipe import plain
 
@@ -71,8 +71,8 @@ def export_network(
     target = Path(target)
     data = build_model(network, metadata).SerializeToString(deterministic=True)
     make_folder(target.parent)
-    with replacing(target) as part:
-        with writing(target):
+    with atomic_write(target) as part:
+        with output_errors(target):
             part.write_bytes(data)
         return verify(part, network, metadata, photographs)
 

@@ -1,4 +1,4 @@
-"""What a user wants watched, and how: one dataclass that the command line and the service hand over."""
+"""All settings of watching in one dataclass, for the command line and the service."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from maskwatch.live.tracking.settings import PeopleSettings
 
 @dataclass(frozen=True)
 class WatchConfig:
-    """All settings of a run, checked.
+    """The settings of a run, checked.
 
     Attributes:
         sources: as `open_captures` takes them.

@@ -1,4 +1,4 @@
-"""Events, as JSON objects of a versioned schema; docs/events.md describes it."""
+"""Events, as JSON objects of a versioned schema, which docs/events.md describes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ EVENT_SCHEMA = "maskwatch.event/1"
 EventKind: TypeAlias = Literal["alert", "alert_end", "crossing", "minute", "source"]
 EVENT_KINDS: tuple[str, ...] = get_args(EventKind)
 
-_WHOLE_NUMBERS = frozenset(["track", "width", "height"])
-_NUMBERS = frozenset(["time_s", "score", "duration_s"])
-_REQUIRED = frozenset(["kind", "source", "run", "id"])
+_NUMBERS = ("time_s", "score", "duration_s")
+_REQUIRED = ("kind", "source", "run", "id")
+_TYPES: dict[str, Any] = {  # of fields that are not texts
+    "counts": Mapping,
+    **dict.fromkeys(("track", "width", "height"), int),
+    **dict.fromkeys(_NUMBERS, (int, float)),
+}
 
 
 def new_id() -> str:
@@ -33,16 +37,16 @@ class Event:
     """Something that happened.
 
     Attributes:
-        kind: "alert": a person has been in an alerting state for longer than the dwell; "alert_end": that is
-            over; "crossing": a person crossed a line; "minute": the counts of a full minute; "source": a
-            source came, went or was given up.
+        kind: "alert": a person has been in an alerting state for longer than the dwell; "alert_end": the
+            alert ended; "crossing": a person crossed a line; "minute": the counts of a full minute;
+            "source": the state of a source changed.
         time: when, with time zone. For a "minute", its beginning. For a file, when watching began plus the
             seconds of the video since.
         source: short name of the camera or file.
         run: id of the run of the program. Track numbers are unique within a run and a source.
         id: of the event, unique.
-        time_s: position in the video in seconds from its beginning, where the source is a file; for a
-            "minute" where it begins. None for a camera.
+        time_s: of a file, the position in the video in seconds, for a "minute" of its beginning; None for a
+            camera.
         track: number of the person; None where the event is not about a person.
         state: the person's state (a class name) or, for "source", "live", "waiting", "ended" or "failed".
         score: share of the state in the vote over the track, 0..1.
@@ -83,7 +87,7 @@ class Event:
 
     def __post_init__(self) -> None:
         if self.time.tzinfo is None:
-            raise ValueError("an event's time has its time zone")
+            raise ValueError("the time of an event needs a time zone")
 
     def to_record(self) -> dict[str, Any]:
         """A plain dictionary for `json.dumps` with all fields, None where one does not apply."""
@@ -119,7 +123,7 @@ class Event:
         try:
             for name, value in values.items():
                 _check(name, value)
-            values["id"] = record["id"]  # required, or else each reading would make a new one
+            values["id"] = record["id"]  # required: the default would be a new id
             values["time"] = datetime.fromisoformat(record["time"])
             if record.get("box") is not None:
                 x1, y1, x2, y2 = (float(value) for value in record["box"])
@@ -132,12 +136,8 @@ class Event:
 
 
 def _check(name: str, value: object) -> None:
-    """Checks the type of a field; the kind may be one of a later version."""
-    if name in _WHOLE_NUMBERS | _NUMBERS:
-        types: type | tuple[type, ...] = int if name in _WHOLE_NUMBERS else (int, float)
-    else:
-        types = Mapping if name == "counts" else str
+    """Raises `TypeError` if a field has the wrong type; the kind may be one of a later version."""
     if value is None and name not in _REQUIRED:
         return
-    if not isinstance(value, types) or isinstance(value, bool):
+    if not isinstance(value, _TYPES.get(name, str)) or isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}")

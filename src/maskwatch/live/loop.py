@@ -25,8 +25,7 @@ from maskwatch.live.tracking.results import FrameResult, Observer
 from maskwatch.live.tracking.zones import Zones
 from maskwatch.live.tracking.zones_file import check_sources, read_zones
 
-_WAIT_S = 0.2
-"""How long the loop waits for a frame before it checks whether to stop."""
+_WAIT_S = 0.2  # for a frame, before the loop checks whether to stop
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,7 @@ class WatchLoop:
         self._group = CaptureGroup(captures, pipeline.fps, self._on_state)
         self._pipeline, self._outputs = pipeline, outputs
         self._observers = list(outputs.observers)
-        self._live = frozenset(capture.name for capture in captures if capture.live)
-        self._files = frozenset(capture.name for capture in captures if capture.of_file)
+        self._captures = {capture.name: capture for capture in captures}
         self._stop = Flag()
         self._reported: dict[str, CaptureState] = {}
         self._last: dict[str, LiveFrame] = {}
@@ -86,7 +84,7 @@ class WatchLoop:
         self._observers.append(observer)
 
     def stop(self) -> None:
-        """Ends `run` soon; from any thread, or from a signal handler."""
+        """Ends `run` soon; may be called from any thread or a signal handler."""
         self._stop.set()
 
     def status(self) -> list[CaptureStatus]:
@@ -97,12 +95,12 @@ class WatchLoop:
         """Watches. At the end it reports every open alert as "stopped", and the minute that has begun.
 
         Raises:
-            SourceError: a file or webcam cannot be opened; nothing has been watched then.
+            SourceError: a file or webcam cannot be opened; nothing was watched.
         """
         with self._group:
             try:
                 while not self._stop.is_set():
-                    finished = self._group.finished  # asked first, so that the last frames are analysed too
+                    finished = self._group.finished  # read first, so that the last frames are analysed too
                     frames = self._group.next(_WAIT_S)
                     if frames:
                         self._analyse(frames)
@@ -131,26 +129,19 @@ class WatchLoop:
             observer.on_event(event)
 
     def _on_state(self, source: str, state: CaptureState, reason: str) -> None:
-        """Reports a new state, not each failed try. Nobody is in front of a source that is lost."""
+        """Reports a new state, not each failed try; the people of a source that is lost have left."""
         if self._reported.get(source) == state:
             return
         self._reported[source] = state
-        last, when = self._last.get(source), self._now(source)
+        last, capture = self._last.get(source), self._captures[source]
         if state != "live":
             self._finish(source)
-        began_s = 0.0 if source in self._files and state == "live" else None
-        media_time_s = began_s if last is None else last.media_time_s
+        # A file has its own clock, as it is read faster or slower than it was filmed.
+        when = datetime.now().astimezone() if last is None or capture.live else last.when
+        began_s = 0.0 if capture.of_file and state == "live" else None
+        time_s = began_s if last is None else last.media_time_s
         run = self._pipeline.run
-        self._emit(
-            Event("source", when, source, run, time_s=media_time_s, state=state, reason=reason or None)
-        )
-
-    def _now(self, source: str) -> datetime:
-        """The wall clock; for a file its own, since files are read faster or slower than filmed."""
-        last = self._last.get(source)
-        if last is None or source in self._live:
-            return datetime.now().astimezone()
-        return last.when
+        self._emit(Event("source", when, source, run, time_s=time_s, state=state, reason=reason or None))
 
     def _finish(self, source: str) -> None:
         last = self._last.pop(source, None)
@@ -163,23 +154,19 @@ def open_pipeline(config: WatchConfig, detector: Detector | None = None) -> Pipe
     """Opens what a configuration names.
 
     Args:
-        detector: has loaded the model already; None loads it.
+        detector: replaces the model of the configuration; None loads that.
 
     Raises:
         MaskwatchError: something in the configuration is not possible.
     """
     captures = open_captures(config.sources, config.capture)
     names = [capture.name for capture in captures]
-    zones = _zones(config, names)
+    zones = Zones()
+    if config.zones is not None:
+        zones = read_zones(config.zones)
+        check_sources(zones, names, config.zones)
+    by_source = {name: zones.for_source(name) for name in names}
     finder = FaceFinder(detector or config.model, threshold=config.threshold, threads=config.threads)
     run = uuid.uuid4().hex[:12]
-    trackers = {name: PeopleTracker(name, run, finder.metadata, config.people, zones[name]) for name in names}
-    return Pipeline(captures, finder, trackers, zones, run, config.fps)
-
-
-def _zones(config: WatchConfig, names: Sequence[str]) -> dict[str, Zones]:
-    if config.zones is None:
-        return {name: Zones() for name in names}
-    zones = read_zones(config.zones)
-    check_sources(zones, names, config.zones)
-    return {name: zones.for_source(name) for name in names}
+    trackers = {name: PeopleTracker(name, run, finder.metadata, config.people, zones) for name in names}
+    return Pipeline(captures, finder, trackers, by_source, run, config.fps)

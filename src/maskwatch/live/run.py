@@ -9,24 +9,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
-from maskwatch.live.capture.core import Capture
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.loop import Outputs, Pipeline, WatchLoop, open_pipeline
 from maskwatch.live.output.recorder import PART_S, Recorder, Recording
-from maskwatch.live.output.retention import (
-    Retention,
-    RetentionRule,
-    log_rule,
-    recording_rule,
-    thumbnail_rule,
-)
+from maskwatch.live.output.retention import Retention, log_rule, recording_rule, thumbnail_rule
 from maskwatch.live.output.screen import Screen
 from maskwatch.live.output.terminal import JsonLines, PlainLines, Totals, progress_on_stderr
 from maskwatch.live.output.thumbnails import Thumbnails
@@ -35,30 +27,33 @@ from maskwatch.live.sinks.delivery import Delivery, OnError
 from maskwatch.live.sinks.factory import open_delivery
 from maskwatch.outputs import check_targets
 
-_RECORDED_FPS = 25.0
-"""Of recordings without a limit; frames have their own times, so it only sets the key frames."""
-
-_CHECK_S = 60.0
-"""How often `Retention.run` is called; it works once an hour."""
+_RECORDED_FPS = 25.0  # without a limit; frames have their own times, so it only places the key frames
+_RETENTION_CHECK_S = 60.0  # `Retention.run` does its work once an hour
 
 
 def run_watch(config: WatchConfig) -> bool:
     """Watches until the sources have ended, or Ctrl-C or SIGTERM; True when no source was given up.
 
     Raises:
-        MaskwatchError: something in the configuration is not possible; nothing has been watched then.
+        MaskwatchError: something in the configuration is not possible; nothing was watched.
     """
     pipeline = open_pipeline(config)
-    _check_recordings(config, pipeline.captures)
+    if config.retain_days is None:  # otherwise the names of recordings are always new
+        sources = [capture.path for capture in pipeline.captures if capture.path is not None]
+        check_targets(list(config.video_paths(list(pipeline.trackers)).values()), sources, force=config.force)
+    console = Console(stderr=True, highlight=False)
+
+    def on_error(name: str, text: str) -> None:
+        console.print(f"{name}: {text}", markup=False, soft_wrap=True)
+
     with contextlib.ExitStack() as stack:
-        on_error = partial(_print_error, Console(stderr=True, highlight=False))
         delivery = stack.enter_context(open_delivery(config.sinks, on_error=on_error))
         return _Run(config, pipeline, delivery, on_error).go(stack)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """The parts of one run and how they are connected."""
+    """The parts of one run."""
 
     config: WatchConfig
     pipeline: Pipeline
@@ -95,11 +90,20 @@ class _Run:
         )
         loop = WatchLoop(self.pipeline, outputs)
         if config.save_video is not None:
-            recorders = _open_recorders(config, list(self.pipeline.trackers))
-            loop.add_observer(stack.enter_context(Recording(recorders, zones, classes, self.on_error)))
+            recording = Recording(self._recorders(), zones, classes, self.on_error)
+            loop.add_observer(stack.enter_context(recording))
         if config.show:
             loop.add_observer(stack.enter_context(Window(classes, zones, loop.stop)))
         return loop
+
+    def _recorders(self) -> dict[str, Recorder]:
+        """A recorder for each source, by name."""
+        config, fps = self.config, self.config.fps or _RECORDED_FPS
+        part_s = None if config.retain_days is None else PART_S
+        return {
+            name: Recorder(path, fps, keep_faces=config.keep_faces, part_s=part_s, force=config.force)
+            for name, path in config.video_paths(list(self.pipeline.trackers)).items()
+        }
 
     def _screen(self, loop: WatchLoop) -> JsonLines | PlainLines | Screen:
         if self.config.json_lines:
@@ -110,40 +114,15 @@ class _Run:
         return Screen(loop.status, self.delivery.status, classes, self.config.people.alerting(classes))
 
 
-def _check_recordings(config: WatchConfig, captures: Sequence[Capture]) -> None:
-    """Checks that recordings replace no file unasked; with `retain_days` their names are always new.
-
-    Raises:
-        OutputError: a file exists, or is itself a source.
-    """
-    if config.retain_days is None:
-        targets = config.video_paths([capture.name for capture in captures])
-        check_targets(list(targets.values()), [one.path for one in captures if one.path], force=config.force)
-
-
-def _open_recorders(config: WatchConfig, names: Sequence[str]) -> dict[str, Recorder]:
-    """A recorder for each source."""
-    return {
-        name: Recorder(
-            path,
-            config.fps or _RECORDED_FPS,
-            keep_faces=config.keep_faces,
-            part_s=None if config.retain_days is None else PART_S,
-            force=config.force,
-        )
-        for name, path in config.video_paths(names).items()
-    }
-
-
 def open_thumbnails(folder: Path | None, on_error: OnError, *, keep_faces: bool) -> Thumbnails | None:
-    """Stores a picture of each alert in `folder`; None without a folder."""
+    """Opens `Thumbnails`; None without a folder."""
     return None if folder is None else Thumbnails(folder, keep_faces=keep_faces, on_error=on_error)
 
 
 def retention_thread(
     config: WatchConfig, names: Sequence[str], delivery: Delivery, on_error: OnError
 ) -> contextlib.AbstractContextManager[None]:
-    """While it is entered, stored data older than `retain_days` is deleted in a thread.
+    """Inside the block, a thread deletes stored data older than `retain_days`.
 
     Args:
         names: of the sources.
@@ -153,16 +132,11 @@ def retention_thread(
     """
     if config.retain_days is None:
         return contextlib.nullcontext()
-    retention = Retention(config.retain_days, _rules(config, names), [delivery.delete_before])
-    return _running(retention, on_error)
-
-
-def _rules(config: WatchConfig, names: Sequence[str]) -> list[RetentionRule]:
     rules = [] if config.thumbnails is None else [thumbnail_rule(config.thumbnails)]
     rules += [recording_rule(path) for path in config.video_paths(names).values()]
     if config.sinks.events is not None:
         rules.append(log_rule(config.sinks.events))
-    return rules
+    return _running(Retention(config.retain_days, rules, [delivery.delete_before]), on_error)
 
 
 @contextlib.contextmanager
@@ -174,7 +148,7 @@ def _running(retention: Retention, on_error: OnError) -> Iterator[None]:
             deleted = retention.run(datetime.now().astimezone())
             if deleted is not None and str(deleted):
                 on_error("retain", str(deleted))
-            if stop.wait(_CHECK_S):
+            if stop.wait(_RETENTION_CHECK_S):
                 return
 
     thread = threading.Thread(target=run, name="retention")
@@ -188,7 +162,7 @@ def _running(retention: Retention, on_error: OnError) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM call `stop`; the second signal ends the program as it always does."""
+    """Ctrl-C and SIGTERM call `stop`; a second signal has its usual effect."""
     before: dict[signal.Signals, Any] = {}
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -203,7 +177,3 @@ def _stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _print_error(console: Console, name: str, text: str) -> None:
-    console.print(f"{name}: {text}", markup=False, soft_wrap=True)

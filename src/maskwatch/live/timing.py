@@ -1,4 +1,4 @@
-"""Clocks and waits: when to retry, how many frames to pass, when a frame is due, which time it has."""
+"""Clocks and waits: when to retry, how many frames pass, when a frame is due, what its time is."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from threading import Event
 
 from maskwatch.errors import OptionError
 
-# Time stamps are rounded: the frame at 0.2 s of a file may be stamped 0.1999.
+# Timestamps are rounded: the frame at 0.2 s of a file may be stamped 0.1999.
 _ROUNDING_S = 1e-3
-# A time stamp that asks for a longer wait is a jump (a stream that restarted), not a pause.
+# A timestamp further ahead is a jump (a stream that restarted), not a pause.
 _LONGEST_HOLD_S = 10.0
-# A burst that is late by more has run dry: the next frames get a new schedule, or else a whole segment would
-# rush by at once.
+# After a longer delay the next frames get a new schedule. Otherwise a whole segment would pass at once.
 _LATE_S = 0.25
 
 
 @dataclass
 class Backoff:
-    """Exponential backoff with jitter: waits double up to a cap, each shortened by chance.
+    """Exponential backoff with jitter: waits double up to a cap, each randomly shortened.
 
-    The jitter spreads out retries after a common failure, for example of cameras behind one switch
-    ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015: "equal jitter").
+    The jitter spreads out the retries of cameras that failed together ("Exponential Backoff And Jitter", AWS
+    Architecture Blog, 2015: "equal jitter").
 
     Attributes:
         first_s, cap_s: seconds; a wait is between half and all of min(cap_s, first_s · 2^tries).
@@ -35,7 +34,7 @@ class Backoff:
     tries: int = 0
 
     def next_wait(self) -> float:
-        """Seconds to wait before the next try."""
+        """Seconds to wait before the next try; counts the try."""
         longest = min(self.cap_s, self.first_s * 2.0 ** min(self.tries, 32))
         self.tries += 1
         return longest * (0.5 + 0.5 * random.random())
@@ -47,7 +46,7 @@ class Backoff:
 
 @dataclass
 class RateLimit:
-    """Passes at most `fps` frames per second, measured on any clock that does not go back.
+    """Passes at most `fps` frames per second of any clock that does not go back.
 
     Attributes:
         fps: None for no limit.
@@ -81,32 +80,30 @@ class Pacer:
     """Holds back frames that arrive faster than they were filmed.
 
     Attributes:
-        slip: a late frame starts a new schedule. Without it, a late frame passes at once.
+        slip: a late frame starts a new schedule; otherwise it passes at once.
     """
 
     slip: bool = False
     _began_s: float | None = None
 
     def hold(self, pts_s: float, stop: Event) -> None:
-        """Returns when the frame of time stamp `pts_s`, in seconds, is due, or when `stop` is set."""
-        now = time.monotonic()
-        began = now - pts_s if self._began_s is None else self._began_s
-        wait = began + pts_s - now
-        if wait > _LONGEST_HOLD_S or (self.slip and wait < -_LATE_S):
-            began, wait = now - pts_s, 0.0
-        self._began_s = began
-        if wait > 0:
-            stop.wait(wait)
+        """Returns when the frame of timestamp `pts_s`, in seconds, is due, or when `stop` is set."""
+        now_s = time.monotonic()
+        wait_s = 0.0 if self._began_s is None else self._began_s + pts_s - now_s
+        if self._began_s is None or wait_s > _LONGEST_HOLD_S or (self.slip and wait_s < -_LATE_S):
+            self._began_s, wait_s = now_s - pts_s, 0.0
+        if wait_s > 0:
+            stop.wait(wait_s)
 
 
 @dataclass
 class FrameClock:
-    """Gives each frame of a source its two times.
+    """Assigns each frame of a source its two times.
 
     Attributes:
         of_file: the time of a frame is its position in the video, and the wall clock runs with it from the
-            first frame. Otherwise both are those of the arrival: time stamps of cameras are not used, since
-            they restart with each connection and few can be trusted.
+            first frame. Otherwise both are those of the arrival, since the timestamps of cameras restart
+            with each connection and are often wrong.
     """
 
     of_file: bool
@@ -118,11 +115,8 @@ class FrameClock:
         """`LiveFrame.time_s` and `LiveFrame.when` of a frame that arrived at `now_s` of `time.monotonic`."""
         if not self.of_file or media_time_s is None:
             self._last_s = max(self._last_s, now_s - self._began_s)
-            return self._last_s, _now()
+            return self._last_s, datetime.now().astimezone()
+        position = timedelta(seconds=media_time_s)
         if self._began is None:
-            self._began = _now() - timedelta(seconds=media_time_s)
-        return media_time_s, self._began + timedelta(seconds=media_time_s)
-
-
-def _now() -> datetime:
-    return datetime.now().astimezone()
+            self._began = datetime.now().astimezone() - position
+        return media_time_s, self._began + position

@@ -1,19 +1,16 @@
-"""Whether a video file has been cut off: the sizes that its container itself promises.
+"""Whether a video file is truncated, by the sizes of the boxes in its container.
 
-Numbers of frames and durations are no evidence. Recorders estimate them before the first frame, or write them
-for a rate that the video does not keep. But where the box of the pictures reaches beyond the end of the file,
-some are missing. (Where that of the index does, none are.)
+Frame counts and durations are no evidence: recorders estimate them before the first frame, or write them for
+a rate that the video does not keep. But where the box of the pictures ends beyond the end of the file, some
+are missing. (Where the box of the index does, none are.)
 Sources: ISO/IEC 14496-12 (MP4, MOV), RFC 8794 and RFC 9559 (Matroska, WebM), Microsoft's AVI RIFF reference.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
-
-_Walk: TypeAlias = Callable[[BinaryIO, int], bool]
+from typing import BinaryIO
 
 _MP4_FIRST = frozenset([b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"wide", b"free", b"skip", b"pnot"])
 _MP4_PICTURES = frozenset([b"moov", b"mdat", b"moof"])
@@ -24,27 +21,18 @@ _GIF_END = b"\x3b"
 def is_truncated(path: Path) -> bool:
     """Whether bytes are missing at the end of an MP4, MOV, Matroska, WebM, AVI or GIF file.
 
-    False for other containers, which promise nothing.
-
-    Raises:
-        OSError: it cannot be read.
+    False for other containers, whose sizes are not known. Raises `OSError`.
     """
     with path.open("rb") as file:
         head = file.read(12)
-        walk = _walk_for(head)
-        return walk is not None and walk(file, os.fstat(file.fileno()).st_size)
-
-
-def _walk_for(head: bytes) -> _Walk | None:
-    if head[4:8] in _MP4_FIRST:
-        return _mp4_ends_early
-    if head[:4] == _EBML.to_bytes(4):
-        return _matroska_ends_early
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return _avi_ends_early
-    if head[:4] == b"GIF8":
-        return _gif_ends_early
-    return None
+        size = os.fstat(file.fileno()).st_size
+        if head[4:8] in _MP4_FIRST:
+            return _mp4_ends_early(file, size)
+        if head[:4] == _EBML.to_bytes(4):
+            return _matroska_ends_early(file, size)
+        if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+            return _avi_ends_early(file, size)
+        return head[:4] == b"GIF8" and _gif_ends_early(file, size)
 
 
 def _mp4_ends_early(file: BinaryIO, size: int) -> bool:
@@ -62,23 +50,23 @@ def _mp4_ends_early(file: BinaryIO, size: int) -> bool:
 
 
 def _matroska_ends_early(file: BinaryIO, size: int) -> bool:
-    """Goes through the clusters of the segment."""
-    at, identity, promised = 0, 0, 0
+    """Walks through the clusters of the segment."""
+    at, identity, segment_end = 0, 0, 0
     while at < size:
         file.seek(at)
         identity, width = _ebml_number(file, marker=True)
         length, more = _ebml_number(file, marker=False)
-        if not width or not more:  # no element any more
+        if not width or not more:  # not an element
             return False
         at += width + more
         is_open = length == (1 << 7 * more) - 1
         if identity == _SEGMENT:
-            promised = 0 if is_open else at + length
-        elif is_open:  # a live cluster; where it ends is not written anywhere
+            segment_end = 0 if is_open else at + length
+        elif is_open:  # a live cluster, whose end is unknown
             return False
         else:
             at += length
-    return identity == _CLUSTER and (at > size or promised > size)
+    return identity == _CLUSTER and (at > size or segment_end > size)
 
 
 def _ebml_number(file: BinaryIO, *, marker: bool) -> tuple[int, int]:
@@ -95,7 +83,7 @@ def _ebml_number(file: BinaryIO, *, marker: bool) -> tuple[int, int]:
 
 
 def _avi_ends_early(file: BinaryIO, size: int) -> bool:
-    """Looks at the chunks within each RIFF list, since its own size is wrong in many a file that is whole."""
+    """Walks through the chunks of each RIFF list, whose own size is wrong in many complete files."""
     at, name = 0, b""
     while at + 8 <= size:
         file.seek(at)

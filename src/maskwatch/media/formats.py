@@ -1,4 +1,4 @@
-"""File formats: suffixes by which files are found, and what a picture file is before it is decoded.
+"""File formats: suffixes, and opening a picture file without decoding it.
 
 EXIF orientation is read and applied here and nowhere else.
 """
@@ -28,28 +28,28 @@ PICTURE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".heic", ".heif", ".hif", ".avif"),
     *(".bmp", ".dib", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
-"""By which pictures are found in folders, in lower case. What a file is, its content says."""
+"""Of pictures to find in folders, in lower case. The format of a file is recognised by its content."""
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts"),
     *(".3gp", ".ogv"),
 )
 UNSUPPORTED_SUFFIXES = (".jxl", ".jp2", ".psd", ".svg", ".dng", ".cr2", ".nef")
-"""Found in a folder, these are named as unsupported rather than passed over like a text file."""
+"""Reported as unsupported when found in a folder, instead of skipped like a text file."""
 
 WRITABLE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-"""What an annotated picture can be written as; any other kind becomes a PNG."""
+"""Formats of annotated pictures; any other one becomes a PNG."""
 
 MAX_PIXELS = 200_000_000
 """Pictures with more pixels are refused before they are decoded: 200 MP are 600 MB of RGB."""
 
-# Named, so that no file can reach Pillow's rarer decoders (EPS, for one, starts Ghostscript). JPEG, PNG and
-# HEIC are opened without Pillow's own choice.
+# A list, so that no file can reach Pillow's rarer decoders (EPS, for one, starts Ghostscript). `_open_image`
+# recognises JPEG, PNG and HEIC.
 _OTHER_FORMATS = ("WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "PPM")
 _READABLE = "JPEG, PNG, WebP, HEIC, AVIF, BMP, TIFF, GIF or PPM"
 
 _HEAD_BYTES = 64
-# Brands of a file type box, ISO/IEC 23008-12, annex B; the general ones hold AVIF as well.
+# Brands of a file type box, ISO/IEC 23008-12, annex B; AVIF has the general ones as well.
 _HEVC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"))
 _AV1_BRANDS = frozenset((b"avif", b"avis"))
 _GENERAL_BRANDS = frozenset((b"mif1", b"mif2", b"msf1"))
@@ -60,8 +60,8 @@ _SIGNATURES = re.compile(
 
 # EXIF tag 0x0112, values as in the Exif 2.32 standard, section 4.6.4.
 _ORIENTATION_TAG = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)  # width and height change places
-_TURNS = {
+_SIDEWAYS = (5, 6, 7, 8)  # these swap width and height
+_TRANSPOSE_OF = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -77,20 +77,19 @@ _pillow_lock = threading.Lock()
 
 
 class ImageMetadata(NamedTuple):
-    """size_hw: height and width as shown, orientation applied, pixels; orientation: 1 to 8 as in EXIF, 1 is
-    none."""
+    """size_hw: height and width in pixels, orientation applied; orientation: 1 (none) to 8, as in EXIF."""
 
     size_hw: tuple[int, int]
     orientation: int
 
     @property
     def turned(self) -> bool:
-        """Whether width and height are swapped against the stored picture."""
+        """Whether orientation swaps width and height."""
         return self.orientation in _SIDEWAYS
 
 
 class OpenPicture(NamedTuple):
-    """name: for messages; image: first frame, neither decoded nor turned; metadata: as it is shown."""
+    """name: for messages; image: first frame, not decoded, orientation not applied; metadata: see there."""
 
     name: str
     image: Image.Image
@@ -99,10 +98,10 @@ class OpenPicture(NamedTuple):
 
 @contextlib.contextmanager
 def open_picture(source: FileInput, name: str | None, max_pixels: int) -> Iterator[OpenPicture]:
-    """The picture of a file or of bytes; `name` is what messages call it, else its path.
+    """Opens a picture file, or the bytes of one, called `name` or its path in messages.
 
     Raises:
-        ImageError: the file is missing, empty, no picture, or has more than `max_pixels` pixels.
+        ImageError: the file is missing, empty, not a picture, or has more than `max_pixels` pixels.
     """
     with contextlib.ExitStack() as stack:
         if isinstance(source, (str, Path)):
@@ -120,20 +119,13 @@ def open_picture(source: FileInput, name: str | None, max_pixels: int) -> Iterat
 
 
 def read_metadata(path: str | Path) -> ImageMetadata:
-    """Size and orientation of a picture, as `images.read_image` gives it, without decoding it.
-
-    Raises:
-        ImageError: as `open_picture`.
-    """
+    """Size and orientation of a picture file, without decoding it. Raises as `open_picture`."""
     with open_picture(path, None, MAX_PIXELS) as picture:
         return picture.metadata
 
 
 def is_picture(source: Path | bytes) -> bool:
-    """True when the header of a file, or of its bytes, is that of a picture.
-
-    HEIC counts, also where its decoder is not installed.
-    """
+    """Whether a file, or its bytes, have the header of a picture; HEIC needs no decoder for that."""
     name = str(source) if isinstance(source, Path) else "picture"
     try:
         with _open_file(source, name) if isinstance(source, Path) else io.BytesIO(source) as file:
@@ -154,28 +146,24 @@ def starts_like_picture(head: bytes) -> bool:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8, or that of XMP where EXIF has none; damaged or senseless ones count as 1."""
+    """EXIF orientation, 1 to 8, else that of XMP; 1 where it is damaged or invalid."""
     try:
         with _quiet_pillow():
-            # Not PngImageFile's own, which decodes the picture to look behind it: `sanitize_png` has looked.
+            # PngImageFile's own method decodes the picture to find EXIF behind it; `sanitize_png` found it.
             value = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
         return int(value) if value in range(1, 9) else 1
-    except Exception:  # damaged EXIF must not cost us the picture
+    except Exception:  # a picture with damaged EXIF is still a picture
         return 1
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF orientation wants it shown."""
-    turn = _TURNS.get(orientation_of(image))
-    return image if turn is None else image.transpose(turn)
+    """The picture with its EXIF orientation applied."""
+    transpose = _TRANSPOSE_OF.get(orientation_of(image))
+    return image if transpose is None else image.transpose(transpose)
 
 
 def check_pixels(name: str, size_hw: tuple[int, int], max_pixels: int) -> None:
-    """Refuses a picture without pixels, or with too many.
-
-    Raises:
-        ImageError: it does.
-    """
+    """Raises `ImageError` for a picture without pixels, or with too many."""
     height, width = size_hw
     if width * height == 0:
         raise ImageError(f"{name}: the picture has no pixels ({width}x{height}); pass one that has some")
@@ -188,7 +176,7 @@ def check_pixels(name: str, size_hw: tuple[int, int], max_pixels: int) -> None:
 
 @contextlib.contextmanager
 def lifted_limit() -> Iterator[None]:
-    """Without Pillow's own limit of pixels, which is lower than ours and warns on the terminal."""
+    """Lifts Pillow's limit of pixels, which is lower than `MAX_PIXELS` and prints warnings."""
     with _quiet_pillow():
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -200,7 +188,7 @@ def lifted_limit() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """One thread at a time: what is muted and lifted here belongs to the whole process."""
+    """Mutes warnings. One thread at a time: warnings and Pillow's limit belong to the whole process."""
     with _pillow_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -209,7 +197,7 @@ def _quiet_pillow() -> Iterator[None]:
 def _metadata(image: Image.Image) -> ImageMetadata:
     orientation = orientation_of(image)
     width, height = image.size
-    if isinstance(image, TiffImagePlugin.TiffImageFile):  # of these alone Pillow turns `size` automatically
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # only here Pillow applies orientation to `size`
         width, height = image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
     return ImageMetadata((width, height) if orientation in _SIDEWAYS else (height, width), orientation)
 
@@ -266,7 +254,7 @@ def _open_jpeg(file: BinaryIO) -> Image.Image:
     """The first picture, also of an MPO; `Image.open` would refuse one whose list of pictures is broken."""
     with _quiet_pillow(), contextlib.suppress(Exception):
         return JpegImageFile(file)
-    # What Pillow refused may be no part of the picture.
+    # What Pillow refused may be outside the picture.
     file.seek(0)
     bare = io.BytesIO(sanitize_jpeg(file.read()))
     with _quiet_pillow():
@@ -282,7 +270,7 @@ def _open_png(file: BinaryIO) -> Image.Image:
 
 
 def _is_preview(image: TiffImagePlugin.TiffImageFile) -> bool:
-    """Of a raw photograph (DNG, NEF …), a TIFF whose first picture is a reduced one (TIFF 6.0, page 36)."""
+    """Whether it is a raw photograph (DNG, NEF …): a TIFF with a reduced first picture (TIFF 6, page 36)."""
     reduced = bool(int(image.tag_v2.get(_NEW_SUBFILE_TYPE) or 0) & 1)
     return reduced and TiffImagePlugin.SUBIFD in image.tag_v2
 
@@ -301,7 +289,7 @@ def _brands(head: bytes) -> set[bytes]:
 
 
 def _open_heic(file: BinaryIO) -> Image.Image:
-    """HEIC says in its container how it is turned, and the decoder applies that; EXIF would turn it twice."""
+    """The decoder applies the orientation of the container; that of EXIF would be applied a second time."""
     try:
         from pillow_heif import HeifImageFile
     except ImportError:

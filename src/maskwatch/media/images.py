@@ -1,14 +1,12 @@
-"""Pictures in, network input out: decode, letterbox, and the way back for boxes.
+"""Decodes pictures, resizes them to the network's input, and maps boxes back.
 
-Training, evaluation, export and the detector all resize through `fit`, so that there is one rule.
+Training, evaluation, export and the detector all resize with `fit`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -36,14 +34,14 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 ResizeRule: TypeAlias = Literal["letterbox", "squash"]
 ImageInput: TypeAlias = "FileInput | Image.Image | npt.NDArray[Any]"
 
-PAD_VALUE = 128  # the network sees x * 2 / 255 - 1, so that the padding is as good as zero
+PAD_VALUE = 128  # nearly zero after the network's normalisation, x * 2 / 255 - 1
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture went on the network's canvas: its top-left corner is at (0, 0).
+    """The scale of a picture on the network's canvas; its top-left corner is at (0, 0).
 
-    `scale_x` and `scale_y` are canvas pixels per picture pixel; `width` and `height` are the picture's own.
+    `scale_x` and `scale_y` are canvas pixels per picture pixel; `width` and `height` are the picture's.
     """
 
     scale_x: float
@@ -66,9 +64,9 @@ class Placement:
 
 
 def letterbox(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Array, Placement]:
-    """Fits a picture (h, w, 3) into a canvas (H, W, 3), keeping its aspect ratio.
+    """Resizes a picture (h, w, 3) into a canvas (H, W, 3), keeping its aspect ratio.
 
-    The picture lies top-left, so that boxes need a scale and no offset; the rest is grey (`PAD_VALUE`).
+    The picture lies top-left, so that boxes need no offset; the rest is grey (`PAD_VALUE`).
     """
     height, width = image_rgb.shape[:2]
     scale = min(size_hw[0] / height, size_hw[1] / width)
@@ -92,11 +90,7 @@ def squash(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Array,
 
 
 def fit(image_rgb: UInt8Array, size_hw: tuple[int, int], rule: ResizeRule) -> tuple[UInt8Array, Placement]:
-    """Brings a picture (h, w, 3) to network size (H, W, 3) by the named rule.
-
-    Raises:
-        ValueError: the rule is neither "letterbox" nor "squash".
-    """
+    """Resizes a picture (h, w, 3) to (H, W, 3) by a rule; raises `ValueError` for an unknown one."""
     if rule == "letterbox":
         return letterbox(image_rgb, size_hw)
     if rule == "squash":
@@ -105,44 +99,38 @@ def fit(image_rgb: UInt8Array, size_hw: tuple[int, int], rule: ResizeRule) -> tu
 
 
 def read_image(source: FileInput, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> UInt8Array:
-    """Decodes a picture file, or the bytes of one, to uint8 (H, W, 3) RGB as a viewer would show it.
+    """Decodes a picture file, or the bytes of one, to uint8 (H, W, 3) RGB as a viewer shows it.
 
-    What is inside counts, not the file's name. The EXIF orientation is applied, transparency is laid over
-    white (an alpha channel that hides everything counts as none), 16-bit grey is scaled to 8 bit; of an
-    animation, and of a file of several pictures, the first counts. `name` is what messages call the picture,
-    else its path.
+    The content determines the format, not the file's name. The EXIF orientation is applied, transparency is
+    blended with white (an alpha channel that hides everything is ignored), 16-bit grey is scaled to 8 bit. Of
+    an animation, or a file of several pictures, the first is read.
+
+    Args:
+        source: a path, or the bytes of a file.
+        max_pixels: limit, compared with the header's size before anything is decoded.
+        name: of the picture in messages; None for its path.
 
     Raises:
-        ImageError: the file is missing, empty, truncated, no picture, or has more than `max_pixels` pixels.
-            The number of pixels is read from the header, before anything is decoded.
+        ImageError: the file is missing, empty, truncated, not a picture, or has too many pixels.
     """
     with open_picture(source, name, max_pixels) as picture:
-        image_rgb = _guarded(picture.name, partial(_pil_to_rgb, picture.image, picture.name))
+        image_rgb = _pil_to_rgb(picture.image, picture.name)
     _check_size(picture, image_rgb)
     return image_rgb
 
 
 class ReducedImage(NamedTuple):
-    """image_rgb: uint8 (h, w, 3), perhaps smaller than the picture; metadata: size and orientation of
-    the picture itself."""
+    """image_rgb: uint8 (h, w, 3), possibly reduced; metadata: size and orientation of the whole picture."""
 
     image_rgb: UInt8Array
     metadata: ImageMetadata
 
 
 def read_reduced(source: str | Path, side: int, *, max_pixels: int = MAX_PIXELS) -> ReducedImage:
-    """Reads a whole picture file, but gives the picture smaller where that is cheaper.
+    """Reads a picture file, a JPEG at a half, a quarter or an eighth of its size.
 
-    A JPEG is decoded at a half, a quarter or an eighth of its size, which skips most of the arithmetic and
-    still reads every byte, so that a truncated file is noticed.
-
-    Args:
-        source: the file.
-        side: pixels that the longer side of what is given has at least, if the picture has them.
-        max_pixels: as for `read_image`.
-
-    Raises:
-        ImageError: as `read_image`.
+    That skips most of the arithmetic and still reads every byte, so that a truncated file is noticed. The
+    longer side keeps at least `side` pixels, if the picture has them. Raises as `read_image`.
     """
     with open_picture(source, None, max_pixels) as picture:
         image, reduces = picture.image, picture.image.format == "JPEG"
@@ -150,27 +138,27 @@ def read_reduced(source: str | Path, side: int, *, max_pixels: int = MAX_PIXELS)
             width, height = image.size
             wanted = [max(1, math.ceil(length * side / max(width, height))) for length in (width, height)]
             image.draft("RGB", (wanted[0], wanted[1]))
-        image_rgb = _guarded(picture.name, partial(_pil_to_rgb, image, picture.name))
+        image_rgb = _pil_to_rgb(image, picture.name)
     if not reduces:
         _check_size(picture, image_rgb)
     return ReducedImage(image_rgb, picture.metadata)
 
 
 def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
-    """Turns what a caller has into uint8 (H, W, 3) RGB.
+    """Converts any picture to uint8 (H, W, 3) RGB.
 
     Takes a path, the bytes of a picture file, a PIL image, or an array: uint8 or uint16 of shape (H, W),
-    (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA. An EXIF orientation that a PIL image carries is applied,
-    so that a file gives the same boxes however it is opened.
+    (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA. The EXIF orientation of a PIL image is applied, so that a file
+    gives the same boxes however it is opened.
 
     Raises:
-        ImageError: the input is of another kind, or `read_image` refuses the file.
+        ImageError: the input is of another type, or as `read_image`.
     """
     if isinstance(image, (str, Path, bytes, bytearray, memoryview)):
         return read_image(image, max_pixels=max_pixels)
     if isinstance(image, Image.Image):
         check_pixels("picture", (image.height, image.width), max_pixels)
-        return _guarded("picture", lambda: _pil_to_rgb(image, "picture"))
+        return _pil_to_rgb(image, "picture")
     if isinstance(image, np.ndarray):
         return _array_to_rgb(image)
     raise ImageError(
@@ -179,7 +167,7 @@ def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
 
 
 def _check_size(picture: OpenPicture, image_rgb: UInt8Array) -> None:
-    """What a data set is checked by must be what is trained on: boxes are in pixels of the header's size."""
+    """Checks the header's size, which the boxes of a data set refer to."""
     height, width = image_rgb.shape[:2]
     stated_h, stated_w = picture.metadata.size_hw
     if (height, width) != (stated_h, stated_w):
@@ -189,19 +177,19 @@ def _check_size(picture: OpenPicture, image_rgb: UInt8Array) -> None:
         )
 
 
-def _guarded(name: str, decode: Callable[[], UInt8Array]) -> UInt8Array:
+def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
     try:
-        return decode()
+        return _decode(image, name)
     except ImageError:
         raise
     except MemoryError:
         raise ImageError(f"{name}: not enough memory to decode it; scale it down first") from None
-    except Exception as error:  # see _open
+    except Exception as error:  # the decoders raise anything
         reason = reason_of(error)
         raise ImageError(f"{name}: broken picture ({reason}); get a complete copy of the file") from error
 
 
-def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
+def _decode(image: Image.Image, name: str) -> UInt8Array:
     premultiplied = isinstance(image, TiffImageFile) and _load_tiff(image)
     image.load()
     image = upright(image)
@@ -215,12 +203,12 @@ def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
 
 
 def _load_tiff(image: TiffImageFile) -> bool:
-    """Loads it; whether its colours are multiplied by alpha, and left so."""
-    premultiplied = _leave_premultiplied(image)
-    path, image.filename = image.filename, ""  # by its name Pillow would map the file, at its turned size
+    """Loads it; returns whether its colours are, and stay, multiplied by alpha."""
+    premultiplied = _keep_premultiplied(image)
+    path, image.filename = image.filename, ""  # with a name, Pillow would map the file at its rotated size
     try:
         if image.tile:
-            with lifted_limit():  # which TIFF asks for a second time
+            with lifted_limit():  # TIFF checks it a second time
                 image.load_prepare()
         image.load()
     finally:
@@ -228,8 +216,8 @@ def _load_tiff(image: TiffImageFile) -> bool:
     return premultiplied
 
 
-def _leave_premultiplied(image: TiffImageFile) -> bool:
-    """Whether colours are multiplied by alpha. They are then left so, to be seen where alpha is zero."""
+def _keep_premultiplied(image: TiffImageFile) -> bool:
+    """Whether colours are multiplied by alpha; keeps Pillow from dividing them, since alpha may be 0."""
     tiles, found = [], False
     for tile in image.tile:
         if isinstance(tile.args, tuple) and str(tile.args[0]).startswith("RGBa"):
@@ -240,7 +228,7 @@ def _leave_premultiplied(image: TiffImageFile) -> bool:
 
 
 def _grey_to_rgb(values: npt.NDArray[Any], transparent: object, name: str) -> UInt8Array:
-    """Grey of 16 bit (H, W), of which one value may be transparent."""
+    """16-bit grey (H, W), one value of which may be transparent."""
     if values.min() < 0 or values.max() > 65535:
         raise ImageError(f"{name}: grey values of 32 bit; save it with 8 or 16 bits")
     grey = values.astype(np.uint16)
@@ -267,17 +255,11 @@ def _array_to_rgb(array: npt.NDArray[Any]) -> UInt8Array:
 
 
 def _over_white(rgba: UInt8Array, premultiplied: bool = False) -> UInt8Array:
-    lowest, highest = int(rgba[..., 3].min()), int(rgba[..., 3].max())
-    if lowest == 255 or highest == 0:  # 0: the writer of a 32-bit picture left the fourth byte alone
-        return np.ascontiguousarray(rgba[..., :3])
-    alpha = rgba[..., 3].astype(np.uint16)
-    white = (255 - alpha) * np.uint16(1 if premultiplied else 255)
-    blended = np.empty((*alpha.shape, 3), np.uint8)
-    for channel in range(3):  # three short loops over whole planes are many times faster than one over pixels
-        colour = rgba[..., channel].astype(np.uint16)
-        if premultiplied:
-            blended[..., channel] = np.minimum(colour + white, 255)
-        else:
-            total = colour * alpha + white + np.uint16(128)  # at most 255 * 255 + 128
-            blended[..., channel] = (total + (total >> 8)) >> 8  # over 255, rounded
-    return blended
+    rgb, alpha = np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
+    if alpha.min() == 255 or alpha.max() == 0:  # 0: the writer of a 32-bit picture left the fourth byte alone
+        return rgb
+    if premultiplied:  # min(rgb + 255 - alpha, 255), without overflow
+        return np.minimum(rgb, alpha[..., None]) + (255 - alpha)[..., None]
+    white = Image.new("RGB", alpha.shape[::-1], "white")
+    white.paste(Image.fromarray(rgb), mask=Image.fromarray(alpha))
+    return np.array(white)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import av
-import cv2
 import numpy as np
 from av.codec.context import Flags as CodecFlags
 from av.video.frame import PictureType
@@ -22,20 +21,19 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.video.stream import VideoStream
 
-# In this order, whichever the FFmpeg at hand was built with: H.264 plays everywhere, VP9 in all browsers but
-# older ones of Apple.
+# The first that this FFmpeg has: H.264 plays everywhere, VP9 in all browsers but older ones of Apple.
 _ENCODERS = {
     "libx264": {"preset": "veryfast", "crf": "23", "forced-idr": "1"},
     "libopenh264": {"b": "4000000"},
     "libvpx-vp9": {"crf": "33", "b": "0", "deadline": "realtime", "cpu-used": "8"},
 }
-_TICKS = 90_000  # a second; the usual clock of video, on which all frame rates fall exactly or nearly
-_KEY_EVERY_S = 2.0  # also what a recording loses at the most when the program is killed
+_TICKS = 90_000  # per second: the usual clock of video, for nearly all frame rates
+_KEY_EVERY_S = 2.0  # also the longest loss when the program is killed
 
-# A whole file begins with its index, so that a browser can start before it has all of it.
+# A complete file begins with its index, so that a browser can start before it has all of it.
 _WHOLE = "faststart"
-# A file that grows is readable at any time, and gets one index at its end. Source: FFmpeg's documentation of
-# its MP4 muxer, hybrid_fragmented.
+# A growing file is readable at any time, and gets an index at its end. Source: FFmpeg's documentation of its
+# MP4 muxer, hybrid_fragmented.
 _GROWING = "hybrid_fragmented+frag_keyframe"
 
 
@@ -44,11 +42,11 @@ class Mp4Writer:
 
     Args:
         path: the file; one that exists is replaced.
-        fps: the usual frame rate, which times need not keep.
+        fps: the nominal frame rate; times may differ from it.
         size_wh: of every frame, in pixels. An odd side gets one more row or column.
-        growing: True for a file that can be played at any time, also after the program was killed; all but
-            the last seconds is in it. False for one that is complete only when it has been closed.
-        shown: the name for messages, where it is not `path`.
+        growing: True for a file that can be played at any time, up to the last seconds, even if the program
+            is killed. False for one that is complete only when closed.
+        shown: name for messages; None for `path`.
 
     Raises:
         OutputError: the file cannot be written, or FFmpeg has no encoder for it.
@@ -73,7 +71,7 @@ class Mp4Writer:
                 os.path.abspath(path),  # noqa: PTH100, keeps ".."; a relative "a:b.mp4" would be taken for a URL
                 "w",
                 format="mp4",
-                # What is finished goes to the disk at once, not when a buffer is full.
+                # A growing file goes to the disk at once, not when a buffer is full.
                 options={"movflags": _GROWING if growing else _WHOLE, "flush_packets": str(int(growing))},
             )
             try:
@@ -84,13 +82,10 @@ class Mp4Writer:
                 raise
 
     def add(self, image_rgb: UInt8Array, time_s: float, duration_s: float | None = None) -> None:
-        """Appends a frame; `time_s` is seconds from the beginning of the file, later than the one before.
+        """Appends a frame at `time_s` seconds from the beginning of the file. Raises `OutputError`.
 
-        A frame that is not later is put right behind the one before. Each is shown until the next one, for
-        which it waits here; the last for `duration_s` seconds, by default as long as the one before it.
-
-        Raises:
-            OutputError: it cannot be written.
+        A frame that is not later than the one before follows it at once. Each is shown until the next one,
+        the last for `duration_s` seconds, by default as long as the one before it.
         """
         if image_rgb.shape[1::-1] != self.size_wh:
             raise ValueError(f"a frame of {image_rgb.shape[1::-1]} in a video of {self.size_wh}")
@@ -111,11 +106,7 @@ class Mp4Writer:
             self._last_duration = max(1, round(duration_s * _TICKS))
 
     def close(self) -> None:
-        """Writes what is left and closes the file.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
+        """Writes the last frame and closes the file. Raises `OutputError`."""
         with self._named(), contextlib.closing(self._file):
             if self._waiting is not None:
                 self._waiting.duration = self._last_duration
@@ -131,13 +122,13 @@ class Mp4Writer:
         context.time_base = Fraction(1, _TICKS)
         context.gop_size = max(1, round(_KEY_EVERY_S * fps))
         context.colorspace, context.color_range = 5, 1  # BT.601, 16 to 235: how swscale converts RGB
-        # The muxer takes the length of the last frame from the encoder, and reckons that of the file in the
-        # order of encoding; with B-frames it would be another one where the rate varies.
+        # The muxer takes the duration of the last frame from the encoder, and computes that of the file in
+        # the order of encoding, which would be wrong with B-frames and a varying rate.
         context.flags |= CodecFlags.frame_duration
         context.max_b_frames = 0
         context.options = dict(_ENCODERS[name])
         if growing and name == "libx264":
-            context.options |= {"tune": "zerolatency"}  # it would hold back frames, which a crash then takes
+            context.options |= {"tune": "zerolatency"}  # a crash loses the frames that x264 holds back
         return stream
 
     @contextlib.contextmanager
@@ -153,11 +144,7 @@ class Mp4Writer:
 
 
 def encoder_name() -> str:
-    """The best encoder that this machine's FFmpeg has.
-
-    Raises:
-        OutputError: it has none of those that browsers play.
-    """
+    """The best encoder in this FFmpeg; raises `OutputError` where it has none that browsers play."""
     for name in _ENCODERS:
         if name in av.codecs_available:
             return name
@@ -168,9 +155,6 @@ def encoder_name() -> str:
 
 
 def _even(image_rgb: UInt8Array) -> UInt8Array:
-    """The last row and column once more where their number is odd: colour is stored for two by two pixels."""
+    """Repeats the last row or column to make an odd side even: colour is stored for 2 × 2 pixels."""
     height, width = image_rgb.shape[:2]
-    if height % 2 == 0 and width % 2 == 0:
-        return np.ascontiguousarray(image_rgb)
-    grown = cv2.copyMakeBorder(image_rgb, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-    return np.asarray(grown, np.uint8)
+    return np.pad(image_rgb, ((0, height % 2), (0, width % 2), (0, 0)), "edge")

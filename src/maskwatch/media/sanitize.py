@@ -1,7 +1,7 @@
-"""PNG and JPEG files without what their pixels do not depend on.
+"""Removes from PNG and JPEG files what does not change their pixels.
 
-Pillow gives up on a picture whose text, colour profile or other description is huge or broken. Viewers show
-it, and so must we: such parts are taken out before a decoder sees them.
+Viewers show a picture whose text, colour profile or other description is huge or broken. Pillow does not, so
+such parts are removed before it decodes the file.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ _PNG_SIGNATURE_BYTES = 8
 _PNG_COLOUR_TYPE_AT = 25
 _TRNS_BYTES = {0: 2, 2: 6}  # by colour type: grey, RGB; a palette takes any number
 
-# Descriptions that may say how a PNG is turned, and where Pillow looks for them in `Image.info`.
-_TURNING_TEXTS = {b"XML:com.adobe.xmp": "xmp", b"Raw profile type exif": "Raw profile type exif"}
-_MAX_TEXT_BYTES = 1 << 20  # what is unpacked of a compressed text, so that it cannot fill the memory
+# Keywords of texts that may hold the orientation of a PNG, and their keys in Pillow's `Image.info`.
+_ORIENTATION_TEXTS = {b"XML:com.adobe.xmp": "xmp", b"Raw profile type exif": "Raw profile type exif"}
+_MAX_TEXT_BYTES = 1 << 20  # of a compressed text, so that it cannot fill the memory
 
 _SOS, _COM, _APP0, _APP1, _APP14, _APP15 = 0xDA, 0xFE, 0xE0, 0xE1, 0xEE, 0xEF
 
 
 def sanitize_png(data: bytes) -> tuple[bytes, Metadata]:
-    """A PNG file with those chunks alone that decide on pixels (PNG specification, third edition, section 5).
+    """A PNG file with only the chunks that determine pixels (PNG specification, third edition, section 5).
 
-    An animated PNG becomes its still picture. A chunk that is cut off stays so, for the decoder to find.
+    An animated PNG becomes its still picture. A truncated chunk stays, for the decoder to report.
 
     Returns:
-        The file, and what it says on how it is turned, under the keys of Pillow's `Image.info`.
+        The file, and the entries of Pillow's `Image.info` that may hold its orientation.
     """
     kept: list[Bytes] = [data[:_PNG_SIGNATURE_BYTES]]
     metadata: Metadata = {}
@@ -40,14 +40,14 @@ def sanitize_png(data: bytes) -> tuple[bytes, Metadata]:
         critical = not kind[0] & 0x20
         if critical or (kind == b"tRNS" and _is_intact(chunk) and _is_transparency(data, body)):
             kept.append(chunk)
-        elif kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
-            metadata |= _png_metadata(kind, body, chunk)
+        elif kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt") and _is_intact(chunk):
+            metadata |= _png_metadata(kind, body)
     return b"".join(kept), metadata
 
 
 def sanitize_jpeg(data: bytes) -> bytes:
-    """A JPEG file without comments and application segments, but for those that say how it is turned (EXIF,
-    XMP) or what its colours are (JFIF, Adobe)."""
+    """A JPEG file without comments and application segments, except those of orientation (EXIF, XMP) and
+    colours (JFIF, Adobe)."""
     kept: list[Bytes] = [data[:2]]
     view, position = memoryview(data), 2
     while position + 4 <= len(data):
@@ -58,7 +58,7 @@ def sanitize_jpeg(data: bytes) -> bytes:
         if marker == _SOS:
             break
         end = position + 2 + struct.unpack_from(">H", data, position + 2)[0]
-        if _decides_on_pixels(marker, bytes(view[position + 4 : end])):
+        if _determines_pixels(marker, bytes(view[position + 4 : end])):
             kept.append(view[position:end])
         position = end
     kept.append(view[position:])
@@ -84,16 +84,15 @@ def _is_transparency(data: bytes, body: memoryview) -> bool:
     return len(body) == _TRNS_BYTES.get(colour_type, len(body))
 
 
-def _png_metadata(kind: bytes, body: memoryview, chunk: memoryview) -> Metadata:
+def _png_metadata(kind: bytes, body: memoryview) -> Metadata:
     if kind == b"eXIf":
-        return {"exif": b"Exif\0\0" + bytes(body)} if _is_intact(chunk) else {}
-    keyword = next((word for word in _TURNING_TEXTS if body[: len(word) + 1] == word + b"\0"), None)
-    if keyword is None or not _is_intact(chunk):
+        return {"exif": b"Exif\0\0" + bytes(body)}
+    keyword, _, text = bytes(body).partition(b"\0")
+    key = _ORIENTATION_TEXTS.get(keyword)
+    if key is None:
         return {}
-    text = bytes(body[len(keyword) + 1 :])
-    compressed = kind == b"zTXt"
+    compressed = kind == b"zTXt" or (kind == b"iTXt" and text[:1] == b"\1")
     if kind == b"iTXt":
-        compressed = text[:1] == b"\1"
         text = text[2:].split(b"\0", 2)[-1]  # after the language and the translated keyword
     elif compressed:
         text = text[1:]  # after the method
@@ -102,11 +101,10 @@ def _png_metadata(kind: bytes, body: memoryview, chunk: memoryview) -> Metadata:
             text = zlib.decompressobj().decompress(text, _MAX_TEXT_BYTES)
         except zlib.error:
             return {}
-    key = _TURNING_TEXTS[keyword]
     return {key: text if key == "xmp" else text.decode("latin-1")}
 
 
-def _decides_on_pixels(marker: int, body: bytes) -> bool:
+def _determines_pixels(marker: int, body: bytes) -> bool:
     if marker == _APP0:
         return body.startswith(b"JFIF\0") and len(body) >= 14
     if marker == _APP1:

@@ -1,7 +1,4 @@
-"""What the user points at (file, folder, glob, URL, standard input) → pictures and videos.
-
-`find_sources` only looks; nothing is decoded before `load_picture` or `videos.Video` is called on a result.
-"""
+"""Finds pictures and videos: file, folder, glob, URL, standard input → a list of sources."""
 
 from __future__ import annotations
 
@@ -32,14 +29,14 @@ from maskwatch.net.fetch import MAX_BYTES, fetch
 
 @dataclass(frozen=True)
 class Source:
-    """One picture or video that waits to be read.
+    """One picture or video to read.
 
     Attributes:
-        name: as the user knows it, without user and password; stands in messages and records.
+        name: for messages and records, without user and password.
         kind: "picture", "video", or "unreadable" for a folder that cannot be listed.
-        relative: where a result belongs below an output folder.
+        relative: path of its result below an output folder.
         path: the file; None for a URL and for standard input.
-        url: what is fetched, with user and password; None for all else.
+        url: with user and password; None if it is not a URL.
     """
 
     name: str
@@ -49,12 +46,7 @@ class Source:
     url: str | None = field(default=None, repr=False)
 
     def load_picture(self) -> UInt8Array:
-        """Reads a picture: uint8 (H, W, 3) RGB.
-
-        Raises:
-            ImageError: it cannot be decoded.
-            SourceError: it cannot be fetched.
-        """
+        """Reads a picture: uint8 (H, W, 3) RGB. Raises `ImageError` and `SourceError`."""
         if self.kind == "unreadable":
             raise SourceError(f"{self.name}: the folder cannot be listed; check its permissions")
         data = self.path or (read_stdin() if self.url is None else fetch(self.url))
@@ -64,15 +56,15 @@ class Source:
 def find_sources(specs: Sequence[str], *, leave_out: Path | None = None) -> list[Source]:
     """Lists the pictures and videos that `specs` stand for, each file once, in the order given.
 
-    A folder gives the pictures and videos in it and below, by their suffix, without hidden files. A file
-    that is named (or matched by a glob) is taken with any suffix.
+    A folder gives the pictures and videos in it and its subfolders, by suffix, without hidden files. A file
+    that is named, or matched by a glob, may have any suffix. Nothing is decoded yet.
 
     Args:
         specs: paths, folders, globs (`**` for any depth), http(s) URLs, or `-` for standard input.
-        leave_out: a folder that is passed over inside other folders, because the results go there.
+        leave_out: a folder that is skipped inside other folders: that of the results.
 
     Raises:
-        SourceError: nothing is there under one of the names, or nothing that could be read.
+        SourceError: a spec gives no picture or video.
     """
     found: dict[object, Source] = {}
     for spec in specs:
@@ -85,10 +77,9 @@ def find_sources(specs: Sequence[str], *, leave_out: Path | None = None) -> list
 
 
 def plan_targets(sources: Iterable[Source], folder: Path) -> dict[Source, Path]:
-    """One file below `folder` for each source: the same place, suffix changed where it has to be.
+    """The result file of each source, at its relative path below `folder`, with a suffix that can be written.
 
-    Two sources that would share a file (also on a file system without upper and lower case) get
-    `name-2.jpg` and so on.
+    Sources with the same path, ignoring case, get `name-2.jpg` and so on.
     """
     taken: set[str] = set()
     targets = {}
@@ -101,11 +92,7 @@ def plan_targets(sources: Iterable[Source], folder: Path) -> dict[Source, Path]:
 
 
 def read_stdin() -> bytes:
-    """Everything on standard input.
-
-    Raises:
-        SourceError: it is a terminal, is empty or holds more than a picture can.
-    """
+    """Everything on standard input; raises `SourceError` for a terminal, or more than `MAX_BYTES`."""
     if sys.stdin is None or sys.stdin.isatty():
         raise SourceError("-: nothing is piped to standard input; use: maskwatch detect - < photo.jpg")
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
@@ -115,7 +102,7 @@ def read_stdin() -> bytes:
 
 
 def shown_name(path: str | Path) -> str:
-    """A path as text that can be printed and stored as UTF-8; bytes that are no UTF-8 are escaped."""
+    """A path as text for messages and records; bytes that are not UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -173,7 +160,7 @@ def _in_glob(pattern: str, leave_out: Path | None) -> list[Source]:
 
 
 def _without(sources: list[Source], folder: Path | None, root: Path) -> list[Source]:
-    """Leaves out what lies in `folder`, but not when all of `root` does: that is a mistake to report."""
+    """The sources outside `folder`; all of them where `root` is inside, to report them as overwritten."""
     if folder is None or _is_in(root, folder):
         return sources
     return [source for source in sources if source.path is None or not _is_in(source.path, folder)]
@@ -196,7 +183,7 @@ def _of_url(url: str) -> Source:
     try:
         address = Address.parse(url)
     except ValueError as error:
-        raise SourceError(f"{shown}: this is no URL ({error}); check it") from None
+        raise SourceError(f"{shown}: this is not a URL ({error}); check it") from None
     if address.scheme not in ("http", "https"):
         raise SourceError(f"{shown}: only http and https URLs can be read; download the file first")
     name = re.sub(r"[^\w. -]+", "_", PurePath(unquote(address.path)).name).strip(". ")[:100]

@@ -1,4 +1,4 @@
-"""Video files, and animated pictures, in and out: frame by frame, so that memory does not grow with them."""
+"""Reads and writes video files and animated pictures frame by frame, in constant memory."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from maskwatch.media.video_decoder import (
     header_duration_s,
     video_stream,
 )
-from maskwatch.outputs import replacing
+from maskwatch.outputs import atomic_write
 from maskwatch.text import reading
 
 _ANIMATED_FORMATS = ("GIF", "PNG", "WEBP")
-_USUAL_S = 0.1  # how long browsers show a frame that says nothing
+_DEFAULT_DURATION_S = 0.1  # of a frame without a duration, as in browsers
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Frame:
     Attributes:
         index: from 0.
         time_s: seconds from the beginning of the video, by the container's own timestamps.
-        image_rgb: uint8 (H, W, 3), the way up in which it is shown.
-        duration_s: how long it is shown, which is until the next one.
+        image_rgb: uint8 (H, W, 3), with its orientation applied.
+        duration_s: seconds until the next frame.
     """
 
     index: int
@@ -52,12 +52,11 @@ class Frame:
 
 
 class Video:
-    """A video file that gives its frames one by one; a context manager that always closes the file.
+    """An open video file; a context manager that closes it.
 
     Attributes:
-        fps: frames per second, usually or on average; 25 where the file does not say. Frames have their own
-            times, which need not keep it.
-        duration_s: as the file's header says, which may be wrong; None where it does not.
+        fps: nominal or average frames per second; 25 where the file has none. Frames have their own times.
+        duration_s: of the file's header, which may be wrong; None where it has none.
 
     Raises:
         SourceError: the file cannot be opened as a video.
@@ -65,7 +64,9 @@ class Video:
 
     def __init__(self, path: Path) -> None:
         self.path, self._closed = path, False
-        _check_readable(path)
+        with reading(path, SourceError, "check its permissions"), path.open("rb") as file:
+            if not file.read(1):
+                raise SourceError(f"{path}: the file is empty; get a complete copy of it")
         self._webp = is_animated_webp(path)
         self.fps = DEFAULT_FPS
         self.duration_s: float | None = None
@@ -86,8 +87,7 @@ class Video:
         if stream is None:
             self._container.close()
             raise SourceError(f"{path}: there is no video in it that can be decoded; convert it to MP4")
-        self._stream = stream
-        self.fps = frame_rate(stream)
+        self._stream, self.fps = stream, frame_rate(stream)
         self.duration_s = header_duration_s(self._container)
 
     def __enter__(self) -> Video:
@@ -97,16 +97,16 @@ class Video:
         self.close()
 
     def close(self) -> None:
-        """Closes the file; a generator of `frames` that still runs ends."""
+        """Closes the file, and ends a running iterator of `frames`."""
         self._closed = True
         if not self._webp:
             self._container.close()
 
     def frames(self) -> Iterator[Frame]:
-        """The frames in the order in which they are shown; may be called once.
+        """The frames in the order of display; may be called once.
 
         Raises:
-            SourceError: after the last readable frame, when the file is cut off or some could not be read.
+            SourceError: after the last readable frame, when the file is truncated or damaged.
         """
         if not self._webp:
             yield from self._decoded()
@@ -117,11 +117,7 @@ class Video:
             yield Frame(index, time_s, image_rgb, duration_s)
 
     def batches(self, size: int) -> Iterator[list[Frame]]:
-        """The frames in lists of `size`, of which the last may be shorter; may be called once.
-
-        Raises:
-            SourceError: as `frames`, after the list of the last readable frames.
-        """
+        """The frames in lists of `size`; the last may be shorter. Raises as `frames`, after that list."""
         batch: list[Frame] = []
         try:
             for frame in self.frames():
@@ -138,7 +134,7 @@ class Video:
 
     def _decoded(self) -> Iterator[Frame]:
         clock, decoder = MediaClock(self._container, self._stream), VideoDecoder(self.path, self._stream)
-        waiting: Frame | None = None  # for the time of the next one
+        waiting: Frame | None = None  # until the time of the next one is known
         for index, frame in enumerate(decoder.frames(self._container)):
             time_s = clock.time_s(frame)
             if waiting is not None:
@@ -148,25 +144,25 @@ class Video:
             waiting = Frame(index, time_s, DisplayTransform.of(frame).to_rgb(frame), clock.length_s(frame))
         if waiting is not None:
             yield waiting
-        if not self._closed and (fault := decoder.fault()):
-            raise SourceError(f"{self.path}: {fault}; get a complete copy of it")
+        if not self._closed and (damage := decoder.damage()):
+            raise SourceError(f"{self.path}: {damage}; get a complete copy of it")
 
 
 def is_animation(path: Path) -> bool:
-    """Whether a file is a picture of more than one frame, by what is inside and not by its name."""
+    """Whether the content of a file is an animated GIF, PNG or WebP."""
     return _animated_format(path) is not None
 
 
 def is_animated_webp(path: Path) -> bool:
-    """Whether a file is an animated WebP. FFmpeg, which reads all other videos, cannot decode it."""
+    """Whether the content of a file is an animated WebP, which FFmpeg cannot decode."""
     return _animated_format(path) == "WEBP"
 
 
 def webp_frames(path: Path) -> Iterator[tuple[float, float, UInt8Array]]:
-    """Time and length in seconds, and uint8 (H, W, 3) RGB, of each frame of an animated WebP.
+    """Time and duration in seconds, and uint8 (H, W, 3) RGB, of each frame of an animated WebP.
 
     Raises:
-        SourceError: a frame cannot be decoded; those before it have been given.
+        SourceError: the next frame cannot be decoded.
     """
     index, time_s = 0, 0.0
     try:
@@ -174,12 +170,12 @@ def webp_frames(path: Path) -> Iterator[tuple[float, float, UInt8Array]]:
             for index in range(getattr(image, "n_frames", 1)):
                 image.seek(index)
                 image.load()
-                shown_s = image.info.get("duration", 0) / 1000 or _USUAL_S
+                shown_s = image.info.get("duration", 0) / 1000 or _DEFAULT_DURATION_S
                 yield time_s, shown_s, as_rgb(image)
                 time_s += shown_s
     except (OSError, ValueError, EOFError, ImageError):
         raise SourceError(
-            f"{path}: broken video, it cannot be read on after {index} frames; get a complete copy of it"
+            f"{path}: broken video, unreadable after {index} frames; get a complete copy of it"
         ) from None
 
 
@@ -195,16 +191,16 @@ class WriteFrame(Protocol):
 def video_writer(path: Path, fps: float) -> Iterator[WriteFrame]:
     """Gives a function that appends a frame (H, W, 3) RGB to an MP4 file that browsers play.
 
-    Each frame is shown from its `time_s` until that of the next one, the last for its `duration_s`; the first
-    one stands at the beginning of the file. Without times they come evenly, `fps` a second. The file appears
-    under its name when the block ends without an error. Frames of another size get the first one's.
+    Each frame is shown from its `time_s`, counted from that of the first one, until the next one, the last
+    for its `duration_s`. Without times there are `fps` frames a second. Frames of another size are resized to
+    the first one's. The file appears under its name when the block ends without an error.
 
     Raises:
         OutputError: the file cannot be written.
     """
     writer: Mp4Writer | None = None
     frames, began_s = 0, 0.0
-    with replacing(path) as part:
+    with atomic_write(path) as part:
 
         def write(
             image_rgb: UInt8Array, time_s: float | None = None, duration_s: float | None = None
@@ -224,17 +220,11 @@ def video_writer(path: Path, fps: float) -> Iterator[WriteFrame]:
             yield write
         except BaseException:
             if writer is not None:
-                with contextlib.suppress(OutputError):  # the first error is the one to report
+                with contextlib.suppress(OutputError):  # the first error is reported
                     writer.close()
             raise
         if writer is not None:
             writer.close()
-
-
-def _check_readable(path: Path) -> None:
-    with reading(path, SourceError, "check its permissions"), path.open("rb") as file:
-        if not file.read(1):
-            raise SourceError(f"{path}: the file is empty; get a complete copy of it")
 
 
 def _animated_format(path: Path) -> str | None:
@@ -246,5 +236,5 @@ def _animated_format(path: Path) -> str | None:
             file.seek(0)
             with Image.open(file, formats=_ANIMATED_FORMATS) as image:
                 return image.format if getattr(image, "is_animated", False) else None
-    except Exception:  # Pillow's decoders raise anything; reading the file gives the reason
+    except Exception:  # Pillow's decoders raise anything; reading the file reports the reason
         return None

@@ -1,7 +1,7 @@
-"""Which hosts are this machine, and which a client's addresses may lead to: public ones only.
+"""Guards against requests to private hosts (SSRF), and recognises this machine.
 
-A name is resolved once, every address it has is checked, and the connection goes to the checked address
-itself: a name server that answers differently the second time (DNS rebinding) changes nothing.
+A name is resolved once, all its addresses are checked, and the connection goes to a checked address: a name
+server that answers differently the second time (DNS rebinding) changes nothing.
 """
 
 from __future__ import annotations
@@ -23,10 +23,7 @@ _NUMBERS = re.compile(r"[0-9a-f.x]+", re.ASCII | re.IGNORECASE)
 
 
 def checked_address(host: str, port: int, networks: Networks, url: str) -> str:
-    """The first address of a host, once all of them have been found public or in one of the networks.
-
-    Args:
-        url: stands in messages.
+    """The first address of a host, if all are public or in one of the networks; `url` is for messages.
 
     Raises:
         SourceError: the host is not known, or one of its addresses is private.
@@ -40,25 +37,23 @@ def checked_address(host: str, port: int, networks: Networks, url: str) -> str:
         address = ipaddress.ip_address(text.partition("%")[0])
         if not (is_public(address) or any(address in network for network in networks)):
             raise SourceError(
-                f"{url}: host {host!r} has the private address {address}, which is not asked; "
+                f"{url}: host {host!r} has the private address {address}, which is not allowed; "
                 "send the picture itself, or start the service with --url-network"
             )
     return texts[0]
 
 
 def is_public(address: _Address) -> bool:
-    """Whether an address is one of the public internet, also where an IPv4 address hides in an IPv6 one."""
-    inner = _hidden(address)
-    if inner is not None:
-        return is_public(inner)
+    """Whether an address, or an IPv4 address embedded in it, is one of the public internet."""
+    if (embedded := _embedded(address)) is not None:
+        return is_public(embedded)
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name means this machine without a name server: localhost, or a loopback address.
+    """Whether a name is localhost, or a loopback address in any spelling, IPv6 with or without brackets.
 
-    An address counts in every spelling, IPv6 with or without brackets. A name that leads here by way of a
-    name server does not: its owner can have it lead elsewhere at any time (DNS rebinding).
+    A name that resolves to this machine is not: its owner can change that at any time (DNS rebinding).
     """
     name = host.lower().removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, section 6.3
@@ -68,7 +63,7 @@ def is_loopback(host: str) -> bool:
 
 
 def leads_to_loopback(host: str) -> bool:
-    """Whether a name means this machine, or has no other addresses than this machine's own."""
+    """Whether a name is, or resolves to, loopback addresses only."""
     if is_loopback(host):
         return True
     try:
@@ -78,7 +73,7 @@ def leads_to_loopback(host: str) -> bool:
     return all(is_loopback(str(entry[4][0])) for entry in found)
 
 
-def _hidden(address: _Address) -> ipaddress.IPv4Address | None:
+def _embedded(address: _Address) -> ipaddress.IPv4Address | None:
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address in _NAT64:
@@ -90,16 +85,10 @@ def _hidden(address: _Address) -> ipaddress.IPv4Address | None:
 
 def _address(name: str) -> _Address | None:
     name = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-    try:
+    with contextlib.suppress(ValueError):
         address = ipaddress.ip_address(name)
-    except ValueError:
-        return _short_address(name)
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _short_address(name: str) -> ipaddress.IPv4Address | None:
-    """127.1, 0x7f.1, 2130706433: what a resolver takes for an address, and never for a name."""
-    if _NUMBERS.fullmatch(name):
+        return getattr(address, "ipv4_mapped", None) or address
+    if _NUMBERS.fullmatch(name):  # 127.1, 0x7f.1, 2130706433: a resolver takes them for addresses, not names
         with contextlib.suppress(OSError):
             return ipaddress.IPv4Address(socket.inet_aton(name))
     return None

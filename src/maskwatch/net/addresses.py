@@ -1,4 +1,4 @@
-"""Addresses (`scheme://…`): distinguished from files, parsed with any password, and shown without it."""
+"""Addresses (`scheme://…`): recognised, parsed with any password, and shown without it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-_SCHEME = re.compile(r"(?<![\w+.:@/-])[A-Za-z][A-Za-z0-9+.-]+://")  # of two letters or more: C:// is a disk
-# Also with a slash missing: a typing error must not show a password.
+_SCHEME = re.compile(r"(?<![\w+.:@/-])[A-Za-z][A-Za-z0-9+.-]+://")  # two letters or more: C:// is a disk
+# Also without a slash: a typing error must not show a password.
 _ANY_SCHEME = re.compile(r"(?<![\w+.:@/-])(?:[A-Za-z][A-Za-z0-9+.-]*://|(?:rtsps?|https?|mqtts?):/?(?!/))")
 _HOST = r"\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\]|\w(?:[\w.-]*\w)?\.?"
 _SERVER = re.compile(rf"({_HOST})(?::(\d{{0,5}}))?(?=[/?#]|$)")
@@ -17,7 +17,7 @@ _IPV6 = re.compile(r"^\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\](?::\d*)?")
 _QUERY = re.compile(r"/.*?\?(?=[\w.-]+=)", re.DOTALL)
 _HIGHEST_PORT = 65535
 
-# How much a text looks like a server.
+# How certainly a text is a server.
 _NONE, _WORD, _WORD_AND_PORT, _NAME, _IP = range(5)
 
 _HIDDEN = "***"
@@ -28,25 +28,25 @@ _FIELD = (
 )
 _PATH_SECRET = re.compile(rf"{_FIELD}[^&;/\s]*", re.IGNORECASE)
 _QUERY_SECRET = re.compile(rf"{_FIELD}[^&\s]*", re.IGNORECASE)
-# rtsp://admin:secret/…, whose server was forgotten
+# rtsp://admin:secret/…, without a server
 _NO_PORT = re.compile(r"^([^/?#:\s\[]+):(?!\d*(?:[/?#:\s,;)'\"]|$))[^/\s]*")
 
 
 @dataclass(frozen=True)
 class Address:
-    """An address, taken apart.
+    """A parsed address.
 
-    User and password are what stands before the last `@` in front of the server. They may hold any character,
-    as it is or percent-encoded; only a `%` before two hexadecimal digits must be written `%25`. The server
-    ends where RFC 3986, section 3.2, has it, unless that leaves none: `admin:Ge/heim` is no host and port, so
-    that `/` is one of a password. An `@` in a path or a query stays there.
+    User and password may contain any character, as it is or percent-encoded; only `%` before two hexadecimal
+    digits must be written `%25`. They end at the last `@` before the server. The server ends as in RFC 3986,
+    section 3.2, unless that leaves none: `admin:Ge/heim` is not a host and port, so that `/` belongs to a
+    password. An `@` in a path or query stays there.
 
     Attributes:
-        scheme: in small letters.
-        user, password: decoded; None where there is none.
+        scheme: in lower case.
+        user, password: decoded; None without one.
         host: without the brackets of IPv6.
-        port: None where none is given.
-        rest: path, query and fragment as they were.
+        port: None without one.
+        rest: path, query and fragment, unchanged.
     """
 
     scheme: str
@@ -58,11 +58,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Reads an address.
-
-        Raises:
-            ValueError: it is none, or names no server; the message holds nothing of it.
-        """
+        """Parses an address; raises `ValueError`, with a message that does not show it."""
         match = _SCHEME.match(text)
         if match is None:
             raise ValueError("no scheme://")
@@ -84,13 +80,13 @@ class Address:
 
     @property
     def server(self) -> str:
-        """Host and port as they stand in an address."""
+        """Host and port, as in an address."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port is None else f"{host}:{self.port}"
 
     @property
     def path(self) -> str:
-        """The path as it is; empty where there is none."""
+        """The path, unchanged."""
         return re.split("[?#]", self.rest, maxsplit=1)[0]
 
     @property
@@ -100,7 +96,7 @@ class Address:
 
     @property
     def url(self) -> str:
-        """The address with user and password percent-encoded, as libraries take it."""
+        """The address with user and password percent-encoded, for libraries."""
         if self.user is None:
             return self.bare
         password = "" if self.password is None else f":{_encode(self.password)}"
@@ -108,12 +104,12 @@ class Address:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address: `scheme://…`, and no file of that name exists."""
+    """Whether a text is `scheme://…`, and not an existing file."""
     return _SCHEME.match(text) is not None and not exists(text)
 
 
 def exists(text: str) -> bool:
-    """Whether a text names a file or folder; one that no file system takes does not."""
+    """Whether a file or folder of this name exists; False for names that no file system takes."""
     try:
         return Path(text).exists()
     except (OSError, ValueError):
@@ -121,10 +117,7 @@ def exists(text: str) -> bool:
 
 
 def without_credentials(text: str) -> str:
-    """A text with the users and passwords of the addresses in it replaced by `***`.
-
-    Where a password may end in more than one place, rather too much is hidden than too little.
-    """
+    """A text with users and passwords in its addresses replaced by `***`, in case of doubt too much of it."""
     starts = [match.end() for match in _ANY_SCHEME.finditer(text)]
     ends = [*starts[1:], len(text)]
     head = text[: starts[0]] if starts else text
@@ -134,7 +127,7 @@ def without_credentials(text: str) -> str:
 
 
 def shown_argument(text: str) -> str:
-    """Something that names nothing, for an error message: it may be an address without its beginning."""
+    """An invalid argument, for an error message; it may be an address without its scheme."""
     shown = without_credentials(text)
     return shown if shown != text or not re.search(":.*@", text) else f"{_HIDDEN}{text[text.rindex('@') :]}"
 
@@ -153,7 +146,7 @@ def _hide_userinfo(after: str) -> str:
 
 
 def _end_of_userinfo(after: str, scheme: str = "") -> int:
-    """The place of the `@` behind user and password in what follows `scheme://`; -1 where there is none."""
+    """Index of the `@` after user and password, in the text after `scheme://`; -1 without one."""
     own = re.match("[^/?]*", after).group().rfind("@")  # type: ignore[union-attr]  # it matches always
     if own < 0 and ":" not in _authority(after):
         return -1
@@ -164,19 +157,19 @@ def _end_of_userinfo(after: str, scheme: str = "") -> int:
     query = _QUERY.search(after)
     before = [at for at in later if query is None or at < query.end()] or later
     best = max(before, key=lambda at: (_rank(after, at), at), default=own)
-    # In admin:12/34@10.0.0.5/live the word could be a host; the IP address settles it. On the web a path may
-    # hold user@example.org as well, of a camera's RTSP it does not.
+    # In admin:12/34@10.0.0.5/live the word could be a host; the IP address settles it. A path on the web may
+    # also contain user@example.org; that of a camera (RTSP) does not.
     settled = _NAME if scheme in ("rtsp", "rtsps") else _IP
     return best if rank == _NONE or _rank(after, best) >= max(settled, rank + 1) else own
 
 
 def _authority(after: str) -> str:
-    """What the standard takes for user, host and port, without an IPv6 address in front."""
+    """User, host and port by the standard, without an IPv6 address at the beginning."""
     return re.sub("[/?].*", "", _IPV6.sub("", after), flags=re.DOTALL)
 
 
 def _rank(after: str, at: int) -> int:
-    """How much what stands behind an `@`, or at the beginning (-1), looks like a server."""
+    """How certainly a server follows the `@` at this index, or the beginning (-1)."""
     server = _SERVER.match(after, at + 1)
     if server is None or (at < 0 and server[2] == ""):  # `admin:/`: a missing port is not written like that
         return _NONE
@@ -186,7 +179,7 @@ def _rank(after: str, at: int) -> int:
     except ValueError:
         if host.lower() == "localhost":
             return _IP
-        # `admin:12` says nothing, since it may be the beginning of a user and a password.
+        # At the beginning, a port proves nothing: `admin:12` may be a user and a password.
         return _NAME if "." in host else _WORD_AND_PORT if server[2] and at >= 0 else _WORD
     return _IP
 

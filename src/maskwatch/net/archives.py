@@ -1,7 +1,7 @@
-"""Unpacks an archive from somewhere: only plain files, only below the folder, only so much.
+"""Unpacks an untrusted archive: regular files only, below the folder only, within limits.
 
-Names, kinds and sizes are checked while unpacking, and what is counted are the bytes that really come out:
-what an archive states about itself cannot be trusted.
+Names, kinds and sizes are checked while unpacking. The bytes that come out are counted, since the sizes in an
+archive cannot be trusted.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol, TypeAlias
 
-from maskwatch.errors import SourceError
-from maskwatch.outputs import writing
+from maskwatch.errors import OutputError, SourceError
+from maskwatch.outputs import output_errors
 from maskwatch.text import reading, reason_of
 
 _CHUNK = 1 << 20
-# What comes before the data of a tar member (long names, extended headers) is read in one go.
-_MOST_AT_ONCE = 4 << 20
-# What macOS puts into archives for itself.
+# A tar member's long names and extended headers are read at once.
+_MAX_HEADER_BYTES = 4 << 20
+# Metadata of macOS.
 _MAC_FOLDER, _MAC_FILES = "__MACOSX", ("._", ".DS_Store")
 _TAR_MAGIC = (257, b"ustar")
 _COMPRESSED = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
@@ -48,8 +47,8 @@ _BROKEN = (
 class Limits:
     """How much may come out of an archive.
 
-    `ratio` is unpacked bytes by packed ones, and holds from `ratio_from` bytes on: photographs hardly shrink,
-    and a small archive of text may well.
+    `ratio` is unpacked by packed bytes. It applies from `ratio_from` unpacked bytes on, since a small archive
+    of text may have a high one.
     """
 
     total_bytes: int = 100 << 30
@@ -64,8 +63,8 @@ class _Readable(Protocol):
 
 class _Member(NamedTuple):
     name: str
-    kind: str  # "file", "folder", or what it is instead
-    open: Callable[[], _Readable]
+    kind: str  # "file", "folder", "link" or "device"
+    content: _Readable | None  # of a file
 
 
 Progress: TypeAlias = Callable[[int], None]
@@ -74,19 +73,19 @@ Progress: TypeAlias = Callable[[int], None]
 def unpack(
     archive: Path, folder: Path, limits: Limits | None = None, progress: Progress | None = None
 ) -> int:
-    """Unpacks a zip, tar, tar.gz, tar.bz2 or tar.xz into an empty folder, and gives the number of files.
+    """Unpacks a zip, tar, tar.gz, tar.bz2 or tar.xz into an empty folder, and returns the number of files.
 
-    Of the files' attributes nothing is kept. What macOS adds for itself is left out.
+    The format is recognised by content. Attributes of files and metadata of macOS are dropped.
 
     Args:
-        archive: the file; its content decides what it is, not its name.
+        archive: the file.
         folder: exists and is empty; after an error it holds what came before.
-        limits: how much may come out; None means the defaults.
+        limits: how much may come out; None for the defaults.
         progress: called with the number of files so far.
 
     Raises:
-        SourceError: no such archive, a broken or encrypted one, or one with a name that leads out of the
-            folder, with a link or device, with a name twice, or with more than `limits` allow.
+        SourceError: the archive is missing, broken, encrypted or over the limits; or it holds a name that
+            leads out of the folder, a link, a device, or a name twice.
         OutputError: a file cannot be written.
     """
     budget = _Budget(archive, limits or Limits())
@@ -94,7 +93,7 @@ def unpack(
     try:
         with ExitStack() as stack:
             for member in _members(archive, stack, budget):
-                budget.member()
+                budget.add_member()
                 relative = _safe_name(archive, member)
                 if relative is None:
                     continue
@@ -104,38 +103,34 @@ def unpack(
                     progress(count)
     except _BROKEN as error:
         raise SourceError(f"{archive}: broken archive ({reason_of(error)}); fetch it again") from error
-    except OSError as error:  # gzip and bz2 raise it for broken data; what writing raises is turned before
+    except OSError as error:  # of gzip and bz2 for broken data; those of writing are OutputErrors already
         raise SourceError(f"{archive}: cannot be read ({reason_of(error)}); fetch it again") from error
     return count
 
 
 class _Budget:
-    """Counts what came out of an archive, and stops it where that is too much."""
+    """Counts what comes out of an archive, and raises `SourceError` when it is too much."""
 
     def __init__(self, archive: Path, limits: Limits) -> None:
         self._archive, self._limits = archive, limits
         self._packed = max(1, archive.stat().st_size) if archive.is_file() else 1
         self._bytes = self._members = 0
 
-    def member(self) -> None:
+    def add_member(self) -> None:
         self._members += 1
         if self._members > self._limits.files:
-            most = f"{self._limits.files} files"
-            raise SourceError(f"{self._archive}: more than {most} in it; if you trust it, unpack it yourself")
+            raise self._error(f"more than {self._limits.files} files in it")
 
-    def take(self, count: int) -> None:
+    def add_bytes(self, count: int) -> None:
         self._bytes += count
         limits = self._limits
         if self._bytes > limits.total_bytes:
-            size = f"{limits.total_bytes / (1 << 30):g} GiB"
-            raise SourceError(
-                f"{self._archive}: unpacks to more than {size}; if you trust it, unpack it yourself"
-            )
+            raise self._error(f"unpacks to more than {limits.total_bytes / (1 << 30):g} GiB")
         if self._bytes > max(limits.ratio_from, limits.ratio * self._packed):
-            raise SourceError(
-                f"{self._archive}: unpacks to more than {limits.ratio:g} times its size, as no pictures do; "
-                "if you trust it, unpack it yourself"
-            )
+            raise self._error(f"unpacks to more than {limits.ratio:g} times its size, as no pictures do")
+
+    def _error(self, reason: str) -> SourceError:
+        return SourceError(f"{self._archive}: {reason}; if you trust it, unpack it yourself")
 
 
 def _members(archive: Path, stack: ExitStack, budget: _Budget) -> Iterator[_Member]:
@@ -154,9 +149,6 @@ def _members(archive: Path, stack: ExitStack, budget: _Budget) -> Iterator[_Memb
 
 
 def _zip_members(archive: Path, packed: zipfile.ZipFile, budget: _Budget) -> Iterator[_Member]:
-    def opened(info: zipfile.ZipInfo) -> _Readable:
-        return _Counted(archive, packed.open(info), budget)
-
     for info in packed.infolist():
         mode = info.external_attr >> 16
         kind = "folder" if info.is_dir() else "file"
@@ -166,28 +158,24 @@ def _zip_members(archive: Path, packed: zipfile.ZipFile, budget: _Budget) -> Ite
             raise SourceError(
                 f"{archive}: {info.filename!r} is encrypted; unpack it yourself, it has a password"
             )
-        yield _Member(info.filename, kind, partial(opened, info))
+        content = _Counted(archive, packed.open(info), budget) if kind == "file" else None
+        yield _Member(info.filename, kind, content)
 
 
 def _tar_members(packed: _Counted) -> Iterator[_Member]:
-    def opened(info: tarfile.TarInfo) -> _Readable:
-        file: _Readable | None = tar.extractfile(info)
-        assert file is not None, "asked for files only"
-        return file
-
     with tarfile.open(fileobj=packed, mode="r:") as tar:  # type: ignore[call-overload]
         while (info := tar.next()) is not None:
-            tar.members.clear()  # tarfile keeps what it has seen, be it a million
+            tar.members.clear()  # tarfile would keep a million of them
             kind = "folder" if info.isdir() else "file" if info.isreg() and not info.sparse else "device"
             if info.issym() or info.islnk():
                 kind = "link"
-            yield _Member(info.name, kind, partial(opened, info))
+            yield _Member(info.name, kind, tar.extractfile(info) if kind == "file" else None)
     while packed.read(_CHUNK):  # a tar ends before its gzip does, and the checksum comes last
         pass
 
 
 def _safe_name(archive: Path, member: _Member) -> PurePosixPath | None:
-    """Where a member belongs below the folder; None for one to leave out."""
+    """A member's path below the folder; None to skip it."""
     name = member.name.replace("\\", "/")  # some Windows programs write these
     path = PurePosixPath(name)
     drive = len(name) > 1 and name[1] == ":"
@@ -207,42 +195,41 @@ def _safe_name(archive: Path, member: _Member) -> PurePosixPath | None:
 
 def _write(archive: Path, member: _Member, target: Path) -> None:
     try:
-        with writing(target):
-            (target if member.kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
-            if member.kind == "folder":
+        with output_errors(target):
+            (target.parent if member.content else target).mkdir(parents=True, exist_ok=True)
+            if member.content is None:
                 return
             file = target.open("xb")
-    except Exception as error:
+    except OutputError as error:
         if isinstance(error.__cause__, FileExistsError | NotADirectoryError):
             raise SourceError(f"{archive}: {member.name!r} is in it twice; unpack it yourself") from None
         raise
-    source = member.open()
     with file:
-        while chunk := source.read(_CHUNK):
-            with writing(target):
+        while chunk := member.content.read(_CHUNK):
+            with output_errors(target):
                 file.write(chunk)
 
 
 class _Counted:
-    """Bytes as they come out of an archive; the headers of a tar too, since zeros pack into nothing."""
+    """Counts the bytes out of an archive, headers of a tar included, since zeros pack to nothing."""
 
     def __init__(self, archive: Path, file: _Readable, budget: _Budget) -> None:
         self._archive, self._file, self._budget = archive, file, budget
         self._position = 0
 
     def read(self, size: int) -> bytes:
-        if size > _MOST_AT_ONCE:
+        if size > _MAX_HEADER_BYTES:
             raise SourceError(f"{self._archive}: a header of {size} bytes; do not trust this archive")
         data = self._file.read(size)
         self._position += len(data)
-        self._budget.take(len(data))
+        self._budget.add_bytes(len(data))
         return data
 
     def tell(self) -> int:
         return self._position
 
     def seek(self, position: int) -> int:
-        """Forward only: tarfile, which goes from member to member, does nothing else."""
+        """Forward only: tarfile reads member by member."""
         if position < self._position:
             raise tarfile.ReadError("it goes backwards")
         while self._position < position and self.read(min(_CHUNK, position - self._position)):

@@ -1,6 +1,6 @@
-"""Fetches over http(s): passwords, redirects, limits on size and time, and, for clients, checked hosts only.
+"""Fetches over http(s), with passwords, redirects, and limits of size, time and hosts.
 
-urllib and not requests: it offers a password only to a server that asks for it, and trusts the certificates
+urllib instead of requests: it sends a password only to a server that asks for it, and trusts the certificates
 of the system.
 """
 
@@ -10,24 +10,13 @@ import contextlib
 import http.client
 import socket
 import threading
+import urllib.request
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import IO, Any, TypeAlias
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
-from urllib.request import (
-    BaseHandler,
-    HTTPBasicAuthHandler,
-    HTTPDefaultErrorHandler,
-    HTTPDigestAuthHandler,
-    HTTPErrorProcessor,
-    HTTPPasswordMgrWithDefaultRealm,
-    HTTPRedirectHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-)
+from urllib.request import Request
 
 from maskwatch._version import __version__
 from maskwatch.errors import SourceError
@@ -54,18 +43,20 @@ def fetch(
     total_s: float | None = None,
     networks: Networks | None = None,
 ) -> bytes:
-    """The picture at an http(s) URL, which may carry a user and a password.
+    """The bytes of a picture at an http(s) URL, which may contain a user and a password.
 
     Args:
+        url: http or https.
+        max_bytes: limit of the file's size.
         timeout_s: longest silence of the server.
-        total_s: for everything together; None for three times `timeout_s`.
-        networks: None for a URL that the user of this machine names. For one that a client names, only hosts
-            in the public internet or in one of these networks are asked, also after a redirect; it may carry
-            no user, and proxies of the environment are not used.
+        total_s: limit for everything together; None for three times `timeout_s`.
+        networks: None for a URL of this machine's user. For one of a client: only hosts in the public
+            internet or in these networks are allowed, also after a redirect, without a user and without
+            proxies of the environment.
 
     Raises:
-        SourceError: the server is not there, may not be asked, refuses, is too slow, or the file is larger
-            than `max_bytes`.
+        SourceError: the server cannot be reached, is not allowed, refuses or is too slow, or the file is too
+            large.
     """
     shown = without_credentials(url)
     cutoff = _Cutoff(3 * timeout_s if total_s is None else total_s)
@@ -90,48 +81,51 @@ def open_url(
     networks: Networks | None = None,
     opened: Callable[[socket.socket], None] = lambda sock: None,
 ) -> http.client.HTTPResponse:
-    """Asks for an http(s) URL; user and password go to its own server only, once that asks for them.
+    """Opens an http(s) URL; user and password go to its own server only, and only when it asks for them.
 
-    Redirects are followed, but neither away from http(s) nor from https to http.
+    Follows redirects, but neither away from http(s) nor from https to http.
 
     Args:
-        networks: as for `fetch`.
+        url, timeout_s, networks: as for `fetch`.
+        headers: of the request.
         opened: called with the socket of each connection.
 
     Raises:
-        SourceError: it is no http(s) URL, a redirect leads away, or a host may not be asked.
-        OSError, http.client.HTTPException, ValueError: as `urllib.request.urlopen`, and for what is no URL.
+        SourceError: the URL, a redirect or a host is not allowed.
+        OSError, http.client.HTTPException, ValueError: as `urllib.request.urlopen`; an invalid URL.
     """
     shown, address = without_credentials(url), Address.parse(url)
     if address.scheme not in ("http", "https"):
         raise SourceError(f"{shown}: only http and https addresses can be fetched; check the URL")
     at = _ascii_url(address.bare)
     check = None if networks is None else partial(checked_address, networks=networks, url=shown)
-    # None but these, so that nothing of urllib's own opens a file, FTP or a connection that is not checked.
-    handlers: list[BaseHandler] = [
+    # Only these, so that urllib opens no file, FTP or unchecked connection.
+    handlers: list[urllib.request.BaseHandler] = [
         _Connections(check, opened),
-        HTTPDefaultErrorHandler(),
-        HTTPErrorProcessor(),
+        _Redirects(MAX_REDIRECTS if networks is None else MAX_GUARDED_REDIRECTS),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
     ]
     if networks is None:
-        known = HTTPPasswordMgrWithDefaultRealm()
+        known = urllib.request.HTTPPasswordMgrWithDefaultRealm()
         if address.user is not None:
             known.add_password(None, at, address.user, address.password or "")
-        handlers += [HTTPBasicAuthHandler(known), HTTPDigestAuthHandler(known), ProxyHandler()]
-        handlers.append(_Redirects(MAX_REDIRECTS))
+        handlers += [
+            urllib.request.HTTPBasicAuthHandler(known),
+            urllib.request.HTTPDigestAuthHandler(known),
+            urllib.request.ProxyHandler(),
+        ]
     elif address.user is not None:
         raise SourceError(f"{shown}: carries a user name; name an address that needs none")
-    else:
-        handlers.append(_Redirects(MAX_GUARDED_REDIRECTS))
     request = Request(at, headers={"User-Agent": f"maskwatch/{__version__}", **headers})
-    opener = OpenerDirector()
+    opener = urllib.request.OpenerDirector()
     for handler in handlers:
         opener.add_handler(handler)
     response: http.client.HTTPResponse = opener.open(request, timeout=timeout_s)
     return response
 
 
-class _Redirects(HTTPRedirectHandler):
+class _Redirects(urllib.request.HTTPRedirectHandler):
     def __init__(self, most: int) -> None:
         self._most, self._count = most, 0
 
@@ -142,7 +136,7 @@ class _Redirects(HTTPRedirectHandler):
         self._count += 1
         if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
             fp.close()
-            wrong = "which is not encrypted" if scheme == "http" else "which is no http(s) address"
+            wrong = "which is not encrypted" if scheme == "http" else "which is not an http(s) address"
             raise SourceError(f"{shown}: leads to {without_credentials(newurl)}, {wrong}; check the URL")
         if self._count > self._most:
             fp.close()
@@ -150,8 +144,8 @@ class _Redirects(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-class _Connections(HTTPSHandler):
-    """Opens the connections of one fetch, encrypted or not."""
+class _Connections(urllib.request.HTTPSHandler):
+    """Opens the HTTP and HTTPS connections of one fetch."""
 
     def __init__(self, check: _Check | None, opened: Callable[[socket.socket], None]) -> None:
         super().__init__()
@@ -163,7 +157,7 @@ class _Connections(HTTPSHandler):
     def https_open(self, req: Request) -> http.client.HTTPResponse:
         return self.do_open(partial(self._connection, _SecureConnection), req)
 
-    http_request = HTTPSHandler.https_request
+    http_request = urllib.request.HTTPSHandler.https_request
 
     def _connection(self, kind: type[_Connection], host: str, **options: Any) -> _Connection:
         connection = kind(host, **options)
@@ -172,7 +166,7 @@ class _Connections(HTTPSHandler):
 
 
 class _Connection(http.client.HTTPConnection):
-    """Connects to the address that was checked, and not to what the name of the host leads to later."""
+    """Connects to the checked address, instead of resolving the name again."""
 
     check: _Check | None
     opened: Callable[[socket.socket], None]
@@ -187,7 +181,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 class _SecureConnection(http.client.HTTPSConnection, _Connection):
-    """In this order, so that HTTPSConnection connects as `_Connection` does, and encrypts that."""
+    """The order of the bases makes HTTPSConnection encrypt the connection of `_Connection`."""
 
     def connect(self) -> None:
         super().connect()
@@ -195,7 +189,7 @@ class _SecureConnection(http.client.HTTPSConnection, _Connection):
 
 
 class _Cutoff:
-    """Ends the connections of one fetch after so long: a socket's own limit starts again with every byte."""
+    """Closes the connections of one fetch after a time; a socket's timeout starts again with every byte."""
 
     def __init__(self, seconds: float) -> None:
         self.over = seconds <= 0
@@ -237,12 +231,12 @@ def _read(response: http.client.HTTPResponse, shown: str, max_bytes: int, cutoff
 
 
 def _ascii_url(url: str) -> str:
-    """Escapes what a browser's address bar would: blanks and letters beyond ASCII, but not the host's."""
-    head, slashes, rest = url.partition("://")
+    """Escapes blanks and non-ASCII letters as a browser does; encodes those of the host as IDNA."""
+    scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     try:
-        host = host.encode("idna").decode("ascii") if not host.isascii() else host
+        host = host if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError as error:
         shown = without_credentials(url)
         raise SourceError(f"{shown}: the host name is not valid ({error}); check the URL") from None
-    return head + slashes + host + slash + quote(path, safe="%/:=&?~#+!$,;'@()*[]-._")
+    return f"{scheme}://{host}{slash}" + quote(path, safe="%/:=&?~#+!$,;'@()*[]-._")

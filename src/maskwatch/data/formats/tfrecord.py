@@ -37,7 +37,7 @@ from maskwatch.data.names import path_parts, without_suffix
 from maskwatch.errors import DataError
 from maskwatch.media.formats import MAX_PIXELS, open_picture
 from maskwatch.media.images import read_image
-from maskwatch.outputs import writing
+from maskwatch.outputs import output_errors
 from maskwatch.text import first_line
 from maskwatch.tf_compat.label_map import read_label_map, write_label_map
 from maskwatch.tf_compat.tensorflow import load_tensorflow
@@ -239,7 +239,7 @@ def write(sets: Mapping[str, DetectionSet], root: Path) -> None:
     tf = load_tensorflow("TFRecord")
     for split, detection_set in sets.items():
         path = root / f"{split or 'data'}.tfrecord"
-        with writing(path), tf.io.TFRecordWriter(str(path)) as writer:
+        with output_errors(path), tf.io.TFRecordWriter(str(path)) as writer:
             for sample, name in zip(detection_set.samples, file_names(detection_set), strict=True):
                 example = _example(tf, sample, detection_set.class_names, name)
                 writer.write(example.SerializeToString())

@@ -8,7 +8,7 @@ from pathlib import Path
 from maskwatch.data.dataset import CROWD, DetectionSet
 from maskwatch.data.formats import format_named
 from maskwatch.data.formats.base import Format
-from maskwatch.outputs import new_folder, writing
+from maskwatch.outputs import new_folder, output_errors
 
 
 def write_data(
@@ -40,7 +40,7 @@ def write_data(
         OptionError: there is no such format.
     """
     chosen = format_named(format)
-    with new_folder(target, force=force) as folder, writing(target):
+    with new_folder(target, force=force) as folder, output_errors(target):
         chosen.write(sets, folder)
     return _lost(sets.values(), chosen)
 

@@ -1,13 +1,13 @@
 """Streams, files and pipes, read with PyAV.
 
-PyAV and not OpenCV, because a camera is watched for weeks. PyAV has time limits for opening and for each
-read, so that a dead server cannot hang a thread. It gives the reason of a failure, the time stamps, and the
-frame as the decoder left it, so that only frames that are taken are converted to RGB. OpenCV's `read` returns
-False, whatever happened.
+PyAV and not OpenCV: it has time limits for opening and for each read, so that a dead server cannot hang a
+thread; it reports why something failed, and timestamps; and it returns the frame as the decoder left it, so
+that only frames that are taken are converted to RGB.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import time
@@ -21,9 +21,8 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from maskwatch._version import __version__
-from maskwatch.live.capture.frame import RawFrame
+from maskwatch.live.capture.frame import RawFrame, Reader, ReadError
 from maskwatch.live.capture.pipe import Pipe
-from maskwatch.live.capture.reader import ReadError, av_frame
 from maskwatch.live.capture.settings import CaptureSettings, Transport
 from maskwatch.live.capture.source_spec import SourceSpec
 from maskwatch.media.video_decoder import (
@@ -47,8 +46,8 @@ _ANALYSED = {"analyzeduration": "1000000"}  # microseconds of a stream that may 
 _LIVE_KINDS = frozenset(["rtsp", "http", "pipe"])
 
 
-class AvReader:
-    """An open stream, file or pipe; see `Reader`.
+class AvReader(Reader):
+    """An open stream, file or pipe.
 
     Args:
         pipe: standard input, where that is the source.
@@ -71,7 +70,6 @@ class AvReader:
         # Decoding frames in several threads would hold back as many frames as there are threads.
         self._codec.thread_type = "SLICE"
         self._file: tuple[MediaClock, VideoDecoder] | None = None
-        self.duration_s: float | None = None
         if not live:
             path = Path(spec.address) if spec.kind == "file" else None
             self._file = MediaClock(self._container, stream), VideoDecoder(path, stream)
@@ -104,25 +102,18 @@ class AvReader:
         skips = self._codec.codec.intra_only  # others need each frame for the next one
         last = time.monotonic()
         for packet in packets(self._container, self._spec, self._stall_s):
-            if packet.stream_index != self._index:
-                decoded: list[VideoFrame] = []
-            elif skips and packet.size and not wanted():
+            if packet.stream_index == self._index and skips and packet.size and not wanted():
                 last = time.monotonic()
                 yield None
                 continue
-            else:
-                decoded = self._decode(packet)
-            for frame in decoded:
-                yield self._raw_frame(frame)
+            for frame in self._decode(packet) if packet.stream_index == self._index else ():
+                pts_s = self._file[0].time_s(frame) if self._file else seconds(frame.pts, frame.time_base)
+                yield RawFrame.of_av(frame, pts_s)
                 last = time.monotonic()
             if time.monotonic() - last > self._stall_s and self._spec.kind in ("rtsp", "http"):
                 raise ReadError(f"data, but no picture for {self._stall_s:g} s")
-        if self._file is not None and (fault := self._file[1].fault()):
+        if self._file is not None and (fault := self._file[1].damage()):
             raise ReadError(fault)
-
-    def _raw_frame(self, frame: VideoFrame) -> RawFrame:
-        pts_s = self._file[0].time_s(frame) if self._file else seconds(frame.pts, frame.time_base)
-        return av_frame(frame, pts_s)
 
     def _decode(self, packet: Any) -> list[VideoFrame]:
         if self._file is not None:
@@ -152,13 +143,10 @@ def open_media(
     """
     # A pipe has its own time limit; PyAV's does not apply to reads in Python.
     limit = None if spec.kind == "pipe" else (stall_s, stall_s)
-    began = time.monotonic()
-    try:
+    with _read_errors(spec, stall_s, "no answer"):
         container: av.container.InputContainer = av.open(
             target, "r", format, options=options, timeout=limit, metadata_errors="replace"
         )
-    except (FFmpegError, OSError, ValueError) as error:
-        raise ReadError(_reason(spec, stall_s, error, began, "no answer")) from None
     return container
 
 
@@ -170,25 +158,31 @@ def packets(container: av.container.InputContainer, spec: SourceSpec, stall_s: f
     """
     demuxed = demux(container)
     while True:
-        began = time.monotonic()
-        try:
-            packet = next(demuxed)
-        except StopIteration:
+        with _read_errors(spec, stall_s, "no frame"):
+            packet = next(demuxed, None)
+        if packet is None:
             return
-        except (FFmpegError, OSError, ValueError) as error:
-            raise ReadError(_reason(spec, stall_s, error, began, "no frame")) from None
         yield packet
 
 
-def _reason(spec: SourceSpec, stall_s: float, error: Exception, began: float, silence: str) -> str:
+@contextlib.contextmanager
+def _read_errors(spec: SourceSpec, stall_s: float, silence: str) -> Iterator[None]:
+    """Turns the errors of a call of PyAV into `ReadError`; `silence` is the reason where it took too long."""
+    began_s = time.monotonic()
+    try:
+        yield
+    except (FFmpegError, OSError, ValueError) as error:
+        stalled = time.monotonic() - began_s >= stall_s and spec.kind != "pipe"
+        raise ReadError(f"{silence} for {stall_s:g} s" if stalled else _reason(spec, error)) from None
+
+
+def _reason(spec: SourceSpec, error: Exception) -> str:
     """Why a call of PyAV failed, without the address, which may hold a password."""
-    if time.monotonic() - began >= stall_s and spec.kind != "pipe":
-        return f"{silence} for {stall_s:g} s"
     if isinstance(error, av.error.InvalidDataError):
         return "the data is not a readable video"
     if isinstance(error, EOFError):
         return "it ended before the first picture"
-    if getattr(error, "errno", None) == errno.EIO and spec.host:  # FFmpeg says no more
+    if getattr(error, "errno", None) == errno.EIO and spec.host:  # FFmpeg reports no more
         if _host_known(spec.host):
             return "the connection broke off"
         if spec.host not in spec.shown:  # it may be a part of a password

@@ -1,7 +1,7 @@
 """One source, read in its own thread for as long as it takes: `open_capture("rtsp://…").start()`.
 
-A camera or stream gives its newest frame and drops the others. When it breaks off, the capture reconnects
-automatically, with growing waits; the reason stands in its status. A file gives each frame and ends.
+A camera or stream yields its newest frame and drops the others. When it breaks off, the capture reconnects
+automatically, with growing waits; its status has the reason. A file yields each frame and ends.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from threading import Event, Thread
 from typing import Any
 
 from maskwatch.errors import SourceError
-from maskwatch.live.capture.frame import LiveFrame, Mailbox, RawFrame
+from maskwatch.live.capture.frame import LiveFrame, Mailbox, RawFrame, Reader, ReadError
 from maskwatch.live.capture.interrupt import interruptible
 from maskwatch.live.capture.opener import SourceOpener
 from maskwatch.live.capture.pipe import stdin_descriptor
-from maskwatch.live.capture.reader import Reader, ReadError
 from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.live.capture.source_spec import SourceSpec, parse_source, parse_sources
 from maskwatch.live.capture.status import CaptureState, CaptureStatus, SourceHealth
@@ -27,7 +26,7 @@ from maskwatch.live.timing import Backoff, FrameClock, Pacer, RateLimit
 from maskwatch.media.images import UInt8Array
 
 CLOSE_S = 1.8
-"""A thread that has not ended by then is left behind; it ends when its time limits have passed."""
+"""Seconds after which a thread that still runs is left behind; it ends when its time limits have passed."""
 
 _STEADY_S = 10.0  # a source that lasted this long starts with the short waits again
 _RETRIED = frozenset(["webcam", "rtsp", "http"])
@@ -41,17 +40,17 @@ class _Arrival:
 
     frame: RawFrame
     to_live: Callable[[UInt8Array], LiveFrame]
-    held: bool  # back by the limit when it arrived
+    limited: bool  # the limit did not let it pass when it arrived
 
 
 class Capture:
-    """A source and the thread that reads it. Made by `open_capture`; used by `CaptureGroup`, or alone.
+    """A source and the thread that reads it.
 
     Attributes:
         name: the source's short name.
-        live: gives the newest frame only; otherwise gives every frame, and reading waits until it is taken.
+        live: only the newest frame is kept; otherwise none is dropped, and reading waits until it is taken.
         of_file: the source is a video file, which has a beginning, and an end that may be known.
-        path: of a file on this machine; None for others.
+        path: of a local file; None for others.
         on_state: called with name, state and reason when the state changes, in the capture's thread.
         on_frame: called when a frame waits, in the capture's thread.
     """
@@ -68,16 +67,17 @@ class Capture:
         self._backoff = Backoff(settings.first_wait_s, settings.longest_wait_s)
         self._limit = RateLimit()
         self._stop = Event()
-        self._health = SourceHealth(lambda state, reason: self.on_state(self.name, state, reason))
+        self._health = SourceHealth(spec.name, lambda *change: self.on_state(*change))
         self._mailbox: Mailbox[_Arrival] = Mailbox(keep_all=not self.live, on_put=lambda: self.on_frame())
         self._clock = FrameClock(self.of_file)
         self._thread: Thread | None = None
-        self._opener = SourceOpener(spec, settings, self._stop, self._on_silence)
+        on_silence = partial(self._health.change, "waiting", f"no data for {settings.stall_s:g} s")
+        self._opener = SourceOpener(spec, settings, self._stop, on_silence)
         self._opened: Reader | None = None
         self._done = False
 
     def limit(self, fps: float | None) -> None:
-        """Gives at most `fps` frames per second: of the clock, or of a file's own time.
+        """Limits the frames per second: of the clock, or of a file's own time. None for no limit.
 
         Raises:
             OptionError: it is not above zero.
@@ -88,8 +88,8 @@ class Capture:
         """Starts reading.
 
         Raises:
-            SourceError: a file or webcam cannot be opened, or nothing is piped in. A stream that cannot be
-                opened raises nothing: the capture keeps trying, see `status`.
+            SourceError: a file or webcam cannot be opened, or nothing is piped in. For a stream the capture
+                keeps trying instead, see `status`.
         """
         if self._spec.kind == "pipe":
             stdin_descriptor()
@@ -97,7 +97,9 @@ class Capture:
             try:
                 self._opened = self._opener.open(self._limit.fps)
             except ReadError as error:
-                raise SourceError(f"{self._spec.shown}: {error}; {self._next_step()}") from None
+                webcam = "check the number and the cable"
+                next_step = webcam if self.path is None else "get a complete copy of it, or convert it to MP4"
+                raise SourceError(f"{self._spec.shown}: {error}; {next_step}") from None
         self._clock = FrameClock(self.of_file)
         # A daemon, since a driver that hangs must not keep the program from ending.
         self._thread = Thread(target=self._run, name=f"capture {self.name}", daemon=True)
@@ -129,21 +131,22 @@ class Capture:
         return self._done and not self._mailbox.full()
 
     def status(self) -> CaptureStatus:
-        """How the source is doing now."""
-        return self._health.status(self.name)
+        """The status of the source now."""
+        return self._health.status()
 
     def stop(self) -> None:
-        """Asks the thread to end, without waiting for it."""
+        """Tells the thread to end and does not wait for it."""
         self._stop.set()
         self._mailbox.close()
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
-        """Stops reading and releases the source; takes at most `timeout_s`, whatever the source does."""
+        """Stops reading and releases the source; takes at most `timeout_s`, even if the source hangs."""
         self.stop()
         if self._thread is not None:
             self._thread.join(timeout_s)
-        if self._health.state != "failed":
-            self._health.state, self._health.error = "ended", ""
+        now = self._health.now
+        if now.state != "failed":
+            now.state, now.error = "ended", ""
         self._done = True
 
     def _run(self) -> None:
@@ -152,16 +155,16 @@ class Capture:
                 while self._read_once() and not self._stop.is_set():
                     pass
         except Exception as error:
-            # A bug of ours: the state shows it, and threading prints the traceback.
+            # A bug: the state shows it, and threading prints the traceback.
             self._end("failed", f"{type(error).__name__} while reading; please report this")
             raise
 
     def _read_once(self) -> bool:
-        """Opens the source and reads until it ends or breaks off; whether to try again."""
+        """Opens the source and reads until it ends or breaks off; returns whether to try again."""
         reader, self._opened = self._opened, None
         try:
             reader = reader or self._opener.open(self._limit.fps)
-            self._health.duration_s = reader.duration_s
+            self._health.now.duration_s = reader.duration_s
             self._read(reader)
             if not reader.finite:
                 raise ReadError("the stream ended")
@@ -173,9 +176,6 @@ class Capture:
             if reader is not None:
                 reader.close()
         return not self._stop.is_set() and self._wait_after(reason)
-
-    def _on_silence(self) -> None:
-        self._health.change("waiting", f"no data for {self._settings.stall_s:g} s")
 
     def _read(self, reader: Reader) -> None:
         paced = self.live and (reader.bursts or self.of_file)
@@ -195,26 +195,25 @@ class Capture:
         return not fps or self._limit.remaining(time.monotonic()) < 1.5 / fps
 
     def _arrive(self, frame: RawFrame | None) -> None:
-        now = time.monotonic()
-        index = self._health.arrived(now)
+        now_s = time.monotonic()
+        index, status = self._health.arrived(now_s), self._health.now
         if frame is None:
-            self._health.skipped += 1
+            status.skipped += 1
             return
-        self._health.size = frame.size
-        media_time_s = frame.pts_s if self.of_file else None
-        time_s, when = self._clock.stamp(now, media_time_s)
-        self._health.media_time_s = media_time_s
+        status.size = frame.size
+        status.media_time_s = frame.pts_s if self.of_file else None
+        time_s, when = self._clock.stamp(now_s, status.media_time_s)
+        limited = self._limit.remaining(now_s if self.live else time_s) > 0
         if not self.live:
-            if self._limit.remaining(time_s):
-                self._health.skipped += 1
+            if limited:
+                status.skipped += 1
                 return
             self._limit.passed(time_s)
-        held = self.live and self._limit.remaining(now) > 0
-        to_live = partial(LiveFrame, self.name, index, time_s, when, now, media_time_s=media_time_s)
-        replaced = self._mailbox.put(_Arrival(frame, to_live, held))
+        to_live = partial(LiveFrame, self.name, index, time_s, when, now_s, media_time_s=status.media_time_s)
+        replaced = self._mailbox.put(_Arrival(frame, to_live, limited))
         if replaced is not None:
-            self._health.skipped += replaced.held
-            self._health.dropped += not replaced.held
+            status.skipped += replaced.limited
+            status.dropped += not replaced.limited
 
     def _wait_after(self, reason: str) -> bool:
         """Waits until the next try; False when there is none."""
@@ -234,12 +233,7 @@ class Capture:
         if not self._stop.is_set():
             self._health.change(state, reason)
         self._done = True  # after the change, or else the group might stop before it is reported
-        self.on_frame()  # wakes whoever waits for a frame
-
-    def _next_step(self) -> str:
-        if self._spec.kind == "webcam":
-            return "check the number and the cable"
-        return "get a complete copy of it, or convert it to MP4"
+        self.on_frame()  # wakes the group if it waits for a frame
 
 
 def open_capture(spec: str, *, name: str | None = None, **settings: Any) -> Capture:
@@ -252,7 +246,7 @@ def open_capture(spec: str, *, name: str | None = None, **settings: Any) -> Capt
 
     Raises:
         SourceError: there is no such source.
-        OptionError: a name or setting that cannot be used.
+        OptionError: an invalid name or setting.
     """
     return Capture(parse_source(spec, name=name), CaptureSettings(**settings))
 
@@ -262,6 +256,6 @@ def open_captures(specs: Sequence[str], settings: CaptureSettings | None = None)
 
     Raises:
         SourceError: there is no such source.
-        OptionError: a name or setting that cannot be used, or no source.
+        OptionError: an invalid name, or no source.
     """
     return [Capture(spec, settings or CaptureSettings()) for spec in parse_sources(specs)]

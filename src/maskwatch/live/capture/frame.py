@@ -1,27 +1,31 @@
-"""A frame on its way from a source to the loop: raw, in the mailbox between the two, and as it is taken."""
+"""A frame on its way from a source to the loop: from its reader, through the mailbox, to a `LiveFrame`."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from av.video.frame import VideoFrame
+
 from maskwatch.media.images import UInt8Array
+from maskwatch.media.video_decoder import DisplayTransform
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class RawFrame:
-    """A frame as a reader gives it, converted to RGB only if it is taken.
+    """A frame as a reader returns it, converted to RGB only if it is taken.
 
     Attributes:
-        pts_s: the source's own time stamp in seconds, from any origin; None when there is none. Of a file
-            the position in the video, see `video_decoder.MediaClock`.
+        pts_s: the source's own timestamp in seconds, from any origin; None when there is none. Of a file the
+            position in the video, see `video_decoder.MediaClock`.
         size: (width, height) in pixels.
-        to_rgb: gives uint8 (H, W, 3); may be called once, from any thread.
+        to_rgb: returns uint8 (H, W, 3); may be called once, from any thread.
     """
 
     pts_s: float | None
@@ -30,8 +34,44 @@ class RawFrame:
 
     @classmethod
     def of_image(cls, image_rgb: UInt8Array, pts_s: float | None = None) -> RawFrame:
-        """A frame that is RGB already, uint8 (H, W, 3)."""
+        """From an image that is RGB already, uint8 (H, W, 3)."""
         return cls(pts_s, (image_rgb.shape[1], image_rgb.shape[0]), lambda: image_rgb)
+
+    @classmethod
+    def of_av(cls, frame: VideoFrame, pts_s: float | None = None) -> RawFrame:
+        """From a frame as PyAV decoded it; converting it also rotates it upright."""
+        transform = DisplayTransform.of(frame)
+        return cls(pts_s, transform.size_wh(frame), lambda: transform.to_rgb(frame))
+
+
+class ReadError(Exception):
+    """A source cannot be opened or broke off; the text gives the reason in a few words."""
+
+
+class Reader(ABC):
+    """An open source.
+
+    Attributes:
+        finite: it has an end; reaching it is no error.
+        bursts: frames arrive in bursts, faster than they were filmed.
+        duration_s: length in seconds by the header of a file; None where it is not known.
+    """
+
+    finite: bool = False
+    bursts: bool = False
+    duration_s: float | None = None
+
+    @abstractmethod
+    def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
+        """The frames until the source ends; None for a frame that was not decoded since `wanted()` was False.
+
+        Raises:
+            ReadError: the source broke off.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Releases the device, file or connection."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +83,8 @@ class LiveFrame:
         index: number of the frame in its source, from 0; numbers of dropped frames are missing.
         time_s: seconds on the source's own clock, which never goes back: for a camera those since watching
             began, for a file the position in it. Dwell, cooldown and speed are measured on it.
-        when: the same moment on the wall clock, with time zone; stands in events. For a file, when watching
-            began plus the seconds of the video since.
+        when: the same moment on the wall clock, with time zone, as events report it. For a file, when
+            watching began plus the seconds of the video since.
         read_s: `time.monotonic()` when the frame had been read; now less this is its age.
         image_rgb: uint8 (H, W, 3).
         media_time_s: position in the video in seconds from its beginning; None unless the source is a file.
@@ -60,7 +100,7 @@ class LiveFrame:
 
 
 class Mailbox(Generic[T]):
-    """Holds one item at most, so that memory stays flat and nothing grows old in a queue.
+    """Holds one item at most, so that memory stays constant and no item grows old in a queue.
 
     Args:
         keep_all: `put` waits until the last item has been taken, instead of replacing it.
@@ -75,10 +115,10 @@ class Mailbox(Generic[T]):
         self._closed = False
 
     def put(self, item: T) -> T | None:
-        """Leaves an item and returns the one that it replaces; a closed mailbox discards the item."""
+        """Stores an item and returns the one that it replaces; a closed mailbox discards the item."""
+        if self._keep_all:
+            self.wait_taken()
         with self._changed:
-            if self._keep_all:
-                self._changed.wait_for(lambda: self._item is None or self._closed)
             replaced = self._item
             self._item = None if self._closed else item
             self._changed.notify_all()

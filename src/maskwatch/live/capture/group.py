@@ -1,4 +1,4 @@
-"""Several sources as one: their frames in turn, whatever each source does."""
+"""Several sources as one: their frames in turn."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from maskwatch.live.capture.status import CaptureState, CaptureStatus
 BATCH = 8
 """Most frames that `CaptureGroup.next` returns at once."""
 
-_MOST_CHANGES = 1000  # of states; more can only wait if no frames are asked for
+_MOST_CHANGES = 1000  # of states; more can only wait while `next` is not called
 
 
 class CaptureGroup:
-    """Starts captures, returns their frames in turn, and closes them; a context manager.
+    """Starts captures, returns their frames in turn, and closes them. A context manager.
 
     Args:
         captures: not started yet, with different names.
         fps: limit on the frames per second of each source; None for none.
         on_state: called with name, state ("live", "waiting", "ended", "failed") and reason when the state of
-            a source has changed, inside `next` and thus in the thread that takes the frames.
+            a source has changed; called by `next`, so in the thread that takes the frames.
 
     Raises:
         OptionError: there is no capture, two have the same name, or `fps` is not above zero.
@@ -42,8 +42,8 @@ class CaptureGroup:
             raise OptionError("no source to watch; name one, for example 0 for the first webcam")
         if len(set(names)) < len(names):
             raise OptionError(f"two sources are named {max(names, key=names.count)!r}; rename one")
-        self._captures = deque(captures)
         self._order = tuple(captures)
+        self._turns = list(captures)  # in the order in which they are read next
         self._on_state = on_state
         self._changes: deque[tuple[str, CaptureState, str]] = deque(maxlen=_MOST_CHANGES)
         self._wake = Event()
@@ -72,8 +72,8 @@ class CaptureGroup:
     def next(self, timeout_s: float) -> list[LiveFrame]:
         """At least one frame, as soon as there is one, and at most one of each source.
 
-        Empty when none has arrived within `timeout_s` seconds, or when all sources have ended. A source that
-        has just given a frame comes last the next time.
+        Empty when none has arrived within `timeout_s` seconds, or when all sources have ended. Sources whose
+        frames were returned come last the next time.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -82,10 +82,10 @@ class CaptureGroup:
             frames = self._collect()
             left = deadline - time.monotonic()
             if frames:
-                return frames  # what has changed meanwhile is reported after these frames
+                return frames  # later changes of state are reported after these frames
             if left <= 0 or self.finished:
                 return []
-            early = [wait for capture in self._captures if (wait := capture.ready_in()) is not None]
+            early = [wait for capture in self._order if (wait := capture.ready_in()) is not None]
             self._wake.wait(min([left, *early]))
 
     @property
@@ -94,11 +94,11 @@ class CaptureGroup:
         return all(capture.finished for capture in self._order) and not self._changes
 
     def status(self) -> list[CaptureStatus]:
-        """How the sources are doing, in the order in which they were given."""
+        """The status of each source, in the order of `captures`."""
         return [capture.status() for capture in self._order]
 
     def close(self) -> None:
-        """Ends all captures; takes less than two seconds together."""
+        """Ends all captures within two seconds."""
         deadline = time.monotonic() + CLOSE_S
         for capture in self._order:
             capture.stop()
@@ -107,14 +107,14 @@ class CaptureGroup:
 
     def _collect(self) -> list[LiveFrame]:
         frames: list[LiveFrame] = []
-        for capture in list(self._captures):
+        for capture in tuple(self._turns):
             if len(frames) == BATCH:
                 break
             frame = capture.take() if capture.ready_in() == 0 else None
             if frame is not None:
                 frames.append(frame)
-                self._captures.remove(capture)
-                self._captures.append(capture)
+                self._turns.remove(capture)
+                self._turns.append(capture)
         return frames
 
     def _note(self, name: str, state: CaptureState, reason: str) -> None:
@@ -125,10 +125,10 @@ class CaptureGroup:
         """Reports the changes of state; the loss of a source only after its last frame has been returned."""
         busy = {capture.name for capture in self._order if capture.ready_in() is not None}
         held: list[tuple[str, CaptureState, str]] = []
-        for change in [self._changes.popleft() for _ in range(len(self._changes))]:
-            name, state, _ = change
+        for _ in range(len(self._changes)):
+            name, state, reason = self._changes.popleft()
             if name in {one[0] for one in held} or (state != "live" and name in busy):
-                held.append(change)
+                held.append((name, state, reason))
             elif self._on_state is not None:
-                self._on_state(*change)
+                self._on_state(name, state, reason)
         self._changes.extendleft(reversed(held))

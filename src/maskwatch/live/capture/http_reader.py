@@ -1,19 +1,17 @@
 """Cameras over HTTP: an endless answer of pictures (MJPEG), or one picture for each request (snapshots).
 
-FFmpeg only fetches here, so that sign-in, redirects, TLS and time limits are those of every other stream.
+FFmpeg fetches the bytes, so that sign-in, redirects, TLS and time limits are those of every other stream.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from threading import Event
 
 from maskwatch.live.capture.av_reader import HTTP_OPTIONS, open_media, packets
-from maskwatch.live.capture.frame import RawFrame
-from maskwatch.live.capture.jpeg_stream import CHUNK_BYTES, Content, JpegReader, probe
-from maskwatch.live.capture.reader import ReadError
+from maskwatch.live.capture.frame import RawFrame, ReadError
+from maskwatch.live.capture.jpeg_stream import CHUNK_BYTES, ByteStream, JpegReader
 from maskwatch.live.capture.source_spec import SourceSpec
 from maskwatch.live.timing import Backoff
 
@@ -22,36 +20,20 @@ _LONGEST_WAIT_S = 30.0
 _OPTIONS = {**HTTP_OPTIONS, "raw_packet_size": str(CHUNK_BYTES), "headers": "Cache-Control: no-cache\r\n"}
 
 
-class HttpAnswer:
-    """The body of an answer; see `ByteStream`. Without a length its end looks like a loss.
+class HttpAnswer(ByteStream):
+    """The body of an answer. Without a declared length its end looks like a loss.
 
     Raises:
         ReadError: there is no answer.
     """
 
     def __init__(self, spec: SourceSpec, stall_s: float) -> None:
-        self._stall_s = stall_s
+        super().__init__(finite=False, stall_s=stall_s)
         self._container = open_media(spec, spec.address, _OPTIONS, stall_s, "data")
         self._packets = packets(self._container, spec, stall_s)
-        self._head = b""
-        self.complete = False
+        self._longest_s = stall_s
 
-    def probe(self) -> Content:
-        began = time.monotonic()
-        while (content := probe(self._head)) is None:
-            if time.monotonic() - began > self._stall_s:
-                raise ReadError(f"data, but no picture for {self._stall_s:g} s")
-            more = self._next()
-            self._head += more
-            if not more:
-                return "other"
-        return content
-
-    def read(self) -> bytes:
-        head, self._head = self._head, b""
-        return head or self._next()
-
-    def _next(self) -> bytes:
+    def _receive(self) -> bytes:
         began = time.monotonic()
         try:
             for packet in self._packets:
@@ -59,7 +41,7 @@ class HttpAnswer:
                     return bytes(packet)
             self.complete = True
         except ReadError:
-            if time.monotonic() - began >= self._stall_s:
+            if time.monotonic() - began >= self._longest_s:
                 raise
         return b""
 
@@ -68,10 +50,11 @@ class HttpAnswer:
 
 
 class HttpReader(JpegReader):
-    """Reads pictures of an answer. An answer of one picture is a snapshot: then it asks for the next one.
+    """Reads the pictures of an answer. After an answer of one picture, a snapshot, it requests the next one.
 
     Args:
         answer: the first one, opened.
+        stall_s: snapshots count as lost once all have failed for so many seconds.
         stop: ends the waiting for the next snapshot.
         poll_s: seconds from one snapshot to the next.
     """
@@ -79,12 +62,10 @@ class HttpReader(JpegReader):
     def __init__(
         self, answer: HttpAnswer, spec: SourceSpec, stall_s: float, stop: Event, poll_s: float
     ) -> None:
-        super().__init__(answer, finite=False, stall_s=stall_s)
-        self._ask_again = partial(HttpAnswer, spec, stall_s)
-        self._lost_s, self._stop, self._poll_s = stall_s, stop, poll_s
+        super().__init__(answer)
+        self._spec, self._stall_s, self._stop, self._poll_s = spec, stall_s, stop, poll_s
 
     def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
-        """See `Reader`. Snapshots count as lost only once all have failed for `stall_s`."""
         yield from super().frames(wanted)
         backoff = Backoff(self._poll_s, _LONGEST_WAIT_S)
         due = time.monotonic()
@@ -100,21 +81,17 @@ class HttpReader(JpegReader):
                 backoff.reset()
             except ReadError:
                 failing_since = due if failing_since is None or self.count else failing_since
-                now, lost_at = time.monotonic(), failing_since + self._lost_s
+                now, lost_at = time.monotonic(), failing_since + self._stall_s
                 if now >= lost_at or self.count > 1:
                     raise
                 due = min(now + backoff.next_wait(), lost_at) - self._poll_s
                 self.count = 1
 
     def _next_answer(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
-        """The pictures of the next answer: one, or several if the camera streams after all.
-
-        Raises:
-            ReadError: there is none.
-        """
+        """The pictures of the next answer: one, or several if the camera streams after all."""
         self.count, some = 0, False
         self._stream.close()
-        self._stream = self._ask_again()
+        self._stream = HttpAnswer(self._spec, self._stall_s)
         for frame in super().frames(wanted):
             some = True
             yield frame

@@ -3,12 +3,12 @@
 PyAV has no supported way to do this: a container cannot be closed while another thread reads it, its time
 limits are fixed when it is opened, and only FFmpeg can speak RTSP. But ten times a second FFmpeg asks PyAV
 whether the limit of `av.open` has passed, and PyAV reads the time from the name `time` in its module
-`av.container.core`. The clock that is put there runs so fast in a thread that shall stop that every limit has
-passed; all other threads read the true time.
+`av.container.core`. This module replaces it by a clock that, in a thread that must stop, runs so fast that
+every limit has passed; all other threads read the true time.
 
 This depends on PyAV's internals, so it is done only for the major versions in `TESTED_VERSIONS`, and only if
-the name holds what is expected. With any other PyAV a thread ends once its limit has passed: closing leaves
-it behind after two seconds. `tests/test_streams.py` fails when PyAV changes.
+the name holds what is expected. With any other PyAV a thread ends once its limit has passed; closing does
+not wait for it longer than two seconds. `tests/test_streams.py` fails when PyAV changes.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class _Clock:
     """The module `time` as PyAV's callback sees it."""
 
     def __init__(self) -> None:
-        self._asked = 0
+        self._calls = 0
 
     def monotonic(self) -> float:
         stop = _stops.get(threading.get_ident())
         if stop is None or not stop.is_set():
             return time.monotonic()
-        self._asked += 1  # each answer is later, as a limit may begin after the stop
-        return time.monotonic() + _STEP_S * self._asked
+        self._calls += 1  # each result is later, as a limit may begin after the stop
+        return time.monotonic() + _STEP_S * self._calls
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)

@@ -1,33 +1,31 @@
-"""JPEG pictures in a stream of bytes, whatever is written around them: of an HTTP camera or a pipe.
+"""JPEG pictures in a stream of bytes, of an HTTP camera or a pipe.
 
-What counts is the bytes, not what a server declares: its boundaries, types and lengths are wrong too often.
-FFmpeg's MJPEG reader wants each part to be declared `image/jpeg`, which many cameras do not do. Here the
-pictures are found by their own markers (ITU-T T.81, annex B). Segments are skipped by their length, so that
-a thumbnail inside a picture is not taken for another picture.
+Cameras often declare wrong boundaries, types and lengths, and FFmpeg's MJPEG reader requires each part to be
+declared `image/jpeg`. So the pictures are found by their own markers (ITU-T T.81, annex B). Segments are
+skipped by their length, so that a thumbnail inside a picture is not taken for another picture.
 """
 
 from __future__ import annotations
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 import av
 from av.error import FFmpegError
 
 from maskwatch.errors import ImageError
-from maskwatch.live.capture.frame import RawFrame
-from maskwatch.live.capture.reader import ReadError, av_frame
+from maskwatch.live.capture.frame import RawFrame, Reader, ReadError
 from maskwatch.media.formats import starts_like_picture
 from maskwatch.media.images import read_image
 
 Content: TypeAlias = Literal["jpegs", "picture", "other"]
 
 CHUNK_BYTES = 1 << 16
-PROBED_BYTES = 1 << 16
-"""Most text in front of the first picture."""
-MAX_PICTURE_BYTES = 64 << 20
+_PROBED_BYTES = 1 << 16  # the most text in front of the first picture
+_MAX_PICTURE_BYTES = 64 << 20
 
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _SCAN = 0xDA
@@ -43,8 +41,8 @@ _PART = re.compile(rb"\s*--[^\r\n]{1,200}\r?\n(?:[A-Za-z-]+:[^\r\n]*\r?\n)+\r?\n
 def probe(head: bytes) -> Content | None:
     """What a stream that begins with these bytes holds; None when more bytes are needed to know.
 
-    Text may stand in front of a JPEG picture, such as the headers of a part, or a whole part of something
-    else, such as sound. Videos begin otherwise.
+    Text may precede a JPEG picture, such as the headers of a part, or a whole part of another type, such as
+    sound. Videos begin otherwise.
     """
     if len(head) < _ENOUGH:
         return None
@@ -53,18 +51,23 @@ def probe(head: bytes) -> Content | None:
         if at >= 0:
             return "jpegs"
         if not head.startswith(b"#EXTM3U") and not starts_like_picture(head):
-            return None if len(head) <= PROBED_BYTES else "other"
+            return None if len(head) <= _PROBED_BYTES else "other"
     return "picture" if starts_like_picture(head) else "other"
 
 
-class ByteStream(Protocol):
+class ByteStream(ABC):
     """Bytes that arrive in chunks.
 
     Attributes:
-        complete: they reached their end; False where that cannot be told from a loss.
+        finite: they have an end; reaching it is no error.
+        complete: they have reached their end; always True where `finite`.
+        stall_s: seconds for which data may arrive without a picture; None for any time.
     """
 
-    complete: bool
+    def __init__(self, *, finite: bool, stall_s: float | None = None) -> None:
+        self.finite = self.complete = finite
+        self.stall_s = stall_s
+        self._head = b""
 
     def probe(self) -> Content:
         """What the stream holds; `read` still returns all bytes.
@@ -72,6 +75,14 @@ class ByteStream(Protocol):
         Raises:
             ReadError: too few bytes arrive to know.
         """
+        began_s = time.monotonic()
+        while (content := probe(self._head)) is None:
+            self.check_stall(began_s)
+            more = self._receive()
+            self._head += more
+            if not more:
+                return "other"
+        return content
 
     def read(self) -> bytes:
         """The next bytes; empty at the end.
@@ -79,42 +90,48 @@ class ByteStream(Protocol):
         Raises:
             ReadError: nothing has arrived for too long.
         """
+        head, self._head = self._head, b""
+        return head or self._receive()
 
+    def check_stall(self, last_s: float) -> None:
+        """Raises `ReadError` if the last picture, at `last_s` of `time.monotonic`, is too long ago."""
+        if self.stall_s is not None and time.monotonic() - last_s > self.stall_s:
+            raise ReadError(f"data, but no picture for {self.stall_s:g} s")
+
+    @abstractmethod
+    def _receive(self) -> bytes:
+        """The next bytes from outside; empty at the end."""
+
+    @abstractmethod
     def close(self) -> None:
         """Releases the connection."""
 
 
-class JpegReader:
-    """The pictures in a stream of bytes; see `Reader`.
+class JpegReader(Reader):
+    """Reads the pictures in a stream of bytes.
 
     Attributes:
         count: complete picture files so far.
-
-    Args:
-        stall_s: seconds for which data may arrive without a picture; None for any.
     """
 
-    bursts = False
-    duration_s: float | None = None
-
-    def __init__(self, stream: ByteStream, *, finite: bool, stall_s: float | None) -> None:
-        self.finite, self.count = finite, 0
-        self._stream, self._stall_s = stream, stall_s
+    def __init__(self, stream: ByteStream) -> None:
+        self.finite, self.count = stream.finite, 0
+        self._stream = stream
         self._decoder = av.CodecContext.create("mjpeg", "r")
         self._decoder.thread_count = 1  # threads would hold frames back
 
     def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
-        last = time.monotonic()
+        last_s = time.monotonic()
         for data in self._files():
             self.count += bool(data)
             if data and self.count > 1 and not wanted():
-                last = time.monotonic()
+                last_s = time.monotonic()
                 yield None
             elif data and (frame := self._decode(data)) is not None:
                 yield frame
-                last = time.monotonic()
-            elif self._stall_s is not None and time.monotonic() - last > self._stall_s:
-                raise ReadError(f"data, but no picture for {self._stall_s:g} s")
+                last_s = time.monotonic()
+            else:
+                self._stream.check_stall(last_s)
 
     def close(self) -> None:
         self._stream.close()
@@ -139,8 +156,8 @@ class JpegReader:
         data = b""
         while chunk := self._stream.read():
             data += chunk
-            if len(data) > MAX_PICTURE_BYTES:
-                raise ReadError(f"a picture of more than {MAX_PICTURE_BYTES >> 20} MiB")
+            if len(data) > _MAX_PICTURE_BYTES:
+                raise ReadError(f"a picture of more than {_MAX_PICTURE_BYTES >> 20} MiB")
         return data
 
     def _decode(self, data: bytes) -> RawFrame | None:
@@ -148,7 +165,7 @@ class JpegReader:
         try:
             if data.startswith(_START):
                 frames = self._decoder.decode(av.Packet(data))
-                return av_frame(frames[-1]) if frames else None
+                return RawFrame.of_av(frames[-1]) if frames else None
             return RawFrame.of_image(read_image(data, name="snapshot"))
         except (FFmpegError, ImageError):
             return None
@@ -174,9 +191,9 @@ class JpegSplitter:
         while self.begun or self._begin():
             end = self._step()
             if end is None:
-                if len(self._bytes) <= MAX_PICTURE_BYTES:
+                if len(self._bytes) <= _MAX_PICTURE_BYTES:
                     break
-                self._give_up()
+                self._drop(2)
             elif end:
                 found.append(bytes(self._bytes[:end]))
                 self._drop(end)
@@ -193,7 +210,7 @@ class JpegSplitter:
         return self.begun
 
     def _step(self) -> int | None:
-        """Parses a part of the picture; returns where it ends, 0 if it goes on, None if bytes are missing."""
+        """Parses a part of the picture; returns its end, 0 before it, None if bytes are missing."""
         if self._in_scan:
             match = _AFTER_SCAN.search(self._bytes, self._at)
             self._at = match.start() if match else max(self._at, len(self._bytes) - 1)
@@ -205,7 +222,7 @@ class JpegSplitter:
             return None
         marker = self._bytes[self._at + 1]
         if self._bytes[self._at] != 0xFF or marker == 0:
-            self._give_up()
+            self._drop(2)  # not a picture; another may begin in it
         elif marker == _END[1]:
             return self._at + 2
         elif marker == _START[1]:
@@ -225,10 +242,6 @@ class JpegSplitter:
             return self._at + len(_END)
         self._drop(self._at)
         return 0
-
-    def _give_up(self) -> None:
-        """This is not a picture; another may begin in it."""
-        self._drop(2)
 
     def _drop(self, count: int) -> None:
         del self._bytes[:count]

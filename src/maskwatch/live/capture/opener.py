@@ -1,25 +1,25 @@
-"""Which reader opens which source."""
+"""Chooses the reader of a source."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 
 from maskwatch.errors import SourceError
 from maskwatch.live.capture.av_reader import AvReader
-from maskwatch.live.capture.frame import RawFrame
+from maskwatch.live.capture.frame import RawFrame, Reader, ReadError
 from maskwatch.live.capture.http_reader import HttpAnswer, HttpReader
 from maskwatch.live.capture.jpeg_stream import JpegReader
-from maskwatch.live.capture.pipe import Pipe, PipeStream, stdin_descriptor
-from maskwatch.live.capture.reader import Reader, ReadError
+from maskwatch.live.capture.pipe import Pipe, stdin_descriptor
 from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.live.capture.source_spec import SourceSpec
 from maskwatch.live.capture.webcam import Webcam
 from maskwatch.media.videos import is_animated_webp, webp_frames
 
 _SNAPSHOT_FPS = 1.0
-"""How often a camera of snapshots is asked where there is no limit."""
+"""How often a snapshot is requested where there is no limit."""
 
 
 class SourceOpener:
@@ -41,7 +41,7 @@ class SourceOpener:
         """Opens the source.
 
         Args:
-            fps: limit on the frames per second, which a camera of snapshots is asked for; None for none.
+            fps: limit on the frames per second, at which snapshots are requested; None for none.
 
         Raises:
             ReadError: it cannot be opened.
@@ -54,42 +54,37 @@ class SourceOpener:
         if spec.kind == "http":
             return self._open_http(fps)
         if spec.kind == "file" and is_animated_webp(Path(spec.address)):
-            return AnimationReader(Path(spec.address))
+            return _WebpReader(Path(spec.address))
         return AvReader(spec, self._settings)
 
     def _open_pipe(self) -> Reader:
         pipe = Pipe(stdin_descriptor(), self._stop, self._settings.stall_s, self._on_silence)
-        if (stream := PipeStream(pipe)).probe() == "jpegs":
-            return JpegReader(stream, finite=True, stall_s=None)
+        if pipe.probe() == "jpegs":
+            return JpegReader(pipe)
         return AvReader(self._spec, self._settings, pipe)
 
     def _open_http(self, fps: float | None) -> Reader:
-        """What the first answer holds decides: pictures are read here, anything else by FFmpeg alone."""
+        """Reads pictures with `HttpReader`, anything else with FFmpeg; the first bytes decide."""
         stall_s = self._settings.stall_s
         if not self._is_http_video:
-            answer = HttpAnswer(self._spec, stall_s)
-            try:
-                content = answer.probe()
-            except BaseException:
-                answer.close()
-                raise
-            if content != "other":
-                return HttpReader(answer, self._spec, stall_s, self._stop, 1 / (fps or _SNAPSHOT_FPS))
-            answer.close()
-        # Requested once more, since HLS is many files. A server of one client at a time may refuse that; the
-        # next try then comes straight here.
+            with contextlib.ExitStack() as stack:
+                answer = HttpAnswer(self._spec, stall_s)
+                stack.callback(answer.close)
+                if answer.probe() != "other":
+                    stack.pop_all()
+                    return HttpReader(answer, self._spec, stall_s, self._stop, 1 / (fps or _SNAPSHOT_FPS))
+        # Requested again, since HLS is many files. A server of one client at a time may refuse that; the next
+        # try then starts here.
         self._is_http_video = not self._is_http_video
         reader = AvReader(self._spec, self._settings)
         self._is_http_video = True
         return reader
 
 
-class AnimationReader:
-    """An animated WebP file, which PyAV cannot read; see `Reader`."""
+class _WebpReader(Reader):
+    """An animated WebP file, which PyAV cannot read."""
 
     finite = True
-    bursts = False
-    duration_s: float | None = None
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -102,4 +97,4 @@ class AnimationReader:
             raise ReadError(str(error).removeprefix(f"{self._path}: ").partition(";")[0]) from None
 
     def close(self) -> None:
-        pass
+        """The generator closes the file."""

@@ -9,82 +9,58 @@ from collections.abc import Callable
 from threading import Event
 
 from maskwatch.errors import SourceError
-from maskwatch.live.capture.jpeg_stream import CHUNK_BYTES, Content, probe
-from maskwatch.live.capture.reader import ReadError
+from maskwatch.live.capture.frame import ReadError
+from maskwatch.live.capture.jpeg_stream import CHUNK_BYTES, ByteStream
 
 _POLL_S = 0.2
 
 
-class Pipe:
-    """Returns the bytes that are there, waits while there are none, and ends when `stop` is set.
+class Pipe(ByteStream):
+    """Returns the bytes that are there, waits while there are none, and fails once `stop` is set.
 
     Attributes:
         empty: nothing has arrived so far.
 
     Args:
-        on_silence: called each time that nothing has arrived for `stall_s` seconds.
+        silent_s, on_silence: called each time that nothing has arrived for so many seconds.
 
     On Windows, where a pipe cannot be polled, a read lasts until something arrives.
     """
 
-    def __init__(self, descriptor: int, stop: Event, stall_s: float, on_silence: Callable[[], None]) -> None:
-        self.name = "-"
+    name = "-"  # read by PyAV
+
+    def __init__(self, descriptor: int, stop: Event, silent_s: float, on_silence: Callable[[], None]) -> None:
+        super().__init__(finite=True)
         self.empty = True
-        self._head = b""
         self._descriptor = descriptor
         self._stop = stop
-        self._stall_s = stall_s
+        self._silent_s = silent_s
         self._on_silence = on_silence
 
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes; empty at the end.
+    def read(self, size: int = CHUNK_BYTES) -> bytes:
+        """Up to `size` bytes; empty at the end."""
+        data = super().read()
+        self._head = data[size:]
+        return data[:size]
 
-        Raises:
-            InterruptedError: `stop` was set.
-        """
-        if self._head:
-            head, self._head = self._head[:size], self._head[size:]
-            return head
+    def _receive(self) -> bytes:
         waited = 0.0
         while not self._stop.is_set():
-            if os.name == "nt" or select.select([self._descriptor], [], [], _POLL_S)[0]:
-                data = os.read(self._descriptor, size)
-                self.empty = self.empty and not data
-                return data
+            try:
+                if os.name == "nt" or select.select([self._descriptor], [], [], _POLL_S)[0]:
+                    data = os.read(self._descriptor, CHUNK_BYTES)
+                    self.empty = self.empty and not data
+                    return data
+            except OSError as error:
+                raise ReadError(str(error.strerror)) from None
             waited += _POLL_S
-            if waited >= self._stall_s:
+            if waited >= self._silent_s:
                 waited = 0.0
                 self._on_silence()
-        raise InterruptedError("the pipe was closed")
-
-    def unread(self, data: bytes) -> None:
-        """Puts bytes back, for the next `read`."""
-        self._head = data + self._head
-
-
-class PipeStream:
-    """The bytes of a pipe; see `ByteStream`."""
-
-    complete = True
-
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
-
-    def probe(self) -> Content:
-        head, more = b"", b"-"
-        while (content := probe(head)) is None and more:
-            head += (more := self.read())
-        self._pipe.unread(head)
-        return content or "other"
-
-    def read(self) -> bytes:
-        try:
-            return self._pipe.read(CHUNK_BYTES)
-        except OSError as error:
-            raise ReadError(str(error)) from None
+        raise ReadError("the pipe was closed")
 
     def close(self) -> None:
-        """See `ByteStream`; standard input stays open."""
+        """Standard input stays open."""
 
 
 def stdin_descriptor() -> int:

@@ -8,9 +8,6 @@ from typing import Literal, TypeAlias
 
 from maskwatch.errors import OptionError
 
-STALL_S = 10.0
-"""Seconds of silence after which a stream counts as lost."""
-
 Transport: TypeAlias = Literal["tcp", "udp"]
 
 
@@ -22,16 +19,16 @@ class CaptureSettings:
         pace: play a file at its own pace, as if it were a camera.
         rtsp_transport: "tcp", or "udp" for a network that loses no packets.
         stall_s: seconds of silence after which a stream counts as lost.
-        max_retries: failed tries in a row after which a source is given up; None for never.
+        max_retries: consecutive failed tries after which a source is given up; None for no limit.
         first_wait_s, longest_wait_s: between tries, in seconds; see `Backoff`.
 
     Raises:
-        OptionError: a value that cannot be used.
+        OptionError: a value out of range.
     """
 
     pace: bool = False
     rtsp_transport: Transport = "tcp"
-    stall_s: float = STALL_S
+    stall_s: float = 10.0
     max_retries: int | None = None
     first_wait_s: float = 1.0
     longest_wait_s: float = 30.0

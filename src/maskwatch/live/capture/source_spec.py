@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -20,7 +19,8 @@ from maskwatch.net.addresses import Address, exists, is_address, shown_argument,
 SourceKind: TypeAlias = Literal["webcam", "rtsp", "http", "video_url", "file", "pipe"]
 
 _SCHEMES: dict[str, SourceKind] = {"rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http"}
-_NAMED = re.compile(r"([A-Za-z0-9][\w.-]{0,39})=(.+)", re.DOTALL)
+_NAME = r"[A-Za-z0-9][\w.-]{0,39}"
+_NAMED = re.compile(rf"({_NAME})=(.+)", re.DOTALL)
 _LIKE_A_URL = re.compile(rf"({'|'.join(_SCHEMES)}):", re.IGNORECASE)
 _STREAM_SUFFIXES = frozenset([".ts", ".mts"])  # a video by its name, in practice a stream without an end
 
@@ -58,7 +58,7 @@ def parse_source(text: str, *, name: str | None = None) -> SourceSpec:
     given, text = _split_name(text)
     if given is not None:
         name = name or given
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,39}", name):
+    if name is not None and not re.fullmatch(_NAME, name):
         raise OptionError(
             f"{name!r} is not a valid name for a source; use up to 40 letters, digits and ._-, beginning "
             "with a letter or digit"
@@ -79,15 +79,15 @@ def parse_sources(texts: Sequence[str]) -> list[SourceSpec]:
     specs = [parse_source(text) for text in texts]
     if sum(spec.kind == "pipe" for spec in specs) > 1:
         raise OptionError("-: standard input can be read once only; name it once")
-    named = [_split_name(text)[0] is not None for text in texts]
-    given = [spec.name for spec, has_name in zip(specs, named, strict=True) if has_name]
-    twice = [name for name, count in Counter(given).items() if count > 1]
-    if twice:
-        raise OptionError(f"{twice[0]!r} names two sources; give each its own name")
-    taken = set(given)
+    given = [_split_name(text)[0] for text in texts]
+    taken: set[str] = set()
+    for name in filter(None, given):
+        if name in taken:
+            raise OptionError(f"{name!r} names two sources; give each its own name")
+        taken.add(name)
     return [
-        spec if has_name else replace(spec, name=_free_name(spec.name, taken))
-        for spec, has_name in zip(specs, named, strict=True)
+        spec if name else replace(spec, name=_free_name(spec.name, taken))
+        for spec, name in zip(specs, given, strict=True)
     ]
 
 
@@ -122,7 +122,7 @@ def _parse_url(text: str) -> SourceSpec:
 def _parse_path(text: str) -> SourceSpec:
     path = Path(text)
     try:
-        mode = os.stat(text).st_mode  # noqa: PTH116, Path takes nothing to be this folder
+        mode = os.stat(text).st_mode  # noqa: PTH116, Path("") is the current folder
     except (OSError, ValueError):
         like = _LIKE_A_URL.match(text)
         what = f"file, and an address begins with {like[1]}://" if like else "file, webcam or stream"

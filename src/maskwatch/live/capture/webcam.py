@@ -1,4 +1,4 @@
-"""Webcams, read with OpenCV, which can do so on Linux, macOS and Windows."""
+"""Webcams, read with OpenCV, which supports them on Linux, macOS and Windows."""
 
 from __future__ import annotations
 
@@ -12,23 +12,18 @@ import cv2
 import numpy as np
 from cv2.utils import logging
 
-from maskwatch.live.capture.frame import RawFrame
-from maskwatch.live.capture.reader import ReadError
+from maskwatch.live.capture.frame import RawFrame, Reader, ReadError
 from maskwatch.media.images import UInt8Array
 
 _DEVICES = Path("/dev")
 
 
-class Webcam:
-    """An open webcam; see `Reader`.
+class Webcam(Reader):
+    """An open webcam.
 
     Raises:
-        ReadError: there is none of this number, or it cannot be opened.
+        ReadError: there is no webcam of this number, or it cannot be opened.
     """
-
-    finite = False
-    bursts = False
-    duration_s: float | None = None
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -42,8 +37,7 @@ class Webcam:
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
     def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
-        """See `Reader`; `grab` takes a frame from the driver, only `retrieve` decodes it."""
-        while self._capture.grab():
+        while self._capture.grab():  # takes a frame from the driver; only `retrieve` decodes it
             if not wanted():
                 yield None
                 continue
@@ -51,7 +45,7 @@ class Webcam:
             if not ok:
                 break
             yield _raw_frame(np.asarray(image_bgr, np.uint8))
-        raise ReadError(f"webcam {self._number} gives no more pictures; has it been unplugged?")
+        raise ReadError(f"webcam {self._number} delivers no more pictures; has it been unplugged?")
 
     def close(self) -> None:
         self._capture.release()

@@ -1,4 +1,4 @@
-"""People and zones drawn into a picture; and a sheet to read the coordinates of zones from."""
+"""Draws people and zones into a picture, and a grid to read the coordinates of zones from."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from maskwatch.drawing.annotate import draw, text_rgb
 from maskwatch.labels import UNDECIDED_ID, color_rgb
 from maskwatch.live.sinks.event_text import duration, state_text
 from maskwatch.live.tracking.results import Person
-from maskwatch.live.tracking.zones import Shares, Zone, Zones
-from maskwatch.media.images import UInt8Array
+from maskwatch.live.tracking.zones import NormalizedPoints, Zone, Zones
+from maskwatch.media.images import UInt8Array, squash
 
 _CONTOUR = (((0, 0, 0), 3), ((255, 255, 255), 1))
-"""Colours and widths, one over the other: white with a black edge is visible on any background."""
+"""Colours and widths, one over the other: white with a black edge shows on any background."""
 
 _GRID_STEPS = 10
-_SHEET_PIXELS = 960  # of the long side; smaller pictures are enlarged, so that there is room for text
+_GRID_PIXELS = 960  # of the long side; smaller pictures are enlarged, so that there is room for text
 _TINT = 0.25
 _LINE_RGB = (240, 228, 66)
 
@@ -29,7 +29,7 @@ _LINE_RGB = (240, 228, 66)
 def draw_people(
     image_rgb: UInt8Array, people: Sequence[Person], class_names: Sequence[str], zones: Zones | None = None
 ) -> UInt8Array:
-    """Draws everyone in sight with track number, state and its duration into a copy of (H, W, 3) RGB.
+    """Draws the people in sight with track number, state and its duration into a copy of (H, W, 3) RGB.
 
     Undecided people get a grey box.
     """
@@ -51,22 +51,21 @@ def draw_people(
 
 
 def draw_notice(image_rgb: UInt8Array, lines: Sequence[str]) -> UInt8Array:
-    """Draws lines of text across a dark copy of (H, W, 3) RGB; characters beyond ASCII become `?`."""
-    canvas = image_rgb // 4
-    height, width = canvas.shape[:2]
-    font, gap = cv2.FONT_HERSHEY_SIMPLEX, 1.6
-    longest = max(cv2.getTextSize(line, font, 1.0, 2)[0][0] for line in lines)
-    scale = min(0.9 * width / longest, width / 640, height / (60 * len(lines)))
-    step = gap * cv2.getTextSize("X", font, scale, 2)[0][1]
-    for number, line in enumerate(lines):
-        left = (width - cv2.getTextSize(line, font, scale, 1)[0][0]) / 2
-        place = (round(left), round(height / 2 + (number + 1 - len(lines) / 2) * step))
-        cv2.putText(canvas, line, place, font, scale, (255, 255, 255), max(1, round(2 * scale)), cv2.LINE_AA)
-    return canvas
+    """Writes lines of text in the middle of a dark copy of (H, W, 3) RGB; beyond ASCII, as `?`."""
+    lines = [line.encode("ascii", "replace").decode() for line in lines]  # the font has no other characters
+    height, width = image_rgb.shape[:2]
+    longest = max(ImageFont.load_default(32).getlength(line) for line in lines)
+    size = 32 * min(0.9 * width / longest, width / 640, height / (60 * len(lines)))
+    picture = Image.fromarray(image_rgb // 4)
+    ImageDraw.Draw(picture).multiline_text(
+        (width / 2, height / 2), "\n".join(lines), "white", ImageFont.load_default(max(1, size)), "mm",
+        align="center",
+    )  # fmt: skip
+    return np.array(picture, np.uint8)
 
 
 def draw_zones(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
-    """Draws zones as outlines and lines with an arrow in the direction of `in` into a copy."""
+    """Draws zones as outlines, and lines with an arrow in the direction of `in`, into a copy."""
     canvas = image_rgb.copy()
     for zone in zones.zones:
         _draw_contour(canvas, zone.points, closed=True)
@@ -74,7 +73,7 @@ def draw_zones(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
         _draw_contour(canvas, line.points, closed=False)
         (x1, y1), (x2, y2) = corners(line.points, canvas)
         middle = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
-        # The right of who looks along the line, with y pointing down.
+        # Points to the right when looking along the line (y points down).
         normal = np.array([y1 - y2, x2 - x1]) / max(1.0, float(np.hypot(x2 - x1, y2 - y1)))
         end = middle + normal * 0.06 * min(canvas.shape[:2])
         for color, width in _CONTOUR:
@@ -85,43 +84,33 @@ def draw_zones(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
     return canvas
 
 
-def outline(
-    canvas: UInt8Array, points: Shares, color: tuple[int, int, int], width: int, *, closed: bool
-) -> None:
-    """Draws the outline of a zone or a line, `width` pixels wide, into a picture (H, W, 3) in place."""
-    cv2.polylines(canvas, [corners(points, canvas)], closed, color, width, cv2.LINE_AA)
-
-
-def corners(points: Shares, image: UInt8Array) -> npt.NDArray[np.int32]:
-    """Shares of a picture (H, W, ...) → pixels in it, (N, 2) as x, y.
+def corners(points: NormalizedPoints, image: UInt8Array) -> npt.NDArray[np.int32]:
+    """NormalizedPoints of a picture (H, W, ...) → pixels in it, (N, 2) as x, y.
 
     A share counts from edge to edge, like the positions of people: half of 4 pixels is where the third
-    begins. What lies on the far edge is drawn in the last pixel, to be visible.
+    begins. Points on the far edge are drawn in the last pixel, to be visible.
     """
     size_wh = np.array(image.shape[1::-1])
     pixels = (np.array(points) * size_wh).round()  # (N, 2)
     return np.asarray(np.minimum(pixels, size_wh - 1), np.int32)
 
 
-def _draw_contour(canvas: UInt8Array, points: Shares, *, closed: bool) -> None:
+def _draw_contour(canvas: UInt8Array, points: NormalizedPoints, *, closed: bool) -> None:
     for color, width in _CONTOUR:
-        outline(canvas, points, color, width, closed=closed)
+        cv2.polylines(canvas, [corners(points, canvas)], closed, color, width, cv2.LINE_AA)
 
 
 def draw_zones_sheet(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
     """Draws a grid of shares, zones and lines into a copy of (H, W, 3) RGB, enlarged where it is small."""
-    factor = max(1.0, _SHEET_PIXELS / max(image_rgb.shape[:2]))
-    canvas: UInt8Array = image_rgb
-    if factor > 1:
-        size = round(image_rgb.shape[1] * factor), round(image_rgb.shape[0] * factor)
-        canvas = np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    canvas = _with_grid(canvas)
+    factor = max(1.0, _GRID_PIXELS / max(image_rgb.shape[:2]))
+    height, width = (round(side * factor) for side in image_rgb.shape[:2])
+    canvas = _with_grid(squash(image_rgb, (height, width))[0])
     band = max(5, canvas.shape[1] // 160)
     for index, zone in enumerate(zones.zones):
         canvas = _tinted(canvas, zone, _zone_rgb(index))
-        outline(canvas, zone.points, _zone_rgb(index), band, closed=True)
+        cv2.polylines(canvas, [corners(zone.points, canvas)], True, _zone_rgb(index), band, cv2.LINE_AA)
     for line in zones.lines:
-        outline(canvas, line.points, _LINE_RGB, band, closed=False)
+        cv2.polylines(canvas, [corners(line.points, canvas)], False, _LINE_RGB, band, cv2.LINE_AA)
     picture = Image.fromarray(draw_zones(canvas, zones))
     _draw_scale(picture)
     _draw_names(picture, zones)
@@ -140,7 +129,7 @@ def _tinted(canvas: UInt8Array, zone: Zone, color: tuple[int, int, int]) -> UInt
 
 
 def _with_grid(canvas: UInt8Array) -> UInt8Array:
-    """Draws a line every tenth, half transparent: white beside black, visible on any background."""
+    """Draws a half transparent line every tenth: white beside black, for any background."""
     height, width = canvas.shape[:2]
     grid = canvas.copy()
     for step in range(1, _GRID_STEPS):
@@ -174,11 +163,7 @@ def _draw_names(picture: Image.Image, zones: Zones) -> None:
 
 
 def _write(
-    pen: ImageDraw.ImageDraw,
-    middle: tuple[float, float],
-    text: str,
-    size: int,
-    color: tuple[int, int, int],
+    pen: ImageDraw.ImageDraw, middle: tuple[float, float], text: str, size: int, color: tuple[int, int, int]
 ) -> None:
     """Writes text on a coloured box, moved so that all of it is in the picture."""
     font = ImageFont.load_default(size)

@@ -1,4 +1,4 @@
-"""Where faces have to be hidden in the newest frame of each source, when it is shown or stored at once."""
+"""Where to hide faces in a frame that is shown or stored immediately."""
 
 from __future__ import annotations
 
@@ -10,35 +10,31 @@ from maskwatch.live.tracking.results import FrameResult
 
 @dataclass(frozen=True, eq=False)
 class _SourceState:
-    cover: PrivacyMask[None]
+    mask: PrivacyMask[None]
     index: int  # of the newest frame
-    size_wh: tuple[int, int]
+    shape: tuple[int, ...]
     hidden_xyxy: Boxes
 
 
 class FaceHider:
     """Remembers where the faces of each source are; pass it every frame. It keeps no frame.
 
-    Nothing waits for the frames that follow, as in a recording: a face that was missed in this very frame is
-    hidden where it was found in those before. When the size of the frames changes, the memory is cleared.
+    Unlike a recording, it does not wait for the next frames: a face that is missed in a frame is hidden where
+    it was found before. When the size of the frames changes, it forgets the faces.
     """
 
     def __init__(self) -> None:
         self._sources: dict[str, _SourceState] = {}
 
     def boxes_to_hide(self, result: FrameResult) -> Boxes:
-        """Boxes (M, 4) to hide in the newest frame of its source; the same frame gives the same boxes."""
+        """Boxes (M, 4) to hide in the newest frame of its source; the same for the same frame."""
         frame = result.frame
         state = self._sources.get(frame.source)
         if state is not None and state.index == frame.index:
             return state.hidden_xyxy
-        height, width = frame.image_rgb.shape[:2]
-        cover: PrivacyMask[None] = PrivacyMask(max_waiting=0)
-        if state is not None and state.size_wh == (width, height):
-            cover = state.cover
-        faces, tracks = result.faces, result.scene.tracks
-        ((_, hidden_xyxy),) = cover.add(
-            None, frame.time_s, faces.boxes_xyxy, tracks, confident=faces.confident
-        )
-        self._sources[frame.source] = _SourceState(cover, frame.index, (width, height), hidden_xyxy)
+        shape, faces, tracks = frame.image_rgb.shape, result.faces, result.scene.tracks
+        mask = state.mask if state is not None and state.shape == shape else PrivacyMask[None](max_waiting=0)
+        ready = mask.add(None, frame.time_s, faces.boxes_xyxy, tracks, confident=faces.confident)
+        ((_, hidden_xyxy),) = ready  # the frame itself, since none waits
+        self._sources[frame.source] = _SourceState(mask, frame.index, shape, hidden_xyxy)
         return hidden_xyxy

@@ -1,23 +1,22 @@
-"""The frames of a source → MP4 files, in which every face is blurred unless the user asks for faces."""
+"""The frames of a source → MP4 files, with every face blurred by default."""
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TypeAlias
 
 from maskwatch.drawing.blur import blur
-from maskwatch.drawing.privacy_mask import MAX_WAITING, REACH_S, Boxes, PrivacyMask
+from maskwatch.drawing.privacy_mask import Boxes, PrivacyMask
 from maskwatch.errors import OutputError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.output.drawing import draw_people
 from maskwatch.live.sinks.delivery import OnError
-from maskwatch.live.tracking.results import FrameResult, Observer, Person
+from maskwatch.live.tracking.results import FrameResult, Observer
 from maskwatch.live.tracking.zones import Zones
 from maskwatch.media.images import UInt8Array
 from maskwatch.media.mp4 import Mp4Writer
@@ -29,28 +28,20 @@ STAMP = "%Y%m%dT%H%M%SZ"
 """Date and time, UTC, in the names of stored files."""
 
 PART_S = 3600.0
-"""Length of a part of a recording that is kept for some days only: it is deleted part by part."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Shot:
-    frame: LiveFrame
-    draw: Draw | None
+"""Length of a part of a recording that is kept for some days only; whole parts are deleted."""
 
 
 class Recorder:
     """Writes the frames of one source to MP4 files that browsers play; a context manager that closes them.
 
-    A frame is written half a second after it came (at the most `MAX_WAITING` frames later): by then it is
-    known whether a face that was missed in it was found before or after, see `PrivacyMask`. Only these frames
-    are held in memory. Each frame is shown at its own time, so that frames a camera dropped leave no
-    trace but a longer look at the one before.
+    A frame is written half a second after it came (at most `MAX_WAITING` frames later), when faces that were
+    missed in it have been found before or after, see `PrivacyMask`. Only these frames are in memory. Each
+    frame keeps its own time: where the camera dropped frames, the one before is shown longer.
 
-    The file can be played at any time. Where the program is killed, it lacks the last two seconds and the
-    half second that waited.
+    The file can be played at any time. If the program is killed, the last two and a half seconds are missing.
 
-    Nothing is overwritten unasked: where a file exists, and when the size of the frames changes, `door.mp4`
-    goes on as `door-2.mp4`. With `part_s`, every name says when its part begins: `door_20250131T080000Z.mp4`.
+    Existing files are kept: where one exists, and when the size of the frames changes, `door.mp4` continues
+    as `door-2.mp4`. With `part_s`, each name has the beginning of its part: `door_20250131T080000Z.mp4`.
 
     Args:
         path: the file, ending in .mp4. Folders on the way are made.
@@ -58,7 +49,6 @@ class Recorder:
         keep_faces: True leaves faces as they are.
         part_s: length of a part in seconds; None makes one file.
         force: True lets the first file replace one that exists.
-        reach_s, max_waiting: as in `PrivacyMask`.
 
     Raises:
         OutputError: a file cannot be written; also from `add` and `close`.
@@ -72,15 +62,11 @@ class Recorder:
         keep_faces: bool = False,
         part_s: float | None = None,
         force: bool = False,
-        reach_s: float = REACH_S,
-        max_waiting: int = MAX_WAITING,
     ) -> None:
         make_folder(path.parent)
         self._path, self._fps, self._part_s, self._force = path, fps, part_s, force
-        self._cover: PrivacyMask[_Shot] | None = None
-        if not keep_faces:
-            self._cover = PrivacyMask(reach_s=reach_s, max_waiting=max_waiting)
-        self._size_wh: tuple[int, int] | None = None
+        self._mask: PrivacyMask[Callable[[Boxes | None], None]] | None = None if keep_faces else PrivacyMask()
+        self._shape: tuple[int, ...] = ()
         self._writer: Mp4Writer | None = None
         self._began_s = 0.0
         self.paths: tuple[Path, ...] = ()
@@ -100,19 +86,17 @@ class Recorder:
             draw: adds boxes and labels to a picture (H, W, 3); called later, when the faces are blurred.
         """
         frame, faces = result.frame, result.faces
-        height, width = frame.image_rgb.shape[:2]
-        if self._size_wh != (width, height):  # boxes of another size say nothing about this frame
+        if self._shape != frame.image_rgb.shape:  # boxes of another size do not fit this frame
             self._flush()
-            self._size_wh = (width, height)
-        shot = _Shot(frame, draw)
-        if self._cover is None:
-            self._write(shot, None)
+            self._shape = frame.image_rgb.shape
+        write = partial(self._write, frame, draw)
+        if self._mask is None:
+            write(None)
             return
         tracks = result.scene.tracks
-        for known, hidden_xyxy in self._cover.add(
-            shot, frame.time_s, faces.boxes_xyxy, tracks, confident=faces.confident
-        ):
-            self._write(known, hidden_xyxy)
+        ready = self._mask.add(write, frame.time_s, faces.boxes_xyxy, tracks, confident=faces.confident)
+        for write_ready, hidden_xyxy in ready:
+            write_ready(hidden_xyxy)
 
     def close(self) -> None:
         """Writes the frames that still wait, and closes the file."""
@@ -122,14 +106,13 @@ class Recorder:
             self._end_part()
 
     def _flush(self) -> None:
-        for known, hidden_xyxy in [] if self._cover is None else self._cover.finish():
-            self._write(known, hidden_xyxy)
+        for write, hidden_xyxy in [] if self._mask is None else self._mask.finish():
+            write(hidden_xyxy)
 
-    def _write(self, shot: _Shot, hidden_xyxy: Boxes | None) -> None:
-        frame = shot.frame
+    def _write(self, frame: LiveFrame, draw: Draw | None, hidden_xyxy: Boxes | None) -> None:
         image_rgb = frame.image_rgb if hidden_xyxy is None else blur(frame.image_rgb, hidden_xyxy)
-        if shot.draw is not None:
-            image_rgb = shot.draw(image_rgb)
+        if draw is not None:
+            image_rgb = draw(image_rgb)
         writer = self._writer_for(frame)
         writer.add(image_rgb, frame.time_s - self._began_s)
 
@@ -165,7 +148,7 @@ class Recorder:
 class Recording(Observer):
     """Records every source, boxes drawn; a context manager that closes the files.
 
-    A recorder that cannot write (a full disk) is closed and reported; watching goes on.
+    A recorder that cannot write (a full disk) is closed and reported; watching continues.
 
     Args:
         recorders: by source.
@@ -187,34 +170,35 @@ class Recording(Observer):
     def __enter__(self) -> Recording:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for source in list(self._recorders):
-            self._try(source, self._recorders.pop(source).close)
+    def __exit__(self, *_: object) -> None:
+        for source, recorder in self._recorders.items():
+            with self._reporting(source):
+                recorder.close()
 
     def on_frame(self, result: FrameResult) -> None:
         source = result.frame.source
         recorder = self._recorders.get(source)
         if recorder is None:
             return
-        add = partial(recorder.add, result, self._drawing(source, result.scene.people))
-        if not self._try(source, add):
-            del self._recorders[source]
-            self._try(source, recorder.close, quiet=True)
+        people, zones = result.scene.people, self._zones.get(source)
+        with self._reporting(source):
+            try:
+                recorder.add(result, lambda image_rgb: draw_people(image_rgb, people, self._names, zones))
+            except OutputError:
+                del self._recorders[source]
+                with contextlib.suppress(OutputError):
+                    recorder.close()
+                raise
 
-    def _drawing(self, source: str, people: Sequence[Person]) -> Callable[[UInt8Array], UInt8Array]:
-        return lambda image_rgb: draw_people(image_rgb, people, self._names, self._zones.get(source))
-
-    def _try(self, source: str, step: Callable[[], None], *, quiet: bool = False) -> bool:
+    @contextlib.contextmanager
+    def _reporting(self, source: str) -> Iterator[None]:
         try:
-            step()
+            yield
         except OutputError as error:
-            if not quiet:
-                self._on_error(f"video of {source}", f"{error}; recording has ended, watching goes on")
-            return False
-        return True
+            self._on_error(f"video of {source}", f"{error}; recording has ended, watching goes on")
 
 
 def part_pattern(path: Path) -> re.Pattern[str]:
-    """Matches the names that `Recorder(path, …, part_s=…)` gives, and no other."""
+    """Matches exactly the file names of `Recorder(path, …, part_s=…)`."""
     stem, suffix = re.escape(path.stem), re.escape(path.suffix)
     return re.compile(rf"{stem}_(?P<stamp>\d{{8}}T\d{{6}}Z)(-\d+)?{suffix}", re.ASCII)

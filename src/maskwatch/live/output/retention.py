@@ -1,10 +1,11 @@
-"""Deletes old files and events that watching has stored: thumbnails, recordings, rotated logs, events."""
+"""Deletes old thumbnails, recordings, rotated logs and events that watching has stored."""
 
 from __future__ import annotations
 
 import math
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,12 @@ from maskwatch.errors import OptionError
 from maskwatch.live.output import thumbnails
 from maskwatch.live.output.recorder import STAMP, part_pattern
 from maskwatch.live.sinks.jsonl import LINE_START
+from maskwatch.text import plural
 
 EVERY = timedelta(hours=1)
-"""For so long after a run `Retention.run` does nothing."""
+"""`Retention.run` does nothing within this time of its last run."""
 
-# A part of a recording is an hour long and named after its beginning: none that is being written is older.
+# A part of a recording is an hour long and named after its beginning: one that is being written is younger.
 _SHORTEST_DAYS = 0.1
 _LONGEST_DAYS = 36_500.0
 _BLOCK = 1 << 16
@@ -29,15 +31,15 @@ class RetentionRule:
     """A kind of file that is deleted once it is old.
 
     Attributes:
-        noun: for messages, as (one, several).
-        folder: where such files lie, without its subfolders.
-        names: matches the whole name. A group `stamp` holds the time of the file (UTC); without one, its
-            last change counts.
+        noun: for messages, in the singular.
+        folder: of the files; its subfolders are left alone.
+        names: matches the whole name. A group `stamp` is the time of the file (UTC); without it, the last
+            change of the file counts.
         head: the first bytes of each file.
-        lines: the files are lines that begin with `head`; the first line may be damaged.
+        lines: the files consist of lines that begin with `head`; the first line may be damaged.
     """
 
-    noun: tuple[str, str]
+    noun: str
     folder: Path
     names: re.Pattern[str]
     head: bytes = b""
@@ -45,41 +47,38 @@ class RetentionRule:
 
 
 def thumbnail_rule(folder: Path) -> RetentionRule:
-    """What `Thumbnails(folder)` stores."""
-    return RetentionRule(("picture", "pictures"), folder, thumbnails.NAMES, b"\xff\xd8\xff")
+    """The pictures of `Thumbnails(folder)`."""
+    return RetentionRule("picture", folder, thumbnails.NAMES, b"\xff\xd8\xff")
 
 
 def recording_rule(path: Path) -> RetentionRule:
-    """The parts that `Recorder(path, …, part_s=PART_S)` writes."""
-    return RetentionRule(("recording", "recordings"), path.parent, part_pattern(path))
+    """The parts of `Recorder(path, …, part_s=PART_S)`."""
+    return RetentionRule("recording", path.parent, part_pattern(path))
 
 
 def log_rule(path: Path) -> RetentionRule:
     """The rotated files `events.jsonl.1`, `.2` and so on; `events.jsonl` itself is still written to."""
     names = re.compile(re.escape(path.name) + r"\.\d+", re.ASCII)
-    return RetentionRule(("log", "logs"), path.parent, names, LINE_START, lines=True)
+    return RetentionRule("log", path.parent, names, LINE_START, lines=True)
 
 
 @dataclass(frozen=True)
 class RetentionReport:
-    """What one run has deleted.
+    """What a run has deleted.
 
     Attributes:
-        days: for which things are kept.
-        files: noun → number of files deleted.
-        events: number of stored events deleted.
+        days: age limit.
+        deleted: number of files by `RetentionRule.noun`, and of events by "event".
         failures: one line for each that could not be deleted, with the reason.
     """
 
     days: float
-    files: dict[tuple[str, str], int]
-    events: int
+    deleted: Counter[str]
     failures: tuple[str, ...]
 
     def __str__(self) -> str:
         """One line for a log; empty when nothing was old enough."""
-        counts = {**self.files, ("event", "events"): self.events}
-        parts = [f"{count} {noun[count != 1]}" for noun, count in counts.items() if count]
+        parts = [plural(count, noun) for noun, count in self.deleted.items() if count]
         done = f"deleted what is older than {self.days:g} days: {', '.join(parts)}" if parts else ""
         return "; ".join(filter(None, (done, *self.failures)))
 
@@ -87,14 +86,13 @@ class RetentionReport:
 class Retention:
     """Keeps files and events for some days only.
 
-    It deletes only regular files that a rule matches by folder, name and first bytes: never a link, a folder
-    or a file of another program.
+    It deletes regular files that a rule matches by folder, name and first bytes: never a link, a folder or a
+    file of another program.
 
     Args:
-        days: how long things are kept.
+        days: age limit.
         rules: the files.
-        delete_events: each deletes the stored events before a moment and returns their number, as
-            `EventStore.delete_before` does.
+        delete_events: as `EventStore.delete_before`.
 
     Raises:
         OptionError: `days` is out of range.
@@ -117,32 +115,27 @@ class Retention:
     def run(self, now: datetime) -> RetentionReport | None:
         """Deletes what is too old at `now` (with time zone); None if the last run was less than an hour ago.
 
-        What cannot be deleted is listed in the result and retried by the next run. No error is raised for it,
-        since watching goes on.
+        The report lists what cannot be deleted, and the next run tries again. It raises no error, since
+        watching continues.
         """
         if self._ran is not None and timedelta(0) <= now - self._ran < EVERY:
             return None
         self._ran = now
         limit = now - timedelta(days=self._days)
-        files: dict[tuple[str, str], int] = {}
-        failures: list[str] = []
+        deleted, failures = Counter[str](), list[str]()
         for rule in self._rules:
             for path in _old_files(rule, limit, failures):
                 try:
                     path.unlink(missing_ok=True)
-                    files[rule.noun] = files.get(rule.noun, 0) + 1
+                    deleted[rule.noun] += 1
                 except OSError as error:
                     failures.append(f"{path}: cannot be deleted ({error.strerror}); delete it by hand")
-        return RetentionReport(self._days, files, self._delete_old_events(limit, failures), tuple(failures))
-
-    def _delete_old_events(self, limit: datetime, failures: list[str]) -> int:
-        events = 0
         for delete_before in self._delete_events:
             try:
-                events += delete_before(limit)
-            except Exception as error:  # a locked or broken store must not end the watch
+                deleted["event"] += delete_before(limit)
+            except Exception as error:  # a locked or broken store must not end the watching
                 failures.append(f"events before {limit:%Y-%m-%d %H:%M} cannot be deleted ({error})")
-        return events
+        return RetentionReport(self._days, deleted, tuple(failures))
 
 
 def _old_files(rule: RetentionRule, limit: datetime, failures: list[str]) -> Iterator[Path]:
@@ -164,7 +157,7 @@ def _old_files(rule: RetentionRule, limit: datetime, failures: list[str]) -> Ite
 
 
 def _written(path: Path, match: re.Match[str]) -> datetime | None:
-    """When a file was written; None for one that maskwatch cannot have written."""
+    """When a file was written; None if maskwatch cannot have written it."""
     about = path.lstat()
     if not stat.S_ISREG(about.st_mode):
         return None

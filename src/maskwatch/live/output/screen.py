@@ -7,11 +7,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from maskwatch.labels import color_rgb
@@ -42,11 +41,11 @@ class _SourceView:
 
 
 class Screen(Observer):
-    """A live view: sources, frames a second, age of the frame, people, last events, sinks.
+    """A live view: sources, frames per second, age of the frame, people, last events, sinks.
 
     Args:
-        statuses: returns the state of every source.
-        sinks: returns the state of every sink.
+        statuses: returns the status of every source.
+        sinks: returns the status of every sink.
         class_names: in the order of their ids, for the colours.
         alert_classes: people in these states are listed, with the duration of the state.
     """
@@ -57,7 +56,6 @@ class Screen(Observer):
         sinks: Callable[[], Sequence[SinkStatus]],
         class_names: Sequence[str],
         alert_classes: Sequence[str],
-        console: Console | None = None,
     ) -> None:
         self._statuses, self._sinks = statuses, sinks
         self._styles = {name: "rgb({},{},{})".format(*color_rgb(i)) for i, name in enumerate(class_names)}
@@ -65,15 +63,13 @@ class Screen(Observer):
         self._views: dict[str, _SourceView] = {}
         self._events: deque[Event] = deque(maxlen=_EVENTS_SHOWN)
         self._lock = threading.Lock()
-        self._live = Live(
-            get_renderable=self.render, console=console or Console(), refresh_per_second=4, transient=False
-        )
+        self._live = Live(get_renderable=self.render, console=Console(), refresh_per_second=4)
 
     def __enter__(self) -> Screen:
         self._live.start()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def on_frame(self, result: FrameResult) -> None:
@@ -92,11 +88,11 @@ class Screen(Observer):
         with self._lock:
             self._events.append(event)
             if event.kind == "source" and event.state != "live":
-                self._views.pop(event.source, None)  # its people are out of sight
+                self._views.pop(event.source, None)  # no one is in sight
 
     def render(self) -> RenderableType:
-        """The whole view as of now."""
-        # Before the lock: the watching loop waits for it, and a sink may be slow to answer.
+        """The current view."""
+        # Before the lock, for which the loop of watching waits: a sink may be slow to answer.
         statuses, sinks = self._statuses(), self._sinks()
         with self._lock:
             parts: list[RenderableType] = [self._sources(statuses)]
@@ -112,12 +108,9 @@ class Screen(Observer):
         return Text(event_line(event), style=self._styles.get(event.state or "", ""))
 
     def _sources(self, statuses: Sequence[CaptureStatus]) -> Table:
-        table = Table(box=None, pad_edge=False)
-        table.add_column("source", no_wrap=True)
-        table.add_column("state", no_wrap=True)
-        for name in ("fps", "age", "dropped"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("people now")
+        names = (Column(name, no_wrap=True) for name in ("source", "state"))
+        numbers = (Column(name, justify="right", no_wrap=True) for name in ("fps", "age", "dropped"))
+        table = Table(*names, *numbers, "people now", box=None, pad_edge=False)
         now_s = time.monotonic()
         for status in statuses:
             view = self._views.get(status.name, _SourceView())
@@ -148,15 +141,13 @@ class Screen(Observer):
         parts = [
             Text(f"{count} {state_text(state)}", style=self._styles.get(state or "", "dim"))
             for state, count in sorted(people.items(), key=lambda pair: str(pair[0]))
-            if count
         ]
-        return Text(", ").join(parts) if parts else Text("nobody", style="dim")
+        return Text(", ").join(parts) if parts else Text("none", style="dim")
 
 
 def _sink_table(sinks: Sequence[SinkStatus]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("sink", "sent", "waiting", "lost", "last error"):
-        table.add_column(name, justify="left" if name in ("sink", "last error") else "right")
+    numbers = (Column(name, justify="right") for name in ("sent", "waiting", "lost"))
+    table = Table("sink", *numbers, "last error", box=None, pad_edge=False)
     for sink in sinks:
         table.add_row(sink.name, str(sink.sent), str(sink.waiting), str(sink.lost), sink.error or "")
     return table

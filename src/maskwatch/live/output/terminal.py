@@ -1,17 +1,17 @@
-"""What a terminal or a pipe gets: events as lines, progress of video files, totals at the end."""
+"""Output to a terminal or a pipe: events as lines, progress of video files, totals at the end."""
 
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
 from typing import Self, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 
 from maskwatch.live.capture.status import CaptureStatus
 from maskwatch.live.events import Event
@@ -20,7 +20,7 @@ from maskwatch.live.tracking.counts import MASKED_STATE, Counts, PeopleCounts
 from maskwatch.live.tracking.results import Observer
 
 QUIET_KINDS = frozenset(["minute"])
-"""Kinds that are stored but not shown, since they would push the others off a screen."""
+"""Kinds that are stored but not shown: they would push the others off the screen."""
 
 _BAR_WIDTH = 30
 
@@ -32,7 +32,7 @@ class _Lines(Observer):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
 
@@ -61,15 +61,11 @@ class Totals(Observer):
 
     def __init__(self, model: str, class_names: Sequence[str]) -> None:
         self._model, self._names = model, tuple(class_names)
-        self._counts: dict[str, Counts] = {}
+        self._counts = defaultdict[str, Counts](lambda: Counts(PeopleCounts({}, {})))
 
     def on_event(self, event: Event) -> None:
         if event.kind == "minute" and event.counts is not None:
-            counts = Counts.from_record(event.counts)
-            if event.source in self._counts:
-                self._counts[event.source].add(counts)
-            else:
-                self._counts[event.source] = counts
+            self._counts[event.source].add(Counts.from_record(event.counts))
 
     def table(self, statuses: Iterable[CaptureStatus]) -> RenderableType:
         """Two tables, since one would be wider than 80 columns.
@@ -83,29 +79,26 @@ class Totals(Observer):
         masked = ["masked"] if MASKED_STATE in self._names else []
         table = _table("people", *map(state_text, self._names), "undecided", *masked, "alerts")
         for status in statuses:
-            tally = PeopleCounts({}, {})
-            if status.name in self._counts:
-                tally = self._counts[status.name].total
-            share = tally.masked_share
+            total = self._counts[status.name].total
+            share = total.masked_share
             table.add_row(
                 status.name,
-                str(sum(tally.people.values())),
-                *(str(tally.people.get(name, 0)) for name in self._names),
-                str(tally.undecided),
+                str(sum(total.people.values())),
+                *(str(total.people.get(name, 0)) for name in self._names),
+                str(total.undecided),
                 *("–" if share is None else f"{100 * share:.0f}%" for _ in masked),
-                str(tally.alerts),
+                str(total.alerts),
             )
         return table
 
     def _frames(self, statuses: Sequence[CaptureStatus]) -> Table:
-        """With the frames that a limit left out, where there are any."""
+        """Frames that `--fps` left out have a column if there are any."""
         skipped = ["left out"] if any(status.skipped for status in statuses) else []
         table = _table("watched", "frames", *skipped, "dropped")
         for status in statuses:
-            counts = self._counts.get(status.name)
             table.add_row(
                 status.name,
-                duration(0.0 if counts is None else counts.watched_s),
+                duration(self._counts[status.name].watched_s),
                 str(status.frames),
                 *(str(status.skipped) for _ in skipped),
                 str(status.dropped),
@@ -114,12 +107,9 @@ class Totals(Observer):
 
 
 def _table(*titles: str) -> Table:
-    """A table of sources and numbers. A title has a line for each word; what is still too wide is folded."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("source", overflow="fold")
-    for title in titles:
-        table.add_column(title.replace(" ", "\n"), justify="right", overflow="fold")
-    return table
+    """A table of sources and numbers. Each word of a title has its line; columns too wide are folded."""
+    numbers = (Column(title.replace(" ", "\n"), justify="right", overflow="fold") for title in titles)
+    return Table(Column("source", overflow="fold"), *numbers, box=None, pad_edge=False)
 
 
 def progress_bars(statuses: Sequence[CaptureStatus]) -> Table:
@@ -133,7 +123,7 @@ def progress_bars(statuses: Sequence[CaptureStatus]) -> Table:
 
 
 def progress_on_stderr(statuses: Callable[[], Sequence[CaptureStatus]]) -> AbstractContextManager[object]:
-    """Shows the bars inside the block, on a terminal that does not show the events as well."""
+    """Shows the bars inside the block, unless standard output is a terminal, which shows the events."""
     if sys.stdout.isatty() or not sys.stderr.isatty():
         return nullcontext()
     return Live(

@@ -1,4 +1,4 @@
-"""A picture for each alert: the person with some surroundings, every face in it blurred."""
+"""A picture of each alert: the person and the surroundings, every face blurred."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from datetime import UTC
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from maskwatch.drawing.annotate import save_picture
@@ -18,7 +17,7 @@ from maskwatch.live.output.face_hider import FaceHider
 from maskwatch.live.output.recorder import STAMP
 from maskwatch.live.sinks.delivery import OnError, ignore
 from maskwatch.live.tracking.results import FrameResult, Observer
-from maskwatch.media.images import UInt8Array
+from maskwatch.media.images import UInt8Array, squash
 from maskwatch.outputs import keep_from_others, make_folder
 
 _CONTEXT = 1.5
@@ -30,22 +29,18 @@ _LARGEST = 480
 NAMES = re.compile(
     r"\.?(?P<stamp>\d{8}T\d{6}Z)_[A-Za-z0-9.-]{1,40}_(t\d+|t-)_[A-Za-z0-9]{1,8}(\.part)?\.jpg", re.ASCII
 )
-"""The names of thumbnails, also of those that were being written when the program was killed.
-
-Example: 20250131T080000Z_door_t12_3f2a9c01.jpg
-"""
+"""Names of thumbnails, also of half-written ones: 20250131T080000Z_door_t12_3f2a9c01.jpg"""
 
 
 class Thumbnails(Observer):
     """Stores pictures of alerts in a folder, as JPEG without any metadata.
 
-    A picture is taken at once, so a face that was missed in this very frame is hidden where it was found in
-    those before. No frame is kept.
+    A picture is taken immediately: a face that is missed in this frame is hidden where it was found before.
 
     Args:
-        folder: is made.
+        folder: created where there is none.
         keep_faces: True leaves faces as they are.
-        on_error: takes a name and why `try_store` stored nothing.
+        on_error: receives a name and why `try_store` stored nothing.
 
     Raises:
         OutputError: the folder cannot be made.
@@ -85,7 +80,7 @@ class Thumbnails(Observer):
 
 
 def _name(event: Event) -> str:
-    """From the fields of an event, without characters that are special to a file system or a shell."""
+    """The name of a picture, without characters that are special to a file system or a shell."""
     source = re.sub(r"[^A-Za-z0-9.-]+", "-", event.source)[:40].strip(".") or "source"
     track = "-" if event.track is None else str(event.track)
     short = re.sub(r"[^A-Za-z0-9]", "", event.id)[:8] or "0"
@@ -93,19 +88,15 @@ def _name(event: Event) -> str:
 
 
 def _cut(image_rgb: UInt8Array, box_xyxy: Boxes) -> UInt8Array:
-    """The box (0 or 1, 4) and what is around it; the whole picture without a box or where it lies outside."""
-    height, width = image_rgb.shape[:2]
-    x1, y1, x2, y2 = 0, 0, width, height
+    """The box (0 or 1, 4) with its surroundings; the whole picture if the box is missing or outside."""
+    part, (height, width) = image_rgb, image_rgb.shape[:2]
     if len(box_xyxy):
         center, sides = (box_xyxy[0, :2] + box_xyxy[0, 2:]) / 2, box_xyxy[0, 2:] - box_xyxy[0, :2]
         half = (0.5 + _CONTEXT) * sides.max()
         left, top = np.clip(np.floor(center - half), 0, (width, height)).astype(int)
         right, bottom = np.clip(np.ceil(center + half), 0, (width, height)).astype(int)
         if right > left and bottom > top:
-            x1, y1, x2, y2 = int(left), int(top), int(right), int(bottom)
-    part = image_rgb[y1:y2, x1:x2]
-    scale = _LARGEST / max(part.shape[:2])
-    if scale >= 1:
-        return part
-    size_wh = max(1, round((x2 - x1) * scale)), max(1, round((y2 - y1) * scale))
-    return np.asarray(cv2.resize(part, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+            part = image_rgb[top:bottom, left:right]
+    scale = min(1.0, _LARGEST / max(part.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in part.shape[:2])
+    return squash(part, (height, width))[0]

@@ -1,11 +1,10 @@
-"""A window for each source, where this OpenCV can open one."""
+"""A window for each source, if this OpenCV can open one."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 
 import cv2
 
@@ -35,7 +34,7 @@ class Window(Observer):
         self, class_names: Sequence[str], zones: Mapping[str, Zones], stop: Callable[[], None]
     ) -> None:
         check_display()
-        # Qt, in OpenCV's wheels, complains of each font that it lacks.
+        # Qt in OpenCV's wheels warns about each missing font.
         os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
         self._names, self._zones, self._stop = class_names, zones, stop
         self._open: set[str] = set()
@@ -43,7 +42,7 @@ class Window(Observer):
     def __enter__(self) -> Window:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         cv2.destroyAllWindows()
 
     def on_frame(self, result: FrameResult) -> None:

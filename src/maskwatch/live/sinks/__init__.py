@@ -1,6 +1,6 @@
-"""Sinks: where events go. `factory` opens what `settings` asks for, `delivery` feeds the sinks.
+"""Sinks: where events go. `factory` opens what `settings` names, `delivery` feeds the sinks.
 
-A sink calls an event stored only once it would survive the end of the program and a power cut.
+An event counts as stored once it survives the end of the program and a power cut.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ALL_KINDS: frozenset[str] = frozenset(EVENT_KINDS)
 
 
 class TryLater(EventError):
-    """An event cannot be taken now; the sink gets it again, after `after_s` seconds where that is given."""
+    """An event cannot be taken now; it is sent again, after `after_s` seconds if given."""
 
     def __init__(self, message: str, after_s: float | None = None) -> None:
         super().__init__(message)
@@ -24,13 +24,13 @@ class TryLater(EventError):
 
 
 @dataclass(frozen=True)
-class SinkState:
+class Backlog:
     """The events that a sink has taken but not delivered yet.
 
     Attributes:
         waiting: events on disk that the receiver has not taken yet.
         dead_letters: events on disk that the receiver refused permanently.
-        problem: why the events wait; None when nothing is wrong.
+        problem: why events wait; None when nothing is wrong.
     """
 
     waiting: int = 0
@@ -39,12 +39,12 @@ class SinkState:
 
 
 class Sink(ABC):
-    """Takes events one after the other, all from one thread.
+    """Takes events one after the other, all in one thread.
 
     Attributes:
-        name: short; stands in status lines.
+        name: for status lines.
         kinds: the kinds of events that it gets.
-        durable: True when an event that `send` took survives the end of the program.
+        durable: an event is stored once `send` has returned.
     """
 
     name: str
@@ -60,22 +60,16 @@ class Sink(ABC):
             EventError: the event is lost; the next one may be taken.
         """
 
-    def close(self, timeout_s: float) -> None:
-        """Closes the sink, in the thread of `send`; what is being delivered has `timeout_s` to finish."""
-        del timeout_s
+    def close(self, timeout_s: float) -> None:  # noqa: B027 - many sinks need none
+        """Closes the sink, in the thread of `send`; what waits inside has `timeout_s` seconds to finish."""
 
-    def cancel(self) -> None:  # noqa: B027 - most sinks need none
+    def cancel(self) -> None:  # noqa: B027
         """Ends a `send` or `close` that takes too long; called from another thread."""
 
     def delete_before(self, when: datetime) -> int:
-        """Deletes the stored events before `when`; called from another thread.
-
-        Returns:
-            the number of events.
-        """
-        del when
+        """Deletes the stored events before `when` and returns their number; called from another thread."""
         return 0
 
-    def state(self) -> SinkState:
-        """What waits inside; called from any thread, must not block for long."""
-        return SinkState()
+    def backlog(self) -> Backlog:
+        """What waits inside; called from any thread."""
+        return Backlog()

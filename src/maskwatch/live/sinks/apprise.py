@@ -1,4 +1,4 @@
-"""A message for each event to one of the services that Apprise knows: ntfy, Telegram, Matrix, e-mail, …"""
+"""A message for each event by one of the services of Apprise: ntfy, Telegram, Matrix, e-mail, …"""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from maskwatch.live.sinks.event_text import event_line
 
 RETRY_S = 10.0
 GIVE_UP_S = 600.0
-"""A message that is later than this is of no use."""
+"""A later message is of no use."""
 
 
 class AppriseSink(Sink):
     """Sends each event as one line of text.
 
     Args:
-        address: as Apprise writes it (https://appriseit.com/services/), or a file with one or more of them,
-            which keeps their secrets out of the list of processes.
+        address: of a service (https://appriseit.com/services/), or a file with one or more of them, which
+            keeps their secrets out of the list of processes.
 
     Raises:
         OptionError: Apprise does not know the address.
@@ -49,8 +49,7 @@ class AppriseSink(Sink):
 
     def send(self, event: Event) -> None:
         with LogCapture(level=logging.WARNING, fmt="%(message)s") as log:  # type: ignore[no-untyped-call]
-            body = event_line(event).encode("utf-8", "backslashreplace").decode()
-            if self._services.notify(title="Maskwatch", body=body):
+            if self._services.notify(title="Maskwatch", body=event_line(event)):
                 self._failing = None
                 return
             reason = " ".join(log.getvalue().split())

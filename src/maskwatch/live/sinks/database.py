@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import ClassVar, Self
 
 from maskwatch.errors import EventError
 from maskwatch.live.sinks import TryLater
@@ -66,19 +68,55 @@ def map_errors(path: Path) -> Iterator[None]:
         raise EventError(f"{path}: {advice}") from None
 
 
-def open_database(path: Path, schema: Schema, *, create: bool) -> sqlite3.Connection:
-    """Opens a file and brings it to the newest version. Every statement is its own transaction.
+class DatabaseFile:
+    """An SQLite file of a schema; safe for several threads, and for several programs at a time.
+
+    Every statement is its own transaction. A context manager that closes the file.
 
     Args:
         path: the file.
-        schema: what it holds.
+        schema: what it holds; an older version is migrated.
         create: make it where there is none.
 
     Raises:
-        EventError: it is missing, something else, written by a newer version, or cannot be opened.
-        TryLater: it is locked.
+        EventError: it is missing, something else, written by a newer version, or cannot be used.
+        TryLater: another program has locked it. So does every method.
         OutputError: its folder cannot be made.
     """
+
+    table: ClassVar[str]
+    """Of the events, with a column `time_ms`."""
+
+    def __init__(self, path: Path, schema: Schema, *, create: bool) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._connection = _open(path, schema, create)
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, map_errors(self.path):
+            yield self._connection
+
+    def delete_before(self, when: datetime) -> int:
+        """Deletes the events before `when`; returns their number. New events reuse their space."""
+        with self._locked() as connection:
+            done = connection.execute(f"DELETE FROM {self.table} WHERE time_ms < ?", [time_ms(when)])
+            empty_log(connection)
+            return done.rowcount
+
+
+def _open(path: Path, schema: Schema, create: bool) -> sqlite3.Connection:
     if create:
         make_folder(path.parent)
     elif not path.is_file():
@@ -89,7 +127,7 @@ def open_database(path: Path, schema: Schema, *, create: bool) -> sqlite3.Connec
             uri=True,
             timeout=BUSY_S,
             isolation_level=None,
-            check_same_thread=False,  # its owner has a lock
+            check_same_thread=False,
         )
         try:
             _prepare(connection, path, schema, create)
@@ -110,6 +148,14 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def empty_log(connection: sqlite3.Connection) -> None:
+    """Moves the log of the file into it, where deleted rows must not survive.
+
+    Does nothing while another program reads.
+    """
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> int:

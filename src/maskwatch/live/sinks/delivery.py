@@ -1,4 +1,4 @@
-"""Delivery: every event to every sink that wants it; no sink ever blocks the watching."""
+"""Delivers every event to every sink that wants it. No sink ever blocks the watching."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
+from functools import partial
 
 from maskwatch.errors import MaskwatchError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks import Sink, SinkState
+from maskwatch.live.sinks import Backlog, Sink
 from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe
+from maskwatch.text import plural
 
 QUEUE_SIZE = 4096
 """Events that wait in memory for one sink; at one a second that is more than an hour."""
@@ -24,14 +25,14 @@ CLOSE_S = 10.0
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 5.0
 _CANCEL_S = 1.0
-_STATE_S = 1.0
-"""How often a sink is asked for its state."""
+_BACKLOG_S = 1.0
+"""How often the backlog of a sink is read."""
 
 OnStored = Callable[[str, str], None]
-"""Takes the name of a sink and the id of an event."""
+"""Receives the name of a sink and the id of an event."""
 
 OnError = Callable[[str, str], None]
-"""Takes the name of a sink and what is wrong, or that it works again."""
+"""Receives the name of a sink and what is wrong, or that it works again."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ class SinkStatus:
     """How a sink is doing.
 
     Attributes:
-        sent: events that it took. A `durable` sink had stored each of them by then.
-        waiting: events in memory, or on disk for a receiver that is away.
-        lost: events that it did not get (queue full, error, end of the program) or whose receiver refused
-            them permanently; the latter are listed by `maskwatch events dead-letters`.
-        error: what is wrong now, or was with the last event; None when all is well.
+        sent: events that it has taken; a `durable` sink has stored them.
+        waiting: events in memory, or on disk for an unreachable receiver.
+        lost: events that it did not get (queue full, error, end of the program) or that the receiver refused
+            permanently; `maskwatch events dead-letters` lists the latter.
+        error: what is wrong now, or with the last event; None without a problem.
     """
 
     name: str
@@ -55,7 +56,6 @@ class SinkStatus:
 
 def ignore(name: str, text: str) -> None:
     """The default of both callbacks."""
-    del name, text
 
 
 class _SinkQueue:
@@ -63,7 +63,8 @@ class _SinkQueue:
 
     def __init__(self, sink: Sink, size: int, on_stored: OnStored, on_error: OnError) -> None:
         self.sink = sink
-        self._size, self._on_stored, self._on_error = size, on_stored, on_error
+        self._size, self._on_stored = size, on_stored
+        self._on_error = partial(on_error, sink.name)
         self._lock = threading.Lock()
         self._events: deque[Event] = deque()
         self._current: Event | None = None
@@ -71,9 +72,9 @@ class _SinkQueue:
         self._sent = self._lost = self._dropped_in_a_row = 0
         self._error: str | None = None
         self._closed = False
-        self._state, self._reported = self._read_state(), SinkState()
+        self._backlog, self._reported = self._read_backlog(), Backlog()
         self._read_s = float("-inf")
-        policy = RetryPolicy(_FIRST_RETRY_S, _LONGEST_RETRY_S, poll_s=_STATE_S)
+        policy = RetryPolicy(_FIRST_RETRY_S, _LONGEST_RETRY_S, poll_s=_BACKLOG_S)
         self._dispatcher = Dispatcher(
             f"sink {sink.name}", self, sink.send, policy, on_step=self._report, on_end=self._end
         )
@@ -91,7 +92,7 @@ class _SinkQueue:
         if not full:
             self._dispatcher.wake()
         elif first:
-            self._on_error(self.sink.name, f"{_events(self._size)} wait already; new ones are dropped")
+            self._on_error(f"{plural(self._size, 'event')} wait already; new ones are dropped")
 
     def first(self) -> Event | None:
         with self._lock:
@@ -108,26 +109,25 @@ class _SinkQueue:
             before, self._error = self._error, None
             dropped, self._dropped_in_a_row = self._dropped_in_a_row, 0
         if dropped:
-            self._on_error(self.sink.name, f"takes events again; {dropped} were dropped meanwhile")
+            self._on_error(f"takes events again; {dropped} were dropped meanwhile")
         elif before is not None:
-            self._on_error(self.sink.name, "takes events again")
+            self._on_error("takes events again")
 
     def reject(self, event: Event, reason: str) -> None:
-        del event
         with self._lock:
             self._current = None
             self._lost += 1
         self._set_error(reason)
 
     def status(self) -> SinkStatus:
-        """The state of the sink is that of the last second: asking it may take as long as its disk does."""
+        """The backlog is that of the last second: reading it may take as long as its disk does."""
         with self._lock:
             return SinkStatus(
                 self.sink.name,
                 sent=self._sent,
-                waiting=len(self._events) + (self._current is not None) + self._state.waiting,
-                lost=self._lost + self._state.dead_letters,
-                error=self._error or self._state.problem,
+                waiting=len(self._events) + (self._current is not None) + self._backlog.waiting,
+                lost=self._lost + self._backlog.dead_letters,
+                error=self._error or self._backlog.problem,
             )
 
     def begin_close(self, timeout_s: float) -> None:
@@ -146,7 +146,7 @@ class _SinkQueue:
             self._events.clear()
             self._current = None
         if left:
-            self._on_error(self.sink.name, f"{_events(left)} lost: the program ends before they were taken")
+            self._on_error(f"{plural(left, 'event')} lost: the program ends before they were taken")
 
     def _end(self) -> None:
         if self._current is not None:  # no time is left to retry it
@@ -155,47 +155,47 @@ class _SinkQueue:
             self.sink.close(self._dispatcher.left_s)
         except Exception as error:  # no caller is left to raise it to
             self._set_error(describe(error))
-        self._state = self._read_state()
-        if waiting := self._state.waiting:
-            self._on_error(self.sink.name, f"on the disk for the next start: {_events(waiting)}")
+        self._backlog = self._read_backlog()
+        if waiting := self._backlog.waiting:
+            self._on_error(f"on the disk for the next start: {plural(waiting, 'event')}")
 
     def _report(self) -> None:
-        """Reports what has changed; asks the sink for its state now and then, not with every event."""
+        """Reports what has changed. Reads the backlog once a second, not for every event."""
         if self._dispatcher.problem is not None:
             self._set_error(self._dispatcher.problem)
         now_s = time.monotonic()
-        if now_s - self._read_s < _STATE_S:
+        if now_s - self._read_s < _BACKLOG_S:
             return
         self._read_s, before = now_s, self._reported
-        self._state = self._reported = self._read_state()
-        if self._state.dead_letters > before.dead_letters:
-            refused = f"{_events(self._state.dead_letters)} refused permanently"
-            self._on_error(self.sink.name, f"{refused}; list them with: maskwatch events dead-letters")
-        if self._state.problem != before.problem:
-            self._on_error(self.sink.name, self._state.problem or "delivers again")
+        self._backlog = self._reported = self._read_backlog()
+        if self._backlog.dead_letters > before.dead_letters:
+            refused = f"{plural(self._backlog.dead_letters, 'event')} refused permanently"
+            self._on_error(f"{refused}; list them with: maskwatch events dead-letters")
+        if self._backlog.problem != before.problem:
+            self._on_error(self._backlog.problem or "delivers again")
 
-    def _read_state(self) -> SinkState:
+    def _read_backlog(self) -> Backlog:
         try:
-            return self.sink.state()
-        except Exception as error:  # a sink with a defect must not end its thread
-            return SinkState(problem=describe(error))
+            return self.sink.backlog()
+        except Exception as error:  # a bug in a sink must not end its thread
+            return Backlog(problem=describe(error))
 
     def _set_error(self, text: str) -> None:
         with self._lock:
             changed = text != self._error
             self._error = text
         if changed:
-            self._on_error(self.sink.name, text)
+            self._on_error(text)
 
 
 class Delivery:
-    """A bounded queue and a thread for each sink. Closing it closes the sinks.
+    """A bounded queue and a thread for each sink; a context manager that closes the sinks.
 
     Args:
         sinks: each gets the events of its `kinds`, in order.
-        on_stored: called once an event is safe in a durable sink; see `OnStored`.
+        on_stored: called once a durable sink has stored an event.
         on_error: called when an error of a sink begins, changes or ends, and when events are dropped. Both
-            are called from the threads of the sinks, `on_error` also from that of `put`; they must be quick
+            callbacks run in the threads of the sinks, `on_error` also in that of `put`; they must be quick
             and must not raise.
         queue_size: events that may wait in memory for each sink.
     """
@@ -218,16 +218,14 @@ class Delivery:
                 queue.put(event)
 
     def status(self) -> tuple[SinkStatus, ...]:
-        """How each sink is doing, in their order; what waits on disk as of a second ago. Never blocks."""
+        """The status of each sink, in their order; never blocks."""
         return tuple(queue.status() for queue in self._queues)
 
     def delete_before(self, when: datetime) -> int:
-        """Deletes what the sinks stored before `when`, including what still waits on disk.
-
-        Takes a moment: it writes to the disk.
+        """Deletes the events before `when` that sinks have stored, including those that wait on disk.
 
         Returns:
-            the number of events; one that two sinks had stored counts twice.
+            the number of events; an event in two sinks counts twice.
 
         Raises:
             EventError: a sink failed; the others have deleted theirs.
@@ -255,9 +253,5 @@ class Delivery:
     def __enter__(self) -> Delivery:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _events(number: int) -> str:
-    return f"{number} event{'' if number == 1 else 's'}"

@@ -1,9 +1,8 @@
-"""Alerts on this desktop: a notification and a sound, by the programs that each system has for them."""
+"""Notifications and sounds on this desktop, by the programs that each system has for them."""
 
 from __future__ import annotations
 
-import array
-import math
+import html
 import os
 import shutil
 import subprocess
@@ -12,13 +11,15 @@ import tempfile
 import wave
 from pathlib import Path
 
+import numpy as np
+
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink
 from maskwatch.live.sinks.event_text import event_line
 
 PLAYERS = (("afplay",), ("pw-play",), ("paplay",), ("aplay", "-q"))
-"""Programs that play a WAV file, with their options; the first one that is installed is used."""
+"""Programs that play a WAV file, with their options; the first installed one is used."""
 
 _RATE_HZ = 22050
 _TONES = ((880.0, 0.18), (660.0, 0.25))
@@ -60,7 +61,7 @@ class NotifySink(Sink):
         self._tool = find_notifier()
 
     def send(self, event: Event) -> None:
-        body = event_line(event).encode("utf-8", "backslashreplace").decode()
+        body = event_line(event)
         texts = {"MASKWATCH_TITLE": _TITLE, "MASKWATCH_BODY": body}
         _run(notify_command(self._tool, body), "try --sound or --shell", {**os.environ, **texts})
 
@@ -69,7 +70,7 @@ class SoundSink(Sink):
     """Plays a sound for each event, or rings the bell of the terminal where there is no player.
 
     Raises:
-        OptionError: nothing here can make a sound.
+        OptionError: there is no program for sounds, and no terminal.
     """
 
     name = "sound"
@@ -82,33 +83,28 @@ class SoundSink(Sink):
         write_tones(self._file)
 
     def send(self, event: Event) -> None:
-        if self._player is None:
-            _beep(self._file)
-        else:
+        if self._player is not None:
             _run([*self._player, str(self._file)], "check the loudspeaker")
+        elif sys.platform == "win32":
+            import winsound
+
+            winsound.PlaySound(str(self._file), winsound.SND_FILENAME)
+        else:
+            print("\a", end="", file=sys.stderr, flush=True)
 
     def close(self, timeout_s: float) -> None:
-        del timeout_s
         self._folder.cleanup()
 
 
 def find_notifier(platform: str = sys.platform) -> str:
-    """Path of the program that shows notifications here.
-
-    Raises:
-        OptionError: there is none, or no desktop.
-    """
-    names = {"darwin": ("terminal-notifier", "osascript"), "win32": ("powershell",)}.get(
-        platform, ("notify-send",)
-    )
-    if platform not in ("darwin", "win32") and not any(
-        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS")
-    ):
+    """Path of the program that shows notifications; raises as `NotifySink`."""
+    names = {"darwin": ("terminal-notifier", "osascript"), "win32": ("powershell",)}.get(platform)
+    desktop = map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS"))
+    if names is None and not any(desktop):
         raise OptionError("--notify: there is no desktop here; use --webhook, --mqtt or --shell instead")
-    for name in names:
-        path = shutil.which(name)
-        if path is not None:
-            return path
+    names = names or ("notify-send",)
+    for path in filter(None, map(shutil.which, names)):
+        return path
     raise OptionError(
         f"--notify needs {' or '.join(names)}, which is not installed; install it (Debian: libnotify-bin), "
         "or use --sound or --shell"
@@ -124,7 +120,7 @@ def notify_command(tool: str, body: str) -> list[str]:
         return [tool, "-e", _OSASCRIPT, _TITLE, body]
     if name == "powershell":
         return [tool, "-NoProfile", "-NonInteractive", "-Command", _POWERSHELL]
-    return [tool, "--app-name", _TITLE, "--urgency", "critical", "--", _TITLE, _escaped(body)]
+    return [tool, "--app-name", _TITLE, "--urgency", "critical", "--", _TITLE, html.escape(body, quote=False)]
 
 
 def _run(words: list[str], next_step: str, env: dict[str, str] | None = None) -> None:
@@ -139,17 +135,8 @@ def _run(words: list[str], next_step: str, env: dict[str, str] | None = None) ->
         raise EventError(f"{words[0]} says {reason or done.returncode}; {next_step}")
 
 
-def _escaped(body: str) -> str:
-    """Escaped for notify-send, which interprets some HTML in the body."""
-    return body.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
 def find_player() -> tuple[str, ...] | None:
-    """Program and options that play a file; None where Windows or the bell of the terminal does it.
-
-    Raises:
-        OptionError: nothing here can make a sound.
-    """
+    """Program and options that play a file; None for Windows' own player or the bell of the terminal."""
     for name, *options in PLAYERS:
         path = shutil.which(name)
         if path is not None:
@@ -164,26 +151,14 @@ def find_player() -> tuple[str, ...] | None:
 
 def write_tones(path: Path) -> None:
     """Writes the sound as 16-bit mono WAV."""
-    samples = array.array("h")
+    tones = []
     for frequency, seconds in _TONES:
-        number = round(seconds * _RATE_HZ)
-        for index in range(number):
-            # Faded in and out, so that it does not click.
-            edge = min(1.0, index / (_FADE_S * _RATE_HZ), (number - index) / (_FADE_S * _RATE_HZ))
-            samples.append(round(12000 * edge * math.sin(2 * math.pi * frequency * index / _RATE_HZ)))
-    if sys.byteorder == "big":
-        samples.byteswap()
+        times_s = np.arange(round(seconds * _RATE_HZ)) / _RATE_HZ
+        # Faded in and out, so that it does not click.
+        volume = np.minimum(1.0, np.minimum(times_s, seconds - times_s) / _FADE_S)
+        tones.append(12000 * volume * np.sin(2 * np.pi * frequency * times_s))
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(_RATE_HZ)
-        file.writeframes(samples.tobytes())
-
-
-def _beep(file: Path) -> None:
-    if sys.platform == "win32":
-        import winsound
-
-        winsound.PlaySound(str(file), winsound.SND_FILENAME)
-    else:
-        print("\a", end="", file=sys.stderr, flush=True)
+        file.writeframes(np.concatenate(tones).round().astype("<i2").tobytes())

@@ -1,4 +1,4 @@
-"""A dispatcher sends the events of a queue in order, one at a time, and retries until each has been taken."""
+"""Sends the events of a queue in order, one at a time, and retries until each has been taken."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from maskwatch.errors import MaskwatchError
 from maskwatch.live.sinks import TryLater
 from maskwatch.live.timing import Backoff
 
-LONGEST_ASKED_S = 3600.0
-"""A receiver may ask for a longer pause than the policy's, up to this."""
+_LONGEST_ASKED_S = 3600.0
+"""The longest pause that a receiver may ask for."""
 
 _LOCKED_S = 2.0
 
@@ -21,7 +21,7 @@ _Event = TypeVar("_Event")
 
 
 class EventQueue(Protocol[_Event]):
-    """What a dispatcher takes events from; it may raise, and is then asked again."""
+    """Where a dispatcher takes events from. When a method raises, the dispatcher tries again later."""
 
     def first(self) -> _Event | None:
         """The event that has waited longest: the same one until it is removed or rejected."""
@@ -41,7 +41,7 @@ class RetryPolicy:
         first_s, longest_s: pauses in seconds, see `Backoff`.
         closing_retries: failures in a row that end the dispatcher while it closes; None retries until the
             deadline.
-        poll_s: how often an empty queue is checked without a `wake`, since other programs may add to it.
+        poll_s: how often an empty queue is checked without a `wake`; other programs may have added to it.
     """
 
     first_s: float
@@ -63,7 +63,7 @@ class Dispatcher(Generic[_Event]):
         send: sends one event and returns once it has been taken. `TryLater` keeps it at the head of the
             queue; any other error rejects it.
         policy: when a failed event is sent again.
-        may_send: asked before each event; False while another program sends from the same queue.
+        may_send: called before each event; False while another program sends from the same queue.
         on_step: called in the thread after each attempt, also on an empty queue.
         on_end: called in the thread at its end.
     """
@@ -93,29 +93,29 @@ class Dispatcher(Generic[_Event]):
         self._thread.start()
 
     def wake(self) -> None:
-        """Sends at once what was added to the queue."""
+        """Ends the wait for new events."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
     @property
     def closing(self) -> bool:
-        """Whether the dispatcher is about to end; `send` should not wait for a receiver that is away."""
+        """Whether the dispatcher is about to end; `send` should not wait for an unreachable receiver."""
         return self._deadline is not None
 
     @property
     def left_s(self) -> float:
-        """Seconds that are left until the deadline; infinite while the dispatcher is not closing."""
+        """Seconds until the deadline; infinite while the dispatcher is not closing."""
         return float("inf") if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def begin_close(self, timeout_s: float) -> None:
-        """Gives the dispatcher so many seconds to empty the queue."""
+        """Leaves `timeout_s` seconds to empty the queue."""
         with self._changed:
             self._deadline = time.monotonic() + timeout_s
             self._changed.notify_all()
 
     def join(self, more_s: float = 0.0) -> bool:
-        """Waits for the thread until the deadline and `more_s` seconds longer; whether it has ended."""
+        """Waits for the thread until `more_s` seconds after the deadline; returns whether it has ended."""
         self._thread.join(self.left_s + more_s)
         return not self._thread.is_alive()
 
@@ -125,14 +125,12 @@ class Dispatcher(Generic[_Event]):
             while self.left_s > 0:
                 pause_s = self._attempt(failures)
                 self._on_step()
-                if pause_s is None:
+                if not pause_s:
                     failures = 0
-                    if not self._wait_for_events():
+                    if pause_s is None and not self._wait_for_events():
                         return
-                elif pause_s == 0:
-                    failures = 0
                 else:
-                    # A receiver that is away now will hardly be back in the few seconds left.
+                    # An unreachable receiver hardly comes back in the few seconds left.
                     retries = self._policy.closing_retries
                     if self.closing and retries is not None and failures >= retries:
                         return
@@ -142,7 +140,7 @@ class Dispatcher(Generic[_Event]):
             self._on_end()
 
     def _attempt(self, failures: int) -> float | None:
-        """Sends one event; gives the pause before the next one, None when the queue is empty."""
+        """Sends one event; returns the pause before the next one, None when the queue is empty."""
         try:
             if not self._may_send():
                 return _LOCKED_S if self._queue.first() else None
@@ -153,7 +151,7 @@ class Dispatcher(Generic[_Event]):
                 self._send(event)
             except TryLater:
                 raise
-            except Exception as error:  # a defect must not stop the events that follow
+            except Exception as error:  # a bug must not stop the events that follow
                 self._queue.reject(event, describe(error))
                 self.problem = describe(error)
             else:
@@ -162,20 +160,20 @@ class Dispatcher(Generic[_Event]):
             return 0.0
         except TryLater as error:
             self.problem = str(error)
-            return min(error.after_s or self._policy.pause_s(failures), LONGEST_ASKED_S)
-        except Exception as error:  # of the queue itself; without this thread nothing would be sent any more
+            return min(error.after_s or self._policy.pause_s(failures), _LONGEST_ASKED_S)
+        except Exception as error:  # of the queue itself; the thread must survive it
             self.problem = describe(error)
             return self._policy.pause_s(failures)
 
     def _wait_for_events(self) -> bool:
-        """Waits for news of the queue; False when it is empty and the dispatcher closes."""
+        """Waits for a `wake`; returns False when there was none and the dispatcher closes."""
         with self._changed:
             self._changed.wait_for(lambda: self._woken or self.closing, self._policy.poll_s)
             woken, self._woken = self._woken, False
             return woken or not self.closing
 
     def _pause(self, seconds: float) -> None:
-        """Waits; the beginning of closing cuts the pause short, so that a retry comes in time."""
+        """Waits; `begin_close` cuts the pause short, so that a retry comes in time."""
         with self._changed:
             if self.closing:
                 self._changed.wait(min(seconds, self.left_s))
@@ -184,5 +182,5 @@ class Dispatcher(Generic[_Event]):
 
 
 def describe(error: Exception) -> str:
-    """An error as a message; of a defect also its type."""
+    """An error as a message; a bug with its type."""
     return str(error) if isinstance(error, MaskwatchError) else f"{type(error).__name__}: {error}"

@@ -6,12 +6,13 @@ from maskwatch.live.events import Event
 
 
 def event_line(event: Event) -> str:
-    """For example `12:03:44 door: person 7 no mask for 2 s in entrance (91%)`.
+    """For example `12:03:44 door: person 7 no mask for 2 s in entrance (91%)`, always valid UTF-8.
 
     The time is that of the event in its own time zone, or the position in a video file, `0:03:44`.
     """
     moment = f"{event.time:%H:%M:%S}" if event.time_s is None else timecode(event.time_s)
-    return f"{moment} {event.source}: {_what(event)}"
+    # The name of a file may hold bytes that are no text.
+    return f"{moment} {event.source}: {_what(event)}".encode("utf-8", "backslashreplace").decode()
 
 
 def timecode(seconds: float) -> str:
@@ -35,6 +36,11 @@ def state_text(state: str | None) -> str:
     return "undecided" if state is None else state.replace("_", " ")
 
 
+def percent(score: float) -> str:
+    """A share of the vote: `91%`; at most 99%, since none is certain."""
+    return f"{min(99, int(100 * score))}%"
+
+
 def _what(event: Event) -> str:
     if event.kind == "source":
         return f"{event.state}" + (f": {event.reason}" if event.reason else "")
@@ -44,9 +50,9 @@ def _what(event: Event) -> str:
     if event.kind == "crossing":
         return f"{person} went {event.direction} over {event.line} ({state_text(event.state)})"
     lasted = "" if event.duration_s is None else f" for {duration(event.duration_s)}"
-    place = f" in {event.zone}" if event.zone else ""
+    zone = f" in {event.zone}" if event.zone else ""
     if event.kind == "alert":
-        sure = "" if event.score is None else f" ({min(99, int(100 * event.score))}%)"
-        return f"{person} {state_text(event.state)}{lasted}{place}{sure}"
+        score = "" if event.score is None else f" ({percent(event.score)})"
+        return f"{person} {state_text(event.state)}{lasted}{zone}{score}"
     why = {"changed": "no longer", "left": "gone,", "stopped": "still"}.get(event.reason or "", "no longer")
-    return f"{person} {why} {state_text(event.state)} after{lasted.removeprefix(' for')}{place}"
+    return f"{person} {why} {state_text(event.state)} after{lasted.removeprefix(' for')}{zone}"

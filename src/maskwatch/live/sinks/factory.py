@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.live.sinks import Sink
-from maskwatch.live.sinks.delivery import QUEUE_SIZE, Delivery, OnError, OnStored, ignore
+from maskwatch.live.sinks.delivery import Delivery, OnError, ignore
 from maskwatch.live.sinks.desktop import NotifySink, SoundSink
 from maskwatch.live.sinks.jsonl import JsonlSink
 from maskwatch.live.sinks.outbox import outbox_folder, outbox_path
@@ -21,16 +21,9 @@ WEBHOOK_SECRET = "MASKWATCH_WEBHOOK_SECRET"
 MQTT_PASSWORD = "MASKWATCH_MQTT_PASSWORD"
 
 
-def open_delivery(
-    settings: SinkSettings,
-    *,
-    on_stored: OnStored = ignore,
-    on_error: OnError = ignore,
-    queue_size: int = QUEUE_SIZE,
-) -> Delivery:
-    """Opens the sinks and starts to deliver; see `Delivery` and `open_sinks`."""
-    sinks = open_sinks(settings)
-    return Delivery(sinks, on_stored=on_stored, on_error=on_error, queue_size=queue_size)
+def open_delivery(settings: SinkSettings, *, on_error: OnError = ignore) -> Delivery:
+    """Opens the sinks and starts to deliver; raises as `open_sinks`."""
+    return Delivery(open_sinks(settings), on_error=on_error)
 
 
 def open_sinks(settings: SinkSettings) -> list[Sink]:
@@ -80,32 +73,24 @@ def _opened(settings: SinkSettings) -> Iterator[Sink]:
             from maskwatch.live.sinks.apprise import AppriseSink
         yield AppriseSink(settings.apprise)
     if settings.shell is not None:
-        yield ShellSink(settings.shell, timeout_s=settings.shell_timeout_s)
+        yield ShellSink(settings.shell)
     if settings.events is not None and settings.events == settings.db:
         raise OptionError(f"--events and --db both name {settings.db}; name two files")
     if settings.events is not None:
-        yield JsonlSink(settings.events, max_bytes=settings.jsonl_bytes, keep=settings.jsonl_keep)
+        yield JsonlSink(settings.events)
     if settings.db is not None:
         yield SqliteSink(settings.db)
     if settings.webhook is not None:
-        yield _webhook(settings, settings.webhook)
+        with _needs("--webhook", "live"):
+            from maskwatch.live.sinks.webhook import WebhookSink
+        path = outbox_path(settings.outboxes or outbox_folder(), settings.webhook)
+        yield WebhookSink(settings.webhook, path, read_secret(WEBHOOK_SECRET))
     if settings.mqtt is not None:
-        yield _mqtt(settings, settings.mqtt)
-
-
-def _webhook(settings: SinkSettings, url: str) -> Sink:
-    with _needs("--webhook", "live"):
-        from maskwatch.live.sinks.webhook import WebhookSink
-    path = outbox_path(settings.outboxes or outbox_folder(), url)
-    return WebhookSink(url, path, read_secret(WEBHOOK_SECRET), max_outbox_bytes=settings.outbox_bytes)
-
-
-def _mqtt(settings: SinkSettings, url: str) -> Sink:
-    with _needs("--mqtt", "live"):
-        from maskwatch.live.sinks.mqtt import Broker, MqttSink
-    broker = Broker.parse(url, read_secret(MQTT_PASSWORD))
-    path = outbox_path(settings.outboxes or outbox_folder(), f"{broker}/{broker.prefix}")
-    return MqttSink(broker, path, discovery=settings.discovery, max_outbox_bytes=settings.outbox_bytes)
+        with _needs("--mqtt", "live"):
+            from maskwatch.live.sinks.mqtt import Broker, MqttSink
+        broker = Broker.parse(settings.mqtt, read_secret(MQTT_PASSWORD))
+        path = outbox_path(settings.outboxes or outbox_folder(), f"{broker}/{broker.prefix}")
+        yield MqttSink(broker, path)
 
 
 @contextlib.contextmanager

@@ -10,18 +10,17 @@ import json
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from maskwatch._version import __version__
 from maskwatch.live.events import Event
-from maskwatch.live.sinks.settings import DISCOVERY_PREFIX
 from maskwatch.live.tracking.counts import PeopleCounts
 
+DISCOVERY_PREFIX = "homeassistant"
 ONLINE, OFFLINE = "online", "offline"
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """A retained message."""
 
     topic: str
@@ -33,14 +32,15 @@ class _Source:
     """The state of a source."""
 
     name: str
+    topic: str
     available: bool = True
     minute: datetime | None = None
-    tally: PeopleCounts | None = None
+    counts: PeopleCounts | None = None
     last_alert: Event | None = None
     open_alerts: set[str] = field(default_factory=set)
 
     def update(self, event: Event) -> bool:
-        """Takes an event in; returns whether anything has changed."""
+        """Applies an event; returns whether anything has changed."""
         if event.kind == "alert":
             self.open_alerts.add(event.id)
             self.last_alert = event
@@ -49,21 +49,21 @@ class _Source:
         elif event.kind == "source":
             self.available = event.state == "live"
         elif event.kind == "minute" and event.counts is not None:
-            tally = PeopleCounts.from_record(event.counts["all"])
-            if self.tally is not None and self.minute == event.time:
-                tally.add(self.tally)  # the source was away meanwhile
-            self.minute, self.tally = event.time, tally
+            counts = PeopleCounts.from_record(event.counts["all"])
+            if self.counts is not None and self.minute == event.time:
+                counts.add(self.counts)  # a minute comes in parts when the source was lost in it
+            self.minute, self.counts = event.time, counts
         else:
             return False
         return True
 
     def record(self) -> dict[str, Any]:
-        last, tally = self.last_alert, self.tally
-        share = None if tally is None else tally.masked_share
+        last, counts = self.last_alert, self.counts
+        share = None if counts is None else counts.masked_share
         return {
             "source": self.name,
             "available": ONLINE if self.available else OFFLINE,
-            "people": None if tally is None else sum(tally.people.values()),
+            "people": None if counts is None else sum(counts.people.values()),
             "masked_share": None if share is None else round(100 * share, 1),
             "without_mask": "ON" if self.open_alerts else "OFF",
             "open_alerts": len(self.open_alerts),
@@ -73,21 +73,13 @@ class _Source:
         }
 
 
+_MEASUREMENT = {"state_class": "measurement"}
 _SENSORS: tuple[tuple[str, str, dict[str, str]], ...] = (
-    (
-        "sensor",
-        "people",
-        {"name": "People in the last minute", "icon": "mdi:account-group", "state_class": "measurement"},
-    ),
+    ("sensor", "people", {"name": "People in the last minute", "icon": "mdi:account-group"} | _MEASUREMENT),
     (
         "sensor",
         "masked_share",
-        {
-            "name": "Masked share",
-            "icon": "mdi:face-mask",
-            "unit_of_measurement": "%",
-            "state_class": "measurement",
-        },
+        {"name": "Masked share", "icon": "mdi:face-mask", "unit_of_measurement": "%"} | _MEASUREMENT,
     ),
     ("sensor", "last_alert", {"name": "Last alert", "device_class": "timestamp"}),
     ("binary_sensor", "without_mask", {"name": "Somebody without mask", "device_class": "problem"}),
@@ -104,17 +96,15 @@ class HomeAssistantState:
 
     def __init__(self, prefix: str, discovery: str | None = DISCOVERY_PREFIX) -> None:
         self._prefix, self._discovery = prefix, discovery
+        self.status_topic = f"{prefix}/status"
+        """The topic of "online" and "offline"."""
         self._sources: dict[str, _Source] = {}
 
-    @property
-    def status_topic(self) -> str:
-        """The topic of "online" and "offline"."""
-        return f"{self._prefix}/status"
-
     def update(self, event: Event) -> list[Message]:
-        """Takes an event in; returns the messages that it makes necessary."""
+        """Applies an event; returns the messages to publish."""
         new = event.source not in self._sources
-        source = self._sources.setdefault(event.source, _Source(event.source))
+        topic = f"{self._prefix}/{slug(event.source)}/state"
+        source = self._sources.setdefault(event.source, _Source(event.source, topic))
         changed = source.update(event)
         return self._messages(source) if new else [self._state(source)] if changed else []
 
@@ -127,23 +117,19 @@ class HomeAssistantState:
         return [*found, self._state(source)]
 
     def _state(self, source: _Source) -> Message:
-        return Message(self._state_topic(source), json.dumps(source.record()))
-
-    def _state_topic(self, source: _Source) -> str:
-        return f"{self._prefix}/{slug(source.name)}/state"
+        return Message(source.topic, json.dumps(source.record()))
 
     def _config(self, source: _Source, component: str, key: str, more: dict[str, str]) -> Message:
-        topic = self._state_topic(source)
         device = f"maskwatch_{slug(self._prefix)}_{slug(source.name)}"
         config = {
             **more,
             "unique_id": f"{device}_{key}",
-            "state_topic": topic,
+            "state_topic": source.topic,
             "value_template": f"{{{{ value_json.{key} }}}}",
-            "json_attributes_topic": topic,
+            "json_attributes_topic": source.topic,
             "availability": [
                 {"topic": self.status_topic},
-                {"topic": topic, "value_template": "{{ value_json.available }}"},
+                {"topic": source.topic, "value_template": "{{ value_json.available }}"},
             ],
             "availability_mode": "all",
             "device": {

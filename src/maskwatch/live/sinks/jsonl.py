@@ -14,19 +14,21 @@ from pathlib import Path
 from maskwatch.errors import EventError, OutputError
 from maskwatch.live.events import EVENT_SCHEMA, Event
 from maskwatch.live.sinks import Sink, TryLater
-from maskwatch.live.sinks.settings import KEEP_JSONL_FILES, MAX_JSONL_BYTES
-from maskwatch.outputs import make_folder, writing
+from maskwatch.outputs import make_folder, output_errors
+
+MAX_JSONL_BYTES = 64 << 20
+KEEP_JSONL_FILES = 5
 
 _BLOCK = 1 << 16
 LINE_START = b'{"schema": "' + EVENT_SCHEMA.partition("/")[0].encode()
-"""Every line begins so."""
+"""The beginning of every line."""
 
 
 class JsonlSink(Sink):
-    """Appends events to a file; when it has grown to `max_bytes` it becomes `NAME.1`, that one `NAME.2`, ….
+    """Appends events to a file; once it has `max_bytes` it becomes `NAME.1`, that one `NAME.2`, and so on.
 
-    A half line that a crash left behind is removed at the start: it was never reported as stored. Give each
-    running program its own file.
+    The start removes half a line that a crash left, which was never reported as stored. Each running program
+    needs its own file.
 
     Raises:
         OutputError: the file cannot be written.
@@ -39,10 +41,8 @@ class JsonlSink(Sink):
     def __init__(self, path: Path, *, max_bytes: int = MAX_JSONL_BYTES, keep: int = KEEP_JSONL_FILES) -> None:
         self._path, self._max_bytes, self._keep = path, max_bytes, keep
         self._lock = threading.Lock()
-        self.repaired = 0
-        """Bytes of a half line that were removed."""
         make_folder(path.parent)
-        with writing(path):
+        with output_errors(path):
             self._open()
 
     def send(self, event: Event) -> None:
@@ -66,7 +66,6 @@ class JsonlSink(Sink):
             return 0 if first is None or first >= when else self._rewrite(when)
 
     def close(self, timeout_s: float) -> None:
-        del timeout_s
         with self._lock:
             self._close()
 
@@ -103,11 +102,11 @@ class JsonlSink(Sink):
         return number
 
     def _open(self) -> None:
+        # Non-blocking: opening a pipe without a reader would block.
         flags = (
-            os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+            os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
         )
-        # Non-blocking, since opening a pipe without a reader would wait.
-        self._fd = os.open(self._path, flags | getattr(os, "O_NONBLOCK", 0), 0o640)
+        self._fd = os.open(self._path, flags, 0o640)
         try:
             if not stat.S_ISREG(os.fstat(self._fd).st_mode):
                 raise OutputError(f"{self._path}: is no regular file; --json prints events instead")
@@ -137,7 +136,6 @@ class JsonlSink(Sink):
         if end != size:
             os.truncate(self._fd, end)
             os.fsync(self._fd)
-            self.repaired = size - end
         return end
 
     def _append(self, data: bytes) -> None:
@@ -180,19 +178,6 @@ def numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}") if number else path
 
 
-def read_events(path: Path) -> list[Event]:
-    """All events of one file, without a half line at its end.
-
-    Raises:
-        EventError: a line is no event.
-    """
-    lines = path.read_bytes().split(b"\n")[:-1]
-    try:
-        return [Event.from_record(json.loads(line)) for line in lines if line]
-    except ValueError as error:
-        raise EventError(f"{path}: a line is no event ({error}); restore the file from a copy") from None
-
-
 def _time_of(line: bytes) -> datetime | None:
     """The time of an event; None where a line is damaged."""
     try:
@@ -208,7 +193,7 @@ def _read(fd: int, place: int, length: int) -> bytes:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Writes a folder to the disk, without which a new name in it is not; Windows needs no such call."""
+    """Writes a folder, and so the names in it, to the disk; Windows needs no such call."""
     if os.name == "posix":
         fd = os.open(folder, os.O_RDONLY)
         try:

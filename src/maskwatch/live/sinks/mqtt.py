@@ -1,4 +1,4 @@
-"""Events by MQTT: at least once, in order, kept on disk while the broker is away."""
+"""Events by MQTT: at least once, in order, on disk while the broker is unreachable."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks import SinkState, TryLater
+from maskwatch.live.sinks import Backlog, TryLater
 from maskwatch.live.sinks.home_assistant import OFFLINE, ONLINE, HomeAssistantState, Message
-from maskwatch.live.sinks.outbox import Outbox, OutboxSink, QueuedEvent
-from maskwatch.live.sinks.settings import DISCOVERY_PREFIX, MAX_OUTBOX_BYTES
+from maskwatch.live.sinks.outbox import OutboxSink, QueuedEvent
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
 
 DEFAULT_PREFIX = "maskwatch"
@@ -87,29 +86,19 @@ def _no_broker(url: str) -> OptionError:
 class MqttSink(OutboxSink):
     """Publishes each event, and the states that Home Assistant shows. See docs/events.md for the topics.
 
-    An event counts as stored once it is in the outbox, and leaves it when the broker has confirmed it.
-
-    Raises:
-        EventError: the outbox cannot be used.
+    An event leaves the outbox when the broker has confirmed it. Raises as `OutboxSink`.
     """
 
     name = "mqtt"
 
-    def __init__(
-        self,
-        broker: Broker,
-        outbox: Path,
-        *,
-        discovery: str | None = DISCOVERY_PREFIX,
-        max_outbox_bytes: int = MAX_OUTBOX_BYTES,
-    ) -> None:
+    def __init__(self, broker: Broker, outbox: Path) -> None:
         self._broker = broker
         self._topic = f"{broker.prefix}/events"
         self._lock = threading.Lock()
-        self._home_assistant = HomeAssistantState(broker.prefix, discovery)
+        self._home_assistant = HomeAssistantState(broker.prefix)
         self._connected = threading.Event()
         self._connection_problem: str | None = None
-        super().__init__(Outbox(outbox, max_bytes=max_outbox_bytes))
+        super().__init__(outbox)
         self._client = self._make_client()
         self._client.connect_async(broker.host, broker.port, _KEEPALIVE_S)
         self._client.loop_start()
@@ -122,8 +111,8 @@ class MqttSink(OutboxSink):
             if self._connected.is_set():
                 self._publish_states(messages)
 
-    def state(self) -> SinkState:
-        state = super().state()
+    def backlog(self) -> Backlog:
+        state = super().backlog()
         return replace(state, problem=self._connection_problem or state.problem)
 
     def close(self, timeout_s: float) -> None:
@@ -148,7 +137,7 @@ class MqttSink(OutboxSink):
         self._wait_for_confirmation(info)
 
     def _wait_for_confirmation(self, info: MQTTMessageInfo) -> None:
-        """Waits also while the connection is lost, for paho sends unconfirmed messages again."""
+        """Also while the connection is lost: paho sends unconfirmed messages again."""
         while not info.is_published():
             info.wait_for_publish(_WAIT_S)
             if self._dispatcher.closing and not (self._connected.is_set() and self._dispatcher.left_s):
@@ -168,7 +157,6 @@ class MqttSink(OutboxSink):
         return client
 
     def _on_connect(self, client: Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
-        del data, flags, properties
         if reason.is_failure:
             self._connection_problem = (
                 f"{self._broker} refuses us ({reason}); check the user and MASKWATCH_MQTT_PASSWORD"
@@ -182,13 +170,11 @@ class MqttSink(OutboxSink):
             self._connected.set()
 
     def _on_connect_fail(self, client: Client, data: Any) -> None:
-        del client, data
-        error = sys.exc_info()[1]  # paho calls from where it caught the error
+        error = sys.exc_info()[1]  # paho calls this in its except block
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         self._connection_problem = f"{self._broker}: cannot be reached ({reason}); check address and broker"
 
     def _on_disconnect(self, client: Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
-        del client, data, flags, properties
         self._connected.clear()
         if reason.is_failure and self._connection_problem is None:
             self._connection_problem = (

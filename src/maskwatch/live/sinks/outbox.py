@@ -1,4 +1,4 @@
-"""An outbox: events on disk until their receiver has them. Shared by all programs with one receiver."""
+"""Outboxes: events on disk until their receiver has them. All programs with one receiver share one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import sqlite3
-import threading
 import time
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -15,10 +14,12 @@ from pathlib import Path
 
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks import Sink, SinkState, TryLater
-from maskwatch.live.sinks.database import Schema, map_errors, open_database, pragma, time_ms, transaction
+from maskwatch.live.sinks import Backlog, Sink, TryLater
+from maskwatch.live.sinks.database import DatabaseFile, Schema, map_errors, pragma, time_ms, transaction
 from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe
-from maskwatch.live.sinks.settings import MAX_OUTBOX_BYTES
+
+MAX_OUTBOX_BYTES = 64 << 20
+"""About a hundred thousand events. A full outbox takes no more: it keeps the events it has taken."""
 
 MAX_DEAD_LETTERS = 1000
 """Dead letters that are kept; the oldest are deleted first."""
@@ -27,7 +28,7 @@ RETRY_POLICY = RetryPolicy(0.5, 60.0, closing_retries=2, poll_s=60.0)
 
 OUTBOX_SUFFIX = ".outbox.sqlite"
 
-# A dead letter is an event that `parked` gives a reason for; files of older versions have these names too.
+# `parked` is the reason of a dead letter; None while an event waits.
 _OUTBOX_FILE = Schema(
     noun="outbox",
     application_id=0x4D574F42,  # MWOB
@@ -53,10 +54,10 @@ class QueuedEvent:
     """An event in an outbox.
 
     Attributes:
-        seq: its place.
+        seq: its position.
         id, kind: of the event.
         body: the event as JSON.
-        reason: of a dead letter, why the receiver refused it; None while the event waits.
+        reason: why the receiver refused a dead letter; None while the event waits.
     """
 
     seq: int
@@ -66,24 +67,13 @@ class QueuedEvent:
     reason: str | None = None
 
 
-class Outbox:
-    """Keeps events in order until they are removed, on disk from the moment `add` returns.
+class Outbox(DatabaseFile):
+    """Keeps events in order until they are removed, on disk from the moment `add` returns."""
 
-    Args:
-        path: the file; made where there is none and `create` is given.
-        max_bytes: how large it may grow.
+    table = "outbox"
 
-    Raises:
-        EventError: the file cannot be used.
-        TryLater: another program has locked it. So does every method.
-        OutputError: its folder cannot be made.
-    """
-
-    def __init__(self, path: Path, *, create: bool = True, max_bytes: int = MAX_OUTBOX_BYTES) -> None:
-        self.path = path
-        self._max_bytes = max_bytes
-        self._lock = threading.Lock()
-        self._connection = open_database(path, _OUTBOX_FILE, create=create)
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        super().__init__(path, _OUTBOX_FILE, create=create)
 
     def add(self, event: Event) -> None:
         """Takes an event; one that waits already is not taken twice.
@@ -92,13 +82,14 @@ class Outbox:
             EventError: the outbox is full.
         """
         values = (event.id, time_ms(event.time), event.kind, event.to_json())
-        with self._lock, map_errors(self.path):
-            if self._used_bytes() >= self._max_bytes:
+        with self._locked() as connection:
+            pages = pragma(connection, "page_count") - pragma(connection, "freelist_count")
+            if pages * pragma(connection, "page_size") >= MAX_OUTBOX_BYTES:
                 raise EventError(
-                    f"{self.path}: holds {self._max_bytes >> 20} MiB of events that the receiver has not "
+                    f"{self.path}: holds {MAX_OUTBOX_BYTES >> 20} MiB of events that the receiver has not "
                     "taken; repair the receiver, new events are lost until then"
                 )
-            self._connection.execute(
+            connection.execute(
                 "INSERT INTO outbox (id, time_ms, kind, record) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (id) DO NOTHING",
                 values,
@@ -115,23 +106,23 @@ class Outbox:
     def remove(self, event: QueuedEvent) -> None:
         """Deletes an event that the receiver has taken.
 
-        Without waiting for the disk: should the power fail now, the event is sent once more.
+        It does not wait for the disk: if the power fails now, the event is sent once more.
         """
-        with self._lock, map_errors(self.path):
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+        with self._locked() as connection:
+            connection.execute("PRAGMA synchronous = NORMAL")
             try:
-                self._connection.execute("DELETE FROM outbox WHERE seq = ?", [event.seq])
+                connection.execute("DELETE FROM outbox WHERE seq = ?", [event.seq])
             finally:
-                self._connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA synchronous = FULL")
 
     def reject(self, event: QueuedEvent, reason: str) -> None:
-        """Makes an event a dead letter, so that those behind it are sent."""
-        with self._lock, map_errors(self.path), transaction(self._connection):
-            self._connection.execute(
+        """Makes an event a dead letter, so that the next ones are sent."""
+        with self._locked() as connection, transaction(connection):
+            connection.execute(
                 "UPDATE outbox SET parked = ?, parked_ms = ? WHERE seq = ?",
                 [reason, round(time.time() * 1000), event.seq],
             )
-            self._connection.execute(
+            connection.execute(
                 "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE NOT parked IS NULL"
                 " ORDER BY seq DESC LIMIT -1 OFFSET ?)",
                 [MAX_DEAD_LETTERS],
@@ -145,42 +136,27 @@ class Outbox:
         """Deletes the dead letters; returns their number."""
         return self._write("DELETE FROM outbox WHERE NOT parked IS NULL")
 
-    def delete_before(self, when: datetime) -> int:
-        """Deletes the events before `when`, whether the receiver has taken them or not."""
-        number = self._write("DELETE FROM outbox WHERE time_ms < ?", time_ms(when))
-        with self._lock, map_errors(self.path):  # what was deleted must not survive in the log of the file
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return number
-
     def counts(self) -> tuple[int, int]:
         """How many events wait, and how many are dead letters."""
-        with self._lock, map_errors(self.path):
+        with self._locked() as connection:
             select = "SELECT count(*), count(parked) FROM outbox"
-            both, dead = self._connection.execute(select).fetchone()
+            both, dead = connection.execute(select).fetchone()
         return both - dead, dead
-
-    def close(self) -> None:
-        with self._lock:
-            self._connection.close()
 
     def _events(self, where: str, limit: int) -> list[QueuedEvent]:
         select = f"SELECT seq, id, kind, record, parked FROM outbox WHERE {where} ORDER BY seq LIMIT ?"
-        with self._lock, map_errors(self.path):
-            return [QueuedEvent(*row) for row in self._connection.execute(select, [limit])]
+        with self._locked() as connection:
+            return [QueuedEvent(*row) for row in connection.execute(select, [limit])]
 
-    def _write(self, statement: str, *values: object) -> int:
-        with self._lock, map_errors(self.path):
-            return int(self._connection.execute(statement, values).rowcount)
-
-    def _used_bytes(self) -> int:
-        pages = pragma(self._connection, "page_count") - pragma(self._connection, "freelist_count")
-        return pages * pragma(self._connection, "page_size")
+    def _write(self, statement: str) -> int:
+        with self._locked() as connection:
+            return connection.execute(statement).rowcount
 
 
 class SenderLock:
     """The right to send from an outbox: one program at a time has it, so that events stay in order.
 
-    It is a lock on an SQLite file, which every system releases when the program dies, however it dies.
+    It is a lock on an SQLite file, which every system releases when the program ends or crashes.
     """
 
     def __init__(self, outbox: Path) -> None:
@@ -188,11 +164,7 @@ class SenderLock:
         self._connection: sqlite3.Connection | None = None
 
     def acquire(self) -> bool:
-        """Tries to get the lock; returns whether this program has it.
-
-        Raises:
-            EventError: the file cannot be used.
-        """
+        """Tries to get the lock; returns whether this program has it."""
         if self._connection is None:
             with map_errors(self._path):
                 connection = sqlite3.connect(
@@ -214,26 +186,28 @@ class SenderLock:
 
 
 class OutboxSink(Sink):
-    """A sink whose receiver may be away: events wait in an outbox, and a dispatcher delivers them in order.
+    """A sink whose receiver may be unreachable: events wait in an outbox, and a dispatcher delivers them.
 
     An event counts as stored once it is in the outbox. A subclass implements `deliver` and calls `start`.
 
     Args:
-        outbox: closed together with the sink.
-        policy: when a failed event is sent again.
+        path: of the outbox.
+
+    Raises:
+        EventError, OutputError: the outbox cannot be used.
     """
 
     durable = True
 
-    def __init__(self, outbox: Outbox, policy: RetryPolicy = RETRY_POLICY) -> None:
-        self._outbox = outbox
-        self._sender_lock = SenderLock(outbox.path)
-        self._last_state: SinkState | None = None
+    def __init__(self, path: Path) -> None:
+        self._outbox = Outbox(path)
+        self._sender_lock = SenderLock(path)
+        self._last_backlog: Backlog | None = None
         self._dispatcher = Dispatcher(
             f"outbox of {self.name}",
-            outbox,
+            self._outbox,
             self._deliver,
-            policy,
+            RETRY_POLICY,
             may_send=self._sender_lock.acquire,
             on_end=self._end,
         )
@@ -258,18 +232,18 @@ class OutboxSink(Sink):
     def delete_before(self, when: datetime) -> int:
         return self._outbox.delete_before(when)
 
-    def state(self) -> SinkState:
-        """What waits, and why; after closing, what was left."""
-        if self._last_state is not None:
-            return self._last_state
+    def backlog(self) -> Backlog:
+        """What waits, and why; after `close`, what is left."""
+        if self._last_backlog is not None:
+            return self._last_backlog
         try:
             waiting, dead = self._outbox.counts()
         except EventError as error:
-            return SinkState(problem=str(error))
-        return SinkState(waiting, dead, self._dispatcher.problem if waiting or dead else None)
+            return Backlog(problem=str(error))
+        return Backlog(waiting, dead, self._dispatcher.problem if waiting or dead else None)
 
     def close(self, timeout_s: float) -> None:
-        """Delivers what it can in so many seconds; the rest stays on disk for the next start."""
+        """Delivers what it can in `timeout_s` seconds; the rest stays on disk for the next start."""
         self._dispatcher.begin_close(timeout_s)
         self._dispatcher.join()
 
@@ -278,12 +252,12 @@ class OutboxSink(Sink):
             self.deliver(event)
         except EventError:
             raise
-        except Exception as error:  # a defect: the outbox keeps what it has taken
+        except Exception as error:  # a bug: the outbox keeps what it has taken
             raise TryLater(describe(error)) from error
 
     def _end(self) -> None:
         self._sender_lock.release()
-        self._last_state = self.state()
+        self._last_backlog = self.backlog()
         self._outbox.close()
 
 

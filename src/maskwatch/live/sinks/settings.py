@@ -1,4 +1,4 @@
-"""What a user wants done with events. Imports no sink, so that the command line starts quickly."""
+"""Where a user wants events to go. Imports no sink, so that the command line starts quickly."""
 
 from __future__ import annotations
 
@@ -11,36 +11,23 @@ from maskwatch.live.sinks import ALL_KINDS
 
 SINK_NAMES = ("jsonl", "sqlite", "webhook", "mqtt", "notify", "sound", "apprise", "shell")
 
-MAX_JSONL_BYTES = 64 << 20
-KEEP_JSONL_FILES = 5
-
-MAX_OUTBOX_BYTES = 64 << 20
-"""About a hundred thousand events. A full outbox takes no more: it keeps the events it has taken."""
-
-SHELL_TIMEOUT_S = 30.0
-DISCOVERY_PREFIX = "homeassistant"
-
 
 @dataclass(frozen=True)
 class SinkSettings:
-    """Where events go; whatever is None or False is left out.
+    """Where events go; None and False leave a sink out.
 
     Attributes:
         events: JSON Lines file.
         db: SQLite file.
-        webhook: address; its secret is in the environment, see `factory.read_secret`.
-        mqtt: broker, `mqtt[s]://[user@]host[:port][/prefix]`; its password is in the environment.
+        webhook: address; its secret comes from the environment, see `factory.read_secret`.
+        mqtt: broker, `mqtt[s]://[user@]host[:port][/prefix]`; its password comes from the environment.
         outboxes: folder for the events that a webhook's receiver or a broker has not taken yet; None for
             `outbox.outbox_folder()`.
         notify: desktop notifications.
         sound: a sound.
         apprise: address of a service, or a file of such addresses, as Apprise reads them.
         shell: a command.
-        kinds: by name of a sink, which kinds of events it gets instead of its own; see `parse_kinds`.
-        jsonl_bytes, jsonl_keep: size at which the file is rotated, and how many old files are kept.
-        outbox_bytes: size of each.
-        shell_timeout_s: time that the command may take.
-        discovery: prefix of Home Assistant's discovery topics; None announces nothing.
+        kinds: by name of a sink, the kinds of events it gets instead of its default; see `parse_kinds`.
     """
 
     events: Path | None = None
@@ -53,11 +40,6 @@ class SinkSettings:
     apprise: str | None = None
     shell: str | None = None
     kinds: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    jsonl_bytes: int = MAX_JSONL_BYTES
-    jsonl_keep: int = KEEP_JSONL_FILES
-    outbox_bytes: int = MAX_OUTBOX_BYTES
-    shell_timeout_s: float = SHELL_TIMEOUT_S
-    discovery: str | None = DISCOVERY_PREFIX
 
 
 def parse_kinds(texts: Iterable[str]) -> dict[str, frozenset[str]]:

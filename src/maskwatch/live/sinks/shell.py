@@ -14,8 +14,8 @@ from typing import IO, Any
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink
-from maskwatch.live.sinks.settings import SHELL_TIMEOUT_S
 
+SHELL_TIMEOUT_S = 30.0
 VARIABLE_PREFIX = "MASKWATCH_EVENT_"
 
 _SHOWN_CHARACTERS = 200
@@ -24,8 +24,8 @@ _SHOWN_CHARACTERS = 200
 class ShellSink(Sink):
     """Runs a command for each event, one at a time.
 
-    No part of an event ever becomes part of the command. On POSIX /bin/sh runs it; on Windows it is started
-    without a shell, because cmd.exe would expand `%NAME%`.
+    No part of an event becomes part of the command. On POSIX /bin/sh runs it; on Windows no shell does,
+    because cmd.exe would expand `%NAME%`.
 
     Raises:
         OptionError: the command is empty.
@@ -44,10 +44,10 @@ class ShellSink(Sink):
 
     def send(self, event: Event) -> None:
         # Files instead of pipes: a process that the command leaves in the background does not block the sink.
-        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
-            given.write(event.to_json().encode() + b"\n")
-            given.seek(0)
-            process = self._start(event, given, said)
+        with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as output:
+            stdin.write(event.to_json().encode() + b"\n")
+            stdin.seek(0)
+            process = self._start(event, stdin, output)
             try:
                 status = process.wait(self._timeout_s)
             except subprocess.TimeoutExpired:
@@ -60,7 +60,8 @@ class ShellSink(Sink):
                 with self._lock:
                     self._running = None
             if status:
-                raise EventError(f"{_status_text(status)}{_last_line(said)}; run it by hand to see why")
+                ended = f"ended with status {status}" if status > 0 else f"was ended by signal {-status}"
+                raise EventError(f"the command {ended}{_last_line(output)}; run it by hand to see why")
 
     def cancel(self) -> None:
         with self._lock:
@@ -68,7 +69,7 @@ class ShellSink(Sink):
             if self._running is not None:
                 _kill(self._running)
 
-    def _start(self, event: Event, given: IO[bytes], said: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _start(self, event: Event, stdin: IO[bytes], output: IO[bytes]) -> subprocess.Popen[bytes]:
         words = ["/bin/sh", "-c", self._command] if os.name == "posix" else self._command
         with self._lock:
             if self._cancelled:
@@ -76,8 +77,8 @@ class ShellSink(Sink):
             try:
                 self._running = subprocess.Popen(
                     words,
-                    stdin=given,
-                    stdout=said,
+                    stdin=stdin,
+                    stdout=output,
                     stderr=subprocess.STDOUT,
                     env={**os.environ, **variables(event.to_record())},
                     start_new_session=True,  # so that it can be ended with all that it started
@@ -94,13 +95,10 @@ def variables(record: Mapping[str, Any]) -> dict[str, str]:
     """
     named = {}
     for name, value in record.items():
-        if name == "counts":
-            continue
-        if isinstance(value, list):
-            value = " ".join(str(one) for one in value)
-        text = "" if value is None else str(value)
-        # A variable cannot hold a zero byte.
-        named[VARIABLE_PREFIX + name.upper()] = text.replace("\0", "")
+        if name != "counts":
+            words = value if isinstance(value, list) else [] if value is None else [value]
+            # A variable cannot hold a zero byte.
+            named[VARIABLE_PREFIX + name.upper()] = " ".join(map(str, words)).replace("\0", "")
     return named
 
 
@@ -113,17 +111,9 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _status_text(status: int) -> str:
-    return (
-        f"the command ended with status {status}"
-        if status > 0
-        else f"the command was ended by signal {-status}"
-    )
-
-
-def _last_line(said: IO[bytes]) -> str:
-    said.seek(0, os.SEEK_END)
-    said.seek(max(0, said.tell() - 4096))
-    lines = said.read().decode("utf-8", "replace").split("\n")
+def _last_line(output: IO[bytes]) -> str:
+    output.seek(0, os.SEEK_END)
+    output.seek(max(0, output.tell() - 4096))
+    lines = output.read().decode("utf-8", "replace").split("\n")
     words = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return f": {words[:_SHOWN_CHARACTERS]}" if words else ""

@@ -14,7 +14,7 @@ from typing import Any
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink
-from maskwatch.live.sinks.database import Schema, map_errors, open_database, time_ms, transaction
+from maskwatch.live.sinks.database import DatabaseFile, Schema, empty_log, time_ms
 
 EVENT_FILE = Schema(
     noun="event file",
@@ -42,7 +42,7 @@ EVENT_FILE = Schema(
     ),
 )
 """`time_ms`: milliseconds since 1970 UTC; `time_s`: position in a video in seconds; `record`: the event as
-JSON. The others are for queries."""
+JSON. The other columns serve queries."""
 
 _PAGE = 500
 
@@ -78,7 +78,7 @@ class EventQuery:
         return " AND ".join(parts), values
 
 
-class EventStore:
+class EventStore(DatabaseFile):
     """An event file; safe for several threads, and for several programs at a time.
 
     Args:
@@ -88,33 +88,32 @@ class EventStore:
     Raises:
         EventError: it is missing, is no event file, was written by a newer version, or cannot be used.
         TryLater: another program has locked it. So does every method.
+        OutputError: its folder cannot be made.
     """
 
+    table = "events"
+
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        self.path = path
-        self._lock = threading.Lock()
-        self._connection = open_database(path, EVENT_FILE, create=create)
+        super().__init__(path, EVENT_FILE, create=create)
 
     def add(self, event: Event) -> bool:
         """Stores an event; False when it is there already. It is on the disk when this returns."""
-        record = event.to_json()
-        values = (event.id, time_ms(event.time), event.kind, event.source, event.run)
-        more = (event.track, event.state, event.zone, event.time_s)
-        texts = [_storable(value) if isinstance(value, str) else value for value in values + more]
-        with self._lock, map_errors(self.path):
-            done = self._connection.execute(
-                "INSERT INTO events (id, time_ms, kind, source, run, track, state, zone, time_s, record)"
+        texts = (event.id, event.kind, event.source, event.run, event.state, event.zone)
+        values: list[Any] = [None if text is None else _storable(text) for text in texts]
+        values += [time_ms(event.time), event.track, event.time_s, event.to_json()]
+        with self._locked() as connection:
+            done = connection.execute(
+                "INSERT INTO events (id, kind, source, run, state, zone, time_ms, track, time_s, record)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-                [*texts, record],
+                values,
             )
             return done.rowcount > 0
 
     def records(self, query: EventQuery = EventQuery(), *, limit: int | None = None) -> list[dict[str, Any]]:
         """Events as `Event.to_record` wrote them, sorted by time; with `limit` the newest."""
-        where, values = query.where()
-        select = f"SELECT record FROM events WHERE {where} ORDER BY time_ms DESC, seq DESC LIMIT ?"
-        rows = self._rows(select, [*values, -1 if limit is None else limit])
-        return [self._record(row[0]) for row in reversed(rows)]
+        newest_first = "ORDER BY time_ms DESC, seq DESC LIMIT ?"
+        rows = self._select("record", query, newest_first, -1 if limit is None else limit)
+        return [self._record(text) for (text,) in reversed(rows)]
 
     def every_record(self, query: EventQuery = EventQuery()) -> Iterator[dict[str, Any]]:
         """Like `records`, in the order in which they were stored, with few in memory at a time."""
@@ -127,56 +126,33 @@ class EventStore:
         self, seq: int, query: EventQuery = EventQuery(), *, limit: int = _PAGE
     ) -> list[tuple[int, dict[str, Any]]]:
         """Number and record of events that were stored after that of number `seq`, in that order."""
-        where, values = query.where()
-        select = f"SELECT seq, record FROM events WHERE seq > ? AND {where} ORDER BY seq LIMIT ?"
-        return [(row[0], self._record(row[1])) for row in self._rows(select, [seq, *values, limit])]
+        rows = self._select("seq, record", query, "AND seq > ? ORDER BY seq LIMIT ?", seq, limit)
+        return [(number, self._record(text)) for number, text in rows]
 
     def newest(self, query: EventQuery = EventQuery(), *, limit: int) -> list[tuple[int, dict[str, Any]]]:
         """Number and record of the events that were stored last, in that order."""
-        where, values = query.where()
-        select = f"SELECT seq, record FROM events WHERE {where} ORDER BY seq DESC LIMIT ?"
-        return [(row[0], self._record(row[1])) for row in reversed(self._rows(select, [*values, limit]))]
+        rows = self._select("seq, record", query, "ORDER BY seq DESC LIMIT ?", limit)
+        return [(number, self._record(text)) for number, text in reversed(rows)]
 
     def last_seq(self) -> int:
         """Number of the event that was stored last; 0 when there is none."""
-        return int(self._rows("SELECT coalesce(max(seq), 0) FROM events", [])[0][0])
+        return int(self._select("coalesce(max(seq), 0)", EventQuery())[0][0])
 
     def count(self, query: EventQuery = EventQuery()) -> int:
         """Number of events."""
-        where, values = query.where()
-        return int(self._rows(f"SELECT count(*) FROM events WHERE {where}", values)[0][0])
-
-    def delete_before(self, when: datetime) -> int:
-        """Deletes the events before `when`; returns their number. New events reuse their space."""
-        with self._lock, map_errors(self.path):
-            with transaction(self._connection):
-                done = self._connection.execute("DELETE FROM events WHERE time_ms < ?", [time_ms(when)])
-            self._empty_log()  # what was deleted must not survive there
-            return done.rowcount
+        return int(self._select("count(*)", query)[0][0])
 
     def compact(self) -> None:
         """Returns free space to the system; rewrites the whole file."""
-        with self._lock, map_errors(self.path):
-            self._connection.execute("VACUUM")
-            self._empty_log()
+        with self._locked() as connection:
+            connection.execute("VACUUM")
+            empty_log(connection)
 
-    def close(self) -> None:
-        with self._lock:
-            self._connection.close()
-
-    def __enter__(self) -> EventStore:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _empty_log(self) -> None:
-        """Moves the log of the file into it; does nothing while another program reads."""
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def _rows(self, select: str, values: list[Any]) -> list[tuple[Any, ...]]:
-        with self._lock, map_errors(self.path):
-            return self._connection.execute(select, values).fetchall()
+    def _select(self, columns: str, query: EventQuery, more: str = "", *values: int) -> list[tuple[Any, ...]]:
+        where, chosen = query.where()
+        select = f"SELECT {columns} FROM events WHERE {where} {more}"
+        with self._locked() as connection:
+            return connection.execute(select, [*chosen, *values]).fetchall()
 
     def _record(self, text: str) -> dict[str, Any]:
         try:
@@ -218,7 +194,6 @@ class SqliteSink(Sink):
             return self._store.delete_before(when)
 
     def close(self, timeout_s: float) -> None:
-        del timeout_s
         with self._lock:
             self._store.close()
 

@@ -1,7 +1,7 @@
-"""Events by HTTP: signed, in order, at least once, and kept on disk while the receiver is away.
+"""Events by HTTP: signed, in order, at least once, on disk while the receiver is unreachable.
 
 Headers and signature are those of the Standard Webhooks specification, version 1
-(https://www.standardwebhooks.com): a receiver may verify them with one of its libraries.
+(https://www.standardwebhooks.com); its libraries verify them in a receiver.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import contextlib
 import re
 import socket
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -25,8 +23,7 @@ from standardwebhooks import Webhook
 from maskwatch._version import __version__
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.sinks import TryLater
-from maskwatch.live.sinks.outbox import RETRY_POLICY, Outbox, OutboxSink, QueuedEvent
-from maskwatch.live.sinks.settings import MAX_OUTBOX_BYTES
+from maskwatch.live.sinks.outbox import OutboxSink, QueuedEvent
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
 
 TIMEOUT_S = (5.0, 10.0)
@@ -36,10 +33,10 @@ _SECRET_PREFIX = "whsec_"
 _LEAST_SECRET_BYTES = 16
 
 REFUSED_STATUS = frozenset([400, 410, 413, 422])
-"""The receiver has read the event, or is permanently gone: it will answer the same the next time."""
+"""The receiver has read the event, or is gone for good: its next answer would be the same."""
 
 REFUSED_S = 24 * 3600.0
-"""How long an event is retried that gets another 3xx or 4xx, as from a receiver during a deployment (404)."""
+"""How long an event is retried that gets another 3xx or 4xx, such as 404 during a deployment."""
 
 _DOWN_STATUS = frozenset([408, 425, 429])
 _READ_BYTES = 4096
@@ -53,9 +50,7 @@ class WebhookSink(OutboxSink):
     Args:
         url: http(s); certificates are verified.
         outbox: file of the events that the receiver has not taken yet.
-        secret: text that the receiver knows too; None sends without a signature.
-        first_retry_s: pause after the first failure, see `RetryPolicy`.
-        refused_s: see `REFUSED_S`.
+        secret: shared with the receiver; None sends without a signature.
 
     Raises:
         OptionError: a URL or a secret that cannot be used.
@@ -64,27 +59,15 @@ class WebhookSink(OutboxSink):
 
     name = "webhook"
 
-    def __init__(
-        self,
-        url: str,
-        outbox: Path,
-        secret: str | None = None,
-        *,
-        max_outbox_bytes: int = MAX_OUTBOX_BYTES,
-        first_retry_s: float = RETRY_POLICY.first_s,
-        refused_s: float = REFUSED_S,
-    ) -> None:
+    def __init__(self, url: str, outbox: Path, secret: str | None = None) -> None:
         check_url(url)
         self._url, self._server = url, server_of(url)
         self._signer = None if secret is None else Webhook(key_of(secret))
-        self._refused_s = refused_s
         self._refused: tuple[int, float] | None = None
-        """Number of the event that the receiver refuses at the moment, and since when."""
+        """Number of the event that the receiver currently refuses, and since when."""
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"maskwatch/{__version__}"
-        super().__init__(
-            Outbox(outbox, max_bytes=max_outbox_bytes), replace(RETRY_POLICY, first_s=first_retry_s)
-        )
+        super().__init__(outbox)
         self.start()
 
     def close(self, timeout_s: float) -> None:
@@ -120,7 +103,7 @@ class WebhookSink(OutboxSink):
 
     def _check_answer(self, event: QueuedEvent, answer: requests.Response) -> None:
         text = b""
-        # The status is the answer. The body is read for its words, and so that the connection can be reused.
+        # The body only explains the status; reading it lets the connection be reused.
         with contextlib.suppress(OSError, urllib3.exceptions.HTTPError):
             text = answer.raw.read(_READ_BYTES)
         status = answer.status_code
@@ -145,17 +128,17 @@ class WebhookSink(OutboxSink):
     def _refused_too_long(self, event: QueuedEvent, status: int) -> bool:
         """Whether an event has been refused for so long that the next one should be sent.
 
-        Only where the receiver refuses the event: while it is down, the next event would fail as well.
+        Not while the receiver is down: the next event would fail as well.
         """
         if status in _DOWN_STATUS or status >= 500:
             return False
         if self._refused is None or self._refused[0] != event.seq:
             self._refused = (event.seq, time.monotonic())
-        return time.monotonic() - self._refused[1] >= self._refused_s
+        return time.monotonic() - self._refused[1] >= REFUSED_S
 
 
 def key_of(secret: str) -> bytes:
-    """The key that a secret stands for: base64 after `whsec_`, any other text as it is.
+    """The key of a secret: base64 after `whsec_`, any other text as it is.
 
     Raises:
         OptionError: too short, or no base64.
@@ -201,7 +184,7 @@ def server_of(url: str) -> str:
 
 
 def _without_path(text: str, url: str) -> str:
-    """An answer without the path of the address, which receivers like to repeat and which may be a secret."""
+    """An answer without the path of the address: receivers repeat it, and it may be a secret."""
     rest = Address.parse(url).rest
     known = {rest, rest.partition("?")[0], *re.split("[/?&=;#]", rest)}
     known |= {unquote(one) for one in known}
@@ -229,12 +212,7 @@ def _reason(error: requests.RequestException) -> str:
 
 def _retry_after(answer: requests.Response) -> float | None:
     """Seconds that the receiver asks for, as a number or a date; None where it asks for none."""
-    text = answer.headers.get("Retry-After", "").strip()
-    if text.isdecimal():
-        return float(text) or None
     try:
-        when = parsedate_to_datetime(text)
-        seconds = when.timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError):
+        return urllib3.Retry().parse_retry_after(answer.headers["Retry-After"]) or None
+    except (KeyError, ValueError, OverflowError, urllib3.exceptions.InvalidHeader):
         return None
-    return seconds if seconds > 0 else None

@@ -1,15 +1,14 @@
-"""Alerts: when a state of a person becomes an event, and when a cooldown suppresses it."""
+"""Alerts: when the state of a person becomes an event, and when a cooldown suppresses it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from maskwatch.live.events import new_id
 from maskwatch.live.tracking.face_tracker import center_distance
-from maskwatch.media.images import FloatArray
+from maskwatch.live.tracking.track_state import Alert, TrackState
 
-SAME_PLACE = 2.0
-"""Distance in face heights up to which a face is at the place of another."""
+_SAME_PLACE = 2.0  # distance in face heights up to which a face is at the place of another
 
 
 @dataclass(frozen=True)
@@ -20,9 +19,9 @@ class AlertSettings:
         dwell_s: how long a state must have lasted.
         cooldown_s: after the end of an alert, how long the same person causes no other.
         place_cooldown_s: how long a new person causes none after a person with an alert was lost at the same
-            place: most likely it is the same person.
-        zone_cooldown_s: after the begin of an alert, how long no other begins in the same zone, or in the
-            same source where there is no zone; 0 for no such limit.
+            place, since most likely it is the same person.
+        zone_cooldown_s: after an alert begins, how long no other begins in the same zone, or in the same
+            source where there is no zone; 0 for no such limit.
     """
 
     dwell_s: float = 2.0
@@ -31,92 +30,48 @@ class AlertSettings:
     zone_cooldown_s: float = 0.0
 
 
-@dataclass
-class Alert:
-    """An open alert.
-
-    Attributes:
-        state: class id.
-        start_s: since when the state counts, on the source's clock.
-        zone: where it began; None for no zone.
-        score: largest share of the state in the vote since the alert began.
-        id: of its event.
-    """
-
-    state: int
-    start_s: float
-    zone: str | None
-    score: float
-    id: str = field(default_factory=new_id)
-
-
-@dataclass(frozen=True, eq=False)
-class _LastSeen:
-    """Where and when a person with an alert was last seen."""
-
-    time_s: float
-    box_xyxy: FloatArray
-
-
 class Alerts:
-    """The alerts of one source: at most one open alert for each person."""
+    """Begins and ends the alerts of one source; a person has at most one."""
 
     def __init__(self, settings: AlertSettings) -> None:
         self._settings = settings
-        self._open: dict[int, Alert] = {}
-        self._last_seen: dict[int, _LastSeen] = {}  # of people with an alert
-        self._person_cooldowns: dict[int, float] = {}  # until when
-        self._zone_cooldowns: dict[str | None, float] = {}
-        self._lost: list[_LastSeen] = []  # of people whose alert ended when they were lost
+        self._zone_cooldowns: dict[str | None, float] = {}  # until when
+        self._lost: list[TrackState] = []  # people whose alert ended when they were lost
 
-    def of(self, person: int) -> Alert | None:
-        """The open alert of a person."""
-        return self._open.get(person)
-
-    def see(self, person: int, time_s: float, box_xyxy: FloatArray) -> None:
-        """Notes where a person with an alert is."""
-        if person in self._open:
-            self._last_seen[person] = _LastSeen(time_s, box_xyxy)
-
-    def begin(self, person: int, alert: Alert, came_s: float, time_s: float, box_xyxy: FloatArray) -> bool:
+    def begin(self, track: TrackState, alert: Alert, time_s: float, tracks: Iterable[TrackState]) -> bool:
         """Begins an alert if the state has lasted long enough and no cooldown suppresses it.
 
-        After the cooldown a later call begins it, if the state still lasts.
+        Returns whether it began. After the cooldown a later call begins it if the state still lasts.
 
         Args:
-            came_s: when the person was first seen.
+            track: of a person without an open alert.
+            tracks: of all people of the source.
         """
-        if person in self._open or time_s - alert.start_s < self._settings.dwell_s:
+        if time_s - alert.start_s < self._settings.dwell_s:
             return False
-        until_s = max(
-            self._person_cooldowns.get(person, time_s), self._zone_cooldowns.get(alert.zone, time_s)
-        )
-        if until_s > time_s or self._was_alerted_here(came_s, time_s, box_xyxy):
+        cooldown_until_s = max(track.cooldown_until_s, self._zone_cooldowns.get(alert.zone, 0.0))
+        if cooldown_until_s > time_s or self._was_alerted_here(track, time_s, tracks):
             return False
-        self._open[person] = alert
+        track.alert = alert
         self._zone_cooldowns[alert.zone] = time_s + self._settings.zone_cooldown_s
-        self.see(person, time_s, box_xyxy)
         return True
 
-    def end(self, person: int, time_s: float, *, gone: bool) -> Alert:
-        """Ends the alert of a person; `gone` when the person is lost."""
-        self._person_cooldowns[person] = time_s + self._settings.cooldown_s
-        last_seen = self._last_seen.pop(person)
-        if gone:
-            self._lost.append(last_seen)
-        return self._open.pop(person)
+    def end(self, track: TrackState, time_s: float, *, gone: bool) -> Alert | None:
+        """Ends the open alert of a person and returns it; `gone` when the person is lost."""
+        alert, track.alert = track.alert, None
+        if alert is not None:
+            track.cooldown_until_s = time_s + self._settings.cooldown_s
+            if gone:
+                self._lost.append(track)
+        return alert
 
-    def forget(self, person: int) -> None:
-        """Forgets a person whose number will not be used again."""
-        self._person_cooldowns.pop(person, None)
-
-    def _was_alerted_here(self, came_s: float, time_s: float, box_xyxy: FloatArray) -> bool:
+    def _was_alerted_here(self, track: TrackState, time_s: float, tracks: Iterable[TrackState]) -> bool:
         """Whether a person with an alert was last seen here, before this one appeared."""
         cooldown_s = self._settings.place_cooldown_s
-        self._lost = [seen for seen in self._lost if time_s - seen.time_s < cooldown_s]
+        self._lost = [lost for lost in self._lost if time_s - lost.last_s < cooldown_s]
         return any(
-            seen.time_s <= came_s
-            and time_s - seen.time_s < cooldown_s
-            and center_distance(box_xyxy, seen.box_xyxy) <= SAME_PLACE
-            for seen in (*self._lost, *self._last_seen.values())
+            other.last_s <= track.first_s
+            and time_s - other.last_s < cooldown_s
+            and center_distance(track.box_xyxy, other.box_xyxy) <= _SAME_PLACE
+            for other in (*self._lost, *(one for one in tracks if one.alert is not None))
         )

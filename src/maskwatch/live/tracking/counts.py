@@ -1,11 +1,11 @@
-"""Counts of people for compliance, which add up: minutes to hours, hours to days."""
+"""Counts of people for compliance. They can be added: minutes to hours, hours to days."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
@@ -14,10 +14,17 @@ from maskwatch.live.tracking.zones import Direction, Zones
 MASKED_STATE = "mask"
 """The class whose share of all people is the masked share."""
 
+Number = TypeVar("Number", int, float)
+
+
+def _add(into: dict[str, Number], other: Mapping[str, Number]) -> None:
+    for name, value in other.items():
+        into[name] = into.get(name, 0) + value
+
 
 @dataclass
 class PeopleCounts:
-    """Counts of one zone, or of the whole source. All of them may be added.
+    """Counts of one zone, or of the whole source.
 
     Attributes:
         people: people by the first state that was decided here; each person counts once.
@@ -38,18 +45,13 @@ class PeopleCounts:
 
     def add(self, other: PeopleCounts) -> None:
         """Adds other counts."""
-        for name, value in other.people.items():
-            self.people[name] = self.people.get(name, 0) + value
-        for name, seconds in other.seconds.items():
-            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        _add(self.people, other.people)
+        _add(self.seconds, other.seconds)
         self.alerts += other.alerts
         self.undecided += other.undecided
 
     def share(self, states: Iterable[str]) -> float | None:
-        """The share of people in one of these states, 0..1; None without people.
-
-        `share(["mask"])` is the masked share.
-        """
+        """The share of people in one of these states, 0..1; None without people."""
         total = sum(self.people.values())
         return sum(self.people.get(state, 0) for state in set(states)) / total if total else None
 
@@ -60,12 +62,11 @@ class PeopleCounts:
 
     def to_record(self) -> dict[str, Any]:
         """A plain dictionary for `json.dumps`."""
-        seconds = {name: round(value, 3) for name, value in self.seconds.items()}
         return {
             "people": sum(self.people.values()),
             "by_state": dict(self.people),
             "undecided": self.undecided,
-            "seconds": seconds,
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "alerts": self.alerts,
         }
 
@@ -105,9 +106,7 @@ class Counts:
         for name, people in other.zones.items():
             self.zones.setdefault(name, PeopleCounts({}, {})).add(people)
         for name, crossings in other.lines.items():
-            mine = self.lines.setdefault(name, {"in": 0, "out": 0})
-            for direction, value in crossings.items():
-                mine[direction] += value
+            _add(self.lines.setdefault(name, {"in": 0, "out": 0}), crossings)
         self.frames += other.frames
         self.watched_s += other.watched_s
 
@@ -129,16 +128,13 @@ class Counts:
             EventError: the record is not one of these.
         """
         try:
-            return cls(
-                PeopleCounts.from_record(record["all"]),
-                {str(name): PeopleCounts.from_record(people) for name, people in record["zones"].items()},
-                {
-                    str(name): {"in": int(crossings["in"]), "out": int(crossings["out"])}
-                    for name, crossings in record["lines"].items()
-                },
-                int(record["frames"]),
-                float(record["watched_s"]),
-            )
+            zones = {str(name): PeopleCounts.from_record(people) for name, people in record["zones"].items()}
+            lines = {
+                str(name): {direction: int(crossings[direction]) for direction in ("in", "out")}
+                for name, crossings in record["lines"].items()
+            }
+            total = PeopleCounts.from_record(record["all"])
+            return cls(total, zones, lines, int(record["frames"]), float(record["watched_s"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise EventError(
                 f"counts {dict(record)!r:.200} cannot be read ({error!r}); restore the file from a copy"
@@ -162,9 +158,9 @@ def sum_by_hour(events: Iterable[Event]) -> dict[tuple[str, datetime], Counts]:
 class MinuteCounts:
     """Counts of one source, minute by minute of the wall clock.
 
-    Everything counts in the minute of the frame in which it shows. A minute ends with the first frame of a
-    later one, or with `flush`: a minute in which the source was away comes in two parts, and a minute without
-    frames not at all. When the clock is set back, the minute that has begun goes on.
+    Everything counts in the minute of the frame that shows it. A minute ends with the first frame of a later
+    one, or with `flush`: a minute in which the source was lost has two parts, a minute without frames none.
+    When the clock is set back, the minute that has begun continues.
     """
 
     def __init__(self, class_names: Sequence[str], zones: Zones) -> None:
@@ -173,7 +169,7 @@ class MinuteCounts:
         self._counts = Counts.empty(self._class_names, zones)
 
     def begin_frame(self, when: datetime, covers_s: float) -> tuple[datetime, Counts] | None:
-        """Call it before counting what is in a frame; returns a minute that has ended, with its beginning.
+        """Call before counting what is in a frame; returns a minute that has ended, with its beginning.
 
         Args:
             when: of the frame.
@@ -198,28 +194,10 @@ class MinuteCounts:
         self._start, self._counts = None, Counts.empty(self._class_names, self._zones)
         return ended
 
-    def person(self, state: str, zone: str | None) -> None:
-        """Counts a person whose state is decided; `zone` None for the whole source."""
-        self._people(zone).people[state] += 1
-
-    def undecided(self, zones: Iterable[str]) -> None:
-        """Counts a person who left before a state was decided, for the whole source and for zones."""
-        for zone in (None, *zones):
-            self._people(zone).undecided += 1
-
-    def time(self, state: str, seconds: float, zones: Iterable[str]) -> None:
-        """Adds the time of a person in sight, for the whole source and for zones."""
-        for zone in (None, *zones):
-            self._people(zone).seconds[state] += seconds
-
-    def alert(self, zones: Iterable[str]) -> None:
-        """Counts the begin of an alert, for the whole source and for zones."""
-        for zone in (None, *zones):
-            self._people(zone).alerts += 1
+    def people(self, zone: str | None) -> PeopleCounts:
+        """The counts of the minute that has begun, to add to: of a zone, or with None of the whole source."""
+        return self._counts.total if zone is None else self._counts.zones[zone]
 
     def crossing(self, line: str, direction: Direction) -> None:
         """Counts a person who crossed a line."""
         self._counts.lines[line][direction] += 1
-
-    def _people(self, zone: str | None) -> PeopleCounts:
-        return self._counts.total if zone is None else self._counts.zones[zone]

@@ -1,4 +1,4 @@
-"""Tracks of faces: which face of this frame is which of the last one. ByteTrack of the library `trackers`."""
+"""Tracks of faces: links the faces of consecutive frames, with ByteTrack of the library `trackers`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from trackers import BIoU, ByteTrackTracker
 from maskwatch.live.tracking.faces import Faces
 from maskwatch.media.images import FloatArray
 
-NO_TRACK = 0
-"""The number of a face without a track; tracks are numbered from 1."""
+NO_TRACK = -1
+"""The number of a face without a track, as in supervision; tracks are numbered from 1."""
 
 TESTED_TRACKERS = frozenset(["2"])
 """Major versions of `trackers` in which its list of tracks is known to be safe to shorten."""
@@ -37,7 +37,7 @@ class TrackSettings:
         min_frames: frames in a row that a new track needs.
         reach: a track that begins within this many face heights of a lost one continues it, with its number;
             0 for never.
-        frame_rate: frames per second for which the noise of the motion model is meant.
+        frame_rate: frames per second for which the noise of the motion model is tuned.
     """
 
     lost_s: float = 2.0
@@ -51,8 +51,8 @@ class TrackSettings:
 class FaceTracker:
     """The tracks of one source.
 
-    Time is the source's own. Frames may come at any distance, as they do from a camera of which only the
-    newest frame is analysed.
+    Time is that of the source. Intervals between frames may vary, as they do when only the newest frame of a
+    camera is analysed.
     """
 
     def __init__(self, settings: TrackSettings | None = None) -> None:
@@ -76,14 +76,15 @@ class FaceTracker:
 
         A face that is not confident continues a track and never begins one.
         """
-        # The library warns when the clock stands still, and skips a frame when it goes back.
+        # The library warns when the time stays the same, and skips a frame when it goes back.
         self._time_s = max(time_s, np.nextafter(self._time_s, np.inf) + 1e-6)
         library_ids = self._library_ids(faces)
-        self._last = {number: last for number, last in self._last.items() if self._in_time(last[0])}
-        # The library rounds `lost_s` to its frames, and may know a track a moment longer.
+        lost_s = self._settings.lost_s
+        self._last = {number: last for number, last in self._last.items() if self._time_s - last[0] <= lost_s}
+        # The library rounds `lost_s` to its frames, and may keep a track a moment longer.
         self._numbers = {one: number for one, number in self._numbers.items() if number in self._last}
         numbers = np.array([self._numbers.get(int(one), NO_TRACK) for one in library_ids], np.int64)
-        for index in np.flatnonzero((library_ids >= 0) & (numbers == NO_TRACK)):
+        for index in np.flatnonzero((library_ids != NO_TRACK) & (numbers == NO_TRACK)):
             taken = {int(number) for number in numbers}
             numbers[index] = self._begin(int(library_ids[index]), faces.boxes_xyxy[index], taken)
         for index in np.flatnonzero(numbers != NO_TRACK):
@@ -91,14 +92,14 @@ class FaceTracker:
         return numbers
 
     def clear(self) -> None:
-        """Forgets all tracks; numbers go on."""
+        """Forgets all tracks; new ones get new numbers."""
         self._tracker.reset()
         self._numbers.clear()
         self._last.clear()
 
     def _library_ids(self, faces: Faces) -> npt.NDArray[np.int64]:
-        """(N,), -1 for faces without a track. The scores are scaled to the library's one threshold."""
-        best = faces.scores.max(1) if len(faces) else np.zeros(0, np.float32)
+        """The library's numbers (N,). The scores are scaled to its one threshold."""
+        best = faces.scores.max(1)
         scaled = np.where(faces.confident, _CONFIDENT + best / 2, np.minimum(best / 2, _CONFIDENT - 0.01))
         detections = sv.Detections(
             xyxy=faces.boxes_xyxy,
@@ -106,14 +107,14 @@ class FaceTracker:
             data={"face": np.arange(len(faces))},
         )
         tracked = self._tracker.update(detections, timestamp=float(self._time_s))
-        ids = np.full(len(faces), -1, np.int64)
+        ids = np.full(len(faces), NO_TRACK, np.int64)
         if len(tracked):
             assert tracked.tracker_id is not None
             ids[tracked.data["face"]] = tracked.tracker_id
         return ids
 
     def _begin(self, library_id: int, box_xyxy: FloatArray, taken: set[int]) -> int:
-        """A new number, or that of a track that was lost right here."""
+        """A new number, or that of a track that was lost here."""
         lost = [
             (center_distance(box_xyxy, box), number)
             for number, (_, box) in self._last.items()
@@ -130,25 +131,22 @@ class FaceTracker:
         self._numbers[library_id] = number
         return number
 
-    def _in_time(self, seen_s: float) -> bool:
-        return bool(self._time_s - seen_s <= self._settings.lost_s)
-
 
 class _ByteTrack(ByteTrackTracker):
-    """ByteTrack that can forget lost tracks, which the library offers no way to do.
+    """ByteTrack that can forget lost tracks, for which the library has no method.
 
     It shortens the library's own list, only in versions in which that is tested. With others a lost track
-    lives on beside the one that continues it, and may now and then take a face from it.
+    remains beside the one that continues it, and may sometimes take a face from it.
     """
 
     def forget(self, track_ids: Container[int]) -> None:
-        """Drops lost tracks, so that they do not compete with those that continue them."""
+        """Drops lost tracks, so that they do not compete with their continuations."""
         if _CAN_FORGET:
             self.tracks = [track for track in self.tracks if track.tracker_id not in track_ids]
 
 
 def center_distance(a_xyxy: FloatArray, b_xyxy: FloatArray) -> float:
-    """Distance of the centres in heights of the larger face; infinite where one is 1.6 times the other."""
+    """Distance of the centres in heights of the larger face; infinite where one is over 1.6 times as high."""
     heights = float(a_xyxy[3] - a_xyxy[1]), float(b_xyxy[3] - b_xyxy[1])
     if max(heights) > 1.6 * max(min(heights), 1e-6):
         return float(np.inf)

@@ -1,4 +1,4 @@
-"""The faces of one frame: boxes of all classes merged to one box per face, with a score for each class."""
+"""The faces of one frame: the boxes of all classes merged to one box per face, with a score of each class."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Faces:
     @property
     def class_ids(self) -> npt.NDArray[np.int64]:
         """The best class of each face, int64 (N,)."""
-        return self.scores.argmax(1).astype(np.int64) if len(self) else np.zeros(0, np.int64)
+        return np.asarray(self.scores.argmax(1), np.int64)
 
     @classmethod
     def none(cls, classes: int) -> Faces:
@@ -52,12 +52,12 @@ class Faces:
 
 
 class FaceFinder:
-    """One detector for all sources, set up to give the score of each class for a face.
+    """One detector for all sources, with NMS by class, so that a face has a score of each class.
 
     Args:
         model: name of an embedded model, path of a model file, or a detector that has loaded one.
         threshold: above which score faces are confident, as `Detector` takes it.
-        threads: threads for one call; None takes one for each core. A detector keeps its own.
+        threads: as `Detector` takes it; a given detector keeps its own.
 
     Raises:
         ModelFileError, OptionError, LabelError: as `Detector`.
@@ -81,29 +81,18 @@ class FaceFinder:
         return self.detector.metadata
 
     def __call__(self, images_rgb: Sequence[UInt8Array]) -> list[Faces]:
-        """The faces of each picture uint8 (H, W, 3)."""
-        return find_faces(self.detector, images_rgb)
-
-
-def find_faces(detector: Detector, images_rgb: Sequence[UInt8Array]) -> list[Faces]:
-    """Finds the faces of each picture, also those below the detector's thresholds.
-
-    Args:
-        detector: with `class_agnostic=False`. With NMS over all classes a face has only one score, and the
-            vote has less to work with.
-        images_rgb: uint8 (H, W, 3) each.
-    """
-    thresholds = detector.thresholds
-    weak = {name: min(score, WEAK_SCORE) for name, score in thresholds.items()}
-    found = detector(list(images_rgb), threshold=weak)
-    limits = np.array([thresholds[name] for name in detector.class_names], np.float32)
-    return [merge_classes(detections, limits) for detections in found]
+        """The faces of each picture uint8 (H, W, 3), also those below the thresholds."""
+        thresholds = self.detector.thresholds
+        weak = {name: min(score, WEAK_SCORE) for name, score in thresholds.items()}
+        found = self.detector(list(images_rgb), threshold=weak)
+        limits = np.array([thresholds[name] for name in self.detector.class_names], np.float32)
+        return [merge_classes(detections, limits) for detections in found]
 
 
 def merge_classes(detections: sv.Detections, thresholds: FloatArray) -> Faces:
     """Merges boxes that overlap by more than `SAME_FACE_IOU` to one face, best box first.
 
-    The box is their mean, weighted by score, so that it does not jump when two classes swap ranks.
+    The box of a face is their mean, weighted by score, so that it does not jump when two classes swap ranks.
 
     Args:
         detections: best first, with `confidence` and `class_id`.
@@ -113,13 +102,14 @@ def merge_classes(detections: sv.Detections, thresholds: FloatArray) -> Faces:
         return Faces.none(len(thresholds))
     assert detections.confidence is not None
     assert detections.class_id is not None
-    same = box_iou(detections.xyxy, detections.xyxy) > SAME_FACE_IOU
+    same = box_iou(detections.xyxy, detections.xyxy) > SAME_FACE_IOU  # (N, N)
+    np.fill_diagonal(same, True)  # a box without area has no IoU with itself
     free = np.ones(len(detections), bool)
     boxes, scores = [], []
     for first in range(len(detections)):
         if not free[first]:
             continue
-        members = np.flatnonzero(free & (same[first] | (np.arange(len(free)) == first)))
+        members = np.flatnonzero(free & same[first])
         free[members] = False
         weights = detections.confidence[members]
         boxes.append(np.average(detections.xyxy[members], axis=0, weights=weights))
@@ -127,6 +117,4 @@ def merge_classes(detections: sv.Detections, thresholds: FloatArray) -> Faces:
         np.maximum.at(by_class, detections.class_id[members], weights)
         scores.append(by_class)
     table = np.array(scores, np.float32)  # (N, C)
-    best = table.argmax(1)
-    confident = table[np.arange(len(table)), best] > thresholds[best]
-    return Faces(np.array(boxes, np.float32), table, confident)
+    return Faces(np.array(boxes, np.float32), table, table.max(1) > thresholds[table.argmax(1)])

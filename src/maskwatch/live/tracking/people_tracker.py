@@ -1,9 +1,11 @@
-"""People in front of a source: follows them from frame to frame and reports what is worth an event."""
+"""Follows the people in front of a source from frame to frame, and reports events."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,16 +13,16 @@ import numpy.typing as npt
 import supervision as sv
 
 from maskwatch.live.capture.frame import LiveFrame
-from maskwatch.live.events import Event
-from maskwatch.live.tracking.alerts import Alert, Alerts
+from maskwatch.live.events import Event, EventKind
+from maskwatch.live.tracking.alerts import Alerts
 from maskwatch.live.tracking.counts import Counts, MinuteCounts
 from maskwatch.live.tracking.face_tracker import NO_TRACK, FaceTracker
 from maskwatch.live.tracking.faces import Faces
 from maskwatch.live.tracking.results import Person, SceneState
 from maskwatch.live.tracking.settings import PeopleSettings
-from maskwatch.live.tracking.track_state import TrackCounts, TrackState
+from maskwatch.live.tracking.track_state import Alert, TrackCounts, TrackState
 from maskwatch.live.tracking.vote import Vote
-from maskwatch.live.tracking.zones import Direction, Line, Zones
+from maskwatch.live.tracking.zones import Zones
 from maskwatch.media.images import FloatArray
 from maskwatch.models import ModelMetadata
 
@@ -57,12 +59,9 @@ class PeopleTracker:
         self._tracks: dict[int, TrackState] = {}
         self._last_s: float | None = None
         self._minute_began_s: float | None = None  # in the video
-        self._common_fields: dict[str, Any] = {
-            "source": source,
-            "run": run,
-            "model": model.name,
-            "model_version": model.version,
-        }
+        self._new_event = partial(
+            Event, source=source, run=run, model=model.name, model_version=model.version
+        )
 
     def update(self, frame: LiveFrame, faces: Faces) -> SceneState:
         """Takes the next frame of the source and the faces that were found in it."""
@@ -73,23 +72,20 @@ class PeopleTracker:
             events += self._see(frame, int(numbers[index]), faces.boxes_xyxy[index], faces.scores[index])
         for number, track in list(self._tracks.items()):
             if frame.time_s - track.last_s > self._settings.tracks.lost_s:
-                events += self._leave(frame, number, "left")
+                events += self._leave(frame, track, "left")
                 del self._tracks[number]
-        people = tuple(self._person(frame.time_s, *item) for item in sorted(self._tracks.items()))
-        track_ids = np.where(numbers == NO_TRACK, -1, numbers).astype(np.int64)
-        return SceneState(people, tuple(events), self._detections(faces, track_ids), track_ids)
+        people = tuple(self._person(frame.time_s, track) for _, track in sorted(self._tracks.items()))
+        return SceneState(people, tuple(events), self._detections(faces, numbers), numbers)
 
     def finish(self, last: LiveFrame) -> tuple[Event, ...]:
         """Ends all tracks: their alerts as "stopped", and the minute that has begun.
 
-        More frames may follow, as from a camera that is back. They begin new tracks; numbers go on.
+        More frames may follow, as from a camera that is back. They begin new tracks with new numbers.
 
         Args:
             last: the newest frame of the source.
         """
-        events: list[Event] = []
-        for number in self._tracks:
-            events += self._leave(last, number, "stopped")
+        events = [event for track in self._tracks.values() for event in self._leave(last, track, "stopped")]
         self._tracks.clear()
         self._face_tracker.clear()
         self._last_s = None
@@ -97,7 +93,7 @@ class PeopleTracker:
 
     def _large_enough(self, faces: Faces) -> Faces:
         heights = faces.boxes_xyxy[:, 3] - faces.boxes_xyxy[:, 1]
-        return Faces(faces.boxes_xyxy, faces.scores, faces.confident & (heights >= self._settings.min_height))
+        return replace(faces, confident=faces.confident & (heights >= self._settings.min_height))
 
     def _begin(self, frame: LiveFrame) -> Iterator[Event]:
         passed_s = 0.0 if self._last_s is None else max(0.0, frame.time_s - self._last_s)
@@ -110,130 +106,101 @@ class PeopleTracker:
     def _see(
         self, frame: LiveFrame, number: int, box_xyxy: FloatArray, scores: FloatArray
     ) -> Iterator[Event]:
-        track = self._tracks.get(number)
-        if track is None:
-            track = self._tracks[number] = self._new_track(frame.time_s, box_xyxy)
-        track.counts.add_time(max(0.0, frame.time_s - track.last_s), track.zones)
+        time_s = frame.time_s
+        if number not in self._tracks:
+            vote = Vote(len(self._class_names), self._settings.vote)
+            counts = TrackCounts(self._minutes, self._zones.only_zones)
+            self._tracks[number] = TrackState(number, vote, counts, box_xyxy, time_s, time_s)
+        track = self._tracks[number]
+        track.counts.add_time(max(0.0, time_s - track.last_s), track.zones)
         track.counts.decide(self._state(track))
-        track.box_xyxy, track.last_s = box_xyxy, frame.time_s
-        track.vote.add(frame.time_s, scores)
-        track.counts.decide(self._state(track))
+        track.box_xyxy, track.last_s = box_xyxy, time_s
+        track.vote.add(time_s, scores)
+        state = self._state(track)
+        track.counts.decide(state)
         size_wh = frame.image_rgb.shape[1], frame.image_rgb.shape[0]
         for line, direction in track.zone_state.move(box_xyxy, self._zones, size_wh):
-            yield self._crossing(frame, number, line, direction)
-        track.counts.add_person(self._state(track), track.zones)
-        yield from self._update_alert(frame, number, track)
-
-    def _new_track(self, time_s: float, box_xyxy: FloatArray) -> TrackState:
-        vote = Vote(len(self._class_names), self._settings.vote)
-        return TrackState(vote, TrackCounts(self._minutes, self._zones.only_zones), box_xyxy, time_s, time_s)
+            self._minutes.crossing(line.name, direction)
+            score = None if state is None else track.vote.score
+            fields = {"line": line.name, "direction": direction, "state": state, "score": score}
+            yield self._event(frame, track, "crossing", **fields)
+        track.counts.add_person(state, track.zones)
+        yield from self._update_alert(frame, track)
 
     def _state(self, track: TrackState) -> str | None:
         return None if track.vote.state is None else self._class_names[track.vote.state]
 
-    def _update_alert(self, frame: LiveFrame, number: int, track: TrackState) -> Iterator[Event]:
+    def _update_alert(self, frame: LiveFrame, track: TrackState) -> Iterator[Event]:
         """Ends the alert of a person in sight, and begins one."""
         time_s, vote = frame.time_s, track.vote
-        self._alerts.see(number, time_s, track.box_xyxy)
         alert_zones = self._zones.alert_zones(track.zones)
         if alert_zones is None:
             track.alertable_s = None
-            yield from self._end_alert(frame, number, "left", time_s)
+            yield from self._end_alert(frame, track, "left", time_s)
             return
         if track.alertable_s is None:
             track.alertable_s = time_s
-        alert = self._alerts.of(number)
-        if alert is not None and alert.state != vote.state:
-            yield from self._end_alert(frame, number, "changed", vote.since_s)
-        if vote.state in self._alert_ids:
-            zone = alert_zones[0] if alert_zones else None
-            if (going := self._alerts.of(number)) is not None:
-                going.score = max(going.score, vote.score)
-                return
-            alert = Alert(vote.state, max(vote.since_s, track.alertable_s), zone, vote.score)
-            if self._alerts.begin(number, alert, track.first_s, time_s, track.box_xyxy):
-                self._minutes.alert(track.zones)
-                lasted_s = time_s - alert.start_s
-                yield self._event(
-                    frame, number, "alert", id=alert.id, duration_s=lasted_s, **self._alert_fields(alert)
-                )
+        if track.alert is not None and track.alert.state != vote.state:
+            yield from self._end_alert(frame, track, "changed", vote.since_s)
+        if track.alert is not None:
+            track.alert.score = max(track.alert.score, vote.score)
+        elif vote.state in self._alert_ids:
+            start_s, alert_zone = max(vote.since_s, track.alertable_s), next(iter(alert_zones), None)
+            alert = Alert(vote.state, start_s, alert_zone, vote.score)
+            if self._alerts.begin(track, alert, time_s, self._tracks.values()):
+                for zone in (None, *track.zones):
+                    self._minutes.people(zone).alerts += 1
+                yield self._event(frame, track, "alert", id=alert.id, **self._alert_fields(alert, time_s))
 
-    def _leave(self, frame: LiveFrame, number: int, reason: str) -> Iterator[Event]:
-        track = self._tracks[number]
-        yield from self._end_alert(frame, number, reason, track.last_s, gone=True)
-        self._alerts.forget(number)
+    def _leave(self, frame: LiveFrame, track: TrackState, reason: str) -> Iterator[Event]:
+        yield from self._end_alert(frame, track, reason, track.last_s, gone=True)
         track.counts.leave(self._state(track))
 
     def _end_alert(
-        self, frame: LiveFrame, number: int, reason: str, end_s: float, *, gone: bool = False
+        self, frame: LiveFrame, track: TrackState, reason: str, end_s: float, *, gone: bool = False
     ) -> Iterator[Event]:
-        alert = self._alerts.of(number)
+        alert = self._alerts.end(track, end_s, gone=gone)
         if alert is not None:
-            self._alerts.end(number, end_s, gone=gone)
-            lasted_s = max(0.0, end_s - alert.start_s)
-            yield self._event(
-                frame,
-                number,
-                "alert_end",
-                alert=alert.id,
-                reason=reason,
-                duration_s=lasted_s,
-                **self._alert_fields(alert),
-            )
+            fields = {"alert": alert.id, "reason": reason, **self._alert_fields(alert, end_s)}
+            yield self._event(frame, track, "alert_end", **fields)
 
-    def _alert_fields(self, alert: Alert) -> dict[str, Any]:
-        return {"state": self._class_names[alert.state], "score": alert.score, "zone": alert.zone}
-
-    def _crossing(self, frame: LiveFrame, number: int, line: Line, direction: Direction) -> Event:
-        self._minutes.crossing(line.name, direction)
-        track = self._tracks[number]
-        state = self._state(track)
-        score = None if state is None else track.vote.score
-        return self._event(
-            frame, number, "crossing", line=line.name, direction=direction, state=state, score=score
-        )
+    def _alert_fields(self, alert: Alert, until_s: float) -> dict[str, Any]:
+        duration_s = max(0.0, until_s - alert.start_s)
+        state = self._class_names[alert.state]
+        return {"state": state, "score": alert.score, "zone": alert.zone, "duration_s": duration_s}
 
     def _minute(self, ended: tuple[datetime, Counts] | None) -> Iterator[Event]:
         if ended is not None:
             began_s, self._minute_began_s = self._minute_began_s, None
             counts = ended[1].to_record()
-            yield Event("minute", ended[0], time_s=began_s, counts=counts, **self._common_fields)
+            yield self._new_event("minute", ended[0], time_s=began_s, counts=counts)
 
-    def _event(self, frame: LiveFrame, number: int, kind: Any, **fields: Any) -> Event:
+    def _event(self, frame: LiveFrame, track: TrackState, kind: EventKind, **fields: Any) -> Event:
         height, width = frame.image_rgb.shape[:2]
-        x1, y1, x2, y2 = map(float, self._tracks[number].box_xyxy)
-        return Event(
-            kind,
-            frame.when,
-            time_s=frame.media_time_s,
-            track=number,
-            box_xyxy=(x1, y1, x2, y2),
-            width=width,
-            height=height,
-            **fields,
-            **self._common_fields,
-        )
+        x1, y1, x2, y2 = map(float, track.box_xyxy)
+        fields |= {"track": track.number, "box_xyxy": (x1, y1, x2, y2), "width": width, "height": height}
+        return self._new_event(kind, frame.when, time_s=frame.media_time_s, **fields)
 
-    def _person(self, time_s: float, number: int, track: TrackState) -> Person:
+    def _person(self, time_s: float, track: TrackState) -> Person:
         state = self._state(track)
         return Person(
-            track=number,
+            track=track.number,
             box_xyxy=track.box_xyxy,
             state=state,
             score=track.vote.score,
             since_s=time_s - (track.first_s if state is None else track.vote.since_s),
             zones=track.zones,
             seen=track.last_s == time_s,
-            alert=self._alerts.of(number) is not None,
+            alert=track.alert is not None,
         )
 
-    def _detections(self, faces: Faces, track_ids: npt.NDArray[np.int64]) -> sv.Detections:
+    def _detections(self, faces: Faces, numbers: npt.NDArray[np.int64]) -> sv.Detections:
         kept = np.flatnonzero(faces.confident)
         class_ids = faces.class_ids[kept]
         return sv.Detections(
             xyxy=faces.boxes_xyxy[kept],
             confidence=faces.scores[kept, class_ids],
             class_id=class_ids,
-            tracker_id=track_ids[kept],
+            tracker_id=numbers[kept],
             data={"class_name": np.array(self._class_names)[class_ids]},
         )

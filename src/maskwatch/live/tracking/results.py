@@ -1,4 +1,4 @@
-"""What one frame gives: the people in it, its events, and the interface of everything that receives them."""
+"""Results: the people and events of one frame, and the interface of their receivers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Person:
         score: share of the state in the vote, 0..1.
         since_s: seconds for which the state has lasted; while undecided, since the person appeared.
         zones: names of the zones that the person is in.
-        seen: in this very frame; otherwise lost for less than `TrackSettings.lost_s`.
+        seen: in this frame; otherwise lost for less than `TrackSettings.lost_s`.
         alert: an alert of this person is open.
     """
 
@@ -41,10 +41,10 @@ class Person:
 
 @dataclass(frozen=True, eq=False)
 class SceneState:
-    """Everybody in front of a source, as of one frame.
+    """All people in front of a source, as of one frame.
 
     Attributes:
-        people: includes those who are lost for a moment.
+        people: includes those who are briefly lost.
         events: in the order in which they happened.
         detections: the confident faces, with `tracker_id` (-1 for a face without a track yet).
         tracks: int64 (N,), the track of each face of the frame, also of those that are not confident; -1 for
@@ -76,7 +76,7 @@ class Observer:
     """Receives every result and every event, in the thread of the loop: must be quick and must not raise."""
 
     def on_frame(self, result: FrameResult) -> None:
-        """Called once for each frame, before the events of that frame."""
+        """Called for each frame, before the events of that frame."""
 
     def on_event(self, event: Event) -> None:
-        """Called once for each event."""
+        """Called for each event."""

@@ -25,7 +25,7 @@ class PeopleSettings:
     """All settings of `PeopleTracker`, checked.
 
     Attributes:
-        alert_classes: names of classes that alert; None for those of `ALERT_CLASSES` that the model has.
+        alert_classes: classes that alert; None for those of `ALERT_CLASSES` that the model has.
         min_height: faces below this height in pixels of the frame never begin a track.
 
     Raises:
@@ -39,11 +39,10 @@ class PeopleSettings:
     min_height: float = 16.0
 
     def __post_init__(self) -> None:
-        values = {"min_height": self.min_height}
+        _check("min_height", self.min_height)
         for group in (self.alerts, self.vote, self.tracks):
-            values |= dataclasses.asdict(group)
-        for name, value in values.items():
-            _check(name, value)
+            for name, value in dataclasses.asdict(group).items():
+                _check(name, value)
 
     def alerting(self, class_names: Sequence[str]) -> tuple[str, ...]:
         """The classes that alert, for a model of these classes.
@@ -72,8 +71,7 @@ class PeopleSettings:
 
 
 def _check(name: str, value: object) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not isinstance(value, (int, float)) or not number or value < 0:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
         raise OptionError(f"{name} is {value!r}; pass a number that is not below 0")
     if name in _POSITIVE and value == 0:
         raise OptionError(f"{name} is {value!r}; pass a number above 0")

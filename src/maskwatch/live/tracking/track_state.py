@@ -5,10 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from maskwatch.live.events import new_id
 from maskwatch.live.tracking.counts import MinuteCounts
 from maskwatch.live.tracking.vote import Vote
 from maskwatch.live.tracking.zones import ZoneState
 from maskwatch.media.images import FloatArray
+
+
+@dataclass
+class Alert:
+    """An open alert.
+
+    Attributes:
+        state: class id.
+        start_s: since when the state counts, on the source's clock.
+        zone: where it began; None for no zone.
+        score: largest share of the state in the vote since the alert began.
+        id: of its event.
+    """
+
+    state: int
+    start_s: float
+    zone: str | None
+    score: float
+    id: str = field(default_factory=new_id)
 
 
 @dataclass
@@ -36,7 +56,8 @@ class TrackCounts:
         """Counts the noted time for a state; None counts none yet."""
         if state is not None:
             for seconds, zones in self._undecided_time:
-                self.minutes.time(state, seconds, zones)
+                for zone in (None, *zones):
+                    self.minutes.people(zone).seconds[state] += seconds
             self._undecided_time.clear()
 
     def add_person(self, state: str | None, zones: Sequence[str]) -> None:
@@ -49,24 +70,29 @@ class TrackCounts:
         for zone in (None, *zones):
             if zone not in self._counted:
                 self._counted.add(zone)
-                self.minutes.person(state, zone)
+                self.minutes.people(zone).people[state] += 1
 
     def leave(self, state: str | None) -> None:
         """Counts a person who is gone as undecided, unless there was a state."""
         if state is None and (self._undecided_zones or not self.only_zones):
-            self.minutes.undecided(sorted(self._undecided_zones))
+            for zone in (None, *self._undecided_zones):
+                self.minutes.people(zone).undecided += 1
 
 
 @dataclass
 class TrackState:
-    """What is remembered of one person.
+    """What is remembered of one person. Times are on the source's clock.
 
     Attributes:
+        number: of the track.
         box_xyxy: the face, float32 (4,) in pixels of the frame in which it was last seen.
-        first_s, last_s: first and last time in sight, on the source's clock.
-        alertable_s: since when the person is where alerts are wanted; None while elsewhere.
+        first_s, last_s: first and last time in sight.
+        alertable_s: since when the person is where people alert; None while elsewhere.
+        alert: the open alert; None without one.
+        cooldown_until_s: no new alert begins before.
     """
 
+    number: int
     vote: Vote
     counts: TrackCounts
     box_xyxy: FloatArray
@@ -74,6 +100,8 @@ class TrackState:
     last_s: float
     zone_state: ZoneState = field(default_factory=ZoneState)
     alertable_s: float | None = None
+    alert: Alert | None = None
+    cooldown_until_s: float = 0.0
 
     @property
     def zones(self) -> tuple[str, ...]:

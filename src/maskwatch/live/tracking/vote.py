@@ -1,4 +1,4 @@
-"""The vote on a state: from the detections of one person over time."""
+"""The vote on the state of a person, from the detections over time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from maskwatch.media.images import FloatArray
 
-LONGEST_WEIGHT_S = 0.5
-"""A detection weighs as much as the time since the one before it, at most this: after a gap one frame must
-not outweigh everything before."""
+# A detection weighs as much as the time since the one before it, at most this: after a gap one frame must not
+# outweigh everything before.
+_LONGEST_WEIGHT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class VoteSettings:
     """How fast a state changes; the defaults were chosen by benchmarks/events.py.
 
     Attributes:
-        memory_s: time constant: a detection this long ago has 1/e of its weight left.
+        memory_s: time constant: a detection of this age has 1/e of its weight left.
         hold_s: how long a class must lead before it becomes the state.
         margin: by how much its share (0..1) must lead.
     """
@@ -34,10 +34,8 @@ class Vote:
 
     The share of a class is the exponential moving average of its scores over the time in which the person
     was seen, divided by the sum over all classes. So a confident detection weighs more than a weak one, and
-    time without any detection weighs nothing.
-
-    A class becomes the state when its share has led by `margin` for `hold_s` without a break and is the best
-    of the newest detection too. So nothing shorter than `hold_s` changes the state.
+    time without any detection weighs nothing. A class becomes the state when its share has led by `margin`
+    for `hold_s` without a break and the class is also the best of the newest detection.
 
     Attributes:
         state: class id; None while no class has led long enough.
@@ -69,7 +67,7 @@ class Vote:
         if self._time_s is None:
             self._means = scores.astype(np.float32)
         else:
-            passed_s = min(max(time_s - self._time_s, 0.0), LONGEST_WEIGHT_S)
+            passed_s = min(max(time_s - self._time_s, 0.0), _LONGEST_WEIGHT_S)
             new = 1 - math.exp(-passed_s / self._settings.memory_s)
             self._means = (self._means + new * (scores - self._means)).astype(np.float32)
         self._time_s = time_s

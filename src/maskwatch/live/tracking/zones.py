@@ -1,4 +1,4 @@
-"""Zones that people stand in and lines that they cross, and where one person is."""
+"""Zones that people are in and lines that they cross."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ import numpy.typing as npt
 
 from maskwatch.media.images import FloatArray
 
-BORDER = 0.25
-"""Half the width of every border, in face heights, so that a face that jitters on a border or a line does
-not enter and leave again and again."""
+# Half the width of every border, in face heights, so that a face that jitters on a border or a line does not
+# enter and leave repeatedly.
+_BORDER = 0.25
 
-Shares: TypeAlias = tuple[tuple[float, float], ...]
+NormalizedPoints: TypeAlias = tuple[tuple[float, float], ...]
+"""(x, y) in shares (0..1) of the frame's width and height."""
+
 Direction: TypeAlias = Literal["in", "out"]
 
 
 @dataclass(frozen=True)
 class Zone:
-    """A polygon in shares (0..1) of the frame's width and height.
+    """A polygon.
 
     Attributes:
-        source: name of the source that it is for; None for all.
+        source: name of its source; None for all.
         alert: False for a zone that only counts.
     """
 
     name: str
-    points: Shares
+    points: NormalizedPoints
     source: str | None = None
     alert: bool = True
 
-    def holds(self, point: FloatArray, border: float, size_wh: tuple[int, int], *, inside: bool) -> bool:
-        """Whether a point (2,) in pixels is in the zone; if `inside` so far, also up to `border` beyond."""
+    def contains(self, point: FloatArray, border: float, size_wh: tuple[int, int], *, inside: bool) -> bool:
+        """Whether a point (2,) in pixels is in the zone; if it was `inside`, also up to `border` beyond."""
         corners = _pixels(self.points, size_wh)
         distance = cv2.pointPolygonTest(corners, (float(point[0]), float(point[1])), True)
         return distance >= (-border if inside else 0.0)
@@ -44,13 +46,13 @@ class Zone:
 
 @dataclass(frozen=True)
 class Line:
-    """A line from the first point to the second, in shares (0..1) of the frame's width and height.
+    """A line from the first point to the second.
 
     Seen along this direction, crossing from left to right is "in", from right to left "out".
     """
 
     name: str
-    points: Shares
+    points: NormalizedPoints
     source: str | None = None
 
     def side(self, point: FloatArray, border: float, size_wh: tuple[int, int]) -> int:
@@ -59,8 +61,8 @@ class Line:
         distance = _cross(end - start, point - start) / float(np.hypot(*(end - start)))
         return 0 if abs(distance) < border else int(math.copysign(1, distance))
 
-    def between(self, a: FloatArray, b: FloatArray, size_wh: tuple[int, int]) -> bool:
-        """Whether the path from a to b, which lie on both sides of the line, passes between its ends."""
+    def crossed_by(self, a: FloatArray, b: FloatArray, size_wh: tuple[int, int]) -> bool:
+        """Whether the path from a to b, points on either side of the line, passes between its ends."""
         start, end = _pixels(self.points, size_wh)
         return _cross(b - a, start - a) * _cross(b - a, end - a) <= 0
 
@@ -77,6 +79,11 @@ class Zones:
     lines: tuple[Line, ...] = ()
     only_zones: bool = False
 
+    @property
+    def shapes(self) -> tuple[Zone | Line, ...]:
+        """All zones, then all lines."""
+        return (*self.zones, *self.lines)
+
     def for_source(self, name: str) -> Zones:
         """The zones and lines for this source, or for all."""
         return Zones(
@@ -86,9 +93,9 @@ class Zones:
         )
 
     def alert_zones(self, inside: Sequence[str]) -> tuple[str, ...] | None:
-        """Of the zones that a person is inside, those that alert; None where no alert is wanted.
+        """Of the zones `inside` which a person is, those that alert; None where the person cannot alert.
 
-        Outside all zones alerts are wanted unless `only_zones` is set.
+        Outside all zones people alert unless `only_zones` is set.
         """
         if not inside:
             return None if self.only_zones else ()
@@ -97,7 +104,7 @@ class Zones:
 
 @dataclass
 class ZoneState:
-    """Where one person is. Remembers where the person was, so that a border has a width.
+    """The zones of one person, and the side of each line. Its memory gives borders their width.
 
     Attributes:
         zones: names of the zones that the person is in, in the order of the file.
@@ -111,24 +118,24 @@ class ZoneState:
     ) -> list[tuple[Line, Direction]]:
         """Takes the new box of the face in pixels and returns the lines that its centre has crossed."""
         point = np.asarray((box_xyxy[:2] + box_xyxy[2:]) / 2, np.float32)
-        border = BORDER * float(box_xyxy[3] - box_xyxy[1])
+        border = _BORDER * float(box_xyxy[3] - box_xyxy[1])
         self.zones = tuple(
             zone.name
             for zone in zones.zones
-            if zone.holds(point, border, size_wh, inside=zone.name in self.zones)
+            if zone.contains(point, border, size_wh, inside=zone.name in self.zones)
         )
         crossed: list[tuple[Line, Direction]] = []
         for line in zones.lines:
             side = line.side(point, border, size_wh)
             before, last_point = self._sides.get(line.name, (0, point))
-            if side and before and side != before and line.between(last_point, point, size_wh):
+            if side and before and side != before and line.crossed_by(last_point, point, size_wh):
                 crossed.append((line, "in" if side > 0 else "out"))
             if side:
                 self._sides[line.name] = (side, point)
         return crossed
 
 
-def shape_error(points: Shares) -> str | None:
+def shape_error(points: NormalizedPoints) -> str | None:
     """What is wrong with a polygon: edges that cross, or no area; None when it is fine."""
     corners = np.array(points, np.float64)
     edges = list(zip(corners, np.roll(corners, -1, 0), strict=True))
@@ -152,5 +159,5 @@ def _cross(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     return float(a[0] * b[1] - a[1] * b[0])
 
 
-def _pixels(points: Shares, size_wh: tuple[int, int]) -> FloatArray:
+def _pixels(points: NormalizedPoints, size_wh: tuple[int, int]) -> FloatArray:
     return np.array(points, np.float32) * np.array(size_wh, np.float32)

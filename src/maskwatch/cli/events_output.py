@@ -1,21 +1,87 @@
-"""Events and their sums as tables."""
+"""What `maskwatch events` prints and writes: tables of events and of their sums, CSV, JSON Lines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import contextlib
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
 
+from maskwatch.cli.json_file import is_stdout
+from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks.event_text import duration, state_text, timecode
+from maskwatch.live.sinks.event_text import duration, percent, state_text, timecode
+from maskwatch.live.sinks.sqlite import EventQuery, EventStore
+from maskwatch.outputs import check_targets, new_file
 
 if TYPE_CHECKING:
     from maskwatch.live.tracking.counts import Counts, PeopleCounts
 
+CSV_COLUMNS = (
+    "schema", "time", "kind", "source", "run", "id", "track", "state", "score", "zone", "line", "direction",
+    "duration_s", "alert", "reason", "x1", "y1", "x2", "y2", "width", "height", "model", "model_version",
+    "thumbnail", "counts", "time_s",
+)  # fmt: skip
+
 _PIPE_WIDTH = 200
-"""Columns of a pipe."""
+"""Columns of a table in a pipe."""
+
+
+def export_events(
+    store: EventStore, query: EventQuery, csv_file: Path | None, jsonl_file: Path | None, *, force: bool
+) -> None:
+    """Writes the files that are not None, each whole or not at all.
+
+    Raises:
+        OptionError: both are None, or both are standard output.
+        OutputError: a file exists, or cannot be written.
+    """
+    if csv_file is None and jsonl_file is None:
+        raise OptionError("nothing to write to; name a file with --csv or --jsonl, - for standard output")
+    if is_stdout(csv_file) and is_stdout(jsonl_file):
+        raise OptionError("--csv - and --jsonl - would mix on standard output; give one of them a file")
+    files = [path for path in (csv_file, jsonl_file) if path is not None and not is_stdout(path)]
+    check_targets(files, [], force=force)
+    for path, writer in ((csv_file, _csv_writer), (jsonl_file, _json_writer)):
+        if path is not None:
+            number = 0
+            with _target(path) as file:
+                write = writer(file)
+                for number, record in enumerate(store.every_record(query), 1):  # noqa: B007
+                    write(record)
+            print(f"{path}: {number} events", file=sys.stderr)
+
+
+def _csv_writer(file: TextIO) -> Callable[[dict[str, Any]], None]:
+    rows = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    rows.writeheader()
+
+    def write(record: dict[str, Any]) -> None:
+        values = {**record, **dict(zip(("x1", "y1", "x2", "y2"), record.get("box") or (), strict=False))}
+        if record.get("counts") is not None:
+            values["counts"] = json.dumps(record["counts"], ensure_ascii=False)
+        rows.writerow(values)
+
+    return write
+
+
+def _json_writer(file: TextIO) -> Callable[[dict[str, Any]], None]:
+    return lambda record: print(json.dumps(record, ensure_ascii=False), file=file)
+
+
+@contextlib.contextmanager
+def _target(path: Path) -> Iterator[TextIO]:
+    if is_stdout(path):
+        yield sys.stdout
+        return
+    with new_file(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        yield file
 
 
 def print_events(records: Iterable[dict[str, Any]]) -> None:
@@ -30,7 +96,7 @@ def print_events(records: Iterable[dict[str, Any]]) -> None:
         "state": [state_text(event.state) if event.state else "" for event in events],
         "where": [event.zone or event.line or "" for event in events],
         ">for": ["" if event.duration_s is None else duration(event.duration_s) for event in events],
-        ">sure": ["" if event.score is None else f"{min(99, int(100 * event.score))}%" for event in events],
+        ">sure": ["" if event.score is None else percent(event.score) for event in events],
         "more": [_more(event) for event in events],
     }
     if not any(columns[">in video"]):
@@ -53,9 +119,10 @@ def hour_rows(records: Iterable[dict[str, Any]], zone: str | None) -> list[dict[
     summed = sum_by_hour(Event.from_record(record) for record in records)
     rows = []
     for (source, hour), counts in sorted(summed.items(), key=lambda item: (item[0][1], item[0][0])):
-        tally = counts.total if zone is None else counts.zones.get(zone)
-        if tally is not None:
-            rows.append({"hour": hour.isoformat(), "source": source, "zone": zone, **_numbers(counts, tally)})
+        people = counts.total if zone is None else counts.zones.get(zone)
+        if people is not None:
+            numbers = _numbers(counts, people)
+            rows.append({"hour": hour.isoformat(), "source": source, "zone": zone, **numbers})
     return rows
 
 
@@ -82,12 +149,12 @@ def print_hours(rows: Sequence[dict[str, Any]]) -> None:
         _print("no counts", hours | people, hours | watched | alerts)
 
 
-def _numbers(counts: Counts, tally: PeopleCounts) -> dict[str, Any]:
-    masked = tally.masked_share
+def _numbers(counts: Counts, people: PeopleCounts) -> dict[str, Any]:
+    masked = people.masked_share
     return {
         "frames": counts.frames,
         "watched_s": round(counts.watched_s, 3),
-        **tally.to_record(),
+        **people.to_record(),
         "masked_share": None if masked is None else round(masked, 4),
         "in": sum(ways["in"] for ways in counts.lines.values()),
         "out": sum(ways["out"] for ways in counts.lines.values()),
@@ -124,7 +191,7 @@ def _fits(console: Console, columns: dict[str, list[str]]) -> bool:
 
 
 def _table(columns: dict[str, list[str]], *, narrow: bool = False) -> Table:
-    """Titles that begin with > stand over numbers. What a terminal has no room for is folded, never cut.
+    """Titles that begin with > are those of numbers. Text too wide for the terminal is folded, never cut.
 
     A narrow table has a line for each word of a title, and less space between the columns.
     """
