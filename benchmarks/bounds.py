@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import supervision as sv
+from command import head, parser_of, row, run
 
-from maskwatch import Detector, MaskwatchError
+from maskwatch import Detector
 from maskwatch.data import DetectionSet, Sample, correct, read_corrections, read_data
 from maskwatch.evaluation import coco_evaluate, predict
 from maskwatch.evaluation.matching import match, overlaps
@@ -68,11 +69,11 @@ def merged(one: sv.Detections, other: sv.Detections) -> sv.Detections:
     )
     iou[first.class_id[:, None] != second.class_id[None]] = 0
     paired = np.zeros(len(second), bool)
-    for index, row in enumerate(iou):
-        row = np.where(paired, 0, row)
-        partner = int(row.argmax()) if len(row) else -1
+    for index in range(len(first)):
+        free = np.where(paired, 0, iou[index])
+        partner = int(free.argmax()) if len(free) else -1
         other_score = 0.0
-        if partner >= 0 and row[partner] >= MERGE_IOU:
+        if partner >= 0 and free[partner] >= MERGE_IOU:
             paired[partner] = True
             other_score = second.confidence[partner]
             share = other_score / max(first.confidence[index] + other_score, 1e-9)
@@ -170,8 +171,7 @@ def report(model: str, detection_set: DetectionSet, corrected: DetectionSet | No
     pairs = list(zip(detection_set.samples, single, strict=True))
     yield f"### {model}"
     yield ""
-    yield "| | AP | AP50 | AP75 |"
-    yield "| --- | ---: | ---: | ---: |"
+    yield from head("| | AP | AP50 | AP75 |")
     yield _row("as it is", detection_set, plain)
     yield _row("and of the mirror image, merged", detection_set, predict(Flipped(detector), detection_set))
     yield _row("one box a face", detection_set, single)
@@ -189,28 +189,25 @@ def report(model: str, detection_set: DetectionSet, corrected: DetectionSet | No
 
 def _row(title: str, truths: DetectionSet, predictions: Sequence[sv.Detections]) -> str:
     stats = coco_evaluate(truths, predictions).stats
-    return f"| {title} | {stats['AP']:.3f} | {stats['AP50']:.3f} | {stats['AP75']:.3f} |"
+    return row(title, *(f"{stats[name]:.3f}" for name in ("AP", "AP50", "AP75")))
+
+
+def measure(options: argparse.Namespace) -> Iterator[str]:
+    for model in options.models:
+        classes = ClassMap(Detector(model).class_names)
+        detection_set = read_data(options.data, classes)
+        corrected = None
+        if options.corrections is not None:
+            corrected = correct(detection_set, read_corrections(options.corrections, classes))
+        yield from report(model, detection_set, corrected)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("models", nargs="+", help="names or files of models")
     parser.add_argument("--data", type=Path, required=True, help="folder of annotated photographs")
     parser.add_argument("--corrections", type=Path, help="CSV file of corrected labels")
-    options = parser.parse_args(arguments)
-    try:
-        for model in options.models:
-            classes = ClassMap(Detector(model).class_names)
-            detection_set = read_data(options.data, classes)
-            corrected = None
-            if options.corrections is not None:
-                corrected = correct(detection_set, read_corrections(options.corrections, classes))
-            for line in report(model, detection_set, corrected):
-                print(line, flush=True)
-    except MaskwatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":

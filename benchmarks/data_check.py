@@ -13,12 +13,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
-from maskwatch import MaskwatchError, read_image
+from command import parser_of, run
+
+from maskwatch import read_image
 from maskwatch.data.formats.layout import find_parts
 
 CHUNK = 16
@@ -42,34 +44,32 @@ def checking_seconds(folder: Path) -> float:
     """Wall time of the command.
 
     Raises:
-        RuntimeError: it ended with an error of its own.
+        RuntimeError: it failed.
     """
     command = [sys.executable, "-m", "maskwatch", "data", "check", str(folder)]
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode > 1:  # 1: it found faults
+    if done.returncode > 1:  # 1: it found errors
         raise RuntimeError(done.stderr)
     return time.perf_counter() - began
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, help="a data set")
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args(arguments)
-    try:
-        paths = [raw.image_path for part in find_parts(options.folder) for raw in part.raw([])]
-    except MaskwatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def measure(options: argparse.Namespace) -> Iterator[str]:
+    paths = [raw.image_path for part in find_parts(options.folder) for raw in part.raw([])]
     times = [(decoding_seconds(paths), checking_seconds(options.folder)) for _ in range(options.repeats)]
     decoding, checking = (median(column) for column in zip(*times, strict=True))
     ratios = sorted(check / decode for decode, check in times)
-    print(
+    yield (
         f"{len(paths)} pictures: decoding {decoding:.1f} s, check {checking:.1f} s, ratio "
         f"{checking / decoding:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
     )
-    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = parser_of(__doc__)
+    parser.add_argument("folder", type=Path, help="a data set")
+    parser.add_argument("--repeats", type=int, default=3)
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":

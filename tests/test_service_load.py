@@ -34,7 +34,7 @@ def test_it_runs(
     assert int(rows[1][-3]) == 0  # one connection alone is never one too many
     assert "options of serve: --queue 2 --max-images 2" in printed
     assert re.search(r"^At saturation \d+% of the bare detector's rate \(median of 1 rounds", printed, re.M)
-    assert "% were told 503, 0 of them without Retry-After; 0 got another answer" in printed
+    assert "% were refused with 503, 0 of them without Retry-After; 0 got another answer" in printed
 
 
 def test_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_what_it_comes_to(monkeypatch: pytest.MonkeyPatch) -> None:
         "At saturation 90% of the bare detector's rate (median of 2 rounds, in which it was 10.0 to 20.0"
         in text
     )
-    assert "90% were told 503" in text
+    assert "90% were refused with 503" in text
     assert "is 2.0 times that of 1 connection (200 and 100 ms)" in text
 
 

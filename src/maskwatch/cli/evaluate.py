@@ -40,7 +40,7 @@ def evaluate(options: EvaluateOptions) -> None:
     options.check()
     detector = _open_detector(options.model, parse_size(options.size), options.class_agnostic)
     classes = ClassMap(detector.class_names) if options.classes is None else ClassMap.parse(options.classes)
-    check_classes(detector, classes.names)
+    check_classes(detector.class_names, classes.names)
     groups = [Group([path], read_stems(options.stems), options.split) for path in options.data]
     sets = correct_sets(read_sets(groups, classes), options.corrections, classes)
     if options.needs_report:

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 
@@ -43,6 +45,15 @@ class Target:
     events: Path | None
     input_hw: tuple[int, int] | None = None
     resize: ResizeRule = "letterbox"
+
+    def to_original(
+        self, boxes_xyxy: npt.NDArray[np.float32], size_hw: tuple[int, int]
+    ) -> npt.NDArray[np.float32]:
+        """From pixels of the network's input to those of a picture of this size, padding left out."""
+        assert self.input_hw is not None
+        ratios = [size / side for size, side in zip(size_hw, self.input_hw, strict=True)]
+        y, x = (max(ratios), max(ratios)) if self.resize == "letterbox" else ratios
+        return boxes_xyxy * np.array([x, y, x, y], np.float32)
 
 
 def open_target(model: str) -> Target:

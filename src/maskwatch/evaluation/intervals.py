@@ -1,6 +1,6 @@
 """How far a score could have come out otherwise: confidence intervals by bootstrap over the pictures.
 
-The pictures of a data set are drawn anew with replacement, and the score is computed on each such draw
+The pictures of a data set are drawn with replacement, and the score is computed on each draw
 (Efron 1979). Pictures, not boxes, because the faces of one picture succeed and fail together. Two models are
 compared on the same draws, so that pictures which are hard for both do not hide the difference between them.
 """
@@ -136,5 +136,4 @@ def _draws(pictures: int, draws: int, seed: int) -> Iterator[Ints]:
     """How often each picture is in a draw, (P,), draw by draw."""
     rng = np.random.default_rng(seed)
     for _ in range(draws):
-        drawn = rng.integers(pictures, size=pictures) if pictures else np.empty(0, np.int64)
-        yield np.bincount(drawn, minlength=pictures)
+        yield np.bincount(rng.integers(pictures, size=pictures), minlength=pictures)

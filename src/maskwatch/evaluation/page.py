@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,110 +31,77 @@ def write_report(report: Report, target: Path, *, force: bool) -> None:
     Raises:
         OutputError: the folder exists and `force` is not given, or it cannot be written.
     """
-    with new_folder(target, force=force) as folder:
-        markdown, figures = _markdown(report)
-        with writing(target):
-            text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-            (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-            (folder / "report.html").write_text(_html(report, target), encoding="utf-8")
-            (folder / "report.md").write_text(markdown, encoding="utf-8")
-            for name, data in figures.items():
-                (folder / name).write_bytes(data)
+    with new_folder(target, force=force) as folder, writing(target):
+        text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+        # Links to pictures are relative to `target`, which `folder` becomes.
+        sets = [_context(number, one, report, target) for number, one in enumerate(report.sets, start=1)]
+        for name in ("report.html", "report.md"):
+            page = render(
+                f"{name}.j2",
+                options=report.options,
+                class_names=report.class_names,
+                headline=_headline(report.sets),
+                sets=sets,
+            )
+            (folder / name).write_text(page, encoding="utf-8")
+        for figure in (figure for one in sets for figure in one["figures"]):
+            (folder / figure["file"]).write_bytes(figure["png"])
 
 
-def _html(report: Report, folder: Path) -> str:
-    """The page; links to pictures are relative to `folder`, the final folder of the page."""
-    sets = [
-        {
-            **_common(one, report),
-            "figures": [
-                svg(figure, f"s{number}f{at}", alt) for at, (figure, alt, _) in enumerate(_figures(one))
-            ],
-            "gallery": _gallery(one, folder),
-        }
-        for number, one in enumerate(report.sets)
-    ]
-    return _render("report.html.j2", report, sets)
+def _headline(sets: Sequence[SetReport]) -> dict[str, list[dict[str, Any]]]:
+    """For each score, a cell for each data set."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for one in sets:
+        stats, per_class = one.result.as_dict()["stats"], one.result.per_class
+        scores = {name: stats[name] for name in HEADLINE} | {f"AP50 {c.name}": c.ap50 for c in per_class}
+        for name, value in scores.items():
+            low, high = (one.intervals[name].ends if one.intervals else None) or (None, None)
+            rows.setdefault(name, []).append({"value": value, "low": low, "high": high})
+    return rows
 
 
-def _markdown(report: Report) -> tuple[str, dict[str, bytes]]:
-    """The text, and the figures that it shows: file name → PNG."""
-    files: dict[str, bytes] = {}
-    sets = []
-    for number, one in enumerate(report.sets):
-        names = []
-        for figure, alt, name in _figures(one):
-            file = f"{name}-{number + 1}.png"
-            files[file] = png(figure)
-            names.append((file, alt))
-        sets.append({**_common(one, report), "figures": names})
-    return _render("report.md.j2", report, sets), files
-
-
-def _render(template: str, report: Report, sets: list[dict[str, Any]]) -> str:
-    return render(
-        template,
-        options=report.options,
-        class_names=report.class_names,
-        headline=_headline(report),
-        sets=sets,
-        kinds=ERROR_TITLES,
-    )
-
-
-def _headline(report: Report) -> list[dict[str, Any]]:
-    """One row for each score, one cell for each data set."""
-    names = [*HEADLINE, *(f"AP50 {name}" for name in report.class_names)]
-    return [{"name": name, "cells": [_score_cell(one, name) for one in report.sets]} for name in names]
-
-
-def _score_cell(one: SetReport, name: str) -> dict[str, Any]:
-    if name in one.result.stats:
-        value = one.result.stats[name]
-        score = None if value < 0 else value
-    else:
-        score = next(s.ap50 for s in one.result.per_class if f"AP50 {s.name}" == name)
-    ends = one.intervals[name].ends if one.intervals else None
-    low, high = ends or (None, None)
-    return {"value": score, "low": low, "high": high}
-
-
-def _common(one: SetReport, report: Report) -> dict[str, Any]:
+def _context(number: int, one: SetReport, report: Report, folder: Path) -> dict[str, Any]:
+    """What the templates show of a data set; links are relative to `folder`."""
+    options = report.options
     return {
         "name": one.name,
-        "pictures": one.result.pictures,
-        "boxes": one.result.boxes,
-        "ignored": one.result.ignored,
-        "lines": one.result.lines(),
-        "classes": [(score.name, score.boxes, score.printed) for score in one.result.per_class],
-        "points": [point.as_dict(report.options.objective) for point in one.points],
+        "result": one.result,
+        "points": [point.as_dict(options.objective) for point in one.points],
         "confusion": confusion(one.outcomes, len(report.class_names)).tolist(),
         "slices": one.slices,
         "calibration": one.calibration.error,
         "differences": [
-            {"name": name, **d.values, "words": d.words(report.options.model, report.options.against)}
+            {"name": name, **d.values, "words": d.words(options.model, options.against)}
             for name, d in one.against.items()
         ],
-        "numbers": {kind: sum(o.kind == kind for o in one.outcomes) for kind in ERROR_TITLES},
         "suspects": sum(map(is_suspect, one.outcomes)),
+        "figures": [_figure(number, *row) for row in _figures(one)],
+        "gallery": _gallery(one, folder),
     }
 
 
 # ---- Figures ---------------------------------------------------------------------------------------------
 
 
-def _figures(one: SetReport) -> list[tuple[Figure, str, str]]:
-    """Figure, what it shows in words, and a name for its file."""
-    name = one.name
-    return [
-        (
-            _curve_figure(one, "recall", "precision"),
-            f"Precision over recall on {name}",
-            "precision_recall",
-        ),
-        (_curve_figure(one, "score threshold", "F1"), f"F1 over the score threshold on {name}", "f1"),
-        (_calibration_figure(one), f"Share of hits over score on {name}", "calibration"),
+def _figures(one: SetReport) -> list[tuple[str, Figure, str]]:
+    """Name, figure, and what it shows in words."""
+    figures = [
+        ("precision_recall", _curve_figure(one, "recall", "precision"), "Precision over recall"),
+        ("f1", _curve_figure(one, "score threshold", "F1"), "F1 over the score threshold"),
+        ("calibration", _calibration_figure(one), "Share of hits over score"),
     ]
+    return [(name, figure, f"{title} on {one.name}") for name, figure, title in figures]
+
+
+def _figure(number: int, name: str, figure: Figure, alt: str) -> dict[str, Any]:
+    """A figure of the data set with this number, for the page and as a file for Markdown."""
+    return {
+        "alt": alt,
+        "file": f"{name}-{number}.png",
+        "svg": svg(figure, f"{name}{number}", alt),
+        "png": png(figure),
+    }
 
 
 def _curve_figure(one: SetReport, x: str, y: str) -> Figure:
@@ -176,7 +144,7 @@ def _gallery(one: SetReport, folder: Path) -> list[dict[str, Any]]:
         # The worst first: confident errors; among false negatives, faces without even a weak detection.
         errors.sort(key=lambda o: o.score if kind == "false_negative" else -o.score)
         cards = [card for error in errors[:MAX_CARDS] if (card := _card(one, error, folder))]
-        groups.append({"kind": kind, "title": title, "number": len(errors), "cards": cards})
+        groups.append({"title": title, "number": len(errors), "cards": cards})
     return groups
 
 

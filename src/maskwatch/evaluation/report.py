@@ -12,7 +12,7 @@ import numpy as np
 from maskwatch._version import __version__
 from maskwatch.data.dataset import DetectionSet
 from maskwatch.detector import Detector
-from maskwatch.evaluation.candidates import GivesCandidates, gather
+from maskwatch.evaluation.candidates import CandidateDetector, gather
 from maskwatch.evaluation.coco import CocoResult, coco_result
 from maskwatch.evaluation.curves import Calibration, ClassCurve, class_curves
 from maskwatch.evaluation.errors import Kind, Outcome, confusion, outcomes
@@ -108,8 +108,8 @@ class Report:
         }
 
 
-class TunableModel(DetectorLike, GivesCandidates, Protocol):
-    """A model that is no `Detector` but can be tuned as one, such as a checkpoint."""
+class TunableModel(DetectorLike, CandidateDetector, Protocol):
+    """A model other than a `Detector` whose thresholds can be chosen, such as a checkpoint."""
 
     def variant(self, *, threshold: Mapping[str, float]) -> DetectorLike: ...
 

@@ -34,9 +34,8 @@ UNSEEN = 0.05
 class Suspect:
     """A label to look at.
 
-    fault: what may be wrong, in the words of a corrections file ("missing", "class", "no_face"); class_name:
-    class of the detection, "" for none; label_name: class of the label, "" for none; box_xyxy: pixels;
-    score: of the detection.
+    `fault`: as in a corrections file, "missing", "class" or "no_face"; class_name: class of the detection, ""
+    for none; label_name: class of the label, "" for none; box_xyxy: pixels; score: of the detection.
     """
 
     picture: int

@@ -36,7 +36,7 @@ class Batcher:
     """Runs the network on pictures in the order in which they came; for one event loop.
 
     On a CPU a batch is hardly faster for each picture than a single one, while calls side by side with fewer
-    threads each are (benchmarks/service_lanes.py). So there are lanes, and a lane takes only what already
+    threads each are (benchmarks/service_load.py). So there are lanes, and a lane takes only what already
     waits: nobody waits for company.
 
     Args:
