@@ -290,10 +290,9 @@ def report(rounds: Sequence[Round]) -> str:
     """The table and its summary."""
     rates = [one.bare for one in rounds]
     bare_cpu_s = statistics.median(one.bare_cpu_s for one in rounds)
+    names = "| load | sent/s | answered/s | of the bare one | p50, ms | p95 | p99 | 503 | broken | CPU, ms |"
     lines = [
-        *head(
-            "| load | sent/s | answered/s | of the bare one | p50, ms | p95 | p99 | 503 | broken | CPU, ms |"
-        ),
+        *head(names),
         f"| bare `Detector` | | {statistics.median(rates):.1f} | 100% | | | | | | {bare_cpu_s * 1000:.0f} |",
     ]
     columns = [*zip(*(one.loads for one in rounds), strict=True), tuple(one.over for one in rounds)]

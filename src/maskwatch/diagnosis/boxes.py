@@ -63,7 +63,9 @@ HYPOTHESES = (
     Hypothesis(
         "they are centre and size (as YOLO has them), not corners",
         "convert them to corners",
-        lambda boxes, _: np.tile(boxes[:, :2], 2) + np.concatenate([-boxes[:, 2:], boxes[:, 2:]], 1) / 2,
+        lambda boxes, _: (
+            np.tile(boxes[:, :2], 2) + np.tile(boxes[:, 2:], 2) * np.array([-0.5, -0.5, 0.5, 0.5], np.float32)
+        ),
     ),
 )
 
