@@ -9,7 +9,6 @@ less time than decoding in full. Each is run --repeats times in turn, and the me
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from command import parser_of, run
 
 from maskwatch import read_image
 from maskwatch.data.formats.layout import find_parts
+from maskwatch.system import usable_cores
 
 CHUNK = 16
 
@@ -32,10 +32,10 @@ def decode(paths: Sequence[Path]) -> None:
         read_image(path)
 
 
-def decoding_seconds(paths: Sequence[Path]) -> float:
-    """Wall time of decoding in processes, one a core, their start included."""
+def decoding_seconds(paths: Sequence[Path], workers: int | None = None) -> float:
+    """Wall time of decoding in processes, by default one a core, their start included."""
     began = time.perf_counter()
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(workers or usable_cores()) as pool:
         list(pool.map(decode, [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]))
     return time.perf_counter() - began
 

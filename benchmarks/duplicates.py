@@ -21,14 +21,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 from command import head, parser_of, row, run
+from data_check import decoding_seconds
 
 from maskwatch import read_image
-from maskwatch.data.quality import probe
 from maskwatch.data.quality.duplicates import Duplicate, Fingerprint, find_duplicates, fingerprint
 from maskwatch.data.quality.probe import PictureScan, scan_pictures
 from maskwatch.errors import OptionError
 from maskwatch.media.formats import PICTURE_SUFFIXES
 from maskwatch.media.images import UInt8Array
+from maskwatch.system import usable_cores
 
 QUALITY = 85
 CROP_AREAS = (0.7, 0.8)
@@ -87,16 +88,9 @@ def recall(known: Sequence[Fingerprint | None], paths: Sequence[Path], picked: S
     return lines
 
 
-def decode_only(path: Path) -> PictureScan:
-    read_image(path)
-    return PictureScan(path)
-
-
 def cost(paths: Sequence[Path], workers: int) -> tuple[list[PictureScan], list[Duplicate], str]:
     """Scans, finds, and compares the time with that of decoding."""
-    began = time.perf_counter()
-    probe._scan(paths, decode_only, workers, lambda done, total: None)
-    decoding = time.perf_counter() - began
+    decoding = decoding_seconds(paths, workers)
     began = time.perf_counter()
     scans = scan_pictures(paths, workers)
     scanning = time.perf_counter() - began
@@ -156,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="folders of pictures, each a split")
     parser.add_argument("--pictures", type=int, default=100, help="how many to make changed copies of")
-    parser.add_argument("--workers", type=int, default=probe._cores(), help="processes that decode")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that decode")
     parser.add_argument("--all", action="store_true", help="name unplanted pairs within a split too")
     parser.add_argument("--sheet", type=Path, help="write a PNG of all unplanted pairs")
     return run(measure, parser, arguments)

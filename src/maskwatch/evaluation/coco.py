@@ -6,7 +6,7 @@ import contextlib
 import copy
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -28,18 +28,18 @@ STAT_NAMES = (
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Scores of one class; None where the data set has no box of it to be found.
+    """Scores of one class; AP is None where the data set has no ground truth of it.
 
-    boxes: how many it has, ignore regions left out; stats: the twelve numbers of this class alone, by
-    `STAT_NAMES`, −1 where there is no box to measure them on; printed: them as pycocotools prints them.
+    boxes: number of its ground truths, ignore regions left out; stats: the twelve numbers of this class
+    alone, by `STAT_NAMES`, −1 where there is no ground truth; printed: them as pycocotools prints them.
     """
 
     name: str
     boxes: int
     ap: float | None
     ap50: float | None
-    stats: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    printed: tuple[str, ...] = ()
+    stats: Mapping[str, float]
+    printed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class CocoResult:
     """What pycocotools measured.
 
     Attributes:
-        stats: the twelve numbers by `STAT_NAMES`, −1 where there is no box to measure them on.
+        stats: the twelve numbers by `STAT_NAMES`, −1 where there is no ground truth.
         per_class: one for each class, in the order of the ids.
-        pictures, boxes: how many of them it was measured on.
-        ignored: ignore regions (difficult boxes and crowds), which are none of the boxes.
+        pictures, boxes: how many pictures and ground truths there are.
+        ignored: number of ignore regions (difficult boxes and crowds), which `boxes` leaves out.
     """
 
     stats: Mapping[str, float]
@@ -58,7 +58,7 @@ class CocoResult:
     pictures: int
     boxes: int
     printed: tuple[str, ...]
-    ignored: int = 0
+    ignored: int
 
     def lines(self) -> tuple[str, ...]:
         """The twelve lines, as pycocotools printed them."""
@@ -87,14 +87,15 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
     """Measures predictions against the ground truth of a data set.
 
     Areas are those of the boxes, in pixels of the original pictures. Ignore regions, which are boxes marked
-    difficult and crowds, are pycocotools' crowds: they need not be found, and a detection of their class that
-    lies on one by half (or whatever IoU is asked for) and finds no other box is neither right nor wrong.
+    difficult and crowds, are pycocotools' crowds: no detection need find them, and a detection of their class
+    with no other match, of whose area one contains half (or the share that the IoU threshold demands), is
+    neither right nor wrong.
 
     Args:
         detection_set: the ground truth.
         predictions: one for each sample, in the same order; `xyxy` in pixels of the picture, `confidence`,
-            and `class_id` by the order of `detection_set.class_names`. Give all detections, with scores
-            down to 0: a threshold cuts the curve that AP is the area of.
+            and `class_id` by the order of `detection_set.class_names`. Pass detections of all scores,
+            down to 0: a threshold cuts off part of the area under the curve, which is AP.
 
     Raises:
         ValueError: the number of predictions is not that of the samples.
@@ -105,7 +106,7 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
 
 
 def coco_result(matches: Matches) -> CocoResult:
-    """COCO's numbers of a data set that is matched already."""
+    """COCO's numbers of matched predictions."""
     detection_set = matches.detection_set
     class_scores = tuple(_class_scores(matches))
     stats, printed = _summary(matches.evaluation)
@@ -120,7 +121,7 @@ def coco_result(matches: Matches) -> CocoResult:
 
 
 def ap50_in_area(matches: Matches, area: Area) -> float | None:
-    """AP50 of boxes of some sizes; None without such a box.
+    """AP50 of boxes in a range of areas; None without such a box.
 
     Args:
         area: one of the `extra_areas` of `match_set`.

@@ -203,19 +203,14 @@ def measure_set(
 
 
 def _with_weaker(shown: sv.Detections, found: sv.Detections, thresholds: Sequence[float]) -> sv.Detections:
-    """What is shown, then the detections below the thresholds: a missed face may have been seen."""
+    """What is shown, then the detections below the thresholds: a missed face may have a weak one."""
     import supervision as sv
 
-    assert shown.confidence is not None
-    assert shown.class_id is not None
     assert found.confidence is not None
     assert found.class_id is not None
-    weak = found.confidence <= np.array(thresholds, np.float32)[found.class_id]
-    return sv.Detections(
-        xyxy=np.concatenate([shown.xyxy, found.xyxy[weak]]),
-        confidence=np.concatenate([shown.confidence, found.confidence[weak]]),
-        class_id=np.concatenate([shown.class_id, found.class_id[weak]]),
-    )
+    weak = found[found.confidence <= np.array(thresholds, np.float32)[found.class_id]]
+    assert isinstance(weak, sv.Detections)
+    return sv.Detections.merge([shown, weak])
 
 
 def _set_dict(one: SetReport, objective: ThresholdObjective) -> dict[str, Any]:
