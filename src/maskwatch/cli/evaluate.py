@@ -53,7 +53,7 @@ def evaluate(options: EvaluateOptions) -> None:
 
 
 def _open_detector(model: str, size_hw: tuple[int, int] | None, class_agnostic: bool) -> Model:
-    """The detector with all scores let through, because a threshold would cut the curve that AP measures."""
+    """The detector without a threshold, which would cut off part of the area under the curve, that is AP."""
     if Path(model).suffix.lower() == CHECKPOINT:
         try:
             from maskwatch.training.checkpoint import TorchDetector
@@ -111,7 +111,7 @@ def _report(
 def _scores(
     options: EvaluateOptions, detector: DetectorLike, path: Path, detection_set: DetectionSet
 ) -> Scores:
-    """COCO's numbers alone, with their intervals where these are asked for."""
+    """COCO's numbers alone, with their intervals if there are draws."""
     from maskwatch.evaluation.coco import coco_result
     from maskwatch.evaluation.intervals import Bootstrap
     from maskwatch.evaluation.matching import match_set
@@ -128,7 +128,7 @@ def _scores(
 
 
 def _write(options: EvaluateOptions, report: Report) -> None:
-    """The files that a report makes; the summary goes to standard error, away from COCO's numbers."""
+    """Writes the files; prints a summary on standard error, apart from COCO's numbers."""
     for line in _summary(report):
         typer.echo(line, err=True)
     if options.report is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskwatch.data.dataset import DetectionSet
-from maskwatch.evaluation.matching import Area, ClassMatches, Floats, Ints, Matches, match_set
+from maskwatch.evaluation.matching import ClassMatches, Floats, Ints, Matches, match_set
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -87,9 +87,9 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
     """Measures predictions against the ground truth of a data set.
 
     Areas are those of the boxes, in pixels of the original pictures. Ignore regions, which are boxes marked
-    difficult and crowds, are pycocotools' crowds: no detection need find them, and a detection of their class
-    with no other match, of whose area one contains half (or the share that the IoU threshold demands), is
-    neither right nor wrong.
+    difficult and crowds, are pycocotools' crowds: they need not be found, and a detection of their class that
+    finds no other box and has half of its area in one (or the share of the IoU threshold) is neither right
+    nor wrong.
 
     Args:
         detection_set: the ground truth.
@@ -107,35 +107,21 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
 
 def coco_result(matches: Matches) -> CocoResult:
     """COCO's numbers of matched predictions."""
-    detection_set = matches.detection_set
-    class_scores = tuple(_class_scores(matches))
-    stats, printed = _summary(matches.evaluation)
+    counts, evaluation = matches.detection_set.class_counts(), matches.accumulated
+    class_scores = []
+    for class_id, (name, boxes) in enumerate(counts.items()):
+        stats, printed = _summary(_of_class(evaluation, class_id))
+        known = _known(stats)
+        class_scores.append(ClassScore(name, boxes, known["AP"], known["AP50"], stats, printed))
+    stats, printed = _summary(evaluation)
     return CocoResult(
         stats,
-        class_scores,
-        pictures=len(detection_set),
-        boxes=sum(detection_set.class_counts().values()),
+        tuple(class_scores),
+        pictures=len(matches.detection_set),
+        boxes=sum(counts.values()),
         printed=printed,
-        ignored=detection_set.ignored(),
+        ignored=matches.detection_set.ignored(),
     )
-
-
-def ap50_in_area(matches: Matches, area: Area) -> float | None:
-    """AP50 of boxes in a range of areas; None without such a box.
-
-    Args:
-        area: one of the `extra_areas` of `match_set`.
-    """
-    index = matches.evaluation.params.areaRng.index(list(area))
-    return _mean_known(matches.curves["precision"][matches.level(0.5), :, :, index, -1])
-
-
-def _class_scores(matches: Matches) -> Iterator[ClassScore]:
-    precision, at_half = matches.curves["precision"], matches.level(0.5)
-    for class_id, (name, boxes) in enumerate(matches.detection_set.class_counts().items()):
-        curves = precision[:, :, class_id, 0, -1]  # (IoU, recall), for boxes of all areas, 100 detections
-        stats, printed = _summary(_of_class(matches.evaluation, class_id))
-        yield ClassScore(name, boxes, _mean_known(curves), _mean_known(curves[at_half]), stats, printed)
 
 
 def _summary(evaluation: COCOeval) -> tuple[Mapping[str, float], tuple[str, ...]]:
@@ -157,12 +143,6 @@ def _of_class(evaluation: COCOeval, class_id: int) -> COCOeval:
     return alone
 
 
-def _mean_known(values: Floats) -> float | None:
-    """Mean of what could be measured; pycocotools fills in −1 where a class has no ground truth."""
-    known = values[values > -1]
-    return float(known.mean()) if known.size else None
-
-
 def _known(stats: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if value < 0 else value for name, value in stats.items()}
 
@@ -171,7 +151,7 @@ def _known(stats: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def weighted_scores(matches: Matches, weights: Ints | None = None) -> dict[str, float]:
-    """AP, AP50, AP75, AR100 and "AP50 NAME" of each class; NaN where there is nothing to measure.
+    """AP, AP50, AP75, AR100 and "AP50 NAME" of each class; NaN without ground truth.
 
     A bootstrap draw or a slice of a data set is a weight for each picture. The curves are computed as
     pycocotools' `accumulate` does, each detection as often as its picture, in milliseconds.

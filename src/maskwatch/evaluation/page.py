@@ -127,7 +127,7 @@ def _calibration_figure(one: SetReport) -> Figure:
         figure = new_figure()
         axes = figure.subplots()
         bins = one.calibration.number > 0
-        axes.plot([0, 1], [0, 1], linestyle=":", color="#808080", linewidth=1, label="as sure as right")
+        axes.plot([0, 1], [0, 1], linestyle=":", color="#808080", linewidth=1, label="perfectly calibrated")
         axes.plot(one.calibration.score[bins], one.calibration.hits[bins], "o-", label="detections")
         axes.set(xlabel="score", ylabel="share of hits at IoU 0.5", xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(loc="upper left")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,16 +38,16 @@ _UNTUNED = 0.5
 """Threshold of a checkpoint, for which none is chosen yet."""
 
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int], object]]]
-"""Takes a title and gives a function that takes the number done and of all."""
+"""Takes a title; its context yields a function of the numbers done and in all."""
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What a report is to measure.
+    """What a report measures.
 
-    model, against: what the report calls the model and the one it is compared with, "" without one;
-    chosen_on: name of the data set that thresholds are chosen on, "" for the model's own; objective: how they
-    are chosen, and what mistakes cost; draws: of the bootstrap, 0 for no intervals; sources: see `by_source`.
+    model, against: names of the model and of the one to compare with, "" without one; chosen_on: name of the
+    data set that thresholds are chosen on, "" for the model's own; objective: how they are chosen, and what
+    mistakes cost; draws: of the bootstrap, 0 for no intervals; sources: see `by_source`.
     """
 
     model: str
@@ -63,10 +63,9 @@ class ReportOptions:
 class SetReport:
     """What was measured on one data set.
 
-    name: what to call it; shown: what `detect` gives at the thresholds of the report, followed by the
-    detections below them; intervals: 95 %, empty where none were asked for; curves: by class; outcomes,
-    points: of what is shown; slices: heading → slices; against: differences to a second model, empty without
-    one.
+    shown: what `detect` returns at the thresholds of the report, followed by the detections below them;
+    intervals: 95 %, empty without draws; curves: by class; outcomes, points: of what is shown; slices: by
+    heading; against: differences to a second model, empty without one.
     """
 
     name: str
@@ -114,10 +113,6 @@ class TunableModel(DetectorLike, CandidateDetector, Protocol):
     def variant(self, *, threshold: Mapping[str, float]) -> DetectorLike: ...
 
 
-def _no_progress(title: str) -> AbstractContextManager[Callable[[int, int], object]]:
-    return nullcontext(lambda done, total: None)
-
-
 def build_report(
     detector: Detector | TunableModel,
     sets: Sequence[tuple[str, DetectionSet]],
@@ -125,12 +120,12 @@ def build_report(
     *,
     second: DetectorLike | None = None,
     validation: DetectionSet | None = None,
-    progress: Progress = _no_progress,
+    progress: Progress,
 ) -> Report:
-    """Runs a model on data sets and measures it in every way that the report shows.
+    """Runs a model on data sets and measures all that the report shows.
 
     Args:
-        detector: lets all scores pass (`threshold=0.0`), with NMS within classes.
+        detector: with `threshold=0.0` and NMS within classes.
         sets: names and ground truths.
         options: what to measure.
         second: a model to compare with, `options.against`; needs draws.
@@ -166,13 +161,13 @@ def measure_set(
     options: ReportOptions,
     second: Sequence[sv.Detections] | None = None,
 ) -> SetReport:
-    """Measures predictions in every way that the report shows.
+    """Measures all that the report shows of a data set.
 
     Args:
-        name: what to call the set.
+        name: of the data set.
         detection_set: the ground truth.
         predictions: one for each sample, with scores down to about 0.
-        shown: one for each sample, what the detector gives at `thresholds`, with its own NMS.
+        shown: one for each sample, from the detector at `thresholds`, with its own NMS.
         thresholds: one for each class.
         options: what to measure.
         second: predictions of a model to compare with; needs draws.

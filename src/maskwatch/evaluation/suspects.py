@@ -1,4 +1,4 @@
-"""Labels that look wrong, for a person to decide: label or model?"""
+"""Labels that look wrong, for a person to decide whether the label or the model is."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import supervision as sv
 
 CONFIDENT = 0.6
-"""From this score on, a detection that contradicts the labels is as likely right as they are."""
+"""From this score on, a detection that contradicts the labels is as likely to be right as they are."""
 
 UNSEEN = 0.05
-"""A labelled face without even a detection of this score may be no face."""
+"""A labelled face without a detection of this score may be no face."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def suspects(
     """The labels that the outcomes contradict, highest score first.
 
     A confident detection without a label, a confident detection of another class than the label, and a
-    labelled face without any detection, however weak.
+    labelled face without even a weak detection.
     """
     names = detection_set.class_names
     found = []
