@@ -1,4 +1,4 @@
-"""What stands between a model and a better score: its boxes, its classes, its misses, or the labels.
+"""What limits the score of a model: its boxes, its classes, its false negatives, or the labels.
 
     python benchmarks/bounds.py maskwatch-640 --data ../shared/data/masks/val \\
         --corrections corrections/val.csv
@@ -6,8 +6,8 @@
 Each line measures the same predictions after one change: with the flipped picture's boxes merged in, with
 the classes or the boxes of the truth wherever a face was found, with one class for all, on corrected labels.
 The last line does not depend on the errors of the model: it scatters the labelled boxes as much as the labels
-scatter around the predictions. A detector without any other error gets about that AP, if the scatter comes
-from the labels. Output is a Markdown table. Meant for choosing and explaining: use `val`, not `test`.
+scatter around the predictions. If the scatter comes from the labels, a detector without any other error has
+about that AP. Output is a Markdown table. Use `val`, not `test`: the table is for choosing and explaining.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from maskwatch.evaluation.matching import match, overlaps
 from maskwatch.labels import ClassMap
 from maskwatch.media.images import UInt8Array
 
-# Both boxes of a face are merged from this IoU on; NMS at the model's own 0.6 has been through both.
+# Both boxes of a face are merged from this IoU on, the IoU of the model's own NMS.
 MERGE_IOU = 0.6
-# Faces whose edges tell of the labels' scatter: smaller ones are drawn to the pixel.
+# Smallest face that shows the labels' scatter: smaller ones are labelled to the pixel.
 LEAST_SCATTER = 32.0
 
 Floats = npt.NDArray[np.floating]
 
 
 class Flipped:
-    """A detector that looks at each picture and at its mirror image, and merges what it finds."""
+    """Runs a detector on each picture and on its mirror image, and merges the detections."""
 
     def __init__(self, detector: Detector) -> None:
         self.detector, self.class_names = detector, detector.class_names

@@ -73,7 +73,7 @@ def measure_once(detector: Detector, rule: Any, image: Path) -> dict[str, float]
     }
 
 
-def measure(models: Sequence[str], image: Path, runs: int, threads: int | None) -> list[dict[str, Any]]:
+def medians(models: Sequence[str], image: Path, runs: int, threads: int | None) -> list[dict[str, Any]]:
     """Medians of each model by stage, in milliseconds."""
     detectors = [Detector(name, threads=threads) for name in models]
     rules = [load_model_file(name).metadata.resize for name in models]
@@ -116,7 +116,7 @@ def report(image: Path, runs: int, threads: int | None, models: Sequence[str]) -
         "image_size": [height, width],
         "runs": runs,
         "stages": STAGES,
-        "models": measure(models, image, runs, threads),
+        "models": medians(models, image, runs, threads),
     }
 
 
@@ -145,7 +145,7 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def measured(options: argparse.Namespace) -> Iterator[str]:
+def measure(options: argparse.Namespace) -> Iterator[str]:
     """Measures, prints, and writes the file of --json."""
     result = report(options.image, options.runs, options.threads, options.model or embedded_models())
     text = json.dumps(result, indent=2)
@@ -169,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=positive, default=50, help="measured rounds (default 50)")
     parser.add_argument("--threads", type=positive, help="threads of ONNX Runtime; default: one a core")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file; - prints only them")
-    return run(measured, parser, arguments)
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":

@@ -132,13 +132,12 @@ def _cut(image: Image, box: Boxes, others: Boxes) -> Cutout | None:
 
 @dataclass(frozen=True)
 class Shot:
-    """One frame: its time, the faces found, and who is there in truth (box and state, by actor)."""
+    """One frame: its time, the faces found, and the truth: box and visibility of each actor."""
 
     time_s: float
     faces: Faces
     boxes_xyxy: Boxes
     visible: npt.NDArray[np.bool_]
-    states: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -151,8 +150,7 @@ def play(script: Script, found: Sequence[Faces]) -> Stream:
     shots = []
     for time_s, faces in zip(script.times_s, found, strict=True):
         boxes = script.boxes(time_s)
-        states = tuple(actor.state(time_s) for actor in script.actors)
-        shots.append(Shot(time_s, faces, boxes, script.visible(time_s, boxes), states))
+        shots.append(Shot(time_s, faces, boxes, script.visible(time_s, boxes)))
     return Stream(script, tuple(shots))
 
 

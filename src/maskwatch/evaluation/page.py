@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from maskwatch.errors import ImageError
 from maskwatch.evaluation.errors import ERROR_TITLES, Outcome, confusion
 from maskwatch.evaluation.report import Report, SetReport
-from maskwatch.evaluation.suspects import is_suspect
+from maskwatch.evaluation.suspects import fault_of
 from maskwatch.html import css_color, data_uri, link, render
 from maskwatch.html.crops import RED, WHITE, crop
 from maskwatch.html.figures import new_figure, png, style, svg
@@ -75,7 +75,7 @@ def _context(number: int, one: SetReport, report: Report, folder: Path) -> dict[
             {"name": name, **d.values, "words": d.words(options.model, options.against)}
             for name, d in one.against.items()
         ],
-        "suspects": sum(map(is_suspect, one.outcomes)),
+        "suspects": sum(fault_of(outcome) is not None for outcome in one.outcomes),
         "figures": [_figure(number, *row) for row in _figures(one)],
         "gallery": _gallery(one, folder),
     }
@@ -167,5 +167,5 @@ def _card(one: SetReport, error: Outcome, folder: Path) -> dict[str, Any] | None
         "text": f"{label}, {detection}",
         "score": error.score,
         "iou": error.iou,
-        "suspect": is_suspect(error),
+        "suspect": fault_of(error) is not None,
     }

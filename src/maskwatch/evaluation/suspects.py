@@ -57,7 +57,7 @@ def suspects(
     names = detection_set.class_names
     found = []
     for one in outcomes:
-        fault = _fault(one)
+        fault = fault_of(one)
         if fault is None:
             continue
         sample = detection_set.samples[one.picture]
@@ -72,9 +72,11 @@ def suspects(
     return sorted(found, key=lambda one: (one.fault == "no_face", -one.score))
 
 
-def is_suspect(outcome: Outcome) -> bool:
-    """Whether the label may be wrong rather than the model."""
-    return _fault(outcome) is not None
+def fault_of(outcome: Outcome) -> str | None:
+    """What may be wrong with the label, as `Suspect.fault`; None where the model is."""
+    if outcome.kind in ("false_positive", "class") and outcome.score >= CONFIDENT:
+        return "missing" if outcome.kind == "false_positive" else "class"
+    return "no_face" if outcome.kind == "false_negative" and outcome.score < UNSEEN else None
 
 
 def write_suspects(
@@ -105,23 +107,14 @@ def write_suspects(
                 path.write_bytes(ET.tostring(root, encoding="utf-8") + b"\n")
 
 
-def _fault(one: Outcome) -> str | None:
-    if one.kind == "false_positive" and one.score >= CONFIDENT:
-        return "missing"
-    if one.kind == "class" and one.score >= CONFIDENT:
-        return "class"
-    return "no_face" if one.kind == "false_negative" and one.score < UNSEEN else None
-
-
 def _csv(detection_set: DetectionSet, found: Sequence[Suspect]) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
     names = names_of([detection_set])
     for one in found:
-        corners = [shortest(round(value, 2)) for value in one.box_xyxy]
-        if one.fault != "missing":
-            corners = [shortest(value) for value in one.box_xyxy]  # corrections find a label by its box
+        exact = one.fault != "missing"  # corrections find a label by its box
+        corners = [shortest(value if exact else round(value, 2)) for value in one.box_xyxy]
         name = "" if one.fault == "no_face" else one.class_name
         rows.writerow([_shortest_name(detection_set.samples[one.picture], names), one.fault, name, *corners])
     return text.getvalue()
