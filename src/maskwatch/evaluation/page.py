@@ -76,7 +76,7 @@ def _context(number: int, one: SetReport, report: Report, folder: Path) -> dict[
             for name, d in one.against.items()
         ],
         "suspects": sum(fault_of(outcome) is not None for outcome in one.outcomes),
-        "figures": [_figure(number, *row) for row in _figures(one)],
+        "figures": _figures(number, one),
         "gallery": _gallery(one, folder),
     }
 
@@ -84,24 +84,18 @@ def _context(number: int, one: SetReport, report: Report, folder: Path) -> dict[
 # ---- Figures ---------------------------------------------------------------------------------------------
 
 
-def _figures(one: SetReport) -> list[tuple[str, Figure, str]]:
-    """Name, figure, and what it shows in words."""
-    figures = [
-        ("precision_recall", _curve_figure(one, "recall", "precision"), "Precision over recall"),
-        ("f1", _curve_figure(one, "score threshold", "F1"), "F1 over the score threshold"),
-        ("calibration", _calibration_figure(one), "Share of hits over score"),
-    ]
-    return [(name, figure, f"{title} on {one.name}") for name, figure, title in figures]
-
-
-def _figure(number: int, name: str, figure: Figure, alt: str) -> dict[str, Any]:
-    """A figure of the data set with this number, for the page and as a file for Markdown."""
-    return {
-        "alt": alt,
-        "file": f"{name}-{number}.png",
-        "svg": svg(figure, f"{name}{number}", alt),
-        "png": png(figure),
-    }
+def _figures(number: int, one: SetReport) -> list[dict[str, Any]]:
+    """The figures of the data set with this number, for the page and as files for Markdown."""
+    figures = []
+    for name, title, figure in (
+        ("precision_recall", "Precision over recall", _curve_figure(one, "recall", "precision")),
+        ("f1", "F1 over the score threshold", _curve_figure(one, "score threshold", "F1")),
+        ("calibration", "Share of hits over score", _calibration_figure(one)),
+    ):
+        alt = f"{title} on {one.name}"
+        images = {"svg": svg(figure, f"{name}{number}", alt), "png": png(figure)}
+        figures.append({"alt": alt, "file": f"{name}-{number}.png", **images})
+    return figures
 
 
 def _curve_figure(one: SetReport, x: str, y: str) -> Figure:
