@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,22 @@ import pytest
 
 from benchmark_module import load_benchmark
 from drawn_data import draw_faces
+
+# ---- What all share --------------------------------------------------------------------------------------
+
+
+def test_tables_and_errors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    command = load_benchmark("command", monkeypatch)
+    assert command.head("| name | ms | p95 |") == ("| name | ms | p95 |", "| --- | ---: | ---: |")
+    assert command.row("x", 1) == "| x | 1 |"
+
+    def breaks_off(options: object) -> Iterator[str]:
+        yield "one line"
+        raise OSError("the disk is full")
+
+    assert command.run(breaks_off, command.parser_of("Title.\n\nMore."), []) == 2
+    assert capsys.readouterr() == ("one line\n", "error: the disk is full\n")
+
 
 # ---- One picture (MODEL_CARD.md) ---------------------------------------------------------------------------
 

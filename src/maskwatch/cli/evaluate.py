@@ -46,7 +46,7 @@ def evaluate(options: EvaluateOptions) -> None:
     if options.needs_report:
         report = _report(options, detector, sets, classes)
         _write(options, report)
-        scores = [(one.result, one.intervals) for one in report.sets]
+        scores = [(part.result, part.intervals) for part in report.sets]
     else:
         scores = [_scores(options, detector, *pair) for pair in zip(options.data, sets, strict=True)]
     _print(options, scores)
@@ -139,9 +139,9 @@ def _write(options: EvaluateOptions, report: Report) -> None:
     if options.suspects is not None:
         from maskwatch.evaluation.suspects import suspects, write_suspects
 
-        (one,) = report.sets
-        found = suspects(one.detection_set, one.shown, one.outcomes)
-        write_suspects(one.detection_set, found, options.suspects, force=options.force)
+        (set_report,) = report.sets
+        found = suspects(set_report.detection_set, set_report.shown, set_report.outcomes)
+        write_suspects(set_report.detection_set, found, options.suspects, force=options.force)
         typer.echo(f"suspects: {len(found)} labels in {options.suspects}; look at each of them", err=True)
     if options.write is not None:
         from maskwatch.export.retune import write_thresholds
@@ -155,14 +155,14 @@ def _summary(report: Report) -> Iterator[str]:
     options = report.options
     chosen = f"chosen on {options.chosen_on}, {options.objective}" if options.chosen_on else "the model's own"
     yield f"thresholds: {chosen}"
-    for one in report.sets:
-        yield f"{one.name}:"
-        for row in (point.as_dict(options.objective) for point in one.points):
+    for set_report in report.sets:
+        yield f"{set_report.name}:"
+        for row in (point.as_dict(options.objective) for point in set_report.points):
             yield (
                 f" {row['class']:<16} above {row['threshold']:.3f}: precision {row['precision']:.3f}, "
                 f"recall {row['recall']:.3f}, cost {row['cost']:g}"
             )
-        for name, d in one.against.items():
+        for name, d in set_report.against.items():
             words = d.words(options.model, options.against)
             yield f" {name:<20} {d.first:.3f} against {d.second:.3f}: {words}"
 

@@ -106,8 +106,9 @@ def check_positions(
     now = ap50_any(detection_set, predictions)
     of_input = Hypothesis("they are in pixels of the network's input", "scale them back", from_input)
     tried = [*HYPOTHESES, of_input, *_estimate(detection_set, predictions)]
-    results = [(ap50_any(_changed(detection_set, one.change), predictions), one) for one in tried]
-    best, hypothesis = max(results, key=lambda pair: pair[0])  # of equals the first
+    scores = [ap50_any(_changed(detection_set, hypothesis.change), predictions) for hypothesis in tried]
+    best = max(scores)
+    hypothesis = tried[scores.index(best)]
     values: dict[str, Any] = {"AP50 of any class": now, "best": best, "explanation": hypothesis.what}
     text = f"AP50 of boxes of any class {now:.3f}"
     state = state_of_gain(best - now)

@@ -28,11 +28,11 @@ SLIGHT_GAIN = 0.02
 def as_class(predictions: Sequence[sv.Detections], found: int | None, wanted: int) -> list[sv.Detections]:
     """Predictions of class `found` (None: of any class) with the id `wanted`, without the others."""
     renamed = []
-    for one in predictions:
-        assert one.class_id is not None
-        kept = np.ones(len(one), bool) if found is None else one.class_id == found
-        chosen = one[kept]
-        assert isinstance(chosen, type(one))
+    for detections in predictions:
+        assert detections.class_id is not None
+        kept = np.ones(len(detections), bool) if found is None else detections.class_id == found
+        chosen = detections[kept]
+        assert isinstance(chosen, type(detections))
         renamed.append(replace(chosen, class_id=np.full(len(chosen), wanted)))
     return renamed
 

@@ -79,13 +79,13 @@ def confusion(outcomes: Sequence[Outcome], num_classes: int) -> Ints:
     of each, as at COCO's IoU of 0.5.
     """
     matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
-    for one in outcomes:
-        if one.kind == "localization":
-            matrix[one.truth_class, num_classes] += 1
-            matrix[num_classes, one.found_class] += 1
+    for outcome in outcomes:
+        if outcome.kind == "localization":
+            matrix[outcome.truth_class, num_classes] += 1
+            matrix[num_classes, outcome.found_class] += 1
             continue
-        row = num_classes if one.truth_class is None else one.truth_class
-        column = num_classes if one.found_class is None else one.found_class
+        row = num_classes if outcome.truth_class is None else outcome.truth_class
+        column = num_classes if outcome.found_class is None else outcome.found_class
         matrix[row, column] += 1
     return matrix
 

@@ -103,7 +103,7 @@ class Report:
             "chosen_on": options.chosen_on or None,
             "goal": str(options.objective) if options.chosen_on else options.objective.price,
             "draws": options.draws,
-            "sets": [_set_dict(one, options.objective) for one in self.sets],
+            "sets": [_set_dict(part, options.objective) for part in self.sets],
         }
 
 
@@ -208,37 +208,37 @@ def _with_weaker(shown: sv.Detections, found: sv.Detections, thresholds: Sequenc
     return sv.Detections.merge([shown, weak])
 
 
-def _set_dict(one: SetReport, objective: ThresholdObjective) -> dict[str, Any]:
-    names = one.detection_set.class_names
+def _set_dict(set_report: SetReport, objective: ThresholdObjective) -> dict[str, Any]:
+    names = set_report.detection_set.class_names
     return {
-        "data": one.name,
-        **one.result.as_dict(),
-        "intervals": {name: interval.ends for name, interval in one.intervals.items()},
-        "against": {name: difference.as_dict() for name, difference in one.against.items()},
-        "operating_point": [point.as_dict(objective) for point in one.points],
+        "data": set_report.name,
+        **set_report.result.as_dict(),
+        "intervals": {name: interval.ends for name, interval in set_report.intervals.items()},
+        "against": {name: difference.as_dict() for name, difference in set_report.against.items()},
+        "operating_point": [point.as_dict(objective) for point in set_report.points],
         "confusion": {
             "rows": [*names, _KINDS_IN_JSON["false_positive"]],
             "columns": [*names, _KINDS_IN_JSON["false_negative"]],
-            "counts": confusion(one.outcomes, len(names)).tolist(),
+            "counts": confusion(set_report.outcomes, len(names)).tolist(),
         },
-        "curves": {curve.name: curve.as_dict() for curve in one.curves},
-        "calibration": one.calibration.as_dict(),
+        "curves": {curve.name: curve.as_dict() for curve in set_report.curves},
+        "calibration": set_report.calibration.as_dict(),
         "slices": {
             heading: [
                 {"name": s.name, "pictures": s.pictures, "boxes": s.boxes, "AP50": s.ap50} for s in rows
             ]
-            for heading, rows in one.slices.items()
+            for heading, rows in set_report.slices.items()
         },
         "mistakes": [
             {
-                "picture": str(one.detection_set.samples[error.picture].image_path),
+                "picture": str(set_report.detection_set.samples[error.picture].image_path),
                 "kind": _KINDS_IN_JSON.get(error.kind, error.kind),
                 "class": None if error.truth_class is None else names[error.truth_class],
                 "found": None if error.found_class is None else names[error.found_class],
                 "score": round(error.score, 4),
                 "iou": round(error.iou, 4),
             }
-            for error in one.outcomes
+            for error in set_report.outcomes
             if error.kind != "true_positive"
         ],
     }

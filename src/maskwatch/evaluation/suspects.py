@@ -56,20 +56,20 @@ def suspects(
     """
     names = detection_set.class_names
     found = []
-    for one in outcomes:
-        fault = fault_of(one)
+    for outcome in outcomes:
+        fault = fault_of(outcome)
         if fault is None:
             continue
-        sample = detection_set.samples[one.picture]
+        sample = detection_set.samples[outcome.picture]
         if fault == "missing":
-            box_xyxy = predictions[one.picture].xyxy[one.detection]
+            box_xyxy = predictions[outcome.picture].xyxy[outcome.detection]
         else:
-            box_xyxy = sample.boxes_xyxy[one.truth]
-        label = "" if one.truth_class is None else names[one.truth_class]
-        name = "" if one.found_class is None else names[one.found_class]
+            box_xyxy = sample.boxes_xyxy[outcome.truth]
+        label = "" if outcome.truth_class is None else names[outcome.truth_class]
+        name = "" if outcome.found_class is None else names[outcome.found_class]
         x0, y0, x1, y1 = (float(value) for value in box_xyxy)
-        found.append(Suspect(one.picture, fault, name, label, (x0, y0, x1, y1), one.score))
-    return sorted(found, key=lambda one: (one.fault == "no_face", -one.score))
+        found.append(Suspect(outcome.picture, fault, name, label, (x0, y0, x1, y1), outcome.score))
+    return sorted(found, key=lambda suspect: (suspect.fault == "no_face", -suspect.score))
 
 
 def fault_of(outcome: Outcome) -> str | None:
@@ -96,8 +96,8 @@ def write_suspects(
         return
     with new_folder(target, force=force) as folder:
         names = file_names(detection_set)
-        for picture in sorted({one.picture for one in found}):
-            sample = _as_sample(detection_set, [one for one in found if one.picture == picture])
+        for picture in sorted({suspect.picture for suspect in found}):
+            sample = _as_sample(detection_set, [suspect for suspect in found if suspect.picture == picture])
             path = folder / f"{without_suffix(names[picture])}.xml"
             root = ET.fromstring(voc_xml(sample, detection_set.class_names))
             ET.SubElement(root, "path").text = str(sample.image_path.absolute())
@@ -112,11 +112,12 @@ def _csv(detection_set: DetectionSet, found: Sequence[Suspect]) -> str:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
     names = names_of([detection_set])
-    for one in found:
-        exact = one.fault != "missing"  # corrections find a label by its box
-        corners = [shortest(value if exact else round(value, 2)) for value in one.box_xyxy]
-        name = "" if one.fault == "no_face" else one.class_name
-        rows.writerow([_shortest_name(detection_set.samples[one.picture], names), one.fault, name, *corners])
+    for suspect in found:
+        exact = suspect.fault != "missing"  # corrections find a label by its box
+        corners = [shortest(value if exact else round(value, 2)) for value in suspect.box_xyxy]
+        name = "" if suspect.fault == "no_face" else suspect.class_name
+        picture = _shortest_name(detection_set.samples[suspect.picture], names)
+        rows.writerow([picture, suspect.fault, name, *corners])
     return text.getvalue()
 
 
@@ -131,13 +132,13 @@ def _shortest_name(sample: Sample, names: Names[Sample]) -> str:
 def _as_sample(detection_set: DetectionSet, found: Sequence[Suspect]) -> Sample:
     names = detection_set.class_names
     notes = tuple(
-        {"suspect": one.fault, "label": one.label_name or "none", "score": f"{one.score:.3f}"}
-        for one in found
+        {"suspect": suspect.fault, "label": suspect.label_name or "none", "score": f"{suspect.score:.3f}"}
+        for suspect in found
     )
     return replace(
         detection_set.samples[found[0].picture],
-        boxes_xyxy=np.array([one.box_xyxy for one in found], np.float32),
-        class_ids=np.array([names.index(one.class_name or one.label_name) for one in found], np.int64),
+        boxes_xyxy=np.array([s.box_xyxy for s in found], np.float32),
+        class_ids=np.array([names.index(s.class_name or s.label_name) for s in found], np.int64),
         difficult=np.zeros(len(found), np.bool_),
         notes=notes,
     )
