@@ -1,4 +1,4 @@
-"""The target of a diagnosis: a run, a checkpoint or a model file, opened as far as possible."""
+"""The target of a diagnosis: a run, a checkpoint or a model file, with all that can be read of it."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Target:
         events: folder of TensorBoard events, where there is one.
     """
 
-    source: str | None
-    class_names: tuple[str, ...]
-    head_classes: int | None
-    detector: DetectorLike | None
-    recipe: Recipe | None
-    events: Path | None
+    source: str | None = None
+    class_names: tuple[str, ...] = ()
+    head_classes: int | None = None
+    detector: DetectorLike | None = None
+    recipe: Recipe | None = None
+    events: Path | None = None
     input_hw: tuple[int, int] | None = None
     resize: ResizeRule = "letterbox"
 
@@ -70,7 +70,7 @@ def open_target(model: str) -> Target:
                 return _of_checkpoint(path / name, events)
         if events is None:
             raise CheckpointError(f"{path}: holds neither a checkpoint nor events; give the folder of a run")
-        return Target(None, (), None, None, None, events)
+        return Target(events=events)
     if path.suffix == ".ckpt":
         events = path.parent / _EVENTS
         return _of_checkpoint(path, events if events.is_dir() else None)
@@ -83,7 +83,7 @@ def open_target(model: str) -> Target:
 
 
 def _of_checkpoint(path: Path, events: Path | None) -> Target:
-    """A checkpoint; without a detector where its head has other classes than its list."""
+    """A checkpoint; without a detector where its head and its class list have different sizes."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         own = content[FORMAT_KEY]
@@ -109,10 +109,8 @@ def _of_model(model: str) -> Target:
         if value.name == "score_thresholds":
             head = int(value.type.tensor_type.shape.dim[0].dim_value)
     detector = Detector(model, threshold=0.0, class_agnostic=False) if head == len(names) else None
-    return Target(
-        model, names, head, detector, _recipe_in(file.metadata.recipe), None,
-        file.metadata.input_size, file.metadata.resize,
-    )  # fmt: skip
+    recipe, size_hw = _recipe_in(file.metadata.recipe), file.metadata.input_size
+    return Target(model, names, head, detector, recipe, input_hw=size_hw, resize=file.metadata.resize)
 
 
 def _recipe_in(text: str) -> Recipe | None:

@@ -62,7 +62,6 @@ def outcomes(
     the free face of largest IoU: first with an IoU of at least 0.5, then the rest with at least 0.1.
 
     Args:
-        detection_set: the ground truth.
         predictions: one for each sample, with scores down to about 0.
         thresholds: one for each class; a detection counts when its score is above.
     """

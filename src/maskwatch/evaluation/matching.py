@@ -182,7 +182,6 @@ def match_set(
     """Matches predictions to the ground truth of a data set.
 
     Args:
-        detection_set: the ground truth.
         predictions: one for each sample, in the same order; see `coco_evaluate`.
         extra_areas: areas to measure besides COCO's all, small, medium and large.
 

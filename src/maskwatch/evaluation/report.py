@@ -127,7 +127,6 @@ def build_report(
     Args:
         detector: with `threshold=0.0` and NMS within classes.
         sets: names and ground truths.
-        options: what to measure.
         second: a model to compare with, `options.against`; needs draws.
         validation: the data set to choose thresholds on, `options.chosen_on`; None for the model's own.
 
@@ -164,12 +163,9 @@ def measure_set(
     """Measures all that the report shows of a data set.
 
     Args:
-        name: of the data set.
-        detection_set: the ground truth.
         predictions: one for each sample, with scores down to about 0.
         shown: one for each sample, from the detector at `thresholds`, with its own NMS.
         thresholds: one for each class.
-        options: what to measure.
         second: predictions of a model to compare with; needs draws.
     """
     matches = match_set(detection_set, predictions, FACE_AREAS)

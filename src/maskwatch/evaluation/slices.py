@@ -74,7 +74,6 @@ def by_source(matches: Matches, sources: Mapping[str, str] | None = None) -> lis
     """By source of the pictures; [] where there is only one.
 
     Args:
-        matches: of the data set.
         sources: name of a picture (see `Sample.image_id`) → source; None takes the part of the file names
             before the first "_", if there are few of these.
 

@@ -123,7 +123,6 @@ def operating_points(
     """Precision and recall of a detector at thresholds, by class.
 
     Args:
-        detection_set: the ground truth.
         shown: one for each sample, from the detector at these thresholds; lower scores do not count.
         thresholds: one for each class.
     """
