@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import supervision as sv
+from command import head, parser_of, row, run
 
-from maskwatch import Detector, MaskwatchError, read_image
+from maskwatch import Detector, read_image
 from maskwatch.data import DetectionSet, read_data
 from maskwatch.drawing.blur import COVER_SCORE, blur, cover_thresholds
 
@@ -59,7 +60,7 @@ def found_again(before_xyxy: Boxes, after_xyxy: Boxes) -> int:
 
 
 def rows(detector: Detector, data: DetectionSet, title: str) -> Iterator[str]:
-    """The lines of one data set."""
+    """The rows of one data set."""
     choices: dict[str, Mapping[str, float]] = {"own": detector.thresholds}
     for score in SCORES:
         choices[f"{score:g}"] = {name: min(value, score) for name, value in detector.thresholds.items()}
@@ -78,32 +79,28 @@ def rows(detector: Detector, data: DetectionSet, title: str) -> Iterator[str]:
         before += len(counted)
         again += found_again(counted, detector(blur(image, faint)).xyxy)
     for name, (covered, false, area) in sums.items():
+        share = f"{covered:.0f} of {faces} ({covered / faces:.1%})"
         last = f"{again} of {before}" if name == f"{COVER_SCORE:g}" else ""
-        yield (
-            f"| {title} | {name} | {covered:.0f} of {faces} ({covered / faces:.1%}) "
-            f"| {false / len(data.samples):.2f} | {area / len(data.samples):.1%} | {last} |"
-        )
+        yield row(title, name, share, f"{false / len(data):.2f}", f"{area / len(data):.1%}", last)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def measure(options: argparse.Namespace) -> Iterator[str]:
+    """The table."""
+    detector = Detector(options.model, threads=options.threads)
+    sets = [read_data(path) for path in options.data]
+    names = "| photographs | hidden from | faces hidden | patches elsewhere | of the picture | found again |"
+    yield from head(names, left=6)
+    for path, data in zip(options.data, sets, strict=True):
+        yield from rows(detector, data, Path(path).name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = parser_of(__doc__)
     parser.add_argument("data", nargs="+")
     parser.add_argument("--model", default="maskwatch-640")
     parser.add_argument("--threads", type=int)
-    arguments = parser.parse_args()
-    try:
-        detector = Detector(arguments.model, threads=arguments.threads)
-        sets = [read_data(path) for path in arguments.data]
-    except MaskwatchError as error:
-        sys.exit(f"error: {error}")
-    print("| photographs | hidden from | faces hidden | patches elsewhere | of the picture | found again |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for path, data in zip(arguments.data, sets, strict=True):
-        for row in rows(detector, data, Path(path).name):
-            print(row, flush=True)
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What stands between a model and a better score: its boxes, its classes, its misses, or the labels.
+"""What limits the score of a model: its boxes, its classes, its false negatives, or the labels.
 
     python benchmarks/bounds.py maskwatch-640 --data ../shared/data/masks/val \\
         --corrections corrections/val.csv
@@ -6,8 +6,8 @@
 Each line measures the same predictions after one change: with the flipped picture's boxes merged in, with
 the classes or the boxes of the truth wherever a face was found, with one class for all, on corrected labels.
 The last line does not depend on the errors of the model: it scatters the labelled boxes as much as the labels
-scatter around the predictions. A detector without any other error gets about that AP, if the scatter comes
-from the labels. Output is a Markdown table. Meant for choosing and explaining: use `val`, not `test`.
+scatter around the predictions. If the scatter comes from the labels, a detector without any other error has
+about that AP. Output is a Markdown table. Use `val`, not `test`: the table is for choosing and explaining.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import supervision as sv
+from command import head, parser_of, row, run
 
-from maskwatch import Detector, MaskwatchError
+from maskwatch import Detector
 from maskwatch.data import DetectionSet, Sample, correct, read_corrections, read_data
 from maskwatch.evaluation import coco_evaluate, predict
 from maskwatch.evaluation.matching import match, overlaps
 from maskwatch.labels import ClassMap
 from maskwatch.media.images import UInt8Array
 
-# Both boxes of a face are merged from this IoU on; NMS at the model's own 0.6 has been through both.
+# Both boxes of a face are merged from this IoU on, the IoU of the model's own NMS.
 MERGE_IOU = 0.6
-# Faces whose edges tell of the labels' scatter: smaller ones are drawn to the pixel.
+# Smallest face that shows the labels' scatter: smaller ones are labelled to the pixel.
 LEAST_SCATTER = 32.0
 
 Floats = npt.NDArray[np.floating]
 
 
 class Flipped:
-    """A detector that looks at each picture and at its mirror image, and merges what it finds."""
+    """Runs a detector on each picture and on its mirror image, and merges the detections."""
 
     def __init__(self, detector: Detector) -> None:
         self.detector, self.class_names = detector, detector.class_names
@@ -68,11 +69,11 @@ def merged(one: sv.Detections, other: sv.Detections) -> sv.Detections:
     )
     iou[first.class_id[:, None] != second.class_id[None]] = 0
     paired = np.zeros(len(second), bool)
-    for index, row in enumerate(iou):
-        row = np.where(paired, 0, row)
-        partner = int(row.argmax()) if len(row) else -1
+    for index in range(len(first)):
+        free = np.where(paired, 0, iou[index])
+        partner = int(free.argmax()) if len(free) else -1
         other_score = 0.0
-        if partner >= 0 and row[partner] >= MERGE_IOU:
+        if partner >= 0 and free[partner] >= MERGE_IOU:
             paired[partner] = True
             other_score = second.confidence[partner]
             share = other_score / max(first.confidence[index] + other_score, 1e-9)
@@ -170,8 +171,7 @@ def report(model: str, detection_set: DetectionSet, corrected: DetectionSet | No
     pairs = list(zip(detection_set.samples, single, strict=True))
     yield f"### {model}"
     yield ""
-    yield "| | AP | AP50 | AP75 |"
-    yield "| --- | ---: | ---: | ---: |"
+    yield from head("| | AP | AP50 | AP75 |")
     yield _row("as it is", detection_set, plain)
     yield _row("and of the mirror image, merged", detection_set, predict(Flipped(detector), detection_set))
     yield _row("one box a face", detection_set, single)
@@ -189,28 +189,25 @@ def report(model: str, detection_set: DetectionSet, corrected: DetectionSet | No
 
 def _row(title: str, truths: DetectionSet, predictions: Sequence[sv.Detections]) -> str:
     stats = coco_evaluate(truths, predictions).stats
-    return f"| {title} | {stats['AP']:.3f} | {stats['AP50']:.3f} | {stats['AP75']:.3f} |"
+    return row(title, *(f"{stats[name]:.3f}" for name in ("AP", "AP50", "AP75")))
+
+
+def measure(options: argparse.Namespace) -> Iterator[str]:
+    for model in options.models:
+        classes = ClassMap(Detector(model).class_names)
+        detection_set = read_data(options.data, classes)
+        corrected = None
+        if options.corrections is not None:
+            corrected = correct(detection_set, read_corrections(options.corrections, classes))
+        yield from report(model, detection_set, corrected)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("models", nargs="+", help="names or files of models")
     parser.add_argument("--data", type=Path, required=True, help="folder of annotated photographs")
     parser.add_argument("--corrections", type=Path, help="CSV file of corrected labels")
-    options = parser.parse_args(arguments)
-    try:
-        for model in options.models:
-            classes = ClassMap(Detector(model).class_names)
-            detection_set = read_data(options.data, classes)
-            corrected = None
-            if options.corrections is not None:
-                corrected = correct(detection_set, read_corrections(options.corrections, classes))
-            for line in report(model, detection_set, corrected):
-                print(line, flush=True)
-    except MaskwatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import supervision as sv
+from command import parser_of, run
 
-from maskwatch import Detector, MaskwatchError, read_image
+from maskwatch import Detector, read_image
 from maskwatch.data import DetectionSet, Sample, read_data
 from maskwatch.evaluation import coco_evaluate
 from maskwatch.labels import ClassMap
@@ -71,43 +72,35 @@ def closeups(detection_set: DetectionSet, span: float, least: float) -> tuple[De
     return DetectionSet(detection_set.class_names, tuple(one.sample for one in found)), found
 
 
-def measure(models: Sequence[str], data: Path, least: float) -> list[str]:
+def measure(options: argparse.Namespace) -> Iterator[str]:
     """One line for each span and model."""
-    lines = []
-    detectors = [Detector(model, threshold=0.0, class_agnostic=False) for model in models]
+    detectors = [Detector(model, threshold=0.0, class_agnostic=False) for model in options.models]
 
     @cache  # models of the same classes share their pictures
     def cut(class_names: tuple[str, ...], span: float) -> tuple[DetectionSet, list[CloseUp]]:
-        return closeups(read_data(data, ClassMap(class_names)), span, least)
+        return closeups(read_data(options.data, ClassMap(class_names)), span, options.least)
 
     for span in SPANS:
         for detector in detectors:
             truths, pictures = cut(detector.class_names, span)
             if not pictures:
-                lines.append(f"span {span:.2f}  no face of {least:g} pixels with that much around it")
+                yield f"span {span:.2f}  no face of {options.least:g} pixels with that much around it"
                 break
             predictions: list[sv.Detections] = [detector(picture.image) for picture in pictures]
             result = coco_evaluate(truths, predictions)
             classes = "  ".join(f"{c.name} {c.ap50:.3f}" for c in result.per_class if c.ap50 is not None)
-            lines.append(
+            yield (
                 f"span {span:.2f}  {len(pictures):4} close-ups  {detector.name}  "
                 f"AP {result.stats['AP']:.3f}  AP50 {result.stats['AP50']:.3f}  ({classes})"
             )
-    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("models", nargs="+", help="names or files of models")
     parser.add_argument("--data", type=Path, required=True, help="annotated photographs")
     parser.add_argument("--least", type=float, default=80.0, help="smallest face, pixels of the photograph")
-    options = parser.parse_args(arguments)
-    try:
-        print("\n".join(measure(options.models, options.data, options.least)))
-    except MaskwatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":

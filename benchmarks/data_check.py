@@ -9,17 +9,19 @@ less time than decoding in full. Each is run --repeats times in turn, and the me
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
-from maskwatch import MaskwatchError, read_image
+from command import parser_of, run
+
+from maskwatch import read_image
 from maskwatch.data.formats.search import find_splits
+from maskwatch.system import usable_cores
 
 CHUNK = 16
 
@@ -30,10 +32,10 @@ def decode(paths: Sequence[Path]) -> None:
         read_image(path)
 
 
-def decoding_seconds(paths: Sequence[Path]) -> float:
-    """Wall time of decoding in processes, one a core, their start included."""
+def decoding_seconds(paths: Sequence[Path], workers: int | None = None) -> float:
+    """Wall time of decoding in processes, by default one a core, their start included."""
     began = time.perf_counter()
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(workers or usable_cores()) as pool:
         list(pool.map(decode, [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]))
     return time.perf_counter() - began
 
@@ -42,7 +44,7 @@ def checking_seconds(folder: Path) -> float:
     """Wall time of the command.
 
     Raises:
-        RuntimeError: it ended with an error of its own.
+        RuntimeError: it failed.
     """
     command = [sys.executable, "-m", "maskwatch", "data", "check", str(folder)]
     began = time.perf_counter()
@@ -52,24 +54,22 @@ def checking_seconds(folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, help="a data set")
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args(arguments)
-    try:
-        paths = [raw.image_path for split in find_splits(options.folder) for raw in split.read([])]
-    except MaskwatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def measure(options: argparse.Namespace) -> Iterator[str]:
+    paths = [raw.image_path for split in find_splits(options.folder) for raw in split.read([])]
     times = [(decoding_seconds(paths), checking_seconds(options.folder)) for _ in range(options.repeats)]
     decoding, checking = (median(column) for column in zip(*times, strict=True))
     ratios = sorted(check / decode for decode, check in times)
-    print(
+    yield (
         f"{len(paths)} pictures: decoding {decoding:.1f} s, check {checking:.1f} s, ratio "
         f"{checking / decoding:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
     )
-    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = parser_of(__doc__)
+    parser.add_argument("folder", type=Path, help="a data set")
+    parser.add_argument("--repeats", type=int, default=3)
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python benchmarks/duplicates.py ../shared/data/masks/{train,val,test} --sheet pairs.png
 
-Every folder is one split. Of --pictures pictures chosen by chance, changed copies are made and looked for
-among all pictures; "others" counts pictures found for a copy beside its own (true duplicates of the original
-are not known here and count too). Then come the pairs across splits that nobody planted, to be looked at by
-eye, and the time of probing and search as a multiple of the time that decoding alone takes, on all cores.
+Every folder is one split. The script makes changed copies of --pictures random pictures and searches for them
+among all pictures; "others" counts pictures found for a copy besides its original (unknown true duplicates of
+the original included). Then it prints the unplanted pairs across splits, to be inspected by eye, and the time
+of scan and search as a multiple of the time that decoding alone takes, on all cores.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from command import head, parser_of, row, run
+from data_check import decoding_seconds
 
-from maskwatch import MaskwatchError, read_image
-from maskwatch.data.quality import probe
+from maskwatch import read_image
 from maskwatch.data.quality.duplicates import Duplicate, Fingerprint, find_duplicates, fingerprint
 from maskwatch.data.quality.probe import ImageProbe, probe_images
 from maskwatch.errors import OptionError
@@ -74,7 +75,7 @@ PLANTS: dict[str, Plant] = {
 
 def recall(known: Sequence[Fingerprint | None], paths: Sequence[Path], picked: Sequence[int]) -> list[str]:
     """A line of the table for each plant."""
-    lines = ["| plant | found | as | lowest similarity | others |", "| --- | --- | --- | --- | --- |"]
+    lines = [*head("| plant | found | as | lowest similarity | others |", left=5)]
     images = [read_image(paths[index]) for index in picked]
     for name, plant in PLANTS.items():
         rng = random.Random(0)
@@ -83,21 +84,13 @@ def recall(known: Sequence[Fingerprint | None], paths: Sequence[Path], picked: S
         right = [pair for pair in pairs if pair.first == picked[pair.second - len(known)]]
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(p.kind for p in right).most_common())
         lowest = f"{min(pair.similarity for pair in right):.2f}" if right else "-"
-        others = len(pairs) - len(right)
-        lines.append(f"| {name} | {len(right)}/{len(picked)} | {kinds} | {lowest} | {others} |")
+        lines.append(row(name, f"{len(right)}/{len(picked)}", kinds, lowest, len(pairs) - len(right)))
     return lines
-
-
-def decode_only(path: Path) -> ImageProbe:
-    read_image(path)
-    return ImageProbe(path)
 
 
 def cost(paths: Sequence[Path], workers: int) -> tuple[list[ImageProbe], list[Duplicate], str]:
     """Scans, finds, and compares the time with that of decoding."""
-    began = time.perf_counter()
-    probe._run(paths, decode_only, workers, lambda done, total: None)
-    decoding = time.perf_counter() - began
+    decoding = decoding_seconds(paths, workers)
     began = time.perf_counter()
     probes = probe_images(paths, workers)
     scanning = time.perf_counter() - began
@@ -112,7 +105,7 @@ def cost(paths: Sequence[Path], workers: int) -> tuple[list[ImageProbe], list[Du
 
 
 def sheet(paths: Sequence[Path], pairs: Sequence[Duplicate], target: Path) -> None:
-    """Two pictures a row, so that somebody can look at the pairs."""
+    """Writes the pairs as a picture, one per row."""
     rows = []
     for pair in pairs:
         row = np.zeros((160, 640, 3), np.uint8)
@@ -154,18 +147,13 @@ def measure(options: argparse.Namespace) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="folders of pictures, each a split")
     parser.add_argument("--pictures", type=int, default=100, help="how many to make changed copies of")
     parser.add_argument("--workers", type=int, default=usable_cores(), help="processes that decode")
     parser.add_argument("--all", action="store_true", help="name unplanted pairs within a split too")
     parser.add_argument("--sheet", type=Path, help="write a PNG of all unplanted pairs")
-    try:
-        print("\n".join(measure(parser.parse_args(arguments))))
-    except MaskwatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
     python benchmarks/events.py --data ../shared/data/masks/val
     python benchmarks/events.py --data ../shared/data/masks/val --choose
 
-A stream is twenty seconds of a script: people who stand, walk by or come nearer, a camera that pans and
-zooms, states that change, hands in front of mouths, people hidden by a pillar or by each other, frames that
-are missing or blurred. It is played on three levels. "rendered": heads cut out of the photographs are pasted
-onto blurred ones, and the model analyses every frame. "simulated": detections are sampled from those of the
-faces in the same photographs, with the same scatter from frame to frame; this is much faster. "of a perfect
-model": the same streams with a model that is never wrong.
+A stream is twenty seconds of a script: people who stand, walk by or approach, a camera that pans and zooms,
+states that change, hands in front of mouths, people hidden by a pillar or by each other, frames that are
+missing or blurred. It is played on three levels. "rendered": heads cut out of the photographs are pasted onto
+blurred ones, and the model analyses every frame. "simulated": detections are sampled from those of the faces
+in the same photographs, with the same scatter from frame to frame; this is much faster. "of a perfect model":
+the same streams with a model that is never wrong.
 
 Pictures with an even index are for choosing settings (--choose prints each one that was tried), those with an
 odd index for the report. The output is a Markdown table for docs/people.md.
@@ -19,17 +19,17 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import supervision as sv
+from command import head, parser_of, row, run
 from stream_levels import MATCH_IOU, Shot, Stream, perfect, read_gallery, rendered, simulated
 from stream_scripts import HEIGHT, WIDTH, Boxes
 
-from maskwatch import MaskwatchError
 from maskwatch.data import read_data
 from maskwatch.labels import ClassMap
 from maskwatch.live.capture.frame import LiveFrame
@@ -67,10 +67,8 @@ class Score:
     def cost(self) -> int:
         return self.due - self.found + self.wrong + self.repeated + self.switches
 
-    def add(self, other: Score) -> None:
-        for name in ("due", "found", "wrong", "repeated", "switches", "people", "counted"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.delays_s += other.delays_s
+    def __add__(self, other: Score) -> Score:
+        return Score(*(one + two for one, two in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
 Call = tuple[float, int, Boxes]
@@ -88,17 +86,17 @@ def judge(stream: Stream, calls: Sequence[Call], alarming: frozenset[int], dwell
                 dues[index, number] = begin
                 break  # after the first the person has a cooldown
     score.due = len(dues)
-    told: set[tuple[int, int]] = set()
+    reported: set[tuple[int, int]] = set()
     times = np.array([shot.time_s for shot in stream.shots])
     for time_s, class_id, box in calls:
         shot = stream.shots[int(np.abs(times - time_s).argmin())]
         match = _whose(stream, shot, box, class_id)
         if match is None:
             score.wrong += 1
-        elif match in told:
+        elif match in reported:
             score.repeated += 1
         else:
-            told.add(match)
+            reported.add(match)
             if match in dues:
                 score.found += 1
                 score.delays_s.append(time_s - dues[match] - dwell_s)
@@ -208,7 +206,7 @@ GRID: Mapping[tuple[str, str], tuple[float, ...]] = {
 def choose(streams: Sequence[Stream], model: ModelMetadata) -> Iterator[str]:
     """Optimises one setting after the other while the others stay."""
     settings = PeopleSettings()
-    yield from rows([["setting", "value", *_HEADS, "cost"], ["---"] * 2 + ["---:"] * (len(_HEADS) + 1)])
+    yield from head(row("setting", "value", *_HEADS, "cost"), left=2)
     for (group, name), values in GRID.items():
         tried = []
         now = getattr(getattr(settings, group), name)
@@ -217,7 +215,7 @@ def choose(streams: Sequence[Stream], model: ModelMetadata) -> Iterator[str]:
             trial = replace(settings, **{group: changed})
             score = total(watch(stream, model, trial) for stream in streams)
             tried.append((score.cost, value, trial))
-            yield from rows([[name, f"{value:g}", *_cells(score), str(score.cost)]])
+            yield row(name, f"{value:g}", *_cells(score), score.cost)
         cost = min(cost for cost, value, _ in tried if value == now)
         best = min(tried, key=lambda one: (one[0], abs(one[1] - now)))
         if best[0] <= cost - LEAST_GAIN:
@@ -226,56 +224,59 @@ def choose(streams: Sequence[Stream], model: ModelMetadata) -> Iterator[str]:
     yield f"chosen: {settings}"
 
 
-def total(scores: Iterator[Score]) -> Score:
-    result = Score()
-    for score in scores:
-        result.add(score)
-    return result
+def total(scores: Iterable[Score]) -> Score:
+    return sum(scores, Score())
 
 
 # ---- tables ----------------------------------------------------------------------------------------------
 
 _HEADS = (
-    "events due",
-    "found",
-    "wrong",
-    "repeated",
-    "identity switches",
-    "people / counted",
-    "delay, median",
-)
+    "events due", "found", "wrong", "repeated", "identity switches", "people / counted", "delay, median",
+)  # fmt: skip
 
 
 def _cells(score: Score, *, people: bool = True) -> list[str]:
     delay = f"{float(np.median(score.delays_s)):+.1f} s" if score.delays_s else "–"
     share = f" ({score.found / score.due:.0%})" if score.due else ""
-    cells = [str(score.due), f"{score.found}{share}", str(score.wrong), str(score.repeated)]
-    return [
-        *cells,
-        *((str(score.switches), f"{score.people} / {score.counted}") if people else ("–", "–")),
-        delay,
-    ]
-
-
-def rows(cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    for row in cells:
-        yield "| " + " | ".join(row) + " |"
+    tracked = (str(score.switches), f"{score.people} / {score.counted}") if people else ("–", "–")
+    return [str(score.due), f"{score.found}{share}", str(score.wrong), str(score.repeated), *tracked, delay]
 
 
 def report(levels: Mapping[str, Sequence[Stream]], model: ModelMetadata) -> Iterator[str]:
-    yield from rows([["streams", "method", *_HEADS], ["---", "---"] + ["---:"] * len(_HEADS)])
+    yield from head(row("streams", "method", *_HEADS), left=2)
     for title, streams in levels.items():
         name = f"{len(streams)} {title}"
         every = total(by_frames(stream, model, only_new=False) for stream in streams)
         new = total(by_frames(stream, model, only_new=True) for stream in streams)
         ours = total(watch(stream, model, PeopleSettings()) for stream in streams)
-        yield from rows([[name, "every frame an event", *_cells(every, people=False)]])
-        yield from rows([[name, "an event when a class appears", *_cells(new, people=False)]])
-        yield from rows([[name, "**people**", *_cells(ours)]])
+        yield row(name, "every frame an event", *_cells(every, people=False))
+        yield row(name, "an event when a class appears", *_cells(new, people=False))
+        yield row(name, "**people**", *_cells(ours))
+
+
+def measure(options: argparse.Namespace) -> Iterator[str]:
+    finder = FaceFinder(options.model)
+    model = finder.metadata
+    samples = read_data(options.data, ClassMap(model.classes)).samples
+    half = samples[0::2] if options.choose else samples[1::2]
+    gallery = read_gallery(half, finder)
+    first = 0 if options.choose else 10_000
+    scripts = gallery.scripts(range(first, first + options.simulated))
+    levels = {
+        "of a perfect model": [simulated(script, perfect(gallery)) for script in scripts],
+        "simulated": [simulated(script, gallery) for script in scripts],
+        "rendered": [
+            rendered(script, gallery, finder)
+            for script in gallery.scripts(range(first + 5000, first + 5000 + options.rendered))
+        ],
+    }
+    if options.choose:
+        return choose([*levels["simulated"], *levels["rendered"]], model)
+    return report(levels, model)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of annotated photographs")
     parser.add_argument("--model", default="maskwatch-320", help="name or file of a model")
     parser.add_argument("--simulated", type=int, default=100, help="streams on this level (default 100)")
@@ -283,34 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--choose", action="store_true", help="try settings, on the other half of the pictures"
     )
-    options = parser.parse_args(arguments)
-    try:
-        finder = FaceFinder(options.model)
-        model = finder.metadata
-        samples = read_data(options.data, ClassMap(model.classes)).samples
-        half = samples[0::2] if options.choose else samples[1::2]
-        gallery = read_gallery(half, finder)
-        first = 0 if options.choose else 10_000
-        scripts = gallery.scripts(range(first, first + options.simulated))
-        levels = {
-            "of a perfect model": [simulated(script, perfect(gallery)) for script in scripts],
-            "simulated": [simulated(script, gallery) for script in scripts],
-            "rendered": [
-                rendered(script, gallery, finder)
-                for script in gallery.scripts(range(first + 5000, first + 5000 + options.rendered))
-            ],
-        }
-        lines = (
-            choose([*levels["simulated"], *levels["rendered"]], model)
-            if options.choose
-            else report(levels, model)
-        )
-        for line in lines:
-            print(line, flush=True)
-    except MaskwatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":

@@ -16,16 +16,15 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.table import Table
+from command import head, parser_of, row, run
 
-from maskwatch import Detector, MaskwatchError, __version__, embedded_models, load_model_file, read_image
+from maskwatch import Detector, __version__, embedded_models, load_model_file, read_image
 from maskwatch.media.images import fit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,8 +73,8 @@ def measure_once(detector: Detector, rule: Any, image: Path) -> dict[str, float]
     }
 
 
-def measure(models: Sequence[str], image: Path, runs: int, threads: int | None) -> list[dict[str, Any]]:
-    """Medians by stage for each model, in milliseconds."""
+def medians(models: Sequence[str], image: Path, runs: int, threads: int | None) -> list[dict[str, Any]]:
+    """Medians of each model by stage, in milliseconds."""
     detectors = [Detector(name, threads=threads) for name in models]
     rules = [load_model_file(name).metadata.resize for name in models]
     passes: list[list[dict[str, float]]] = [[] for _ in models]
@@ -117,29 +116,25 @@ def report(image: Path, runs: int, threads: int | None, models: Sequence[str]) -
         "image_size": [height, width],
         "runs": runs,
         "stages": STAGES,
-        "models": measure(models, image, runs, threads),
+        "models": medians(models, image, runs, threads),
     }
 
 
-def print_report(result: dict[str, Any], console: Console) -> None:
+def lines(result: dict[str, Any]) -> Iterator[str]:
     """The report as a table for a person."""
     height, width = result["image_size"]
-    table = Table(title=f"Median milliseconds for one picture ({result['image']}, {width}x{height})")
-    table.add_column("model")
-    table.add_column("input")
-    for stage in (*STAGES, "total, p90"):
-        table.add_column(stage, justify="right")
-    for row in result["models"]:
-        times = [*row["median_ms"].values(), row["total_p90_ms"]]
-        size = "x".join(map(str, row["input_size"]))
-        table.add_row(row["model"], size, *(f"{time:.1f}" for time in times))
-    console.print(table)
-    for stage, meaning in STAGES.items():
-        console.print(f"  {stage:8} {meaning}", highlight=False)
-    console.print(
-        f"  {result['runs']} rounds, threads: {result['threads']}, cores: {result['cores']}, "
-        f"onnxruntime {result['onnxruntime']}, {result['machine']}",
-        highlight=False,
+    yield f"Median milliseconds for one picture ({result['image']}, {width}x{height})"
+    yield ""
+    yield from head(row("model", "input", *STAGES, "total, p90"), left=2)
+    for one in result["models"]:
+        times = [*one["median_ms"].values(), one["total_p90_ms"]]
+        size = "x".join(map(str, one["input_size"]))
+        yield row(one["model"], size, *(f"{time:.1f}" for time in times))
+    yield ""
+    yield from (f"{stage:8} {meaning}" for stage, meaning in STAGES.items())
+    yield (
+        f"{result['runs']} rounds, threads: {result['threads']}, cores: {result['cores']}, "
+        f"onnxruntime {result['onnxruntime']}, {result['machine']}"
     )
 
 
@@ -150,9 +145,21 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description="Median time for one picture, by stage.")
+def measure(options: argparse.Namespace) -> Iterator[str]:
+    """Measures, prints, and writes the file of --json."""
+    result = report(options.image, options.runs, options.threads, options.model or embedded_models())
+    text = json.dumps(result, indent=2)
+    if str(options.json) == "-":
+        yield text
+        return
+    yield from lines(result)
+    if options.json:
+        options.json.write_text(text + "\n", "utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--model", action="append", help="model name or file; may be repeated; default: all embedded"
     )
@@ -162,25 +169,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runs", type=positive, default=50, help="measured rounds (default 50)")
     parser.add_argument("--threads", type=positive, help="threads of ONNX Runtime; default: one a core")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file; - prints only them")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    args = parse_args(arguments)
-    try:
-        result = report(args.image, args.runs, args.threads, args.model or embedded_models())
-    except MaskwatchError as error:
-        print(error, file=sys.stderr)
-        return 2
-    if str(args.json) == "-":
-        print(json.dumps(result, indent=2))
-        return 0
-    print_report(result, Console(width=110 if not sys.stdout.isatty() else None))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    return 0
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

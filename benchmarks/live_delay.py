@@ -3,10 +3,10 @@
     python benchmarks/live_delay.py
     python benchmarks/live_delay.py --seconds 60 --detector-ms 200 --stream mjpeg
 
-A server of its own streams 25 frames per second, through RTSP (H.264) where GStreamer is there, else MJPEG
-over HTTP. Each frame has the time at which it was shown drawn into it. A detector that is slowed on purpose
-(it sleeps) takes the frames from three readers, one after the other: Maskwatch's; OpenCV's `read` in a plain
-loop; and OpenCV in a thread that queues every frame, which is what one writes first.
+A local server streams 25 frames per second, through RTSP (H.264) where GStreamer is installed, else MJPEG
+over HTTP. Each frame shows the time at which it was sent. A detector that is slowed on purpose (it sleeps)
+takes the frames from three readers, one after the other: Maskwatch's; OpenCV's `read` in a plain loop; and
+OpenCV in a thread that queues every frame, the usual first version.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
+from command import TESTS, head, parser_of, row, run
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(TESTS))
 
 import barcode
 from camera_servers import FPS, HttpCamera, RtspServer, mjpeg, read_number, why_no_rtsp
+from maskwatch.errors import OptionError
 from maskwatch.live.capture.core import open_capture
 from maskwatch.live.capture.group import CaptureGroup
 
@@ -50,9 +51,9 @@ class Run:
         """A line of the table."""
         delays = np.array(self.delays_s) * 1000
         last = delays[-max(1, len(delays) // 10) :]
-        cells = [self.reader, f"{self.detector_ms:g}", str(len(delays)), str(self.missed)]
-        cells += [f"{value:.0f}" for value in (np.median(delays), np.percentile(delays, 95), np.median(last))]
-        return f"| {' | '.join(cells)} |"
+        times = (np.median(delays), np.percentile(delays, 95), np.median(last))
+        cells = (self.reader, f"{self.detector_ms:g}", len(delays), self.missed)
+        return row(*cells, *(f"{value:.0f}" for value in times))
 
 
 @contextlib.contextmanager
@@ -107,7 +108,7 @@ def camera(stream: str) -> Iterator[str]:
         yield server.url
 
 
-def measure(reader: str, url: str, seconds: float, detector_ms: float) -> Run:
+def watch(reader: str, url: str, seconds: float, detector_ms: float) -> Run:
     """Watches for some seconds after the first frame."""
     delays, numbers = [], []
     with READERS[reader](url) as take:
@@ -121,32 +122,32 @@ def measure(reader: str, url: str, seconds: float, detector_ms: float) -> Run:
     return Run(reader, detector_ms, delays, numbers[-1] - numbers[0] + 1 - len(numbers))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20, help="for each line of the table (default 20)")
-    parser.add_argument("--detector-ms", type=float, nargs="+", default=[0, 200], help="default: 0 200")
-    parser.add_argument("--stream", choices=["auto", "rtsp", "mjpeg"], default="auto")
-    options = parser.parse_args(arguments)
+def measure(options: argparse.Namespace) -> Iterator[str]:
     stream = options.stream
     if stream == "rtsp" and why_no_rtsp():
-        print(f"error: {why_no_rtsp()}; use --stream mjpeg", file=sys.stderr)
-        return 2
+        raise OptionError(f"{why_no_rtsp()}; use --stream mjpeg")
     if stream == "auto":
         stream = "mjpeg" if why_no_rtsp() else "rtsp"
-    print(
+    yield (
         f"{stream}, {FPS} frames per second, {barcode.WIDTH}x{barcode.HEIGHT}, {options.seconds:g} s each\n"
     )
-    print(
+    yield from head(
         "| reader | detector, ms | frames | passed over | median delay, ms | p95 | median of the last tenth |"
     )
-    print("| --- | --: | --: | --: | --: | --: | --: |")
     for detector_ms in options.detector_ms:
         for reader in READERS:
             with camera(stream) as url:
-                print(measure(reader, url, options.seconds, detector_ms).row(), flush=True)
-    return 0
+                yield watch(reader, url, options.seconds, detector_ms).row()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--seconds", type=float, default=20, help="for each line of the table (default 20)")
+    parser.add_argument("--detector-ms", type=float, nargs="+", default=[0, 200], help="default: 0 200")
+    parser.add_argument("--stream", choices=["auto", "rtsp", "mjpeg"], default="auto")
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

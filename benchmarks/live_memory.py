@@ -3,8 +3,8 @@
     python benchmarks/live_memory.py --seconds 300
     python benchmarks/live_memory.py --seconds 86400 --cut-every 60
 
-Watches an MJPEG camera whose connection ends every --cut-every seconds and, where GStreamer is there, an RTSP
-camera that is killed and started again as often. A detector that is slowed on purpose takes the frames.
+Watches an MJPEG camera whose connection ends every --cut-every seconds and, where GStreamer is installed, an
+RTSP camera that is killed and restarted as often. A detector that is slowed on purpose takes the frames.
 Memory is the resident set of this process (Linux only), in which the MJPEG server runs too.
 """
 
@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from command import TESTS, head, parser_of, row, run
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(TESTS))
 
 from camera_servers import FPS, HttpCamera, RtspServer, free_port, mjpeg, why_no_rtsp
+from maskwatch.errors import OptionError
 from maskwatch.live.capture.core import open_captures
 from maskwatch.live.capture.group import CaptureGroup
 from maskwatch.live.capture.settings import CaptureSettings
@@ -56,16 +58,14 @@ class Memory:
     def table(self) -> str:
         """Markdown."""
         start = int(len(self.seconds) * WARM_UP)
+        mib = (self.mib[0], self.mib[start], self.mib[-1], max(self.mib), self.slope())
         lines = [
-            "| seconds | MiB at start | after warm-up | at end | most | slope, MiB/h |",
-            "| --: | --: | --: | --: | --: | --: |",
-            f"| {self.seconds[-1]:.0f} | {self.mib[0]:.1f} | {self.mib[start]:.1f} | {self.mib[-1]:.1f} "
-            f"| {max(self.mib):.1f} | {self.slope():.1f} |",
+            *head("| seconds | MiB at start | after warm-up | at end | most | slope, MiB/h |", left=0),
+            row(f"{self.seconds[-1]:.0f}", *(f"{value:.1f}" for value in mib)),
             "",
-            "| source | frames | passed over | reconnects |",
-            "| --- | --: | --: | --: |",
+            *head("| source | frames | passed over | reconnects |"),
+            *(row(one.name, one.frames, one.dropped, one.reconnects) for one in self.sources),
         ]
-        lines += [f"| {one.name} | {one.frames} | {one.dropped} | {one.reconnects} |" for one in self.sources]
         return "\n".join(lines)
 
 
@@ -106,16 +106,9 @@ def watch(specs: Sequence[str], seconds: float) -> Memory:
         return Memory([*times, passed], [*mib, resident_mib()], group.status())
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=120, help="length of the run (default 120)")
-    parser.add_argument("--cut-every", type=float, default=5, help="seconds that a camera lasts (default 5)")
-    parser.add_argument("--stream", choices=["all", "mjpeg"], default="all")
-    options = parser.parse_args(arguments)
+def measure(options: argparse.Namespace) -> Iterator[str]:
     if not _STATUS.exists():
-        print(f"error: no {_STATUS}, from which the memory is read; run it on Linux", file=sys.stderr)
-        return 2
+        raise OptionError(f"no {_STATUS}, from which the memory is read; run it on Linux")
     with contextlib.ExitStack() as stack:
         answer = mjpeg(frames=max(1, round(options.cut_every * FPS)))
         specs = [f"mjpeg={stack.enter_context(HttpCamera(answer)).url}"]
@@ -123,9 +116,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"without RTSP: {why_no_rtsp()}", file=sys.stderr)
         elif options.stream == "all":
             specs.append(stack.enter_context(failing_rtsp(options.cut_every)))
-        print(watch(specs, options.seconds).table())
-    return 0
+        yield watch(specs, options.seconds).table()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--seconds", type=float, default=120, help="length of the run (default 120)")
+    parser.add_argument("--cut-every", type=float, default=5, help="seconds that a camera lasts (default 5)")
+    parser.add_argument("--stream", choices=["all", "mjpeg"], default="all")
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

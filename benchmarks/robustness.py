@@ -20,15 +20,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import supervision as sv
+from command import head, parser_of, row, run
 
-from maskwatch import Detector, MaskwatchError, read_image
+from maskwatch import Detector, read_image
 from maskwatch.data import DetectionSet, Sample, read_data
 from maskwatch.evaluation import coco_evaluate
-from maskwatch.evaluation.coco import ap50_in_area
 from maskwatch.evaluation.matching import match_set
+from maskwatch.evaluation.slices import FACE_AREAS, by_size
 from maskwatch.labels import ClassMap
 
-SIZES = ((0, 16), (16, 32), (32, 96), (96, 1e5))
 LEAST_DRAWN = 48.0
 """Smallest bare face that something is drawn onto, pixels of the photograph."""
 MATCH_IOU = 0.5
@@ -188,16 +188,8 @@ def scenes(detection_set: DetectionSet, variant: Variant) -> Iterator[tuple[Samp
         scene = Scene(read_image(sample.image_path), sample.boxes_xyxy, own, sample.ignore)
         scene = variant(scene, np.random.default_rng(number))
         ids = np.array([names.index(name) for name in scene.names], np.int64)
-        yield (
-            replace(
-                sample,
-                boxes_xyxy=scene.boxes_xyxy,
-                class_ids=ids,
-                difficult=scene.ignore,
-                notes=(),
-            ),
-            scene,
-        )
+        boxes = {"boxes_xyxy": scene.boxes_xyxy, "class_ids": ids, "difficult": scene.ignore, "notes": ()}
+        yield replace(sample, **boxes), scene
 
 
 @dataclass
@@ -217,7 +209,7 @@ class Detectors:
     showing: Detector
 
 
-def run(detectors: Detectors, detection_set: DetectionSet, variant: Variant) -> Outcome:
+def detect(detectors: Detectors, detection_set: DetectionSet, variant: Variant) -> Outcome:
     samples: list[Sample] = []
     everything: list[sv.Detections] = []
     shown: list[sv.Detections] = []
@@ -235,22 +227,13 @@ def confusion(outcome: Outcome, least: float = 0.0) -> npt.NDArray[np.int64]:
     for sample, found in zip(outcome.truths.samples, outcome.shown, strict=True):
         iou = sv.box_iou_batch(sample.boxes_xyxy, found.xyxy) if len(found) and len(sample) else None
         for index, class_id in enumerate(sample.class_ids):
-            if (
-                sample.ignore[index]
-                or (sample.boxes_xyxy[index, 2:] - sample.boxes_xyxy[index, :2]).max() < least
-            ):
+            side = (sample.boxes_xyxy[index, 2:] - sample.boxes_xyxy[index, :2]).max()
+            if sample.ignore[index] or side < least:
                 continue
             best = int(iou[index].argmax()) if iou is not None else -1
             hit = iou is not None and iou[index, best] >= MATCH_IOU and found.class_id is not None
             table[class_id, int(found.class_id[best]) if hit and found.class_id is not None else classes] += 1
     return table
-
-
-def by_size(outcome: Outcome) -> list[float | None]:
-    """AP50 of each of `SIZES`, mean over the classes that have such faces."""
-    areas = [(low**2, high**2) for low, high in SIZES]
-    matches = match_set(outcome.truths, outcome.everything, areas)
-    return [ap50_in_area(matches, area) for area in areas]
 
 
 # ---- tables ----------------------------------------------------------------------------------------------
@@ -262,25 +245,17 @@ def report(model: str, data: Path) -> Iterator[str]:
     names = detection_set.class_names
     yield f"### {model} on {data.name}"
     yield ""
-    heads = ["variant", "AP50", *(f"`{name}` found as " + " / ".join((*names, "missed")) for name in names)]
-    yield from _rows([heads, ["---"] + ["---:"] * (len(heads) - 1)])
+    found_as = f"found as {' / '.join((*names, 'missed'))}"
+    yield from head(row("variant", "AP50", *(f"`{name}` {found_as}" for name in names)))
     for title, variant in WHOLE.items():
-        outcome = run(detectors, detection_set, variant)
+        outcome = detect(detectors, detection_set, variant)
         ap50 = coco_evaluate(outcome.truths, outcome.everything).stats["AP50"]
-        yield from _rows([[title, f"{ap50:.3f}", *(_shares(row) for row in confusion(outcome))]])
+        yield row(title, f"{ap50:.3f}", *map(_shares, confusion(outcome)))
         if variant is unchanged:
-            sizes = by_size(outcome)
+            slices = by_size(match_set(outcome.truths, outcome.everything, FACE_AREAS))
     yield ""
-    yield from _rows(
-        [
-            [
-                "face, pixels",
-                *(f"{low:g} to {high:g}" if high < 1e4 else f"from {low:g}" for low, high in SIZES),
-            ],
-            ["---"] + ["---:"] * len(SIZES),
-            ["AP50", *("–" if score is None else f"{score:.3f}" for score in sizes)],
-        ]
-    )
+    yield from head(row("face, pixels", *(one.name.removesuffix(" px") for one in slices)))
+    yield row("AP50", *("–" if one.ap50 is None else f"{one.ap50:.3f}" for one in slices))
     yield ""
     yield from _drawn_table(detectors, detection_set)
 
@@ -293,40 +268,31 @@ def _drawn_table(detectors: Detectors, detection_set: DetectionSet) -> Iterator[
     if not samples:
         return
     chosen = replace(detection_set, samples=samples)
-    yield from _rows([["bare faces", "faces", "found as " + " / ".join((*chosen.class_names, "missed"))]])
-    yield from _rows([["---", "---:", "---:"]])
+    yield from head(row("bare faces", "faces", f"found as {' / '.join((*chosen.class_names, 'missed'))}"))
     for title, variant in DRAWN.items():
-        row = confusion(run(detectors, chosen, variant), LEAST_DRAWN).sum(0)
-        yield from _rows([[title, str(row.sum()), _shares(row)]])
+        counts = confusion(detect(detectors, chosen, variant), LEAST_DRAWN).sum(0)
+        yield row(title, counts.sum(), _shares(counts))
     yield ""
 
 
-def _shares(row: npt.NDArray[np.int64]) -> str:
-    total = int(row.sum())
-    return " / ".join(f"{value / total:.2f}" for value in row) if total else "–"
+def _shares(counts: npt.NDArray[np.int64]) -> str:
+    total = int(counts.sum())
+    return " / ".join(f"{value / total:.2f}" for value in counts) if total else "–"
 
 
-def _rows(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"
+def measure(options: argparse.Namespace) -> Iterator[str]:
+    for model in options.models:
+        for data in options.data:
+            yield from report(model, data)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("models", nargs="+", help="names or files of models with the three mask classes")
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, help="folders of annotated photographs"
     )
-    options = parser.parse_args(arguments)
-    try:
-        for model in options.models:
-            for data in options.data:
-                for line in report(model, data):
-                    print(line, flush=True)
-    except MaskwatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":

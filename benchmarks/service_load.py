@@ -1,20 +1,20 @@
-"""Throughput of the service compared with the bare detector, and its behaviour under overload.
+"""Which share of the detector's own rate the service reaches, and what it does with requests when it is full.
 
     python benchmarks/service_load.py
     python benchmarks/service_load.py --model maskwatch-320 --seconds 2 --rounds 20
     python benchmarks/service_load.py --image photo.jpg -- --waiting 4
 
-Arguments after `--` go to `maskwatch serve`, which the benchmark starts on a free port of this machine.
-Each round measures the bare `Detector` on the same files (one call on all cores, and one call a core side by
-side; the better one counts) and then the service with more and more connections, each of which sends its next
-picture when it has its answer, or after `Retry-After` when it was turned away. So whatever else the machine
-does falls on both, and ratios are those of one round. At the end of each round requests come at ten times the
-highest rate that the service had in it, whether it answers or not.
+Arguments after `--` go to `maskwatch serve`, which the benchmark starts on a free port of this machine. Each
+round measures the bare `Detector` on the same files (one call on all cores, and one call a core side by side;
+the better one counts) and then the service with more and more connections, each of which sends its next
+picture after its answer, or after `Retry-After` when the service refused it. So other load on the machine
+affects both alike, and ratios are those of one round. Each round ends with requests at ten times the highest
+rate that the service had in it, whether it answers or not.
 
-"CPU" is the processor time of the service for each picture that it answered. It hardly changes when others
-use the machine as well, where a rate does.
+"CPU" is the processor time of the service per answered picture. Unlike a rate, it hardly changes when other
+programs use the machine.
 
-Everything stays on this machine, and every part ends by itself after its time or its number of requests.
+Everything stays on this machine, and every part is limited in time and in requests.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from command import head, parser_of, row, run
 
-from maskwatch import Detector, MaskwatchError
+from maskwatch import Detector
 from maskwatch.models import DEFAULT_MODEL
 from maskwatch.system import usable_cores
 
@@ -83,29 +85,21 @@ class Load:
 
     def add(self, other: Load) -> None:
         """Takes in another measurement of the same load."""
-        self.sending_s += other.sending_s
-        self.elapsed_s += other.elapsed_s
-        self.cpu_s += other.cpu_s
-        self.latencies_s += other.latencies_s
-        self.shed += other.shed
-        self.shed_without_time += other.shed_without_time
-        self.broken += other.broken
+        for name, value in vars(other).items():
+            if name != "name":
+                setattr(self, name, getattr(self, name) + value)
 
     def row(self, ratio: float) -> str:
         """A line of the table."""
-        cells = [self.name, f"{self.sent / self.sending_s:.1f}", f"{self.rate:.1f}", f"{ratio:.0%}"]
-        cells += [f"{self.percentile_ms(percent):.0f}" for percent in (50, 95, 99)]
-        cells += [
-            str(self.shed),
-            str(self.broken),
-            f"{self.cpu_s / max(1, len(self.latencies_s)) * 1000:.0f}",
-        ]
-        return f"| {' | '.join(cells)} |"
+        rates = (f"{self.sent / self.sending_s:.1f}", f"{self.rate:.1f}", f"{ratio:.0%}")
+        times = (f"{self.percentile_ms(percent):.0f}" for percent in (50, 95, 99))
+        cpu_ms = self.cpu_s / max(1, len(self.latencies_s)) * 1000
+        return row(self.name, *rates, *times, self.shed, self.broken, f"{cpu_ms:.0f}")
 
 
 @contextlib.contextmanager
 def service(model: str, options: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """`maskwatch serve` for the length of the block; gives its host and port, and its process' number."""
+    """`maskwatch serve` for the length of the block; yields its host and port, and its process number."""
     command = [sys.executable, "-m", "maskwatch", "serve", "--port", "0", "--model", model, *options]
     environment = {name: value for name, value in os.environ.items() if name != "MASKWATCH_TOKEN"}
     with subprocess.Popen(
@@ -120,15 +114,15 @@ def service(model: str, options: Sequence[str]) -> Iterator[tuple[str, int]]:
 
 def _address(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
-    said = []
+    printed = []
     for line in process.stdout:
-        said.append(line)
+        printed.append(line)
         if match := re.search(r"http://(127\.0\.0\.1:\d+)", line):
-            # Keep reading its output, so that it never blocks on a full pipe.
+            # Its further output is read, so that a full pipe never blocks it.
             threading.Thread(target=process.stdout.read, daemon=True).start()
             _wait_until_ready(match[1])
             return match[1]
-    raise SystemExit(f"error: the service did not start:\n{''.join(said)}")
+    raise SystemExit(f"error: the service did not start:\n{''.join(printed)}")
 
 
 def _wait_until_ready(host: str) -> None:
@@ -163,7 +157,7 @@ class Sender:
         self._load, self._lock = load, lock
 
     def send(self, picture: bytes) -> float:
-        """One request, whose end is counted in the load; gives the seconds to stay away after it."""
+        """Sends one request and counts its end in the load; returns the seconds to wait before the next."""
         begin = time.perf_counter()
         headers = {"Content-Type": "application/octet-stream"}
         try:
@@ -191,13 +185,10 @@ class Sender:
 
 
 def together(count: int, work: Callable[[int], None]) -> float:
-    """Runs work(0) … work(count − 1) in threads; gives the seconds until the last has ended."""
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    """Runs work(0) … work(count − 1), each in a thread; returns the seconds until the last has ended."""
     begin = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(work, range(count)))
     return time.perf_counter() - begin
 
 
@@ -226,11 +217,10 @@ def closed(host: str, connections: int, pictures: Sequence[bytes], seconds: floa
     def work(number: int) -> None:
         with contextlib.closing(Sender(host, load, lock)) as sender:
             for turn in range(MOST_REQUESTS // connections):
-                away_s = sender.send(pictures[(number + turn) % len(pictures)])
-                left_s = end - time.perf_counter()
-                if left_s <= away_s:
+                wait_s = sender.send(pictures[(number + turn) % len(pictures)])
+                if end - time.perf_counter() <= wait_s:
                     return
-                time.sleep(away_s)
+                time.sleep(wait_s)
 
     load.sending_s = load.elapsed_s = together(connections, work)
     return load
@@ -269,7 +259,7 @@ class Round:
     over: Load
 
 
-def measure(host: str, process: int, options: argparse.Namespace, pictures: Sequence[bytes]) -> list[Round]:
+def rounds_of(host: str, process: int, options: argparse.Namespace, pictures: Sequence[bytes]) -> list[Round]:
     """All rounds."""
 
     def counted(load: Callable[[], Load]) -> Load:
@@ -297,12 +287,12 @@ def measure(host: str, process: int, options: argparse.Namespace, pictures: Sequ
 
 
 def report(rounds: Sequence[Round]) -> str:
-    """The table, and what it comes to."""
+    """The table and its summary."""
     rates = [one.bare for one in rounds]
     bare_cpu_s = statistics.median(one.bare_cpu_s for one in rounds)
+    names = "| load | sent/s | answered/s | of the bare one | p50, ms | p95 | p99 | 503 | broken | CPU, ms |"
     lines = [
-        "| load | sent/s | answered/s | of the bare one | p50, ms | p95 | p99 | 503 | broken | CPU, ms |",
-        "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
+        *head(names),
         f"| bare `Detector` | | {statistics.median(rates):.1f} | 100% | | | | | | {bare_cpu_s * 1000:.0f} |",
     ]
     columns = [*zip(*(one.loads for one in rounds), strict=True), tuple(one.over for one in rounds)]
@@ -318,8 +308,8 @@ def report(rounds: Sequence[Round]) -> str:
         "",
         f"At saturation {max(ratios[:-1]):.0%} of the bare detector's rate (median of {len(rounds)} rounds, "
         f"in which it was {min(rates):.1f} to {max(rates):.1f} a second).",
-        f"At {OVERLOADED} {over.shed / over.sent:.0%} got 503, {over.shed_without_time} of them "
-        f"without Retry-After; {over.broken} got another answer or none. "
+        f"At {OVERLOADED} {over.shed / over.sent:.0%} were refused with 503, {over.shed_without_time} of "
+        f"them without Retry-After; {over.broken} got another answer or none. "
         f"p99 of the answered is {times:.1f} times that of {first.name} "
         f"({over.percentile_ms(99):.0f} and {first.percentile_ms(99):.0f} ms).",
     ]
@@ -334,28 +324,26 @@ def whole(loads: Sequence[Load]) -> Load:
     return total
 
 
+def measure(options: argparse.Namespace) -> Iterator[str]:
+    pictures = [path.read_bytes() for path in options.image or PICTURES]
+    with service(options.model, options.serve) as (host, process):
+        rounds = rounds_of(host, process, options, pictures)
+    cores, names = os.cpu_count(), " ".join(options.serve) or "none"
+    yield f"{options.model}, {cores} cores, options of serve: {names}\n\n{report(rounds)}"
+    yield f"Load average of the machine: {', '.join(f'{value:.1f}' for value in os.getloadavg())}."
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--image", type=Path, action="append", help="picture file; may be repeated")
     parser.add_argument("--seconds", type=float, default=2, help="for each load of a round (default 2)")
     parser.add_argument("--rounds", type=int, default=10, help="default 10")
     parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS, help="default 1 2 4 8 16")
     parser.add_argument("serve", nargs="*", metavar="-- OPTION", help="options of maskwatch serve")
-    options = parser.parse_args(arguments)
-    try:
-        pictures = [path.read_bytes() for path in options.image or PICTURES]
-        with service(options.model, options.serve) as (host, process):
-            rounds = measure(host, process, options, pictures)
-            cores, names = os.cpu_count(), " ".join(options.serve) or "none"
-            print(f"{options.model}, {cores} cores, options of serve: {names}\n\n{report(rounds)}")
-    except (MaskwatchError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"Load average of the machine: {', '.join(f'{value:.1f}' for value in os.getloadavg())}.")
-    return 0
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -4,8 +4,8 @@
 
 Both recipes train the same network at the same size from the same COCO start on the same pictures, and are
 measured on the last weights, so that nothing is chosen. Output is a Markdown table: mean over the seeds, and
-where there are several the least and the greatest. A run that was stopped goes on when the command is given
-again; one that is done is only measured.
+where there are several the least and the greatest. A repeated command resumes an interrupted run, and only
+measures a finished one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
-from maskwatch import MaskwatchError
+from command import head, parser_of, row, run
+
 from maskwatch.cli.datasets import read_stems
 from maskwatch.data import DetectionSet, read_data
 from maskwatch.evaluation import coco_evaluate, predict
@@ -65,27 +67,41 @@ def scores(
 
 def table(rows: Mapping[str, Sequence[Mapping[str, float]]], images: Mapping[str, int]) -> Iterator[str]:
     """Markdown: one line a recipe, then how many times the first one's AP the last one's is."""
-    yield "| recipe | seeds | images seen | " + " | ".join(SCORES) + " |"
-    yield "| --- | ---: | ---: |" + " ---: |" * len(SCORES)
+    yield from head(row("recipe", "seeds", "images seen", *SCORES))
     for name, results in rows.items():
         cells = [_spread([result[score] for result in results]) for score in SCORES]
-        yield f"| `{name}` | {len(results)} | {images[name]} | " + " | ".join(cells) + " |"
-    first, *_, last = (_mean([result["AP"] for result in results]) for results in rows.values())
+        yield row(f"`{name}`", len(results), images[name], *cells)
+    first, *_, last = (fmean(result["AP"] for result in results) for results in rows.values())
     if first > 0:
         yield f"\nAP of `{list(rows)[-1]}` is {last / first:.2f} times that of `{next(iter(rows))}`."
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _spread(values: Sequence[float]) -> str:
-    mean = f"{_mean(values):.3f}"
+    mean = f"{fmean(values):.3f}"
     return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
 
 
+def measure(options: argparse.Namespace) -> Iterator[str]:
+    lengths = {"seed": (options.seed_steps, None), "default": (options.default_steps, options.default_batch)}
+    train_stems, test_stems = (read_stems(options.data / f"small_{part}.txt") for part in ("train", "test"))
+    training = read_data(options.data / "train", image_ids=train_stems)
+    test = read_data(options.data / "test", image_ids=test_stems)
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in lengths}
+    images = {}
+    for seed in options.seeds:
+        for name, (steps, batch_size) in lengths.items():
+            one = entry(name, options.size, steps, batch_size, seed)
+            output = options.out / f"{name}-{options.size}-{seed}"
+            result, minutes = scores(one, training, test, options.start, output)
+            images[name] = one.images
+            rows[name].append(result)
+            progress = f"{output.name}: AP {result['AP']:.3f}, {minutes:.1f} minutes"
+            print(progress, file=sys.stderr, flush=True)
+    yield from table(rows, images)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "masks", help="with train/ and test/")
     parser.add_argument("--start", required=True, help="zoo checkpoint of the COCO start")
     parser.add_argument("--out", type=Path, default=Path("runs/small"), help="folder of the runs")
@@ -94,33 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed-steps", type=int, default=8000, help="steps of `seed`")
     parser.add_argument("--default-steps", type=int, default=1600, help="steps of `default`")
     parser.add_argument("--default-batch", type=int, default=16)
-    options = parser.parse_args(arguments)
-    lengths = {"seed": (options.seed_steps, None), "default": (options.default_steps, options.default_batch)}
-    try:
-        train_stems, test_stems = (
-            read_stems(options.data / f"small_{part}.txt") for part in ("train", "test")
-        )
-        training = read_data(options.data / "train", image_ids=train_stems)
-        test = read_data(options.data / "test", image_ids=test_stems)
-        rows: dict[str, list[dict[str, float]]] = {name: [] for name in lengths}
-        images = {}
-        for seed in options.seeds:
-            for name, (steps, batch_size) in lengths.items():
-                one = entry(name, options.size, steps, batch_size, seed)
-                output = options.out / f"{name}-{options.size}-{seed}"
-                result, minutes = scores(one, training, test, options.start, output)
-                images[name] = one.images
-                rows[name].append(result)
-                print(
-                    f"{output.name}: AP {result['AP']:.3f}, {minutes:.1f} minutes",
-                    file=sys.stderr,
-                    flush=True,
-                )
-        print("\n".join(table(rows, images)))
-    except MaskwatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(measure, parser, arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Scripts → streams: what a model says of them, drawn by chance or looked at frame by frame.
+"""Scripts → streams: what a model finds in them, sampled at random or detected frame by frame.
 
 Part of events.py.
 """
@@ -121,7 +121,7 @@ def _logit(score: float) -> float:
 
 
 def _cut(image: Image, box: Boxes, others: Boxes) -> Cutout | None:
-    """The head around a face; None where somebody else's face would come with it."""
+    """The head around a face; None where it would include another person's face."""
     size = box[2:] - box[:2]
     low = np.maximum(box[:2] - 0.45 * size, 0).astype(int)
     high = np.minimum(box[2:] + 0.45 * size, (image.shape[1], image.shape[0])).astype(int)
@@ -132,13 +132,12 @@ def _cut(image: Image, box: Boxes, others: Boxes) -> Cutout | None:
 
 @dataclass(frozen=True)
 class Shot:
-    """One frame: its time, the faces found, and who is there in truth (box and state, by actor)."""
+    """One frame: its time, the faces found, and the truth: box and visibility of each actor."""
 
     time_s: float
     faces: Faces
     boxes_xyxy: Boxes
     visible: npt.NDArray[np.bool_]
-    states: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -151,13 +150,12 @@ def play(script: Script, found: Sequence[Faces]) -> Stream:
     shots = []
     for time_s, faces in zip(script.times_s, found, strict=True):
         boxes = script.boxes(time_s)
-        states = tuple(actor.state(time_s) for actor in script.actors)
-        shots.append(Shot(time_s, faces, boxes, script.visible(time_s, boxes), states))
+        shots.append(Shot(time_s, faces, boxes, script.visible(time_s, boxes)))
     return Stream(script, tuple(shots))
 
 
 def rendered(script: Script, gallery: Gallery, finder: FaceFinder) -> Stream:
-    """The model looks at every frame."""
+    """Detects in every frame."""
     return play(script, [finder([draw_frame(script, gallery, time_s)])[0] for time_s in script.times_s])
 
 
@@ -217,7 +215,7 @@ def perfect(gallery: Gallery) -> Gallery:
 
 
 def simulated(script: Script, gallery: Gallery) -> Stream:
-    """What the model says is drawn from what it said of the faces of the photographs."""
+    """Samples detections from those of the faces in the photographs."""
     rng = np.random.default_rng(script.seed)
     wander = np.zeros((len(script.actors), len(gallery.class_names)))
     ghosts = _ghosts(rng, gallery)

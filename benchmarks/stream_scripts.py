@@ -75,7 +75,7 @@ class Script:
         return boxes
 
     def visible(self, time_s: float, boxes_xyxy: Boxes) -> npt.NDArray[np.bool_]:
-        """(P,) whose face is in the picture, before the pillar and not behind somebody else."""
+        """(P,) whose face is in the picture, before the pillar and not behind another person."""
         middles = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
         there = ((boxes_xyxy[:, 2] > 0) & (middles > 0).all(1) & (middles < (WIDTH, HEIGHT)).all(1)).tolist()
         for index, actor in enumerate(self.actors):
@@ -98,7 +98,7 @@ def _covered(box: Boxes, others: Boxes) -> float:
 
 
 def write_script(seed: int, class_ids: Sequence[int], shares: Sequence[float]) -> Script:
-    """A script by chance; the same for the same seed."""
+    """A random script; the same for the same seed."""
     rng = np.random.default_rng(seed)
     fps = float(rng.choice([4, 8, 12]))
     times = np.cumsum(rng.uniform(0.6, 1.4, int(SECONDS * fps * 1.2)) / fps)

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 def load_benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """benchmarks/NAME.py as a module, known under its name for the length of a test."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # for the modules that it imports
     spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -335,7 +335,7 @@ def test_a_rate_that_learns_nothing(tmp_path: Path) -> None:
     draw_faces(tmp_path, 2)
     wild = Recipe(learning_rate=1e30, optimizer="sgd", clip_norm=0.0, warmup_steps=0, precision="32")
     check = check_overfit(read_data(tmp_path), None, wild, size=64, steps=6)
-    assert (check.state, check.measured) == ("broken", "the loss is not a number any more")
+    assert (check.state, check.measured) == ("broken", "the loss is no longer a number")
     assert "learning_rate=" in check.advice
 
 

@@ -8,13 +8,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from benchmark_module import ROOT, load_benchmark
+from benchmark_module import load_benchmark
 from drawn_data import draw_faces
 
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     for name in ("stream_scripts", "stream_levels"):
         load_benchmark(name, monkeypatch)
     return load_benchmark("events", monkeypatch)

@@ -222,7 +222,7 @@ def test_regions_are_drawn_in_dashes(crowded: Path) -> None:
 
 
 def test_a_diagnosis_knows_them(crowded: Path) -> None:
-    found = raw_dataset.gather([crowded], ClassMap())
+    found = raw_dataset.read_raw_dataset([crowded], ClassMap())
     assert marks(found.detection_set.samples[0]) == MARKS
     assert sum(found.detection_set.class_counts().values()) == 1
-    assert not found.faults
+    assert not found.issues

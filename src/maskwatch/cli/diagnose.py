@@ -86,7 +86,7 @@ def _lines(checks: Sequence[CheckResult]) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """For JSON: NaN, which JSON does not have, becomes None."""
+    """For JSON, which has no NaN: it becomes None."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -40,20 +40,20 @@ def evaluate(options: EvaluateOptions) -> None:
     options.check()
     detector = _open_detector(options.model, parse_size(options.size), options.class_agnostic)
     classes = ClassMap(detector.class_names) if options.classes is None else ClassMap.parse(options.classes)
-    check_classes(detector, classes.names)
+    check_classes(detector.class_names, classes.names)
     groups = [Group([path], read_stems(options.stems), options.split) for path in options.data]
     sets = correct_sets(read_sets(groups, classes), options.corrections, classes)
     if options.needs_report:
         report = _report(options, detector, sets, classes)
         _write(options, report)
-        scores = [(one.result, one.intervals) for one in report.sets]
+        scores = [(part.result, part.intervals) for part in report.sets]
     else:
         scores = [_scores(options, detector, *pair) for pair in zip(options.data, sets, strict=True)]
     _print(options, scores)
 
 
 def _open_detector(model: str, size_hw: tuple[int, int] | None, class_agnostic: bool) -> Model:
-    """The detector with all scores let through, because a threshold would cut the curve that AP measures."""
+    """The detector without a threshold, which would cut off part of the area under the curve, that is AP."""
     if Path(model).suffix.lower() == CHECKPOINT:
         try:
             from maskwatch.training.torch_detector import TorchDetector
@@ -111,7 +111,7 @@ def _report(
 def _scores(
     options: EvaluateOptions, detector: DetectorLike, path: Path, detection_set: DetectionSet
 ) -> Scores:
-    """COCO's numbers alone, with their intervals where these are asked for."""
+    """COCO's numbers alone, with their intervals if there are draws."""
     from maskwatch.evaluation.coco import coco_result
     from maskwatch.evaluation.intervals import Bootstrap
     from maskwatch.evaluation.matching import match_set
@@ -128,7 +128,7 @@ def _scores(
 
 
 def _write(options: EvaluateOptions, report: Report) -> None:
-    """The files that a report makes; the summary goes to standard error, away from COCO's numbers."""
+    """Writes the files; prints a summary on standard error, apart from COCO's numbers."""
     for line in _summary(report):
         typer.echo(line, err=True)
     if options.report is not None:
@@ -139,9 +139,9 @@ def _write(options: EvaluateOptions, report: Report) -> None:
     if options.suspects is not None:
         from maskwatch.evaluation.suspects import suspects, write_suspects
 
-        (one,) = report.sets
-        found = suspects(one.detection_set, one.shown, one.outcomes)
-        write_suspects(one.detection_set, found, options.suspects, force=options.force)
+        (set_report,) = report.sets
+        found = suspects(set_report.detection_set, set_report.shown, set_report.outcomes)
+        write_suspects(set_report.detection_set, found, options.suspects, force=options.force)
         typer.echo(f"suspects: {len(found)} labels in {options.suspects}; look at each of them", err=True)
     if options.write is not None:
         from maskwatch.export.write import write_thresholds
@@ -155,14 +155,14 @@ def _summary(report: Report) -> Iterator[str]:
     options = report.options
     chosen = f"chosen on {options.chosen_on}, {options.objective}" if options.chosen_on else "the model's own"
     yield f"thresholds: {chosen}"
-    for one in report.sets:
-        yield f"{one.name}:"
-        for row in (point.as_dict(options.objective) for point in one.points):
+    for set_report in report.sets:
+        yield f"{set_report.name}:"
+        for row in (point.as_dict(options.objective) for point in set_report.points):
             yield (
                 f" {row['class']:<16} above {row['threshold']:.3f}: precision {row['precision']:.3f}, "
                 f"recall {row['recall']:.3f}, cost {row['cost']:g}"
             )
-        for name, d in one.against.items():
+        for name, d in set_report.against.items():
             words = d.words(options.model, options.against)
             yield f" {name:<20} {d.first:.3f} against {d.second:.3f}: {words}"
 

@@ -97,7 +97,7 @@ class EvaluateOptions:
 
     @property
     def needs_report(self) -> bool:
-        """Whether more is asked for than COCO's numbers."""
+        """Whether an option needs more than COCO's numbers."""
         return any((self.report, self.against, self.tune, self.suspects))
 
     @property
@@ -108,25 +108,20 @@ class EvaluateOptions:
         return 1000 if self.needs_report else 0
 
     def check(self) -> None:
-        """Lets a command that takes minutes fail at once.
+        """Checks all options before any work.
 
         Raises:
             OptionError: options that do not go together.
-            OutputError: a target that exists already, is an input, or cannot be written.
+            OutputError: a target exists already, is an input, or cannot be written.
         """
         from maskwatch.outputs import check_new_folder, check_targets
 
         self._check_together()
-        json_file = None if is_stdout(self.json_file) else self.json_file
-        files = [path for path in (json_file, self.write) if path is not None]
-        folders = [path for path in (self.report,) if path is not None]
+        files = _given(None if is_stdout(self.json_file) else self.json_file, self.write)
+        folders = _given(self.report)
         if self.suspects is not None:
             (files if self.suspects.suffix.lower() == ".csv" else folders).append(self.suspects)
-        inputs = [
-            path
-            for path in (*self.data, self.tune, self.stems, self.corrections, self.sources)
-            if path is not None
-        ]
+        inputs = _given(*self.data, self.tune, self.stems, self.corrections, self.sources)
         check_targets(files, [], force=self.force)
         for folder in folders:
             check_new_folder(folder, force=self.force, sources=inputs)
@@ -148,6 +143,10 @@ class EvaluateOptions:
             raise OptionError(f"--sources {self.sources} is for the report; add --report FOLDER")
         if objective.has_costs and not self.needs_report:
             raise OptionError("--cost-missed and --cost-alarm are for --tune or --report; add one")
+
+
+def _given(*paths: Path | None) -> list[Path]:
+    return [path for path in paths if path is not None]
 
 
 def _check_write(target: Path, model: str, tune: Path | None) -> None:

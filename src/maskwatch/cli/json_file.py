@@ -10,7 +10,7 @@ import typer
 
 
 def is_stdout(path: Path | None) -> bool:
-    """Whether the record goes to standard output, where nothing else may be printed."""
+    """Whether the record goes to standard output, and nothing else does."""
     return path is not None and str(path) == "-"
 
 

@@ -1,4 +1,4 @@
-"""Whether the matcher gives the boxes of the data enough anchors at the size of the network."""
+"""Whether the matcher assigns enough anchors to the boxes of the data, at the size of the network."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from maskwatch.training.crops import MIN_SIDE
 from maskwatch.training.module import matcher_of
 from maskwatch.training.recipe import Recipe
 
-# The matcher gives every box one anchor; a box with no more has next to nothing to learn from.
+# The matcher assigns every box one anchor; a box with no more contributes next to nothing to the loss.
 FEW = 1
 MANY_POOR = (0.2, 0.5)  # shares of boxes with few anchors that are suspect, and broken
 MAX_PICTURES = 400
 
 
 def check_anchors(detection_set: DetectionSet, recipe: Recipe | None) -> CheckResult:
-    """Anchors that the recipe's matcher gives each box, and boxes too small to see."""
+    """How many anchors the recipe's matcher assigns to each box, and which boxes are too small."""
     name = "anchors"
     if recipe is None:
-        return CheckResult(name, "skipped", "the model file does not say what anchors it has")
+        return CheckResult(name, "skipped", "the model file does not say which anchors it has")
     owned, sides, least_anchor = _count(detection_set, recipe)
     if not len(owned):
         return CheckResult(name, "skipped", "no box has an area")
@@ -56,7 +56,8 @@ def _count(
     anchors = anchors_xyxy(spec, size_hw)
     match = matcher_of(recipe, spec, anchors, size_hw)
     counts, sides = [np.empty(0, np.int64)], [np.empty((0, 2), np.float32)]
-    for sample in map(Sample.counted, detection_set.samples[:MAX_PICTURES]):
+    boxed = [sample for sample in map(Sample.counted, detection_set.samples) if len(sample)]
+    for sample in boxed[:MAX_PICTURES]:
         boxes = _on_canvas(sample, recipe)
         owners = match(torch.from_numpy(boxes)).numpy()
         counts.append(np.bincount(owners[owners >= 0], minlength=len(boxes)))

@@ -1,4 +1,4 @@
-"""Whether the boxes of the data have the right units, and lie where the model finds faces."""
+"""Whether the boxes of the data have the right units, and are where the model finds faces."""
 
 from __future__ import annotations
 
@@ -32,53 +32,40 @@ _SHIFT_BIN = 0.02
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What may be wrong with the boxes; what to do; the change that undoes it."""
+    """What may be wrong with the boxes, what to do, and the change that corrects it."""
 
     what: str
     advice: str
     change: Change
 
 
-def _swapped(boxes: Boxes, _: tuple[int, int]) -> Boxes:
-    return boxes[:, [1, 0, 3, 2]]
-
-
-def _multiplied(boxes: Boxes, size_hw: tuple[int, int]) -> Boxes:
-    return boxes * np.array([size_hw[1], size_hw[0]] * 2, np.float32)
-
-
-def _divided(boxes: Boxes, size_hw: tuple[int, int]) -> Boxes:
-    return np.asarray(boxes / np.array([size_hw[1], size_hw[0]] * 2), np.float32)
-
-
-def _from_corner_and_size(boxes: Boxes, _: tuple[int, int]) -> Boxes:
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
-
-
-def _from_centre_and_size(boxes: Boxes, _: tuple[int, int]) -> Boxes:
-    half = boxes[:, 2:] / np.float32(2)
-    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1)
-
-
 HYPOTHESES = (
-    Hypothesis("x and y are swapped", "write boxes as xmin, ymin, xmax, ymax", _swapped),
     Hypothesis(
-        "they are shares of the picture, not pixels", "multiply them by width and height", _multiplied
+        "x and y are swapped",
+        "write boxes as xmin, ymin, xmax, ymax",
+        lambda boxes, _: boxes[:, [1, 0, 3, 2]],
+    ),
+    Hypothesis(
+        "they are shares of the picture, not pixels",
+        "multiply them by width and height",
+        lambda boxes, size_hw: boxes * _whwh(size_hw),
     ),
     Hypothesis(
         "they are pixels taken for shares of the picture",
         "leave the multiplication by width and height out",
-        _divided,
+        lambda boxes, size_hw: boxes / _whwh(size_hw),
     ),
     Hypothesis(
         "they are xmin, ymin, width, height (as COCO has them), not corners",
         "add xmin and ymin to the last two",
-        _from_corner_and_size,
+        lambda boxes, _: np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
     ),
     Hypothesis(
         "they are centre and size (as YOLO has them), not corners",
         "convert them to corners",
-        _from_centre_and_size,
+        lambda boxes, _: (
+            np.tile(boxes[:, :2], 2) + np.tile(boxes[:, 2:], 2) * np.array([-0.5, -0.5, 0.5, 0.5], np.float32)
+        ),
     ),
 )
 
@@ -87,9 +74,9 @@ def check_units(detection_set: DetectionSet) -> CheckResult:
     """Boxes as written against their pictures, without a model."""
     samples = list(map(Sample.counted, detection_set.samples))
     boxes = np.concatenate([sample.boxes_xyxy for sample in samples])
-    sizes = np.concatenate([np.tile(_wh(sample), (len(sample), 1)) for sample in samples])
+    sizes = np.concatenate([np.tile(_whwh(s.size_hw), (len(s), 1)) for s in samples])  # (G, 4)
     shares = float((boxes.max(1) <= LARGEST_SHARE).mean())
-    beyond = float(((boxes.min(1) < -BEYOND) | (boxes[:, 2:] > sizes + BEYOND).any(1)).mean())
+    beyond = float(((boxes.min(1) < -BEYOND) | (boxes > sizes + BEYOND)[:, 2:].any(1)).mean())
     empty = float(((boxes[:, 2:] - boxes[:, :2]).min(1) <= 0).mean())
     values = {"boxes": len(boxes), "below 1.5": shares, "beyond the picture": beyond, "no area": empty}
     text = f"{len(boxes)} boxes: {beyond:.0%} beyond the picture, {empty:.0%} without area"
@@ -99,7 +86,7 @@ def check_units(detection_set: DetectionSet) -> CheckResult:
         advice = "they are shares of the picture, not pixels: multiply them by width and height"
         return CheckResult(name, "broken", text, advice, values)
     if max(beyond, empty) > MANY_WRONG:
-        advice = "they were drawn on pictures of another size, or their numbers stand in another order"
+        advice = "they were drawn on pictures of another size, or their numbers are in another order"
         return CheckResult(name, "broken", text, advice, values)
     if max(beyond, empty) > 0:
         return CheckResult(name, "suspect", text, "run: maskwatch data check DATA", values)
@@ -109,23 +96,19 @@ def check_units(detection_set: DetectionSet) -> CheckResult:
 def check_positions(
     detection_set: DetectionSet,
     predictions: Sequence[sv.Detections],
-    canvas: Change,
+    from_input: Change,
 ) -> CheckResult:
     """Whether changed boxes fit the predictions far better than the boxes as written.
 
     Args:
-        canvas: from pixels of the network's input to those of the picture.
+        from_input: from pixels of the network's input to those of the picture.
     """
     now = ap50_any(detection_set, predictions)
-    tried = [
-        *HYPOTHESES,
-        Hypothesis("they are in pixels of the network's input", "scale them back", canvas),
-    ]
-    estimate = _estimate(detection_set, predictions)
-    if estimate is not None:
-        tried.append(estimate)
-    results = [(ap50_any(_changed(detection_set, one.change), predictions), one) for one in tried]
-    best, hypothesis = max(results, key=lambda pair: pair[0])  # of equals the first
+    of_input = Hypothesis("they are in pixels of the network's input", "scale them back", from_input)
+    tried = [*HYPOTHESES, of_input, *_estimate(detection_set, predictions)]
+    scores = [ap50_any(_changed(detection_set, hypothesis.change), predictions) for hypothesis in tried]
+    best = max(scores)
+    hypothesis = tried[scores.index(best)]
     values: dict[str, Any] = {"AP50 of any class": now, "best": best, "explanation": hypothesis.what}
     text = f"AP50 of boxes of any class {now:.3f}"
     state = state_of_gain(best - now)
@@ -141,20 +124,20 @@ def _changed(detection_set: DetectionSet, change: Change) -> DetectionSet:
     return DetectionSet(detection_set.class_names, tuple(samples))
 
 
-def _estimate(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -> Hypothesis | None:
-    """The scale and the shift on which most pairs of a box and a prediction of one picture agree.
+def _estimate(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -> list[Hypothesis]:
+    """The scale and the shift on which most pairs of a box and a prediction of one picture agree, if any.
 
     Pairs of the same face agree, all others scatter; so the fullest bin holds pairs of the same face.
     """
     pairs = [
-        (truth, guess, _wh(sample))
+        (truth, guess, _whwh(sample.size_hw)[:2])
         for sample, found in zip(detection_set.samples, predictions, strict=True)
         for truth in sample.counted().boxes_xyxy
         for guess in _confident(found)
         if (truth[2:] > truth[:2]).all()
     ]
     if not pairs:
-        return None
+        return []
     truths, guesses, sizes = (np.stack(part).astype(np.float64) for part in zip(*pairs, strict=True))
     sides = (guesses[:, 2:] - guesses[:, :2]).clip(1e-3) / (truths[:, 2:] - truths[:, :2])
     octaves, agree = _mode(np.log2(sides), _OCTAVE_BIN)
@@ -163,13 +146,13 @@ def _estimate(detection_set: DetectionSet, predictions: Sequence[sv.Detections])
     shift_xy, _ = _mode((shifts / sizes)[agree], _SHIFT_BIN)
 
     def change(boxes: Boxes, size_hw: tuple[int, int]) -> Boxes:
-        return np.asarray(
-            boxes * np.tile(scale_xy, 2) + np.tile(shift_xy * np.array(size_hw[::-1]), 2), np.float32
-        )
+        moved = boxes * np.tile(scale_xy, 2) + np.tile(shift_xy, 2) * _whwh(size_hw)
+        return np.asarray(moved, np.float32)
 
     (sx, sy), (dx, dy) = scale_xy, shift_xy
     what = f"x is scaled by {sx:.2f} and y by {sy:.2f}, and moved by {dx:.1%} and {dy:.1%} of the picture"
-    return Hypothesis(what, "they were drawn on pictures of another size or crop: draw or scale them", change)
+    advice = "they were drawn on pictures of another size or crop: draw or scale them"
+    return [Hypothesis(what, advice, change)]
 
 
 def _confident(found: sv.Detections) -> npt.NDArray[np.float64]:
@@ -187,5 +170,5 @@ def _mode(
     return np.median(values[near], axis=0), near
 
 
-def _wh(sample: Sample) -> npt.NDArray[np.float64]:
-    return np.array(sample.size_hw[::-1], np.float64)
+def _whwh(size_hw: tuple[int, int]) -> Boxes:
+    return np.array(size_hw[::-1] * 2, np.float32)

@@ -17,7 +17,6 @@ class CheckResult:
     """What one check found.
 
     Attributes:
-        name: of the check.
         state: "skipped" where there is nothing to check.
         measured: the result in words, with its numbers.
         advice: what to do; "" where all is well.
@@ -32,15 +31,10 @@ class CheckResult:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "check": self.name,
-            "state": self.state,
-            "measured": self.measured,
-            "advice": self.advice,
-            "values": self.values,
-        }
+        rest = dict(vars(self))
+        return {"check": rest.pop("name"), **rest}
 
 
 def state_of_gain(gain: float, clear: float = CLEAR_GAIN, slight: float = SLIGHT_GAIN) -> CheckState:
-    """What a gain in AP50 after a change says of the data, or of the model, without it."""
+    """The state of the unchanged data or model, given how much AP50 a change gains."""
     return "broken" if gain > clear else "suspect" if gain > slight else "ok"

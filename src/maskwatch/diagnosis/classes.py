@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 
 from maskwatch.data import DetectionSet
 from maskwatch.diagnosis.check import CheckResult, CheckState, state_of_gain
@@ -17,8 +18,6 @@ from maskwatch.diagnosis.raw_dataset import RawDataset
 if TYPE_CHECKING:
     import supervision as sv
 
-# With more classes than this, not every order is tried; the best pairs are taken first.
-MAX_TRIED_CLASSES = 6
 # Share of the boxes that unknown names may have before the data set counts as one of other classes.
 MANY_UNKNOWN = 0.2
 
@@ -27,10 +26,10 @@ def check_head(head_classes: int | None, class_names: Sequence[str]) -> CheckRes
     """Whether the head has as many outputs as its class list has names."""
     name, values = "head size", {"head": head_classes, "names": list(class_names)}
     if head_classes is None:
-        return CheckResult(name, "skipped", "no weights to look at")
+        return CheckResult(name, "skipped", "there are no weights")
     text = f"the head has {head_classes} classes, its list {len(class_names)}: {', '.join(class_names)}"
     if head_classes != len(class_names):
-        advice = "weights and class list are of two trainings; train again with the classes that you mean"
+        advice = "weights and class list come from different trainings; train again with the right classes"
         return CheckResult(name, "broken", text, advice, values)
     return CheckResult(name, "ok", text, values=values)
 
@@ -39,13 +38,13 @@ def check_names(raw: RawDataset, class_names: Sequence[str]) -> CheckResult:
     """Class names of the data that the model does not know, and the other way round."""
     counts = raw.detection_set.class_counts()
     boxes = sum(counts.values())
-    strange = {name: count for name, count in counts.items() if count and name not in class_names}
+    unknown = {name: count for name, count in counts.items() if count and name not in class_names}
     absent = [name for name in class_names if not counts.get(name)]
-    values = {"strange": strange, "absent": absent, "boxes": boxes}
-    if strange:
-        state: CheckState = "broken" if sum(strange.values()) > MANY_UNKNOWN * boxes else "suspect"
-        shown = ", ".join(f"{name} ({count} of {boxes} boxes)" for name, count in strange.items())
-        first = next(iter(strange))
+    values = {"strange": unknown, "absent": absent, "boxes": boxes}
+    if unknown:
+        state: CheckState = "broken" if sum(unknown.values()) > MANY_UNKNOWN * boxes else "suspect"
+        shown = ", ".join(f"{name} ({count} of {boxes} boxes)" for name, count in unknown.items())
+        first = next(iter(unknown))
         return CheckResult(
             "class names",
             state,
@@ -55,9 +54,8 @@ def check_names(raw: RawDataset, class_names: Sequence[str]) -> CheckResult:
         )
     if absent:
         text = f"known, but no box in the data is {', '.join(absent)}"
-        return CheckResult(
-            "class names", "suspect", text, "add pictures of it, or judge by the others", values
-        )
+        advice = "add pictures of it, or rely on the scores of the others"
+        return CheckResult("class names", "suspect", text, advice, values)
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
     return CheckResult("class names", "ok", f"all known: {shown}", values=values)
 
@@ -101,14 +99,6 @@ def _mean(scores: npt.NDArray[np.float64], chosen: Sequence[int | None]) -> floa
 
 def _best_assignment(scores: npt.NDArray[np.float64]) -> list[int | None]:
     """For each column (class of the data) its own row (class of the model), with the largest sum."""
-    rows, columns = scores.shape
-    if max(rows, columns) <= MAX_TRIED_CLASSES:
-        padded = [*range(rows), *[None] * max(0, columns - rows)]
-        return max(map(list, itertools.permutations(padded, columns)), key=lambda p: _mean(scores, p))
-    chosen: list[int | None] = [None] * columns
-    left = scores.copy()
-    for _ in range(min(rows, columns)):
-        row, column = np.unravel_index(left.argmax(), left.shape)
-        chosen[int(column)] = int(row)
-        left[row], left[:, column] = -1, -1
-    return chosen
+    rows, columns = linear_sum_assignment(scores, maximize=True)
+    chosen = dict(zip(columns.tolist(), rows.tolist(), strict=True))
+    return [chosen.get(column) for column in range(scores.shape[1])]

@@ -1,7 +1,7 @@
-"""Predictions for the checks, their AP50, and whether the model learnt red and blue swapped.
+"""AP50 for the checks, and whether the model learnt red and blue swapped.
 
-AP50 is for comparisons within a diagnosis: of any class with any other, on boxes as written. It is the area
-under the precision envelope at all points; COCO's own number, at 101 recalls, is within 0.01 of it.
+AP50 compares any class with any other, on boxes as written. It is the area under the precision envelope at
+all points, within 0.01 of COCO's, which samples 101 recalls.
 """
 
 from __future__ import annotations
@@ -15,49 +15,24 @@ import numpy as np
 from maskwatch.data import DetectionSet
 from maskwatch.diagnosis.check import CheckResult, state_of_gain
 from maskwatch.evaluation.matching import ranked
-from maskwatch.evaluation.predictor import BATCH_SIZE, DetectorLike
-from maskwatch.media.images import read_image
 
 if TYPE_CHECKING:
     import supervision as sv
 
 # Gains in AP50. A sound model loses by the swap (the embedded one 0.2 of 0.73), and both are measured on the
-# same pictures, so that a small gain says much.
+# same pictures, so that even a small gain is significant.
 CLEAR_GAIN = 0.05
 SLIGHT_GAIN = 0.02
 
 
-def predict(detector: DetectorLike, detection_set: DetectionSet, bgr: bool = False) -> list[sv.Detections]:
-    """Predictions for each picture, or for each with red and blue swapped.
-
-    Unlike `evaluation.predict`, it takes data sets with other classes than the detector's.
-
-    Raises:
-        ImageError: a picture cannot be read.
-    """
-    predictions: list[sv.Detections] = []
-    for start in range(0, len(detection_set), BATCH_SIZE):
-        images = [read_image(s.image_path) for s in detection_set.samples[start : start + BATCH_SIZE]]
-        predictions += detector(
-            [np.ascontiguousarray(image[..., ::-1]) for image in images] if bgr else images
-        )
-    return predictions
-
-
-def any_class(detection_set: DetectionSet) -> DetectionSet:
-    """The set with all boxes in one class."""
-    samples = (replace(s, class_ids=np.zeros_like(s.class_ids)) for s in detection_set.samples)
-    return DetectionSet(("any",), tuple(samples))
-
-
 def as_class(predictions: Sequence[sv.Detections], found: int | None, wanted: int) -> list[sv.Detections]:
-    """Predictions of class `found` (None: of any) under the id `wanted`; the others are left out."""
+    """Predictions of class `found` (None: of any class) with the id `wanted`, without the others."""
     renamed = []
-    for one in predictions:
-        assert one.class_id is not None
-        kept = np.ones(len(one), bool) if found is None else one.class_id == found
-        chosen = one[kept]
-        assert isinstance(chosen, type(one))
+    for detections in predictions:
+        assert detections.class_id is not None
+        kept = np.ones(len(detections), bool) if found is None else detections.class_id == found
+        chosen = detections[kept]
+        assert isinstance(chosen, type(detections))
         renamed.append(replace(chosen, class_id=np.full(len(chosen), wanted)))
     return renamed
 
@@ -75,7 +50,8 @@ def ap50(detection_set: DetectionSet, predictions: Sequence[sv.Detections], clas
 
 def ap50_any(detection_set: DetectionSet, predictions: Sequence[sv.Detections]) -> float:
     """AP at IoU 0.5 with all classes taken as one: whether boxes are where faces are."""
-    return ap50(any_class(detection_set), as_class(predictions, None, 0), 0)
+    samples = (replace(s, class_ids=np.zeros_like(s.class_ids)) for s in detection_set.samples)
+    return ap50(DetectionSet(("any",), tuple(samples)), as_class(predictions, None, 0), 0)
 
 
 def check_channels(

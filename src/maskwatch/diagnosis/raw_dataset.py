@@ -1,4 +1,4 @@
-"""A data set as it is written, with its faults, so that a model can be compared with it."""
+"""A data set as it is written, with its errors, so that a model can be compared with it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RawDataset:
 
     Attributes:
         detection_set: pictures that can be read, with their boxes as written, neither clipped nor validated.
-            Its classes are those that were asked for, then the unknown ones.
+            Its classes are the requested ones, then the unknown ones.
         unknown: names that no class has, with the number of their boxes.
         issues: a line for each thing that cannot be read.
     """
@@ -46,7 +46,7 @@ class RawDataset:
 
 
 def read_raw_dataset(paths: Sequence[Path], classes: ClassMap) -> RawDataset:
-    """Reads data sets without refusing faults, which a diagnosis looks for.
+    """Reads data sets with their errors, which a diagnosis looks for.
 
     Args:
         paths: data sets; all splits of each are read.

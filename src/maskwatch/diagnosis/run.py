@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from maskwatch.data import DetectionSet
 from maskwatch.diagnosis.anchors import check_anchors
-from maskwatch.diagnosis.boxes import Boxes, Change, check_positions, check_units
+from maskwatch.diagnosis.boxes import check_positions, check_units
 from maskwatch.diagnosis.check import CheckResult
 from maskwatch.diagnosis.classes import check_head, check_names, check_order
-from maskwatch.diagnosis.predictions import check_channels, predict
-from maskwatch.diagnosis.raw_dataset import RawDataset, read_raw_dataset
+from maskwatch.diagnosis.predictions import check_channels
+from maskwatch.diagnosis.raw_dataset import read_raw_dataset
 from maskwatch.diagnosis.target import Target, open_target
 from maskwatch.diagnosis.training_run import check_losses, check_overfit
+from maskwatch.evaluation.predictor import in_batches
 from maskwatch.labels import ClassMap
+from maskwatch.media.images import UInt8Array
+
+if TYPE_CHECKING:
+    import supervision as sv
 
 PICTURES = 64
 """Pictures on which the model runs, twice."""
@@ -35,7 +41,7 @@ def diagnose(
 
     Args:
         model: folder of a run, checkpoint, model file, or name of an embedded model.
-        data: data sets as they are, with their faults; all splits of each.
+        data: data sets as they are, with their errors; all splits of each.
         classes: how annotated names map to classes; None for the names of the model.
         pictures: the model runs on at most so many, chosen at random.
         overfit: also try to overfit eight pictures, which takes a minute or two on a CPU.
@@ -55,7 +61,7 @@ def diagnose(
         check_names(raw, target.class_names or class_map.names),
         check_units(raw.detection_set),
         *_run_checks(target, raw.sample(pictures, seed)),
-        check_anchors(_boxed(raw), target.recipe),
+        check_anchors(raw.detection_set, target.recipe),
     ]
     if overfit:
         start = target.source if target.detector else None
@@ -65,33 +71,19 @@ def diagnose(
 
 def _run_checks(target: Target, detection_set: DetectionSet) -> list[CheckResult]:
     """Those that need predictions."""
-    names = target.class_names
-    if target.detector is None:
+    detector = target.detector
+    if detector is None:
         skipped = ("class order", "box places", "channel order")
         return [CheckResult(name, "skipped", "there are no weights to run") for name in skipped]
-    predictions = predict(target.detector, detection_set)
-    swapped = predict(target.detector, detection_set, bgr=True)
+
+    def run_bgr(images: list[UInt8Array]) -> list[sv.Detections]:
+        return detector([np.ascontiguousarray(image[..., ::-1]) for image in images])
+
+    predictions, swapped = in_batches(detector, detection_set), in_batches(run_bgr, detection_set)
     known = detection_set.class_names
-    ids = [known.index(name) if name in known else None for name in names]
+    ids = [known.index(name) if name in known else None for name in target.class_names]
     return [
-        check_order(detection_set, predictions, names),
-        check_positions(detection_set, predictions, _from_canvas(target)),
+        check_order(detection_set, predictions, target.class_names),
+        check_positions(detection_set, predictions, target.to_original),
         check_channels(detection_set, predictions, swapped, ids),
     ]
-
-
-def _from_canvas(target: Target) -> Change:
-    """From pixels of the network's input to those of the picture."""
-
-    def change(boxes: Boxes, size_hw: tuple[int, int]) -> Boxes:
-        assert target.input_hw is not None
-        ratios = [size / side for size, side in zip(size_hw, target.input_hw, strict=True)]
-        y, x = (max(ratios), max(ratios)) if target.resize == "letterbox" else ratios
-        return boxes * np.array([x, y, x, y], np.float32)
-
-    return change
-
-
-def _boxed(raw: RawDataset) -> DetectionSet:
-    samples = raw.detection_set.samples
-    return raw.detection_set.subset([number for number, sample in enumerate(samples) if len(sample)])

@@ -1,4 +1,4 @@
-"""The target of a diagnosis: a run, a checkpoint or a model file, opened as far as possible."""
+"""The target of a diagnosis: a run, a checkpoint or a model file, with all that can be read of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 from maskwatch.detector import Detector
@@ -35,14 +37,23 @@ class Target:
         events: folder of TensorBoard events, where there is one.
     """
 
-    source: str | None
-    class_names: tuple[str, ...]
-    head_classes: int | None
-    detector: DetectorLike | None
-    recipe: Recipe | None
-    events: Path | None
+    source: str | None = None
+    class_names: tuple[str, ...] = ()
+    head_classes: int | None = None
+    detector: DetectorLike | None = None
+    recipe: Recipe | None = None
+    events: Path | None = None
     input_hw: tuple[int, int] | None = None
     resize: ResizeRule = "letterbox"
+
+    def to_original(
+        self, boxes_xyxy: npt.NDArray[np.float32], size_hw: tuple[int, int]
+    ) -> npt.NDArray[np.float32]:
+        """From pixels of the network's input to those of a picture of this size, padding left out."""
+        assert self.input_hw is not None
+        ratios = [size / side for size, side in zip(size_hw, self.input_hw, strict=True)]
+        y, x = (max(ratios), max(ratios)) if self.resize == "letterbox" else ratios
+        return boxes_xyxy * np.array([x, y, x, y], np.float32)
 
 
 def open_target(model: str) -> Target:
@@ -59,7 +70,7 @@ def open_target(model: str) -> Target:
                 return _of_checkpoint(path / name, events)
         if events is None:
             raise CheckpointError(f"{path}: holds neither a checkpoint nor events; give the folder of a run")
-        return Target(None, (), None, None, None, events)
+        return Target(events=events)
     if path.suffix == ".ckpt":
         events = path.parent / _EVENTS
         return _of_checkpoint(path, events if events.is_dir() else None)
@@ -89,10 +100,8 @@ def _of_model(model: str) -> Target:
         if value.name == "score_thresholds":
             head = int(value.type.tensor_type.shape.dim[0].dim_value)
     detector = Detector(model, threshold=0.0, class_agnostic=False) if head == len(names) else None
-    return Target(
-        model, names, head, detector, _recipe_in(file.metadata.recipe), None,
-        file.metadata.input_size, file.metadata.resize,
-    )  # fmt: skip
+    recipe, size_hw = _recipe_in(file.metadata.recipe), file.metadata.input_size
+    return Target(model, names, head, detector, recipe, input_hw=size_hw, resize=file.metadata.resize)
 
 
 def _recipe_in(text: str) -> Recipe | None:

@@ -1,7 +1,7 @@
 """Whether a training works: its losses, and whether it can overfit eight pictures.
 
-A training that cannot overfit eight pictures is broken. The test says nothing about the labels: wrong ones
-can be overfitted as well as right ones (eight pictures with the boxes of others came to AP50 1.0 too).
+A training that cannot overfit eight pictures is broken. The test does not check the labels: wrong ones can be
+overfitted as well (eight pictures with the boxes of others reached AP50 1.0, too).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STUCK = 0.95
 def read_curve(folder: Path, tag: str) -> list[tuple[int, float]]:
     """(step, value) of a scalar in the event files of a folder, in the order of the steps.
 
-    Steps that were trained again after a resume count as they were the last time.
+    A step that was trained again after a resume has its last value.
 
     Raises:
         CheckpointError: a file is damaged.
@@ -65,28 +65,23 @@ def check_losses(folder: Path | None) -> CheckResult:
         return CheckResult(name, "skipped", "no TensorBoard events of a training; give the folder of the run")
     steps, losses = (np.array(part, np.float64) for part in zip(*curve, strict=True))
     rate = max((value for _, value in read_curve(folder, RATE_TAG)), default=math.nan)
-    lower = (
-        f"go on or start anew with a lower rate: --set learning_rate={rate / 3:.2g}, or --set clip_norm=10"
-    )
+    lower = f"resume or restart with a lower rate: --set learning_rate={rate / 3:.2g}, or --set clip_norm=10"
     bad = ~np.isfinite(losses)
     if bad.any():
         at = int(steps[bad][0])
-        return CheckResult(
-            name, "broken", f"no number from step {at} on", lower, {"first bad step": at, "rate": rate}
-        )
+        values = {"first bad step": at, "rate": rate}
+        return CheckResult(name, "broken", f"no number from step {at} on", lower, values)
     window = max(1, round(len(losses) * _WINDOW))
     smooth = [float(np.median(losses[i : i + window])) for i in range(len(losses) - window + 1)]
     first, best, last = smooth[0], min(smooth), smooth[-1]
     values = {"first": first, "best": best, "last": last, "steps": int(steps[-1]) + 1, "rate": rate}
     text = f"from {first:.3g} to {last:.3g} in {int(steps[-1]) + 1} steps, at best {best:.3g}"
     if len(losses) < MIN_POINTS:
-        return CheckResult(name, "skipped", f"{text}: too few points to judge", "", values)
+        return CheckResult(name, "skipped", f"{text}: too few points to check", "", values)
     if last > RISEN * best:
         return CheckResult(name, "broken", f"{text}: they rose again", lower, values)
     if last > STUCK * first:
-        advice = (
-            "they are stuck: try 3 times the rate (and a third of it), and --overfit to test the pipeline"
-        )
+        advice = "they are stuck: try three times the rate, a third of it, and --overfit to test the pipeline"
         return CheckResult(name, "broken", text, advice, values)
     return CheckResult(name, "ok", text, values=values)
 
@@ -109,8 +104,8 @@ def check_overfit(
     """Trains on the eight pictures whose smallest box is largest, and measures on the same pictures.
 
     Args:
-        detection_set: with sound boxes.
-        start: weights to begin with; None, or a model file without weights to train, for the embedded model.
+        detection_set: with correct boxes.
+        start: initial weights; None, or a model file without weights to train, for the embedded model.
         recipe: of the run; its rate, losses, matcher and anchors are tested. None for the default one.
         size: side of the network's input, a multiple of 32.
         steps: of one batch of all eight.
@@ -122,12 +117,12 @@ def check_overfit(
     try:
         begun, score = _train(chosen, start, _short(recipe or Recipe(), size, steps))
     except TrainingError as error:
-        return CheckResult(name, "broken", "the loss is not a number any more", str(error))
+        return CheckResult(name, "broken", "the loss is no longer a number", str(error))
     values = {"AP50": score, "pictures": len(chosen), "size": size, "start": begun, "steps": steps}
     text = f"AP50 {score:.3f} on {len(chosen)} pictures after {steps} steps at {size} from {begun}"
     state: CheckState = "ok" if score >= GOOD else "suspect" if score >= BAD else "broken"
     advice = (
-        "" if state == "ok" else "labels and pictures do not belong together, or cannot be told apart: look"
+        "" if state == "ok" else "labels do not fit their pictures, or classes look the same: inspect them"
     )
     return CheckResult(name, state, text, advice, values)
 

@@ -1,17 +1,16 @@
-"""What a detector would show at any thresholds, without running its network again.
+"""What a detector would show at any thresholds, without another run of its network.
 
 A model file applies the thresholds first, then NMS over all classes, then box voting (`export.nms_graph`).
-So a box below its own threshold makes room for boxes of other classes: what is shown at some thresholds is
-not a subset of what is shown at lower ones. Thresholds are therefore chosen on candidates, the boxes before
-these three steps.
+So a box below its threshold suppresses no box of another class, and higher thresholds may show boxes that
+lower ones do not. Thresholds are therefore chosen on candidates, the boxes before these three steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from maskwatch.boxes import box_iou
 from maskwatch.data.dataset import DetectionSet
 from maskwatch.detector import Detector
-from maskwatch.evaluation.predictor import BATCH_SIZE, Named, in_batches
+from maskwatch.evaluation.predictor import BATCH_SIZE, check_classes, in_batches
 from maskwatch.media.images import Placement, UInt8Array
 from maskwatch.models import CANDIDATE_TENSORS, IOU_THRESHOLD
 from maskwatch.network.postprocess import MAX_DETECTIONS, TensorDetections, vote
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 
 FLOOR = 0.05
 """Candidates with lower scores are left out: a picture has a thousand of them."""
+
+Bools: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -74,81 +75,74 @@ class Candidates:
         return cls(boxes, boxes, found.confidence[rows].astype(np.float32), found.class_id[rows])
 
     def shown(self, thresholds: npt.NDArray[np.float32]) -> list[int]:
-        """Indices among K of what is shown at thresholds (C,), best first; no threshold is below `FLOOR`."""
+        """Indices among K of what is shown at thresholds (C,) of at least `FLOOR`, best first."""
         left = self.scores > thresholds[self.class_ids]
         kept: list[int] = []
         while len(kept) < MAX_DETECTIONS and left.any():
             first = int(left.argmax())
             kept.append(first)
-            left &= ~self._overlapped(first)
-        return [row for row in kept if self._real[row]]
+            left &= ~self._suppressed_by(first)
+        return [row for row in kept if self._in_picture[row]]
 
-    def _overlapped(self, row: int) -> npt.NDArray[np.bool_]:
-        """(K,) which boxes NMS suppresses for one, itself included."""
-        if row not in self._known:
-            self._known[row] = box_iou(self.boxes_xyxy[row : row + 1], self.boxes_xyxy)[0] > IOU_THRESHOLD
-            self._known[row][row] = True  # also where it has no area
-        return self._known[row]
+    def _suppressed_by(self, row: int) -> Bools:
+        """(K,) which boxes NMS removes once it keeps this one, itself included."""
+        if row not in self._suppressed:
+            iou = box_iou(self.boxes_xyxy[row : row + 1], self.boxes_xyxy)[0]
+            iou[row] = 1  # also where it has no area
+            self._suppressed[row] = iou > IOU_THRESHOLD
+        return self._suppressed[row]
 
     @cached_property
-    def _known(self) -> dict[int, npt.NDArray[np.bool_]]:
+    def _suppressed(self) -> dict[int, Bools]:
         return {}
 
     @cached_property
-    def _real(self) -> npt.NDArray[np.bool_]:
+    def _in_picture(self) -> Bools:
         """(K,) whether it has an area in the picture, and not only in the padding of the letterbox."""
         return np.asarray((self.placed_xyxy[:, 2:] > self.placed_xyxy[:, :2]).all(1))
 
 
-class GivesCandidates(Named, Protocol):
-    """A detector that gives its candidates."""
+class CandidateDetector(Protocol):
+    """A detector with a method for its candidates."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
 
     def candidates(self, images: list[UInt8Array], /) -> list[Candidates]: ...
 
 
 def gather(
-    detector: Detector | GivesCandidates,
+    detector: Detector | CandidateDetector,
     detection_set: DetectionSet,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], object] | None = None,
 ) -> list[Candidates]:
     """Candidates for each sample. Arguments and errors are those of `predict`."""
-    return in_batches(_source(detector), detector, detection_set, batch_size, progress)
+    check_classes(detector.class_names, detection_set.class_names)
+    find = _of_model_file(detector) if isinstance(detector, Detector) else detector.candidates
+    return in_batches(find, detection_set, batch_size, progress)
 
 
-def _source(detector: Detector | GivesCandidates) -> Callable[[list[UInt8Array]], list[Candidates]]:
-    if not isinstance(detector, Detector):
-        return detector.candidates
-    find = _open(detector)
-    if find is not None:
-        return find
-    every = detector.variant(threshold=0.0, class_agnostic=False)
-    return lambda images: [Candidates.of_detections(found) for found in every(images)]
-
-
-def _open(detector: Detector) -> Callable[[list[UInt8Array]], list[Candidates]] | None:
-    """The graph of a model file up to its candidates; None for a file without tensors of these names."""
+def _of_model_file(detector: Detector) -> Callable[[list[UInt8Array]], list[Candidates]]:
+    """Runs the graph up to its candidates; of a file without tensors of these names, takes detections."""
     import onnx
+    import torch
 
     model = onnx.load(str(detector.path))
     if not {*CANDIDATE_TENSORS} <= {name for node in model.graph.node for name in node.output}:
-        return None
+        every = detector.variant(threshold=0.0, class_agnostic=False)
+        return lambda images: [Candidates.of_detections(found) for found in every(images)]
     del model.graph.output[:]
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in CANDIDATE_TENSORS)
     run = open_tensors(model.SerializeToString(), CANDIDATE_TENSORS)
 
     def find(images: list[UInt8Array]) -> list[Candidates]:
         batch, placements = detector.prepare(images)
+        size_hw, voting = detector.input_size, detector.metadata.box_voting
+        pictures = zip(*map(torch.from_numpy, run(batch)), strict=True)
         return [
-            Candidates.of_pairs(pairs, placement, detector.input_size, voting=detector.metadata.box_voting)
-            for pairs, placement in zip(_pairs(run(batch)), placements, strict=True)
+            Candidates.of_pairs(TensorDetections(*picture), placement, size_hw, voting=voting)
+            for picture, placement in zip(pictures, placements, strict=True)
         ]
 
     return find
-
-
-def _pairs(arrays: Sequence[npt.NDArray[Any]]) -> list[TensorDetections]:
-    import torch
-
-    tensors = [torch.from_numpy(array) for array in arrays]
-    return [TensorDetections(*picture) for picture in zip(*tensors, strict=True)]

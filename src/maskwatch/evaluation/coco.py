@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from maskwatch.data.dataset import DetectionSet
-from maskwatch.evaluation.matching import Area, ClassMatches, Floats, Ints, Matches, match_set
+from maskwatch.evaluation.matching import ClassMatches, Floats, Ints, Matches, match_set
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -28,18 +28,18 @@ STAT_NAMES = (
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Scores of one class; None where the data set has no box of it to be found.
+    """Scores of one class; AP is None where the data set has no ground truth of it.
 
-    boxes: how many it has, ignore regions left out; stats: the twelve numbers of this class alone, by
-    `STAT_NAMES`, −1 where there is no box to measure them on; printed: them as pycocotools prints them.
+    boxes: number of its ground truths, ignore regions left out; stats: the twelve numbers of this class
+    alone, by `STAT_NAMES`, −1 where there is no ground truth; printed: them as pycocotools prints them.
     """
 
     name: str
     boxes: int
     ap: float | None
     ap50: float | None
-    stats: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    printed: tuple[str, ...] = ()
+    stats: Mapping[str, float]
+    printed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class CocoResult:
     """What pycocotools measured.
 
     Attributes:
-        stats: the twelve numbers by `STAT_NAMES`, −1 where there is no box to measure them on.
+        stats: the twelve numbers by `STAT_NAMES`, −1 where there is no ground truth.
         per_class: one for each class, in the order of the ids.
-        pictures, boxes: how many of them it was measured on.
-        ignored: ignore regions (difficult boxes and crowds), which are none of the boxes.
+        pictures, boxes: how many pictures and ground truths there are.
+        ignored: number of ignore regions (difficult boxes and crowds), which `boxes` leaves out.
     """
 
     stats: Mapping[str, float]
@@ -58,7 +58,7 @@ class CocoResult:
     pictures: int
     boxes: int
     printed: tuple[str, ...]
-    ignored: int = 0
+    ignored: int
 
     def lines(self) -> tuple[str, ...]:
         """The twelve lines, as pycocotools printed them."""
@@ -88,13 +88,14 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
 
     Areas are those of the boxes, in pixels of the original pictures. Ignore regions, which are boxes marked
     difficult and crowds, are pycocotools' crowds: they need not be found, and a detection of their class that
-    lies on one by half (or whatever IoU is asked for) and finds no other box is neither right nor wrong.
+    finds no other box and has half of its area in one (or the share of the IoU threshold) is neither right
+    nor wrong.
 
     Args:
         detection_set: the ground truth.
         predictions: one for each sample, in the same order; `xyxy` in pixels of the picture, `confidence`,
-            and `class_id` by the order of `detection_set.class_names`. Give all detections, with scores
-            down to 0: a threshold cuts the curve that AP is the area of.
+            and `class_id` by the order of `detection_set.class_names`. Pass detections of all scores,
+            down to 0: a threshold cuts off part of the area under the curve, which is AP.
 
     Raises:
         ValueError: the number of predictions is not that of the samples.
@@ -105,36 +106,22 @@ def coco_evaluate(detection_set: DetectionSet, predictions: Sequence[sv.Detectio
 
 
 def coco_result(matches: Matches) -> CocoResult:
-    """COCO's numbers of a data set that is matched already."""
-    detection_set = matches.detection_set
-    class_scores = tuple(_class_scores(matches))
-    stats, printed = _summary(matches.evaluation)
+    """COCO's numbers of matched predictions."""
+    counts, evaluation = matches.detection_set.class_counts(), matches.accumulated
+    class_scores = []
+    for class_id, (name, boxes) in enumerate(counts.items()):
+        stats, printed = _summary(_of_class(evaluation, class_id))
+        known = _known(stats)
+        class_scores.append(ClassScore(name, boxes, known["AP"], known["AP50"], stats, printed))
+    stats, printed = _summary(evaluation)
     return CocoResult(
         stats,
-        class_scores,
-        pictures=len(detection_set),
-        boxes=sum(detection_set.class_counts().values()),
+        tuple(class_scores),
+        pictures=len(matches.detection_set),
+        boxes=sum(counts.values()),
         printed=printed,
-        ignored=detection_set.ignored(),
+        ignored=matches.detection_set.ignored(),
     )
-
-
-def ap50_in_area(matches: Matches, area: Area) -> float | None:
-    """AP50 of boxes of some sizes; None without such a box.
-
-    Args:
-        area: one of the `extra_areas` of `match_set`.
-    """
-    index = matches.evaluation.params.areaRng.index(list(area))
-    return _mean_known(matches.curves["precision"][matches.level(0.5), :, :, index, -1])
-
-
-def _class_scores(matches: Matches) -> Iterator[ClassScore]:
-    precision, at_half = matches.curves["precision"], matches.level(0.5)
-    for class_id, (name, boxes) in enumerate(matches.detection_set.class_counts().items()):
-        curves = precision[:, :, class_id, 0, -1]  # (IoU, recall), for boxes of all areas, 100 detections
-        stats, printed = _summary(_of_class(matches.evaluation, class_id))
-        yield ClassScore(name, boxes, _mean_known(curves), _mean_known(curves[at_half]), stats, printed)
 
 
 def _summary(evaluation: COCOeval) -> tuple[Mapping[str, float], tuple[str, ...]]:
@@ -156,12 +143,6 @@ def _of_class(evaluation: COCOeval, class_id: int) -> COCOeval:
     return alone
 
 
-def _mean_known(values: Floats) -> float | None:
-    """Mean of what could be measured; pycocotools fills in −1 where a class has no ground truth."""
-    known = values[values > -1]
-    return float(known.mean()) if known.size else None
-
-
 def _known(stats: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if value < 0 else value for name, value in stats.items()}
 
@@ -170,7 +151,7 @@ def _known(stats: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def weighted_scores(matches: Matches, weights: Ints | None = None) -> dict[str, float]:
-    """AP, AP50, AP75, AR100 and "AP50 NAME" of each class; NaN where there is nothing to measure.
+    """AP, AP50, AP75, AR100 and "AP50 NAME" of each class; NaN without ground truth.
 
     A bootstrap draw or a slice of a data set is a weight for each picture. The curves are computed as
     pycocotools' `accumulate` does, each detection as often as its picture, in milliseconds.

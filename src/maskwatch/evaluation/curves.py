@@ -34,14 +34,11 @@ class ClassCurve:
         count = int((self.scores > threshold).sum())
         return (float(self.precision[count - 1]), float(self.recall[count - 1])) if count else (1.0, 0.0)
 
-    def as_dict(self, points: int = 101) -> dict[str, Any]:
-        """For JSON: precision, recall and F1 at evenly spaced thresholds."""
-        rows = [(threshold, *self.at(threshold)) for threshold in np.linspace(0, 1, points)[:-1]]
-        return {
-            "threshold": [round(float(row[0]), 4) for row in rows],
-            "precision": [round(row[1], 4) for row in rows],
-            "recall": [round(row[2], 4) for row in rows],
-        }
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: precision and recall at thresholds 0, 0.01 … 0.99."""
+        rows = [(threshold, *self.at(threshold)) for threshold in np.linspace(0, 1, 101)[:-1].tolist()]
+        columns = ([round(value, 4) for value in column] for column in zip(*rows, strict=True))
+        return dict(zip(("threshold", "precision", "recall"), columns, strict=True))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What became of each face and each detection at given thresholds: found, missed, false positive …"""
+"""The outcome of each face and each detection at thresholds: true positive, false negative, wrong class …"""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ ERROR_TITLES: Mapping[Kind, str] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a face, a detection, or both.
+    """The outcome of a face, a detection, or both.
 
     Attributes:
         picture: index of the sample.
         kind: one of the above.
         truth: index of the labelled box; None for a false positive.
         detection: index of the detection; None for a false negative.
-        truth_class, found_class: class ids; None where there is none.
-        score: of the detection; for a false negative, of the best detection below its threshold that would
-            have found the face, 0 for none.
+        truth_class, found_class: class ids, None like the indices.
+        score: of the detection; for a false negative, of the best detection of the face below its threshold,
+            0 for none.
         iou: of the two boxes, 0 where there is only one.
     """
 
@@ -58,12 +58,10 @@ def outcomes(
 ) -> list[Outcome]:
     """All outcomes, picture by picture.
 
-    Detections above the threshold of their class are matched to faces whatever the class, best score first,
-    each to the free face that it overlaps most: first with an IoU of at least 0.5, then those that are left
-    with at least 0.1.
+    Detections above the threshold of their class are matched to faces of any class, best score first, each to
+    the free face of largest IoU: first with an IoU of at least 0.5, then the rest with at least 0.1.
 
     Args:
-        detection_set: the ground truth.
         predictions: one for each sample, with scores down to about 0.
         thresholds: one for each class; a detection counts when its score is above.
     """
@@ -80,13 +78,13 @@ def confusion(outcomes: Sequence[Outcome], num_classes: int) -> Ints:
     of each, as at COCO's IoU of 0.5.
     """
     matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
-    for one in outcomes:
-        if one.kind == "localization":
-            matrix[one.truth_class, num_classes] += 1
-            matrix[num_classes, one.found_class] += 1
+    for outcome in outcomes:
+        if outcome.kind == "localization":
+            matrix[outcome.truth_class, num_classes] += 1
+            matrix[num_classes, outcome.found_class] += 1
             continue
-        row = num_classes if one.truth_class is None else one.truth_class
-        column = num_classes if one.found_class is None else one.found_class
+        row = num_classes if outcome.truth_class is None else outcome.truth_class
+        column = num_classes if outcome.found_class is None else outcome.found_class
         matrix[row, column] += 1
     return matrix
 
@@ -96,7 +94,7 @@ def _of_picture(
 ) -> Iterator[Outcome]:
     assert detections.class_id is not None
     assert detections.confidence is not None
-    # In the precision of the model: as float64, 0.3 is less than the float32 0.3 of its file.
+    # In the precision of the model file: as float64, 0.3 is less than its float32 0.3.
     scores, class_ids = detections.confidence.astype(np.float32), detections.class_id
     overlap, ignore = overlaps(detections.xyxy, sample), sample.ignore  # (D, G)
     counted = scores > thresholds[class_ids]

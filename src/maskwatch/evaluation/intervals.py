@@ -1,6 +1,6 @@
-"""How far a score could have come out otherwise: confidence intervals by bootstrap over the pictures.
+"""Confidence intervals of scores, by bootstrap over the pictures.
 
-The pictures of a data set are drawn anew with replacement, and the score is computed on each such draw
+The pictures of a data set are drawn with replacement, and the score is computed on each draw
 (Efron 1979). Pictures, not boxes, because the faces of one picture succeed and fail together. Two models are
 compared on the same draws, so that pictures which are hard for both do not hide the difference between them.
 """
@@ -25,14 +25,14 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """Both ends of the middle 95 % of the draws; NaN where no draw had anything to measure."""
+    """Both ends of the middle 95 % of the draws; NaN where no draw had a ground truth."""
 
     low: float
     high: float
 
     @classmethod
     def of(cls, scores: Floats) -> Interval:
-        """Of the scores of draws (R,); those that had nothing to measure do not count."""
+        """Of the scores of draws (R,), without NaN."""
         known = scores[~np.isnan(scores)]
         if not known.size:
             return cls(float("nan"), float("nan"))
@@ -41,7 +41,7 @@ class Interval:
 
     @property
     def ends(self) -> list[float] | None:
-        """For JSON; None where there is nothing to measure."""
+        """For JSON; None instead of NaN."""
         return None if np.isnan(self.low) else [self.low, self.high]
 
 
@@ -83,7 +83,7 @@ class Difference:
 class Bootstrap:
     """Scores by the names of `weighted_scores`.
 
-    whole: of the data set as it is; draws: of each draw, (R,), NaN where there is nothing to measure.
+    whole: of the data set as it is; draws: of each draw, (R,), NaN without ground truth.
     """
 
     whole: Mapping[str, float]
@@ -119,7 +119,7 @@ def bootstrap_intervals(
 
     Args:
         detection_set, predictions: as for `coco_evaluate`.
-        draws: how many data sets of the same number of pictures are drawn.
+        draws: number of data sets of the same size to draw.
         seed: of the generator; the same seed gives the same intervals.
 
     Raises:
@@ -136,5 +136,4 @@ def _draws(pictures: int, draws: int, seed: int) -> Iterator[Ints]:
     """How often each picture is in a draw, (P,), draw by draw."""
     rng = np.random.default_rng(seed)
     for _ in range(draws):
-        drawn = rng.integers(pictures, size=pictures) if pictures else np.empty(0, np.int64)
-        yield np.bincount(drawn, minlength=pictures)
+        yield np.bincount(rng.integers(pictures, size=pictures), minlength=pictures)

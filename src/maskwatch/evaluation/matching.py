@@ -1,9 +1,8 @@
-"""Which detection found which box, by COCO's rule: the best detection first, each takes the free box that it
-overlaps most.
+"""Which detection matches which box, by COCO's rule: best score first, each takes the free box of most IoU.
 
 `match_set` matches a data set once, with pycocotools; COCO's numbers, curves, intervals and slices are all
 computed from its result. `match` applies the same rule to one picture at one IoU: to what a detector shows at
-thresholds, where boxes may match across classes. `tests/test_ignore.py` holds both equal.
+thresholds, where boxes may match across classes. `tests/test_ignore.py` checks that both agree.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 IOU = 0.5
 UNMATCHED, IGNORED = -1, -2
-"""In place of a box: a detection that finds none, and one on an ignore region."""
+"""Instead of the index of a box: no match, and a match with an ignore region."""
 
 Area = tuple[float, float]
 """Smallest and largest box area, square pixels."""
@@ -43,7 +42,7 @@ Ints = npt.NDArray[np.int64]
 def overlaps(boxes_xyxy: npt.NDArray[Any], sample: Sample) -> Floats:
     """(D, G) IoU of detections (D, 4) with the boxes of a picture, computed by pycocotools.
 
-    With an ignore region it is the share of the detection that lies in the region.
+    With an ignore region it is the share of the detection's area inside the region.
     """
     if not len(boxes_xyxy) or not len(sample):
         return np.zeros((len(boxes_xyxy), len(sample)))
@@ -55,7 +54,7 @@ def overlaps(boxes_xyxy: npt.NDArray[Any], sample: Sample) -> Floats:
 
 
 def match(overlap: Floats, scores: npt.NDArray[Any], ignore: Bools) -> Ints:
-    """(D,) index of the box that each detection found, or `UNMATCHED`, or `IGNORED`.
+    """(D,) index of the box that each detection matches, or `UNMATCHED`, or `IGNORED`.
 
     Args:
         overlap: (D, G), from `overlaps`.
@@ -83,7 +82,7 @@ def best(row: Floats) -> int:
 class Ranked(NamedTuple):
     """Detections of one class, best first, without those on ignore regions.
 
-    scores: (D,); hits: (D,) whether each found a box; truths: number of boxes to be found.
+    scores: (D,); hits: (D,) which are true positives; truths: number of ground truths.
     """
 
     scores: Floats
@@ -125,8 +124,8 @@ def _xywh(boxes_xyxy: npt.NDArray[Any]) -> Floats:
 class ClassMatches:
     """Detections of one class in all pictures, best first: P pictures, D detections, T IoU thresholds.
 
-    truths: (P,) boxes to be found in each picture; pictures: (D,) index of each detection's picture; scores:
-    (D,); hits: (T, D) whether it found a box; ignored: (T, D) whether it lies on an ignore region instead.
+    truths: (P,) ground truths of each picture; pictures: (D,) index of each detection's picture; scores:
+    (D,); hits: (T, D) which are true positives; ignored: (T, D) which match an ignore region instead.
     """
 
     truths: Ints
@@ -153,11 +152,11 @@ class Matches:
         return int(np.flatnonzero(np.isclose(self.evaluation.params.iouThrs, iou))[0])
 
     @cached_property
-    def curves(self) -> dict[str, npt.NDArray[Any]]:
-        """`eval` of pycocotools: its precision (T, recall, class, area, limit) and recall arrays."""
+    def accumulated(self) -> COCOeval:
+        """The evaluation with `eval["precision"]`, (T, recall, class, area, limit), and `eval["recall"]`."""
         with contextlib.redirect_stdout(io.StringIO()):
             self.evaluation.accumulate()
-        return dict(self.evaluation.eval)
+        return self.evaluation
 
     @cached_property
     def classes(self) -> tuple[ClassMatches, ...]:
@@ -183,7 +182,6 @@ def match_set(
     """Matches predictions to the ground truth of a data set.
 
     Args:
-        detection_set: the ground truth.
         predictions: one for each sample, in the same order; see `coco_evaluate`.
         extra_areas: areas to measure besides COCO's all, small, medium and large.
 
@@ -216,7 +214,7 @@ def match_set(
 
 
 def require_pycocotools() -> None:
-    """Lets a command that takes minutes fail at once.
+    """Lets a long command fail at once.
 
     Raises:
         MissingExtraError: pycocotools is not installed.

@@ -13,20 +13,16 @@ if TYPE_CHECKING:
     import supervision as sv
 
 BATCH_SIZE = 8
-"""Pictures held in memory and handed over at once."""
+"""Pictures per call of the detector, all in memory."""
 
 Result = TypeVar("Result")
 
 
-class Named(Protocol):
-    """A detector with its class names."""
+class DetectorLike(Protocol):
+    """What can be evaluated: a `Detector`, a checkpoint, or any callable with class names."""
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
-
-
-class DetectorLike(Named, Protocol):
-    """What can be evaluated: a `Detector`, a checkpoint, or anything that is called like them."""
 
     def __call__(self, images: list[UInt8Array], /) -> list[sv.Detections]: ...
 
@@ -40,16 +36,17 @@ def predict(
     """Detections for each sample, in the order of the set.
 
     Args:
-        detector: should let all scores pass (`threshold=0.0`), as `coco_evaluate` wants them.
+        detector: with `threshold=0.0`, since `coco_evaluate` needs detections of all scores.
         detection_set: its pictures are read with `read_image`, so that boxes fit the picture as shown.
-        batch_size: pictures handed over at once.
+        batch_size: pictures per call of the detector.
         progress: called with the number of pictures done and in all, after each batch.
 
     Raises:
         LabelError: the detector has other classes than the data set, or in another order.
         ImageError: a picture cannot be read.
     """
-    return in_batches(detector, detector, detection_set, batch_size, progress)
+    check_classes(detector.class_names, detection_set.class_names)
+    return in_batches(detector, detection_set, batch_size, progress)
 
 
 def predict_all(
@@ -58,24 +55,27 @@ def predict_all(
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], object] | None = None,
 ) -> list[list[sv.Detections]]:
-    """As `predict`, of several detectors with the same classes; each picture is read once for all of them."""
+    """`predict` for several detectors with the same classes; reads each picture once for all of them."""
+    check_classes(detectors[0].class_names, detection_set.class_names)
 
     def run(images: list[UInt8Array]) -> list[tuple[sv.Detections, ...]]:
         return list(zip(*(detector(images) for detector in detectors), strict=True))
 
-    rows = in_batches(run, detectors[0], detection_set, batch_size, progress)
+    rows = in_batches(run, detection_set, batch_size, progress)
     return [[row[number] for row in rows] for number in range(len(detectors))]
 
 
 def in_batches(
     run: Callable[[list[UInt8Array]], list[Result]],
-    detector: Named,
     detection_set: DetectionSet,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], object] | None = None,
 ) -> list[Result]:
-    """What `run` gives for each sample; the other arguments and errors are those of `predict`."""
-    check_classes(detector, detection_set.class_names)
+    """The result of `run` for each sample, whatever its classes.
+
+    Raises:
+        ImageError: a picture cannot be read.
+    """
     results: list[Result] = []
     for start in range(0, len(detection_set), batch_size):
         batch = detection_set.samples[start : start + batch_size]
@@ -85,14 +85,14 @@ def in_batches(
     return results
 
 
-def check_classes(detector: Named, class_names: tuple[str, ...]) -> None:
-    """Makes sure that class ids mean the same to a detector and a data set.
+def check_classes(model_classes: Sequence[str], data_classes: Sequence[str]) -> None:
+    """Checks that class ids mean the same to a model and a data set.
 
     Raises:
-        LabelError: the detector has other classes, or in another order.
+        LabelError: the classes differ, or their order.
     """
-    if tuple(detector.class_names) != class_names:
+    if tuple(model_classes) != tuple(data_classes):
         raise LabelError(
-            f"the model knows {', '.join(detector.class_names)}, the data set was read as "
-            f"{', '.join(class_names)}; read it with the classes of the model, in their order"
+            f"the model knows {', '.join(model_classes)}, the data set was read as "
+            f"{', '.join(data_classes)}; read it with the classes of the model, in their order"
         )

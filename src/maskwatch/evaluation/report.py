@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 from maskwatch._version import __version__
 from maskwatch.data.dataset import DetectionSet
 from maskwatch.detector import Detector
-from maskwatch.evaluation.candidates import GivesCandidates, gather
+from maskwatch.evaluation.candidates import CandidateDetector, gather
 from maskwatch.evaluation.coco import CocoResult, coco_result
 from maskwatch.evaluation.curves import Calibration, ClassCurve, class_curves
 from maskwatch.evaluation.errors import Kind, Outcome, confusion, outcomes
@@ -38,16 +38,16 @@ _UNTUNED = 0.5
 """Threshold of a checkpoint, for which none is chosen yet."""
 
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int], object]]]
-"""Takes a title and gives a function that takes the number done and of all."""
+"""Takes a title; its context yields a function of the numbers done and in all."""
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What a report is to measure.
+    """What a report measures.
 
-    model, against: what the report calls the model and the one it is compared with, "" without one;
-    chosen_on: name of the data set that thresholds are chosen on, "" for the model's own; objective: how they
-    are chosen, and what mistakes cost; draws: of the bootstrap, 0 for no intervals; sources: see `by_source`.
+    model, against: names of the model and of the one to compare with, "" without one; chosen_on: name of the
+    data set that thresholds are chosen on, "" for the model's own; objective: how they are chosen, and what
+    mistakes cost; draws: of the bootstrap, 0 for no intervals; sources: see `by_source`.
     """
 
     model: str
@@ -63,10 +63,9 @@ class ReportOptions:
 class SetReport:
     """What was measured on one data set.
 
-    name: what to call it; shown: what `detect` gives at the thresholds of the report, followed by the
-    detections below them; intervals: 95 %, empty where none were asked for; curves: by class; outcomes,
-    points: of what is shown; slices: heading → slices; against: differences to a second model, empty without
-    one.
+    shown: what `detect` returns at the thresholds of the report, followed by the detections below them;
+    intervals: 95 %, empty without draws; curves: by class; outcomes, points: of what is shown; slices: by
+    heading; against: differences to a second model, empty without one.
     """
 
     name: str
@@ -104,18 +103,14 @@ class Report:
             "chosen_on": options.chosen_on or None,
             "goal": str(options.objective) if options.chosen_on else options.objective.price,
             "draws": options.draws,
-            "sets": [_set_dict(one, options.objective) for one in self.sets],
+            "sets": [_set_dict(part, options.objective) for part in self.sets],
         }
 
 
-class TunableModel(DetectorLike, GivesCandidates, Protocol):
-    """A model that is no `Detector` but can be tuned as one, such as a checkpoint."""
+class TunableModel(DetectorLike, CandidateDetector, Protocol):
+    """A model other than a `Detector` whose thresholds can be chosen, such as a checkpoint."""
 
     def variant(self, *, threshold: Mapping[str, float]) -> DetectorLike: ...
-
-
-def _no_progress(title: str) -> AbstractContextManager[Callable[[int, int], object]]:
-    return nullcontext(lambda done, total: None)
 
 
 def build_report(
@@ -125,14 +120,13 @@ def build_report(
     *,
     second: DetectorLike | None = None,
     validation: DetectionSet | None = None,
-    progress: Progress = _no_progress,
+    progress: Progress,
 ) -> Report:
-    """Runs a model on data sets and measures it in every way that the report shows.
+    """Runs a model on data sets and measures all that the report shows.
 
     Args:
-        detector: lets all scores pass (`threshold=0.0`), with NMS within classes.
+        detector: with `threshold=0.0` and NMS within classes.
         sets: names and ground truths.
-        options: what to measure.
         second: a model to compare with, `options.against`; needs draws.
         validation: the data set to choose thresholds on, `options.chosen_on`; None for the model's own.
 
@@ -166,15 +160,12 @@ def measure_set(
     options: ReportOptions,
     second: Sequence[sv.Detections] | None = None,
 ) -> SetReport:
-    """Measures predictions in every way that the report shows.
+    """Measures all that the report shows of a data set.
 
     Args:
-        name: what to call the set.
-        detection_set: the ground truth.
         predictions: one for each sample, with scores down to about 0.
-        shown: one for each sample, what the detector gives at `thresholds`, with its own NMS.
+        shown: one for each sample, from the detector at `thresholds`, with its own NMS.
         thresholds: one for each class.
-        options: what to measure.
         second: predictions of a model to compare with; needs draws.
     """
     matches = match_set(detection_set, predictions, FACE_AREAS)
@@ -203,52 +194,47 @@ def measure_set(
 
 
 def _with_weaker(shown: sv.Detections, found: sv.Detections, thresholds: Sequence[float]) -> sv.Detections:
-    """What is shown, then the detections below the thresholds: a missed face may have been seen."""
+    """What is shown, then the detections below the thresholds: a missed face may have a weak one."""
     import supervision as sv
 
-    assert shown.confidence is not None
-    assert shown.class_id is not None
     assert found.confidence is not None
     assert found.class_id is not None
-    weak = found.confidence <= np.array(thresholds, np.float32)[found.class_id]
-    return sv.Detections(
-        xyxy=np.concatenate([shown.xyxy, found.xyxy[weak]]),
-        confidence=np.concatenate([shown.confidence, found.confidence[weak]]),
-        class_id=np.concatenate([shown.class_id, found.class_id[weak]]),
-    )
+    weak = found[found.confidence <= np.array(thresholds, np.float32)[found.class_id]]
+    assert isinstance(weak, sv.Detections)
+    return sv.Detections.merge([shown, weak])
 
 
-def _set_dict(one: SetReport, objective: ThresholdObjective) -> dict[str, Any]:
-    names = one.detection_set.class_names
+def _set_dict(set_report: SetReport, objective: ThresholdObjective) -> dict[str, Any]:
+    names = set_report.detection_set.class_names
     return {
-        "data": one.name,
-        **one.result.as_dict(),
-        "intervals": {name: interval.ends for name, interval in one.intervals.items()},
-        "against": {name: difference.as_dict() for name, difference in one.against.items()},
-        "operating_point": [point.as_dict(objective) for point in one.points],
+        "data": set_report.name,
+        **set_report.result.as_dict(),
+        "intervals": {name: interval.ends for name, interval in set_report.intervals.items()},
+        "against": {name: difference.as_dict() for name, difference in set_report.against.items()},
+        "operating_point": [point.as_dict(objective) for point in set_report.points],
         "confusion": {
             "rows": [*names, _KINDS_IN_JSON["false_positive"]],
             "columns": [*names, _KINDS_IN_JSON["false_negative"]],
-            "counts": confusion(one.outcomes, len(names)).tolist(),
+            "counts": confusion(set_report.outcomes, len(names)).tolist(),
         },
-        "curves": {curve.name: curve.as_dict() for curve in one.curves},
-        "calibration": one.calibration.as_dict(),
+        "curves": {curve.name: curve.as_dict() for curve in set_report.curves},
+        "calibration": set_report.calibration.as_dict(),
         "slices": {
             heading: [
                 {"name": s.name, "pictures": s.pictures, "boxes": s.boxes, "AP50": s.ap50} for s in rows
             ]
-            for heading, rows in one.slices.items()
+            for heading, rows in set_report.slices.items()
         },
         "mistakes": [
             {
-                "picture": str(one.detection_set.samples[error.picture].image_path),
+                "picture": str(set_report.detection_set.samples[error.picture].image_path),
                 "kind": _KINDS_IN_JSON.get(error.kind, error.kind),
                 "class": None if error.truth_class is None else names[error.truth_class],
                 "found": None if error.found_class is None else names[error.found_class],
                 "score": round(error.score, 4),
                 "iou": round(error.iou, 4),
             }
-            for error in one.outcomes
+            for error in set_report.outcomes
             if error.kind != "true_positive"
         ],
     }

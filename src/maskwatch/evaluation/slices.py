@@ -13,19 +13,19 @@ import numpy as np
 
 from maskwatch.data.dataset import DetectionSet, Sample, name_index
 from maskwatch.errors import DataError
-from maskwatch.evaluation.coco import ap50_in_area, weighted_scores
+from maskwatch.evaluation.coco import weighted_scores
 from maskwatch.evaluation.matching import Matches
 from maskwatch.text import read_rows, reading
 
 FACE_SIDES = (0, 16, 32, 96, 100_000)
-"""Edges, pixels of the picture, of the square root of the box's area."""
+"""Edges of the square root of the box's area, pixels of the picture."""
 
 FACE_AREAS = tuple((low**2, high**2) for low, high in pairwise(FACE_SIDES))
 """The `extra_areas` of `match_set` that `by_size` needs."""
 
 CROWDS = ((1, 1), (2, 4), (5, 9), (10, 10_000))
 MAX_SOURCES = 8
-"""With more prefixes than this, file names do not tell the source."""
+"""With more prefixes than this, file names do not show the source."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,20 @@ def by_size(matches: Matches) -> list[Slice]:
         (sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]).prod(1)
         for sample in map(Sample.counted, matches.detection_set.samples)
     ]
+    area_ranges, precision = matches.evaluation.params.areaRng, matches.accumulated.eval["precision"]
     slices = []
     for (low, high), (side, next_side) in zip(FACE_AREAS, pairwise(FACE_SIDES), strict=True):
         inside = [int(((area >= low) & (area < high)).sum()) for area in areas]
         name = f"from {side} px" if next_side == FACE_SIDES[-1] else f"{side} to {next_side} px"
-        ap50 = ap50_in_area(matches, (low, high))
+        curves = precision[matches.level(0.5), ..., area_ranges.index([low, high]), -1]  # (recall, class)
+        known = curves[curves > -1]  # pycocotools fills in −1 where a class has no ground truth
+        ap50 = float(known.mean()) if known.size else None
         slices.append(Slice(name, sum(map(bool, inside)), sum(inside), ap50))
     return slices
 
 
 def by_crowd(matches: Matches) -> list[Slice]:
-    """By number of labelled faces in the picture; pictures without any are in none."""
+    """By number of labelled faces in the picture; pictures without faces are in no slice."""
     groups = {}
     for low, high in CROWDS:
         name = f"{low} face" if low == high == 1 else f"{low} to {high} faces"
@@ -71,7 +74,6 @@ def by_source(matches: Matches, sources: Mapping[str, str] | None = None) -> lis
     """By source of the pictures; [] where there is only one.
 
     Args:
-        matches: of the data set.
         sources: name of a picture (see `Sample.image_id`) → source; None takes the part of the file names
             before the first "_", if there are few of these.
 

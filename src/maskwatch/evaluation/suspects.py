@@ -1,4 +1,4 @@
-"""Labels that look wrong, for a person to decide: label or model?"""
+"""Labels that look wrong, for a person to decide whether the label or the model is."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ if TYPE_CHECKING:
     import supervision as sv
 
 CONFIDENT = 0.6
-"""From this score on, a detection that contradicts the labels is as likely right as they are."""
+"""From this score on, a detection that contradicts the labels is as likely to be right as they are."""
 
 UNSEEN = 0.05
-"""A labelled face without even a detection of this score may be no face."""
+"""A labelled face without a detection of this score may be no face."""
 
 
 @dataclass(frozen=True)
 class Suspect:
     """A label to look at.
 
-    fault: what may be wrong, in the words of a corrections file ("missing", "class", "no_face"); class_name:
-    class of the detection, "" for none; label_name: class of the label, "" for none; box_xyxy: pixels;
-    score: of the detection.
+    `fault`: as in a corrections file, "missing", "class" or "no_face"; class_name: class of the detection, ""
+    for none; label_name: class of the label, "" for none; box_xyxy: pixels; score: of the detection.
     """
 
     picture: int
@@ -53,29 +52,31 @@ def suspects(
     """The labels that the outcomes contradict, highest score first.
 
     A confident detection without a label, a confident detection of another class than the label, and a
-    labelled face without any detection, however weak.
+    labelled face without even a weak detection.
     """
     names = detection_set.class_names
     found = []
-    for one in outcomes:
-        fault = _fault(one)
+    for outcome in outcomes:
+        fault = fault_of(outcome)
         if fault is None:
             continue
-        sample = detection_set.samples[one.picture]
+        sample = detection_set.samples[outcome.picture]
         if fault == "missing":
-            box_xyxy = predictions[one.picture].xyxy[one.detection]
+            box_xyxy = predictions[outcome.picture].xyxy[outcome.detection]
         else:
-            box_xyxy = sample.boxes_xyxy[one.truth]
-        label = "" if one.truth_class is None else names[one.truth_class]
-        name = "" if one.found_class is None else names[one.found_class]
+            box_xyxy = sample.boxes_xyxy[outcome.truth]
+        label = "" if outcome.truth_class is None else names[outcome.truth_class]
+        name = "" if outcome.found_class is None else names[outcome.found_class]
         x0, y0, x1, y1 = (float(value) for value in box_xyxy)
-        found.append(Suspect(one.picture, fault, name, label, (x0, y0, x1, y1), one.score))
-    return sorted(found, key=lambda one: (one.fault == "no_face", -one.score))
+        found.append(Suspect(outcome.picture, fault, name, label, (x0, y0, x1, y1), outcome.score))
+    return sorted(found, key=lambda suspect: (suspect.fault == "no_face", -suspect.score))
 
 
-def is_suspect(outcome: Outcome) -> bool:
-    """Whether the label may be wrong rather than the model."""
-    return _fault(outcome) is not None
+def fault_of(outcome: Outcome) -> str | None:
+    """What may be wrong with the label, as `Suspect.fault`; None where the model is."""
+    if outcome.kind in ("false_positive", "class") and outcome.score >= CONFIDENT:
+        return "missing" if outcome.kind == "false_positive" else "class"
+    return "no_face" if outcome.kind == "false_negative" and outcome.score < UNSEEN else None
 
 
 def write_suspects(
@@ -95,8 +96,8 @@ def write_suspects(
         return
     with new_folder(target, force=force) as folder:
         names = file_names(detection_set)
-        for picture in sorted({one.picture for one in found}):
-            sample = _as_sample(detection_set, [one for one in found if one.picture == picture])
+        for picture in sorted({suspect.picture for suspect in found}):
+            sample = _as_sample(detection_set, [suspect for suspect in found if suspect.picture == picture])
             path = folder / f"{without_suffix(names[picture])}.xml"
             root = ET.fromstring(voc_xml(sample, detection_set.class_names))
             ET.SubElement(root, "path").text = str(sample.image_path.absolute())
@@ -106,25 +107,17 @@ def write_suspects(
                 path.write_bytes(ET.tostring(root, encoding="utf-8") + b"\n")
 
 
-def _fault(one: Outcome) -> str | None:
-    if one.kind == "false_positive" and one.score >= CONFIDENT:
-        return "missing"
-    if one.kind == "class" and one.score >= CONFIDENT:
-        return "class"
-    return "no_face" if one.kind == "false_negative" and one.score < UNSEEN else None
-
-
 def _csv(detection_set: DetectionSet, found: Sequence[Suspect]) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
     names = name_index([detection_set])
-    for one in found:
-        corners = [shortest(round(value, 2)) for value in one.box_xyxy]
-        if one.fault != "missing":
-            corners = [shortest(value) for value in one.box_xyxy]  # corrections find a label by its box
-        name = "" if one.fault == "no_face" else one.class_name
-        rows.writerow([_shortest_name(detection_set.samples[one.picture], names), one.fault, name, *corners])
+    for suspect in found:
+        exact = suspect.fault != "missing"  # corrections find a label by its box
+        corners = [shortest(value if exact else round(value, 2)) for value in suspect.box_xyxy]
+        name = "" if suspect.fault == "no_face" else suspect.class_name
+        picture = _shortest_name(detection_set.samples[suspect.picture], names)
+        rows.writerow([picture, suspect.fault, name, *corners])
     return text.getvalue()
 
 
@@ -139,13 +132,13 @@ def _shortest_name(sample: Sample, names: NameIndex[Sample]) -> str:
 def _as_sample(detection_set: DetectionSet, found: Sequence[Suspect]) -> Sample:
     names = detection_set.class_names
     notes = tuple(
-        {"suspect": one.fault, "label": one.label_name or "none", "score": f"{one.score:.3f}"}
-        for one in found
+        {"suspect": suspect.fault, "label": suspect.label_name or "none", "score": f"{suspect.score:.3f}"}
+        for suspect in found
     )
     return replace(
         detection_set.samples[found[0].picture],
-        boxes_xyxy=np.array([one.box_xyxy for one in found], np.float32),
-        class_ids=np.array([names.index(one.class_name or one.label_name) for one in found], np.int64),
+        boxes_xyxy=np.array([s.box_xyxy for s in found], np.float32),
+        class_ids=np.array([names.index(s.class_name or s.label_name) for s in found], np.int64),
         difficult=np.zeros(len(found), np.bool_),
         notes=notes,
     )

@@ -1,4 +1,4 @@
-"""Score thresholds: what they are chosen by, what a detector gives at them, and the choice."""
+"""Score thresholds: the objective, precision and recall at thresholds, and how they are chosen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import supervision as sv
 
 DECIMALS = 4
-"""Of a threshold: as many as a model file keeps, so that what is chosen is what is used."""
+"""Of a threshold, as many as in a model file, so that the chosen threshold is the one in use."""
 
 _ROUNDS = 5
 
@@ -27,11 +27,11 @@ Number = TypeVar("Number", float, Floats)
 
 @dataclass(frozen=True)
 class ThresholdObjective:
-    """What thresholds are chosen by: the best F1, the least cost, or the fewest false positives at a recall.
+    """The best F1, the least cost, or the fewest false positives at a recall.
 
-    false_negative_cost: of a face that is not found in its class; false_positive_cost: of a detection that
-    finds no face of its class. None costs 1 where the other is given. recall: share of the faces of each
-    class that must be found; it replaces the costs. Without any of them, F1.
+    false_negative_cost: of a face without a detection of its class; false_positive_cost: of a detection
+    without a face of its class; each is 1 if only the other is given. recall: share of the faces of each
+    class to be found; it replaces the costs. Without any of them, F1.
     """
 
     false_negative_cost: float | None = None
@@ -61,7 +61,7 @@ class ThresholdObjective:
         return "a missed face costs {:g}, a false alarm {:g}".format(*self._costs)
 
     def cost(self, false_negatives: Number, false_positives: Number) -> Number:
-        """What so many mistakes cost together."""
+        """What these mistakes cost together."""
         one_negative, one_positive = self._costs
         return one_negative * false_negatives + one_positive * false_positives
 
@@ -75,8 +75,7 @@ class ThresholdObjective:
 class OperatingPoint:
     """One class at its score threshold, at IoU 0.5, with the other classes at theirs.
 
-    truths: boxes to be found; shown: detections, without those on ignore regions; hits: those that found a
-    box.
+    truths: ground truths; shown: detections, without those on ignore regions; hits: true positives.
     """
 
     name: str
@@ -121,11 +120,10 @@ class OperatingPoint:
 def operating_points(
     detection_set: DetectionSet, shown: Sequence[sv.Detections], thresholds: Sequence[float]
 ) -> list[OperatingPoint]:
-    """What a detector gives at thresholds, by class.
+    """Precision and recall of a detector at thresholds, by class.
 
     Args:
-        detection_set: the ground truth.
-        shown: one for each sample, as the detector gives it at these thresholds; lower scores do not count.
+        shown: one for each sample, from the detector at these thresholds; lower scores do not count.
         thresholds: one for each class.
     """
     points = []
@@ -145,18 +143,18 @@ def choose(
     objective: ThresholdObjective,
     fallback: Sequence[float],
 ) -> tuple[OperatingPoint, ...]:
-    """Chooses the threshold of each class, and says what is shown there.
+    """Chooses the threshold of each class; returns the operating points there.
 
-    Sets one class after the other to its best threshold while it holds the others, until none changes: the
-    detections of one class that are shown depend on the thresholds of the others. A threshold lies half way
-    between two scores; of equally good ones the highest is taken. Where no threshold reaches the wanted
-    recall, the highest recall counts.
+    Sets one class after the other to its best threshold while the others stay, until none changes: which
+    detections of one class are shown depends on the thresholds of the others. A threshold is half way between
+    two scores; of equally good ones, the highest. Where no threshold reaches the wanted recall, the objective
+    is the highest recall.
 
     Args:
-        detection_set: a validation set, never the one that is reported.
+        detection_set: a validation set, never the one of the report.
         candidates: one for each sample, from `gather`.
-        objective: what is wanted.
-        fallback: threshold of a class without a box, or without a detection that finds one.
+        objective: what to optimise.
+        fallback: threshold of a class without ground truth, or without a true positive.
     """
     pictures = [_MatchedCandidates(*pair) for pair in zip(detection_set.samples, candidates, strict=True)]
     truths = np.array(list(detection_set.class_counts().values()), np.int64)
@@ -197,7 +195,7 @@ class _MatchedCandidates:
     def steps(self, thresholds: npt.NDArray[np.float32], class_id: int) -> Iterator[tuple[float, Ints]]:
         """Thresholds of a class, from `FLOOR` up, at which the counts change, and the counts from there on.
 
-        Only a box that is shown changes the counts when it goes; a suppressed one does not.
+        Only a box that is shown changes the counts when it falls below the threshold.
         """
         at = thresholds.copy()
         at[class_id] = FLOOR
@@ -232,11 +230,11 @@ def _sweep(
 def _best(
     sweep: tuple[Floats, Ints], truths: Ints, class_id: int, objective: ThresholdObjective
 ) -> float | None:
-    """The best threshold of a class; None where it has no hit."""
+    """The best threshold of a class; None without a true positive."""
     starts, counts = sweep
     ends = np.append(starts[1:], 1.0)
     middles = np.round((starts + ends) / 2, DECIMALS)
-    # Between two scores that are very close there may be no threshold with so few decimals.
+    # Between two very close scores there may be no threshold with so few decimals.
     between = (middles.astype(np.float32) >= starts) & (middles.astype(np.float32) < ends)
     middles, counts = middles[between][::-1], counts[between][::-1]
     if not counts[:, class_id, 1].any():

@@ -1,8 +1,7 @@
-"""Pages and Markdown from templates: one file each, which loads nothing else.
+"""Pages and Markdown from the templates (Jinja2) in this folder: one file each, which loads nothing else.
 
-The templates (Jinja2) are in this folder. A page extends `base.html.j2`, which has the style sheet for light
-and dark, wide and narrow. Values in a `.html.j2` are escaped, values in a `.md.j2` are not: there, `| cell`
-keeps a text inside its table cell.
+A page extends `base.html.j2`, with a style sheet for light and dark, wide and narrow. Values in a `.html.j2`
+are escaped, values in a `.md.j2` are not: there, `| cell` keeps a text inside its table cell.
 """
 
 from __future__ import annotations
