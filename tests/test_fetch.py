@@ -16,7 +16,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from maskwatch.cli.data_fetch import fetch
+from maskwatch.cli.data import fetch
 from maskwatch.data.download import KNOWN, fetch_data
 from maskwatch.errors import OptionError, OutputError, SourceError
 from maskwatch.net.resume import fetch_file

@@ -26,8 +26,8 @@ from exports import (
 )
 from maskwatch.cli.app import main
 from maskwatch.data import find_splits, read_data
+from maskwatch.data.formats import write_data
 from maskwatch.data.formats.tree import split_of, splits_of
-from maskwatch.data.formats.write import write_data
 from maskwatch.data.issues import Issue
 from maskwatch.data.quality.check import check_splits
 from maskwatch.errors import DataError

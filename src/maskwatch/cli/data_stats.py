@@ -35,8 +35,8 @@ def stats(
     from maskwatch.outputs import check_targets
 
     to_stdout = is_stdout(json_file)
-    targets = [path for path in (figure, None if to_stdout else json_file) if path is not None]
-    check_targets(targets, [], force=force)
+    targets = (figure, None if to_stdout else json_file)
+    check_targets([path for path in targets if path is not None], [], force=force)
     sets, _ = read_all(paths, format, classes)
     from maskwatch.data.stats import gather
 

@@ -1,4 +1,4 @@
-"""Decides whether an annotation can be used: raw images in, samples out, and every issue noted."""
+"""Validates annotations: raw images in, samples out, and every issue noted."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ from maskwatch.errors import DataError, ImageError, LabelError
 from maskwatch.labels import ClassMap
 from maskwatch.media.formats import ImageMetadata, read_metadata
 
-# Drawing by hand ends a pixel or two beyond the border, and tools round, so a box may stick out by this much
-# (whichever is more) and is clipped. Beyond it, the box was likely drawn on another image or another size.
+# A hand-drawn or rounded box may stick out by a pixel or two: it is clipped up to the larger of these. Beyond
+# that, it was likely drawn on another image or another size.
 BORDER_PIXELS = 2.0
 BORDER_FRACTION = 0.01
 
 
 class Validator:
-    """Turns raw images into samples, and keeps what is wrong with them.
-
-    Args:
-        classes: how annotated names map to classes.
+    """Turns raw images into samples and collects issues.
 
     Attributes:
+        classes: how annotated names map to classes.
         issues: found so far; readers add theirs.
     """
 
@@ -39,7 +37,7 @@ class Validator:
         """The samples of all images.
 
         Raises:
-            DataError: holds every error, those that readers noted before included.
+            DataError: holds every error, also those that readers noted before.
         """
         samples = [self.sample(raw) for raw in images]
         errors = [str(issue) for issue in self.issues if issue.severity == "error"]
@@ -48,18 +46,22 @@ class Validator:
         return DetectionSet(self.classes.names, tuple(sample for sample in samples if sample is not None))
 
     def sample(self, raw: RawImage) -> Sample | None:
-        """The sample; None, with the issues noted, where the image or a box cannot be used."""
+        """The sample; None, with the issues noted, if the image or a box cannot be used."""
         try:
             metadata = read_metadata(raw.image_path)
         except ImageError as error:
-            text, fix = str(error).removeprefix(f"{raw.image_path}: "), "replace it or remove it"
-            issue = Issue("picture-unreadable", raw.shown_path, text, fix, image=raw.image_path)
-            self.issues.append(issue)
+            text = str(error).removeprefix(f"{raw.image_path}: ")
+            self.note_unreadable(raw, text, "replace it or remove it")
             return None
         return self.sample_of(raw, metadata)
 
+    def note_unreadable(self, raw: RawImage, text: str, fix: str) -> None:
+        """Adds the issue of an image that cannot be read."""
+        issue = Issue("picture-unreadable", raw.shown_path, text or fix, fix, image=raw.image_path)
+        self.issues.append(issue)
+
     def sample_of(self, raw: RawImage, metadata: ImageMetadata) -> Sample | None:
-        """As `sample`, for an image whose metadata has been read."""
+        """As `sample`, with the metadata of the image already read."""
         size_fits = self._check_size(raw, metadata)
         boxes: list[Box | None] = []
         kept, ids = [], []
@@ -93,12 +95,12 @@ class Validator:
         )
 
     def _check_size(self, raw: RawImage, metadata: ImageMetadata) -> bool:
-        """Compares the stated size; an absent or zero size is no statement and passes."""
+        """Compares the stated size; a missing or zero size passes."""
         if raw.stated_wh is None:
             return True
         stated = stated_size(raw.stated_wh)
         if stated is None:
-            text = f"<size> {' x '.join(raw.stated_wh)} is no size"
+            text = f"<size> {' x '.join(raw.stated_wh)} is not a size"
             self.issues.append(object_issue(raw, Reason("size-invalid", text, "write whole pixels")))
             return False
         width, height = stated
@@ -133,11 +135,11 @@ class Validator:
                 self.issues.append(object_issue(raw, reason, where, numbers[0], box_xyxy))
 
     def _box(self, raw: RawImage, number: int, metadata: ImageMetadata, size_fits: bool) -> Box | None:
-        """Corners in pixels, clipped to the image; None, with the issue noted, for a bad box."""
+        """Corners in pixels, clipped to the image; None, with the issue noted, for an invalid box."""
         item = raw.objects[number]
         box_xyxy = to_pixels(item.box_xyxy, raw, metadata)
         found = item.problem or box_problem(box_xyxy, metadata.size_hw if size_fits else None)
-        # A crowd may be drawn over the border: nothing is found there, and clipping changes no number.
+        # A crowd may be drawn over the border: clipping an ignore region changes no result.
         if found and not (item.ignore and found.kind == "box-beyond"):
             name = item.name or ("" if item.problem else "no name")
             where = f"{item.where} ({name})" if name else item.where
@@ -155,7 +157,7 @@ def object_issue(
     box_xyxy: Box | None = None,
     severity: Severity = "error",
 ) -> Issue:
-    """The issue of an image or of one of its objects; it names the image where one file is of many."""
+    """The issue of an image or of one of its objects; names the image if the file is of many."""
     if not raw.own_file:
         where = f"{raw.image_id}: {where}" if where else raw.image_id
     kind, text, fix = reason
@@ -164,7 +166,7 @@ def object_issue(
 
 
 def stated_size(texts: tuple[str, str]) -> tuple[int, int] | None:
-    """Width and height that an annotation states, pixels; None where they are no numbers."""
+    """Width and height that an annotation states, pixels; None if they are not numbers."""
     try:
         width, height = (round(float(text)) for text in texts)
     except (ValueError, OverflowError):
@@ -189,10 +191,10 @@ def clipped(box_xyxy: Box, size_hw: tuple[int, int]) -> Box:
 
 
 def box_problem(box_xyxy: Box, size_hw: tuple[int, int] | None) -> Reason | None:
-    """What is wrong with a box in pixels; None for a good one.
+    """What is wrong with a box in pixels; None for a valid one.
 
     Args:
-        size_hw: of the image; None where the box cannot be held against it.
+        size_hw: of the image; None skips the comparison with it.
     """
     x0, y0, x1, y1 = box_xyxy
     if not all(map(math.isfinite, box_xyxy)):
@@ -201,12 +203,9 @@ def box_problem(box_xyxy: Box, size_hw: tuple[int, int] | None) -> Reason | None
         return Reason("box-inverted", "is inverted", "swap its corners")
     if x1 == x0 or y1 == y0:
         return Reason("box-empty", "has no area", "draw it again or remove it")
-    return None if size_hw is None else _border_problem(box_xyxy, size_hw)
-
-
-def _border_problem(box_xyxy: Box, size_hw: tuple[int, int]) -> Reason | None:
+    if size_hw is None:
+        return None
     height, width = size_hw
-    x0, y0, x1, y1 = box_xyxy
     if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0:
         text = f"lies outside the picture of {width} x {height}"
         return Reason("box-outside", text, "draw it again or remove it")

@@ -38,24 +38,17 @@ _DIFFICULT = "difficult"
 _IDS = {"images": ("id",), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
 
 
-def find(folder: Folder) -> Found | None:
+def find(folder: Folder) -> Found:
     """One split for each JSON file of a folder."""
-    found = find_files(folder)
-    if found is None:
-        return None
-    files, rest = found
-    return [_split(file) for file in files], rest
+    files, rest = find_files(folder)
+    return [Split(file.split, COCO.name, file.path, CocoAnnotations(file)) for file in files], rest
 
 
 def open_file(file: Path) -> list[Split] | None:
-    """A JSON file that is given by itself, whatever its name says of a split."""
+    """A single JSON file; its name does not determine the split."""
     if file.suffix.lower() != JSON:
         return None
     return [Split("", COCO.name, file, CocoAnnotations(open_alone(file)))]
-
-
-def _split(file: CocoFile) -> Split:
-    return Split(file.split, COCO.name, file.path, CocoAnnotations(file))
 
 
 class _Content(NamedTuple):

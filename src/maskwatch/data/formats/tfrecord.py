@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import atexit
 import math
+import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -30,8 +31,7 @@ from maskwatch.data.formats.base import (
     Split,
     read_class_list,
 )
-from maskwatch.data.formats.tfrecord_files import LABEL_MAP, by_split, is_record, label_maps, missing_shards
-from maskwatch.data.formats.tree import Folder
+from maskwatch.data.formats.tree import Folder, split_in, split_of
 from maskwatch.data.issues import Issue
 from maskwatch.data.names import path_parts, without_suffix
 from maskwatch.errors import DataError
@@ -42,6 +42,12 @@ from maskwatch.text import first_line
 from maskwatch.tf_compat.label_map import read_label_map, write_label_map
 from maskwatch.tf_compat.tensorflow import load_tensorflow
 
+_SUFFIXES = (".tfrecord", ".tfrecords", ".tfrec", ".record", ".records")
+LABEL_MAP = "label_map.pbtxt"
+
+# train.record-00000-of-00010 (TF Object Detection API, TFDS), faces_train_00000-of-00002.tfrecord,
+# train-00000-of-00001
+_SHARD = re.compile(r"[-_.]?(?P<number>\d+)-of-(?P<count>\d+)")
 _PNG = b"\x89PNG"
 _FORMATS = ("JPEG", "PNG")  # all that the API's decoder can read
 _OBJECT = "image/object/"
@@ -51,27 +57,72 @@ _CROWDS = (f"{_OBJECT}is_crowd", f"{_OBJECT}group_of")
 _BBOX = tuple(f"{_OBJECT}bbox/{corner}" for corner in ("xmin", "ymin", "xmax", "ymax"))
 
 
-def find(folder: Folder) -> Found | None:
-    """The records of a folder by split; its own folders are left to search."""
-    files = [file for file in folder.files if is_record(file)]
-    if not files:
-        return None
+def find(folder: Folder) -> Found:
+    """The records of a folder by split; its subfolders are still to search."""
+    files = [file for file in folder.files if _is_record(file)]
     *_, top = folder.upwards()
-    maps = label_maps(folder.path, top)
-    return [_split(name, folder.path, mine, maps) for name, mine in by_split(files).items()], folder.folders
+    return _splits(folder.path, files, _label_maps(folder.path, top) if files else []), folder.folders
 
 
 def open_file(file: Path) -> list[Split] | None:
-    """One file of records that is given by itself."""
-    if not is_record(file):
-        return None
-    maps = label_maps(file.parent)
-    return [_split(name, file, mine, maps) for name, mine in by_split([file]).items()]
+    """A single file of records."""
+    return _splits(file, [file], _label_maps(file.parent)) if _is_record(file) else None
 
 
-def _split(name: str, path: Path, files: list[Path], maps: list[Path]) -> Split:
-    annotations = TFRecordAnnotations(tuple(files), tuple(maps))
-    return Split(name, TFRECORD.name, path, annotations, tuple(missing_shards(files)))
+def _splits(path: Path, files: Sequence[Path], maps: Sequence[Path]) -> list[Split]:
+    """The records by the split that the name of the file, else of its folder, states."""
+    by_name: dict[str, list[Path]] = {}
+    for file in files:
+        name = split_in(_SHARD.sub("", file.name)) or split_of(file.parent.name)
+        by_name.setdefault(name, []).append(file)
+    return [
+        Split(name, TFRECORD.name, path, TFRecordAnnotations(tuple(mine), tuple(maps)), _missing_shards(mine))
+        for name, mine in by_name.items()
+    ]
+
+
+def _is_record(file: Path) -> bool:
+    rest = _SHARD.sub("", file.name)
+    return file.suffix.lower() in _SUFFIXES or (
+        rest != file.name and (Path(rest).suffix.lower() in _SUFFIXES or "." not in rest)
+    )
+
+
+def _missing_shards(files: Sequence[Path]) -> tuple[Issue, ...]:
+    """Issues of records in several files, whose names state how many there are."""
+    shards: dict[tuple[str, int], dict[int, Path]] = {}
+    for file in files:
+        if shard := _SHARD.search(file.name):
+            key = (_SHARD.sub("", file.name), int(shard["count"]))
+            shards.setdefault(key, {})[int(shard["number"])] = file
+    issues = []
+    for (_, count), there in shards.items():
+        missing = count - len(there)
+        if missing > 0:
+            text = f"{missing} of its {count} shards {'is' if missing == 1 else 'are'} not there"
+            fix = "put all shards into one folder"
+            issues.append(Issue("annotation-missing", [*there.values()][-1], text, fix))
+    return tuple(issues)
+
+
+def _label_maps(path: Path, top: Folder | None = None) -> list[Path]:
+    """The label maps that may belong to the records in a folder: beside them, else one folder higher.
+
+    Args:
+        top: searched in depth if there are none so near (training/).
+    """
+    for home in (path, path.parent):
+        # The latter is that of TensorFlow Datasets: names one a line, ids from 0.
+        found = sorted(home.glob("*.pbtxt")) or sorted(home.glob("*label.labels.txt"))
+        if found:
+            return _likeliest(found)
+    return [] if top is None else _likeliest(top.below(".pbtxt"))
+
+
+def _likeliest(maps: Sequence[Path]) -> list[Path]:
+    """Those called label_map.pbtxt, else those named after labels, else all: graphs are .pbtxt as well."""
+    named = [file for file in maps if file.name == LABEL_MAP]
+    return named or [file for file in maps if "label" in file.stem.lower()] or [*maps]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
-"""Names what is wrong with a data set before any training, all of it in one pass."""
+"""Finds everything that is wrong with a data set before any training, in one pass."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from maskwatch.data.dataset import Sample
@@ -21,14 +20,14 @@ from maskwatch.text import plural
 CHECK_SCHEMA = "maskwatch.data-check/1"
 
 RARE_SHARE = 0.05
-"""A class with fewer boxes than this share of the most frequent one's is learnt badly."""
+"""A class with fewer boxes than this share of the most frequent one's is hard to learn."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found.
+    """The result of a check.
 
-    classes: as the data was read; images: of all splits; issues: errors first.
+    classes: that the data was read with; images: of all splits; issues: errors first.
     """
 
     splits: tuple[Split, ...]
@@ -62,19 +61,19 @@ class CheckResult:
     def counts(self) -> dict[str, Counter[str]]:
         """Boxes to be found of each class by split; of usable pictures."""
         counts: dict[str, Counter[str]] = {split.name: Counter() for split in self.splits}
-        for image in self.images:
-            if image.sample is not None:
-                ids = image.sample.counted().class_ids
-                counts[image.split].update(self.class_names[n] for n in ids)
+        for split, sample in self._samples():
+            counts[split].update(self.class_names[n] for n in sample.counted().class_ids)
         return counts
 
     def ignored(self) -> dict[str, int]:
         """Ignore regions (difficult boxes and crowds) by split; of usable pictures."""
         ignored = {split.name: 0 for split in self.splits}
-        for image in self.images:
-            if image.sample is not None:
-                ignored[image.split] += int(image.sample.ignore.sum())
+        for split, sample in self._samples():
+            ignored[split] += int(sample.ignore.sum())
         return ignored
+
+    def _samples(self) -> Iterator[tuple[str, Sample]]:
+        yield from ((image.split, image.sample) for image in self.images if image.sample is not None)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -103,16 +102,19 @@ def check_splits(
     """Reads all annotations, decodes all images, and compares the two.
 
     Args:
-        splits: splits of one data set, or several sets; what lies in two of them with different splits leaks.
+        splits: of one data set or several; an image in two different splits is a leak.
         classes: how annotated names map to classes; None takes those of `found_classes`.
         network_size: side of the network's input, for boxes that are too small for it.
-        workers: processes that decode; None is one a core.
-        progress: called with the number of images done and of all.
+        workers, progress: see `probe_images`.
 
     Raises:
         DataError: a split cannot be read at all.
     """
-    issues = [_unused(folder, number) for split in splits for folder, number in split.unused]
+    issues = []
+    for folder, number in (unused for split in splits for unused in split.unused):
+        text = f"{plural(number, 'picture')} in it, to which no annotation belongs: not read"
+        fix = "annotate them, or move them away"
+        issues.append(Issue("picture-unused", folder, text, fix, severity="warning"))
     raws = [(split.name, raw) for split in splits for raw in split.read(issues)]
     validator = Validator(classes or found_classes(splits, [raw for _, raw in raws]))
     probes = probe_images([raw.image_path for _, raw in raws], workers, progress)
@@ -130,18 +132,9 @@ def check_splits(
     return replace(checked, issues=tuple(issues))
 
 
-def _unused(folder: Path, number: int) -> Issue:
-    text = f"{plural(number, 'picture')} in it, to which no annotation belongs: not read"
-    fix = "annotate them, or move them away"
-    return Issue("picture-unused", folder, text, fix, severity="warning")
-
-
 def _validated(validator: Validator, raw: RawImage, probe: ImageProbe) -> Sample | None:
     if probe.reason is not None:
-        text, _, fix = probe.reason.rpartition("; ")
-        validator.issues.append(
-            Issue("picture-unreadable", raw.shown_path, text or fix, fix, image=raw.image_path)
-        )
+        validator.note_unreadable(raw, *probe.reason.rpartition("; ")[::2])
         return None
     return validator.sample_of(raw, probe.metadata)
 

@@ -1,4 +1,4 @@
-"""The page of a check: every issue with the part of the image that it is about."""
+"""The HTML page of a check: every issue with the part of the image that it is about."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from maskwatch.html import data_uri, link, render
 from maskwatch.html.crops import RED, crop
 
 SHOWN = 24
-"""Issues of one kind with a picture of their own; the page says how many more there are."""
+"""Issues of one kind that are shown; the page states how many more there are."""
 
 
 def check_page(check: CheckResult, name: str, folder: Path) -> str:
     """The page as HTML.
 
     Args:
-        check: what was found.
         name: of the data set, for the title.
-        folder: where the page will lie; links to pictures are relative to it.
+        folder: of the page; links to pictures are relative to it.
     """
     pictures, counts, ignored = check.num_images(), check.counts(), check.ignored()
     splits = [
@@ -58,10 +57,7 @@ def check_page(check: CheckResult, name: str, folder: Path) -> str:
 
 
 def _shown_issue(issue: Issue, folder: Path) -> dict[str, Any]:
-    # There is nothing to show of an image that cannot be read.
     picture = None if issue.kind == "picture-unreadable" else issue.image
-    shown = None if picture is None else _crop(picture, issue.box_xyxy)
-    twin = None if issue.twin is None else _crop(issue.twin, None)
     return {
         "file": issue.file.name,
         "where": issue.where,
@@ -69,17 +65,17 @@ def _shown_issue(issue: Issue, folder: Path) -> dict[str, Any]:
         "fix": issue.fix,
         "picture": None if picture is None else picture.name,
         "href": "" if picture is None else link(picture, folder),
-        "crop": shown,
+        "crop": _crop(picture, issue.box_xyxy),
         "twin": None if issue.twin is None else issue.twin.name,
         "twin_href": "" if issue.twin is None else link(issue.twin, folder),
-        "twin_crop": twin,
+        "twin_crop": _crop(issue.twin, None),
         "boxed": issue.box_xyxy is not None,
     }
 
 
-def _crop(path: Path, box_xyxy: Box | None) -> str | None:
-    """The image, or the part around the box, as an address; None where it cannot be read."""
+def _crop(path: Path | None, box_xyxy: Box | None) -> str | None:
+    """The image, or the part around the box, as a data URI; None if there is none or it cannot be read."""
     try:
-        return data_uri(crop(path, [] if box_xyxy is None else [(box_xyxy, RED)]))
+        return None if path is None else data_uri(crop(path, [] if box_xyxy is None else [(box_xyxy, RED)]))
     except ImageError:
         return None

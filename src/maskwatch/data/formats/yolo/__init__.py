@@ -12,8 +12,7 @@ import yaml
 from maskwatch.data.dataset import DetectionSet, Sample
 from maskwatch.data.formats.base import Entry, EntryAnnotations, Format, Found, RawImage, Split, copy_images
 from maskwatch.data.formats.tree import Folder
-from maskwatch.data.formats.yolo.folders import find_folders
-from maskwatch.data.formats.yolo.labels import SplitFiles
+from maskwatch.data.formats.yolo.labels import SplitFiles, find_folders
 from maskwatch.data.formats.yolo.lines import Line, LineReader, parse_line
 from maskwatch.data.formats.yolo.lists import find_darknet, find_lists, find_yaml, splits_of_yaml
 from maskwatch.data.formats.yolo.names import YAML
@@ -27,33 +26,28 @@ from maskwatch.text import read_lines, reason_of
 _DIGITS = 10
 
 
-def find_index(folder: Folder) -> Found | None:
+def find_index(folder: Folder) -> Found:
     """The splits that a data.yaml or an obj.data names."""
     file = find_yaml(folder)
     splits = [] if file is None else splits_of_yaml(file)
-    splits = splits or find_darknet(folder)
-    return ([_split(files) for files in splits], []) if splits else None
+    return [_split(files) for files in splits or find_darknet(folder)], []
 
 
-def find(folder: Folder) -> Found | None:
+def find(folder: Folder) -> Found:
     """The splits of images with labels beside them or in labels/, or of lists of images."""
-    listed, found = find_lists(folder), find_folders(folder)
-    if listed and (found is None or not any(files.split for files in found[0])):
-        return [_split(files) for files in listed], []
-    if found is None:
-        return None
-    splits, rest = found
+    listed, (splits, rest) = find_lists(folder), find_folders(folder)
+    if listed and not any(files.split for files in splits):
+        splits, rest = listed, []
     return [_split(files) for files in splits], rest
 
 
 def open_file(file: Path) -> list[Split] | None:
-    """A data.yaml that is given by itself."""
+    """A single data.yaml."""
     if file.suffix.lower() not in YAML:
         return None
     splits = splits_of_yaml(file)
     if not splits:
-        text = f"{file}: names no pictures; write train: and val: into it, or give the folder"
-        raise DataError([text])
+        raise DataError([f"{file}: names no pictures; write train: and val: into it, or give the folder"])
     return [_split(files) for files in splits]
 
 
