@@ -51,11 +51,11 @@ def sort_key(image_id: str) -> tuple[str, str]:
     return without_suffix(image_id), image_id
 
 
-def ambiguous_name(name: str, candidates: Iterable[str]) -> str:
-    """The message for a name that fits several images."""
+def ambiguity(name: str, candidates: Iterable[str]) -> tuple[str, str]:
+    """Text and fix for a name that fits several images."""
     listed = sorted(candidates)
     shown = ", ".join(listed[:_MOST_SHOWN]) + (" …" if len(listed) > _MOST_SHOWN else "")
-    return f"{name!r} may be any of {shown}; write more of the path"
+    return f"{name!r} may be any of {shown}", "write more of the path"
 
 
 class FoundNames(NamedTuple, Generic[T]):
@@ -111,7 +111,7 @@ class NameIndex(Generic[T]):
         """The message for a name for which `find` returns several items."""
         labels = [self._labels[number] for number in self._numbers(name, loose)]
         apart = len({short for short, _ in labels}) == len(labels)
-        return ambiguous_name(str(name), (short if apart else path for short, path in labels))
+        return "; ".join(ambiguity(str(name), (short if apart else path for short, path in labels)))
 
     def find_all(self, lines: Iterable[str]) -> FoundNames[T]:
         """The items of a list: each line is a name, or else several names separated by white space."""

@@ -20,7 +20,7 @@ import numpy as np
 from maskwatch.data.dataset import DetectionSet, file_names, is_crowd
 from maskwatch.data.formats.tree import Folder, split_of
 from maskwatch.data.issues import Box, Issue, Reason
-from maskwatch.data.names import ambiguous_name, sort_key, unquoted
+from maskwatch.data.names import ambiguity, sort_key, unquoted
 from maskwatch.errors import DataError
 from maskwatch.outputs import make_folder
 from maskwatch.text import read_lines, reading, reason_of
@@ -275,7 +275,7 @@ def read_list(
         if len(hits) == 1:
             found += hits
         elif hits:
-            text, _, fix = ambiguous_name(name_in(line), map(shown, hits)).rpartition("; ")
+            text, fix = ambiguity(name_in(line), map(shown, hits))
             issues.append(Issue("picture-ambiguous", path, text, fix, f"line {number}"))
         elif line:
             text, fix = f"no picture named {name_in(line)!r}", "add it or remove the line"

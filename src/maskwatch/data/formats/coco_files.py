@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 
-from maskwatch.data.formats.base import Entry
 from maskwatch.data.formats.tree import Folder, id_below, list_folder, split_in, split_of
 from maskwatch.data.names import NameIndex
 from maskwatch.media.formats import PICTURE_SUFFIXES
@@ -39,12 +38,12 @@ class CocoFile:
 
     @cached_property
     def _names(self) -> NameIndex[Path]:
-        return NameIndex((p, self._id(p), ()) for p in self.images)
+        return NameIndex((p, self.image_id(p), ()) for p in self.images)
 
-    def _id(self, image: Path) -> str:
+    def image_id(self, image: Path) -> str:
         return id_below(image, self.root, self.split, (_DEFAULT,))
 
-    def find(self, file_name: str) -> list[Entry]:
+    def find(self, file_name: str) -> list[Path]:
         """The images that a `file_name` may name."""
         if not file_name:
             return []
@@ -60,7 +59,7 @@ class CocoFile:
             relative = PurePath(file_name.replace("\\", "/"))
             direct = (folder / relative for folder in (self.path.parent, self.root))
             found = [image for image in direct if image.is_file()][:1]
-        return [Entry(self._id(image), image, None) for image in found]
+        return found
 
 
 def find_files(folder: Folder) -> tuple[list[CocoFile], list[Folder]]:

@@ -164,7 +164,7 @@ def _foreign(folder: Folder) -> Issue | None:
     if not files or not folder.below(*PICTURE_SUFFIXES) or any(map(is_annotation, folder.below(".xml"))):
         return None
     more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
-    text = f"is an annotation in an unsupported format{more}, and there is no other"
+    text = f"is not an annotation in a supported format{more}, and there is no other"
     fix = "export Pascal VOC, COCO or YOLO from the program that wrote it"
     return Issue("annotation-unreadable", files[0], text, fix)
 

@@ -1,11 +1,12 @@
 """TFRecord of the TF Object Detection API: images and boxes in one file (using_your_own_dataset.md there).
 
-Boxes are shares of the image there; ids count from 1, by the label map that lies beside.
+Boxes are fractions of the image; the label map beside the records has the class ids, from 1.
 """
 
 from __future__ import annotations
 
 import atexit
+import itertools
 import math
 import re
 import shutil
@@ -120,16 +121,16 @@ def _label_maps(path: Path, top: Folder | None = None) -> list[Path]:
 
 
 def _likeliest(maps: Sequence[Path]) -> list[Path]:
-    """Those called label_map.pbtxt, else those named after labels, else all: graphs are .pbtxt as well."""
+    """Files named label_map.pbtxt, else with "label" in the name, else all: graphs are .pbtxt as well."""
     named = [file for file in maps if file.name == LABEL_MAP]
     return named or [file for file in maps if "label" in file.stem.lower()] or [*maps]
 
 
 @dataclass(frozen=True)
 class TFRecordAnnotations(Annotations):
-    """Records, in the order of their names, and the label maps that may belong to them, the nearest first.
+    """Records in the order of their names, and their possible label maps, the nearest first.
 
-    Images are unpacked into a temporary folder, once, which lasts as long as the program.
+    Images are unpacked once, into a folder that is deleted at exit.
     """
 
     files: tuple[Path, ...]
@@ -149,7 +150,9 @@ class TFRecordAnnotations(Annotations):
         state = ((file, file.stat().st_mtime_ns, file.stat().st_size) for file in self.files)
         key = (*names.items(), *state)
         if key not in _unpacked:
-            reader = _Reader(load_tensorflow("TFRecord"), names, Path(_scratch()))
+            folder = tempfile.mkdtemp(prefix="maskwatch-")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            reader = _Reader(load_tensorflow("TFRecord"), names, Path(folder))
             images = [image for file in self.files for image in reader.images(file)]
             _unpacked[key] = (images, reader.issues)
         images, found = _unpacked[key]
@@ -166,13 +169,6 @@ class TFRecordAnnotations(Annotations):
 
 
 _unpacked: dict[object, tuple[list[RawImage], list[Issue]]] = {}
-
-
-def _scratch() -> str:
-    """A new folder that goes when the program ends."""
-    folder = tempfile.mkdtemp(prefix="maskwatch-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 Fields = dict[str, list[Any]]
@@ -205,9 +201,7 @@ class _Reader:
 
     def images(self, file: Path) -> Iterator[RawImage]:
         records = self.tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
-        number = 0
-        while True:
-            number += 1
+        for number in itertools.count(1):
             where = f"record {number}"
             try:
                 example = self.tf.train.Example.FromString(next(records))
@@ -231,22 +225,20 @@ class _Reader:
         if len({len(names), *map(len, corners)}) != 1:
             counts = ", ".join(str(len(values)) for values in corners)
             raise ValueError(f"{counts} corners for {len(names)} classes; write one of each for a box")
-        crowds = [
-            any(marks) for marks in zip(*(_marks(fields, key, len(names)) for key in _CROWDS), strict=True)
-        ]
-        difficult = _marks(fields, _DIFFICULT, len(names))
+        crowds, crowds_too, difficult = (_marks(fields, key, len(names)) for key in (*_CROWDS, _DIFFICULT))
         objects = []
         for at, (name, box) in enumerate(zip(names, zip(*corners, strict=True), strict=True)):
             x0, y0, x1, y1 = box
             box_xyxy = (x0, y0, x1, y1) if all(map(math.isfinite, box)) else NO_BOX
             shown = "box " + ", ".join(f"{share:.4g}" for share in box)
             where = f"record {number} box {at + 1}"
-            hard, notes = difficult[at] and not crowds[at], {CROWD: "1"} if crowds[at] else {}
-            objects.append(RawObject(where, name, box_xyxy, shown, hard, notes))
+            crowd = crowds[at] or crowds_too[at]
+            notes = {CROWD: "1"} if crowd else {}
+            objects.append(RawObject(where, name, box_xyxy, shown, difficult[at] and not crowd, notes))
         return RawImage(path, file, image_id, tuple(objects), normalised=True, own_file=False, packed=True)
 
     def _save(self, fields: Fields) -> tuple[str, Path]:
-        """Name and path of the unpacked image, under the path that the record gives it."""
+        """Id and path of the unpacked image, which is named by the record."""
         encoded = fields.get("image/encoded")
         if not encoded:
             raise ValueError("no image/encoded; write the picture into it")
@@ -256,7 +248,7 @@ class _Reader:
         suffix = ".png" if encoded[0].startswith(_PNG) else ".jpg"
         stem = without_suffix("/".join(written)) or str(sum(self.taken.values()) + 1)
         self.taken[stem.casefold()] += 1
-        if self.taken[stem.casefold()] > 1:  # such a name is there already
+        if self.taken[stem.casefold()] > 1:  # the name is taken
             stem = f"{stem}-{self.taken[stem.casefold()]}"
         path = self.folder / (stem + suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -265,7 +257,7 @@ class _Reader:
 
     def _class_names(self, fields: Fields) -> list[str]:
         labels = fields.get(f"{_OBJECT}class/label")
-        if not labels:  # the names alone will do
+        if not labels:
             texts = fields.get(f"{_OBJECT}class/text", ())
             return [text.decode("utf-8", "replace") for text in texts]
         unknown = [label for label in labels if label not in self.names]
@@ -282,7 +274,7 @@ def _marks(fields: Fields, key: str, count: int) -> list[bool]:
 def write(sets: Mapping[str, DetectionSet], root: Path) -> None:
     """One file a split, named after it (`data.tfrecord` for a set without), and the label map.
 
-    Images are JPEG or PNG, which are all that the API reads; others become PNG.
+    The API reads only JPEG and PNG; other images become PNG.
 
     Raises:
         MissingExtraError: TensorFlow is not installed.
@@ -299,8 +291,8 @@ def write(sets: Mapping[str, DetectionSet], root: Path) -> None:
 
 
 def _encoded(path: Path) -> bytes:
-    """The file as it is, or drawn anew as PNG where the API's decoder would give another picture: it knows
-    JPEG and PNG alone, no orientation, and shows the colours below transparency."""
+    """The file, or a PNG of it if the API's decoder would show another picture: it reads only JPEG and PNG,
+    ignores orientation, and shows the colours below transparency."""
     with open_picture(path, None, MAX_PIXELS) as (_, image, metadata):
         same = image.format in _FORMATS and metadata.orientation == 1 and not image.has_transparency_data
     if same:

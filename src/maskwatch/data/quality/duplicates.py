@@ -45,7 +45,7 @@ OVERLAP_LEAST = 0.25
 CROP_FINE_LEAST = 0.6
 
 MOST_PARTNERS = 32
-"""Partners of a picture, the likeliest first; without a limit, a film of a still room pairs any two frames."""
+"""Partners of a picture, the likeliest first: a film of a still room would pair all its frames."""
 
 _COARSE_SIDE = 16
 _FINE_BLUR = 2.0  # standard deviation, pixels of the thumbnail; removes shading
@@ -89,7 +89,7 @@ def find_duplicates(fingerprints: Sequence[Fingerprint | None]) -> list[Duplicat
 
 
 def groups(num: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """The connected components of the indices 0 … num − 1, sorted by first member; each alone without pairs."""
+    """Connected components of the indices 0 … num − 1, sorted by first member; an unpaired one is a group."""
     ends = np.array(list(pairs), np.intp).reshape(-1, 2)  # (pairs, 2)
     graph = coo_matrix((np.ones(len(ends), bool), (ends[:, 0], ends[:, 1])), shape=(num, num))
     labels = connected_components(graph, directed=False)[1] if num else ()
