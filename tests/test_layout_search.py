@@ -383,7 +383,8 @@ def test_a_format_that_is_not_read_is_named(tmp_path: Path, file: str, text: str
     with pytest.raises(DataError) as error:
         read_data(tmp_path)
     (problem,) = error.value.problems
-    assert problem.startswith(f"{tmp_path / file}: is not an annotation in a supported format, and there is no other")
+    text = "is not an annotation in a supported format, and there is no other"
+    assert problem.startswith(f"{tmp_path / file}: {text}")
     assert problem.endswith("export Pascal VOC, COCO or YOLO from the program that wrote it")
 
 

@@ -109,7 +109,7 @@ def _lines(found: CheckResult, all_issues: bool) -> Iterator[str]:
 
 
 def _write_page(found: CheckResult, paths: list[Path], html: Path) -> None:
-    from maskwatch.data.quality.check_page import check_page
+    from maskwatch.data.quality.check import check_page
     from maskwatch.outputs import new_file
 
     name = ", ".join(path.resolve().name for path in paths)

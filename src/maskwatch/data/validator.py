@@ -65,7 +65,7 @@ class Validator:
         size_fits = self._check_size(raw, metadata)
         boxes: list[Box | None] = []
         kept, ids = [], []
-        unknown: dict[str, list[int]] = defaultdict(list)
+        unknown: dict[tuple[str, str], list[int]] = defaultdict(list)  # (name, message) → objects
         for number, item in enumerate(raw.objects):
             if self.classes.ignores(item.name) and item.problem is None:
                 continue
@@ -75,8 +75,9 @@ class Validator:
                 continue
             try:
                 ids.append(self.classes.id_of(item.name))
-            except LabelError:
-                unknown[item.name].append(number)
+            except LabelError as error:
+                message = str(error) if item.name else "no <name>; write the class"
+                unknown[item.name, message].append(number)
                 continue
             boxes.append(box)
             kept.append(item)
@@ -120,19 +121,17 @@ class Validator:
         self.issues.append(object_issue(raw, reason))
         return False
 
-    def _note_unknown(self, raw: RawImage, unknown: dict[str, list[int]], metadata: ImageMetadata) -> None:
-        for name, numbers in unknown.items():
+    def _note_unknown(
+        self, raw: RawImage, unknown: dict[tuple[str, str], list[int]], metadata: ImageMetadata
+    ) -> None:
+        for (name, message), numbers in unknown.items():
             unit = raw.objects[numbers[0]].where.split()[0]
             which = [raw.objects[number].where.removeprefix(unit).strip() for number in numbers]
             where = f"{unit}{'s' if len(which) > 1 else ''} {', '.join(which)}"
-            try:
-                self.classes.id_of(name)
-            except LabelError as error:
-                text, _, fix = (str(error) if name else "no <name>; write the class").partition("; ")
-                kind = "class-unknown" if name else "class-missing"
-                box_xyxy = to_pixels(raw.objects[numbers[0]].box_xyxy, raw, metadata)
-                reason = Reason(kind, text, fix)
-                self.issues.append(object_issue(raw, reason, where, numbers[0], box_xyxy))
+            text, _, fix = message.partition("; ")
+            reason = Reason("class-unknown" if name else "class-missing", text, fix)
+            box_xyxy = to_pixels(raw.objects[numbers[0]].box_xyxy, raw, metadata)
+            self.issues.append(object_issue(raw, reason, where, numbers[0], box_xyxy))
 
     def _box(self, raw: RawImage, number: int, metadata: ImageMetadata, size_fits: bool) -> Box | None:
         """Corners in pixels, clipped to the image; None, with the issue noted, for an invalid box."""
@@ -141,10 +140,7 @@ class Validator:
         found = item.problem or box_problem(box_xyxy, metadata.size_hw if size_fits else None)
         # A crowd may be drawn over the border: clipping an ignore region changes no result.
         if found and not (item.ignore and found.kind == "box-beyond"):
-            name = item.name or ("" if item.problem else "no name")
-            where = f"{item.where} ({name})" if name else item.where
-            reason = found._replace(text=f"{item.shown} {found.text}")
-            self.issues.append(object_issue(raw, reason, where, number, box_xyxy))
+            self.issues.append(box_issue(raw, number, box_xyxy, found))
             return None
         return clipped(box_xyxy, metadata.size_hw)
 
@@ -163,6 +159,15 @@ def object_issue(
     kind, text, fix = reason
     box = box_xyxy if box_xyxy is not None and all(map(math.isfinite, box_xyxy)) else None
     return Issue(kind, raw.annotation_path, text, fix, where, severity, raw.image_path, box, object_index)
+
+
+def box_issue(
+    raw: RawImage, number: int, box_xyxy: Box, reason: Reason, severity: Severity = "error"
+) -> Issue:
+    """The issue of a box: it names the class, and shows the box as written."""
+    item = raw.objects[number]
+    shown = reason._replace(text=f"{item.shown} {reason.text}")
+    return object_issue(raw, shown, item.title, number, box_xyxy, severity)
 
 
 def stated_size(texts: tuple[str, str]) -> tuple[int, int] | None:

@@ -57,6 +57,11 @@ class RawObject:
     def ignore(self) -> bool:
         return self.difficult or is_crowd(self.notes)
 
+    @property
+    def title(self) -> str:
+        """Place and class, for messages."""
+        return self.where if self.problem and not self.name else f"{self.where} ({self.name or 'no name'})"
+
 
 @dataclass(frozen=True)
 class RawImage:

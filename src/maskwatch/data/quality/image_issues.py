@@ -16,7 +16,7 @@ from maskwatch.data.formats.tree import SPLITS
 from maskwatch.data.issues import Box, Issue, Reason, Severity
 from maskwatch.data.quality.duplicates import Duplicate, find_duplicates
 from maskwatch.data.quality.probe import ImageProbe
-from maskwatch.data.validator import object_issue, to_pixels
+from maskwatch.data.validator import box_issue, to_pixels
 from maskwatch.labels import ClassMap, normalize
 
 LEAST_SIDE = 2.0
@@ -59,7 +59,7 @@ def image_issues(image: CheckedImage, classes: ClassMap, network_size: int) -> I
         found = _box_warning(box_xyxy, probe.size_hw, network_size)
         if found and not raw.objects[number].ignore:
             severity: Severity = "error" if found.kind == "box-tiny" else "warning"
-            yield _box_issue(raw, number, box_xyxy, found, severity)
+            yield box_issue(raw, number, box_xyxy, found, severity)
     yield from _double_boxes(raw, boxes, classes)
 
 
@@ -82,15 +82,6 @@ def _box_warning(box_xyxy: Box, size_hw: tuple[int, int], network_size: int) -> 
         fix = "expect it to be missed; train at a larger size, on crops, or leave such boxes out"
         return Reason("box-small", text, fix)
     return None
-
-
-def _box_issue(
-    raw: RawImage, number: int, box_xyxy: Box, reason: Reason, severity: Severity = "error"
-) -> Issue:
-    item = raw.objects[number]
-    where = f"{item.where} ({item.name or 'no name'})"
-    shown = reason._replace(text=f"{item.shown} {reason.text}")
-    return object_issue(raw, shown, where, number, box_xyxy, severity)
 
 
 def _double_boxes(raw: RawImage, boxes: Sequence[Box], classes: ClassMap) -> Iterator[Issue]:
@@ -116,7 +107,7 @@ def _double_boxes(raw: RawImage, boxes: Sequence[Box], classes: ClassMap) -> Ite
             reason = Reason("box-double", text, "remove one of them")
         else:
             reason = Reason("box-contradiction", text, "keep the one with the right class")
-        yield _box_issue(raw, good[j], boxes[good[j]], reason)
+        yield box_issue(raw, good[j], boxes[good[j]], reason)
 
 
 def _class_of(classes: ClassMap, name: str) -> int | str:

@@ -147,15 +147,15 @@ class _ImageRepair:
         return replace(raw, objects=tuple(objects))
 
     def _box(self, item: RawObject) -> Box | None:
-        where, (x0, y0, x1, y1) = f"{item.where} ({item.name or 'no name'})", item.box_xyxy
+        x0, y0, x1, y1 = item.box_xyxy
         if all(map(math.isfinite, item.box_xyxy)) and (x1 < x0 or y1 < y0):
             x0, y0, x1, y1 = min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
-            self.changes.append(f"{where}: corners swapped")
+            self.changes.append(f"{item.title}: corners swapped")
         found = box_problem((x0, y0, x1, y1), self.metadata.size_hw)
         if found and found.kind == "box-beyond":
-            self.changes.append(f"{where}: clipped to the picture")
+            self.changes.append(f"{item.title}: clipped to the picture")
         elif found:
-            self.changes.append(f"{where}: left out: {item.shown} {found.text}")
+            self.changes.append(f"{item.title}: left out: {item.shown} {found.text}")
             return None
         return clipped((x0, y0, x1, y1), self.metadata.size_hw)
 

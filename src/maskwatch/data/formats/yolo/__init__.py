@@ -60,8 +60,8 @@ def _split(files: SplitFiles) -> Split:
 class YoloAnnotations(EntryAnnotations):
     """Images and label files.
 
-    names: of the classes by number; a number without a name stands for itself.
-    landmarks: how many numbers follow each box; None where nothing states it.
+    names: of the classes by number; a number without a name is its own name.
+    landmarks: how many numbers follow each box; None if unknown.
     """
 
     names: Mapping[int, str]
@@ -71,7 +71,7 @@ class YoloAnnotations(EntryAnnotations):
         return tuple(self.names.values())
 
     def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
-        """An image without a label file shows nothing to find, as YOLO has it."""
+        """As in YOLO, an image without a label file has no objects."""
         entries = self.wanted(image_ids)
         lines = [_label_lines(entry.annotation, entry.image, issues) for entry in entries]
         every = [line for mine in lines for line in mine]
@@ -91,7 +91,7 @@ def _raw_image(entry: Entry, lines: Sequence[Line], reader: LineReader) -> RawIm
 
 
 def _labels_around(labels: Iterable[Path]) -> list[Path]:
-    """Label files of the other splits: below the same labels/, and in the labels/ beside (train/, valid/)."""
+    """Label files of the other splits: below the same labels/, or in the labels/ of sibling folders."""
     folders = {folder for label in labels for folder in label.parents if folder.name.lower() == "labels"}
     around = {file for folder in folders for file in folder.rglob("*.txt")}
     around |= {file for folder in folders for file in folder.parent.parent.glob("*/labels/*.txt")}
@@ -122,7 +122,7 @@ def write(sets: Mapping[str, DetectionSet], root: Path) -> None:
             make_folder(label.parent)
             label.write_text(_label_text(sample), encoding="utf-8")
         class_names = detection_set.class_names
-    if "" in sets:  # a data.yaml has no word for a set that is not split
+    if "" in sets:  # a data.yaml must name splits
         lines = [" ".join(name.splitlines()) for name in class_names]
         (root / "classes.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     splits = {split: f"images/{split}" for split in sets if split}
@@ -133,7 +133,7 @@ def write(sets: Mapping[str, DetectionSet], root: Path) -> None:
 
 
 def _label_text(sample: Sample) -> str:
-    """The label file of a sample, without its crowds: they are no object, and the format cannot mark them."""
+    """The label file of a sample, without crowds, which the format cannot mark."""
     sample = sample.take(~sample.crowds)
     height, width = sample.size_hw
     lines = []

@@ -1,6 +1,6 @@
 """Lines of YOLO's label files: `class cx cy width height`, or `class x y x y x y …` of a polygon.
 
-What follows a box are landmarks (`x y` or `x y visibility` of each), a score or a track id.
+A box may be followed by landmarks (`x y` or `x y visibility` of each), a score or a track id.
 
 Sources: https://docs.ultralytics.com/datasets/ (detect, segment, pose, obb), the label files of yolov5-face.
 """
@@ -24,7 +24,7 @@ _WAY_OUT = f"write {_BOX}, or state kpt_shape in the data.yaml if landmarks foll
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its number, the word of the class, those after it, and their values (NaN for no number)."""
+    """One line: its number, the class, the words after it, and their values (NaN if not a number)."""
 
     number: int
     class_word: str
@@ -33,12 +33,12 @@ class Line:
 
 
 def parse_line(text: str, number: int) -> Line | None:
-    """The words of a line, separated by blanks, commas or semicolons; None for a blank one or a comment."""
+    """Splits a line at blanks, commas or semicolons; None for a blank line or a comment."""
     text = text.partition("#")[0].strip()
     if not text:
         return None
     if "." not in text and re.search(r"\d,\d", text) and re.search(r"\d[\s;]+\d", text):
-        text = re.sub(r"(?<=\d),(?=\d)", ".", text)  # the decimal sign of many languages
+        text = re.sub(r"(?<=\d),(?=\d)", ".", text)  # decimal commas
     class_word, *words = re.split(r"[\s,;]+", text.strip(",; \t"))
     return Line(number, class_word, tuple(words), tuple(map(_value, words)))
 
@@ -54,23 +54,23 @@ class LineReader:
     """Lines of one set → objects.
 
     Args:
-        lines: all of the set, which together decide what follows a box.
-        names: of the classes by number; a number without a name stands for itself.
-        landmarks: how many numbers follow each box, where the set states it.
+        lines: all of the set; together they determine what follows a box.
+        names: of the classes by number; a number without a name is its own name.
+        landmarks: how many numbers follow each box; None if the set does not state it.
     """
 
     def __init__(self, lines: Sequence[Line], names: Mapping[int, str], landmarks: int | None = None) -> None:
         self.names, self._stated = names, landmarks is not None
         self.shape: Shape = "box" if self._stated else shape_of([line.values for line in lines])
         counts = Counter(len(line.values) for line in lines if len(line.values) > 5)
-        # Behind landmarks that are stated, a score and the number of a track may follow.
+        # A score and a track id may follow stated landmarks.
         least = None if landmarks is None else 4 + landmarks
         self._counts = [n for n, _ in counts.most_common(1)] if least is None else [*range(least, least + 3)]
-        # A score behind each polygon; a few odd lines among boxes are slips instead.
+        # Polygons may end with a score; a few such lines among boxes are slips.
         self._scored = all(count % 2 for count in counts) and 2 * counts.total() > len(lines)
 
     def read(self, line: Line) -> RawObject:
-        """The object of a line; with its problem where it cannot be read."""
+        """The object of a line, with its problem if it cannot be read."""
         where = f"line {line.number}"
         shown = "box " + (" ".join(line.words[:8]) + (" …" if len(line.words) > 8 else "") or "missing")
         name = _class_name(line.class_word, self.names)
@@ -85,7 +85,7 @@ class LineReader:
         return RawObject(where, name, self._box(line.values), shown)
 
     def _problem(self, line: Line) -> tuple[str, str] | None:
-        """What is wrong with the numbers of a line, and how to fix it."""
+        """Text and fix of what is wrong with the numbers of a line."""
         pairs = zip(line.words, line.values, strict=True)
         wrong, count = [word for word, value in pairs if not math.isfinite(value)], len(line.values)
         if wrong:
@@ -106,7 +106,7 @@ class LineReader:
         return None
 
     def _box(self, values: Sequence[float]) -> Box:
-        """Corners as shares, from centre and size, or around a polygon, behind which its score may stand."""
+        """Corners as fractions, from centre and size, or around a polygon, which may end with a score."""
         if self.shape != "polygon" or len(values) == 4:
             return corners(values)
         xs, ys = zip(*zip(values[0::2], values[1::2], strict=False), strict=True)
@@ -114,7 +114,7 @@ class LineReader:
 
 
 def _holds_several(line: Line) -> bool:
-    """Whether lines lost the line end between them: again a class behind each box."""
+    """Whether several boxes are on one line: a class follows each box."""
     starts = range(4, len(line.words), 5)
     boxes = [line.values[start + 1 : start + 5] for start in (-1, *starts)]
     return (
