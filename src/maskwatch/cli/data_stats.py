@@ -64,15 +64,10 @@ def _lines(found: Stats) -> Iterator[str]:
 
 def _anchors() -> tuple[list[float], list[float]]:
     """Sides and aspect ratios of the anchors of the `default` recipe."""
-    from maskwatch.network.anchors import AnchorSpec
+    from maskwatch.training.checkpoint import anchors_of
     from maskwatch.training.recipe import Recipe
 
-    recipe = Recipe()
-    spec = AnchorSpec(
-        aspect_ratios=recipe.aspect_ratios,
-        scales_per_octave=recipe.scales_per_octave,
-        anchor_scale=recipe.anchor_scale,
-    )
+    spec = anchors_of(Recipe())
     scales = sorted({scale for _, scale in spec.shapes()})
     sides = [spec.anchor_scale * 2**level * scale for level in spec.levels for scale in scales]
     return sides, list(spec.aspect_ratios)

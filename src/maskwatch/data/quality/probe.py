@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,41 +121,36 @@ Probe: TypeAlias = Callable[[Path], ImageProbe]
 
 
 def _run(paths: Sequence[Path], probe: Probe, workers: int, progress: Progress) -> list[ImageProbe]:
-    done: dict[int, ImageProbe] = {}
-    results = enumerate(map(probe, paths)) if workers == 1 else _in_processes(paths, probe, workers)
-    for index, result in results:
-        done[index] = result
+    done: list[ImageProbe] = []
+    for result in map(probe, paths) if workers == 1 else _in_processes(paths, probe, workers):
+        done.append(result)
         progress(len(done), len(paths))
-    return [done[index] for index in range(len(paths))]
+    return done
 
 
-def _in_processes(paths: Sequence[Path], probe: Probe, workers: int) -> Iterator[tuple[int, ImageProbe]]:
-    """(place, result) as they come."""
-    starts = range(0, len(paths), _CHUNK)
-    lost: list[int] = []
-    with _pool(min(workers, max(1, len(starts)))) as pool:
-        chunks = {pool.submit(_probe_all, probe, paths[at : at + _CHUNK]): at for at in starts}
-        for chunk in as_completed(chunks):
-            start = chunks[chunk]
+def _in_processes(paths: Sequence[Path], probe: Probe, workers: int) -> Iterator[ImageProbe]:
+    done = 0
+    while done < len(paths):
+        with _pool(workers) as pool:
             try:
-                yield from enumerate(chunk.result(), start)
+                for result in pool.map(probe, paths[done:], chunksize=_CHUNK):
+                    yield result
+                    done += 1
             except BrokenProcessPool:
-                lost += range(start, min(start + _CHUNK, len(paths)))
-    yield from _one_by_one(paths, sorted(lost), probe)
+                pass
+        if done < len(paths):  # each of the next pictures in its own process, to find the one that kills it
+            yield from (_alone(path, probe) for path in paths[done : done + _CHUNK])
+            done += _CHUNK
 
 
-def _one_by_one(paths: Sequence[Path], lost: list[int], probe: Probe) -> Iterator[tuple[int, ImageProbe]]:
-    """Probes each picture of a dead process alone, to find the one that kills it."""
-    while lost:
-        with _pool(1) as pool:
-            while lost:
-                index = lost.pop(0)
-                try:
-                    yield index, pool.submit(probe, paths[index]).result()
-                except BrokenProcessPool:
-                    reason = "reading it ended the process (broken, or no memory); replace it or remove it"
-                    yield index, ImageProbe(paths[index], reason)
-                    break
+def _alone(path: Path, probe: Probe) -> ImageProbe:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(probe, path).result()
+        except BrokenProcessPool:
+            return ImageProbe(
+                path, "reading it ended the process (broken, or no memory); replace it or remove it"
+            )
 
 
 @contextlib.contextmanager
@@ -175,7 +170,3 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     cv2.setNumThreads(1)  # the processes are the threads
-
-
-def _probe_all(probe: Probe, paths: Sequence[Path]) -> list[ImageProbe]:
-    return [probe(path) for path in paths]
