@@ -357,7 +357,7 @@ def test_names_and_checksums(tmp_path: Path) -> None:
         fetch_data("ftp://x/y.zip")
     with pytest.raises(OptionError, match="'abc' is not a SHA-256"):
         fetch_data("face_mask_dataset", sha256="abc")
-    assert KNOWN["face_mask_dataset"].url.endswith("/releases/download/v1.0.0/face_mask_dataset.zip")
+    assert KNOWN["face_mask_dataset"].endswith("/releases/download/v1.0.0/face_mask_dataset.zip")
 
 
 @pytest.fixture

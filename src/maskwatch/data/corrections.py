@@ -154,8 +154,9 @@ def _corrected(sample: Sample, correction: Correction) -> Sample:
             difficult=np.append(sample.difficult, False),
             notes=(*sample.notes, {}) if sample.notes else (),
         )
-    index, iou = _nearest(boxes, box)
-    if iou < SAME_BOX if correction.kind != "box" else iou <= 0:
+    ious = box_iou(boxes, box[None])[:, 0] if len(boxes) else np.zeros(1)
+    index = int(ious.argmax())
+    if ious[index] < SAME_BOX if correction.kind != "box" else ious[index] <= 0:
         raise ValueError(
             f"no label at {', '.join(f'{corner:g}' for corner in correction.box_xyxy)}; "
             "are these the annotations that the file was made for?"
@@ -167,11 +168,3 @@ def _corrected(sample: Sample, correction: Correction) -> Sample:
     if correction.kind == "box":
         boxes[index] = box
     return replace(sample, boxes_xyxy=boxes, class_ids=class_ids)
-
-
-def _nearest(boxes_xyxy: npt.NDArray[np.float32], box_xyxy: npt.NDArray[np.float32]) -> tuple[int, float]:
-    """Index of the box with the largest IoU, and that IoU; (-1, 0) where there is none."""
-    if not len(boxes_xyxy):
-        return -1, 0.0
-    iou = box_iou(boxes_xyxy, box_xyxy[None])[:, 0]
-    return int(iou.argmax()), float(iou.max())

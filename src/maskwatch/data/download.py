@@ -22,19 +22,11 @@ _ANNOTATION_SUFFIXES = (".xml", ".json", ".txt", ".csv", ".tfrecord", ".record")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
-@dataclass(frozen=True)
-class Published:
-    """A known archive; `sha256` is None if its publisher states none."""
-
-    url: str
-    sha256: str | None = None
-
-
-KNOWN: Mapping[str, Published] = {
-    "face_mask_dataset": Published(
-        "https://github.com/myatmyintzuthin/face_mask_detection/releases/download/v1.0.0/face_mask_dataset.zip"
-    ),
+_PROJECT = "https://github.com/myatmyintzuthin/face_mask_detection"
+KNOWN: Mapping[str, str] = {
+    "face_mask_dataset": f"{_PROJECT}/releases/download/v1.0.0/face_mask_dataset.zip",
 }
+"""Name → address of an archive."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +61,7 @@ def fetch_data(
     Args:
         source: a name in `KNOWN`, or the http(s) address of a zip, tar, tar.gz, tar.bz2 or tar.xz.
         out: the new folder; None names it after the archive, in the current folder.
-        sha256: of the archive, in hexadecimal; None takes the known one, if any.
+        sha256: of the archive, in hexadecimal; None does not check it.
         force: replace a folder that maskwatch made.
         progress: called with the bytes so far and in total, if known.
         limits: of the unpacked size.
@@ -80,37 +72,35 @@ def fetch_data(
         SourceError: the archive cannot be fetched, has another checksum, or cannot be unpacked safely.
         OutputError: the folder exists, or cannot be written.
     """
-    published = _find(source)
-    wanted = sha256.strip() if sha256 is not None else published.sha256
+    url = source if source.lower().startswith(("http://", "https://")) else _known(source)
+    wanted = None if sha256 is None else sha256.strip()
     if wanted is not None and not _SHA256.fullmatch(wanted):
         raise OptionError(f"--sha256 {wanted!r} is not a SHA-256; give its 64 hexadecimal digits")
-    folder = out if out is not None else Path(_stem(published.url))
+    folder = out if out is not None else Path(_stem(url))
     check_new_folder(folder, force=force)
     make_folder(folder.parent)
     archive = folder.with_name(f"{folder.name}.archive")
     try:
-        found = fetch_file(published.url, archive, sha256=wanted, progress=progress, pauses_s=pauses_s)
+        found = fetch_file(url, archive, sha256=wanted, progress=progress, pauses_s=pauses_s)
         with new_folder(folder, force=force) as part:
             unpack(archive, part, limits)
             _lift(part)
             with writing(part / MARK):
                 day = time.strftime("%Y-%m-%d", time.gmtime())
-                origin = f"url {without_credentials(published.url)}\nsha256 {found}\nfetched {day}\n"
+                origin = f"url {without_credentials(url)}\nsha256 {found}\nfetched {day}\n"
                 (part / MARK).write_text(origin, "utf-8")
     finally:
         archive.unlink(missing_ok=True)  # a partial download has another name, and stays
     return Fetched(folder, found, wanted is not None, *_contents(folder))
 
 
-def _find(source: str) -> Published:
-    if source.lower().startswith(("http://", "https://")):
-        return Published(source)
-    if source not in KNOWN:
+def _known(name: str) -> str:
+    if name not in KNOWN:
         raise OptionError(
-            f"{shown_argument(source)!r} is neither a known data set nor an http(s) address; "
+            f"{shown_argument(name)!r} is neither a known data set nor an http(s) address; "
             f"known: {', '.join(KNOWN)}; for a file that you have, unpack it and run maskwatch data check"
         )
-    return KNOWN[source]
+    return KNOWN[name]
 
 
 def _stem(url: str) -> str:

@@ -117,7 +117,7 @@ def _same_framing(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, Kin
 
     @cache  # most thumbnails are in no coarse pair
     def fine(kind: Kind, index: int) -> Floats:
-        return _unit(_fine_structure(views[kind][index]).reshape(1, -1))[0]  # (4096,)
+        return _unit(_fine_structure(views[kind][index]).reshape(1, -1)).ravel()  # (4096,)
 
     for kind, others in views.items():
         for i, j in _coarse_pairs(coarse, _coarse(others)):

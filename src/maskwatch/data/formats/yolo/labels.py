@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,7 +131,11 @@ def finish(
             text = f"none of its {len(split.entries)} pictures has a label file, nor has any other of the set"
             fix = "put them beside the pictures or into labels/"
             split.issues.append(Issue("annotation-missing", split.path, text, fix))
-        split.issues += _shared(split.entries, used)
+        for label in dict.fromkeys(entry.annotation for entry in split.entries):
+            if label is not None and len(used[label]) > 1 and label.is_file():  # a.jpg and a.png, for example
+                text = f"belongs to several pictures: {', '.join(sorted(map(str, used[label])))}"
+                fix = "keep one of them, or give each its own"
+                split.issues.append(Issue("picture-ambiguous", label, text, fix))
         if listed:
             continue
         folders = {*homes, *(entry.annotation.parent for entry in split.entries if entry.annotation)}
@@ -141,15 +145,6 @@ def finish(
                 text, fix = "no picture belongs to this label file", "add the picture or remove the file"
                 split.issues.append(Issue("picture-missing", label, text, fix))
     return splits
-
-
-def _shared(entries: Sequence[Entry], used: Mapping[Path | None, set[Path | None]]) -> Iterable[Issue]:
-    """Issues of label files of several images, such as a.jpg and a.png."""
-    for label in dict.fromkeys(entry.annotation for entry in entries):
-        if label is not None and len(used[label]) > 1 and label.is_file():
-            images = ", ".join(sorted(str(image) for image in used[label]))
-            text, fix = f"belongs to several pictures: {images}", "keep one of them, or give each its own"
-            yield Issue("picture-ambiguous", label, text, fix)
 
 
 def find_folders(folder: Folder) -> tuple[list[SplitFiles], list[Folder]]:
