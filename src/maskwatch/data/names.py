@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import Generic, NamedTuple, TypeVar
 
@@ -87,14 +88,11 @@ class NameIndex(Generic[T]):
         for number, (item, name, others) in enumerate(items):
             self._items.append(item)
             self._labels.append((name, str(others[0]) if others else name))
-            for path, outside in ((name, False), *((other, True) for other in others)):
-                self._add(path_parts(path), number, outside)
-
-    def _add(self, parts: tuple[str, ...], number: int, outside: bool) -> None:
-        if parts:
-            path = _Path(parts[:-1], number, outside)
-            self._whole[_lower_suffix(parts[-1])].append(path)
-            self._stems[without_suffix(parts[-1])].append(path)
+            for position, written in enumerate((name, *others)):
+                *folders, last = path_parts(written) or ("",)
+                path = _Path(tuple(folders), number, position > 0)
+                self._whole[_lower_suffix(last)].append(path)
+                self._stems[without_suffix(last)].append(path)
 
     def find(self, name: str | PurePath, loose: bool = False) -> list[T]:
         """The items that a name fits equally well: none, one or several.
@@ -107,11 +105,11 @@ class NameIndex(Generic[T]):
         """
         return [self._items[number] for number in self._numbers(name, loose)]
 
-    def ambiguous(self, name: str | PurePath, loose: bool = False) -> str:
+    def ambiguous(self, name: str) -> str:
         """The message for a name for which `find` returns several items."""
-        labels = [self._labels[number] for number in self._numbers(name, loose)]
+        labels = [self._labels[number] for number in self._numbers(name)]
         apart = len({short for short, _ in labels}) == len(labels)
-        return "; ".join(ambiguity(str(name), (short if apart else path for short, path in labels)))
+        return "; ".join(ambiguity(name, (short if apart else path for short, path in labels)))
 
     def find_all(self, lines: Iterable[str]) -> FoundNames[T]:
         """The items of a list: each line is a name, or else several names separated by white space."""
@@ -171,9 +169,5 @@ def _best(known: Iterable[_Path], folders: Sequence[str], loose: bool) -> list[i
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:
     """Number of folders that two paths share at their ends."""
-    count = 0
-    for a, b in zip(reversed(one), reversed(other), strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -80,7 +80,6 @@ def _deal(
     share: npt.NDArray[np.float64],
     rng: np.random.Generator,
 ) -> npt.NDArray[np.intp]:
-    """The split of each group."""
     dealt = np.full(len(boxes), -1, np.intp)
     # Boxes and pictures that each split lacks, as shares of its due. Boxes alone would give one split a few
     # full pictures and another many empty ones.

@@ -41,7 +41,6 @@ class Stats:
     network_size: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return {
             "pictures": dict(self.pictures),
             "boxes": {split: dict(counts) for split, counts in self.boxes.items()},

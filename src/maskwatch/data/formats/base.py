@@ -212,11 +212,9 @@ class Split:
         return sorted(named, key=lambda raw: sort_key(raw.image_id))
 
     def image_ids(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
-        """See `Annotations`."""
         yield from ((self.prefix + name, paths) for name, paths in self.annotations.image_ids())
 
     def class_names(self) -> tuple[str, ...]:
-        """See `Annotations`."""
         return self.annotations.class_names()
 
 
@@ -260,21 +258,20 @@ def read_list(
     shown: Callable[[T], str],
     name_in: Callable[[str], str] = str,
 ) -> tuple[list[T], list[Issue]]:
-    """The items that the lines of a list of images name, and what is wrong with the other lines.
+    """Reads a text file with one name a line: the items named, and the issues of the other lines.
 
     Args:
-        path: a text file with one name a line.
         find: returns the items that a line may name.
         shown: the name of an item in messages.
         name_in: the part of a line that is the name.
     """
-    found: list[T] = []
-    issues: list[Issue] = []
     try:
         lines = [unquoted(line) for line in read_lines(path)]
     except (OSError, UnicodeError) as error:
         text = f"not readable: {reason_of(error)}"
         return [], [Issue("annotation-unreadable", path, text, "write the list again")]
+    found: list[T] = []
+    issues: list[Issue] = []
     for number, line in enumerate(lines, start=1):
         hits = find(line) if line else ()
         if len(hits) == 1:

@@ -125,7 +125,6 @@ class _Content:
         self.issues.append(Issue(kind, self.file.path, text, fix, where))
 
     def _objects(self, document: Mapping[str, Any]) -> dict[str, list[RawObject]]:
-        """Objects by image id."""
         names = {_id(row, "id"): str(row.get("name", "")) for row in document["categories"]}
         objects: dict[str, list[RawObject]] = defaultdict(list)
         for number, row in enumerate(document["annotations"], start=1):

@@ -145,7 +145,6 @@ def _unused(folder: Folder, splits: Sequence[Split]) -> tuple[tuple[Path, int], 
 
 
 def _nothing(folder: Folder, formats: Sequence[Format]) -> Split:
-    """A split whose issues state what is missing."""
     if VOC not in formats:
         text = f"{folder.path}: no {formats[0].name.upper()} annotations in it; check path and format"
         raise DataError([text])

@@ -66,7 +66,6 @@ def find(folder: Folder) -> Found:
 
 
 def open_file(file: Path) -> list[Split] | None:
-    """A single file of records."""
     return _splits(file, [file], _label_maps(file.parent)) if _is_record(file) else None
 
 

@@ -54,7 +54,6 @@ def splits_of(names: Sequence[str]) -> dict[str, str]:
 
 
 def _split_words(name: str) -> tuple[list[str], tuple[str, ...]]:
-    """The splits in a name, and its other words."""
     words = name.lower().translate(_WORDS).split()
     splits = [_NAMES[_bare(word)] for word in words if _bare(word) in _NAMES]
     return splits, tuple(word for word in words if _bare(word) not in _NAMES)
@@ -120,7 +119,6 @@ class Folder:
         return [file for file in self.files if file.suffix.lower() in suffixes]
 
     def below(self, *suffixes: str) -> list[Path]:
-        """As `of_kind`, recursive."""
         return [file for folder in self.walk() for file in folder.of_kind(*suffixes)]
 
     def named(self, *names: str) -> list[Folder]:

@@ -48,13 +48,11 @@ def find(folder: Folder, *, certain: bool = False) -> Found:
     entries, rest = pair_folder(folder, certain=certain)
     issues: list[Issue] = []
     by_split = splits_by_list(folder, entries, issues) or _splits_by_folder(entries)
-    splits = [
-        Split(name, VOC.name, folder.path, VocAnnotations(tuple(mine)))
-        for name, mine in by_split.items()
-        if mine
-    ]
-    if issues:
-        splits[0] = replace(splits[0], issues=tuple(issues))
+    splits = []
+    for name, mine in by_split.items():
+        if mine:  # the first split has the issues of all lists
+            found = () if splits else tuple(issues)
+            splits.append(Split(name, VOC.name, folder.path, VocAnnotations(tuple(mine)), found))
     return splits, rest
 
 
@@ -75,7 +73,7 @@ class VocAnnotations(EntryAnnotations):
 
 
 def _read_entry(entry: Entry, issues: list[Issue]) -> RawImage | None:
-    """The annotation of one image; None, with the issue noted, where it cannot be used."""
+    """The annotation of one image; None, with the issue noted, if it cannot be used."""
     if entry.issue is not None:
         issues.append(entry.issue)
         return None

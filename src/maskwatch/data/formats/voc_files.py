@@ -82,7 +82,6 @@ def _choose(
 
 
 def is_annotation(xml: Path) -> bool:
-    """Whether an XML file looks like Pascal VOC's."""
     try:
         with xml.open("rb") as file:
             # LabelImg writes <annotation verified="yes"> after a review.
@@ -166,6 +165,8 @@ def read_xml(xml: Path, issues: list[Issue]) -> ET.Element | None:
 def splits_by_list(folder: Folder, entries: Sequence[Entry], issues: list[Issue]) -> dict[str, list[Entry]]:
     """Split → the entries that its lists name, "" → the others; empty without lists of splits."""
     lists = _lists(folder) if entries else {}
+    if not lists:
+        return {}
     names = NameIndex((number, entry.image_id, entry.paths) for number, entry in enumerate(entries))
     listed: dict[str, set[int]] = {}
     for split, files in lists.items():

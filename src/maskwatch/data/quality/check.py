@@ -55,7 +55,6 @@ class CheckResult:
         return len(self.issues) - self.errors
 
     def by_kind(self) -> dict[str, list[Issue]]:
-        """Issues of each kind, in their order."""
         groups: dict[str, list[Issue]] = defaultdict(list)
         for issue in self.issues:
             groups[issue.kind].append(issue)
@@ -83,7 +82,6 @@ class CheckResult:
         yield from ((image.split, image.sample) for image in self.images if image.sample is not None)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return {
             "schema": CHECK_SCHEMA,
             "parts": [

@@ -64,7 +64,6 @@ def image_issues(image: CheckedImage, classes: ClassMap, network_size: int) -> I
 
 
 def _box_warning(box_xyxy: Box, size_hw: tuple[int, int], network_size: int) -> Reason | None:
-    """What is wrong with a valid but useless box."""
     x0, y0, x1, y1 = box_xyxy
     if not all(map(math.isfinite, box_xyxy)) or x1 <= x0 or y1 <= y0:
         return None  # an issue of the validator
@@ -111,7 +110,6 @@ def _double_boxes(raw: RawImage, boxes: Sequence[Box], classes: ClassMap) -> Ite
 
 
 def _class_of(classes: ClassMap, name: str) -> int | str:
-    """The id of a class name; if unknown, its normal spelling."""
     class_id = classes.find(name)
     return normalize(name) if class_id is None else class_id
 

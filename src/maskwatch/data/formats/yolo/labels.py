@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maskwatch.data.formats.base import Entry
+from maskwatch.data.formats.base import Entry, Found, Split
 from maskwatch.data.formats.tree import PICTURE_FOLDERS, Folder, id_below, split_of
+from maskwatch.data.formats.yolo.lines import FORMAT, YoloAnnotations
 from maskwatch.data.formats.yolo.names import NAME_FILES, names_above, names_in
 from maskwatch.data.issues import Issue
 from maskwatch.data.names import nfc, sort_key, without_suffix
@@ -25,7 +26,7 @@ class SplitFiles:
     landmarks: how many numbers follow each box; None if unknown.
     """
 
-    split: str
+    name: str
     path: Path
     class_names: Mapping[int, str]
     landmarks: int | None = None
@@ -112,7 +113,7 @@ def is_label(file: Path) -> bool:
 
 def finish(
     splits: list[SplitFiles], labels: Labels, homes: Sequence[Path] = (), *, listed: bool = False
-) -> list[SplitFiles]:
+) -> list[Split]:
     """The splits sorted, each image once; their issues name label files without an image.
 
     Args:
@@ -144,10 +145,19 @@ def finish(
                 reported.add(label)
                 text, fix = "no picture belongs to this label file", "add the picture or remove the file"
                 split.issues.append(Issue("picture-missing", label, text, fix))
-    return splits
+    return [
+        Split(
+            split.name,
+            FORMAT,
+            split.path,
+            YoloAnnotations(tuple(split.entries), split.class_names, split.landmarks),
+            tuple(split.issues),
+        )
+        for split in splits
+    ]
 
 
-def find_folders(folder: Folder) -> tuple[list[SplitFiles], list[Folder]]:
+def find_folders(folder: Folder) -> Found:
     """The images of a folder with their labels (none: []), and the subfolders still to search."""
     own = folder.of_kind(*PICTURE_SUFFIXES)
     labelled, image_dirs = _label_folders(folder), _image_folders(folder, own)
@@ -199,7 +209,7 @@ def _has_labels(folder: Folder) -> bool:
 
 def _by_split(
     path: Path, root: Path, images: Sequence[Path], names: Mapping[int, str], labelled: Sequence[Folder]
-) -> list[SplitFiles]:
+) -> list[Split]:
     """The images by split: those in subfolders of the root (images/train), and the rest."""
     labels = Labels([home.path for home in labelled])
     splits: dict[str, SplitFiles] = {}

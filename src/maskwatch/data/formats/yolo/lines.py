@@ -1,4 +1,4 @@
-"""Lines of YOLO's label files: `class cx cy width height`, or `class x y x y x y …` of a polygon.
+"""Reads YOLO's label files. A line is `class cx cy width height`, or `class x y x y x y …` of a polygon.
 
 A box may be followed by landmarks (`x y` or `x y visibility` of each), a score or a track id.
 
@@ -10,13 +10,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from maskwatch.data.formats.base import NO_BOX, RawObject
+from maskwatch.data.formats.base import NO_BOX, Entry, EntryAnnotations, RawImage, RawObject
 from maskwatch.data.formats.yolo.shape import Shape, corners, fits_box, shape_of
-from maskwatch.data.issues import Box, Reason
+from maskwatch.data.issues import Box, Issue, Reason
 from maskwatch.labels import find_class
+from maskwatch.text import read_lines, reason_of
+
+FORMAT = "yolo"
 
 _BOX = "class cx cy width height"
 _WAY_OUT = f"write {_BOX}, or state kpt_shape in the data.yaml if landmarks follow the box"
@@ -70,7 +74,6 @@ class LineReader:
         self._scored = all(count % 2 for count in counts) and 2 * counts.total() > len(lines)
 
     def read(self, line: Line) -> RawObject:
-        """The object of a line, with its problem if it cannot be read."""
         where = f"line {line.number}"
         shown = "box " + (" ".join(line.words[:8]) + (" …" if len(line.words) > 8 else "") or "missing")
         name = _class_name(line.class_word, self.names)
@@ -131,3 +134,58 @@ def _class_name(word: str, names: Mapping[int, str]) -> str | None:
     known = list(names.values())
     index = find_class(known, word)
     return None if index is None else known[index]
+
+
+@dataclass(frozen=True)
+class YoloAnnotations(EntryAnnotations):
+    """Images and label files.
+
+    names: of the classes by number; a number without a name is its own name.
+    landmarks: how many numbers follow each box; None if unknown.
+    """
+
+    names: Mapping[int, str]
+    landmarks: int | None = None
+
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.names.values())
+
+    def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
+        """As in YOLO, an image without a label file has no objects."""
+        entries = self.wanted(image_ids)
+        lines = [_label_lines(entry.annotation, entry.image, issues) for entry in entries]
+        every = [line for mine in lines for line in mine]
+        reader = LineReader(every, self.names, self.landmarks)
+        if reader.shape == "unknown":  # the other splits may decide
+            labels = {entry.annotation for entry in entries if entry.annotation is not None}
+            every += [line for label in _labels_around(labels) for line in _label_lines(label, None, [])]
+            reader = LineReader(every, self.names, self.landmarks)
+        return [_raw_image(entry, mine, reader) for entry, mine in zip(entries, lines, strict=True)]
+
+
+def _raw_image(entry: Entry, lines: Sequence[Line], reader: LineReader) -> RawImage:
+    assert entry.image is not None
+    assert entry.annotation is not None
+    objects = tuple(map(reader.read, lines))
+    return RawImage(entry.image, entry.annotation, entry.image_id, objects, normalised=True)
+
+
+def _labels_around(labels: Iterable[Path]) -> list[Path]:
+    """Label files of the other splits: below the same labels/, or in the labels/ of sibling folders."""
+    folders = {folder for label in labels for folder in label.parents if folder.name.lower() == "labels"}
+    around = {file for folder in folders for file in folder.rglob("*.txt")}
+    around |= {file for folder in folders for file in folder.parent.parent.glob("*/labels/*.txt")}
+    return sorted(around - set(labels))
+
+
+def _label_lines(label: Path | None, image: Path | None, issues: list[Issue]) -> list[Line]:
+    if label is None or not label.is_file():
+        return []
+    try:
+        texts = read_lines(label)
+    except (OSError, UnicodeError) as error:
+        text = f"not readable as text: {reason_of(error)}"
+        issues.append(Issue("annotation-unreadable", label, text, "write it again", image=image))
+        return []
+    parsed = (parse_line(text, number) for number, text in enumerate(texts, start=1))
+    return [line for line in parsed if line is not None]

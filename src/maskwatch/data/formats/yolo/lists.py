@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from maskwatch.data.formats.base import Entry, read_class_list, read_list
+from maskwatch.data.formats.base import Entry, Split, read_class_list, read_list
 from maskwatch.data.formats.tree import Folder, id_below, list_folder, split_of
 from maskwatch.data.formats.yolo.labels import TEXT, Labels, SplitFiles, finish
 from maskwatch.data.formats.yolo.names import (
@@ -43,7 +43,7 @@ def _names_splits(file: Path) -> bool:
         return file.stem.lower() == "data"
 
 
-def splits_of_yaml(file: Path) -> list[SplitFiles]:
+def splits_of_yaml(file: Path) -> list[Split]:
     """The splits that a data.yaml names.
 
     A missing test split is only a warning beside other splits: exports name one that they lack.
@@ -62,7 +62,7 @@ def splits_of_yaml(file: Path) -> list[SplitFiles]:
             try:
                 image_dirs = _image_dirs(document, file, key)
             except DataError as error:
-                if split.split != "test" or not splits:
+                if split.name != "test" or not splits:
                     raise
                 text, _, fix = error.problems[0].removeprefix(f"{file}: ").rpartition("; ")
                 fix += " if it is somewhere"
@@ -114,10 +114,10 @@ def _add_folder(split: SplitFiles, path: Path, root: Path, labels: Labels) -> No
     home = split.path.parent
     above = root.relative_to(home).parts if root.is_relative_to(home) else (root.name,)
     inside = list_folder(path).below(*PICTURE_SUFFIXES)
-    split.entries += [labels.entry(image, root, split.split, above) for image in inside]
+    split.entries += [labels.entry(image, root, split.name, above) for image in inside]
 
 
-def find_darknet(folder: Folder) -> list[SplitFiles]:
+def find_darknet(folder: Folder) -> list[Split]:
     """The splits of an obj.data (darknet, CVAT) with its lists and names; [] for none."""
     for file in folder.of_kind(".data"):
         keys = _data_file(file)
@@ -129,7 +129,7 @@ def find_darknet(folder: Folder) -> list[SplitFiles]:
     return []
 
 
-def find_lists(folder: Folder) -> list[SplitFiles]:
+def find_lists(folder: Folder) -> list[Split]:
     """The splits of lists of images (train.txt, val.txt) beside the names of the classes; [] for none."""
     lists = {file.stem: file for file in folder.of_kind(TEXT) if split_of(file.stem)}
     names = names_beside(folder.path)
@@ -157,9 +157,7 @@ def _below(folder: Folder, *suffixes: str) -> NameIndex[Path]:
     return NameIndex((file, file.relative_to(folder.path).as_posix(), ()) for file in files)
 
 
-def _listed(
-    folder: Folder, path: Path, lists: Mapping[str, Path], names: Mapping[int, str]
-) -> list[SplitFiles]:
+def _listed(folder: Folder, path: Path, lists: Mapping[str, Path], names: Mapping[int, str]) -> list[Split]:
     splits, labels, finder = [], Labels(), _ImageFinder(folder)
     for key, file in lists.items():
         split = SplitFiles(split_of(key), path, names)
@@ -182,7 +180,6 @@ class _ImageFinder:
 
 
 def _add_list(split: SplitFiles, file: Path, finder: _ImageFinder, labels: Labels) -> None:
-    """Adds the images that a list names."""
 
     def find(written: str) -> list[Path]:
         direct = file.parent / written
@@ -190,8 +187,8 @@ def _add_list(split: SplitFiles, file: Path, finder: _ImageFinder, labels: Label
         return [direct] if os.path.isfile(direct) else finder.find(written)  # noqa: PTH113
 
     images, issues = read_list(file, find, str)
-    entries = [labels.entry(image, finder.root, split.split) for image in images]
-    split.entries += _from_split_on(entries, split.split)
+    entries = [labels.entry(image, finder.root, split.name) for image in images]
+    split.entries += _from_split_on(entries, split.name)
     split.issues += issues
 
 

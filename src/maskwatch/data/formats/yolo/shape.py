@@ -71,7 +71,6 @@ def _line_shape(values: Sequence[float]) -> Shape:
 
 
 def _shape_by_points(values: Sequence[float]) -> Shape:
-    """As `_line_shape`, of a line of pairs."""
     if not fits_box(values):
         return "polygon"
     # A missing landmark, a visibility of 2, or a track id.
@@ -149,7 +148,6 @@ def _extents(points: Sequence[Point]) -> tuple[float, float]:
 
 
 def _crosses(points: Sequence[Point]) -> bool:
-    """Whether two sides of a polygon cross."""
     sides = list(pairwise([*points, points[0]]))
     return any(
         _side(a, b, c) * _side(a, b, d) < 0 and _side(c, d, a) * _side(c, d, b) < 0
