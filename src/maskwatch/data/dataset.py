@@ -99,7 +99,8 @@ class DetectionSet:
     def __post_init__(self) -> None:
         problems = [] if self.class_names else ["the data set has no class; give it at least one name"]
         for sample in self.samples:
-            problems += _problems(sample, len(self.class_names))
+            if problem := _problem(sample, len(self.class_names)):
+                problems.append(f"{sample.image_path}: {problem}")
         if problems:
             raise DataError(problems)
 
@@ -191,23 +192,18 @@ def merge(sets: Sequence[DetectionSet]) -> DetectionSet:
     """
     names = {a_set.class_names for a_set in sets}
     if len(names) != 1:
-        raise DataError(
-            [f"sets with different classes {sorted(names)} cannot be merged; read them with one class map"]
-        )
+        text = f"sets with different classes {sorted(names)} cannot be merged; read them with one class map"
+        raise DataError([text])
     return DetectionSet(names.pop(), tuple(sample for a_set in sets for sample in a_set.samples))
 
 
-def _problems(sample: Sample, num_classes: int) -> list[str]:
+def _problem(sample: Sample, num_classes: int) -> str:
     count = len(sample.class_ids)
     shapes = (sample.boxes_xyxy.shape, sample.class_ids.shape, sample.difficult.shape)
     if shapes != ((count, 4), (count,), (count,)):
-        return [
-            f"{sample.image_path}: array shapes {shapes}; give boxes (G, 4), class ids (G,), difficult (G,)"
-        ]
+        return f"array shapes {shapes}; give boxes (G, 4), class ids (G,), difficult (G,)"
     if sample.notes and len(sample.notes) != count:
-        return [f"{sample.image_path}: {len(sample.notes)} notes for {count} boxes; give one for each"]
+        return f"{len(sample.notes)} notes for {count} boxes; give one for each"
     if count and not 0 <= sample.class_ids.min() <= sample.class_ids.max() < num_classes:
-        return [
-            f"{sample.image_path}: class ids {sample.class_ids.tolist()}; keep them in 0…{num_classes - 1}"
-        ]
-    return []
+        return f"class ids {sample.class_ids.tolist()}; keep them in 0…{num_classes - 1}"
+    return ""

@@ -126,11 +126,7 @@ def _prefixed(splits: list[Split], root: Path) -> list[Split]:
         names = path_parts(home.relative_to(root)) if home != root and home.is_relative_to(root) else ()
         own = [name for name in names if name.lower() not in _HOLDERS]
         folders.append([name for name in own if not split.name or split_of(name) != split.name])
-    shared = 0
-    while not beside and all(
-        len(names) > shared and names[shared] == folders[0][shared] for names in folders
-    ):
-        shared += 1
+    shared = 0 if beside else len(os.path.commonprefix(folders))
     return [
         replace(split, prefix="".join(f"{name}/" for name in names[shared:]))
         for split, names in zip(splits, folders, strict=True)

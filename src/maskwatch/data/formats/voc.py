@@ -48,7 +48,7 @@ def find(folder: Folder, *, certain: bool = False) -> Found:
     entries, rest = pair_folder(folder, certain=certain)
     issues: list[Issue] = []
     by_split = splits_by_list(folder, entries, issues) or _splits_by_folder(entries)
-    splits = []
+    splits: list[Split] = []
     for name, mine in by_split.items():
         if mine:  # the first split has the issues of all lists
             found = () if splits else tuple(issues)

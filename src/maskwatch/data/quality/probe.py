@@ -148,9 +148,8 @@ def _alone(path: Path, probe: Probe) -> ImageProbe:
         try:
             return pool.submit(probe, path).result()
         except BrokenProcessPool:
-            return ImageProbe(
-                path, "reading it ended the process (broken, or no memory); replace it or remove it"
-            )
+            reason = "reading it ended the process (broken, or no memory); replace it or remove it"
+            return ImageProbe(path, reason)
 
 
 @contextlib.contextmanager

@@ -106,12 +106,10 @@ class _ImageRepair:
         stated = None if raw.normalised or raw.stated_wh is None else stated_size(raw.stated_wh)
         height, width = self.metadata.size_hw
         if stated and 0 not in stated and stated != (width, height):
-            orientation = self.metadata.orientation
+            exif = self.metadata.orientation
             if self.metadata.turned and stated == (height, width):
-                boxes = [_turned(box, stated, orientation) for box in boxes]
-                self.changes.append(
-                    f"boxes turned by EXIF orientation {orientation}, as the picture is shown"
-                )
+                boxes = [_turned(box, stated, exif) for box in boxes]
+                self.changes.append(f"boxes turned by EXIF orientation {exif}, as the picture is shown")
             else:
                 scale_x, scale_y = width / stated[0], height / stated[1]
                 if abs(scale_x / scale_y - 1) > SHAPE_TOLERANCE:
