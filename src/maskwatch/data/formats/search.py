@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 from maskwatch.data.formats import FORMATS, format_named
@@ -126,7 +127,8 @@ def _prefixed(splits: list[Split], root: Path) -> list[Split]:
         names = path_parts(home.relative_to(root)) if home != root and home.is_relative_to(root) else ()
         own = [name for name in names if name.lower() not in _HOLDERS]
         folders.append([name for name in own if not split.name or split_of(name) != split.name])
-    shared = 0 if beside else len(os.path.commonprefix(folders))
+    alike = takewhile(lambda names: len({*names}) == 1, zip(*folders, strict=False))
+    shared = 0 if beside else len([*alike])
     return [
         replace(split, prefix="".join(f"{name}/" for name in names[shared:]))
         for split, names in zip(splits, folders, strict=True)
