@@ -33,6 +33,10 @@ class SplitFiles:
     entries: list[Entry] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
 
+    def as_split(self) -> Split:
+        annotations = YoloAnnotations(tuple(self.entries), self.class_names, self.landmarks)
+        return Split(self.name, FORMAT, self.path, annotations, tuple(self.issues))
+
 
 class Labels:
     """Finds the label files of images; lists each folder once.
@@ -145,16 +149,7 @@ def finish(
                 reported.add(label)
                 text, fix = "no picture belongs to this label file", "add the picture or remove the file"
                 split.issues.append(Issue("picture-missing", label, text, fix))
-    return [
-        Split(
-            split.name,
-            FORMAT,
-            split.path,
-            YoloAnnotations(tuple(split.entries), split.class_names, split.landmarks),
-            tuple(split.issues),
-        )
-        for split in splits
-    ]
+    return [split.as_split() for split in splits]
 
 
 def find_folders(folder: Folder) -> Found:
