@@ -295,7 +295,7 @@ def test_a_healthy_set_exits_with_0(sick: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_faults_of_coco_and_yolo_are_found_and_mended(sick: Path, tmp_path: Path) -> None:
-    from maskwatch.data.formats.write import write_data
+    from maskwatch.data.formats import write_data
 
     good = {"": read_data(sick / "val")}
     breakers: dict[str, Callable[[Path], None]] = {

@@ -13,10 +13,9 @@ from PIL import Image
 import maskwatch.data
 from maskwatch import data
 from maskwatch.data import DetectionSet, Split, find_splits, read_data, read_voc
-from maskwatch.data.formats import FORMATS, format_named, search
+from maskwatch.data.formats import FORMATS, format_named, search, write_data
 from maskwatch.data.formats.base import Annotations, Format, Found, RawImage, RawObject
 from maskwatch.data.formats.tree import Folder
-from maskwatch.data.formats.write import write_data
 from maskwatch.data.issues import Issue
 from maskwatch.data.read import find_all_splits, found_classes, read_splits, written_classes
 from maskwatch.errors import DataError, OptionError
@@ -61,10 +60,10 @@ class TableAnnotations(Annotations):
         return raws
 
 
-def find_table(folder: Folder) -> Found | None:
+def find_table(folder: Folder) -> Found:
     files = folder.of_kind(".table")
     splits = [Split(file.stem, "table", file, TableAnnotations(file)) for file in files]
-    return (splits, folder.folders) if splits else None
+    return splits, folder.folders
 
 
 def write_table(sets: Mapping[str, DetectionSet], root: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from maskwatch.cli.data_fetch import fetch
+from maskwatch.cli.data import fetch
 from maskwatch.data.download import KNOWN, fetch_data
 from maskwatch.errors import OptionError, OutputError, SourceError
 from maskwatch.net.resume import fetch_file
@@ -355,9 +355,9 @@ def test_names_and_checksums(tmp_path: Path) -> None:
         fetch_data("face_mask")
     with pytest.raises(OptionError, match=r"'ftp://x/y.zip' is neither"):
         fetch_data("ftp://x/y.zip")
-    with pytest.raises(OptionError, match="'abc' is no SHA-256"):
+    with pytest.raises(OptionError, match="'abc' is not a SHA-256"):
         fetch_data("face_mask_dataset", sha256="abc")
-    assert KNOWN["face_mask_dataset"].url.endswith("/releases/download/v1.0.0/face_mask_dataset.zip")
+    assert KNOWN["face_mask_dataset"].endswith("/releases/download/v1.0.0/face_mask_dataset.zip")
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from PIL import Image
 
 from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample, read_data, rename
-from maskwatch.data.contact_sheet import drawn
+from maskwatch.data.contact_sheet import draw_sample
+from maskwatch.data.formats import write_data
 from maskwatch.data.formats.search import find_splits
-from maskwatch.data.formats.write import write_data
 from maskwatch.data.quality.check import check_splits
 from maskwatch.data.split import split_groups
 from maskwatch.data.stats import gather
@@ -212,11 +212,11 @@ def test_commands_have_a_column_of_them(
 def test_regions_are_drawn_in_dashes(crowded: Path) -> None:
     (sample,) = read_data(crowded).samples
     blank = np.zeros((80, 100, 3), np.uint8)
-    picture = drawn(blank, sample, ("mask", "no_mask", "mask_incorrect"), (1, 1))
+    picture = draw_sample(blank, sample, ("mask", "no_mask", "mask_incorrect"), (1, 1))
     edge = (picture[10, 50:60] == GREY).all(1)
     assert edge.any()
     assert not edge.all(), "dashes"
-    assert not (drawn(blank, sample.counted(), ("mask",), (1, 1)) == GREY).all(2).any()
+    assert not (draw_sample(blank, sample.counted(), ("mask",), (1, 1)) == GREY).all(2).any()
     with_regions = crop(sample.image_path, [(FACE, (255, 0, 0))], sample.boxes_xyxy[sample.ignore].tolist())
     assert (with_regions != crop(sample.image_path, [(FACE, (255, 0, 0))])).any()
 

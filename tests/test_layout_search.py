@@ -26,8 +26,8 @@ from exports import (
 )
 from maskwatch.cli.app import main
 from maskwatch.data import find_splits, read_data
+from maskwatch.data.formats import write_data
 from maskwatch.data.formats.tree import split_of, splits_of
-from maskwatch.data.formats.write import write_data
 from maskwatch.data.issues import Issue
 from maskwatch.data.quality.check import check_splits
 from maskwatch.errors import DataError
@@ -383,7 +383,8 @@ def test_a_format_that_is_not_read_is_named(tmp_path: Path, file: str, text: str
     with pytest.raises(DataError) as error:
         read_data(tmp_path)
     (problem,) = error.value.problems
-    assert problem.startswith(f"{tmp_path / file}: is no annotation that is read here, and there is no other")
+    text = "is not an annotation in a supported format, and there is no other"
+    assert problem.startswith(f"{tmp_path / file}: {text}")
     assert problem.endswith("export Pascal VOC, COCO or YOLO from the program that wrote it")
 
 

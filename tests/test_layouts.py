@@ -20,7 +20,7 @@ from exports import (
     pictures_of,
 )
 from maskwatch.data import find_splits, read_data, read_split
-from maskwatch.data.formats.write import write_data
+from maskwatch.data.formats import write_data
 from maskwatch.errors import MaskwatchError
 from maskwatch.labels import ClassMap
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from maskwatch.cli.datasets import read_stems
 from maskwatch.data import find_splits, read_corrections, read_data, read_split
-from maskwatch.data.formats.write import write_data
+from maskwatch.data.formats import write_data
 from maskwatch.data.quality.check import check_splits
 from maskwatch.data.quality.repair import repair
 from maskwatch.errors import MaskwatchError

@@ -15,7 +15,7 @@ from PIL import Image
 
 from maskwatch.data import DetectionSet, Sample, find_splits, read_data
 from maskwatch.data.dataset import file_names
-from maskwatch.data.formats.write import write_data
+from maskwatch.data.formats import write_data
 from maskwatch.data.quality.check import check_splits
 from maskwatch.data.quality.repair import repair
 from maskwatch.errors import DataError, OutputError

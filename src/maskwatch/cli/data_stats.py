@@ -35,8 +35,8 @@ def stats(
     from maskwatch.outputs import check_targets
 
     to_stdout = is_stdout(json_file)
-    targets = [path for path in (figure, None if to_stdout else json_file) if path is not None]
-    check_targets(targets, [], force=force)
+    targets = (figure, None if to_stdout else json_file)
+    check_targets([path for path in targets if path is not None], [], force=force)
     sets, _ = read_all(paths, format, classes)
     from maskwatch.data.stats import gather
 
@@ -64,15 +64,10 @@ def _lines(found: Stats) -> Iterator[str]:
 
 def _anchors() -> tuple[list[float], list[float]]:
     """Sides and aspect ratios of the anchors of the `default` recipe."""
-    from maskwatch.network.anchors import AnchorSpec
+    from maskwatch.training.checkpoint import anchors_of
     from maskwatch.training.recipe import Recipe
 
-    recipe = Recipe()
-    spec = AnchorSpec(
-        aspect_ratios=recipe.aspect_ratios,
-        scales_per_octave=recipe.scales_per_octave,
-        anchor_scale=recipe.anchor_scale,
-    )
+    spec = anchors_of(Recipe())
     scales = sorted({scale for _, scale in spec.shapes()})
     sides = [spec.anchor_scale * 2**level * scale for level in spec.levels for scale in scales]
     return sides, list(spec.aspect_ratios)

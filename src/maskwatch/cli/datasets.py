@@ -23,7 +23,7 @@ DataPaths = Annotated[
     ),
 ]
 FormatOption = Annotated[
-    str | None, typer.Option("--format", help="voc, coco, yolo or tfrecord, where it is not recognised.")
+    str | None, typer.Option("--format", help="voc, coco, yolo or tfrecord, if it is not recognised.")
 ]
 ClassesOption = Annotated[
     str | None, typer.Option(help="Classes in order, with other spellings: 'helmet=hat|Helm,head'.")
@@ -34,12 +34,7 @@ ClassesOption = Annotated[
 
 
 def open_splits(paths: Sequence[Path], format: str | None) -> list[Split]:
-    """The splits of all data sets; a folder named train, val or test, given by itself, is that split.
-
-    Raises:
-        DataError: holds what is wrong with each path.
-        OptionError: no such format.
-    """
+    """See `find_all_splits`."""
     check_format("--format", format)
     from maskwatch.data.read import find_all_splits
 
@@ -47,11 +42,7 @@ def open_splits(paths: Sequence[Path], format: str | None) -> list[Split]:
 
 
 def check_format(option: str, name: str | None) -> None:
-    """Refuses the name of a format that there is not; None passes.
-
-    Raises:
-        OptionError: it does.
-    """
+    """Raises OptionError for an unknown format; None passes."""
     try:
         from maskwatch.data.formats import format_named
     except ModuleNotFoundError as error:
@@ -71,10 +62,9 @@ def read_all(
     splits = open_splits(paths, format)
     from maskwatch.data.read import found_classes, read_splits
 
-    if classes is not None:
-        return read_splits(splits, ClassMap.parse(classes)), splits
-    class_map = found_classes(splits)
-    announce(class_map)
+    class_map = found_classes(splits) if classes is None else ClassMap.parse(classes)
+    if classes is None:
+        announce(class_map)
     return read_splits(splits, class_map), splits
 
 
@@ -93,11 +83,9 @@ def count_table(
 ) -> Iterator[str]:
     """A line for each split: pictures, boxes of each class, and ignore regions where there are any."""
     heads = [*names, *(["ignored"] if any(ignored.values()) else [])]
-    widths = [max(7, cell_len(head)) for head in heads]  # a letter of East Asia takes two columns
+    widths = [max(7, cell_len(head)) for head in heads]  # an East Asian character takes two columns
     first = max(6, *map(len, boxes))
-    cells = "".join(
-        f"  {' ' * (width - cell_len(head))}{head}" for head, width in zip(heads, widths, strict=True)
-    )
+    cells = "".join(f"  {' ' * (w - cell_len(h))}{h}" for h, w in zip(heads, widths, strict=True))
     yield f"{title:<{first}}  {'pictures':>8}{cells}"
     for split, counts in boxes.items():
         numbers = [*(counts[name] for name in names), ignored[split]]
@@ -114,12 +102,8 @@ def counts_line(detection_set: DetectionSet) -> str:
 
 
 def write_copy(sets: Mapping[str, DetectionSet], target: Path, format: str, force: bool) -> None:
-    """Writes a data set and prints, on standard error, what the format cannot hold.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    from maskwatch.data.formats.write import write_data
+    """Writes a data set and prints, on standard error, what the format cannot hold."""
+    from maskwatch.data.formats import write_data
 
     for line in write_data(sets, target, format, force=force):
         typer.echo(f"lost: {line}", err=True)
@@ -129,7 +113,7 @@ def write_copy(sets: Mapping[str, DetectionSet], target: Path, format: str, forc
 
 
 class Group(NamedTuple):
-    """Data sets that are to be one: their paths, the images to keep, the split to take."""
+    """Data sets to merge: their paths, the images to keep, the split to take."""
 
     paths: Sequence[Path]
     image_ids: Collection[str] | None = None
@@ -168,11 +152,7 @@ def read_validation(paths: Sequence[Path], classes: ClassMap) -> DetectionSet:
 
 
 def splits_of(path: Path) -> set[str]:
-    """The splits that a data set has; empty where it is not split.
-
-    Raises:
-        DataError: there is no data set.
-    """
+    """Names of the splits of a data set; empty if it is not split."""
     from maskwatch.data import find_splits
 
     return {split.name for split in find_splits(path)} - {""}

@@ -1,4 +1,4 @@
-"""A contact sheet: many pictures of a data set, with their boxes, on one."""
+"""A contact sheet: many pictures of a data set, with their boxes, on one sheet."""
 
 from __future__ import annotations
 
@@ -13,39 +13,36 @@ from maskwatch.drawing.annotate import draw
 from maskwatch.html.crops import Corners, draw_dashed
 from maskwatch.media.images import UInt8Array, read_image
 
-CELL = 320
-"""Side of one picture's place on the sheet, pixels."""
-
 _CAPTION = 22
 _GAP = 6
 _BACKGROUND = (245, 245, 245)
 _LONGEST_CAPTION = 44
 
 
-def drawn(image_rgb: UInt8Array, sample: Sample, class_names: Sequence[str], scale_xy: Corners) -> UInt8Array:
-    """A picture (H, W, 3) with the boxes of a sample, scaled, and its ignore regions in grey dashes."""
+def draw_sample(
+    image_rgb: UInt8Array, sample: Sample, class_names: Sequence[str], scale_xy: Corners
+) -> UInt8Array:
+    """A copy of a picture (H, W, 3) with the scaled boxes of a sample; ignore regions are dashed grey."""
     scale = np.array([*scale_xy] * 2, np.float32)
     picture = Image.fromarray(image_rgb)
     pen = ImageDraw.Draw(picture)
     for region in sample.boxes_xyxy[sample.ignore] * scale:
         draw_dashed(pen, region.tolist())
-    boxes = truth(sample.counted(), class_names)
-    boxes.xyxy = boxes.xyxy * scale
+    faces = sample.counted()
+    names = np.array([class_names[number] for number in faces.class_ids], dtype=object)
+    boxes = sv.Detections(
+        xyxy=faces.boxes_xyxy * scale, class_id=faces.class_ids.astype(int), data={"class_name": names}
+    )
     return draw(np.array(picture, np.uint8), boxes)
 
 
-def truth(sample: Sample, class_names: Sequence[str]) -> sv.Detections:
-    """The boxes of a sample, to be drawn as detections are; without scores."""
-    names = np.array([class_names[number] for number in sample.class_ids], dtype=object)
-    return sv.Detections(
-        xyxy=sample.boxes_xyxy.copy(), class_id=sample.class_ids.astype(int), data={"class_name": names}
-    )
-
-
 def contact_sheet(
-    samples: Sequence[Sample], class_names: Sequence[str], columns: int = 4, cell: int = CELL
+    samples: Sequence[Sample], class_names: Sequence[str], columns: int = 4, cell: int = 320
 ) -> UInt8Array:
-    """The pictures in rows, each with its boxes and its name under it; (H, W, 3) RGB.
+    """The pictures in rows, each with its boxes and its name below; (H, W, 3) RGB.
+
+    Args:
+        cell: side of the square for one picture, pixels.
 
     Raises:
         ImageError: a picture cannot be read.
@@ -67,7 +64,7 @@ def contact_sheet(
 
 
 def choose(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
-    """At most `count` of them, drawn by chance, in their order."""
+    """At most `count` random samples, in their order."""
     chosen = np.random.default_rng(seed).permutation(len(samples))[:count]
     return [samples[index] for index in sorted(chosen.tolist())]
 
@@ -78,4 +75,4 @@ def _thumbnail(sample: Sample, class_names: Sequence[str], cell: int) -> Image.I
     size_wh = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     scale_xy = (size_wh[0] / image.width, size_wh[1] / image.height)
     small = np.array(image.resize(size_wh, Image.Resampling.LANCZOS), np.uint8)
-    return Image.fromarray(drawn(small, sample, class_names, scale_xy))
+    return Image.fromarray(draw_sample(small, sample, class_names, scale_xy))

@@ -1,13 +1,12 @@
-"""Corrections of labels: a CSV file of what a person found wrong, beside annotations that stay as they are.
+"""Corrections of labels: a CSV file of label errors, applied while reading; the annotations do not change.
 
-Columns `picture,fault,class,xmin,ymin,xmax,ymax`, one fault a line, corners in pixels of the picture. A
-picture is named by its path below the folder of the pictures, or by as much of it as tells it apart, with or
-without suffix:
+Columns `picture,fault,class,xmin,ymin,xmax,ymax`, one error a line, corners in pixels of the picture. The
+picture is a path relative to the image folder, or a unique end of it, with or without suffix. `fault` is:
 
 - `class`: the label at this box has the wrong class; `class` is the right one.
 - `box`: the label that overlaps this box most has wrong edges; it gets this box and `class`.
 - `missing`: a face without a label; it gets this box and `class`.
-- `no_face`: the label at this box is of no face and goes; `class` stays empty.
+- `no_face`: the label at this box is removed; `class` stays empty.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from maskwatch.text import read_rows, reading
 
 COLUMNS = ("picture", "fault", "class", "xmin", "ymin", "xmax", "ymax")
 KINDS = ("class", "box", "missing", "no_face")
-# Least IoU of the box of `class` and `no_face` with the label that is meant: it was copied from there.
+# Least IoU of the box of `class` and `no_face` with its label: the box is a copy of the label's.
 SAME_BOX = 0.9
 
 
@@ -71,7 +70,7 @@ def read_corrections(path: str | Path, classes: ClassMap | None = None) -> tuple
 
 
 def _cells(row: list[str]) -> list[str]:
-    """The cells of a row without blanks around, nor the empty columns that spreadsheets add at its end."""
+    """The cells of a row without surrounding blanks, nor empty columns at the end (from spreadsheets)."""
     cells = [cell.strip() for cell in row]
     return cells[: len(COLUMNS)] if not any(cells[len(COLUMNS) :]) else cells
 
@@ -84,7 +83,7 @@ def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
         raise ValueError(f"fault {kind!r} is not one of {', '.join(KINDS)}; choose one")
     try:
         with np.errstate(over="ignore"):
-            # A cell that holds a comma is of a spreadsheet in whose language that is the decimal sign.
+            # A comma in a cell is a decimal comma.
             box = np.array([corner.replace(",", ".") for corner in corners], dtype=np.float32)
     except ValueError:
         raise ValueError(f"corners {','.join(corners)} are no numbers; write pixels") from None
@@ -94,11 +93,11 @@ def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
 
 
 def correct(detection_set: DetectionSet, corrections: Sequence[Correction]) -> DetectionSet:
-    """The set with its labels corrected; corrections of images that it does not hold are passed over.
+    """The set with its labels corrected; ignores corrections of images that are not in it.
 
     Raises:
-        DataError: names every correction whose image may be any of several, or whose label is not there, so
-            that a file for other annotations is noticed.
+        DataError: names every correction that fits several images, or whose label does not exist (as in a
+            file for other annotations).
     """
     (corrected,) = correct_all([detection_set], corrections)
     return corrected
@@ -107,10 +106,10 @@ def correct(detection_set: DetectionSet, corrections: Sequence[Correction]) -> D
 def correct_all(
     sets: Sequence[DetectionSet], corrections: Sequence[Correction], file: Path | None = None
 ) -> list[DetectionSet]:
-    """As `correct`, for sets that are read together: a name must not mean images of two of them.
+    """As `correct`, for sets that are used together: a name must fit one image of them all.
 
     Args:
-        file: that the corrections are of; then it is an error if none is of these images.
+        file: of the corrections; if given, it is an error if none fits.
     """
     names = name_index(sets)
     by_image: dict[Path, list[Correction]] = {}
@@ -155,8 +154,9 @@ def _corrected(sample: Sample, correction: Correction) -> Sample:
             difficult=np.append(sample.difficult, False),
             notes=(*sample.notes, {}) if sample.notes else (),
         )
-    index, iou = _nearest(boxes, box)
-    if iou < SAME_BOX if correction.kind != "box" else iou <= 0:
+    ious = box_iou(boxes, box[None])[:, 0] if len(boxes) else np.zeros(1)
+    index = int(ious.argmax())
+    if ious[index] < SAME_BOX if correction.kind != "box" else ious[index] <= 0:
         raise ValueError(
             f"no label at {', '.join(f'{corner:g}' for corner in correction.box_xyxy)}; "
             "are these the annotations that the file was made for?"
@@ -168,11 +168,3 @@ def _corrected(sample: Sample, correction: Correction) -> Sample:
     if correction.kind == "box":
         boxes[index] = box
     return replace(sample, boxes_xyxy=boxes, class_ids=class_ids)
-
-
-def _nearest(boxes_xyxy: npt.NDArray[np.float32], box_xyxy: npt.NDArray[np.float32]) -> tuple[int, float]:
-    """Index of the box with the largest IoU, and that IoU; (-1, 0) where there is none."""
-    if not len(boxes_xyxy):
-        return -1, 0.0
-    iou = box_iou(boxes_xyxy, box_xyxy[None])[:, 0]
-    return int(iou.argmax()), float(iou.max())

@@ -1,4 +1,4 @@
-"""A data set for detection: images, and the boxes that people drew on them."""
+"""A data set for detection: images with annotated boxes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap
 
 CROWD = "iscrowd"
-"""The note that marks a box as a region of many objects, COCO's own word for it."""
+"""The note that marks a box as a region of many objects, after COCO's key."""
 
 
 def is_crowd(notes: Mapping[str, str]) -> bool:
-    """Whether the notes of a box mark it as a crowd."""
     return notes.get(CROWD, "").strip().lower() in ("1", "true")
 
 
@@ -28,17 +27,17 @@ class Sample:
     """One image and its ground truth.
 
     Attributes:
-        image_path: its pixels are not loaded.
-        annotation_path: the file that the boxes were read from; None where the format has one file for all.
+        image_path: the pixels are not loaded.
+        annotation_path: the file that the boxes were read from; None if the format has one file for all.
         size_hw: height and width of the image as shown (EXIF orientation applied), pixels.
         boxes_xyxy: (G, 4) float32, pixels of the image as shown, continuous corners counted from 0.
         class_ids: (G,) int64, index into `DetectionSet.class_names`.
-        difficult: (G,) bool, what the annotator marked as hard to recognise.
-        crowds: (G,) bool, what its notes mark as a region of many objects.
-        ignore: (G,) bool, difficult or a crowd: neither to be learnt or found, nor wrong to be found.
-        notes: whatever else the annotator wrote about each box, G mappings of texts; () for nothing of any.
-        image_id: the image's path below the folder of the images, with "/", in Unicode's form NFC; the
-            file name if not given. Lists and corrections name images by it, or by a part of it.
+        difficult: (G,) bool, marked as hard to recognise.
+        crowds: (G,) bool, marked as a region of many objects.
+        ignore: (G,) bool, difficult or a crowd: excluded from training, neither a miss nor a false positive.
+        notes: other attributes of each box, G mappings of texts; () if there are none.
+        image_id: path of the image relative to the image folder, with "/", NFC; default: the file name.
+            Lists and corrections name images by it, or by a part of it.
     """
 
     image_path: Path
@@ -56,7 +55,7 @@ class Sample:
 
     @property
     def stem(self) -> str:
-        """The file name without suffix, of the annotation, or of the image where there is none."""
+        """The file name without suffix, of the annotation, or of the image if there is none."""
         return (self.annotation_path or self.image_path).stem
 
     @property
@@ -68,7 +67,7 @@ class Sample:
         return self.difficult | self.crowds
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Sample:
-        """The image with some of its boxes only: those of a mask (G,)."""
+        """The image with the boxes of a mask (G,) only."""
         return replace(
             self,
             boxes_xyxy=self.boxes_xyxy[rows],
@@ -78,7 +77,7 @@ class Sample:
         )
 
     def counted(self) -> Sample:
-        """The image without its ignore regions: the boxes that are to be found."""
+        """The image without its ignore regions: the boxes to find."""
         ignore = self.ignore
         return self.take(~ignore) if ignore.any() else self
 
@@ -100,7 +99,8 @@ class DetectionSet:
     def __post_init__(self) -> None:
         problems = [] if self.class_names else ["the data set has no class; give it at least one name"]
         for sample in self.samples:
-            problems += _problems(sample, len(self.class_names))
+            if problem := _problem(sample, len(self.class_names)):
+                problems.append(f"{sample.image_path}: {problem}")
         if problems:
             raise DataError(problems)
 
@@ -108,7 +108,7 @@ class DetectionSet:
         return len(self.samples)
 
     def class_counts(self) -> dict[str, int]:
-        """Number of boxes to be found of each class, every class named, in the order of the ids."""
+        """Number of boxes to find of every class, in the order of the ids."""
         ids = [sample.class_ids[~sample.ignore] for sample in self.samples]
         counts = np.bincount(np.concatenate([np.empty(0, np.int64), *ids]), minlength=len(self.class_names))
         return {name: int(count) for name, count in zip(self.class_names, counts, strict=True)}
@@ -120,12 +120,11 @@ class DetectionSet:
     def subset(self, chosen: Collection[int] | Collection[str]) -> DetectionSet:
         """The samples of the given indices (in the order given) or names (in the order of the set).
 
-        Names are those of `Sample.image_id`, with or without suffix, or as much of the path as
-        tells them apart.
+        Names are those of `Sample.image_id`, with or without suffix, or a unique end of the path.
 
         Raises:
-            DataError: a name is not in the set, or means several images.
-            IndexError: an index is beyond the end.
+            DataError: a name is not in the set, or fits several images.
+            IndexError: an index is out of range.
         """
         names = {item for item in chosen if isinstance(item, str)}
         if not names:
@@ -139,18 +138,16 @@ class DetectionSet:
 
 
 def name_index(sets: Sequence[DetectionSet]) -> NameIndex[Sample]:
-    """Finds samples by what a list may call them: one of each image, whichever sets it is in."""
+    """Finds the samples that a list names, each image once."""
     samples = {s.image_path.absolute(): s for a_set in sets for s in a_set.samples}
-    return NameIndex((sample, sample.image_id, _paths(path, sample)) for path, sample in samples.items())
-
-
-def _paths(path: Path, sample: Sample) -> list[Path]:
-    annotation = sample.annotation_path
-    return [path, *([] if annotation is None else [annotation.absolute()])]
+    return NameIndex(
+        (s, s.image_id, [path] if s.annotation_path is None else [path, s.annotation_path.absolute()])
+        for path, s in samples.items()
+    )
 
 
 def file_names(detection_set: DetectionSet) -> list[str]:
-    """A relative path for a copy of each image: its name; later ones of a stem get "-2" and so on."""
+    """A relative path for a copy of each image: its id; "-2" and so on make equal stems unique."""
     taken: Counter[str] = Counter()
     names = []
     for sample in detection_set.samples:
@@ -165,10 +162,10 @@ def file_names(detection_set: DetectionSet) -> list[str]:
 
 
 def rename(detection_set: DetectionSet, classes: ClassMap) -> DetectionSet:
-    """The set with its classes renamed, merged or, where the map ignores them, left out.
+    """The set with its classes renamed, merged or, if the map ignores them, left out.
 
     Raises:
-        DataError: names every class that the map does not know.
+        DataError: names every class that is not in the map.
     """
     problems, ids = [], []
     for name in detection_set.class_names:
@@ -195,23 +192,18 @@ def merge(sets: Sequence[DetectionSet]) -> DetectionSet:
     """
     names = {a_set.class_names for a_set in sets}
     if len(names) != 1:
-        raise DataError(
-            [f"sets with different classes {sorted(names)} cannot be merged; read them with one class map"]
-        )
+        text = f"sets with different classes {sorted(names)} cannot be merged; read them with one class map"
+        raise DataError([text])
     return DetectionSet(names.pop(), tuple(sample for a_set in sets for sample in a_set.samples))
 
 
-def _problems(sample: Sample, num_classes: int) -> list[str]:
+def _problem(sample: Sample, num_classes: int) -> str:
     count = len(sample.class_ids)
     shapes = (sample.boxes_xyxy.shape, sample.class_ids.shape, sample.difficult.shape)
     if shapes != ((count, 4), (count,), (count,)):
-        return [
-            f"{sample.image_path}: array shapes {shapes}; give boxes (G, 4), class ids (G,), difficult (G,)"
-        ]
+        return f"array shapes {shapes}; give boxes (G, 4), class ids (G,), difficult (G,)"
     if sample.notes and len(sample.notes) != count:
-        return [f"{sample.image_path}: {len(sample.notes)} notes for {count} boxes; give one for each"]
+        return f"{len(sample.notes)} notes for {count} boxes; give one for each"
     if count and not 0 <= sample.class_ids.min() <= sample.class_ids.max() < num_classes:
-        return [
-            f"{sample.image_path}: class ids {sample.class_ids.tolist()}; keep them in 0…{num_classes - 1}"
-        ]
-    return []
+        return f"class ids {sample.class_ids.tolist()}; keep them in 0…{num_classes - 1}"
+    return ""

@@ -1,4 +1,4 @@
-"""Published data sets: fetched, checked, unpacked, all or nothing."""
+"""Downloads published data sets, checks and unpacks them, all or nothing."""
 
 from __future__ import annotations
 
@@ -22,31 +22,19 @@ _ANNOTATION_SUFFIXES = (".xml", ".json", ".txt", ".csv", ".tfrecord", ".record")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
-@dataclass(frozen=True)
-class Published:
-    """An archive that has a name here. `sha256` is None where its publisher names none."""
-
-    url: str
-    sha256: str | None = None
-
-
-KNOWN: Mapping[str, Published] = {
-    "face_mask_dataset": Published(
-        "https://github.com/myatmyintzuthin/face_mask_detection/releases/download/v1.0.0/face_mask_dataset.zip"
-    ),
+_PROJECT = "https://github.com/myatmyintzuthin/face_mask_detection"
+KNOWN: Mapping[str, str] = {
+    "face_mask_dataset": f"{_PROJECT}/releases/download/v1.0.0/face_mask_dataset.zip",
 }
+"""Name → address of an archive."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What was fetched.
+    """A downloaded data set.
 
-    Attributes:
-        folder: where it is.
-        sha256: of the archive.
-        pinned: whether it was compared with a checksum that was known before.
-        pictures: number of picture files.
-        annotations: number of files by suffix, such as {".xml": 853}; the commonest first.
+    folder: where it is; sha256: of the archive; pinned: it was compared with a known checksum; pictures:
+    number of image files; annotations: number of files by suffix, {".xml": 853}, the commonest first.
     """
 
     folder: Path
@@ -68,50 +56,51 @@ def fetch_data(
 ) -> Fetched:
     """Downloads the archive of a data set and unpacks it into a new folder.
 
-    A folder that holds all the rest of an archive is left out: its content is what the new folder holds.
+    A single folder at the top of the archive is left out: the new folder replaces it.
 
     Args:
-        source: a name out of `KNOWN`, or the http(s) address of a zip, tar, tar.gz, tar.bz2 or tar.xz.
+        source: a name in `KNOWN`, or the http(s) address of a zip, tar, tar.gz, tar.bz2 or tar.xz.
         out: the new folder; None names it after the archive, in the current folder.
-        sha256: of the archive, in hexadecimal; None takes what is known, if anything.
+        sha256: of the archive, in hexadecimal; None does not check it.
         force: replace a folder that maskwatch made.
-        progress: called with the bytes so far and the bytes of all, if known.
-        limits: how much may come out of the archive.
+        progress: called with the bytes so far and in total, if known.
+        limits: of the unpacked size.
         pauses_s: waits between tries.
 
     Raises:
-        OptionError: the name is not known, or `sha256` is no checksum.
-        SourceError: the archive cannot be fetched, is another one, or cannot be unpacked safely.
+        OptionError: unknown name, or `sha256` is not a checksum.
+        SourceError: the archive cannot be fetched, has another checksum, or cannot be unpacked safely.
         OutputError: the folder exists, or cannot be written.
     """
-    published = _find(source)
-    wanted = sha256.strip() if sha256 is not None else published.sha256
+    url = source if source.lower().startswith(("http://", "https://")) else _known(source)
+    wanted = None if sha256 is None else sha256.strip()
     if wanted is not None and not _SHA256.fullmatch(wanted):
-        raise OptionError(f"--sha256 {wanted!r} is no SHA-256; give its 64 hexadecimal digits")
-    folder = out if out is not None else Path(_stem(published.url))
+        raise OptionError(f"--sha256 {wanted!r} is not a SHA-256; give its 64 hexadecimal digits")
+    folder = out if out is not None else Path(_stem(url))
     check_new_folder(folder, force=force)
     make_folder(folder.parent)
     archive = folder.with_name(f"{folder.name}.archive")
     try:
-        found = fetch_file(published.url, archive, sha256=wanted, progress=progress, pauses_s=pauses_s)
+        found = fetch_file(url, archive, sha256=wanted, progress=progress, pauses_s=pauses_s)
         with new_folder(folder, force=force) as part:
             unpack(archive, part, limits)
             _lift(part)
-            _mark(part, without_credentials(published.url), found)
+            with output_errors(part / MARK):
+                day = time.strftime("%Y-%m-%d", time.gmtime())
+                origin = f"url {without_credentials(url)}\nsha256 {found}\nfetched {day}\n"
+                (part / MARK).write_text(origin, "utf-8")
     finally:
-        archive.unlink(missing_ok=True)  # what came in part stays under another name
+        archive.unlink(missing_ok=True)  # a partial download has another name, and stays
     return Fetched(folder, found, wanted is not None, *_contents(folder))
 
 
-def _find(source: str) -> Published:
-    if source.lower().startswith(("http://", "https://")):
-        return Published(source)
-    if source not in KNOWN:
+def _known(name: str) -> str:
+    if name not in KNOWN:
         raise OptionError(
-            f"{shown_argument(source)!r} is neither a known data set nor an http(s) address; "
-            f"known: {', '.join(KNOWN)}; of a file that you have, unpack it and run maskwatch data check"
+            f"{shown_argument(name)!r} is neither a known data set nor an http(s) address; "
+            f"known: {', '.join(KNOWN)}; for a file that you have, unpack it and run maskwatch data check"
         )
-    return KNOWN[source]
+    return KNOWN[name]
 
 
 def _stem(url: str) -> str:
@@ -124,7 +113,7 @@ def _stem(url: str) -> str:
 
 
 def _lift(folder: Path) -> None:
-    """What lies in the only folder of a folder comes up one level."""
+    """Moves the content of the only subfolder of a folder up one level."""
     entries = list(folder.iterdir())
     if len(entries) != 1 or not entries[0].is_dir():
         return
@@ -133,13 +122,6 @@ def _lift(folder: Path) -> None:
         for entry in inner.iterdir():
             entry.rename(folder / entry.name)
         inner.rmdir()
-
-
-def _mark(folder: Path, url: str, sha256: str) -> None:
-    """Says in the mark of the folder where it came from."""
-    with output_errors(folder / MARK):
-        day = time.strftime("%Y-%m-%d", time.gmtime())
-        (folder / MARK).write_text(f"url {url}\nsha256 {sha256}\nfetched {day}\n", "utf-8")
 
 
 def _contents(folder: Path) -> tuple[int, dict[str, int]]:

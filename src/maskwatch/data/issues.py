@@ -1,4 +1,4 @@
-"""What is wrong with a data set: one record per issue, with file, object, value and how to fix it."""
+"""Issues of a data set: one record each, with file, object, value and how to fix it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Box = tuple[float, float, float, float]
 
 
 class Reason(NamedTuple):
-    """What is wrong, wherever it is: see `Issue`."""
+    """An issue without its place: see `Issue`."""
 
     kind: str
     text: str
@@ -24,16 +24,16 @@ class Issue:
     """One issue.
 
     Attributes:
-        kind: what it is, by a short name that stays the same: "box-outside", "class-unknown", …
+        kind: a stable identifier: "box-outside", "class-unknown", …
         file: the file to fix.
-        text: what is wrong, with the value as it stands in the file.
+        text: what is wrong, with the value in the file.
         fix: what to do about it.
-        where: the place within the file ("object 3 (mask)", "line 2"); "" where it is the file itself.
-        severity: an "error" keeps the data from being used; a "warning" only makes the result worse.
-        image: the image that it is about, where there is one.
-        box_xyxy: the box that it is about, pixels of the image as shown, not clipped.
-        object_index: the object within the image, counted from 0.
-        twin: the other image of a pair that is alike.
+        where: the place in the file ("object 3 (mask)", "line 2"); "" for the file itself.
+        severity: data with an "error" is refused; a "warning" only makes the result worse.
+        image: with the issue, if there is one.
+        box_xyxy: with the issue, pixels of the image as shown, not clipped.
+        object_index: within the image, from 0.
+        twin: the other image of a duplicate pair.
     """
 
     kind: str

@@ -1,8 +1,8 @@
-"""Names that people and tools write for images → the images they mean.
+"""Names that people and tools write for images → the images.
 
-An image's name is its path below the folder of the images. Names are compared after Unicode normalisation
-(NFC: macOS stores "é" as two characters), with "/" and "\\" alike, with or without a suffix, and a part
-of the path will do as long as only one picture ends in it.
+The name of an image is its path relative to the image folder. Names are compared after Unicode normalisation
+(NFC: macOS stores "é" as two characters), with "/" and "\\" alike, with or without suffix. The end of a path
+is enough if it fits one image only.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path, PurePath
 from typing import Generic, NamedTuple, TypeVar
 
@@ -25,7 +26,7 @@ _MOST_SHOWN = 8
 
 
 def nfc(text: str) -> str:
-    """The text in Unicode's form NFC, in which names are compared."""
+    """The text in Unicode normalisation form NFC, in which names are compared."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -36,33 +37,30 @@ def path_parts(name: str | PurePath) -> tuple[str, ...]:
 
 
 def without_suffix(name: str) -> str:
-    """The name without the suffix of a picture or an annotation; "day.2" has none."""
+    """The name without the suffix of an image or an annotation; "day.2" has none."""
     stem, dot, suffix = name.rpartition(".")
     return stem if stem and f"{dot}{suffix}".lower() in _SUFFIXES else name
 
 
 def unquoted(line: str) -> str:
-    """A line of a list without the quotes that tools put around a name with spaces in it."""
+    """A line of a list without quotes around a name with spaces."""
     return _QUOTED.sub(r"\1", line.strip())
 
 
 def sort_key(image_id: str) -> tuple[str, str]:
-    """The key by which images are sorted: "a.jpg" comes before "a-2.jpg"."""
+    """Sort key of images: "a.jpg" comes before "a-2.jpg"."""
     return without_suffix(image_id), image_id
 
 
-def ambiguous_name(name: str, candidates: Iterable[str]) -> str:
-    """The message for a name that means several images."""
+def ambiguity(name: str, candidates: Iterable[str]) -> tuple[str, str]:
+    """Text and fix for a name that fits several images."""
     listed = sorted(candidates)
     shown = ", ".join(listed[:_MOST_SHOWN]) + (" …" if len(listed) > _MOST_SHOWN else "")
-    return f"{name!r} may be any of {shown}; write more of the path"
+    return f"{name!r} may be any of {shown}", "write more of the path"
 
 
 class FoundNames(NamedTuple, Generic[T]):
-    """What names mean.
-
-    found: items, each once; missing: names of nothing; ambiguous: a message for each name of several.
-    """
+    """Items, each once; names without an item; and a message for each name of several items."""
 
     found: list[T]
     missing: list[str]
@@ -72,14 +70,14 @@ class FoundNames(NamedTuple, Generic[T]):
 class _Path(NamedTuple):
     folders: tuple[str, ...]
     item: int
-    outside: bool  # it goes beyond the folder of the images
+    outside: bool  # not relative to the image folder
 
 
 class NameIndex(Generic[T]):
-    """Finds items by what lists and annotations call them.
+    """Finds items by the names in lists and annotations.
 
     Args:
-        items: each with its name (a path below the folder of the images) and further paths that it goes by.
+        items: each with its name (a path relative to the image folder) and other paths of it.
     """
 
     def __init__(self, items: Iterable[tuple[T, str, Sequence[str | Path]]]) -> None:
@@ -90,35 +88,31 @@ class NameIndex(Generic[T]):
         for number, (item, name, others) in enumerate(items):
             self._items.append(item)
             self._labels.append((name, str(others[0]) if others else name))
-            for path, outside in ((name, False), *((other, True) for other in others)):
-                self._add(path_parts(path), number, outside)
-
-    def _add(self, parts: tuple[str, ...], number: int, outside: bool) -> None:
-        if parts:
-            path = _Path(parts[:-1], number, outside)
-            self._whole[_lower_suffix(parts[-1])].append(path)
-            self._stems[without_suffix(parts[-1])].append(path)
+            for position, written in enumerate((name, *others)):
+                *folders, last = path_parts(written) or ("",)
+                path = _Path(tuple(folders), number, position > 0)
+                self._whole[_lower_suffix(last)].append(path)
+                self._stems[without_suffix(last)].append(path)
 
     def find(self, name: str | PurePath, loose: bool = False) -> list[T]:
-        """The items that a name means: one, none, or several that it fits equally well.
+        """The items that a name fits equally well: none, one or several.
 
-        The file name with its suffix counts before the one without, then the longer common path, then an item
-        whose whole name it is.
+        A file name with suffix wins over one without, then the longer common path, then the whole name.
 
         Args:
-            loose: the name may start with folders that are not here ("/home/me/set/images/a.jpg", or the
-                "data/" of darknet), as long as what follows is the whole name of an item.
+            loose: the name may start with other folders ("/home/me/set/images/a.jpg", or the "data/" of
+                darknet) before the whole name of an item.
         """
         return [self._items[number] for number in self._numbers(name, loose)]
 
-    def ambiguous(self, name: str | PurePath, loose: bool = False) -> str:
-        """The message for a name for which `find` gives several items."""
-        labels = [self._labels[number] for number in self._numbers(name, loose)]
+    def ambiguous(self, name: str) -> str:
+        """The message for a name for which `find` returns several items."""
+        labels = [self._labels[number] for number in self._numbers(name)]
         apart = len({short for short, _ in labels}) == len(labels)
-        return ambiguous_name(str(name), (short if apart else path for short, path in labels))
+        return "; ".join(ambiguity(name, (short if apart else path for short, path in labels)))
 
     def find_all(self, lines: Iterable[str]) -> FoundNames[T]:
-        """What the lines of a list mean: each a name, or else several names with white space between them."""
+        """The items of a list: each line is a name, or else several names separated by white space."""
         numbers: dict[int, None] = {}
         missing, ambiguous = [], []
         for line in lines:
@@ -175,9 +169,5 @@ def _best(known: Iterable[_Path], folders: Sequence[str], loose: bool) -> list[i
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:
     """Number of folders that two paths share at their ends."""
-    count = 0
-    for a, b in zip(reversed(one), reversed(other), strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -1,4 +1,4 @@
-"""Data sets at paths → their splits, classes and samples."""
+"""Paths of data sets → their splits, classes and samples."""
 
 from __future__ import annotations
 
@@ -22,9 +22,6 @@ from maskwatch.labels import ClassMap, normalize
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-# ---- Samples ---------------------------------------------------------------------------------------------
-
-
 def read_data(
     path: Paths,
     classes: ClassMap | None = None,
@@ -37,13 +34,12 @@ def read_data(
     """Reads a data set, or several as one: Pascal VOC, COCO, YOLO or TFRecord (see `find_splits`).
 
     Args:
-        path: a folder, a COCO JSON file or a data.yaml, or a list of these that are merged in the order
-            given.
+        path: a folder, a COCO JSON file or a data.yaml, or a list of these, merged in order.
         classes: how annotated names map to classes; None means the mask classes.
-        image_ids: keep only these images; each must be in one of the sets. Their names, or as much of their
-            paths as tells them apart, with or without suffix (see `names`).
-        split: "train", "val" or "test"; needed where a set is split, so that none is mixed in unseen.
-        format: "voc", "coco", "yolo" or "tfrecord"; None recognises it.
+        image_ids: keep only these images: names or unique ends of paths, with or without suffix; each must be
+            in one of the sets.
+        split: "train", "val" or "test"; required for a set that is split.
+        format: "voc", "coco", "yolo" or "tfrecord"; None detects it.
         stems: the former name of `image_ids`.
 
     Raises:
@@ -64,7 +60,7 @@ def read_data(
     chosen: dict[int, set[str]] | None = None
     if image_ids is not None:
         chosen, missing = _find_images(splits, image_ids, problems)
-        # What a list names of other splits is passed over.
+        # A list may also name images of other splits.
         _, missing = _find_images(others, missing, []) if missing else ({}, missing)
         where = f"{paths[0]}: no picture named" if len(paths) == 1 else "in none of the folders is a picture"
         problems += [f"{where} {name!r}; check the list" for name in missing]
@@ -81,7 +77,7 @@ def read_data(
 
 @contextlib.contextmanager
 def collecting(problems: list[str]) -> Iterator[None]:
-    """Adds the problems of a `DataError` in its block, so that one run names those of all data sets."""
+    """Adds the problems of a `DataError` in its block, so that one run reports those of all data sets."""
     try:
         yield
     except DataError as error:
@@ -91,10 +87,7 @@ def collecting(problems: list[str]) -> Iterator[None]:
 def _find_images(
     splits: Sequence[Split], names: Collection[str], problems: list[str]
 ) -> tuple[dict[int, set[str]], list[str]]:
-    """The images that names mean, by number of the split, and the names of none.
-
-    Names of several images go to `problems`.
-    """
+    """The ids of images by index of their split, and the names without an image; adds to `problems`."""
     if not names:
         problems.append("the list of pictures is empty; name at least one")
     known = [(number, name, files) for number, one in enumerate(splits) for name, files in one.image_ids()]
@@ -115,19 +108,14 @@ def read_voc(
     *,
     stems: Collection[str] | None = None,
 ) -> DetectionSet:
-    """`read_data` of a folder of Pascal VOC, whatever else lies in it."""
+    """`read_data` of a folder with `format="voc"`."""
     return read_data(path, classes, image_ids, split, "voc", stems=stems)
 
 
 def read_split(
     split: Split, classes: ClassMap | None = None, image_ids: Collection[str] | None = None
 ) -> DetectionSet:
-    """Reads one split, sorted by name.
-
-    Args:
-        split: as `find_splits` gives it.
-        classes: how annotated names map to classes; None means the mask classes.
-        image_ids: keep only these images.
+    """Reads one split of `find_splits`, sorted by name; classes and image_ids as in `read_data`.
 
     Raises:
         DataError: holds every issue.
@@ -152,11 +140,8 @@ def read_splits(splits: Sequence[Split], classes: ClassMap) -> dict[str, Detecti
     return {name: merge(mine) for name, mine in sets.items()}
 
 
-# ---- Splits ----------------------------------------------------------------------------------------------
-
-
 def find_all_splits(paths: Iterable[Path], format: str | None = None) -> list[Split]:
-    """The splits of several data sets; a folder named train, val or test, given by itself, is that split.
+    """The splits of several data sets; a path of a folder named train, val or test is that split.
 
     Raises:
         DataError: holds what is wrong with each path.
@@ -174,10 +159,10 @@ def find_all_splits(paths: Iterable[Path], format: str | None = None) -> list[Sp
 
 
 def choose_splits(path: Path, splits: list[Split], name: str | None = None) -> list[Split]:
-    """Those splits of a data set that are meant: all of one name.
+    """The splits of a name, which may be None for a data set of one split.
 
     Raises:
-        DataError: it has no such split, or several and none is named.
+        DataError: there is no such split, or several and `name` is None.
     """
     names = dict.fromkeys(split.name for split in splits)
     known = ", ".join(one or "(in no split)" for one in names)
@@ -190,16 +175,11 @@ def choose_splits(path: Path, splits: list[Split], name: str | None = None) -> l
     return splits
 
 
-# ---- Classes ---------------------------------------------------------------------------------------------
-
-
 def found_classes(splits: Sequence[Split], images: Iterable[RawImage] | None = None) -> ClassMap:
-    """The mask classes where the data names any of them; otherwise the classes that it names itself.
-
-    These are in the order of the format's own list, else of their frequency.
+    """The mask classes if the data names any of them; else its own, in the format's order or by frequency.
 
     Args:
-        images: the annotations of the splits, where they have been read.
+        images: the annotations of the splits; None reads them.
     """
     written = _written(splits, images)
     default = ClassMap()
@@ -210,7 +190,7 @@ def found_classes(splits: Sequence[Split], images: Iterable[RawImage] | None = N
 
 
 def written_classes(splits: Sequence[Split]) -> ClassMap:
-    """Every name that the data has, in the order of the format's own list, else of the alphabet."""
+    """Every class name in the data, in the format's order, else alphabetical."""
     return _class_map([*_listed(splits), *sorted(_written(splits))] or ["object"])
 
 
@@ -224,7 +204,7 @@ def _listed(splits: Sequence[Split]) -> list[str]:
 
 
 def _class_map(names: Iterable[str]) -> ClassMap:
-    """The classes of names, each in the first of its spellings."""
+    """One class for all spellings of a name, called by the first of them."""
     classes: dict[str, str] = {}
     for name in names:
         classes.setdefault(normalize(name), name)

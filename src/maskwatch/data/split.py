@@ -1,4 +1,4 @@
-"""Splits a data set into training, validation and test images, none of which gives another away."""
+"""Splits a data set into training, validation and test images without leaks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maskwatch.errors import DataError, OptionError
 def near_duplicates(
     paths: Sequence[Path], progress: Callable[[int, int], None] | None = None
 ) -> list[list[int]]:
-    """Indices of images in groups that are nearly one picture; one without a partner is a group alone.
+    """Indices of images in groups of near-duplicates; an image without one is a group of its own.
 
     Args:
         progress: called with the number of images done and of all.
@@ -36,16 +36,16 @@ def near_duplicates(
 def split_groups(
     detection_set: DetectionSet, groups: Sequence[Sequence[int]], shares: Mapping[str, float], seed: int = 1
 ) -> dict[str, list[int]]:
-    """Indices of the samples of each split; a group is never parted.
+    """Indices of the samples of each split; a group stays together.
 
     Iterative stratification (Sechidis et al., "On the stratification of multi-label data", ECML 2011), with
-    groups in the place of samples: the class with the fewest boxes left is dealt first, each of its groups to
-    the split that still lacks most of it. Pictures without a box come last, by number.
+    groups instead of samples: the class with the fewest boxes left is dealt first, each of its groups to the
+    split that lacks most of it. Pictures without a box come last.
 
     Args:
         detection_set: the samples.
-        groups: indices that belong together (near-duplicates); each index in one of them.
-        shares: split → its share of the pictures, above 0; they are scaled to add up to 1.
+        groups: indices that stay together (near-duplicates); each index in one group.
+        shares: split → its share of the pictures, above 0; scaled to add up to 1.
         seed: the same seed gives the same splits.
 
     Raises:
@@ -80,10 +80,9 @@ def _deal(
     share: npt.NDArray[np.float64],
     rng: np.random.Generator,
 ) -> npt.NDArray[np.intp]:
-    """The split of each group."""
     dealt = np.full(len(boxes), -1, np.intp)
-    # Boxes and pictures that each split still lacks, as shares of what it is to have: faces come in crowds,
-    # so that boxes alone would leave one split with few full pictures and another with many empty ones.
+    # Boxes and pictures that each split lacks, as shares of its due. Boxes alone would give one split a few
+    # full pictures and another many empty ones.
     boxes_due = np.maximum(share[:, None] * boxes.sum(0), 1e-9)  # (S, C)
     pictures_due = share * pictures.sum()  # (S,)
     lack, room = np.ones_like(boxes_due), np.ones_like(pictures_due)
@@ -94,7 +93,7 @@ def _deal(
         if some.size:
             rarest = some[left[some].argmin()]
             mine = [g for g in order if dealt[g] < 0 and boxes[g, rarest]]
-            mine.sort(key=lambda g: -boxes[g, rarest])  # the large ones first, while there is room for them
+            mine.sort(key=lambda g: -boxes[g, rarest])  # large groups first, while there is room
         else:
             rarest, mine = None, [g for g in order if dealt[g] < 0]
         for g in mine:

@@ -26,8 +26,8 @@ class Stats:
 
     Attributes:
         pictures: split → number.
-        boxes: split → class → number of boxes to be found.
-        ignored: split → number of ignore regions, which are in none of the others.
+        boxes: split → class → number of boxes to find.
+        ignored: split → number of ignore regions, which are in no other count.
         sides: (B,) square root of each box's area in pixels of the network's input, letterboxed.
         ratios: (B,) width over height of each box.
         network_size: side of that input.
@@ -41,7 +41,6 @@ class Stats:
     network_size: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return {
             "pictures": dict(self.pictures),
             "boxes": {split: dict(counts) for split, counts in self.boxes.items()},

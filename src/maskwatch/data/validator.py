@@ -1,4 +1,4 @@
-"""Decides whether an annotation can be used: raw images in, samples out, and every issue noted."""
+"""Validates annotations: raw images in, samples out, and every issue noted."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ from maskwatch.errors import DataError, ImageError, LabelError
 from maskwatch.labels import ClassMap
 from maskwatch.media.formats import ImageMetadata, read_metadata
 
-# Drawing by hand ends a pixel or two beyond the border, and tools round, so a box may stick out by this much
-# (whichever is more) and is clipped. Beyond it, the box was likely drawn on another image or another size.
+# A hand-drawn or rounded box may stick out by a pixel or two: it is clipped up to the larger of these. Beyond
+# that, it was likely drawn on another image or another size.
 BORDER_PIXELS = 2.0
 BORDER_FRACTION = 0.01
 
 
 class Validator:
-    """Turns raw images into samples, and keeps what is wrong with them.
-
-    Args:
-        classes: how annotated names map to classes.
+    """Turns raw images into samples and collects issues.
 
     Attributes:
+        classes: how annotated names map to classes.
         issues: found so far; readers add theirs.
     """
 
@@ -39,7 +37,7 @@ class Validator:
         """The samples of all images.
 
         Raises:
-            DataError: holds every error, those that readers noted before included.
+            DataError: holds every error, also those that readers noted before.
         """
         samples = [self.sample(raw) for raw in images]
         errors = [str(issue) for issue in self.issues if issue.severity == "error"]
@@ -48,22 +46,26 @@ class Validator:
         return DetectionSet(self.classes.names, tuple(sample for sample in samples if sample is not None))
 
     def sample(self, raw: RawImage) -> Sample | None:
-        """The sample; None, with the issues noted, where the image or a box cannot be used."""
+        """The sample; None, with the issues noted, if the image or a box cannot be used."""
         try:
             metadata = read_metadata(raw.image_path)
         except ImageError as error:
-            text, fix = str(error).removeprefix(f"{raw.image_path}: "), "replace it or remove it"
-            issue = Issue("picture-unreadable", raw.shown_path, text, fix, image=raw.image_path)
-            self.issues.append(issue)
+            text = str(error).removeprefix(f"{raw.image_path}: ")
+            self.note_unreadable(raw, text, "replace it or remove it")
             return None
         return self.sample_of(raw, metadata)
 
+    def note_unreadable(self, raw: RawImage, text: str, fix: str) -> None:
+        """Adds the issue of an image that cannot be read."""
+        issue = Issue("picture-unreadable", raw.shown_path, text or fix, fix, image=raw.image_path)
+        self.issues.append(issue)
+
     def sample_of(self, raw: RawImage, metadata: ImageMetadata) -> Sample | None:
-        """As `sample`, for an image whose metadata has been read."""
+        """As `sample`, with the metadata of the image already read."""
         size_fits = self._check_size(raw, metadata)
         boxes: list[Box | None] = []
         kept, ids = [], []
-        unknown: dict[str, list[int]] = defaultdict(list)
+        unknown: dict[tuple[str, str], list[int]] = defaultdict(list)  # (name, message) → objects
         for number, item in enumerate(raw.objects):
             if self.classes.ignores(item.name) and item.problem is None:
                 continue
@@ -73,8 +75,9 @@ class Validator:
                 continue
             try:
                 ids.append(self.classes.id_of(item.name))
-            except LabelError:
-                unknown[item.name].append(number)
+            except LabelError as error:
+                message = str(error) if item.name else "no <name>; write the class"
+                unknown[item.name, message].append(number)
                 continue
             boxes.append(box)
             kept.append(item)
@@ -93,12 +96,12 @@ class Validator:
         )
 
     def _check_size(self, raw: RawImage, metadata: ImageMetadata) -> bool:
-        """Compares the stated size; an absent or zero size is no statement and passes."""
+        """Compares the stated size; a missing or zero size passes."""
         if raw.stated_wh is None:
             return True
         stated = stated_size(raw.stated_wh)
         if stated is None:
-            text = f"<size> {' x '.join(raw.stated_wh)} is no size"
+            text = f"<size> {' x '.join(raw.stated_wh)} is not a size"
             self.issues.append(object_issue(raw, Reason("size-invalid", text, "write whole pixels")))
             return False
         width, height = stated
@@ -118,31 +121,26 @@ class Validator:
         self.issues.append(object_issue(raw, reason))
         return False
 
-    def _note_unknown(self, raw: RawImage, unknown: dict[str, list[int]], metadata: ImageMetadata) -> None:
-        for name, numbers in unknown.items():
+    def _note_unknown(
+        self, raw: RawImage, unknown: dict[tuple[str, str], list[int]], metadata: ImageMetadata
+    ) -> None:
+        for (name, message), numbers in unknown.items():
             unit = raw.objects[numbers[0]].where.split()[0]
             which = [raw.objects[number].where.removeprefix(unit).strip() for number in numbers]
             where = f"{unit}{'s' if len(which) > 1 else ''} {', '.join(which)}"
-            try:
-                self.classes.id_of(name)
-            except LabelError as error:
-                text, _, fix = (str(error) if name else "no <name>; write the class").partition("; ")
-                kind = "class-unknown" if name else "class-missing"
-                box_xyxy = to_pixels(raw.objects[numbers[0]].box_xyxy, raw, metadata)
-                reason = Reason(kind, text, fix)
-                self.issues.append(object_issue(raw, reason, where, numbers[0], box_xyxy))
+            text, _, fix = message.partition("; ")
+            reason = Reason("class-unknown" if name else "class-missing", text, fix)
+            box_xyxy = to_pixels(raw.objects[numbers[0]].box_xyxy, raw, metadata)
+            self.issues.append(object_issue(raw, reason, where, numbers[0], box_xyxy))
 
     def _box(self, raw: RawImage, number: int, metadata: ImageMetadata, size_fits: bool) -> Box | None:
-        """Corners in pixels, clipped to the image; None, with the issue noted, for a bad box."""
+        """Corners in pixels, clipped to the image; None, with the issue noted, for an invalid box."""
         item = raw.objects[number]
         box_xyxy = to_pixels(item.box_xyxy, raw, metadata)
         found = item.problem or box_problem(box_xyxy, metadata.size_hw if size_fits else None)
-        # A crowd may be drawn over the border: nothing is found there, and clipping changes no number.
+        # A crowd may be drawn over the border: clipping an ignore region changes no result.
         if found and not (item.ignore and found.kind == "box-beyond"):
-            name = item.name or ("" if item.problem else "no name")
-            where = f"{item.where} ({name})" if name else item.where
-            reason = found._replace(text=f"{item.shown} {found.text}")
-            self.issues.append(object_issue(raw, reason, where, number, box_xyxy))
+            self.issues.append(box_issue(raw, number, box_xyxy, found))
             return None
         return clipped(box_xyxy, metadata.size_hw)
 
@@ -155,7 +153,7 @@ def object_issue(
     box_xyxy: Box | None = None,
     severity: Severity = "error",
 ) -> Issue:
-    """The issue of an image or of one of its objects; it names the image where one file is of many."""
+    """The issue of an image or of one of its objects; names the image if the file is of many."""
     if not raw.own_file:
         where = f"{raw.image_id}: {where}" if where else raw.image_id
     kind, text, fix = reason
@@ -163,8 +161,17 @@ def object_issue(
     return Issue(kind, raw.annotation_path, text, fix, where, severity, raw.image_path, box, object_index)
 
 
+def box_issue(
+    raw: RawImage, number: int, box_xyxy: Box, reason: Reason, severity: Severity = "error"
+) -> Issue:
+    """The issue of a box: it names the class, and shows the box as written."""
+    item = raw.objects[number]
+    shown = reason._replace(text=f"{item.shown} {reason.text}")
+    return object_issue(raw, shown, item.title, number, box_xyxy, severity)
+
+
 def stated_size(texts: tuple[str, str]) -> tuple[int, int] | None:
-    """Width and height that an annotation states, pixels; None where they are no numbers."""
+    """Width and height that an annotation states, pixels; None if they are not numbers."""
     try:
         width, height = (round(float(text)) for text in texts)
     except (ValueError, OverflowError):
@@ -189,10 +196,10 @@ def clipped(box_xyxy: Box, size_hw: tuple[int, int]) -> Box:
 
 
 def box_problem(box_xyxy: Box, size_hw: tuple[int, int] | None) -> Reason | None:
-    """What is wrong with a box in pixels; None for a good one.
+    """What is wrong with a box in pixels; None for a valid one.
 
     Args:
-        size_hw: of the image; None where the box cannot be held against it.
+        size_hw: of the image; None skips the comparison with it.
     """
     x0, y0, x1, y1 = box_xyxy
     if not all(map(math.isfinite, box_xyxy)):
@@ -201,12 +208,9 @@ def box_problem(box_xyxy: Box, size_hw: tuple[int, int] | None) -> Reason | None
         return Reason("box-inverted", "is inverted", "swap its corners")
     if x1 == x0 or y1 == y0:
         return Reason("box-empty", "has no area", "draw it again or remove it")
-    return None if size_hw is None else _border_problem(box_xyxy, size_hw)
-
-
-def _border_problem(box_xyxy: Box, size_hw: tuple[int, int]) -> Reason | None:
+    if size_hw is None:
+        return None
     height, width = size_hw
-    x0, y0, x1, y1 = box_xyxy
     if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0:
         text = f"lies outside the picture of {width} x {height}"
         return Reason("box-outside", text, "draw it again or remove it")

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from maskwatch.data import DetectionSet
-from maskwatch.data.contact_sheet import drawn
+from maskwatch.data.contact_sheet import draw_sample
 from maskwatch.drawing.annotate import draw
 from maskwatch.evaluation.matching import ranked
 from maskwatch.media.images import UInt8Array, letterbox, read_image
@@ -107,7 +107,7 @@ def side_by_side(detection_set: DetectionSet, index: int, found: sv.Detections) 
     size_hw = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
     image, placement = letterbox(image, size_hw)
     scale_xy = (placement.scale_x, placement.scale_y)
-    truth = drawn(image, sample, detection_set.class_names, scale_xy)
+    truth = draw_sample(image, sample, detection_set.class_names, scale_xy)
     assert found.confidence is not None
     confident = found[found.confidence > MIN_SCORE]
     assert isinstance(confident, type(found))  # indexed by a mask it gives no column

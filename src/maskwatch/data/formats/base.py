@@ -1,6 +1,6 @@
 """What all formats share: annotations as written, the splits of a data set, and the interface of a format.
 
-A further format is a module with a `Format` in it, and a line in `formats.FORMATS`.
+To add a format, write a module with a `Format` in it and add that to `formats.FORMATS`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from maskwatch.data.dataset import DetectionSet, file_names, is_crowd
 from maskwatch.data.formats.tree import Folder, split_of
 from maskwatch.data.issues import Box, Issue, Reason
-from maskwatch.data.names import ambiguous_name, sort_key, unquoted
+from maskwatch.data.names import ambiguity, sort_key, unquoted
 from maskwatch.errors import DataError
 from maskwatch.outputs import make_folder
 from maskwatch.text import read_lines, reading, reason_of
@@ -30,22 +30,18 @@ NO_BOX: Box = (math.nan, math.nan, math.nan, math.nan)
 T = TypeVar("T")
 
 
-# ---- Annotations as written ------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class RawObject:
-    """One box as written, good or bad.
+    """One box as written, valid or not.
 
     Attributes:
         where: its place in the file, "object 3", "line 2", "annotation 17".
-        name: the class as written; "" where there is none.
-        box_xyxy: as written, NaN where it is no number: pixels, or shares of the image where the format has
-            those (see `RawImage.normalised`).
-        shown: the box in the words of the format, for messages.
+        name: the class as written; "" if missing.
+        box_xyxy: as written, NaN if not a number; pixels or fractions, see `RawImage.normalised`.
+        shown: the box as the format writes it, for messages.
         difficult: marked as hard to recognise.
-        notes: whatever else the annotator wrote about it (truncated, pose …), as texts.
-        problem: what keeps it from being read at all.
+        notes: other attributes that the annotator wrote (truncated, pose …), as texts.
+        problem: why it cannot be read.
         ignore: difficult or a crowd, see `Sample`.
     """
 
@@ -61,20 +57,25 @@ class RawObject:
     def ignore(self) -> bool:
         return self.difficult or is_crowd(self.notes)
 
+    @property
+    def title(self) -> str:
+        """Place and class, for messages."""
+        return self.where if self.problem and not self.name else f"{self.where} ({self.name or 'no name'})"
+
 
 @dataclass(frozen=True)
 class RawImage:
     """One annotated image as written.
 
     Attributes:
-        image_path: the image; it exists, whether it can be read is not known yet.
+        image_path: exists, but may be unreadable.
         annotation_path: the file that messages name.
         image_id: as in `Entry`.
         objects: its boxes.
-        stated_wh: width and height that the annotation states, as texts; None where it states none.
-        normalised: whether boxes are shares of width and height.
-        own_file: whether the annotation is of this image alone, not of the whole set.
-        packed: whether the image lies in the annotation's file too, `image_path` being a temporary copy.
+        stated_wh: width and height that the annotation states, as texts; None if it states none.
+        normalised: boxes are fractions of width and height, not pixels.
+        own_file: the annotation file is of this image alone, not of the whole set.
+        packed: the annotation file contains the image; `image_path` is a temporary copy.
     """
 
     image_path: Path
@@ -88,7 +89,7 @@ class RawImage:
 
     @property
     def shown_path(self) -> Path:
-        """The image in messages: its path, or its name within the file that it is packed in."""
+        """The image in messages: its path, or its name within the annotation file that contains it."""
         return self.annotation_path / self.image_id if self.packed else self.image_path
 
 
@@ -97,10 +98,9 @@ class Entry:
     """The files of one image, before any of them is read.
 
     Attributes:
-        image_id: the path of the image below the folder of the images, with "/", NFC; that of the annotation
-            where there is no image.
-        image: None where it is missing.
-        annotation: the file that is of this image alone; None where there is none.
+        image_id: path of the image (if missing, of the annotation) relative to the image folder, "/", NFC.
+        image: None if missing.
+        annotation: the file of this image alone; None if missing.
         issue: why the two cannot be used.
     """
 
@@ -111,34 +111,31 @@ class Entry:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Where its files lie: further names that a list may give it."""
+        """Its files: a list may name the image by any of them."""
         return tuple(path.absolute() for path in (self.image, self.annotation) if path)
 
 
-# ---- Splits ----------------------------------------------------------------------------------------------
-
-
 class Annotations(ABC):
-    """The files of one split, found but not read; each format has its own kind."""
+    """The files of one split, found but not read; each format has a subclass."""
 
     def images(self) -> Sequence[Path]:
-        """Images that they may be of; none where the format packs images into its own files."""
+        """Image files that they may be of; none if the format packs images into its own files."""
         return ()
 
     def image_ids(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
-        """The name of each image that a list may name, and where its files lie."""
+        """The id of each image, and the files that a list may name it by."""
         yield from ((raw.image_id, (raw.image_path.absolute(),)) for raw in self.read([]))
 
     def class_names(self) -> tuple[str, ...]:
-        """The classes that the format lists, in its order, used or not; () where it has no list."""
+        """The classes that the format lists, in its order, used or not; () if it has no list."""
         return ()
 
     @abstractmethod
     def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
-        """The annotations as written; what belongs to no image goes to `issues`.
+        """The annotations as written; annotations without an image go to `issues`.
 
         Args:
-            image_ids: the only ones that are wanted; more may come.
+            image_ids: the images needed; the result may hold more.
 
         Raises:
             DataError: they cannot be read at all.
@@ -167,13 +164,13 @@ class Split:
     """One split of a data set, or all of it.
 
     Attributes:
-        name: "train", "val" or "test"; "" where the set is not split.
-        format: of its annotations, "voc" for example.
+        name: "train", "val" or "test"; "" if the set is not split.
+        format: name of the annotation format, for example "voc".
         path: the folder or file that a user would name.
         annotations: its files.
         issues: what is wrong with its files.
-        prefix: folders that come before the names of its images, where several data sets lie in one folder.
-        unused: folders beside it with images that no annotation belongs to, and their number.
+        prefix: folders prepended to its image ids, if one folder contains several data sets.
+        unused: folders of images without annotations beside it, and their number of images.
     """
 
     name: str
@@ -197,40 +194,34 @@ class Split:
         return str(self.path) if known else f"{self.path} [{self.name}]"
 
     def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
-        """The annotations as written, sorted by name; what belongs to no image goes to `issues`.
+        """The annotations as written, sorted by id; annotations without an image go to `issues`.
 
         Args:
-            image_ids: keep only these, of those that `image_ids` gives.
+            image_ids: keep only these.
 
         Raises:
             DataError: the split cannot be read at all.
         """
-        if image_ids is None:
-            issues += self.issues
-            wanted = None
-        else:
-            wanted = {name.removeprefix(self.prefix) for name in image_ids}
-        found = self.annotations.read(issues, wanted)
-        kept = [raw for raw in found if wanted is None or raw.image_id in wanted]
-        named = [replace(raw, image_id=self.prefix + raw.image_id) for raw in kept]
+        wanted = None if image_ids is None else {name.removeprefix(self.prefix) for name in image_ids}
+        issues += self.issues if wanted is None else ()
+        named = [
+            replace(raw, image_id=self.prefix + raw.image_id)
+            for raw in self.annotations.read(issues, wanted)
+            if wanted is None or raw.image_id in wanted
+        ]
         return sorted(named, key=lambda raw: sort_key(raw.image_id))
 
     def image_ids(self) -> Iterator[tuple[str, tuple[Path, ...]]]:
-        """The name of each image that a list may name, and where its files lie."""
         yield from ((self.prefix + name, paths) for name, paths in self.annotations.image_ids())
 
     def class_names(self) -> tuple[str, ...]:
-        """See `Annotations`."""
         return self.annotations.class_names()
 
 
-# ---- The interface of a format ---------------------------------------------------------------------------
-
 Found = tuple[list[Split], list[Folder]]
-"""The splits in a folder, and the folders in it that are left to search."""
+"""The splits of a format in a folder, and the subfolders still to search; no splits: another format."""
 
-Finder = Callable[[Folder], Found | None]
-"""What a folder holds in a format; None where it does not look like that format."""
+Finder = Callable[[Folder], Found]
 
 
 @dataclass(frozen=True)
@@ -241,13 +232,13 @@ class Format:
         name: as users write it.
         write: writes the splits of a data set into an empty folder. A set without splits is the split "".
         find: searches a folder for its files.
-        find_index: searches a folder for a file that lists images (data.yaml, COCO's JSON); this is tried
-            before any format's `find`.
-        find_named: in the place of `find` where the user named the format.
-        open_file: the splits of a file that is given by itself; None where it is no file of this format.
-        last: search for it only where a whole tree holds no other format.
-        writes_ignored: whether it can mark ignore regions.
-        writes_notes: whether it can hold the notes of boxes.
+        find_index: searches a folder for a file that lists images (data.yaml, COCO's JSON); runs before
+            `find` of any format.
+        find_named: replaces `find` if the user named the format.
+        open_file: the splits of a single file; None if it is of another format.
+        last: search for it only if a whole tree holds no other format.
+        writes_ignored: it can mark ignore regions.
+        writes_notes: it can hold the notes of boxes.
     """
 
     name: str
@@ -261,36 +252,32 @@ class Format:
     writes_notes: bool = True
 
 
-# ---- Helpers of several formats --------------------------------------------------------------------------
-
-
 def read_list(
     path: Path,
     find: Callable[[str], Sequence[T]],
     shown: Callable[[T], str],
     name_in: Callable[[str], str] = str,
 ) -> tuple[list[T], list[Issue]]:
-    """What the lines of a list of images mean, and what is wrong with the other lines.
+    """Reads a text file with one name a line: the items named, and the issues of the other lines.
 
     Args:
-        path: a text file with one name a line.
-        find: gives what a line may mean.
-        shown: what to call such an item in messages.
+        find: returns the items that a line may name.
+        shown: the name of an item in messages.
         name_in: the part of a line that is the name.
     """
-    found: list[T] = []
-    issues: list[Issue] = []
     try:
         lines = [unquoted(line) for line in read_lines(path)]
     except (OSError, UnicodeError) as error:
         text = f"not readable: {reason_of(error)}"
         return [], [Issue("annotation-unreadable", path, text, "write the list again")]
+    found: list[T] = []
+    issues: list[Issue] = []
     for number, line in enumerate(lines, start=1):
         hits = find(line) if line else ()
         if len(hits) == 1:
             found += hits
         elif hits:
-            text, _, fix = ambiguous_name(name_in(line), map(shown, hits)).rpartition("; ")
+            text, fix = ambiguity(name_in(line), map(shown, hits))
             issues.append(Issue("picture-ambiguous", path, text, fix, f"line {number}"))
         elif line:
             text, fix = f"no picture named {name_in(line)!r}", "add it or remove the line"
@@ -306,7 +293,7 @@ def read_class_list(path: Path) -> dict[int, str]:
 
 
 def copy_images(detection_set: DetectionSet, folder: Path) -> list[str]:
-    """Copies the images of a set into a folder; gives the relative path of each copy."""
+    """Copies the images of a set into a folder; returns the relative path of each copy."""
     make_folder(folder)
     names = file_names(detection_set)
     for sample, name in zip(detection_set.samples, names, strict=True):

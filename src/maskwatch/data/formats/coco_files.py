@@ -1,4 +1,4 @@
-"""The files of a COCO data set: which JSON files it has, and which images their names mean."""
+"""The files of a COCO data set: its JSON files, and the images that they name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 
-from maskwatch.data.formats.base import Entry
 from maskwatch.data.formats.tree import Folder, id_below, list_folder, split_in, split_of
 from maskwatch.data.names import NameIndex
 from maskwatch.media.formats import PICTURE_SUFFIXES
@@ -22,9 +21,9 @@ _DEFAULT = "default"  # what CVAT calls the images that are in no subset
 
 @dataclass(frozen=True)
 class CocoFile:
-    """One JSON file, and the images that its names may mean.
+    """One JSON file, and the images that it may name.
 
-    split: "" for none; own: images in a folder of its subset, which count first where a name means several.
+    split: "" for none; own: images in a folder of its subset, preferred if a name fits several.
     """
 
     split: str
@@ -39,16 +38,16 @@ class CocoFile:
 
     @cached_property
     def _names(self) -> NameIndex[Path]:
-        return NameIndex((p, self._id(p), ()) for p in self.images)
+        return NameIndex((p, self.image_id(p), ()) for p in self.images)
 
-    def _id(self, image: Path) -> str:
+    def image_id(self, image: Path) -> str:
         return id_below(image, self.root, self.split, (_DEFAULT,))
 
-    def find(self, file_name: str) -> list[Entry]:
-        """What a `file_name` means: one image, none, or several."""
+    def find(self, file_name: str) -> list[Path]:
+        """The images that a `file_name` may name."""
         if not file_name:
             return []
-        # Label Studio writes "/data/local-files/?d=cam1/a%20b.jpg" of files that it was shown by a path.
+        # Label Studio writes "/data/local-files/?d=cam1/a%20b.jpg" for local files.
         for text in dict.fromkeys((file_name, unquote(file_name.rpartition("?d=")[2]))):
             tries = (self._paths.find(text), self._names.find(text, loose=True))
             found = next((hits for hits in tries if len(hits) == 1), tries[0] or tries[1])
@@ -60,20 +59,17 @@ class CocoFile:
             relative = PurePath(file_name.replace("\\", "/"))
             direct = (folder / relative for folder in (self.path.parent, self.root))
             found = [image for image in direct if image.is_file()][:1]
-        return [Entry(self._id(image), image, None) for image in found]
+        return found
 
 
-def find_files(folder: Folder) -> tuple[list[CocoFile], list[Folder]] | None:
-    """The JSON files of a folder, and the folders in it that are data sets of their own.
+def find_files(folder: Folder) -> tuple[list[CocoFile], list[Folder]]:
+    """The JSON files of a folder (none: []), and the subfolders that are other data sets.
 
-    They lie in it, or in a folder without images in it (annotations). Images lie anywhere below.
-
-    Returns:
-        None where there are no such files.
+    They are in it, or in a subfolder without images (annotations). Images are anywhere below.
     """
     files = _json_files(folder)
     if not files:
-        return None
+        return [], []
     rest = [f for f in folder.folders if f.below(*PICTURE_SUFFIXES) and any(map(_json_files, f.walk()))]
     images = folder.below(*PICTURE_SUFFIXES)
     images = [image for image in images if not any(image.is_relative_to(f.path) for f in rest)]
@@ -81,7 +77,7 @@ def find_files(folder: Folder) -> tuple[list[CocoFile], list[Folder]] | None:
 
 
 def open_alone(file: Path) -> CocoFile:
-    """A JSON file given by itself: its images lie below its folder, or else below the one above that."""
+    """A single JSON file: its images are below its folder, else below the parent folder."""
     for root in (file.parent, file.parent.parent):
         images = list_folder(root).below(*PICTURE_SUFFIXES)
         if images:
@@ -130,10 +126,10 @@ def _json_files(folder: Folder) -> list[Path]:
 
 
 def _is_coco(path: Path) -> bool:
-    """Whether a JSON file looks like COCO's, without parsing all of it where it is large."""
+    """Whether a JSON file looks like COCO's, without parsing it."""
     try:
         with path.open("rb") as file:
-            # UTF-16 and UTF-32 too are the same without their zeros.
+            # Without zeros, UTF-16 and UTF-32 read as ASCII.
             text = file.read(1 << 16).replace(b"\0", b"")
             if b'"images"' not in text:
                 text += file.read().replace(b"\0", b"")
@@ -143,8 +139,8 @@ def _is_coco(path: Path) -> bool:
 
 
 def _is_other_task(file: Path, found: Sequence[Path]) -> bool:
-    """Whether a file that lies beside others holds captions, keypoints or labels of whole images."""
+    """Whether a file beside others holds captions, keypoints or labels of whole images."""
     stem = file.stem.lower()
-    # Those of makesense.ai are called labels too, and are boxes.
+    # makesense.ai calls its files labels too, and they hold boxes.
     beside = file.with_stem(f"{_INSTANCES}{file.stem[len(_LABELS) :]}")
     return stem.startswith(_OTHER_TASKS) or (stem.startswith(_LABELS) and beside in found)

@@ -1,4 +1,4 @@
-"""What lies at a path: the formats of its data sets, and their splits."""
+"""Finds the data sets at a path: their formats and splits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 from maskwatch.data.formats import FORMATS, format_named
@@ -23,6 +24,7 @@ from maskwatch.text import plural
 _HOLDERS = (*PICTURE_FOLDERS, "annotations")
 # CreateML, labelme, VIA; tables of TensorFlow's tutorials; CVAT's own XML; Matlab.
 _OTHER_FORMATS = (".json", ".csv", ".xml", ".mat")
+_GIVE_FOLDER = "give the folder that holds the pictures and the annotations"
 
 
 def find_splits(path: str | os.PathLike[str], format: str | None = None) -> list[Split]:
@@ -41,8 +43,7 @@ def find_splits(path: str | os.PathLike[str], format: str | None = None) -> list
     formats = FORMATS if format is None else (format_named(format),)
     root = Path(path)
     if not root.exists():
-        hint = "give the folder that holds the pictures and the annotations"
-        raise DataError([f"{root}: does not exist; {hint}"])
+        raise DataError([f"{root}: does not exist; {_GIVE_FOLDER}"])
     splits = _open_file(root, formats) if root.is_file() else _open_folder(root, formats)
     order = [*SPLITS, ""]
     return sorted(splits, key=lambda split: order.index(split.name))
@@ -51,8 +52,7 @@ def find_splits(path: str | os.PathLike[str], format: str | None = None) -> list
 def _open_file(file: Path, formats: Sequence[Format]) -> list[Split]:
     splits = next((found for format in formats if (found := format.open_file(file)) is not None), None)
     if splits is None:
-        hint = "give the folder that holds the pictures and the annotations, a COCO .json or a data.yaml"
-        raise DataError([f"{file}: is a file; {hint}"])
+        raise DataError([f"{file}: is a file; {_GIVE_FOLDER}, a COCO .json or a data.yaml"])
     return splits
 
 
@@ -67,26 +67,25 @@ def _open_folder(root: Path, formats: Sequence[Format]) -> list[Split]:
 
 
 def _finders(formats: Sequence[Format]) -> list[list[Finder]]:
-    """What to try on each folder: first on the whole tree the usual formats, then those that come last."""
-    named = len(formats) == 1
+    """The finders to run on each folder: those of the usual formats on the whole tree, then the last ones."""
     rounds = []
     for last in (False, True):
         mine = [format for format in formats if format.last == last]
         finders = [format.find_index for format in mine if format.find_index]
         for format in mine:
-            find = (format.find_named if named else None) or format.find
+            find = (format.find_named if len(formats) == 1 else None) or format.find
             finders += [_by_split_folders(find)] if find else []
         rounds.append(finders)
-    return [finders for finders in rounds if finders]
+    return rounds
 
 
 def _search(folder: Folder, split: str, finders: Sequence[Finder]) -> list[Split]:
-    """The splits of the first format that a folder holds, and those of the folders that are left.
+    """The splits of the first format that a folder holds, and those of the subfolders still to search.
 
     Args:
-        split: that the folders above say.
+        split: the one that the folders above name.
     """
-    found, rest = next((hit for find in finders if (hit := find(folder)) is not None), ([], folder.folders))
+    found, rest = next((hit for find in finders if (hit := find(folder))[0]), ([], folder.folders))
     splits = [replace(one, name=one.name or split) for one in found]
     names = splits_of([inner.name for inner in rest])
     for inner in rest:
@@ -95,12 +94,9 @@ def _search(folder: Folder, split: str, finders: Sequence[Finder]) -> list[Split
 
 
 def _by_split_folders(find: Finder) -> Finder:
-    """The finder for folders whose splits may have a folder each for images and annotations.
+    """The finder for folders in which train_images and train_labels together are a split."""
 
-    So train_images and train_labels are searched as if they lay in a folder of their own.
-    """
-
-    def find_by_split(folder: Folder) -> Found | None:
+    def find_by_split(folder: Folder) -> Found:
         by_split: dict[str, list[Folder]] = defaultdict(list)
         for name, split in splits_of([inner.name for inner in folder.folders]).items():
             by_split[split] += [inner for inner in folder.folders if inner.name == name]
@@ -110,7 +106,7 @@ def _by_split_folders(find: Finder) -> Finder:
         splits: list[Split] = []
         for split, inner in by_split.items():
             found = find(Folder(folder.path, [], inner, above=folder))
-            if found is None or found[1]:
+            if not found[0] or found[1]:
                 return find(folder)
             splits += [replace(one, name=one.name or split) for one in found[0]]
         return (splits, rest) if splits else find(folder)
@@ -119,24 +115,20 @@ def _by_split_folders(find: Finder) -> Finder:
 
 
 def _prefixed(splits: list[Split], root: Path) -> list[Split]:
-    """The splits, whose images are named from the root on.
+    """The splits with image ids relative to the root.
 
-    Folders that only say what they hold, or which split, do not count, nor do those above all data sets
-    (VOCdevkit/VOC2007), if none is just a folder of images and annotations side by side.
+    Folders that only name their content or split are left out, and so are those above all data sets
+    (VOCdevkit/VOC2007), unless images and annotations are side by side in one of them.
     """
-    folders = []
-    beside = False
+    folders, beside = [], False
     for split in splits:
         home = split.path if split.path.is_dir() else split.path.parent
         beside = beside or any(image.parent == home for image in split.annotations.images())
         names = path_parts(home.relative_to(root)) if home != root and home.is_relative_to(root) else ()
         own = [name for name in names if name.lower() not in _HOLDERS]
         folders.append([name for name in own if not split.name or split_of(name) != split.name])
-    shared = 0
-    while not beside and all(
-        len(names) > shared and names[shared] == folders[0][shared] for names in folders
-    ):
-        shared += 1
+    alike = takewhile(lambda names: len({*names}) == 1, zip(*folders, strict=False))
+    shared = 0 if beside else len([*alike])
     return [
         replace(split, prefix="".join(f"{name}/" for name in names[shared:]))
         for split, names in zip(splits, folders, strict=True)
@@ -150,32 +142,26 @@ def _unused(folder: Folder, splits: Sequence[Split]) -> tuple[tuple[Path, int], 
     return tuple((path, count) for path, count in counts.items() if count)
 
 
-# ---- Nothing found ---------------------------------------------------------------------------------------
-
-
 def _nothing(folder: Folder, formats: Sequence[Format]) -> Split:
-    """A split whose issues say what is missing."""
     if VOC not in formats:
-        raise DataError(
-            [f"{folder.path}: no {formats[0].name.upper()} annotations in it; check path and format"]
-        )
+        text = f"{folder.path}: no {formats[0].name.upper()} annotations in it; check path and format"
+        raise DataError([text])
     images = folder.of_kind(*PICTURE_SUFFIXES)
     problem = _foreign(folder) or (None if images else _no_images(folder))
-    if problem is not None:
-        return Split("", VOC.name, folder.path, VocAnnotations(()), issues=(problem,))
-    entries = pair_files(Files(folder.path, images), Files(folder.path, folder.of_kind(".xml")))
-    return Split("", VOC.name, folder.path, VocAnnotations(tuple(entries)))
+    xmls = [] if problem else folder.of_kind(".xml")
+    entries = pair_files(Files(folder.path, [] if problem else images), Files(folder.path, xmls))
+    return Split("", VOC.name, folder.path, VocAnnotations(tuple(entries)), (problem,) if problem else ())
 
 
 def _foreign(folder: Folder) -> Issue | None:
-    """That images are annotated in a format of others; None where no file looks so."""
+    """The issue of images with annotations in an unsupported format; None if there are none."""
     files = [
         file for file in folder.below(*_OTHER_FORMATS) if file.suffix != ".xml" or not is_annotation(file)
     ]
     if not files or not folder.below(*PICTURE_SUFFIXES) or any(map(is_annotation, folder.below(".xml"))):
         return None
     more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
-    text = f"is no annotation that is read here{more}, and there is no other"
+    text = f"is not an annotation in a supported format{more}, and there is no other"
     fix = "export Pascal VOC, COCO or YOLO from the program that wrote it"
     return Issue("annotation-unreadable", files[0], text, fix)
 

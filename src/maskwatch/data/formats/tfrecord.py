@@ -1,16 +1,18 @@
 """TFRecord of the TF Object Detection API: images and boxes in one file (using_your_own_dataset.md there).
 
-Boxes are shares of the image there; ids count from 1, by the label map that lies beside.
+Boxes are fractions of the image; the label map beside the records has the class ids, from 1.
 """
 
 from __future__ import annotations
 
 import atexit
+import itertools
 import math
+import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -30,8 +32,7 @@ from maskwatch.data.formats.base import (
     Split,
     read_class_list,
 )
-from maskwatch.data.formats.tfrecord_files import LABEL_MAP, by_split, is_record, label_maps, missing_shards
-from maskwatch.data.formats.tree import Folder
+from maskwatch.data.formats.tree import Folder, split_in, split_of
 from maskwatch.data.issues import Issue
 from maskwatch.data.names import path_parts, without_suffix
 from maskwatch.errors import DataError
@@ -42,6 +43,12 @@ from maskwatch.text import first_line
 from maskwatch.tf_compat.label_map import read_label_map, write_label_map
 from maskwatch.tf_compat.tensorflow import load_tensorflow
 
+_SUFFIXES = (".tfrecord", ".tfrecords", ".tfrec", ".record", ".records")
+LABEL_MAP = "label_map.pbtxt"
+
+# train.record-00000-of-00010 (TF Object Detection API, TFDS), faces_train_00000-of-00002.tfrecord,
+# train-00000-of-00001
+_SHARD = re.compile(r"[-_.]?(?P<number>\d+)-of-(?P<count>\d+)")
 _PNG = b"\x89PNG"
 _FORMATS = ("JPEG", "PNG")  # all that the API's decoder can read
 _OBJECT = "image/object/"
@@ -51,34 +58,78 @@ _CROWDS = (f"{_OBJECT}is_crowd", f"{_OBJECT}group_of")
 _BBOX = tuple(f"{_OBJECT}bbox/{corner}" for corner in ("xmin", "ymin", "xmax", "ymax"))
 
 
-def find(folder: Folder) -> Found | None:
-    """The records of a folder by split; its own folders are left to search."""
-    files = [file for file in folder.files if is_record(file)]
-    if not files:
-        return None
+def find(folder: Folder) -> Found:
+    """The records of a folder by split; its subfolders are still to search."""
+    files = [file for file in folder.files if _is_record(file)]
     *_, top = folder.upwards()
-    maps = label_maps(folder.path, top)
-    return [_split(name, folder.path, mine, maps) for name, mine in by_split(files).items()], folder.folders
+    return _splits(folder.path, files, _label_maps(folder.path, top) if files else []), folder.folders
 
 
 def open_file(file: Path) -> list[Split] | None:
-    """One file of records that is given by itself."""
-    if not is_record(file):
-        return None
-    maps = label_maps(file.parent)
-    return [_split(name, file, mine, maps) for name, mine in by_split([file]).items()]
+    return _splits(file, [file], _label_maps(file.parent)) if _is_record(file) else None
 
 
-def _split(name: str, path: Path, files: list[Path], maps: list[Path]) -> Split:
-    annotations = TFRecordAnnotations(tuple(files), tuple(maps))
-    return Split(name, TFRECORD.name, path, annotations, tuple(missing_shards(files)))
+def _splits(path: Path, files: Sequence[Path], maps: Sequence[Path]) -> list[Split]:
+    """The records by the split that the name of the file, else of its folder, states."""
+    by_name: dict[str, list[Path]] = {}
+    for file in files:
+        name = split_in(_SHARD.sub("", file.name)) or split_of(file.parent.name)
+        by_name.setdefault(name, []).append(file)
+    return [
+        Split(name, TFRECORD.name, path, TFRecordAnnotations(tuple(mine), tuple(maps)), _missing_shards(mine))
+        for name, mine in by_name.items()
+    ]
+
+
+def _is_record(file: Path) -> bool:
+    rest = _SHARD.sub("", file.name)
+    return file.suffix.lower() in _SUFFIXES or (
+        rest != file.name and (Path(rest).suffix.lower() in _SUFFIXES or "." not in rest)
+    )
+
+
+def _missing_shards(files: Sequence[Path]) -> tuple[Issue, ...]:
+    """Issues of records in several files, whose names state how many there are."""
+    shards: dict[tuple[str, int], dict[int, Path]] = {}
+    for file in files:
+        if shard := _SHARD.search(file.name):
+            key = (_SHARD.sub("", file.name), int(shard["count"]))
+            shards.setdefault(key, {})[int(shard["number"])] = file
+    issues = []
+    for (_, count), there in shards.items():
+        missing = count - len(there)
+        if missing > 0:
+            text = f"{missing} of its {count} shards {'is' if missing == 1 else 'are'} not there"
+            fix = "put all shards into one folder"
+            issues.append(Issue("annotation-missing", [*there.values()][-1], text, fix))
+    return tuple(issues)
+
+
+def _label_maps(path: Path, top: Folder | None = None) -> list[Path]:
+    """The label maps that may belong to the records in a folder: beside them, else one folder higher.
+
+    Args:
+        top: searched in depth if there are none so near (training/).
+    """
+    for home in (path, path.parent):
+        # The latter is that of TensorFlow Datasets: names one a line, ids from 0.
+        found = sorted(home.glob("*.pbtxt")) or sorted(home.glob("*label.labels.txt"))
+        if found:
+            return _likeliest(found)
+    return [] if top is None else _likeliest(top.below(".pbtxt"))
+
+
+def _likeliest(maps: Sequence[Path]) -> list[Path]:
+    """Files named label_map.pbtxt, else with "label" in the name, else all: graphs are .pbtxt as well."""
+    named = [file for file in maps if file.name == LABEL_MAP]
+    return named or [file for file in maps if "label" in file.stem.lower()] or [*maps]
 
 
 @dataclass(frozen=True)
 class TFRecordAnnotations(Annotations):
-    """Records, in the order of their names, and the label maps that may belong to them, the nearest first.
+    """Records in the order of their names, and their possible label maps, the nearest first.
 
-    Images are unpacked into a temporary folder, once, which lasts as long as the program.
+    Images are unpacked once, into a folder that is deleted at exit.
     """
 
     files: tuple[Path, ...]
@@ -98,7 +149,9 @@ class TFRecordAnnotations(Annotations):
         state = ((file, file.stat().st_mtime_ns, file.stat().st_size) for file in self.files)
         key = (*names.items(), *state)
         if key not in _unpacked:
-            reader = _Reader(load_tensorflow("TFRecord"), names, Path(_scratch()))
+            folder = tempfile.mkdtemp(prefix="maskwatch-")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            reader = _Reader(load_tensorflow("TFRecord"), names, Path(folder))
             images = [image for file in self.files for image in reader.images(file)]
             _unpacked[key] = (images, reader.issues)
         images, found = _unpacked[key]
@@ -115,13 +168,6 @@ class TFRecordAnnotations(Annotations):
 
 
 _unpacked: dict[object, tuple[list[RawImage], list[Issue]]] = {}
-
-
-def _scratch() -> str:
-    """A new folder that goes when the program ends."""
-    folder = tempfile.mkdtemp(prefix="maskwatch-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 Fields = dict[str, list[Any]]
@@ -154,9 +200,7 @@ class _Reader:
 
     def images(self, file: Path) -> Iterator[RawImage]:
         records = self.tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
-        number = 0
-        while True:
-            number += 1
+        for number in itertools.count(1):
             where = f"record {number}"
             try:
                 example = self.tf.train.Example.FromString(next(records))
@@ -180,22 +224,20 @@ class _Reader:
         if len({len(names), *map(len, corners)}) != 1:
             counts = ", ".join(str(len(values)) for values in corners)
             raise ValueError(f"{counts} corners for {len(names)} classes; write one of each for a box")
-        crowds = [
-            any(marks) for marks in zip(*(_marks(fields, key, len(names)) for key in _CROWDS), strict=True)
-        ]
-        difficult = _marks(fields, _DIFFICULT, len(names))
+        crowds, crowds_too, difficult = (_marks(fields, key, len(names)) for key in (*_CROWDS, _DIFFICULT))
         objects = []
         for at, (name, box) in enumerate(zip(names, zip(*corners, strict=True), strict=True)):
             x0, y0, x1, y1 = box
             box_xyxy = (x0, y0, x1, y1) if all(map(math.isfinite, box)) else NO_BOX
             shown = "box " + ", ".join(f"{share:.4g}" for share in box)
             where = f"record {number} box {at + 1}"
-            hard, notes = difficult[at] and not crowds[at], {CROWD: "1"} if crowds[at] else {}
-            objects.append(RawObject(where, name, box_xyxy, shown, hard, notes))
+            crowd = crowds[at] or crowds_too[at]
+            notes = {CROWD: "1"} if crowd else {}
+            objects.append(RawObject(where, name, box_xyxy, shown, difficult[at] and not crowd, notes))
         return RawImage(path, file, image_id, tuple(objects), normalised=True, own_file=False, packed=True)
 
     def _save(self, fields: Fields) -> tuple[str, Path]:
-        """Name and path of the unpacked image, under the path that the record gives it."""
+        """Id and path of the unpacked image, which is named by the record."""
         encoded = fields.get("image/encoded")
         if not encoded:
             raise ValueError("no image/encoded; write the picture into it")
@@ -205,7 +247,7 @@ class _Reader:
         suffix = ".png" if encoded[0].startswith(_PNG) else ".jpg"
         stem = without_suffix("/".join(written)) or str(sum(self.taken.values()) + 1)
         self.taken[stem.casefold()] += 1
-        if self.taken[stem.casefold()] > 1:  # such a name is there already
+        if self.taken[stem.casefold()] > 1:  # the name is taken
             stem = f"{stem}-{self.taken[stem.casefold()]}"
         path = self.folder / (stem + suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +256,7 @@ class _Reader:
 
     def _class_names(self, fields: Fields) -> list[str]:
         labels = fields.get(f"{_OBJECT}class/label")
-        if not labels:  # the names alone will do
+        if not labels:
             texts = fields.get(f"{_OBJECT}class/text", ())
             return [text.decode("utf-8", "replace") for text in texts]
         unknown = [label for label in labels if label not in self.names]
@@ -231,7 +273,7 @@ def _marks(fields: Fields, key: str, count: int) -> list[bool]:
 def write(sets: Mapping[str, DetectionSet], root: Path) -> None:
     """One file a split, named after it (`data.tfrecord` for a set without), and the label map.
 
-    Images are JPEG or PNG, which are all that the API reads; others become PNG.
+    The API reads only JPEG and PNG; other images become PNG.
 
     Raises:
         MissingExtraError: TensorFlow is not installed.
@@ -248,8 +290,8 @@ def write(sets: Mapping[str, DetectionSet], root: Path) -> None:
 
 
 def _encoded(path: Path) -> bytes:
-    """The file as it is, or drawn anew as PNG where the API's decoder would give another picture: it knows
-    JPEG and PNG alone, no orientation, and shows the colours below transparency."""
+    """The file, or a PNG of it if the API's decoder would show another picture: it reads only JPEG and PNG,
+    ignores orientation, and shows the colours below transparency."""
     with open_picture(path, None, MAX_PIXELS) as (_, image, metadata):
         same = image.format in _FORMATS and metadata.orientation == 1 and not image.has_transparency_data
     if same:

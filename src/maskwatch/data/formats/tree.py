@@ -1,4 +1,4 @@
-"""A folder and all that lies below it, listed once; and what the names of folders say."""
+"""Lists a folder in depth, and interprets the names of folders."""
 
 from __future__ import annotations
 
@@ -24,26 +24,23 @@ SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 PICTURE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos")
 ANNOTATION_FOLDERS = ("annotations", "annotation", "xmls", "xml", "anns", "ann", "labels")
-# What systems put beside people's files: shadows of them ("._a.xml"), thumbnails, what was deleted.
+# Folders of operating systems: metadata, thumbnails, deleted files.
 _SKIPPED = ("__MACOSX", "@eaDir", "lost+found", "System Volume Information", "$RECYCLE.BIN")
 _DARKNET = re.compile(r"obj_(.*)_data")
 _WORDS = str.maketrans(dict.fromkeys("-_.+ ", " "))
 _NAMES = {name: split for split, names in SPLITS.items() for name in names}
-# What names of folders and lists hold beside the split: images_train, obj_train_data, train_list.
+# Words beside the split in names of folders and lists: images_train, obj_train_data, train_list.
 _FILLER_WORDS = (*PICTURE_FOLDERS, *ANNOTATION_FOLDERS, "label", "obj", "data", "list", "split", "")
 
 
 def split_of(name: str) -> str:
-    """The split that a folder or list of this name holds (Train, val2017, train_images); "" for none.
-
-    Its other words only say what is in it: a "bus-train" is no split.
-    """
+    """The split in the name of a folder or list (Train, val2017, train_images); "" for none ("bus-train")."""
     splits, others = _split_words(name)
     return splits[0] if len(splits) == 1 and all(_bare(word) in _FILLER_WORDS for word in others) else ""
 
 
 def splits_of(names: Sequence[str]) -> dict[str, str]:
-    """Name → split of folders side by side; only the split tells faces-train and faces-test apart."""
+    """Name → split of sibling folders, also if they differ only in the split (faces-train, faces-test)."""
     found = {name: split_of(name) for name in names}
     alike: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
     for name in names:
@@ -57,7 +54,6 @@ def splits_of(names: Sequence[str]) -> dict[str, str]:
 
 
 def _split_words(name: str) -> tuple[list[str], tuple[str, ...]]:
-    """The splits that the words of a name say, and its other words."""
     words = name.lower().translate(_WORDS).split()
     splits = [_NAMES[_bare(word)] for word in words if _bare(word) in _NAMES]
     return splits, tuple(word for word in words if _bare(word) not in _NAMES)
@@ -70,14 +66,14 @@ def _bare(word: str) -> str:
 def id_below(
     picture: Path, root: Path, split: str, others: Sequence[str] = (), above: Sequence[str] = ()
 ) -> str:
-    """The name of a picture: its path below the folder of the pictures, with "/", NFC.
+    """The id of an image: its path relative to the image folder, with "/", NFC.
 
     Args:
-        root: the folder of the data set. The first folders below it do not count where they only say what
-            they hold: one of pictures (images, obj_train_data) and one of the split or among `others`.
-        split: that the picture is of.
-        others: further names of folders that do not count, in small letters.
-        above: folders down to the root; one below them that says the same again counts as a name.
+        root: the folder of the data set. Leading folders are left out: one of pictures (images,
+            obj_train_data) and one of the split or in `others`.
+        split: of the image.
+        others: further folder names to leave out, in lower case.
+        above: folders down to the root; one of the same kind below these is kept.
     """
     inside = picture.is_relative_to(root)
     parts = list(path_parts(picture.relative_to(root)) if inside else path_parts(picture)[-2:])
@@ -103,10 +99,10 @@ def split_in(name: str) -> str:
 
 @dataclass(eq=False)
 class Folder:
-    """A folder: its files, sorted, without hidden ones, and its folders.
+    """A folder: its files and subfolders, sorted, without hidden ones.
 
     Attributes:
-        above: the folder that it was listed in; None for the one that the search starts from.
+        above: the parent folder; None for the start of the search.
     """
 
     path: Path
@@ -123,32 +119,27 @@ class Folder:
         return [file for file in self.files if file.suffix.lower() in suffixes]
 
     def below(self, *suffixes: str) -> list[Path]:
-        """As `of_kind`, in depth."""
         return [file for folder in self.walk() for file in folder.of_kind(*suffixes)]
 
     def named(self, *names: str) -> list[Folder]:
-        """Its own folders of these names, whatever their case, in the order of the names."""
+        """Its subfolders of these names, whatever their case, in the order of the names."""
         return [folder for name in names for folder in self.folders if folder.name.lower() == name]
 
     def walk(self) -> Iterator[Folder]:
-        """Itself and every folder below, from above."""
+        """Itself and every folder below, top down."""
         yield self
         for folder in self.folders:
             yield from folder.walk()
 
     def upwards(self) -> Iterator[Folder]:
-        """Itself and the folders above it, up to the one that the search starts from."""
+        """Itself and the folders above it, up to the start of the search."""
         yield self
         if self.above is not None:
             yield from self.above.upwards()
 
 
 def list_folder(path: Path, above: Folder | None = None, seen: frozenset[str] = frozenset()) -> Folder:
-    """Lists a folder in depth; links are followed, but not in circles.
-
-    Raises:
-        DataError: it, or a folder below, cannot be listed.
-    """
+    """Lists a folder in depth; follows links, but not in circles. DataError if a folder cannot be listed."""
     folder = Folder(path, above=above)
     seen |= {os.path.realpath(path)}
     try:

@@ -1,7 +1,7 @@
 """Pascal VOC: one XML file an image (Everingham et al., "The PASCAL VOC Challenge", IJCV 2010).
 
-Coordinates are taken as they stand, without the "−1" of VOC's own development kit, because the tools that
-people draw boxes with write them from 0 and the TF Object Detection API reads them so.
+Coordinates are read unchanged, without the "−1" of VOC's own development kit: labelling tools write them
+from 0, and the TF Object Detection API reads them so.
 """
 
 from __future__ import annotations
@@ -39,30 +39,25 @@ _TAG = re.compile(r"(?!(?i:xml))[A-Za-z_][A-Za-z0-9_.-]*")
 _NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def find(folder: Folder, *, certain: bool = False) -> Found | None:
+def find(folder: Folder, *, certain: bool = False) -> Found:
     """The splits of the images and XML files in a folder: those of its lists, else of its folders.
 
     Args:
-        certain: the user named the format, so that the XML files may look like anything.
+        certain: the user named the format; the XML files are not checked.
     """
-    found = pair_folder(folder, certain=certain)
-    if found is None:
-        return None
-    entries, rest = found
+    entries, rest = pair_folder(folder, certain=certain)
     issues: list[Issue] = []
     by_split = splits_by_list(folder, entries, issues) or _splits_by_folder(entries)
-    splits = [
-        Split(name, VOC.name, folder.path, VocAnnotations(tuple(mine)))
-        for name, mine in by_split.items()
-        if mine
-    ]
-    if issues:
-        splits[0] = replace(splits[0], issues=tuple(issues))
+    splits: list[Split] = []
+    for name, mine in by_split.items():
+        if mine:  # the first split has the issues of all lists
+            found = () if splits else tuple(issues)
+            splits.append(Split(name, VOC.name, folder.path, VocAnnotations(tuple(mine)), found))
     return splits, rest
 
 
 def _splits_by_folder(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """Entries by the split that the folder just below that of the images says (JPEGImages/train)."""
+    """Entries by the split that the subfolder of the image folder names (JPEGImages/train)."""
     splits: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         first, slash, rest = entry.image_id.partition("/")
@@ -72,15 +67,13 @@ def _splits_by_folder(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 
 class VocAnnotations(EntryAnnotations):
-    """Images and XML files, in pairs."""
-
     def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
         found = (_read_entry(entry, issues) for entry in self.wanted(image_ids))
         return [raw for raw in found if raw is not None]
 
 
 def _read_entry(entry: Entry, issues: list[Issue]) -> RawImage | None:
-    """The annotation of one image; None, with the issue noted, where it cannot be used."""
+    """The annotation of one image; None, with the issue noted, if it cannot be used."""
     if entry.issue is not None:
         issues.append(entry.issue)
         return None
@@ -102,10 +95,8 @@ def _read_entry(entry: Entry, issues: list[Issue]) -> RawImage | None:
 
 def _no_annotation(entry: Entry) -> Issue:
     assert entry.image is not None
-    fix = (
-        f"annotate it, or if it shows nothing to find, write {without_suffix(entry.image.name)}.xml holding "
-        "<annotation></annotation>"
-    )
+    xml = f"{without_suffix(entry.image.name)}.xml"
+    fix = f"annotate it, or if it shows nothing to find, write {xml} holding <annotation></annotation>"
     return Issue("annotation-missing", entry.image, "no XML file belongs to it", fix, image=entry.image)
 
 
@@ -121,7 +112,7 @@ def _object(node: ET.Element, number: int) -> RawObject:
         key, note = ((attribute.findtext(tag) or "").strip() for tag in ("name", "value"))
         if key and note:
             notes[key] = note
-    # Pascal VOC's only mark of what is to be ignored; where the box is a crowd that is the reason.
+    # Pascal VOC's only mark for an ignore region; for a crowd, the crowd is the reason.
     difficult = (node.findtext("difficult") or "0").strip().lower() in ("1", "true") and not is_crowd(notes)
     name = (node.findtext("name") or "").strip()
     return RawObject(f"object {number}", name, _box(texts), shown, difficult, notes)
@@ -145,10 +136,10 @@ def write(sets: Mapping[str, DetectionSet], root: Path) -> None:
 
 
 def voc_xml(sample: Sample, class_names: Sequence[str], file_name: str | None = None) -> bytes:
-    """An annotation as the tools that people draw with write it; reading gives the same sample again.
+    """An annotation as labelling tools write it; reading it returns the same sample.
 
     Args:
-        file_name: of the image, where it is not the sample's own.
+        file_name: of the image; None for the sample's own.
     """
     root = ET.Element("annotation")
     ET.SubElement(root, "folder").text = sample.image_path.parent.name
@@ -170,13 +161,13 @@ def voc_xml(sample: Sample, class_names: Sequence[str], file_name: str | None = 
 
 
 def _write_notes(node: ET.Element, notes: Mapping[str, str]) -> None:
-    """Notes as elements of their names; those that are no such name as CVAT's <attributes>."""
-    odd = {key: note for key, note in notes.items() if not _TAG.fullmatch(key) or key in _OWN_TAGS}
+    """Writes notes as elements; keys that are not element names go into CVAT's <attributes>."""
+    others = {key: note for key, note in notes.items() if not _TAG.fullmatch(key) or key in _OWN_TAGS}
     for key, note in notes.items():
-        if key not in odd:
+        if key not in others:
             ET.SubElement(node, key).text = _NO_XML.sub("", note)
-    attributes = ET.SubElement(node, "attributes") if odd else node
-    for key, note in odd.items():
+    attributes = ET.SubElement(node, "attributes") if others else node
+    for key, note in others.items():
         attribute = ET.SubElement(attributes, "attribute")
         for tag, text in (("name", key), ("value", note)):
             ET.SubElement(attribute, tag).text = _NO_XML.sub("", text)

@@ -1,4 +1,4 @@
-"""The files of a Pascal VOC data set: where they lie, and which picture belongs to which XML."""
+"""The files of a Pascal VOC data set, and which image belongs to which XML file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ANNOTATION = re.compile(rb"<annotation[\s>]")
 
 
 class Files(NamedTuple):
-    """Files of a kind, and the folder that their names count from."""
+    """Files of a kind, and the folder that their names are relative to."""
 
     root: Path
     files: Sequence[Path]
@@ -38,30 +38,27 @@ class Files(NamedTuple):
         return {without_suffix(nfc(file.name)) for file in self.files}
 
 
-def pair_folder(folder: Folder, *, certain: bool = False) -> tuple[list[Entry], list[Folder]] | None:
-    """The images of a folder with their XML files, and the folders in it that are data sets of their own.
+def pair_folder(folder: Folder, *, certain: bool = False) -> tuple[list[Entry], list[Folder]]:
+    """The images of a folder with their XML files (none: []), and the subfolders that are other data sets.
 
-    XML and pictures lie side by side in it, or each kind in a folder of its own, in depth (JPEGImages with
-    Annotations, images with annotations/xmls, img with ann). One that holds both is a data set of its own.
+    XML and images are side by side, or each kind in a subfolder, at any depth (JPEGImages with Annotations,
+    images with annotations/xmls, img with ann). A subfolder that holds both is another data set.
 
     Args:
-        certain: it is known to be Pascal VOC, whatever the XML files look like.
-
-    Returns:
-        None where there are no such files.
+        certain: it is known to be Pascal VOC; the XML files are not checked.
     """
     pictures, xmls = _kinds(folder, PICTURE_SUFFIXES, _XML), _kinds(folder, _XML, PICTURE_SUFFIXES)
     images = _choose(folder, pictures, xmls, PICTURE_FOLDERS)
     annotations = _choose(folder, xmls, pictures, ANNOTATION_FOLDERS)
     related = images.stems() & annotations.stems() or any(map(is_annotation, annotations.files))
     if not images.files or not annotations.files or not (related or certain):
-        return None
+        return [], []
     rest = [f for f in folder.folders if f.below(*PICTURE_SUFFIXES) and f.below(*_XML)]
     return pair_files(images, annotations), rest
 
 
 def _kinds(folder: Folder, suffixes: tuple[str, ...], others: tuple[str, ...]) -> list[tuple[str, Files]]:
-    """Files of a kind: its own (""), and those of each folder in it that holds nothing of the other kind."""
+    """Files of a kind: the folder's own (""), and those of each subfolder without files of the other kind."""
     found = [("", Files(folder.path, folder.of_kind(*suffixes)))]
     for inner in folder.folders:
         files = inner.below(*suffixes)
@@ -73,7 +70,7 @@ def _kinds(folder: Folder, suffixes: tuple[str, ...], others: tuple[str, ...]) -
 def _choose(
     folder: Folder, mine: list[tuple[str, Files]], others: list[tuple[str, Files]], known: tuple[str, ...]
 ) -> Files:
-    """Those files that share most names with the files of the other kind."""
+    """The files that share most names with the files of the other kind."""
     stems = set[str]().union(*(files.stems() for _, files in others))
     by_name = dict(mine)
     options = [by_name.pop(""), *(by_name.pop(name) for name in known if name in by_name)]
@@ -85,19 +82,18 @@ def _choose(
 
 
 def is_annotation(xml: Path) -> bool:
-    """Whether an XML file looks like Pascal VOC's."""
     try:
         with xml.open("rb") as file:
-            # LabelImg writes <annotation verified="yes"> once a person has agreed to it.
+            # LabelImg writes <annotation verified="yes"> after a review.
             return _ANNOTATION.search(file.read(1 << 12).replace(b"\0", b"")) is not None
     except OSError:
         return False
 
 
 def pair_files(images: Files, annotations: Files) -> list[Entry]:
-    """One entry for each picture, and for each XML file that belongs to none, sorted by name.
+    """One entry for each image, and for each XML file without an image, sorted by name.
 
-    The picture of an XML file is that of its own name, else the one that its <filename> names.
+    The image of an XML file has the same name, else the name in its <filename>.
     """
     pictures = dict(images.named())
     names = NameIndex((name, name, ()) for name in pictures)
@@ -110,8 +106,8 @@ def pair_files(images: Files, annotations: Files) -> list[Entry]:
             taken[found[0]] = xml
         else:
             left.append((name, xml, found))
-    # Those with a picture of their own name came first, so that a wrong <filename> cannot take it away.
-    reported: set[str] = set()  # an issue names them already, so they do not count as ones without
+    # Equal names come first, so that a wrong <filename> cannot take an image from its own XML file.
+    reported: set[str] = set()  # an issue names them, so they are not reported as unannotated too
     for name, xml, candidates in left:
         found = _by_filename(xml, names, candidates)
         if len(found) == 1 and found[0] not in taken:
@@ -125,8 +121,8 @@ def pair_files(images: Files, annotations: Files) -> list[Entry]:
 
 
 def _by_filename(xml: Path, names: NameIndex[str], candidates: list[str]) -> list[str]:
-    """Pictures that an annotation names, among the candidates where there are some."""
-    root = read_xml(xml, [])  # its reader says what is wrong with it
+    """Images that an annotation names, among the candidates if there are any."""
+    root = read_xml(xml, [])  # `read` reports what is wrong with it
     if root is None:
         return candidates
     written = (root.findtext("filename") or "").strip()
@@ -151,7 +147,7 @@ def _unpaired(name: str, xml: Path, found: list[str], taken: dict[str, Path]) ->
 
 
 def read_xml(xml: Path, issues: list[Issue]) -> ET.Element | None:
-    """The root element; refuses DOCTYPE, which can make a small file expand without end."""
+    """The root element; None, with the issue noted, if it cannot be used."""
     try:
         root = parse_xml(xml.read_bytes())
     except (OSError, ET.ParseError, ValueError) as error:
@@ -167,8 +163,8 @@ def read_xml(xml: Path, issues: list[Issue]) -> ET.Element | None:
 
 
 def splits_by_list(folder: Folder, entries: Sequence[Entry], issues: list[Issue]) -> dict[str, list[Entry]]:
-    """Split → the entries that its lists name, "" → those of no list; empty where no list is of a split."""
-    lists = _lists(folder)
+    """Split → the entries that its lists name, "" → the others; empty without lists of splits."""
+    lists = _lists(folder) if entries else {}
     if not lists:
         return {}
     names = NameIndex((number, entry.image_id, entry.paths) for number, entry in enumerate(entries))
@@ -182,7 +178,7 @@ def splits_by_list(folder: Folder, entries: Sequence[Entry], issues: list[Issue]
                 _first_column,
             )
             unreadable = any(issue.kind == "annotation-unreadable" for issue in wrong)
-            # Beside the folders it may be a list of something else.
+            # Beside the image folder it may be a list of something else.
             if numbers or unreadable or file.parent != folder.path:
                 listed.setdefault(split, set()).update(numbers)
                 issues += wrong
@@ -192,16 +188,16 @@ def splits_by_list(folder: Folder, entries: Sequence[Entry], issues: list[Issue]
 
 
 def _lists(folder: Folder) -> dict[str, list[Path]]:
-    """Split → its lists of images: those in ImageSets/Main, or else beside the folders.
+    """Split → its lists of images: those in ImageSets/Main, else beside the image folder.
 
-    Where there is no list of a whole split, those of its classes make it up (mask_train.txt).
+    Without a list of a whole split, the lists of its classes (mask_train.txt) are joined.
     """
     sets = [inner for outer in folder.named("imagesets") for inner in (*outer.named("main"), outer)]
     files = next((found for home in (*sets, folder) if (found := home.of_kind(".txt"))), [])
     whole = {file: split_of(file.stem) for file in files}
     if not any(whole.values()) and sets:
         whole = {file: split_of(file.stem.rpartition("_")[2]) for file in files}
-    if "train" not in whole.values():  # that of VOC's own archives for training and validation together
+    if "train" not in whole.values():  # VOC's own archives have one list for training and validation
         whole |= {file: "train" for file in files if file.stem.lower() == "trainval"}
     lists: dict[str, list[Path]] = {}
     for file, split in whole.items():
@@ -211,7 +207,7 @@ def _lists(folder: Folder) -> dict[str, list[Path]]:
 
 
 def _first_column(line: str) -> str:
-    """A line without a second column, which tells presence of a class, or names the annotation."""
+    """A line without its second column: presence of a class, or the annotation file."""
     *first, last = line.split()
     second = first and (last in ("1", "-1", "0") or last.lower().endswith(_XML))
     return line[: -len(last)].strip() if second else line

@@ -1,4 +1,4 @@
-"""Names what is wrong with a data set before any training, all of it in one pass."""
+"""Finds everything that is wrong with a data set before any training, and shows it on a page."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from typing import Any
 
 from maskwatch.data.dataset import Sample
 from maskwatch.data.formats.base import RawImage, Split
-from maskwatch.data.issues import Issue
+from maskwatch.data.issues import Box, Issue
 from maskwatch.data.quality.image_issues import CheckedImage, duplicate_issues, image_issues
 from maskwatch.data.quality.probe import ImageProbe, probe_images
 from maskwatch.data.read import found_classes
 from maskwatch.data.validator import Validator
+from maskwatch.errors import ImageError
+from maskwatch.html import data_uri, link, render
+from maskwatch.html.crops import RED, crop
 from maskwatch.labels import ClassMap
 from maskwatch.text import plural
 
 CHECK_SCHEMA = "maskwatch.data-check/1"
 
+SHOWN = 24
+"""Issues of one kind that are shown; the page states how many more there are."""
+
 RARE_SHARE = 0.05
-"""A class with fewer boxes than this share of the most frequent one's is learnt badly."""
+"""A class with fewer boxes than this share of the most frequent one's is hard to learn."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found.
+    """The result of a check.
 
-    classes: as the data was read; images: of all splits; issues: errors first.
+    classes: that the data was read with; images: of all splits; issues: errors first.
     """
 
     splits: tuple[Split, ...]
@@ -49,7 +55,6 @@ class CheckResult:
         return len(self.issues) - self.errors
 
     def by_kind(self) -> dict[str, list[Issue]]:
-        """Issues of each kind, in their order."""
         groups: dict[str, list[Issue]] = defaultdict(list)
         for issue in self.issues:
             groups[issue.kind].append(issue)
@@ -62,22 +67,21 @@ class CheckResult:
     def counts(self) -> dict[str, Counter[str]]:
         """Boxes to be found of each class by split; of usable pictures."""
         counts: dict[str, Counter[str]] = {split.name: Counter() for split in self.splits}
-        for image in self.images:
-            if image.sample is not None:
-                ids = image.sample.counted().class_ids
-                counts[image.split].update(self.class_names[n] for n in ids)
+        for split, sample in self._samples():
+            counts[split].update(self.class_names[n] for n in sample.counted().class_ids)
         return counts
 
     def ignored(self) -> dict[str, int]:
         """Ignore regions (difficult boxes and crowds) by split; of usable pictures."""
         ignored = {split.name: 0 for split in self.splits}
-        for image in self.images:
-            if image.sample is not None:
-                ignored[image.split] += int(image.sample.ignore.sum())
+        for split, sample in self._samples():
+            ignored[split] += int(sample.ignore.sum())
         return ignored
 
+    def _samples(self) -> Iterator[tuple[str, Sample]]:
+        yield from ((image.split, image.sample) for image in self.images if image.sample is not None)
+
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
         return {
             "schema": CHECK_SCHEMA,
             "parts": [
@@ -103,16 +107,19 @@ def check_splits(
     """Reads all annotations, decodes all images, and compares the two.
 
     Args:
-        splits: splits of one data set, or several sets; what lies in two of them with different splits leaks.
+        splits: of one data set or several; an image in two different splits is a leak.
         classes: how annotated names map to classes; None takes those of `found_classes`.
         network_size: side of the network's input, for boxes that are too small for it.
-        workers: processes that decode; None is one a core.
-        progress: called with the number of images done and of all.
+        workers, progress: see `probe_images`.
 
     Raises:
         DataError: a split cannot be read at all.
     """
-    issues = [_unused(folder, number) for split in splits for folder, number in split.unused]
+    issues = []
+    for folder, number in (unused for split in splits for unused in split.unused):
+        text = f"{plural(number, 'picture')} in it, to which no annotation belongs: not read"
+        fix = "annotate them, or move them away"
+        issues.append(Issue("picture-unused", folder, text, fix, severity="warning"))
     raws = [(split.name, raw) for split in splits for raw in split.read(issues)]
     validator = Validator(classes or found_classes(splits, [raw for _, raw in raws]))
     probes = probe_images([raw.image_path for _, raw in raws], workers, progress)
@@ -130,18 +137,9 @@ def check_splits(
     return replace(checked, issues=tuple(issues))
 
 
-def _unused(folder: Path, number: int) -> Issue:
-    text = f"{plural(number, 'picture')} in it, to which no annotation belongs: not read"
-    fix = "annotate them, or move them away"
-    return Issue("picture-unused", folder, text, fix, severity="warning")
-
-
 def _validated(validator: Validator, raw: RawImage, probe: ImageProbe) -> Sample | None:
     if probe.reason is not None:
-        text, _, fix = probe.reason.rpartition("; ")
-        validator.issues.append(
-            Issue("picture-unreadable", raw.shown_path, text or fix, fix, image=raw.image_path)
-        )
+        validator.note_unreadable(raw, *probe.reason.rpartition("; ")[::2])
         return None
     return validator.sample_of(raw, probe.metadata)
 
@@ -162,3 +160,69 @@ def _class_issues(check: CheckResult) -> Iterator[Issue]:
             text = f"class {name!r} has {totals[name]} boxes, the most frequent one {most}"
             fix = "add pictures that show it; training repeats rare ones, but that adds no new faces"
             yield Issue("class-rare", check.splits[0].path, text, fix, severity="warning")
+
+
+def check_page(check: CheckResult, name: str, folder: Path) -> str:
+    """The page as HTML.
+
+    Args:
+        name: of the data set, for the title.
+        folder: of the page; links to pictures are relative to it.
+    """
+    pictures, counts, ignored = check.num_images(), check.counts(), check.ignored()
+    splits = [
+        {
+            "name": split or "all",
+            "pictures": pictures[split],
+            "counts": [count[class_name] for class_name in check.class_names],
+            "ignored": ignored[split],
+        }
+        for split, count in counts.items()
+    ]
+    kinds = [
+        {
+            "name": kind,
+            "severity": issues[0].severity,
+            "number": len(issues),
+            "example": issues[0].text,
+            "issues": [_shown_issue(issue, folder) for issue in issues[:SHOWN]],
+        }
+        for kind, issues in check.by_kind().items()
+    ]
+    return render(
+        "data_check.html.j2",
+        name=name,
+        pictures=len(check.images),
+        boxes=sum(count.total() for count in counts.values()),
+        ignored=sum(ignored.values()),
+        errors=check.errors,
+        warnings=check.warnings,
+        classes=check.class_names,
+        splits=splits,
+        kinds=kinds,
+    )
+
+
+def _shown_issue(issue: Issue, folder: Path) -> dict[str, Any]:
+    picture = None if issue.kind == "picture-unreadable" else issue.image
+    return {
+        "file": issue.file.name,
+        "where": issue.where,
+        "text": issue.text,
+        "fix": issue.fix,
+        "picture": None if picture is None else picture.name,
+        "href": "" if picture is None else link(picture, folder),
+        "crop": _crop(picture, issue.box_xyxy),
+        "twin": None if issue.twin is None else issue.twin.name,
+        "twin_href": "" if issue.twin is None else link(issue.twin, folder),
+        "twin_crop": _crop(issue.twin, None),
+        "boxed": issue.box_xyxy is not None,
+    }
+
+
+def _crop(path: Path | None, box_xyxy: Box | None) -> str | None:
+    """The image, or the part around the box, as a data URI; None if there is none or it cannot be read."""
+    try:
+        return None if path is None else data_uri(crop(path, [] if box_xyxy is None else [(box_xyxy, RED)]))
+    except ImageError:
+        return None

@@ -1,19 +1,19 @@
-"""Finds the same picture twice, and pictures made from one another: resaved, resized, mirrored, cropped.
+"""Finds equal pictures, and pictures made from one another: resaved, resized, mirrored, cropped.
 
-Each kind is found in two steps: a cheap one that gives candidates among all pairs, and a strict one that
-looks at the candidates alone.
+Each kind takes two steps: a cheap one selects candidates among all pairs, and a strict one checks them.
 
 - Same framing: all pairs of 16×16 thumbnails by one matrix product, then the fine structure of those of
   64×64 pixels.
 - Crop: pictures that share words of corner descriptors (Sivic and Zisserman, "Video Google", ICCV 2003, with
-  pieces of ORB's bits as words, so that no vocabulary has to be learnt), then one affine map
-  between the corners (RANSAC), then the fine structure of the thumbnails laid over each other by it.
+  pieces of ORB's bits as words, so that no vocabulary has to be learnt), then one affine map between the
+  corners (RANSAC), then the fine structure of the thumbnails aligned by it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, TypeAlias
 
 import cv2
@@ -29,31 +29,30 @@ __all__ = ["Duplicate", "Fingerprint", "find_duplicates", "fingerprint", "groups
 
 Kind: TypeAlias = Literal["same", "near", "mirrored", "crop"]
 Floats: TypeAlias = npt.NDArray[np.float32]
-Pairs: TypeAlias = npt.NDArray[np.intp]
 
 # Measured by benchmarks/duplicates.py: of 100 photographs each, resaved, resized and brightened, the worst
 # pair has 0.88 and 0.89; of three million pairs of different photographs, one has more than both of these.
 COARSE_LEAST = 0.8
 FINE_LEAST = 0.7
 
-# A symmetrical picture fits both ways; it counts as mirrored when that fits better by this much.
+# A symmetrical picture fits both ways; it counts as mirrored if that fits better by this much.
 MIRROR_LEAD = 0.05
 
-# Crops: words in common, corners that one transform explains, and what the overlap must look like then.
+# Crops: words in common, corners that one transform explains, share and similarity of the overlap.
 WORDS_LEAST = 14
 CORNERS_LEAST = 10
 OVERLAP_LEAST = 0.25
 CROP_FINE_LEAST = 0.6
 
 MOST_PARTNERS = 32
-"""Of a picture with more partners the likeliest count; else a film of a still room makes any two a pair."""
+"""Partners of a picture, the likeliest first: a film of a still room would pair all its frames."""
 
 _COARSE_SIDE = 16
-_FINE_BLUR = 2.0  # standard deviation, pixels of the thumbnail; what it takes away is shading
+_FINE_BLUR = 2.0  # standard deviation, pixels of the thumbnail; removes shading
 _LEAST_CONTRAST = 2.0  # standard deviation of grey below which a thumbnail has nothing to compare
 _BLOCK = 512
 _WORDS = 8  # of 16 bits each, out of ORB's 256: more cost time and add nothing
-_COMMON_WORD = 32  # a word in more pictures than this (or twice the mean) distinguishes little and costs much
+_COMMON_WORD = 32  # a word in more pictures than this (or twice the mean) is left out
 _DISTANCE_MOST = 64  # bits in which descriptors of one corner may differ
 _RANSAC_PIXELS = 1.5  # of the thumbnail, 64 a side
 _LEAST_SHRINK = 0.35
@@ -61,11 +60,11 @@ _LEAST_SHRINK = 0.35
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A pair of pictures, by their place in the list; `first` < `second`.
+    """A pair of pictures, by their index in the list; `first` < `second`.
 
-    `kind` is "same" (every pixel equal), "near" (same framing), "mirrored" (left to right) or "crop": one
-    shows a part of the other, or both parts of one scene, as shots of one moment do. `similarity` is the
-    correlation of their fine structure, 1.0 for "same".
+    `kind` is "same" (every pixel equal), "near" (same framing), "mirrored" (left to right) or "crop" (one
+    shows a part of the other, or both show parts of one scene). `similarity` is the correlation of their fine
+    structure, 1.0 for "same".
     """
 
     first: int
@@ -75,9 +74,9 @@ class Duplicate:
 
 
 def find_duplicates(fingerprints: Sequence[Fingerprint | None]) -> list[Duplicate]:
-    """Pairs of pictures that are one picture, sorted by place; None stands for an unreadable picture.
+    """Pairs of duplicate pictures, sorted by index; None is an unreadable picture.
 
-    Of several equal pictures each is paired with the first alone, and only the first with others.
+    Several equal pictures are paired with the first of them, and only the first with others.
     """
     found, kept = _same(fingerprints)
     prints = [one for index in kept if (one := fingerprints[index]) is not None]
@@ -90,10 +89,7 @@ def find_duplicates(fingerprints: Sequence[Fingerprint | None]) -> list[Duplicat
 
 
 def groups(num: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """All of 0 … num − 1, parted so that both of a pair, and what hangs on them, are together.
-
-    Groups are sorted by their first member; a picture without partner is a group of one.
-    """
+    """Connected components of the indices 0 … num − 1, sorted by first member; an unpaired one is a group."""
     ends = np.array(list(pairs), np.intp).reshape(-1, 2)  # (pairs, 2)
     graph = coo_matrix((np.ones(len(ends), bool), (ends[:, 0], ends[:, 1])), shape=(num, num))
     labels = connected_components(graph, directed=False)[1] if num else ()
@@ -104,7 +100,7 @@ def groups(num: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
 
 
 def _same(fingerprints: Sequence[Fingerprint | None]) -> tuple[list[Duplicate], list[int]]:
-    """Pairs of equal pictures, and the places of the first of each kind."""
+    """Pairs of equal pictures, and the index of each picture that equals no earlier one."""
     firsts: dict[tuple[int, ...], int] = {}
     found = []
     for index, one in enumerate(fingerprints):
@@ -114,15 +110,18 @@ def _same(fingerprints: Sequence[Fingerprint | None]) -> tuple[list[Duplicate], 
 
 
 def _same_framing(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, Kind, float]]:
-    thumbs = np.stack([one.thumb for one in prints])
-    mirrored = thumbs[:, :, ::-1]
-    coarse, fine = _coarse(thumbs), _Fine(thumbs)
+    thumbs = np.stack([one.thumb for one in prints])  # (N, 64, 64)
+    coarse = _coarse(thumbs)
     likeliest: dict[tuple[int, int], tuple[Kind, float]] = {}
-    kinds: tuple[tuple[Kind, UInt8Array], ...] = (("near", thumbs), ("mirrored", mirrored))
-    for kind, others in kinds:
-        other_fine = fine if kind == "near" else _Fine(mirrored)
+    views: dict[Kind, UInt8Array] = {"near": thumbs, "mirrored": thumbs[:, :, ::-1]}
+
+    @cache  # most thumbnails are in no coarse pair
+    def fine(kind: Kind, index: int) -> Floats:
+        return _unit(_fine_structure(views[kind][index]).reshape(1, -1)).ravel()  # (4096,)
+
+    for kind, others in views.items():
         for i, j in _coarse_pairs(coarse, _coarse(others)):
-            similarity = float(fine.of(i) @ other_fine.of(j))
+            similarity = float(fine("near", i) @ fine(kind, j))
             rival = likeliest.get((i, j), ("near", -MIRROR_LEAD))[1] + MIRROR_LEAD
             if similarity >= FINE_LEAST and similarity > rival:
                 likeliest[i, j] = (kind, similarity)
@@ -135,14 +134,9 @@ def _coarse_pairs(coarse: Floats, others: Floats) -> Iterator[tuple[int, int]]:
         scores = coarse[start : start + _BLOCK] @ others.T  # (block, N)
         scores[np.arange(len(others)) <= np.arange(start, start + len(scores))[:, None]] = 0
         for row in np.flatnonzero(scores.max(1) >= COARSE_LEAST):
-            for j in _best(scores[row], COARSE_LEAST):
+            likely = np.flatnonzero(scores[row] >= COARSE_LEAST)
+            for j in likely[np.argsort(-scores[row, likely], kind="stable")[:MOST_PARTNERS]]:
                 yield start + int(row), int(j)
-
-
-def _best(scores: npt.NDArray[np.floating], least: float) -> Pairs:
-    """Places of the best scores, at most `MOST_PARTNERS`."""
-    places = np.flatnonzero(scores >= least)
-    return places[np.argsort(-scores[places], kind="stable")[:MOST_PARTNERS]]
 
 
 def _coarse(thumbs: UInt8Array) -> Floats:
@@ -163,19 +157,6 @@ def _unit(rows: Floats, least_std: float = 1e-3) -> Floats:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     usable = length >= least_std * np.sqrt(rows.shape[1])
     return np.asarray(np.where(usable, rows / np.maximum(length, 1e-6), 0), np.float32)
-
-
-class _Fine:
-    """Fine structure as unit vectors (4096,), made for the few thumbnails that are asked for."""
-
-    def __init__(self, thumbs: UInt8Array) -> None:
-        self._thumbs = thumbs
-        self._known: dict[int, Floats] = {}
-
-    def of(self, index: int) -> Floats:
-        if index not in self._known:
-            self._known[index] = _unit(_fine_structure(self._thumbs[index]).reshape(1, -1))[0]
-        return self._known[index]
 
 
 def _crops(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, Kind, float]]:
@@ -209,7 +190,7 @@ def _word_pairs(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int]]:
 
 
 def _overlap(one: Fingerprint, other: Fingerprint, matcher: cv2.BFMatcher) -> float | None:
-    """How alike two pictures are where they overlap; None where they are not of one picture."""
+    """Similarity of two pictures where they overlap; None if they are not of one scene."""
     pairs = [m for m in matcher.match(one.descriptors, other.descriptors) if m.distance <= _DISTANCE_MOST]
     if len(pairs) < CORNERS_LEAST:
         return None
@@ -227,13 +208,13 @@ def _overlap(one: Fingerprint, other: Fingerprint, matcher: cv2.BFMatcher) -> fl
 
 
 def _plausible(transform: npt.NDArray[np.float64]) -> bool:
-    """A crop is neither turned nor sheared, and not shrunk beyond reading."""
+    """A crop is neither rotated nor sheared, nor shrunk too far."""
     (a, b, _), (c, d, _) = transform
     return bool(min(a, d) >= _LEAST_SHRINK and max(a, d) <= 1 / _LEAST_SHRINK and max(abs(b), abs(c)) <= 0.2)
 
 
 def _aligned(thumb: UInt8Array, other: UInt8Array, transform: npt.NDArray[np.float64]) -> float:
-    """Correlation of the fine structure where `other`, laid over `thumb`, covers it."""
+    """Correlation of the fine structure where `other`, aligned by the transform, covers `thumb`."""
     size = (THUMB_SIDE, THUMB_SIDE)
     moved = cv2.warpAffine(_fine_structure(other), transform, size, flags=cv2.INTER_AREA)
     covered = cv2.warpAffine(np.ones(size, np.float32), transform, size) > 0.99

@@ -1,8 +1,8 @@
-"""What is kept of a picture so that it can be found again: a checksum, a thumbnail, and corners.
+"""Fingerprints of pictures, to find duplicates: a checksum, a thumbnail, and corners.
 
-Own code, because one hash of ImageHash 4.3 takes 1.5 to 11 ms a photograph (the crop-resistant one 280 ms)
-where decoding takes 2.8 ms and all of this 1 ms, and because a hash of 64 bits leaves no second measure by
-which a candidate could be checked. `benchmarks/duplicates.py` measures recall, false alarms and cost.
+Not ImageHash 4.3: one of its hashes takes 1.5 to 11 ms a photograph (the crop-resistant one 280 ms), where
+decoding takes 2.8 ms and this fingerprint 1 ms, and a hash of 64 bits offers no second measure to check a
+candidate by. `benchmarks/duplicates.py` measures recall, false alarms and cost.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from maskwatch.media.images import UInt8Array
 
 THUMB_SIDE = 64
 SMALL_SIDE = 192
-"""Longest side, pixels, of the small picture in which corners are looked for; fits their uint8."""
+"""Longest side, pixels, of the small picture in which corners are detected."""
 
-# Two octave steps of 1.2, so that a crop whose corners come out up to 1.3 times as large still shares them.
+# Two octave steps of 1.2: a crop that enlarges corners up to 1.3 times still shares them.
 _CORNERS, _LEVELS, _STEP = 100, 2, 1.2
 _PATCH, _MARGIN, _CONTRAST = 31, 15, 20
 
@@ -32,8 +32,8 @@ class Fingerprint:
 
     Attributes:
         size_hw: of the picture as shown.
-        checksum: equal where all decoded pixels are equal.
-        thumb: uint8 (64, 64), grey, whatever the aspect ratio.
+        checksum: equal if all decoded pixels are equal.
+        thumb: uint8 (64, 64), grey, squashed to a square.
         points_xy: float32 (K, 2), corners in pixels of `thumb`; at most 100.
         descriptors: uint8 (K, 32), ORB (Rublee et al., "ORB: an efficient alternative to SIFT or SURF",
             ICCV 2011).
@@ -50,13 +50,13 @@ def fingerprint(image_rgb: UInt8Array, size_hw: tuple[int, int] | None = None) -
     """The fingerprint of a picture.
 
     Args:
-        image_rgb: (H, W, 3), the picture, or a smaller one whose longer side has `SMALL_SIDE` at least.
-        size_hw: of the picture itself, where that is another.
+        image_rgb: (H, W, 3), the picture, or a reduced one with a longer side of `SMALL_SIDE` at least.
+        size_hw: of the original of a reduced picture.
     """
     height, width = size_hw or (image_rgb.shape[0], image_rgb.shape[1])
-    # The green channel stands for grey at a third of the cost; it is most of what luminance is made of.
+    # The green channel is most of the luminance, at a third of the cost of grey.
     green = np.asarray(cv2.extractChannel(image_rgb, 1), np.uint8)
-    # A checksum of all three channels would take twice the time; the sums tell recoloured ones apart.
+    # A checksum of all three channels takes twice the time; the sums distinguish recoloured ones.
     sums = (int(value) for value in cv2.sumElems(image_rgb)[:3])
     small = _small(green)
     thumb = cv2.resize(small, (THUMB_SIDE, THUMB_SIDE), interpolation=cv2.INTER_AREA)

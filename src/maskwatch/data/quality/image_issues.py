@@ -1,4 +1,4 @@
-"""What is wrong with images that can be read: boxes of no use, and images that are one picture."""
+"""Issues of readable images: useless boxes, and duplicate images."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ from maskwatch.data.formats.tree import SPLITS
 from maskwatch.data.issues import Box, Issue, Reason, Severity
 from maskwatch.data.quality.duplicates import Duplicate, find_duplicates
 from maskwatch.data.quality.probe import ImageProbe
-from maskwatch.data.validator import object_issue, to_pixels
+from maskwatch.data.validator import box_issue, to_pixels
 from maskwatch.labels import ClassMap, normalize
 
 LEAST_SIDE = 2.0
-"""Pixels. A shorter box is a slip of the hand: no one can see a face in it."""
+"""Pixels. A shorter box is a slip of the hand."""
 
 WHOLE_PICTURE = 0.98
-"""Share of the picture from which on a box covers all of it."""
+"""Least share of the picture that counts as all of it."""
 
 FINEST_STRIDE = 8
-"""Pixels of the network's input between the cells of its finest level. A face below that shares its cell with
-others and is smaller than what a cell sees as one thing."""
+"""Stride of the network's finest level, in pixels of its input; a smaller face is less than a cell."""
 
 SAME_BOX = 0.95
-"""IoU from which on two boxes of a picture are one, drawn twice."""
+"""Least IoU of a box that was drawn twice."""
 
 
 @dataclass(frozen=True)
 class CheckedImage:
-    """One image of a split: as annotated, as it is, and as a sample (None where it cannot be used)."""
+    """One image of a split: its annotation, its probe, and its sample (None if it cannot be used)."""
 
     split: str
     raw: RawImage
@@ -44,7 +43,7 @@ class CheckedImage:
 
 
 def image_issues(image: CheckedImage, classes: ClassMap, network_size: int) -> Iterator[Issue]:
-    """What is wrong with one image and its boxes, beyond what the validator notes."""
+    """Issues of one image and its boxes, beyond those of the validator."""
     raw, probe = image.raw, image.probe
     if not probe.readable:
         return
@@ -60,15 +59,14 @@ def image_issues(image: CheckedImage, classes: ClassMap, network_size: int) -> I
         found = _box_warning(box_xyxy, probe.size_hw, network_size)
         if found and not raw.objects[number].ignore:
             severity: Severity = "error" if found.kind == "box-tiny" else "warning"
-            yield _box_issue(raw, number, box_xyxy, found, severity)
+            yield box_issue(raw, number, box_xyxy, found, severity)
     yield from _double_boxes(raw, boxes, classes)
 
 
 def _box_warning(box_xyxy: Box, size_hw: tuple[int, int], network_size: int) -> Reason | None:
-    """What is wrong with a box that is well formed but no good."""
     x0, y0, x1, y1 = box_xyxy
     if not all(map(math.isfinite, box_xyxy)) or x1 <= x0 or y1 <= y0:
-        return None  # the validator has noted it
+        return None  # an issue of the validator
     height, width = size_hw
     side = min(x1 - x0, y1 - y0)
     if side < LEAST_SIDE:
@@ -85,17 +83,8 @@ def _box_warning(box_xyxy: Box, size_hw: tuple[int, int], network_size: int) -> 
     return None
 
 
-def _box_issue(
-    raw: RawImage, number: int, box_xyxy: Box, reason: Reason, severity: Severity = "error"
-) -> Issue:
-    item = raw.objects[number]
-    where = f"{item.where} ({item.name or 'no name'})"
-    shown = reason._replace(text=f"{item.shown} {reason.text}")
-    return object_issue(raw, shown, where, number, box_xyxy, severity)
-
-
 def _double_boxes(raw: RawImage, boxes: Sequence[Box], classes: ClassMap) -> Iterator[Issue]:
-    """Later ones of boxes that lie on one another; an ignore region may lie on anything."""
+    """Boxes that lie on an earlier one; an ignore region may lie on anything."""
     good = [
         number
         for number, (x0, y0, x1, y1) in enumerate(boxes)
@@ -117,17 +106,16 @@ def _double_boxes(raw: RawImage, boxes: Sequence[Box], classes: ClassMap) -> Ite
             reason = Reason("box-double", text, "remove one of them")
         else:
             reason = Reason("box-contradiction", text, "keep the one with the right class")
-        yield _box_issue(raw, good[j], boxes[good[j]], reason)
+        yield box_issue(raw, good[j], boxes[good[j]], reason)
 
 
 def _class_of(classes: ClassMap, name: str) -> int | str:
-    """The class that a name stands for; what its spellings have in common where it is unknown."""
     class_id = classes.find(name)
     return normalize(name) if class_id is None else class_id
 
 
 def duplicate_issues(images: Sequence[CheckedImage]) -> Iterator[Issue]:
-    """Images that are one picture: leaks between splits, and those that are there twice."""
+    """Duplicate images: leaks between splits, and those of one split."""
     for pair in find_duplicates([image.probe.fingerprint for image in images]):
         yield _duplicate_issue(images[pair.first], images[pair.second], pair)
 
@@ -141,7 +129,7 @@ _ALIKE: Mapping[str, str] = {
 
 
 def _duplicate_issue(one: CheckedImage, other: CheckedImage, pair: Duplicate) -> Issue:
-    """Reported at the picture that should go: that of training, else the later one."""
+    """Reported at the picture to remove: that of training, else the later one."""
     order = list(SPLITS)
     ranks = [order.index(p.split) if p.split in order else len(order) for p in (one, other)]
     leak = one.split != other.split
@@ -151,11 +139,11 @@ def _duplicate_issue(one: CheckedImage, other: CheckedImage, pair: Duplicate) ->
         text += f" (similarity {pair.similarity:.2f})"
     if leak:
         text = f"in {gone.split or 'no split'}, {text} in {kept.split or 'no split'}"
-        fix = "remove one of them, or the score counts pictures that were trained on"
-        kind = "leak"
+        kind, fix = "leak", "remove one of them, or the score counts pictures that were trained on"
+    elif pair.kind == "same":
+        kind, fix = "picture-twice", "remove one of them"
     else:
-        kind = "picture-twice" if pair.kind == "same" else "picture-alike"
-        fix = "remove one of them" if pair.kind == "same" else "keep both in one split"
+        kind, fix = "picture-alike", "keep both in one split"
     severity: Severity = "error" if leak else "warning"
     path, twin = gone.raw.image_path, kept.raw.image_path
     return Issue(kind, gone.raw.shown_path, text, fix, severity=severity, image=path, twin=twin)

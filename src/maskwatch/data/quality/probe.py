@@ -1,14 +1,13 @@
-"""Probes image files: each is decoded once, on all cores, and what a check needs of it is kept."""
+"""Probes image files: decodes each once, on all cores, and keeps what a check needs of it."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import multiprocessing
 import signal
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +29,8 @@ MAX_FILE_BYTES = 1 << 30
 BLANK_LEVELS = 2
 """A picture is blank when no channel spans more levels than this; JPEG does not keep a colour exactly."""
 
-_CHUNK = 16  # pictures a worker takes at a time
-_FEW = 4 * _CHUNK  # with fewer, starting the workers would take longer than the work
+_CHUNK = 16  # pictures that a worker takes at a time
+_FEW = 4 * _CHUNK  # below that, starting the workers takes longer than the work
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -42,17 +41,15 @@ class ImageProbe:
 
     Attributes:
         path: as given.
-        reason: None for a readable picture, otherwise what is wrong and what to do, without the path.
-        digest: SHA-256 of the file's bytes in hexadecimal; "" where they cannot be read.
-        size_hw: height and width as shown, pixels; (0, 0) where unreadable.
+        reason: None if readable, else what is wrong and what to do, without the path.
+        size_hw: height and width as shown, pixels; (0, 0) if unreadable.
         orientation: EXIF orientation, 1 to 8; 1 is none.
-        fingerprint: None where unreadable.
+        fingerprint: None if unreadable.
         blank: the picture is of a single colour.
     """
 
     path: Path
     reason: str | None = None
-    digest: str = ""
     size_hw: tuple[int, int] = (0, 0)
     orientation: int = 1
     fingerprint: Fingerprint | None = None
@@ -70,14 +67,14 @@ class ImageProbe:
 def probe_images(
     paths: Sequence[Path], workers: int | None = None, progress: Progress | None = None
 ) -> list[ImageProbe]:
-    """Decodes every image and gives what it is, in the order of `paths`.
+    """Decodes every image and returns its probe, in the order of `paths`.
 
-    Works in processes, since decoding holds Python's lock. They start anew, so a script that calls this needs
-    `if __name__ == "__main__":`. A file that kills its process is reported as unreadable.
+    Runs in processes, since decoding holds Python's lock. They are not forked, so a script that calls this
+    needs `if __name__ == "__main__":`. A file that kills its process is reported as unreadable.
 
     Args:
-        paths: image files; one that does not exist is reported as unreadable too.
-        workers: number of processes; None means one a core, and none for few images. 1 works in this one.
+        paths: image files; a missing one is reported as unreadable too.
+        workers: number of processes; 1 is this one; None is one a core, and this one for few images.
         progress: called with the number of images done and of all.
 
     Raises:
@@ -91,33 +88,30 @@ def probe_images(
 
 
 def probe_image(path: Path) -> ImageProbe:
-    """What one file is; raises nothing for a broken one."""
-    digest = ""
+    """The probe of one file; raises nothing for a broken one."""
     try:
         status = path.stat()
         if stat.S_ISREG(status.st_mode):  # opening a pipe would block
             if status.st_size > MAX_FILE_BYTES:
                 size = f"{status.st_size / (1 << 30):.1f} GiB"
                 return ImageProbe(path, f"{size} are too much for a picture; scale it down, or remove it")
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
         elif not stat.S_ISDIR(status.st_mode):
             return ImageProbe(path, "this is no regular file; put a picture file there, or remove it")
         image, (size_hw, orientation) = read_reduced(path, SMALL_SIDE)
         found = fingerprint(image, size_hw)
-        return ImageProbe(path, None, digest, size_hw, orientation, found, _is_blank(image, found))
+        return ImageProbe(path, None, size_hw, orientation, found, _is_blank(image, found))
     except ImageError as error:
-        return ImageProbe(path, str(error).removeprefix(f"{path}: "), digest)
+        return ImageProbe(path, str(error).removeprefix(f"{path}: "))
     except FileNotFoundError:
         return ImageProbe(path, "no such file; check the path")
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        return ImageProbe(path, f"cannot be read ({reason_of(error)}); check its permissions", digest)
+        return ImageProbe(path, f"cannot be read ({reason_of(error)}); check its permissions")
     except (MemoryError, cv2.error) as error:
-        return ImageProbe(path, f"cannot be worked on ({error or 'no memory'}); scale it down", digest)
+        return ImageProbe(path, f"cannot be worked on ({error or 'no memory'}); scale it down")
 
 
 def _is_blank(image_rgb: UInt8Array, found: Fingerprint) -> bool:
-    if int(np.ptp(found.thumb)) > BLANK_LEVELS:  # nearly all pictures are done with here
+    if int(np.ptp(found.thumb)) > BLANK_LEVELS:  # cheap, and true of nearly all pictures
         return False
     pixels = image_rgb.reshape(-1, 3)  # (H·W, 3)
     return bool((pixels.max(0).astype(int) - pixels.min(0)).max() <= BLANK_LEVELS)
@@ -127,50 +121,41 @@ Probe: TypeAlias = Callable[[Path], ImageProbe]
 
 
 def _run(paths: Sequence[Path], probe: Probe, workers: int, progress: Progress) -> list[ImageProbe]:
-    done: dict[int, ImageProbe] = {}
-    results = enumerate(map(probe, paths)) if workers == 1 else _in_processes(paths, probe, workers)
-    for index, result in results:
-        done[index] = result
+    done: list[ImageProbe] = []
+    for result in map(probe, paths) if workers == 1 else _in_processes(paths, probe, workers):
+        done.append(result)
         progress(len(done), len(paths))
-    return [done[index] for index in range(len(paths))]
+    return done
 
 
-def _in_processes(paths: Sequence[Path], probe: Probe, workers: int) -> Iterator[tuple[int, ImageProbe]]:
-    """(place, result) as they come."""
-    starts = range(0, len(paths), _CHUNK)
-    with _pool(min(workers, max(1, len(starts)))) as pool:
-        chunks = {
-            pool.submit(_probe_all, probe, paths[start : start + _CHUNK]): start  # one trip for a chunk
-            for start in starts
-        }
-        lost: list[int] = []
-        for chunk in as_completed(chunks):
-            start = chunks[chunk]
+def _in_processes(paths: Sequence[Path], probe: Probe, workers: int) -> Iterator[ImageProbe]:
+    done = 0
+    while done < len(paths):
+        with _pool(workers) as pool:
             try:
-                yield from enumerate(chunk.result(), start)
+                for result in pool.map(probe, paths[done:], chunksize=_CHUNK):
+                    yield result
+                    done += 1
             except BrokenProcessPool:
-                lost += range(start, min(start + _CHUNK, len(paths)))
-    yield from _one_by_one(paths, sorted(lost), probe)
+                pass
+        if done < len(paths):  # each of the next pictures in its own process, to find the one that kills it
+            yield from (_alone(path, probe) for path in paths[done : done + _CHUNK])
+            done += _CHUNK
 
 
-def _one_by_one(paths: Sequence[Path], lost: list[int], probe: Probe) -> Iterator[tuple[int, ImageProbe]]:
-    """After a process died: each picture alone, so that the one it died of is known."""
-    while lost:
-        with _pool(1) as pool:
-            while lost:
-                index = lost.pop(0)
-                try:
-                    yield index, pool.submit(probe, paths[index]).result()
-                except BrokenProcessPool:
-                    reason = "reading it ended the process (broken, or no memory); replace it or remove it"
-                    yield index, ImageProbe(paths[index], reason)
-                    break
+def _alone(path: Path, probe: Probe) -> ImageProbe:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(probe, path).result()
+        except BrokenProcessPool:
+            reason = "reading it ended the process (broken, or no memory); replace it or remove it"
+            return ImageProbe(path, reason)
 
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that are gone, with the work that waits for them, when the block ends in whatever way."""
-    # Not forked from this process: it may have threads (OpenCV, PyTorch), whose locks a fork would keep.
+    """Processes that end with the block; queued work is cancelled."""
+    # A fork of this process would keep the locks of its threads (OpenCV, PyTorch).
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([__name__])  # imported once, not once a worker; no effect on "spawn"
@@ -184,7 +169,3 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     cv2.setNumThreads(1)  # the processes are the threads
-
-
-def _probe_all(probe: Probe, paths: Sequence[Path]) -> list[ImageProbe]:
-    return [probe(path) for path in paths]

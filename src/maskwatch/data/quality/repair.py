@@ -1,11 +1,12 @@
-"""Repairs what a check found, in a copy: what cannot be repaired is left out, and every change is listed."""
+"""Repairs the issues of a check in a copy: leaves out what cannot be repaired, and lists every change."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from maskwatch.data.dataset import DetectionSet, Sample
 from maskwatch.data.formats.base import RawImage, RawObject
@@ -17,42 +18,37 @@ from maskwatch.errors import LabelError
 from maskwatch.labels import ClassMap
 
 LIKENESS = 0.8
-"""Of a misspelt class name to a known one (difflib's ratio), from which on it is taken for that one."""
+"""Least similarity (difflib's ratio) of a misspelt class name to a known one."""
 
 SHAPE_TOLERANCE = 0.01
-"""Relative difference of aspect ratios up to which a stated size is the image's own at another scale."""
+"""Relative difference of aspect ratios up to which a stated size is a scale of the image's."""
 
-# Images that have no place in the copy if their twin has one.
+# Images that are left out of the copy if their twin is in it.
 _TWINS = ("leak", "picture-twice")
 _BOX_DROPS = ("box-tiny", "box-double", "box-contradiction")
 
 
-@dataclass
-class Repaired:
-    """The copy that is to be written.
+class Repaired(NamedTuple):
+    """A repaired copy: split → samples, and a line for each change."""
 
-    sets: split → samples; changes: what was changed, one line each.
-    """
-
-    sets: dict[str, DetectionSet] = field(default_factory=dict)
-    changes: list[str] = field(default_factory=list)
+    sets: dict[str, DetectionSet]
+    changes: list[str]
 
 
 def repair(check: CheckResult) -> Repaired:
     """A copy without errors.
 
-    Inverted corners are swapped, boxes that stick out are clipped, boxes of no use and second ones on the
-    same face are left out, sizes are stated anew (boxes turned or scaled with them where that is certain),
-    misspelt classes get the nearest name. An image that is unreadable, gives away another split, is there
-    twice, contradicts itself, or holds a class that no one can guess is left out: a face without its box
-    would teach the network to miss it. Classes are written under the names of `check.classes`.
+    Swaps inverted corners, clips boxes that stick out, leaves out useless and duplicate boxes, corrects sizes
+    (turns or scales boxes with them if that is certain) and misspelt classes. Leaves out an image that is
+    unreadable, a leak or a duplicate, contradicts itself, or has an unknown class: a face without its box
+    would teach the network to miss it. Classes get the names of `check.classes`.
     """
-    repaired = Repaired()
+    changes: list[str] = []
     issues: dict[object, list[Issue]] = {}
     for issue in check.issues:
         issues.setdefault(issue.image, []).append(issue)
     samples = [
-        _repair_image(image, issues.get(image.raw.image_path, ()), check.classes, repaired.changes)
+        _repair_image(image, issues.get(image.raw.image_path, ()), check.classes, changes)
         for image in check.images
     ]
     pairs = list(zip(check.images, samples, strict=True))
@@ -62,13 +58,13 @@ def repair(check: CheckResult) -> Repaired:
         path = image.raw.image_path
         twins = [issue for issue in issues.get(path, ()) if issue.kind in _TWINS and issue.twin in there]
         if sample is not None and twins:
-            repaired.changes.append(f"{image.raw.shown_path}: left out: {twins[0].text}")
+            changes.append(f"{image.raw.shown_path}: left out: {twins[0].text}")
             there.discard(path)
         elif sample is not None:
             kept[image.split].append(sample)
-    repaired.changes += _not_copied(check)
-    repaired.sets = {split: DetectionSet(check.class_names, tuple(mine)) for split, mine in kept.items()}
-    return repaired
+    changes += _not_copied(check)
+    sets = {split: DetectionSet(check.class_names, tuple(mine)) for split, mine in kept.items()}
+    return Repaired(sets, changes)
 
 
 def _repair_image(
@@ -89,23 +85,19 @@ def _repair_image(
     changes += [f"{image.raw.annotation_path}: {line}" for line in repair.changes]
     validator = Validator(classes)
     sample = validator.sample_of(raw, image.probe.metadata)
-    assert not validator.issues, validator.issues  # what is repaired passes
+    assert not validator.issues, validator.issues
     return sample
 
 
 class _ImageRepair:
-    """Repairs the annotation of one image, step by step.
-
-    Attributes:
-        changes: what was changed so far.
-    """
+    """Repairs the annotation of one image, step by step; `changes` lists the changes so far."""
 
     def __init__(self, image: CheckedImage, classes: ClassMap) -> None:
         self.metadata, self.classes = image.probe.metadata, classes
         self.changes: list[str] = []
 
     def size(self, raw: RawImage) -> RawImage:
-        """The annotation with boxes in pixels of the image as it is shown, and without a stated size.
+        """The annotation with boxes in pixels of the image as shown, and without a stated size.
 
         Raises:
             ValueError: the boxes were drawn on another image.
@@ -114,12 +106,10 @@ class _ImageRepair:
         stated = None if raw.normalised or raw.stated_wh is None else stated_size(raw.stated_wh)
         height, width = self.metadata.size_hw
         if stated and 0 not in stated and stated != (width, height):
-            orientation = self.metadata.orientation
+            exif = self.metadata.orientation
             if self.metadata.turned and stated == (height, width):
-                boxes = [_turned(box, stated, orientation) for box in boxes]
-                self.changes.append(
-                    f"boxes turned by EXIF orientation {orientation}, as the picture is shown"
-                )
+                boxes = [_turned(box, stated, exif) for box in boxes]
+                self.changes.append(f"boxes turned by EXIF orientation {exif}, as the picture is shown")
             else:
                 scale_x, scale_y = width / stated[0], height / stated[1]
                 if abs(scale_x / scale_y - 1) > SHAPE_TOLERANCE:
@@ -131,7 +121,7 @@ class _ImageRepair:
         return replace(raw, objects=objects, stated_wh=None, normalised=False)
 
     def objects(self, raw: RawImage, issues: Sequence[Issue]) -> RawImage:
-        """The annotation with boxes and classes that pass.
+        """The annotation with valid boxes and classes.
 
         Raises:
             ValueError: a class cannot be guessed, or two boxes contradict each other.
@@ -155,15 +145,15 @@ class _ImageRepair:
         return replace(raw, objects=tuple(objects))
 
     def _box(self, item: RawObject) -> Box | None:
-        where, (x0, y0, x1, y1) = f"{item.where} ({item.name or 'no name'})", item.box_xyxy
+        x0, y0, x1, y1 = item.box_xyxy
         if all(map(math.isfinite, item.box_xyxy)) and (x1 < x0 or y1 < y0):
             x0, y0, x1, y1 = min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
-            self.changes.append(f"{where}: corners swapped")
+            self.changes.append(f"{item.title}: corners swapped")
         found = box_problem((x0, y0, x1, y1), self.metadata.size_hw)
         if found and found.kind == "box-beyond":
-            self.changes.append(f"{where}: clipped to the picture")
+            self.changes.append(f"{item.title}: clipped to the picture")
         elif found:
-            self.changes.append(f"{where}: left out: {item.shown} {found.text}")
+            self.changes.append(f"{item.title}: left out: {item.shown} {found.text}")
             return None
         return clipped((x0, y0, x1, y1), self.metadata.size_hw)
 
@@ -180,22 +170,17 @@ class _ImageRepair:
 
 
 def _turned(box_xyxy: Box, stored_wh: tuple[int, int], orientation: int) -> Box:
-    """A box on the stored image, on the image as EXIF orientation 5 to 8 shows it."""
+    """A box on the stored image → on the image as EXIF orientation 5 to 8 shows it."""
     width, height = stored_wh
     x0, y0, x1, y1 = box_xyxy
-    if orientation in (6, 7):  # the stored bottom is shown at the left
-        left, right = height - y1, height - y0
-    else:
-        left, right = y0, y1
-    if orientation in (7, 8):  # the stored right is shown at the top
-        top, bottom = width - x1, width - x0
-    else:
-        top, bottom = x0, x1
+    # 6 and 7 show the stored bottom at the left, 7 and 8 the stored right at the top.
+    left, right = (height - y1, height - y0) if orientation in (6, 7) else (y0, y1)
+    top, bottom = (width - x1, width - x0) if orientation in (7, 8) else (x0, x1)
     return left, top, right, bottom
 
 
 def _not_copied(check: CheckResult) -> list[str]:
-    """Files that are in no pair of image and annotation, which a copy has no place for."""
+    """Lines for files without a counterpart, which a copy leaves out."""
     alone = ("annotation-missing", "annotation-double")
     kinds = Counter(issue.kind for issue in check.issues if issue.image is None or issue.kind in alone)
     names = {

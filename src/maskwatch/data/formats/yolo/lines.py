@@ -1,6 +1,6 @@
-"""Lines of YOLO's label files: `class cx cy width height`, or `class x y x y x y …` of a polygon.
+"""Reads YOLO's label files. A line is `class cx cy width height`, or `class x y x y x y …` of a polygon.
 
-What follows a box are landmarks (`x y` or `x y visibility` of each), a score or a track id.
+A box may be followed by landmarks (`x y` or `x y visibility` of each), a score or a track id.
 
 Sources: https://docs.ultralytics.com/datasets/ (detect, segment, pose, obb), the label files of yolov5-face.
 """
@@ -10,13 +10,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from maskwatch.data.formats.base import NO_BOX, RawObject
+from maskwatch.data.formats.base import NO_BOX, Entry, EntryAnnotations, RawImage, RawObject
 from maskwatch.data.formats.yolo.shape import Shape, corners, fits_box, shape_of
-from maskwatch.data.issues import Box, Reason
+from maskwatch.data.issues import Box, Issue, Reason
 from maskwatch.labels import find_class
+from maskwatch.text import read_lines, reason_of
+
+FORMAT = "yolo"
 
 _BOX = "class cx cy width height"
 _WAY_OUT = f"write {_BOX}, or state kpt_shape in the data.yaml if landmarks follow the box"
@@ -24,7 +28,7 @@ _WAY_OUT = f"write {_BOX}, or state kpt_shape in the data.yaml if landmarks foll
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its number, the word of the class, those after it, and their values (NaN for no number)."""
+    """One line: its number, the class, the words after it, and their values (NaN if not a number)."""
 
     number: int
     class_word: str
@@ -33,12 +37,12 @@ class Line:
 
 
 def parse_line(text: str, number: int) -> Line | None:
-    """The words of a line, separated by blanks, commas or semicolons; None for a blank one or a comment."""
+    """Splits a line at blanks, commas or semicolons; None for a blank line or a comment."""
     text = text.partition("#")[0].strip()
     if not text:
         return None
     if "." not in text and re.search(r"\d,\d", text) and re.search(r"\d[\s;]+\d", text):
-        text = re.sub(r"(?<=\d),(?=\d)", ".", text)  # the decimal sign of many languages
+        text = re.sub(r"(?<=\d),(?=\d)", ".", text)  # decimal commas
     class_word, *words = re.split(r"[\s,;]+", text.strip(",; \t"))
     return Line(number, class_word, tuple(words), tuple(map(_value, words)))
 
@@ -54,23 +58,22 @@ class LineReader:
     """Lines of one set → objects.
 
     Args:
-        lines: all of the set, which together decide what follows a box.
-        names: of the classes by number; a number without a name stands for itself.
-        landmarks: how many numbers follow each box, where the set states it.
+        lines: all of the set; together they determine what follows a box.
+        names: of the classes by number; a number without a name is its own name.
+        landmarks: how many numbers follow each box; None if the set does not state it.
     """
 
     def __init__(self, lines: Sequence[Line], names: Mapping[int, str], landmarks: int | None = None) -> None:
         self.names, self._stated = names, landmarks is not None
         self.shape: Shape = "box" if self._stated else shape_of([line.values for line in lines])
         counts = Counter(len(line.values) for line in lines if len(line.values) > 5)
-        # Behind landmarks that are stated, a score and the number of a track may follow.
+        # A score and a track id may follow stated landmarks.
         least = None if landmarks is None else 4 + landmarks
         self._counts = [n for n, _ in counts.most_common(1)] if least is None else [*range(least, least + 3)]
-        # A score behind each polygon; a few odd lines among boxes are slips instead.
+        # Polygons may end with a score; a few such lines among boxes are slips.
         self._scored = all(count % 2 for count in counts) and 2 * counts.total() > len(lines)
 
     def read(self, line: Line) -> RawObject:
-        """The object of a line; with its problem where it cannot be read."""
         where = f"line {line.number}"
         shown = "box " + (" ".join(line.words[:8]) + (" …" if len(line.words) > 8 else "") or "missing")
         name = _class_name(line.class_word, self.names)
@@ -85,7 +88,7 @@ class LineReader:
         return RawObject(where, name, self._box(line.values), shown)
 
     def _problem(self, line: Line) -> tuple[str, str] | None:
-        """What is wrong with the numbers of a line, and how to fix it."""
+        """Text and fix of what is wrong with the numbers of a line."""
         pairs = zip(line.words, line.values, strict=True)
         wrong, count = [word for word, value in pairs if not math.isfinite(value)], len(line.values)
         if wrong:
@@ -106,7 +109,7 @@ class LineReader:
         return None
 
     def _box(self, values: Sequence[float]) -> Box:
-        """Corners as shares, from centre and size, or around a polygon, behind which its score may stand."""
+        """Corners as fractions, from centre and size, or around a polygon, which may end with a score."""
         if self.shape != "polygon" or len(values) == 4:
             return corners(values)
         xs, ys = zip(*zip(values[0::2], values[1::2], strict=False), strict=True)
@@ -114,7 +117,7 @@ class LineReader:
 
 
 def _holds_several(line: Line) -> bool:
-    """Whether lines lost the line end between them: again a class behind each box."""
+    """Whether several boxes are on one line: a class follows each box."""
     starts = range(4, len(line.words), 5)
     boxes = [line.values[start + 1 : start + 5] for start in (-1, *starts)]
     return (
@@ -131,3 +134,58 @@ def _class_name(word: str, names: Mapping[int, str]) -> str | None:
     known = list(names.values())
     index = find_class(known, word)
     return None if index is None else known[index]
+
+
+@dataclass(frozen=True)
+class YoloAnnotations(EntryAnnotations):
+    """Images and label files.
+
+    names: of the classes by number; a number without a name is its own name.
+    landmarks: how many numbers follow each box; None if unknown.
+    """
+
+    names: Mapping[int, str]
+    landmarks: int | None = None
+
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.names.values())
+
+    def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
+        """As in YOLO, an image without a label file has no objects."""
+        entries = self.wanted(image_ids)
+        lines = [_label_lines(entry.annotation, entry.image, issues) for entry in entries]
+        every = [line for mine in lines for line in mine]
+        reader = LineReader(every, self.names, self.landmarks)
+        if reader.shape == "unknown":  # the other splits may decide
+            labels = {entry.annotation for entry in entries if entry.annotation is not None}
+            every += [line for label in _labels_around(labels) for line in _label_lines(label, None, [])]
+            reader = LineReader(every, self.names, self.landmarks)
+        return [_raw_image(entry, mine, reader) for entry, mine in zip(entries, lines, strict=True)]
+
+
+def _raw_image(entry: Entry, lines: Sequence[Line], reader: LineReader) -> RawImage:
+    assert entry.image is not None
+    assert entry.annotation is not None
+    objects = tuple(map(reader.read, lines))
+    return RawImage(entry.image, entry.annotation, entry.image_id, objects, normalised=True)
+
+
+def _labels_around(labels: Iterable[Path]) -> list[Path]:
+    """Label files of the other splits: below the same labels/, or in the labels/ of sibling folders."""
+    folders = {folder for label in labels for folder in label.parents if folder.name.lower() == "labels"}
+    around = {file for folder in folders for file in folder.rglob("*.txt")}
+    around |= {file for folder in folders for file in folder.parent.parent.glob("*/labels/*.txt")}
+    return sorted(around - set(labels))
+
+
+def _label_lines(label: Path | None, image: Path | None, issues: list[Issue]) -> list[Line]:
+    if label is None or not label.is_file():
+        return []
+    try:
+        texts = read_lines(label)
+    except (OSError, UnicodeError) as error:
+        text = f"not readable as text: {reason_of(error)}"
+        issues.append(Issue("annotation-unreadable", label, text, "write it again", image=image))
+        return []
+    parsed = (parse_line(text, number) for number, text in enumerate(texts, start=1))
+    return [line for line in parsed if line is not None]

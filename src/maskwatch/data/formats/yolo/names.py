@@ -15,22 +15,21 @@ from maskwatch.data.formats.tree import Folder, split_of
 from maskwatch.errors import DataError
 from maskwatch.text import read_text, reason_of
 
-# What YAML writes where there is no value.
-_NOTHING = ("", "~", "null", "Null", "NULL")
+_NOTHING = ("", "~", "null", "Null", "NULL")  # YAML's spellings of a missing value
 YAML = (".yaml", ".yml")
 NAME_FILES = ("classes.txt", "obj.names", "labels.txt")
 _NAME_SUFFIXES = (".names", ".labels")  # the latter is Roboflow's _darknet.labels
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The document of a data.yaml, all values as texts; without the keys that have none.
+    """The keys of a data.yaml that have a value, with all values as texts.
 
     Raises:
-        DataError: it cannot be read, or names neither classes nor pictures.
+        DataError: it cannot be read, or has no class names.
     """
     try:
-        # All values stay texts: as YAML has it, the name "no" would be False and "007" the number 7.
-        document = yaml.load(read_text(path), Loader=yaml.BaseLoader)  # which makes no objects either
+        # Values stay texts: YAML reads the name "no" as False and "007" as the number 7.
+        document = yaml.load(read_text(path), Loader=yaml.BaseLoader)  # BaseLoader creates no objects
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError([f"{path}: not readable as YAML ({reason_of(error)}); fix that line"]) from None
     rows = document.items() if isinstance(document, dict) else ()
@@ -41,11 +40,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def class_names(document: Mapping[str, Any], path: Path) -> dict[int, str]:
-    """Names by number, from a list or a mapping.
-
-    Raises:
-        DataError: neither of these.
-    """
+    """Class names by number, from a list or a mapping; DataError for anything else."""
     names = document["names"]
     pairs = dict(enumerate(names)) if isinstance(names, list) else names
     try:
@@ -53,17 +48,12 @@ def class_names(document: Mapping[str, Any], path: Path) -> dict[int, str]:
             return {int(number): name for number, name in pairs.items()}
     except (AttributeError, TypeError, ValueError):
         pass
-    shown = reprlib.repr(names)
-    text = f"{path}: names {shown} is neither a list nor numbers with names; write names: [a, b]"
-    raise DataError([text])
+    text = f"names {reprlib.repr(names)} is neither a list nor numbers with names; write names: [a, b]"
+    raise DataError([f"{path}: {text}"])
 
 
 def landmark_values(document: Mapping[str, Any], path: Path) -> int | None:
-    """How many numbers follow each box, as `kpt_shape` states; None where it is missing.
-
-    Raises:
-        DataError: it is not the number of landmarks and 2 or 3.
-    """
+    """How many numbers follow each box, by `kpt_shape`; None without it, DataError if it is invalid."""
     shape = document.get("kpt_shape")
     if shape is None:
         return None
@@ -75,7 +65,7 @@ def landmark_values(document: Mapping[str, Any], path: Path) -> int | None:
 
 
 def names_beside(folder: Path) -> dict[int, str]:
-    """Names by number from classes.txt, obj.names or the like; empty where there is none."""
+    """Class names by number from classes.txt, obj.names or the like; empty without one."""
     names = {file: file.name.lower() for file in folder.iterdir() if not file.name.startswith(".")}
     listed = [file for wanted in NAME_FILES for file, name in names.items() if name == wanted]
     for ending in _NAME_SUFFIXES:
@@ -84,7 +74,7 @@ def names_beside(folder: Path) -> dict[int, str]:
 
 
 def names_in(folder: Folder) -> Mapping[int, str]:
-    """Names by number that a classes.txt, or a YAML file which names nothing else, gives for a folder."""
+    """Class names by number from a classes.txt, else from a YAML file, in a folder."""
     names: Mapping[int, str] = names_beside(folder.path)
     for file in folder.of_kind(*YAML) if not names else ():
         with contextlib.suppress(DataError):
@@ -93,14 +83,13 @@ def names_in(folder: Folder) -> Mapping[int, str]:
 
 
 def names_above(folder: Folder) -> Mapping[int, str]:
-    """Names by number from the folders above, or from beside a split (train/ beside data.yaml)."""
+    """Class names by number from the folders above, or from beside a split (train/ beside data.yaml)."""
     above = [*folder.upwards()][1:]
     found = next((names for one in above if (names := names_in(one))), {})
     start = (above or [folder])[-1].path.absolute()
     if found or not split_of(start.name):
         return found
     with contextlib.suppress(OSError):
-        return names_in(
-            Folder(start.parent, sorted(file for file in start.parent.iterdir() if file.is_file()))
-        )
+        beside = sorted(file for file in start.parent.iterdir() if file.is_file())
+        return names_in(Folder(start.parent, beside))
     return {}

@@ -1,6 +1,6 @@
-"""Whether the numbers of YOLO's lines are boxes with something behind them, or polygons.
+"""Whether YOLO's lines are boxes with more numbers after them, or polygons.
 
-A line alone often does not tell, so all lines of a set decide together.
+One line is often ambiguous, so all lines of a set vote.
 """
 
 from __future__ import annotations
@@ -16,25 +16,20 @@ from maskwatch.data.issues import Box
 Shape = Literal["box", "polygon", "unknown"]
 Point: TypeAlias = tuple[float, float]
 
-# At most so many lines vote on the shape, however many there are.
-_MOST_LINES = 2000
-# One shape has to be so many times as frequent as the other among the lines that decide.
-_CLEAR = 9
-# How far a box may stick out of the picture, and a coordinate beyond it, as shares of the picture.
+_MOST_LINES = 2000  # that vote
+_CLEAR = 9  # ratio of votes that decides
+# How far a box, and any coordinate, may stick out of the picture, as fractions of the picture.
 _BORDER, _BEYOND = 0.02, 0.1
-# Least share of the box over which landmarks spread, in width or height.
-_LEAST_SPREAD = 0.2
-# From so many corners on, an outline has no side longer than this share of it.
-_OUTLINE_CORNERS, _LONGEST_SIDE = 12, 0.35
-# Polygons of more corners are not searched for crossings.
-_MOST_CORNERS = 20
+_LEAST_SPREAD = 0.2  # of landmarks, as a fraction of the box's width or height
+_OUTLINE_CORNERS, _LONGEST_SIDE = 12, 0.35  # least corners of an outline, and its longest side, as a fraction
+_MOST_CORNERS = 20  # of a polygon that is searched for crossings
 
 
 def shape_of(lines: Sequence[Sequence[float]]) -> Shape:
-    """What lines with more than a box and one number are.
+    """The shape of lines with more than a box and one number.
 
     Args:
-        lines: the numbers behind the class, of all lines of a set.
+        lines: the numbers after the class, of all lines of a set.
     """
     long = [values for values in lines if len(values) > 5 and all(map(math.isfinite, values))]
     if all(map(_ends_in_track, long)):
@@ -51,18 +46,18 @@ def shape_of(lines: Sequence[Sequence[float]]) -> Shape:
 
 
 def corners(values: Sequence[float]) -> Box:
-    """Corners of a box as shares, from centre and size."""
+    """Corners of a box as fractions, from centre and size."""
     cx, cy, width, height = values[:4]
     return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
 
 
 def _ends_in_track(values: Sequence[float]) -> bool:
-    """Whether a score and the number of a track may follow the box, and nothing else."""
+    """Whether only a score and a track id may follow the box."""
     return len(values) == 6 and values[5].is_integer() and 0 <= values[4] <= 1 and fits_box(values)
 
 
 def _line_shape(values: Sequence[float]) -> Shape:
-    """What a line can only be, or is likely to be; "unknown" where nothing speaks for either, or both do."""
+    """The only possible or likely shape of a line; "unknown" without evidence, or with evidence for both."""
     box, more = values[:4], values[4:]
     if _has_visibilities(more) and fits_box(values):
         return "box"
@@ -76,10 +71,9 @@ def _line_shape(values: Sequence[float]) -> Shape:
 
 
 def _shape_by_points(values: Sequence[float]) -> Shape:
-    """As `_line_shape`, of a line of pairs."""
     if not fits_box(values):
         return "polygon"
-    # A landmark that is not there, a visibility of 2, the number of a track.
+    # A missing landmark, a visibility of 2, or a track id.
     if any(not -_BEYOND <= value <= 1 + _BEYOND for value in values[4:]):
         return "box"
     points = list(zip(values[0::2], values[1::2], strict=False))
@@ -94,13 +88,13 @@ def _shape_by_points(values: Sequence[float]) -> Shape:
 
 
 def fits_box(values: Sequence[float]) -> bool:
-    """Whether the first four numbers can be a box in the picture around what follows."""
+    """Whether the first four numbers can be a box in the picture around the other points."""
     (x0, y0, x1, y1), (_, _, width, height) = corners(values), values[:4]
     if width <= 0 or height <= 0 or min(x0, y0) < -_BORDER or max(x1, y1) > 1 + _BORDER:
         return False
     more = values[4:]
     pairs = zip(more[0::2], more[1::2], strict=False)
-    # A landmark that is not seen is -1 -1 or 0 0.
+    # An invisible landmark is -1 -1 or 0 0.
     points = [(x, y) for x, y in pairs if min(x, y) >= 0 and max(x, y) > 0]
     if len(points) < 2 or _has_visibilities(more):
         return True
@@ -115,7 +109,7 @@ def _has_visibilities(values: Sequence[float]) -> bool:
 
 
 def _is_parallelogram(points: Sequence[Point]) -> bool:
-    """Whether four points are the corners of a box, turned or not."""
+    """Whether four points are the corners of a box, rotated or not."""
     if len(points) != 4:
         return False
     (ax, ay), (bx, by), (cx, cy), (dx, dy) = points
@@ -124,7 +118,7 @@ def _is_parallelogram(points: Sequence[Point]) -> bool:
 
 
 def _is_outline(points: Sequence[Point]) -> bool:
-    """Whether points are many and the first of them lies beside the second and the last."""
+    """Whether there are many points, and the first is close to the second and the last."""
     if len(points) < _OUTLINE_CORNERS:
         return False
     longest = _LONGEST_SIDE * max(_extents(points[2:]))
@@ -132,9 +126,9 @@ def _is_outline(points: Sequence[Point]) -> bool:
 
 
 def _is_within(point: Point, others: Sequence[Point]) -> bool:
-    """Whether a point lies well within others, as the middle of a face does and no corner of a polygon."""
+    """Whether a point is well inside the others, like the middle of a face, unlike a polygon's corner."""
     middle = [sum(axis) / len(others) for axis in zip(*others, strict=True)]
-    # Outlines are wavy: many of their corners lie a little within the others.
+    # Outlines are wavy: many of their corners are slightly inside the others.
     x, y = (at + (at - centre) / 3 for at, centre in zip(point, middle, strict=True))
     angles = sorted(math.atan2(other_y - y, other_x - x) for other_x, other_y in others)
     gaps = [later - earlier for earlier, later in pairwise(angles)]
@@ -142,7 +136,7 @@ def _is_within(point: Point, others: Sequence[Point]) -> bool:
 
 
 def _is_near(others: Sequence[Point], *points: Point) -> bool:
-    """Whether points lie where a polygon through the others may have its corners."""
+    """Whether points are near enough to be corners of a polygon through the others."""
     (x0, x1), (y0, y1) = ((min(axis), max(axis)) for axis in zip(*others, strict=True))
     slack = 2 * max(x1 - x0, y1 - y0)
     return all(x0 - slack <= x <= x1 + slack and y0 - slack <= y <= y1 + slack for x, y in points)
@@ -154,7 +148,6 @@ def _extents(points: Sequence[Point]) -> tuple[float, float]:
 
 
 def _crosses(points: Sequence[Point]) -> bool:
-    """Whether two sides of a polygon cross."""
     sides = list(pairwise([*points, points[0]]))
     return any(
         _side(a, b, c) * _side(a, b, d) < 0 and _side(c, d, a) * _side(c, d, b) < 0
@@ -163,5 +156,5 @@ def _crosses(points: Sequence[Point]) -> bool:
 
 
 def _side(a: Point, b: Point, point: Point) -> float:
-    """Above 0 on the one side of the line from a to b, below 0 on the other."""
+    """Positive on one side of the line from a to b, negative on the other."""
     return (b[0] - a[0]) * (point[1] - a[1]) - (b[1] - a[1]) * (point[0] - a[0])
