@@ -1,6 +1,6 @@
 """Matching of anchors and ground truths.
 
-Every matcher gives, for each anchor of one image, the index of its ground truth, or `UNMATCHED`;
+A matcher returns, for each anchor of one image, the index of its ground truth, or `UNMATCHED`;
 `ignore_anchors` marks those that belong to an ignore region as `IGNORED`.
 """
 
@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 from torchvision.ops import box_area, box_iou
+
+from maskwatch.network.boxes import centre_size
 
 UNMATCHED = -1
 IGNORED = -2
@@ -80,7 +82,7 @@ def match_atss(
     candidate_iou = iou.gather(1, chosen)
     sample = min(1, chosen.shape[1] - 1)  # of a single candidate there is no deviation
     threshold = candidate_iou.mean(1, keepdim=True) + candidate_iou.std(1, correction=sample, keepdim=True)
-    centre_x, centre_y = _centres(anchors_xyxy)
+    centre_x, centre_y, *_ = centre_size(anchors_xyxy)
     x, y = centre_x[chosen], centre_y[chosen]  # (G, K)
     x0, y0, x1, y1 = boxes_xyxy[:, :, None].unbind(1)  # each (G, 1)
     inside = (x > x0) & (x < x1) & (y > y0) & (y < y1)
@@ -122,16 +124,12 @@ def ignore_anchors(
     return torch.where((matches == UNMATCHED) & ignored, IGNORED, matches)
 
 
-def _centres(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
-    return (boxes_xyxy[:, 0] + boxes_xyxy[:, 2]) / 2, (boxes_xyxy[:, 1] + boxes_xyxy[:, 3]) / 2
-
-
 def _nearest(
     anchors_xyxy: Tensor, boxes_xyxy: Tensor, level_counts: Sequence[int], candidates: int
 ) -> Tensor:
     """(G, K) indices of the anchors of each level whose centres are nearest to each box's."""
-    ax, ay = _centres(anchors_xyxy)
-    bx, by = _centres(boxes_xyxy)
+    ax, ay, *_ = centre_size(anchors_xyxy)
+    bx, by, *_ = centre_size(boxes_xyxy)
     distance = (ax[None] - bx[:, None]).square() + (ay[None] - by[:, None]).square()  # (G, A)
     chosen, start = [], 0
     for count in level_counts:

@@ -1,4 +1,4 @@
-"""Raw head outputs to detections, in torch; an exported model file does the same in its graph.
+"""Raw head outputs to detections, in torch; a model file does the same in its graph.
 
 Source: `batch_multiclass_non_max_suppression` of the TF Object Detection API: sigmoid scores, NMS on the
 unclipped boxes, clipping afterwards. Box voting, which the API can do too, goes between the two.
@@ -46,7 +46,6 @@ def detect(
     size_hw: tuple[int, int],
     *,
     score_threshold: float | Sequence[float] = 1e-8,
-    iou_threshold: float = IOU_THRESHOLD,
     class_agnostic: bool = False,
     voting: bool = False,
 ) -> list[TensorDetections]:
@@ -55,18 +54,17 @@ def detect(
     Args:
         encodings: (N, A, 4).
         logits: (N, A, C + 1).
-        anchors_xyxy: (A, 4) pixels.
+        anchors_xyxy: (A, 4) pixels, on any device.
         size_hw: the network's input, to clip to.
         score_threshold: minimum score (exclusive), of all classes or of each.
-        iou_threshold: of two boxes that overlap more, the one with the lower score is suppressed.
         class_agnostic: boxes of all classes compete, not only those of the same.
         voting: as in `vote`.
     """
-    boxes_xyxy = decode(encodings.float(), anchors_xyxy)  # (N, A, 4)
+    boxes_xyxy = decode(encodings.float(), anchors_xyxy.to(encodings.device))  # (N, A, 4)
     scores = logits[..., 1:].float().sigmoid()  # (N, A, C)
     thresholds = scores.new_tensor(score_threshold).expand(scores.shape[-1])
     return [
-        select(boxes, rows, size_hw, thresholds, iou_threshold, class_agnostic, voting)
+        select(boxes, rows, size_hw, thresholds, class_agnostic=class_agnostic, voting=voting)
         for boxes, rows in zip(boxes_xyxy, scores, strict=True)
     ]
 
@@ -82,8 +80,9 @@ def select(
 ) -> TensorDetections:
     """The detections of one image among all its boxes (A, 4) and scores (A, C).
 
-    Scores must exceed `score_thresholds` (C,) of their class. Boxes below it vote all the same, so that the
-    position of a box does not depend on the thresholds.
+    Scores must exceed `score_thresholds` (C,) of their class. Boxes below it vote too, so that the position
+    of a box does not depend on the thresholds. Of two boxes that overlap by more than `iou_threshold`, NMS
+    suppresses the one with the lower score.
     """
     candidates = best_pairs(boxes_xyxy, scores)
     counted = candidates.take(candidates.scores > score_thresholds[candidates.class_ids])

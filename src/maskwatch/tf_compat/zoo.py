@@ -2,7 +2,7 @@
 
 A checkpoint is read once with TensorFlow's own reader (the `tf` extra) and kept as safetensors in the cache
 folder under the hash of its content; from then on TensorFlow is not needed for it.
-`maskwatch.network.transfer` puts the arrays into a network.
+`maskwatch.training.start` puts the arrays into a network.
 """
 
 from __future__ import annotations

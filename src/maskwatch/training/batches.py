@@ -55,7 +55,7 @@ class StepSampler(Sampler[list[SampleKey]]):
     Args:
         order: image indices of one pass over the data, repeats included.
         recipe: sizes, batch sizes and seed.
-        first_step: called at the start of each epoch, gives the step to continue from.
+        first_step: called at the start of each epoch; returns the step to continue from.
         rank, world_size: this process and the number of processes; each takes a whole `batch_size`.
     """
 
@@ -99,7 +99,7 @@ class StepSampler(Sampler[list[SampleKey]]):
 def balanced_order(detection_set: DetectionSet, power: float, seed: int) -> npt.NDArray[np.int64]:
     """Indices of one pass, images with rare classes more than once.
 
-    An image comes (f_max / f) ** power times, f being the share of images with its rarest class; the fraction
+    An image appears (f_max / f) ** power times, f being the share of images with its rarest class; the fraction
     is rounded at random, once. After repeat-factor sampling (Gupta et al. 2019, section 4.1).
     """
     present = np.zeros((len(detection_set), len(detection_set.class_names)), bool)

@@ -28,7 +28,7 @@ def anchors_of(recipe: Recipe) -> AnchorSpec:
 
 
 def describe(recipe: Recipe, class_names: Sequence[str], trained_on: str) -> dict[str, Any]:
-    """The content of `FORMAT_KEY` in a checkpoint file, beside the weights."""
+    """What a checkpoint file holds under `FORMAT_KEY`, beside the weights."""
     return {"recipe": plain(recipe), "class_names": list(class_names), "trained_on": trained_on}
 
 
@@ -111,8 +111,8 @@ def _not_ours(path: str | Path, error: Exception) -> CheckpointError:
 def load_mean(paths: Sequence[str | Path]) -> Checkpoint:
     """The mean of the weights of several checkpoints of one run, or of runs from the same start.
 
-    Such weights lie in one basin, and their mean is often better than each of them. Everything else is that
-    of the first. The statistics of BatchNorms are averaged too; where they were frozen, all have the same.
+    Their mean is often better than each of them. Everything else is that of the first. The statistics of
+    BatchNorms are averaged too; where they were frozen, all have the same.
 
     Source: the uniform soup of Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned
     models improves accuracy without increasing inference time".
@@ -128,13 +128,11 @@ def load_mean(paths: Sequence[str | Path]) -> Checkpoint:
                 "no mean; give checkpoints of one run, or of runs from the same start with the same recipe"
             )
     states = [one.network.state_dict() for one in (first, *others)]
-    first.network.load_state_dict(
-        {
-            # Counts of batches are whole numbers, which have no use after training.
-            key: torch.stack([state[key] for state in states]).mean(0) if value.is_floating_point() else value
-            for key, value in states[0].items()
-        }
-    )
+    mean = first.network.state_dict()
+    for key, value in mean.items():
+        if value.is_floating_point():  # counts of batches are not, and have no use after training
+            mean[key] = torch.stack([state[key] for state in states]).mean(0)
+    first.network.load_state_dict(mean)
     return replace(first, mean_of=len(states))
 
 

@@ -7,7 +7,7 @@ import difflib
 import tomllib
 import typing
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -132,9 +132,8 @@ class Recipe:
 
 def built_in() -> tuple[str, ...]:
     """Names of the recipes in the package."""
-    return tuple(
-        sorted(f.name.removesuffix(".toml") for f in _folder().iterdir() if f.name.endswith(".toml"))
-    )
+    names = (file.name for file in _folder().iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -154,10 +153,8 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         with reading(path, RecipeError, "give a TOML file"):
             text, name = read_text(path), path.stem
     else:
-        raise RecipeError(
-            f"no recipe {str(name_or_path)!r}; "
-            f"give one of {', '.join(built_in())}, or the path of a TOML file"
-        )
+        names = ", ".join(built_in())
+        raise RecipeError(f"no recipe {str(name_or_path)!r}; give one of {names}, or the path of a TOML file")
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or numbers and nesting beyond Python
@@ -251,40 +248,34 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
     return value
 
 
-_NOT_NEGATIVE = (
-    *("l2", "warmup_steps", "warmup_learning_rate", "schedule_steps"),
-    *("clip_norm", "weight_decay", "patience"),
-)
-
-
 def _check(recipe: Recipe) -> None:
-    rules: list[tuple[bool, str, str]] = [
-        (recipe.size > 0 and recipe.size % 32 == 0, "size", "a multiple of 32"),
-        (
-            bool(recipe.train_sizes) and all(s > 0 and s % 32 == 0 for s in recipe.train_sizes),
-            "train_sizes",
-            "multiples of 32",
-        ),
-        (bool(recipe.aspect_ratios) and min(recipe.aspect_ratios) > 0, "aspect_ratios", "positive numbers"),
-        (recipe.scales_per_octave >= 1, "scales_per_octave", "at least 1"),
-        (recipe.anchor_scale > 0, "anchor_scale", "positive"),
-        (0 <= recipe.frozen_blocks <= 17, "frozen_blocks", "between 0 and 17"),
-        (0 <= recipe.bn_update_fraction <= 1, "bn_update_fraction", "between 0 and 1"),
-        (0 <= recipe.no_aug_fraction <= 1, "no_aug_fraction", "between 0 and 1"),
-        (recipe.batch_size >= 1, "batch_size", "at least 1"),
-        (recipe.steps >= 1, "steps", "at least 1"),
-        (recipe.validate_every >= 1, "validate_every", "at least 1"),
-        (recipe.learning_rate > 0, "learning_rate", "positive"),
-        (0 <= recipe.ema_decay < 1, "ema_decay", "from 0 to below 1"),
-        (0 <= recipe.class_balance <= 1, "class_balance", "between 0 and 1"),
-        (0 < recipe.bn_momentum <= 1, "bn_momentum", "above 0, up to 1"),
-    ]
-    for holds, key, wanted in rules:
-        if not holds:
-            raise RecipeError(f"{key} = {getattr(recipe, key)!r} must be {wanted}; correct it")
-    for key in _NOT_NEGATIVE:
-        if getattr(recipe, key) < 0:
-            raise RecipeError(f"{key} = {getattr(recipe, key)!r} must not be negative; correct it")
+    for keys, holds, must in _RULES:
+        for key in keys.split():
+            value = getattr(recipe, key)
+            if not holds(value):
+                raise RecipeError(f"{key} = {value!r} must {must}; correct it")
+
+
+def _whole_cells(size: int) -> bool:
+    return size > 0 and size % 32 == 0
+
+
+_RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("size", _whole_cells, "be a multiple of 32"),
+    ("train_sizes", lambda sizes: bool(sizes) and all(map(_whole_cells, sizes)), "be multiples of 32"),
+    ("aspect_ratios", lambda ratios: bool(ratios) and min(ratios) > 0, "be positive numbers"),
+    ("anchor_scale learning_rate", lambda value: value > 0, "be positive"),
+    ("scales_per_octave batch_size steps validate_every", lambda value: value >= 1, "be at least 1"),
+    ("frozen_blocks", lambda value: 0 <= value <= 17, "be between 0 and 17"),
+    ("bn_update_fraction no_aug_fraction class_balance", lambda value: 0 <= value <= 1, "be between 0 and 1"),
+    ("ema_decay", lambda value: 0 <= value < 1, "be from 0 to below 1"),
+    ("bn_momentum", lambda value: 0 < value <= 1, "be above 0, up to 1"),
+    (
+        "l2 warmup_steps warmup_learning_rate schedule_steps clip_norm weight_decay patience",
+        lambda value: value >= 0,
+        "not be negative",
+    ),
+)
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from maskwatch.training.batches import (
     collate,
     collate_validation,
 )
-from maskwatch.training.checkpoint import Checkpoint, describe, load_checkpoint
+from maskwatch.training.checkpoint import Checkpoint, load_checkpoint
 from maskwatch.training.module import DetectionModule
-from maskwatch.training.recipe import Recipe
+from maskwatch.training.recipe import Recipe, plain
 from maskwatch.training.start import start_network
 from maskwatch.training.trainer import best_checkpoint, make_trainer, quiet_lightning
 
@@ -105,16 +105,12 @@ def train(
     trainer = make_trainer(
         recipe, output, [best, *options.callbacks], devices=options.devices, progress=options.progress
     )
-    training_loader = _training_loader(training_set, recipe, trainer, options.workers)
-    validation_loader = _validation_loader(validation_set, recipe)
+    loaders = (
+        _training_loader(training_set, recipe, trainer, options.workers),
+        _validation_loader(validation_set, recipe),
+    )
     with quiet_lightning():
-        trainer.fit(
-            module,
-            training_loader,
-            validation_loader,
-            ckpt_path=last,
-            weights_only=False if last else None,
-        )
+        trainer.fit(module, *loaders, ckpt_path=last, weights_only=False if last else None)
     last = output / "last.ckpt"
     trainer.save_checkpoint(last)
     return TrainingResult(Path(best.best_model_path or last), last, module.last_losses, module.last_result)
@@ -159,14 +155,10 @@ def _for_random_weights(recipe: Recipe, start: str | Path | None, resumed: Check
 
 def _check_same(last: Path, before: Checkpoint, recipe: Recipe, training_set: DetectionSet) -> None:
     """A resumed training must have the settings it began with, but for its length."""
-    now, then = (
-        describe(r, n, "")
-        for r, n in ((recipe, training_set.class_names), (before.recipe, before.class_names))
-    )
+    now = plain(recipe) | {"classes": tuple(training_set.class_names)}
+    then = plain(before.recipe) | {"classes": before.class_names}
     free = ("steps", "schedule_steps", "patience", "name")
-    changed = [k for k in now["recipe"] if k not in free and now["recipe"][k] != then["recipe"][k]]
-    if now["class_names"] != then["class_names"]:
-        changed.append("classes")
+    changed = [key for key in now if key not in free and now[key] != then[key]]
     if changed:
         raise CheckpointError(
             f"{last}: began with other settings of {', '.join(changed)}; resume with the same ones, "
