@@ -54,7 +54,7 @@ INSIDE = {
         *("recipe", "checkpoint", "torch_detector", "crops", "copy_paste", "augment", "batches"),
         *("module", "tensorboard", "trainer", "start", "run"),
     ),
-    "export": ("photographs", "compare", "nms_graph", "onnx", "verify", "write"),
+    "export": ("photographs", "compare", "nms_graph", "verify", "onnx"),
 }
 BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
 

@@ -83,8 +83,8 @@ class TrainArguments:
 class TrainPlan:
     """A training before its data are read.
 
-    start: where the weights come from, None for random ones; val: None to hold out some of the data; messages:
-    what is deprecated, or not honoured of a pipeline.config.
+    start: where the weights come from, None for random ones. val: None to hold out some of the data.
+    messages: what is deprecated, or not honoured of a pipeline.config.
     """
 
     recipe: Recipe
@@ -137,11 +137,11 @@ def plan_training(arguments: TrainArguments) -> TrainPlan:
 
 
 def _of_recipe(arguments: TrainArguments) -> TrainPlan:
-    from maskwatch.training.recipe import Recipe, load_recipe
+    from maskwatch.training.recipe import load_recipe
 
     if not arguments.data:
         raise OptionError("no data set given; name a folder of pictures and Pascal VOC XML")
-    recipe = load_recipe(arguments.recipe or Recipe.name, arguments.settings or ())
+    recipe = load_recipe(arguments.recipe or "default", arguments.settings or ())
     classes = ClassMap.parse(arguments.classes)
     return TrainPlan(recipe, arguments.start, arguments.data, arguments.val, classes)
 

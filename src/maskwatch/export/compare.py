@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torchvision.ops import box_iou
 
+from maskwatch.boxes import box_iou
 from maskwatch.media.images import FloatArray
+from maskwatch.models import IOU_THRESHOLD
 from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS
 
 BOX_TOLERANCE = 0.1
@@ -56,10 +56,9 @@ class Boxes:
 
 @dataclass(frozen=True)
 class NmsOptions:
-    """Score thresholds (C,), IoU threshold, NMS over all classes or within each."""
+    """Score thresholds (C,), NMS over all classes or within each."""
 
     thresholds: FloatArray
-    iou_threshold: float
     class_agnostic: bool
 
 
@@ -87,14 +86,9 @@ def match(expected: Boxes, actual: Boxes) -> Match:
         if left[row] and right[column]:
             left[row] = right[column] = False
             differences.append((float(box_gaps[row, column]), float(score_gaps[row, column])))
-    box_difference, score_difference = np.max(differences, axis=0)
-    return Match(
-        len(differences) - 1,
-        float(box_difference),
-        float(score_difference),
-        np.flatnonzero(left),
-        np.flatnonzero(right),
-    )
+    box_difference, score_difference = np.max(differences, axis=0).tolist()
+    rows = np.flatnonzero(left), np.flatnonzero(right)
+    return Match(len(differences) - 1, box_difference, score_difference, *rows)
 
 
 def is_valid_nms(found: Boxes, pairs: Boxes, options: NmsOptions, size_hw: tuple[int, int]) -> bool:
@@ -104,7 +98,7 @@ def is_valid_nms(found: Boxes, pairs: Boxes, options: NmsOptions, size_hw: tuple
     better one that was kept. This checks that property instead of replaying the order of NMS.
 
     Args:
-        found: clipped to the image, as the model file gives it.
+        found: what the model file returns, clipped to the image.
         pairs: all pairs of anchor and class as torch computes them, in any order, not clipped.
         size_hw: the network's input in pixels.
     """
@@ -130,9 +124,8 @@ def _candidates(pairs: Boxes) -> tuple[Boxes, float]:
     if len(pairs) <= CANDIDATES:
         return pairs, -np.inf
     last = np.partition(pairs.scores, -CANDIDATES)[-CANDIDATES]
-    return pairs.take(np.flatnonzero(pairs.scores >= last - _score_tolerance(last))), float(
-        last + _score_tolerance(last)
-    )
+    tolerance = _score_tolerance(last)
+    return pairs.take(np.flatnonzero(pairs.scores >= last - tolerance)), float(last + tolerance)
 
 
 def _compete(kept: Boxes, agree: npt.NDArray[np.bool_], options: NmsOptions) -> bool:
@@ -141,7 +134,7 @@ def _compete(kept: Boxes, agree: npt.NDArray[np.bool_], options: NmsOptions) -> 
     `agree` (P, D) says which of the kept candidates a detection can be: several where boxes are clipped. One
     choice in which the two do not compete is enough.
     """
-    apart = _overlaps(kept, kept, options) <= options.iou_threshold + IOU_TOLERANCE  # (P, P)
+    apart = _overlaps(kept, kept, options) <= IOU_THRESHOLD + IOU_TOLERANCE  # (P, P)
     np.fill_diagonal(apart, False)
     choices = agree.T.astype(np.int64) @ apart @ agree  # (D, D)
     np.fill_diagonal(choices, 1)
@@ -155,7 +148,7 @@ def _wrongly_suppressed(
     thresholds = options.thresholds[candidates.class_ids]
     winners = candidates.take(kept)
     better = winners.scores >= (candidates.scores - _score_tolerance(candidates.scores))[:, None]  # (K, P)
-    close = _overlaps(candidates, winners, options) >= options.iou_threshold - IOU_TOLERANCE
+    close = _overlaps(candidates, winners, options) >= IOU_THRESHOLD - IOU_TOLERANCE
     wrongly: npt.NDArray[np.bool_] = ~(better & close).any(1) & (
         candidates.scores > thresholds + _score_tolerance(thresholds)
     )
@@ -174,15 +167,11 @@ def _agreement(expected: Boxes, actual: Boxes) -> tuple[npt.NDArray[np.bool_], F
 
 
 def _score_tolerance(scores: FloatArray) -> FloatArray:
-    """How much scores may differ."""
-    tolerance: FloatArray = np.minimum(SCORE_TOLERANCE, SCORE_SHARE * scores)
-    return tolerance
+    return np.asarray(np.minimum(SCORE_TOLERANCE, SCORE_SHARE * scores))
 
 
 def _overlaps(one: Boxes, other: Boxes, options: NmsOptions) -> FloatArray:
     """(A, B) IoU of boxes that compete, 0 for those that do not."""
-    iou: FloatArray = box_iou(torch.from_numpy(one.boxes_xyxy), torch.from_numpy(other.boxes_xyxy)).numpy()
-    iou = np.nan_to_num(iou)  # two empty boxes
-    if not options.class_agnostic:
-        iou = np.where(one.class_ids[:, None] == other.class_ids, iou, np.float32(0))
-    return iou
+    iou: FloatArray = box_iou(one.boxes_xyxy, other.boxes_xyxy)
+    same_class = one.class_ids[:, None] == other.class_ids
+    return iou if options.class_agnostic else np.where(same_class, iou, np.float32(0))

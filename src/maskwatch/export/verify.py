@@ -72,15 +72,13 @@ class _TorchOutput:
     voting: bool
 
     def detections(self, options: NmsOptions, size_hw: tuple[int, int]) -> Boxes:
-        thresholds = torch.from_numpy(options.thresholds)
         found = select(
             self.boxes_xyxy,
             self.scores,
             size_hw,
-            thresholds,
-            options.iou_threshold,
-            options.class_agnostic,
-            self.voting,
+            torch.from_numpy(options.thresholds),
+            class_agnostic=options.class_agnostic,
+            voting=self.voting,
         )
         return Boxes(found.boxes_xyxy.numpy(), found.scores.numpy(), found.class_ids.numpy())
 
@@ -171,11 +169,11 @@ def _file_outputs(
 ) -> Iterator[tuple[NmsOptions, RawDetections]]:
     own = np.array(metadata.thresholds, np.float32)
     # With nothing but the images the file takes its own defaults.
-    yield NmsOptions(own, IOU_THRESHOLD, CLASS_AGNOSTIC), runtime(batch)
+    yield NmsOptions(own, CLASS_AGNOSTIC), runtime(batch)
     for thresholds in (own, np.full_like(own, NEAR_ZERO)):
         for class_agnostic in (True, False):
             raw = runtime(batch, thresholds, IOU_THRESHOLD, class_agnostic)
-            yield NmsOptions(thresholds, IOU_THRESHOLD, class_agnostic), raw
+            yield NmsOptions(thresholds, class_agnostic), raw
 
 
 def _with(

@@ -99,8 +99,8 @@ class StepSampler(Sampler[list[SampleKey]]):
 def balanced_order(detection_set: DetectionSet, power: float, seed: int) -> npt.NDArray[np.int64]:
     """Indices of one pass, images with rare classes more than once.
 
-    An image appears (f_max / f) ** power times, f being the share of images with its rarest class; the fraction
-    is rounded at random, once. After repeat-factor sampling (Gupta et al. 2019, section 4.1).
+    An image appears (f_max / f) ** power times, f being the share of images with its rarest class; the
+    fraction is rounded at random, once. After repeat-factor sampling (Gupta et al. 2019, section 4.1).
     """
     present = np.zeros((len(detection_set), len(detection_set.class_names)), bool)
     for row, sample in zip(present, detection_set.samples, strict=True):
