@@ -32,7 +32,7 @@ IOU_TOLERANCE = 5e-3
 class Boxes:
     """Detections of an image, or candidates for them: (D, 4) xyxy in pixels, (D,), (D,).
 
-    voted_xyxy (D, 4): of candidates, the boxes after box voting, which are the detections' boxes.
+    voted_xyxy (D, 4): of candidates, the boxes after box voting, which are those of the detections.
     """
 
     boxes_xyxy: FloatArray
@@ -75,8 +75,7 @@ class Match:
 
 def match(expected: Boxes, actual: Boxes) -> Match:
     """Pairs detections of one class whose boxes and scores agree, the closest first, whatever their order."""
-    agree, box_gaps = _agreement(expected, actual)
-    score_gaps = np.abs(expected.scores[:, None] - actual.scores)
+    agree, box_gaps, score_gaps = _agreement(expected, actual)
     gaps = box_gaps / BOX_TOLERANCE + score_gaps / SCORE_TOLERANCE  # voting can put two boxes in one place
     left = np.ones(len(expected), np.bool_)
     right = np.ones(len(actual), np.bool_)
@@ -103,7 +102,7 @@ def is_valid_nms(found: Boxes, pairs: Boxes, options: NmsOptions, size_hw: tuple
         size_hw: the network's input in pixels.
     """
     candidates, certain = _candidates(pairs)
-    agree, _ = _agreement(candidates.as_detections(size_hw), found)  # (K, D)
+    agree, *_ = _agreement(candidates.as_detections(size_hw), found)  # (K, D)
     thresholds = options.thresholds[found.class_ids]
     if not agree.any(0).all() or (found.scores <= thresholds - _score_tolerance(thresholds)).any():
         return False  # one is not a candidate, or is below its threshold
@@ -131,7 +130,7 @@ def _candidates(pairs: Boxes) -> tuple[Boxes, float]:
 def _compete(kept: Boxes, agree: npt.NDArray[np.bool_], options: NmsOptions) -> bool:
     """Whether the detections hold two of which NMS keeps one.
 
-    `agree` (P, D) says which of the kept candidates a detection can be: several where boxes are clipped. One
+    `agree` (P, D): which of the kept candidates a detection can be, several where boxes are clipped. One
     choice in which the two do not compete is enough.
     """
     apart = _overlaps(kept, kept, options) <= IOU_THRESHOLD + IOU_TOLERANCE  # (P, P)
@@ -156,14 +155,13 @@ def _wrongly_suppressed(
     return wrongly
 
 
-def _agreement(expected: Boxes, actual: Boxes) -> tuple[npt.NDArray[np.bool_], FloatArray]:
-    """(E, A): whether two agree; largest difference of their corners in pixels."""
+def _agreement(expected: Boxes, actual: Boxes) -> tuple[npt.NDArray[np.bool_], FloatArray, FloatArray]:
+    """(E, A) each: whether two agree; largest difference of their corners in pixels; that of their scores."""
     box_gaps: FloatArray = np.abs(expected.boxes_xyxy[:, None] - actual.boxes_xyxy).max(-1)
-    score_gaps = np.abs(expected.scores[:, None] - actual.scores)
-    same_class = expected.class_ids[:, None] == actual.class_ids
-    agree = same_class & (box_gaps <= BOX_TOLERANCE)
+    score_gaps: FloatArray = np.abs(expected.scores[:, None] - actual.scores)
+    agree = (expected.class_ids[:, None] == actual.class_ids) & (box_gaps <= BOX_TOLERANCE)
     agree &= score_gaps <= _score_tolerance(expected.scores)[:, None]
-    return agree, box_gaps
+    return agree, box_gaps, score_gaps
 
 
 def _score_tolerance(scores: FloatArray) -> FloatArray:

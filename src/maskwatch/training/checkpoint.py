@@ -50,7 +50,7 @@ class CheckpointFile:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network and its training."""
+    """A trained network and its training. mean_of: number of checkpoints whose mean the weights are."""
 
     network: SSD
     recipe: Recipe
@@ -58,7 +58,6 @@ class Checkpoint:
     step: int
     trained_on: str
     mean_of: int = 1
-    """Number of checkpoints that the weights are the mean of."""
 
 
 def read_checkpoint(path: str | Path) -> CheckpointFile:
@@ -71,7 +70,7 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; give a checkpoint such as runs/NAME/best.ckpt")
     try:
-        # weights_only: a checkpoint from a stranger must not run code.
+        # weights_only: a downloaded checkpoint must not run code.
         content = torch.load(path, map_location="cpu", weights_only=True)
         own, state = content[FORMAT_KEY], content["state_dict"]
         recipe, names = recipe_of(own["recipe"]), tuple(own["class_names"])
@@ -81,7 +80,7 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
         return CheckpointFile(recipe, names, step, trained_on, weights, columns - 1)
     except MaskwatchError:
         raise
-    except Exception as error:  # unpickling and the content of a stranger's file raise a dozen kinds
+    except Exception as error:  # unpickling and the content of another program's file raise a dozen kinds
         raise _not_ours(path, error) from error
 
 

@@ -61,7 +61,7 @@ class DetectionModule(L.LightningModule):
     Args:
         network: starts from its present weights.
         recipe: the settings.
-        validation_set: measured at the end of each epoch, that is every `recipe.validate_every` steps.
+        validation_set: measured after each epoch of `recipe.validate_every` steps.
         trained_on: description of the training data, stored in checkpoints.
     """
 
@@ -76,8 +76,8 @@ class DetectionModule(L.LightningModule):
         self.last_result: CocoResult | None = None
         self.last_predictions: list[sv.Detections] = []  # of the latest validation, in the order of the set
         self._predictions: list[sv.Detections] = []
-        stem, blocks = network.backbone.stem, network.backbone.blocks
-        self._frozen = [stem, *blocks[: recipe.frozen_blocks]] if recipe.frozen_blocks else []
+        frozen = recipe.frozen_blocks
+        self._frozen = [network.backbone.stem, *network.backbone.blocks[:frozen]] if frozen else []
         self._norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in self._norms:
             norm.momentum = recipe.bn_momentum
@@ -114,9 +114,8 @@ class DetectionModule(L.LightningModule):
         encodings, logits = self.network(images)
         anchors = self.network.anchors_xyxy(size_hw).to(images.device)
         losses = self.loss(encodings.float(), logits.float(), anchors, self._targets(batch, anchors, size_hw))
-        regularization = torch.zeros((), device=images.device)
-        if self.recipe.l2:
-            regularization = l2_regularization(self.network, self.recipe.l2)
+        l2 = self.recipe.l2
+        regularization = l2_regularization(self.network, l2) if l2 else images.new_zeros(())
         total = losses.localization + losses.classification + regularization
         parts = {
             "Loss/classification_loss": losses.classification,
@@ -124,7 +123,7 @@ class DetectionModule(L.LightningModule):
             "Loss/regularization_loss": regularization,
             "Loss/total_loss": total,
         }
-        # The mean over all devices, so that each raises where one has no number.
+        # The mean over all devices, so that all of them raise where one has no number.
         means = self.trainer.strategy.reduce(torch.stack([*parts.values()]).detach(), reduce_op="mean")
         self._report(dict(zip(parts, torch.as_tensor(means).tolist(), strict=True)))
         return total
@@ -191,7 +190,7 @@ class DetectionModule(L.LightningModule):
             optimizer = torch.optim.SGD(groups, lr=1.0, momentum=recipe.momentum)
         else:
             optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(recipe.momentum, 0.999))
-        # The `lr` of a group is its multiple; the schedule gives the rate itself.
+        # The `lr` of a group is its multiple of the schedule's rate.
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -54,7 +54,7 @@ class Recipe:
     """Fraction of `steps`, at the end, without strong augmentation: "scale" then changes images little."""
     train_sizes: tuple[int, ...] = (384, 640)
     """Input sides of successive batches; a larger side has fewer images, for about the same cost. Multiples
-    of 128, the stride of the top level, agree on where its cells and anchors lie."""
+    of 128, the stride of the top level, place its cells and anchors alike."""
     batch_size: int = 12
     """Images in a batch of the smallest size, on each device."""
     class_balance: float = 0.5
@@ -92,9 +92,9 @@ class Recipe:
     """Weight of a batch in the running statistics of BatchNorms."""
     bn_update_fraction: float = 0.55
     """Fraction of `steps`, from the beginning, in which BatchNorms normalise by the batch and update their
-    running statistics. After it the statistics are frozen, so that the network trains as it will be used:
-    the top levels have a few dozen cells in a batch, whose own statistics are far from the running ones. A
-    training from random weights takes 1."""
+    running statistics. Then the statistics are frozen, so that the network trains as it will be used: the top
+    levels have a few dozen cells in a batch, whose statistics are far from the running ones. A training from
+    random weights takes 1."""
     frozen_blocks: int = 3
     """The stem and this many inverted residual blocks keep their weights during `bn_update_fraction`; 0
     freezes nothing. A training from random weights takes 0."""
@@ -166,9 +166,9 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     """A recipe from plain values, as a checkpoint holds them; keys and values may have their earlier names.
 
     Raises:
-        RecipeError: an unknown key, a value of the wrong type or out of range.
+        RecipeError: an unknown key, one under both of its names, a value of the wrong type or out of range.
     """
-    values, _ = with_present_names(values)
+    values, _ = _with_present_names(values)
     hints = typing.get_type_hints(Recipe)
     for key in values:
         if key not in hints:
@@ -181,12 +181,8 @@ def _folder() -> Any:
     return resources.files("maskwatch.training") / "recipes"
 
 
-def with_present_names(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Values under the present names of their keys, and a message for each earlier name.
-
-    Raises:
-        RecipeError: a key is given under both of its names.
-    """
+def _with_present_names(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Values under the present names of their keys, and a message for each earlier name."""
     renamed: dict[str, Any] = {}
     messages = []
     for key, value in values.items():
@@ -195,16 +191,15 @@ def with_present_names(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[
             raise RecipeError(f"{new_key} is given twice, once under its earlier name; leave one out")
         if new_key != key:
             messages.append(f"the recipe key {key} is deprecated; use {new_key}")
-        if isinstance(value, str) and (new_key, value) in RENAMED_VALUES:
-            new_value = RENAMED_VALUES[new_key, value]
-            messages.append(f"{new_key} = {value!r} is deprecated; use {new_value!r}")
-            value = new_value
         renamed[new_key] = value
+        if isinstance(value, str) and (new_value := RENAMED_VALUES.get((new_key, value))):
+            messages.append(f"{new_key} = {value!r} is deprecated; use {new_value!r}")
+            renamed[new_key] = new_value
     return renamed, messages
 
 
 def _warn_of_old_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    renamed, messages = with_present_names(values)
+    renamed, messages = _with_present_names(values)
     for message in messages:
         warnings.warn(message, DeprecationWarning, stacklevel=4)
     return renamed

@@ -35,7 +35,7 @@ class TrainOptions:
 
     Attributes:
         start: where the weights come from; see `start_network`.
-        resume: continue from `last.ckpt`; the same batches and losses follow as without the break.
+        resume: continue from `last.ckpt`, with the batches and losses of an unbroken training.
         devices: number of devices, or "auto"; several train together by Lightning's DDP.
         workers: processes that prepare batches.
         progress: show it on standard error.
@@ -54,9 +54,9 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training leaves behind.
+    """Checkpoints and the last numbers of a training.
 
-    losses: the last step's, under the API's tags; validation: the latest COCO numbers, None where the
+    losses: of the last step, under the API's tags; validation: the latest COCO numbers, None where the
     training ended before its first validation.
     """
 
@@ -73,7 +73,7 @@ def train(
     output: str | Path,
     options: TrainOptions | None = None,
 ) -> TrainingResult:
-    """Trains and leaves `best.ckpt`, `last.ckpt` and TensorBoard curves in a folder.
+    """Trains and writes `best.ckpt`, `last.ckpt` and TensorBoard curves to a folder.
 
     Args:
         training_set, validation_set: of the same classes.

@@ -1,4 +1,4 @@
-"""What TensorBoard shows beside the scalars: images, precision-recall curves, and the recipe with its score.
+"""What TensorBoard shows beside the scalars: images, precision-recall curves, the recipe with its score.
 
 Everything but the first batch is written at validations, so that no step waits for it.
 """
@@ -36,12 +36,10 @@ CURVE_TAG = "precision_recall/{}"
 HPARAMS_FOLDER = "hparams"
 HPARAM_TAGS = {"AP": "hparam/AP", "AP50": "hparam/AP50"}
 
-EXAMPLES = 8
-INPUT_IMAGES = 16
-# Longer side of the images in pixels, so that an event file stays small.
-EXAMPLE_SIDE = 480
-INPUT_SIDE = 320
-# Predictions with scores above this are drawn; the API takes 0.5, which hides those of a young network.
+EXAMPLES, INPUT_IMAGES = 8, 16
+# Longer side in pixels, so that an event file stays small.
+EXAMPLE_SIDE, INPUT_SIDE = 480, 320
+# Predictions with scores above this are drawn; the API's 0.5 hides those of a young network.
 MIN_SCORE = 0.3
 # The most that TensorBoard's plugin takes.
 CURVE_POINTS = 127
@@ -106,11 +104,10 @@ def side_by_side(detection_set: DetectionSet, index: int, found: sv.Detections) 
     scale = min(1.0, EXAMPLE_SIDE / max(image.shape[:2]))
     size_hw = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
     image, placement = letterbox(image, size_hw)
-    scale_xy = (placement.scale_x, placement.scale_y)
-    truth = drawn(image, sample, detection_set.class_names, scale_xy)
+    truth = drawn(image, sample, detection_set.class_names, (placement.scale_x, placement.scale_y))
     assert found.confidence is not None
     confident = found[found.confidence > MIN_SCORE]
-    assert isinstance(confident, type(found))  # indexed by a mask it gives no column
+    assert isinstance(confident, type(found))  # not a column, as indexing by a name returns
     shown = dataclasses.replace(confident, xyxy=placement.to_network(confident.xyxy))
     seam = np.full((size_hw[0], _SEAM, 3), 255, np.uint8)
     return np.concatenate([truth, seam, draw(image, shown)], axis=1)

@@ -82,11 +82,11 @@ class TorchDetector:
             voting=recipe.box_voting,
         )
 
-    def variant(self, *, threshold: Mapping[str, float], class_agnostic: bool | None = None) -> TorchDetector:
-        """The same network with other options, as `Detector.variant`; None means class-agnostic NMS."""
+    def variant(self, *, threshold: Mapping[str, float]) -> TorchDetector:
+        """The same network with other thresholds and class-agnostic NMS, as `Detector.variant`."""
         other = copy.copy(self)
         other.score_threshold = [threshold[name] for name in self.class_names]
-        other.class_agnostic = class_agnostic is None or class_agnostic
+        other.class_agnostic = True
         return other
 
     def candidates(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Candidates]:
@@ -133,13 +133,8 @@ def to_supervision(
     for detections, placement in zip(found, placements, strict=True):
         boxes_xyxy = placement.to_original(detections.boxes_xyxy.cpu().numpy()).reshape(-1, 4)
         inside = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(1)  # not only in the letterbox's padding
+        scores = detections.scores.cpu().numpy().astype(np.float32)[inside]
         class_ids = detections.class_ids.cpu().numpy()[inside]
-        results.append(
-            sv.Detections(
-                xyxy=boxes_xyxy[inside],
-                confidence=detections.scores.cpu().numpy().astype(np.float32)[inside],
-                class_id=class_ids,
-                data={"class_name": names[class_ids]},
-            )
-        )
+        data = {"class_name": names[class_ids]}
+        results.append(sv.Detections(boxes_xyxy[inside], confidence=scores, class_id=class_ids, data=data))
     return results
