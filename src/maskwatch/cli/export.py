@@ -28,8 +28,7 @@ class ExportArguments:
     """As on the command line."""
 
     checkpoints: Annotated[
-        list[Path],
-        typer.Argument(help="A .ckpt of maskwatch train; of several, the mean of their weights."),
+        list[Path], typer.Argument(help="A .ckpt of maskwatch train; of several, the mean of their weights.")
     ]
     out: Annotated[Path, typer.Option("--out", "-o", help="The model file to write, NAME.onnx.")]
     size: Annotated[
@@ -48,8 +47,7 @@ class ExportArguments:
         typer.Option(help="Validation folder, to choose the threshold of best F1 for each class on."),
     ] = None
     classes: Annotated[
-        str | None,
-        typer.Option(help="Spellings of the classes in --tune, in the order of the checkpoint's."),
+        str | None, typer.Option(help="Spellings of the classes in --tune, in the order of the checkpoint's.")
     ] = None
     verify_on: Annotated[
         Path | None,

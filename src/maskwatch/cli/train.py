@@ -69,8 +69,7 @@ class TrainArguments:
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False
     classes: ClassesOption = None
     stems: Annotated[
-        Path | None,
-        typer.Option(help="Text file of names of pictures (cam1/0001): train on these only."),
+        Path | None, typer.Option(help="Text file of names of pictures (cam1/0001): train on these only.")
     ] = None
     corrections: Annotated[
         Path | None, typer.Option(help="CSV file that corrects labels: see docs/training.md.")

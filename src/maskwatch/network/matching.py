@@ -1,7 +1,8 @@
 """Matching of anchors and ground truths.
 
-A matcher returns, for each anchor of one image, the index of its ground truth, or `UNMATCHED`;
-`ignore_anchors` marks those that belong to an ignore region as `IGNORED`.
+A matcher takes the anchors (A, 4) and ground truths (G, 4) of one image, in pixels. It returns (A,) int64:
+for each anchor the index of its ground truth, or `UNMATCHED`. `ignore_anchors` then marks the anchors of
+ignore regions as `IGNORED`.
 """
 
 from __future__ import annotations
@@ -29,14 +30,9 @@ def match_iou(
     Source: `ArgMaxMatcher` of the TF Object Detection API with force_match_for_each_row.
 
     Args:
-        anchors_xyxy: (A, 4) pixels.
-        boxes_xyxy: (G, 4) pixels.
         size_hw: the network's input. Overlaps are compared in shares of it, as in the API: symmetric
             anchors tie but for the rounding, and the same rounding breaks the ties alike.
         threshold: least IoU of a match that is not forced.
-
-    Returns:
-        (A,) int64, the ground truth of each anchor or −1.
     """
     if not len(boxes_xyxy):
         return torch.full((len(anchors_xyxy),), UNMATCHED, device=anchors_xyxy.device)
@@ -66,13 +62,9 @@ def match_atss(
     sample (divided by K − 1). The weights of version 0.1 were trained with the one divided by K.
 
     Args:
-        anchors_xyxy: (A, 4) pixels, level by level.
-        boxes_xyxy: (G, 4) pixels.
+        anchors_xyxy: level by level.
         level_counts: anchors of each level, A in all.
-        candidates: candidates of a ground truth at each level, for each anchor shape alike.
-
-    Returns:
-        (A,) int64, the ground truth of each anchor or −1.
+        candidates: of a ground truth at each level, all anchor shapes together.
     """
     anchors, truths = len(anchors_xyxy), len(boxes_xyxy)
     if not truths:
@@ -108,12 +100,8 @@ def ignore_anchors(
 
     Args:
         matches: (A,) the result of `match` for the ground truths.
-        anchors_xyxy: (A, 4) pixels.
         regions_xyxy: (R, 4) pixels.
         match: the matcher, boxes (G, 4) → (A,).
-
-    Returns:
-        (A,) int64.
     """
     if not len(regions_xyxy):
         return matches

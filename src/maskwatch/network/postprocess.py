@@ -17,8 +17,8 @@ from maskwatch.models import IOU_THRESHOLD
 from maskwatch.network.boxes import decode
 
 MAX_DETECTIONS = 100
-# NMS looks at this many best (anchor, class) pairs. Greedy NMS only ever looks upwards in score, so the
-# result is the unlimited one whenever MAX_DETECTIONS survive.
+# NMS compares this many best (anchor, class) pairs. Greedy NMS compares a box with better ones only, so the
+# result is the unlimited one whenever MAX_DETECTIONS remain.
 CANDIDATES = 2000
 _TINY = 1e-30
 
@@ -52,9 +52,7 @@ def detect(
     """Decode, per-class NMS (or one over all classes), the best hundred of each image.
 
     Args:
-        encodings: (N, A, 4).
-        logits: (N, A, C + 1).
-        anchors_xyxy: (A, 4) pixels, on any device.
+        encodings, logits, anchors_xyxy: (N, A, 4), (N, A, C + 1) and, in pixels, (A, 4).
         size_hw: the network's input, to clip to.
         score_threshold: minimum score (exclusive), of all classes or of each.
         class_agnostic: boxes of all classes compete, not only those of the same.
@@ -105,8 +103,8 @@ def best_pairs(boxes_xyxy: Tensor, scores: Tensor, count: int = CANDIDATES) -> T
 def vote(found: TensorDetections, candidates: TensorDetections) -> Tensor:
     """(D, 4) boxes after voting: each the weighted mean of the candidates of its class that overlap it.
 
-    NMS keeps the box of the highest score, which need not be the best-placed one; its neighbours mostly
-    belong to the same face. Source: Gidaris and Komodakis 2015, section 4.2. The weight
+    The box of the highest score need not be the best-placed one, and its neighbours mostly belong to the same
+    face. Source: Gidaris and Komodakis 2015, section 4.2. The weight
     score² · max(2 IoU − 1, 0)³ is ours, chosen on `val`; it starts from 0 at an IoU of a half, so that
     rounding moves no box.
     """

@@ -13,13 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskwatch.network.anchors import AnchorSpec, anchors_xyxy
-from maskwatch.network.layers import (
-    ConvNormRelu6,
-    SeparableConv2d,
-    SeparableNormRelu6,
-    batch_norm,
-    conv_norm,
-)
+from maskwatch.network.layers import ConvNormRelu6, SeparableConv2d, SeparableNormRelu6, batch_norm, conv_norm
 
 SIZE_MULTIPLE = 32
 

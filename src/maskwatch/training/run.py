@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from maskwatch.data import DetectionSet
 from maskwatch.errors import CheckpointError, DataError, OutputError
 from maskwatch.evaluation.coco import CocoResult
+from maskwatch.outputs import make_folder
 from maskwatch.training.batches import (
     StepSampler,
     TrainingDataset,
@@ -126,10 +127,7 @@ def _check_output(output: Path, resume: bool) -> Path | None:
         raise OutputError(
             f"{output}: holds a training already; add --resume to continue it, or choose another --out"
         )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be created ({error.strerror}); choose another --out") from error
+    make_folder(output)
     return None
 
 

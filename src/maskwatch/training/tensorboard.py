@@ -51,23 +51,20 @@ class TensorBoardPanels(Callback):
 
     def __init__(self) -> None:
         self._batch: Batch | None = None
-        self._started = False
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, batch_index: int
     ) -> None:
-        self._batch = batch
-        if not self._started and trainer.is_global_zero:
+        first, self._batch = self._batch is None, batch
+        if first and trainer.is_global_zero:
             self._write_inputs(trainer, module)
-        self._started = True
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if not trainer.is_global_zero or not isinstance(module, DetectionModule):
             return
         writer, step = _writer(trainer), trainer.global_step
         detection_set, predictions = module.validation_set, module.last_predictions
-        if self._batch is not None:
-            self._write_inputs(trainer, module)
+        self._write_inputs(trainer, module)
         for number, index in enumerate(example_indices(detection_set, module.recipe.seed)):
             image = side_by_side(detection_set, index, predictions[index])
             writer.add_image(EXAMPLE_TAG.format(number), image, step, dataformats="HWC")
@@ -84,10 +81,9 @@ class TensorBoardPanels(Callback):
             write_hparams(Path(_writer(trainer).log_dir) / HPARAMS_FOLDER, module, trainer.global_step)
 
     def _write_inputs(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if self._batch is None or not isinstance(module, DetectionModule):
-            return
-        images = draw_batch(self._batch, module.validation_set.class_names)
-        _writer(trainer).add_images(INPUT_TAG, images, trainer.global_step, dataformats="NHWC")
+        if self._batch is not None and isinstance(module, DetectionModule):
+            images = draw_batch(self._batch, module.validation_set.class_names)
+            _writer(trainer).add_images(INPUT_TAG, images, trainer.global_step, dataformats="NHWC")
 
 
 def example_indices(detection_set: DetectionSet, seed: int) -> list[int]:
