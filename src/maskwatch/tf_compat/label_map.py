@@ -58,7 +58,9 @@ def _add(names: dict[int, str], item: textproto.Value) -> str | None:
     if not isinstance(item, dict):
         return f"is {item!r}; write item {{ id: 1 name: 'mask' }}"
     # The last value of an optional field counts.
-    class_id, name, shown = ((item.get(key) or [None])[-1] for key in ("id", "name", "display_name"))
+    class_id, name, shown = (
+        item[key][-1] if item.get(key) else None for key in ("id", "name", "display_name")
+    )
     if name is None or (isinstance(name, str) and name.startswith(_GRAPH_ID)):
         name = name if shown is None else shown
     if not isinstance(name, str) or not name.strip():
