@@ -1,4 +1,4 @@
-"""Whether two programs that run one network on one image give the same detections.
+"""Whether two programs that run one network on one image find the same detections.
 
 Two programs round differently in the last digits, so that boxes and scores may differ a little. Where the
 scores or the overlap of two competing boxes are that close to the limit, NMS may even keep another box; the
@@ -118,7 +118,7 @@ def is_valid_nms(found: Boxes, pairs: Boxes, options: NmsOptions, size_hw: tuple
 def _candidates(pairs: Boxes) -> tuple[Boxes, float]:
     """Those that may be among the best `CANDIDATES`, and the score above which they certainly are.
 
-    Where many scores are equal, as in an untrained network, each program takes others of them.
+    Where many scores are equal, as in an untrained network, each program may pick others of them.
     """
     if len(pairs) <= CANDIDATES:
         return pairs, -np.inf

@@ -41,8 +41,8 @@ def match_iou(
     iou = box_iou(boxes_xyxy * share, anchors_xyxy * share)  # (G, A)
     best_iou, matches = iou.max(0)  # (A,)
     matches = torch.where(best_iou >= threshold, matches, UNMATCHED)
-    # Forced in the order of the ground truths, and where two want one anchor the first keeps it: the API
-    # takes the argmax over a one-hot column.
+    # Forced in the order of the ground truths; where two share their best anchor the first keeps it, since
+    # the API takes the argmax over a one-hot column.
     for truth in range(len(boxes_xyxy) - 1, -1, -1):
         matches[iou[truth].argmax()] = truth
     return matches
@@ -53,7 +53,7 @@ def match_atss(
 ) -> Tensor:
     """Adaptive Training Sample Selection: an IoU threshold for each ground truth, from its own candidates.
 
-    On every level the `candidates` anchors whose centres lie nearest to the ground truth's are candidates;
+    On every level the `candidates` anchors whose centres are nearest to the ground truth's are candidates;
     those with an IoU of at least mean + deviation of them, and with their centre inside the box, match.
     So small faces get anchors too, although none overlaps them by half; a ground truth that would get none
     (smaller than a cell) gets its best one.
@@ -93,7 +93,7 @@ def match_atss(
 def ignore_anchors(
     matches: Tensor, anchors_xyxy: Tensor, regions_xyxy: Tensor, match: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Marks the anchors that would match an ignore region, or lie in one, as `IGNORED`.
+    """Marks the anchors that would match an ignore region, or are inside one, as `IGNORED`.
 
     Anchors that match a ground truth keep it. Coverage is the intersection as a share of the anchor, as COCO
     compares a detection with a crowd: a region may hold many faces, each far smaller than itself.

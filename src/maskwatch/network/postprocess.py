@@ -1,7 +1,7 @@
 """Raw head outputs to detections, in torch; a model file does the same in its graph.
 
 Source: `batch_multiclass_non_max_suppression` of the TF Object Detection API: sigmoid scores, NMS on the
-unclipped boxes, clipping afterwards. Box voting, which the API can do too, goes between the two.
+unclipped boxes, clipping afterwards. Box voting, which the API can do too, comes between the two.
 """
 
 from __future__ import annotations

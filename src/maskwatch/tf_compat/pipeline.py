@@ -27,7 +27,7 @@ _PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What a pipeline.config asks for.
+    """The training that a pipeline.config describes.
 
     Attributes:
         settings: values of all recipe keys, named "pipeline": `base` with what the file sets.

@@ -103,7 +103,7 @@ class _Parser:
         self._advance()
 
     def message(self, closing: str) -> Message:
-        """Fields up to the closing sign, which is taken too; "" stands for the end of the text."""
+        """Fields up to the closing sign, which it consumes; "" is the end of the text."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise self._error(f"messages more than {MAX_DEPTH} deep")

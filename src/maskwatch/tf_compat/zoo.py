@@ -85,7 +85,7 @@ def cache_folder() -> Path:
 
 
 def find_prefix(path: Path) -> Path:
-    """The checkpoint prefix (`…/ckpt-0`) that a folder or a file of the checkpoint stands for."""
+    """The prefix (`…/ckpt-0`) of the checkpoint in a folder, or of one of its files."""
     if path.is_dir():
         # Newest number last, by number and not by text: ckpt-10 comes after ckpt-9.
         found = sorted(path.rglob("*.index"), key=lambda p: (len(p.stem), p.stem))

@@ -41,7 +41,7 @@ EXAMPLES, INPUT_IMAGES = 8, 16
 EXAMPLE_SIDE, INPUT_SIDE = 480, 320
 # Predictions with scores above this are drawn; the API's 0.5 hides those of a young network.
 MIN_SCORE = 0.3
-# The most that TensorBoard's plugin takes.
+# The most that TensorBoard's plugin accepts.
 CURVE_POINTS = 127
 _SEAM = 6  # pixels of white between ground truth and prediction
 
