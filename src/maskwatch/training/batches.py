@@ -126,9 +126,10 @@ class TrainingDataset(Dataset[TrainingSample]):
         self._cache_bytes = CACHE_BYTES // loaders
         self._classes: FaceClasses | None = None
         if set(MASK_CLASSES) <= set(detection_set.class_names):
-            ids = [detection_set.class_names.index(name) for name in MASK_CLASSES]
-            self._sources = _large_faces(detection_set, ids[0])
-            self._classes = FaceClasses(*ids, self._pick_source if self._sources else None)
+            mask, no_mask, mask_incorrect = map(detection_set.class_names.index, MASK_CLASSES)
+            self._sources = _large_faces(detection_set, mask)
+            pick_source = self._pick_source if self._sources else None
+            self._classes = FaceClasses(mask, no_mask, mask_incorrect, pick_source)
         self._cache: dict[int, npt.NDArray[np.uint8]] = {}
         self._cached_bytes = 0
 
