@@ -8,7 +8,7 @@ import pytest
 from maskwatch.export.compare import Boxes, NmsOptions, is_valid_nms, match
 
 SIZE = (100, 100)
-OPTIONS = NmsOptions(np.array([0.5, 0.3], np.float32), 0.6, class_agnostic=False)
+OPTIONS = NmsOptions(np.array([0.5, 0.3], np.float32), class_agnostic=False)
 
 Row = tuple[tuple[float, float, float, float], float, int]
 
@@ -104,7 +104,7 @@ def test_wrong_answers(found: list[Row], candidates: list[Row]) -> None:
 
 
 def test_all_classes_compete_where_they_should() -> None:
-    agnostic = NmsOptions(OPTIONS.thresholds, 0.6, class_agnostic=True)
+    agnostic = NmsOptions(OPTIONS.thresholds, class_agnostic=True)
     assert is_valid_nms(boxes(FIRST), boxes(FIRST, OTHER), agnostic, SIZE)
     assert not is_valid_nms(boxes(FIRST, OTHER), boxes(FIRST, OTHER), agnostic, SIZE)
 

@@ -250,7 +250,7 @@ def test_a_damaged_file_does_not_count_as_written(
     DAMAGES[damage](model)
     # With two looks the first picture has too few detections of a class for a lower limit to show.
     first = int(isinstance(network, TwoScales) and damage == "fewer detections")
-    monkeypatch.setattr("maskwatch.export.write.build_model", lambda *_: model)
+    monkeypatch.setattr("maskwatch.export.onnx.build_model", lambda *_: model)
     with pytest.raises(ExportError, match=DIFFERENCE.format(first=first)):
         export_network(network, metadata, tmp_path / "tiny.onnx", photos)
     assert list(tmp_path.iterdir()) == []
@@ -289,7 +289,7 @@ def test_an_older_file_survives_a_failure_and_an_unwritable_place_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = onnx.load(str(path))
-    monkeypatch.setattr("maskwatch.export.write.build_model", lambda *_: model)
+    monkeypatch.setattr("maskwatch.export.onnx.build_model", lambda *_: model)
     (tmp_path / "a file").write_text("in the way")
     with pytest.raises(OutputError, match="a file"):
         export_network(network, metadata, tmp_path / "a file" / "tiny.onnx", photos)

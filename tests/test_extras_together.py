@@ -20,7 +20,7 @@ def test_training_starts_after_reading_a_zoo_checkpoint(shared: Path, tmp_path: 
     The process dies of a segmentation fault when TensorFlow's is loaded first.
     """
     code = f"""
-from maskwatch.network.transfer import load_zoo
+from maskwatch.training.start import load_zoo
 load_zoo({str(shared / START)!r}, num_classes=3)
 import torchvision, lightning
 print("alive")

@@ -306,25 +306,23 @@ def test_the_shared_folder_has_three_splits(shared: Path) -> None:
 
 
 def test_train_takes_the_splits_of_any_format(tmp_path: Path) -> None:
-    from maskwatch.cli.train import _read
-    from maskwatch.training.plan import TrainRequest, plan_training
+    from maskwatch.cli.train import TrainArguments, plan_training, read_training_data
 
     yolo(tmp_path)
     (tmp_path / "labels" / "val").mkdir()
     (tmp_path / "labels" / "val" / "b.txt").write_text("1 0.5 0.5 0.2 0.2\n")
-    plan = plan_training(TrainRequest((tmp_path / "data.yaml",)))
-    training, validation, named = _read(plan, None, None)
+    plan = plan_training(TrainArguments([tmp_path / "data.yaml"]))
+    training, validation, named = read_training_data(plan, None, None)
     assert (training.samples[0].stem, validation.samples[0].stem) == ("a", "b")
     assert named.endswith("data.yaml/train (1 pictures)")
 
 
 def _training(*paths: Path, val: Path | None = None) -> tuple[list[str], list[str]]:
     """Names of the pictures that `train` takes for training and for validation."""
-    from maskwatch.cli.train import _read
-    from maskwatch.training.plan import TrainRequest, plan_training
+    from maskwatch.cli.train import TrainArguments, plan_training, read_training_data
 
-    plan = plan_training(TrainRequest(paths, None if val is None else (val,)))
-    training, validation, _ = _read(plan, None, None)
+    plan = plan_training(TrainArguments(list(paths), val=None if val is None else [val]))
+    training, validation, _ = read_training_data(plan, None, None)
     return [s.image_id for s in training.samples], [s.image_id for s in validation.samples]
 
 

@@ -59,15 +59,12 @@ INSIDE = {
     "live": ("events", "timing", "capture", "tracking", "sinks", "output", "config", "loop", "run"),
     "data": ("issues", "names", "dataset", "formats", "validator", "read", "quality"),
     "tf_compat": ("textproto", "label_map", "pipeline_fields", "pipeline", "tensorflow", "zoo"),
-    "network": (
-        *("layers", "backbone", "fpn", "head", "anchors", "ssd"),
-        *("boxes", "matching", "loss", "postprocess", "two_scales", "transfer"),
-    ),
+    "network": ("layers", "anchors", "ssd", "boxes", "matching", "loss", "postprocess", "two_scales"),
     "training": (
         *("recipe", "checkpoint", "torch_detector", "crops", "copy_paste", "augment", "batches"),
-        *("module", "tensorboard", "trainer", "start", "run", "plan"),
+        *("module", "tensorboard", "trainer", "start", "run"),
     ),
-    "export": ("photographs", "compare", "nms_graph", "onnx", "verify", "write"),
+    "export": ("photographs", "compare", "nms_graph", "verify", "onnx"),
 }
 BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from maskwatch.network.anchors import AnchorSpec, anchors_xyxy
 from maskwatch.network.boxes import encode
-from maskwatch.network.loss import GFLLoss, SSDLoss, Targets
+from maskwatch.network.loss import DetectionLoss, Targets, gfl_loss, ssd_loss
 from maskwatch.network.matching import IGNORED, UNMATCHED, ignore_anchors, match_atss, match_iou
 
 ANCHORS = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 16], [20, 20, 30, 30], [40, 40, 50, 50]])
@@ -80,7 +80,7 @@ def _targets(matches: list[int], boxes: torch.Tensor, classes: list[int]) -> lis
 def test_ssd_loss_by_hand() -> None:
     boxes = torch.tensor([[1.0, 0, 11, 10]])  # one pixel to the right of the first anchor: tx = 1
     encodings, logits = torch.zeros(1, 4, 4), torch.zeros(1, 4, 3)
-    losses = SSDLoss()(encodings, logits, ANCHORS, _targets([0, -1, -1, -1], boxes, [1]))
+    losses = ssd_loss(encodings, logits, ANCHORS, _targets([0, -1, -1, -1], boxes, [1]))
     assert float(losses.localization) == pytest.approx(0.5 / 4)  # Huber 0.5·1², by the four codes
     # Every logit is 0: p = 0.5. One positive of weight 0.25, eleven negatives of weight 0.75, (1/2)², ln 2.
     assert float(losses.classification) == pytest.approx((0.25 + 11 * 0.75) * 0.25 * math.log(2))
@@ -92,15 +92,15 @@ def test_quality_loss_is_nothing_for_perfect_answers() -> None:
     encodings[0, 0], encodings[0, 3] = encode(boxes[0], ANCHORS[0]), encode(boxes[1], ANCHORS[3])
     logits[0, 0, 1] = logits[0, 3, 2] = 30.0
     targets = _targets([0, -1, -1, 1], boxes, [0, 1])
-    losses = GFLLoss()(encodings, logits, ANCHORS, targets)
+    losses = gfl_loss(encodings, logits, ANCHORS, targets)
     assert float(losses.localization) == pytest.approx(0, abs=1e-5)
     assert float(losses.classification) == pytest.approx(0, abs=1e-5)
     swapped = _targets([0, -1, -1, 1], boxes, [1, 0])
-    assert float(GFLLoss()(encodings, logits, ANCHORS, swapped).classification) > 10
+    assert float(gfl_loss(encodings, logits, ANCHORS, swapped).classification) > 10
 
 
-@pytest.mark.parametrize("loss", [SSDLoss(), GFLLoss()])
-def test_losses_of_pictures_without_a_face_are_finite(loss: SSDLoss | GFLLoss) -> None:
+@pytest.mark.parametrize("loss", [ssd_loss, gfl_loss])
+def test_losses_of_pictures_without_a_face_are_finite(loss: DetectionLoss) -> None:
     encodings, logits = torch.zeros(1, 4, 4, requires_grad=True), torch.zeros(1, 4, 3, requires_grad=True)
     losses = loss(encodings, logits, ANCHORS, _targets([-1] * 4, torch.zeros(0, 4), []))
     (losses.localization + losses.classification).backward()
@@ -131,8 +131,8 @@ def test_anchors_of_ignore_regions_are_marked_and_those_of_faces_kept() -> None:
     assert ignore_anchors(matches, ANCHORS, torch.zeros(0, 4), match) is matches
 
 
-@pytest.mark.parametrize("loss", [SSDLoss(), GFLLoss()])
-def test_ignored_anchors_are_asked_nothing(loss: SSDLoss | GFLLoss) -> None:
+@pytest.mark.parametrize("loss", [ssd_loss, gfl_loss])
+def test_ignored_anchors_are_asked_nothing(loss: DetectionLoss) -> None:
     """Their logits get no gradient, and the others count as if the ignored ones were not there."""
     boxes = torch.tensor([[1.0, 0, 11, 10]])
     encodings = torch.zeros(1, 4, 4)

@@ -164,7 +164,7 @@ def test_at_most_a_hundred_and_possibly_none() -> None:
     [
         lambda: ConvNormRelu6(4, 6, 3, stride=2),
         lambda: ConvNormRelu6(6, 6, 3, groups=6, linear=True),
-        lambda: SeparableNormRelu6(4, 5, stride=2),
+        lambda: SeparableNormRelu6(4, stride=2),
     ],
 )
 def test_a_frozen_norm_trains_as_the_two_layers_would(make: Callable[[], nn.Sequential]) -> None:

@@ -10,11 +10,11 @@ import torch
 
 from maskwatch.network import SSD, preprocess
 from maskwatch.network.boxes import decode, encode
-from maskwatch.network.loss import Losses, SSDLoss, Targets, l2_regularization
+from maskwatch.network.loss import Losses, Targets, l2_regularization, ssd_loss
 from maskwatch.network.matching import match_iou
 from maskwatch.network.postprocess import detect
-from maskwatch.network.transfer import load_zoo
 from maskwatch.training.module import cosine_with_warmup
+from maskwatch.training.start import load_zoo
 
 SIZE = (640, 640)
 YXYX = [1, 0, 3, 2]  # xyxy ↔ yxyx
@@ -86,7 +86,7 @@ def test_regression_targets(network: SSD, targets: Targets, oracle: Oracle) -> N
 def test_losses(
     network: SSD, outputs: tuple[torch.Tensor, torch.Tensor], targets: Targets, oracle: Oracle
 ) -> None:
-    losses: Losses = SSDLoss()(*outputs, network.anchors_xyxy(SIZE), [targets])
+    losses: Losses = ssd_loss(*outputs, network.anchors_xyxy(SIZE), [targets])
     regularization = l2_regularization(network, 4e-5).detach()
     assert float(losses.localization) == pytest.approx(float(oracle["Loss_localization_loss"]), rel=1e-4)
     assert float(losses.classification) == pytest.approx(float(oracle["Loss_classification_loss"]), rel=1e-4)

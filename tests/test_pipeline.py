@@ -15,10 +15,9 @@ from maskwatch.cli.app import main
 from maskwatch.errors import DataError, RecipeError
 from maskwatch.network import AnchorSpec
 from maskwatch.network.boxes import CENTRE_SCALE, SIZE_SCALE
-from maskwatch.network.fpn import FPN_CHANNELS
-from maskwatch.network.head import CLASS_BIAS_INIT, TOWER_DEPTH
 from maskwatch.network.layers import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
 from maskwatch.network.postprocess import MAX_DETECTIONS
+from maskwatch.network.ssd import CLASS_BIAS_INIT, FPN_CHANNELS, TOWER_DEPTH
 from maskwatch.tf_compat.label_map import write_label_map
 from maskwatch.tf_compat.pipeline import Pipeline, read_pipeline
 from maskwatch.tf_compat.pipeline_fields import ARCHITECTURE, SAME

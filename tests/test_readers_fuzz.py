@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from maskwatch.cli.datasets import read_stems
+from maskwatch.cli.train import TrainArguments, plan_training
 from maskwatch.data import find_splits, read_corrections, read_data, read_split
 from maskwatch.data.formats import write_data
 from maskwatch.data.quality.check import check_splits
@@ -27,7 +28,6 @@ from maskwatch.labels import ClassMap
 from maskwatch.live.tracking.zones_file import read_zones
 from maskwatch.tf_compat.label_map import read_label_map
 from maskwatch.tf_compat.tensorflow import load_tensorflow
-from maskwatch.training.plan import TrainRequest, plan_training
 from maskwatch.training.recipe import load_recipe
 from test_pipeline import CONFIG
 
@@ -201,7 +201,7 @@ FILES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "recipe": ('steps = 100\nsize = 320\ntrain_sizes = [320, 256]\naugment = "scale"\n', load_recipe),
     "pipeline.config": (
         CONFIG,
-        lambda path: plan_training(TrainRequest((Path("set"),), pipeline_config=path, classes="a,b")),
+        lambda path: plan_training(TrainArguments([Path("set")], pipeline_config=path, classes="a,b")),
     ),
 }
 

@@ -32,7 +32,7 @@ from maskwatch.evaluation.report import Report, ReportOptions, measure_set
 from maskwatch.evaluation.slices import FACE_AREAS, by_crowd, by_size, by_source, read_sources
 from maskwatch.evaluation.suspects import suspects, write_suspects
 from maskwatch.evaluation.thresholds import ThresholdObjective, choose, operating_points
-from maskwatch.export.write import write_thresholds
+from maskwatch.export.onnx import write_thresholds
 from maskwatch.labels import MASK_CLASSES
 from tiny_model import metadata, write_tiny_model
 

@@ -13,9 +13,8 @@ from maskwatch.errors import CheckpointError, ModelFileError
 from maskwatch.labels import MASK_CLASSES
 from maskwatch.network import SSD
 from maskwatch.network.anchors import AnchorSpec
-from maskwatch.network.transfer import fit_head
 from maskwatch.training.recipe import Recipe
-from maskwatch.training.start import start_network
+from maskwatch.training.start import fit_head, start_network
 from maskwatch.training.torch_detector import TorchDetector
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut_masked.jpg"

@@ -20,11 +20,10 @@ from maskwatch.data import DetectionSet, read_data
 from maskwatch.errors import CheckpointError, DataError, OutputError, TrainingError
 from maskwatch.evaluation import coco_evaluate, predict
 from maskwatch.network import SSD
-from maskwatch.network.transfer import load_zoo
 from maskwatch.training.checkpoint import FORMAT_KEY, load_checkpoint
 from maskwatch.training.recipe import RENAMED_KEYS, Recipe
 from maskwatch.training.run import TrainOptions, train
-from maskwatch.training.start import start_network
+from maskwatch.training.start import load_zoo, start_network
 from maskwatch.training.torch_detector import TorchDetector
 
 # A kill and a resume, in a process of their own: prints one JSON line a step.

@@ -16,8 +16,8 @@ import torch
 
 from maskwatch.errors import CheckpointError, MissingExtraError, SourceError
 from maskwatch.network import SSD, AnchorSpec
-from maskwatch.network.transfer import load_zoo
 from maskwatch.tf_compat import zoo
+from maskwatch.training.start import load_zoo
 
 NAME = "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8"
 

@@ -144,7 +144,7 @@ def _write(options: EvaluateOptions, report: Report) -> None:
         write_suspects(set_report.detection_set, found, options.suspects, force=options.force)
         typer.echo(f"suspects: {len(found)} labels in {options.suspects}; look at each of them", err=True)
     if options.write is not None:
-        from maskwatch.export.write import write_thresholds
+        from maskwatch.export.onnx import write_thresholds
 
         write_thresholds(options.model, options.write, report.thresholds)
         typer.echo(f"model: {options.write}", err=True)

@@ -5,121 +5,171 @@ from __future__ import annotations
 import contextlib
 import os
 import pprint
+import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskwatch.cli.datasets import Group, correct_sets, counts_line, read_sets, read_stems, splits_of
+from maskwatch.cli.datasets import (
+    ClassesOption,
+    Group,
+    correct_sets,
+    counts_line,
+    read_sets,
+    read_stems,
+    splits_of,
+)
+from maskwatch.cli.options import with_options
 from maskwatch.errors import DataError, MissingExtraError, OptionError
+from maskwatch.labels import ClassMap
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
-    from maskwatch.training.plan import TrainPlan
+    from maskwatch.training.recipe import Recipe
     from maskwatch.training.run import TrainingResult
 
 # Share of the pictures that is held out where no validation set is given.
 HELD_OUT = 0.1
 
 
-_Data = Annotated[
-    list[Path] | None,
-    typer.Argument(help="Folders of Pascal VOC, COCO or YOLO, a COCO .json, a data.yaml; split or not."),
-]
-_Recipe = Annotated[
-    str | None,
-    typer.Option(
-        help="'default', its later stage 'fast' at 320, 'seed', or a TOML file.", show_default="default"
-    ),
-]
-_PipelineConfig = Annotated[
-    Path | None,
-    typer.Option(help="Train as this pipeline.config of the TF Object Detection API says, not a recipe."),
-]
-_Val = Annotated[
-    list[Path] | None, typer.Option(help="Validation folder; else a tenth of the pictures is held out.")
-]
-_Start = Annotated[
-    str | None,
-    typer.Option(
-        help="Weights to start from: maskwatch-640, a TF2 zoo archive, folder or URL, or a .ckpt of ours."
-    ),
-]
-_Out = Annotated[Path | None, typer.Option(help="Folder for the run; runs/RECIPE if not given.")]
-_Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Changes a key of the recipe.")
-]
-_Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
-_Classes = Annotated[
-    str | None, typer.Option(help="Classes in order, with other spellings: 'helmet=hat|Helm,head'.")
-]
-_Stems = Annotated[
-    Path | None,
-    typer.Option(help="Text file of names of pictures (cam1/0001): train on these only."),
-]
-_Corrections = Annotated[
-    Path | None, typer.Option(help="CSV file that corrects labels: see docs/training.md.")
-]
-_Devices = Annotated[str, typer.Option(help="Number of GPUs or CPU processes, or 'auto'.")]
-_Workers = Annotated[int, typer.Option(min=0, help="Processes that prepare the batches.")]
+@dataclass(frozen=True)
+class TrainArguments:
+    """As on the command line."""
+
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of Pascal VOC, COCO or YOLO, a COCO .json, a data.yaml; split or not."),
+    ] = None
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="'default', its later stage 'fast' at 320, 'seed', or a TOML file.", show_default="default"
+        ),
+    ] = None
+    pipeline_config: Annotated[
+        Path | None,
+        typer.Option(help="Train as this pipeline.config of the TF Object Detection API says, not a recipe."),
+    ] = None
+    val: Annotated[
+        list[Path] | None, typer.Option(help="Validation folder; else a tenth of the pictures is held out.")
+    ] = None
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights to start from: maskwatch-640, a TF2 zoo archive, folder or URL, or a .ckpt of ours."
+        ),
+    ] = None
+    out: Annotated[Path | None, typer.Option(help="Folder for the run; runs/RECIPE if not given.")] = None
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Changes a key of the recipe.")
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False
+    classes: ClassesOption = None
+    stems: Annotated[
+        Path | None, typer.Option(help="Text file of names of pictures (cam1/0001): train on these only.")
+    ] = None
+    corrections: Annotated[
+        Path | None, typer.Option(help="CSV file that corrects labels: see docs/training.md.")
+    ] = None
+    devices: Annotated[str, typer.Option(help="Number of GPUs or CPU processes, or 'auto'.")] = "auto"
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare the batches.")] = 1
 
 
-def train(
-    data: _Data = None,
-    recipe: _Recipe = None,
-    pipeline_config: _PipelineConfig = None,
-    val: _Val = None,
-    start: _Start = None,
-    out: _Out = None,
-    settings: _Settings = None,
-    resume: _Resume = False,
-    classes: _Classes = None,
-    stems: _Stems = None,
-    corrections: _Corrections = None,
-    devices: _Devices = "auto",
-    workers: _Workers = 1,
-) -> None:
+@dataclass(frozen=True)
+class TrainPlan:
+    """A training before its data are read.
+
+    start: where the weights come from, None for random ones. val: None to hold out some of the data.
+    messages: what is deprecated, or not honoured of a pipeline.config.
+    """
+
+    recipe: Recipe
+    start: str | None
+    data: Sequence[Path]
+    val: Sequence[Path] | None
+    classes: ClassMap
+    messages: tuple[str, ...] = ()
+
+
+@with_options(TrainArguments)
+def train(arguments: TrainArguments) -> None:
     """Train SSD MobileNetV2 FPNLite on annotated pictures, on GPUs or on the CPU.
 
     Example: maskwatch train my_photos --start maskwatch-640
     """
     try:
-        from maskwatch.training.plan import TrainRequest, plan_training
         from maskwatch.training.run import TrainOptions
         from maskwatch.training.run import train as run
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"training (module {error.name})", "train") from None
-    held_out = None if val is None else tuple(val)
-    request = TrainRequest(
-        tuple(data or ()), held_out, recipe, pipeline_config, tuple(settings or ()), start, classes, resume
+    plan = plan_training(arguments)
+    options = TrainOptions(plan.start, arguments.resume, _parse_devices(arguments.devices), arguments.workers)
+    training_set, validation_set, trained_on = read_training_data(
+        plan, arguments.stems, arguments.corrections
     )
-    plan = plan_training(request)
-    options = TrainOptions(plan.start, resume, _parse_devices(devices), workers)
-    training_set, validation_set, trained_on = _read(plan, stems, corrections)
     if _is_first_process():
-        _announce(training_set, validation_set, plan, random_start=plan.start is None and not resume)
-    folder = out or Path("runs") / plan.recipe.name
+        random_start = plan.start is None and not arguments.resume
+        _announce(training_set, validation_set, plan.messages, random_start)
+    folder = arguments.out or Path("runs") / plan.recipe.name
     result = run(training_set, validation_set, plan.recipe, folder, replace(options, trained_on=trained_on))
     if _is_first_process():
         _report(result)
 
 
-def _is_first_process() -> bool:
-    """False in the further processes that Lightning starts for further devices; they print nothing."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+# ---- From a recipe, or a pipeline.config of the TF Object Detection API --------------------------------
 
 
-def _announce(
-    training_set: DetectionSet, validation_set: DetectionSet, plan: TrainPlan, random_start: bool
-) -> None:
-    for message in plan.messages:
-        typer.echo(message, err=True)
-    for name, a_set in (("training", training_set), ("validation", validation_set)):
-        typer.echo(f"{name}: {counts_line(a_set)}", err=True)
-    if random_start:
-        typer.echo("start: random weights; --start maskwatch-640 needs far fewer pictures", err=True)
+def plan_training(arguments: TrainArguments) -> TrainPlan:
+    """Completes the arguments, which win over what a pipeline.config says.
+
+    Raises:
+        OptionError: both a recipe and a pipeline.config are given, or no data.
+        RecipeError, LabelError, DataError: as the readers of recipe, classes and label map.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DeprecationWarning)
+        plan = _of_recipe(arguments) if arguments.pipeline_config is None else _of_pipeline(arguments)
+    return replace(plan, messages=(*(str(warning.message) for warning in caught), *plan.messages))
+
+
+def _of_recipe(arguments: TrainArguments) -> TrainPlan:
+    from maskwatch.training.recipe import load_recipe
+
+    if not arguments.data:
+        raise OptionError("no data set given; name a folder of pictures and Pascal VOC XML")
+    recipe = load_recipe(arguments.recipe or "default", arguments.settings or ())
+    classes = ClassMap.parse(arguments.classes)
+    return TrainPlan(recipe, arguments.start, arguments.data, arguments.val, classes)
+
+
+def _of_pipeline(arguments: TrainArguments) -> TrainPlan:
+    from maskwatch.tf_compat.pipeline import read_pipeline
+    from maskwatch.training.recipe import load_recipe, parse_settings, plain, recipe_of
+
+    path = arguments.pipeline_config
+    assert path is not None
+    if arguments.recipe is not None:
+        raise OptionError(
+            f"--recipe {arguments.recipe} and --pipeline-config {path} both say how to train; leave one out"
+        )
+    pipeline = read_pipeline(
+        path,
+        plain(load_recipe("seed")),
+        parse_settings(arguments.settings or ()),
+        start=arguments.start,
+        resume=arguments.resume,
+        named_classes=arguments.classes is not None,
+    )
+    recipe = recipe_of(pipeline.settings)
+    data, val = arguments.data or pipeline.train_paths, arguments.val or pipeline.val_paths or None
+    if not data:
+        raise OptionError(f"{path} names no folder to train on; name one of pictures and Pascal VOC XML")
+    names = pipeline.class_names
+    classes = ClassMap.parse(arguments.classes) if names is None else ClassMap(names)
+    return TrainPlan(recipe, pipeline.start, data, val, classes, pipeline.messages)
 
 
 def _parse_devices(text: str) -> int | str:
@@ -130,14 +180,16 @@ def _parse_devices(text: str) -> int | str:
     return int(text)
 
 
-def _read(
+# ---- The data --------------------------------------------------------------------------------------------
+
+
+def read_training_data(
     plan: TrainPlan, stems: Path | None, corrections: Path | None
 ) -> tuple[DetectionSet, DetectionSet, str]:
-    """Training set, validation set, and a description of the data. Reports the faults of both at once."""
-    data, val, classes = list(plan.data), plan.val, plan.classes
-    wanted = read_stems(stems)
+    """Training set, validation set, and a description of the data. Reports the errors of both at once."""
+    data, val, classes = plan.data, plan.val, plan.classes
     named = ", ".join(f"{path.resolve().parent.name}/{path.name}" for path in data)
-    groups = [_group(data, "train", wanted)]
+    groups = [_group(data, "train", read_stems(stems))]
     named += "/train" if groups[0].split else ""
     if val is not None:
         groups.append(_group(val, "val"))
@@ -173,6 +225,25 @@ def _hold_out(whole: DetectionSet, seed: int) -> tuple[DetectionSet, DetectionSe
     count = max(1, round(len(whole) * HELD_OUT))
     held, rest = sorted(shuffled[:count].tolist()), sorted(shuffled[count:].tolist())
     return whole.subset(rest), whole.subset(held)
+
+
+# ---- What is printed -------------------------------------------------------------------------------------
+
+
+def _is_first_process() -> bool:
+    """False in the further processes that Lightning starts for further devices; they print nothing."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+
+
+def _announce(
+    training_set: DetectionSet, validation_set: DetectionSet, messages: Sequence[str], random_start: bool
+) -> None:
+    for message in messages:
+        typer.echo(message, err=True)
+    for name, a_set in (("training", training_set), ("validation", validation_set)):
+        typer.echo(f"{name}: {counts_line(a_set)}", err=True)
+    if random_start:
+        typer.echo("start: random weights; --start maskwatch-640 needs far fewer pictures", err=True)
 
 
 def _report(result: TrainingResult) -> None:

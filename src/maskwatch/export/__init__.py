@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from maskwatch.export.onnx import DEFAULT_THRESHOLD, describe_model, export_network
 from maskwatch.export.photographs import Photograph, own_photographs, photographs_at, read_photographs
 from maskwatch.export.verify import Verification, verify
-from maskwatch.export.write import DEFAULT_THRESHOLD, describe_model, export_network
 
 __all__ = [
     "DEFAULT_THRESHOLD",

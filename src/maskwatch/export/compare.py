@@ -1,4 +1,4 @@
-"""Whether two programs that run one network on one image give the same detections.
+"""Whether two programs that run one network on one image find the same detections.
 
 Two programs round differently in the last digits, so that boxes and scores may differ a little. Where the
 scores or the overlap of two competing boxes are that close to the limit, NMS may even keep another box; the
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torchvision.ops import box_iou
 
+from maskwatch.boxes import box_iou
 from maskwatch.media.images import FloatArray
+from maskwatch.models import IOU_THRESHOLD
 from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS
 
 BOX_TOLERANCE = 0.1
@@ -32,7 +32,7 @@ IOU_TOLERANCE = 5e-3
 class Boxes:
     """Detections of an image, or candidates for them: (D, 4) xyxy in pixels, (D,), (D,).
 
-    voted_xyxy (D, 4): of candidates, the boxes after box voting, which are the detections' boxes.
+    voted_xyxy (D, 4): of candidates, the boxes after box voting, which are those of the detections.
     """
 
     boxes_xyxy: FloatArray
@@ -56,10 +56,9 @@ class Boxes:
 
 @dataclass(frozen=True)
 class NmsOptions:
-    """Score thresholds (C,), IoU threshold, NMS over all classes or within each."""
+    """Score thresholds (C,), NMS over all classes or within each."""
 
     thresholds: FloatArray
-    iou_threshold: float
     class_agnostic: bool
 
 
@@ -76,8 +75,7 @@ class Match:
 
 def match(expected: Boxes, actual: Boxes) -> Match:
     """Pairs detections of one class whose boxes and scores agree, the closest first, whatever their order."""
-    agree, box_gaps = _agreement(expected, actual)
-    score_gaps = np.abs(expected.scores[:, None] - actual.scores)
+    agree, box_gaps, score_gaps = _agreement(expected, actual)
     gaps = box_gaps / BOX_TOLERANCE + score_gaps / SCORE_TOLERANCE  # voting can put two boxes in one place
     left = np.ones(len(expected), np.bool_)
     right = np.ones(len(actual), np.bool_)
@@ -87,14 +85,9 @@ def match(expected: Boxes, actual: Boxes) -> Match:
         if left[row] and right[column]:
             left[row] = right[column] = False
             differences.append((float(box_gaps[row, column]), float(score_gaps[row, column])))
-    box_difference, score_difference = np.max(differences, axis=0)
-    return Match(
-        len(differences) - 1,
-        float(box_difference),
-        float(score_difference),
-        np.flatnonzero(left),
-        np.flatnonzero(right),
-    )
+    box_difference, score_difference = np.max(differences, axis=0).tolist()
+    rows = np.flatnonzero(left), np.flatnonzero(right)
+    return Match(len(differences) - 1, box_difference, score_difference, *rows)
 
 
 def is_valid_nms(found: Boxes, pairs: Boxes, options: NmsOptions, size_hw: tuple[int, int]) -> bool:
@@ -104,12 +97,12 @@ def is_valid_nms(found: Boxes, pairs: Boxes, options: NmsOptions, size_hw: tuple
     better one that was kept. This checks that property instead of replaying the order of NMS.
 
     Args:
-        found: clipped to the image, as the model file gives it.
+        found: what the model file returns, clipped to the image.
         pairs: all pairs of anchor and class as torch computes them, in any order, not clipped.
         size_hw: the network's input in pixels.
     """
     candidates, certain = _candidates(pairs)
-    agree, _ = _agreement(candidates.as_detections(size_hw), found)  # (K, D)
+    agree, *_ = _agreement(candidates.as_detections(size_hw), found)  # (K, D)
     thresholds = options.thresholds[found.class_ids]
     if not agree.any(0).all() or (found.scores <= thresholds - _score_tolerance(thresholds)).any():
         return False  # one is not a candidate, or is below its threshold
@@ -125,23 +118,22 @@ def is_valid_nms(found: Boxes, pairs: Boxes, options: NmsOptions, size_hw: tuple
 def _candidates(pairs: Boxes) -> tuple[Boxes, float]:
     """Those that may be among the best `CANDIDATES`, and the score above which they certainly are.
 
-    Where many scores are equal, as in an untrained network, each program takes others of them.
+    Where many scores are equal, as in an untrained network, each program may pick others of them.
     """
     if len(pairs) <= CANDIDATES:
         return pairs, -np.inf
     last = np.partition(pairs.scores, -CANDIDATES)[-CANDIDATES]
-    return pairs.take(np.flatnonzero(pairs.scores >= last - _score_tolerance(last))), float(
-        last + _score_tolerance(last)
-    )
+    tolerance = _score_tolerance(last)
+    return pairs.take(np.flatnonzero(pairs.scores >= last - tolerance)), float(last + tolerance)
 
 
 def _compete(kept: Boxes, agree: npt.NDArray[np.bool_], options: NmsOptions) -> bool:
     """Whether the detections hold two of which NMS keeps one.
 
-    `agree` (P, D) says which of the kept candidates a detection can be: several where boxes are clipped. One
+    `agree` (P, D): which of the kept candidates a detection can be, several where boxes are clipped. One
     choice in which the two do not compete is enough.
     """
-    apart = _overlaps(kept, kept, options) <= options.iou_threshold + IOU_TOLERANCE  # (P, P)
+    apart = _overlaps(kept, kept, options) <= IOU_THRESHOLD + IOU_TOLERANCE  # (P, P)
     np.fill_diagonal(apart, False)
     choices = agree.T.astype(np.int64) @ apart @ agree  # (D, D)
     np.fill_diagonal(choices, 1)
@@ -155,7 +147,7 @@ def _wrongly_suppressed(
     thresholds = options.thresholds[candidates.class_ids]
     winners = candidates.take(kept)
     better = winners.scores >= (candidates.scores - _score_tolerance(candidates.scores))[:, None]  # (K, P)
-    close = _overlaps(candidates, winners, options) >= options.iou_threshold - IOU_TOLERANCE
+    close = _overlaps(candidates, winners, options) >= IOU_THRESHOLD - IOU_TOLERANCE
     wrongly: npt.NDArray[np.bool_] = ~(better & close).any(1) & (
         candidates.scores > thresholds + _score_tolerance(thresholds)
     )
@@ -163,26 +155,21 @@ def _wrongly_suppressed(
     return wrongly
 
 
-def _agreement(expected: Boxes, actual: Boxes) -> tuple[npt.NDArray[np.bool_], FloatArray]:
-    """(E, A): whether two agree; largest difference of their corners in pixels."""
+def _agreement(expected: Boxes, actual: Boxes) -> tuple[npt.NDArray[np.bool_], FloatArray, FloatArray]:
+    """(E, A) each: whether two agree; largest difference of their corners in pixels; that of their scores."""
     box_gaps: FloatArray = np.abs(expected.boxes_xyxy[:, None] - actual.boxes_xyxy).max(-1)
-    score_gaps = np.abs(expected.scores[:, None] - actual.scores)
-    same_class = expected.class_ids[:, None] == actual.class_ids
-    agree = same_class & (box_gaps <= BOX_TOLERANCE)
+    score_gaps: FloatArray = np.abs(expected.scores[:, None] - actual.scores)
+    agree = (expected.class_ids[:, None] == actual.class_ids) & (box_gaps <= BOX_TOLERANCE)
     agree &= score_gaps <= _score_tolerance(expected.scores)[:, None]
-    return agree, box_gaps
+    return agree, box_gaps, score_gaps
 
 
 def _score_tolerance(scores: FloatArray) -> FloatArray:
-    """How much scores may differ."""
-    tolerance: FloatArray = np.minimum(SCORE_TOLERANCE, SCORE_SHARE * scores)
-    return tolerance
+    return np.asarray(np.minimum(SCORE_TOLERANCE, SCORE_SHARE * scores))
 
 
 def _overlaps(one: Boxes, other: Boxes, options: NmsOptions) -> FloatArray:
     """(A, B) IoU of boxes that compete, 0 for those that do not."""
-    iou: FloatArray = box_iou(torch.from_numpy(one.boxes_xyxy), torch.from_numpy(other.boxes_xyxy)).numpy()
-    iou = np.nan_to_num(iou)  # two empty boxes
-    if not options.class_agnostic:
-        iou = np.where(one.class_ids[:, None] == other.class_ids, iou, np.float32(0))
-    return iou
+    iou: FloatArray = box_iou(one.boxes_xyxy, other.boxes_xyxy)
+    same_class = one.class_ids[:, None] == other.class_ids
+    return iou if options.class_agnostic else np.where(same_class, iou, np.float32(0))

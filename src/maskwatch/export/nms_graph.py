@@ -1,7 +1,7 @@
 """The last part of a model file: thresholds, NMS and box voting.
 
-It is written in ONNX's text syntax (https://github.com/onnx/onnx/blob/main/docs/Syntax.md): it holds no
-network, and anyone who ports the model to another runtime can read it.
+It is written in ONNX's text syntax (https://github.com/onnx/onnx/blob/main/docs/Syntax.md), readable for
+those who port the model to another runtime.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CLASS_AGNOSTIC = True
 
 # N images, K candidates of each (best first), C classes, M detections at most.
 # A candidate at or below its threshold gets score −1, which NonMaxSuppression then leaves out. Each class has
-# a row of scores of its own, so that only boxes of one class compete; class-agnostic, all are in the first.
+# its own row of scores, so that only boxes of one class compete; class-agnostic, all are in the first.
 _TEXT = """
 <ir_version: {ir_version}, opset_import: ["": {opset}]>
 postprocess (

@@ -1,24 +1,120 @@
-"""A network and its metadata → one ONNX model: uint8 images in, detections out."""
+"""Model files: a network and its metadata as one ONNX model, from uint8 images to detections."""
 
 from __future__ import annotations
 
+import datetime
+import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
-from onnx import compose, helper
+from onnx import compose, helper, numpy_helper
 from torch import Tensor, nn
 
 from maskwatch._version import __version__
-from maskwatch.errors import ExportError
+from maskwatch.errors import ExportError, ModelFileError, OptionError
 from maskwatch.export.nms_graph import IR_VERSION, OPSET, nms_graph
-from maskwatch.models import CANDIDATE_TENSORS, ModelMetadata
+from maskwatch.export.photographs import Photograph
+from maskwatch.export.verify import Verification, verify
+from maskwatch.models import CANDIDATE_TENSORS, ModelMetadata, load_model_file
 from maskwatch.network import Network, preprocess
 from maskwatch.network.boxes import decode
 from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS
+from maskwatch.outputs import atomic_write, make_folder, new_file, output_errors
 from maskwatch.text import first_line
+from maskwatch.training.checkpoint import Checkpoint
+from maskwatch.training.recipe import plain
+
+DEFAULT_THRESHOLD = 0.5
+"""Score threshold of a class for which none was chosen."""
+
+_THRESHOLDS_INPUT = "score_thresholds"
+
+
+def export_network(
+    network: Network, metadata: ModelMetadata, target: str | Path, photographs: Sequence[Photograph]
+) -> Verification:
+    """Writes a model file under a temporary name, compares it with the network, and then renames it.
+
+    Args:
+        target: replaced where it exists.
+        photographs: to compare on, such as `own_photographs`.
+
+    Raises:
+        ExportError: as `verify`; nothing new is left at the target or beside it.
+        OutputError: the file cannot be written.
+    """
+    target = Path(target)
+    data = build_model(network, metadata).SerializeToString(deterministic=True)
+    make_folder(target.parent)
+    with atomic_write(target) as part:
+        with output_errors(target):
+            part.write_bytes(data)
+        return verify(part, network, metadata, photographs)
+
+
+def describe_model(
+    checkpoint: Checkpoint, name: str, size_hw: tuple[int, int], thresholds: Sequence[float]
+) -> ModelMetadata:
+    """The metadata of a checkpoint's model file.
+
+    Args:
+        name: of the model, such as "maskwatch-640".
+        size_hw: the network's input in pixels.
+        thresholds: score threshold of each class.
+    """
+    recipe = checkpoint.recipe
+    steps = {"step": checkpoint.step, "mean_of": checkpoint.mean_of}
+    return ModelMetadata(
+        name=name,
+        version=__version__,
+        classes=checkpoint.class_names,
+        input_size=size_hw,
+        resize=recipe.resize,
+        thresholds=tuple(round(value, 4) for value in thresholds),
+        trained_on=checkpoint.trained_on,
+        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        recipe=json.dumps(plain(recipe) | steps),
+        box_voting=recipe.box_voting,
+    )
+
+
+def write_thresholds(model: str | Path, target: Path, thresholds: Sequence[float]) -> None:
+    """Writes a copy of a model file with other thresholds, in its metadata and as the default of its input.
+
+    Args:
+        model: an embedded model or a file.
+        target: the copy; may be the file itself.
+        thresholds: one for each class.
+
+    Raises:
+        OptionError: the number of thresholds is not that of the classes.
+        ModelFileError: the file is not a maskwatch model.
+        OutputError: the copy cannot be written.
+    """
+    file = load_model_file(model)
+    if len(thresholds) != len(file.metadata.classes):
+        wanted = ", ".join(file.metadata.classes)
+        raise OptionError(f"{len(thresholds)} thresholds for the classes {wanted}; give one for each")
+    rounded = tuple(round(float(value), 4) for value in thresholds)
+    proto = onnx.load(str(file.path))
+    initializer = next((item for item in proto.graph.initializer if item.name == _THRESHOLDS_INPUT), None)
+    if initializer is None:
+        raise ModelFileError(f"{file.path}: has no default of {_THRESHOLDS_INPUT}; export it again")
+    initializer.CopyFrom(numpy_helper.from_array(np.array(rounded, np.float32), _THRESHOLDS_INPUT))
+    props = {entry.key: entry.value for entry in proto.metadata_props}
+    helper.set_model_props(proto, props | replace(file.metadata, thresholds=rounded).to_props())
+    onnx.checker.check_model(proto)
+    with new_file(target) as part:
+        part.write_bytes(proto.SerializeToString())
+
+
+# ---- The graph -------------------------------------------------------------------------------------------
 
 
 class CandidateNetwork(nn.Module):
@@ -29,10 +125,10 @@ class CandidateNetwork(nn.Module):
         self.network = network
         self.anchors_xyxy: Tensor
         self.register_buffer("anchors_xyxy", network.anchors_xyxy(size_hw).clone())
-        pairs = len(self.anchors_xyxy) * network.num_classes
-        self.count = min(CANDIDATES, pairs)
+        self.count = min(CANDIDATES, len(self.anchors_xyxy) * network.num_classes)
         # The NMS graph needs a hundred; the smallest inputs do not have that many.
         self.padding = max(0, MAX_DETECTIONS - self.count)
+        self.candidates = self.count + self.padding  # K
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 (N, H, W, 3) RGB → boxes_xyxy (N, K, 4) in pixels, scores and classes (N, K), best first."""
@@ -49,11 +145,6 @@ class CandidateNetwork(nn.Module):
             class_ids = pad(class_ids, (0, self.padding))
         return boxes_xyxy, scores, class_ids
 
-    @property
-    def candidates(self) -> int:
-        """K."""
-        return self.count + self.padding
-
 
 def build_model(network: Network, metadata: ModelMetadata) -> onnx.ModelProto:
     """The whole model as one ONNX graph: normalisation, network, decoding, thresholds, NMS.
@@ -67,11 +158,10 @@ def build_model(network: Network, metadata: ModelMetadata) -> onnx.ModelProto:
         A model that `onnx.checker` has checked, with `images` as its only required input. The same network
         and metadata give the same bytes again.
     """
-    candidate_network = CandidateNetwork(network, metadata.input_size).eval()
-    front = _without_notes(_trace(candidate_network, metadata.input_size))
-    back = nms_graph(
-        candidate_network.candidates, metadata.input_size, metadata.thresholds, voting=metadata.box_voting
-    )
+    size_hw = metadata.input_size
+    candidate_network = CandidateNetwork(network, size_hw).eval()
+    front = _without_notes(_trace(candidate_network, size_hw))
+    back = nms_graph(candidate_network.candidates, size_hw, metadata.thresholds, voting=metadata.box_voting)
     model = compose.merge_models(
         front,
         back,

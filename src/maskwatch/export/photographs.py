@@ -11,10 +11,10 @@ from maskwatch.media.images import UInt8Array, read_image
 from maskwatch.media.sources import find_sources
 
 LIMIT = 12
-"""At most this many images of a folder are used, spread over it; more would only take longer."""
+"""At most this many images of a folder are used, spread over it."""
 
 BATCH = 3
-"""At least this many different ones, to fill a batch in which they could be mixed up."""
+"""At least this many different ones, to fill a batch in which a file could mix them up."""
 
 _OWN = ("astronaut.jpg", "astronaut_masked.jpg")
 # In an installed package, and in a checkout, where the examples are the only copy.
@@ -30,11 +30,7 @@ class Photograph:
 
 
 def own_photographs() -> list[Photograph]:
-    """The portraits that come with the package.
-
-    Raises:
-        ExportError: this installation lacks them.
-    """
+    """The portraits that come with the package; raises ExportError where this installation lacks them."""
     for folder in _FOLDERS:
         paths = [folder / name for name in _OWN]
         if all(path.is_file() for path in paths):
@@ -49,8 +45,7 @@ def photographs_at(path: str | Path) -> list[Photograph]:
     """The image at a path, or some of those in a folder.
 
     Raises:
-        SourceError: nothing is there.
-        OptionError: no image is there.
+        SourceError, OptionError: nothing is there, or no image.
         ImageError: an image cannot be read.
     """
     sources = find_sources([str(path)])
@@ -68,6 +63,6 @@ def read_photographs(paths: Sequence[Path]) -> list[Photograph]:
     """
     step = -(-len(paths) // LIMIT)
     read = [Photograph(path.name, read_image(path)) for path in paths[::step]]
-    mirrored = [Photograph(f"{photo.name} mirrored", photo.image_rgb[:, ::-1]) for photo in read]
-    turned = [Photograph(f"{photo.name} upside down", photo.image_rgb[::-1]) for photo in read]
-    return [*read, *[*mirrored, *turned][: max(0, BATCH - len(read))]]
+    extra = [Photograph(f"{photo.name} mirrored", photo.image_rgb[:, ::-1]) for photo in read]
+    extra += [Photograph(f"{photo.name} upside down", photo.image_rgb[::-1]) for photo in read]
+    return [*read, *extra[: max(0, BATCH - len(read))]]

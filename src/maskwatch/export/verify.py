@@ -29,7 +29,7 @@ from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS, best_pairs
 from maskwatch.runtimes import OnnxRuntime, RawDetections
 
 NEAR_ZERO = 1e-6
-"""A threshold that leaves a hundred detections on nearly every image, so that there is much to compare."""
+"""A threshold that leaves a hundred detections to compare on nearly every image."""
 
 SPARE = 500
 """Pairs beyond the `CANDIDATES` best that the file may have taken instead, where scores are equal."""
@@ -39,11 +39,8 @@ SPARE = 500
 class Verification:
     """What was compared, and the largest differences.
 
-    Attributes:
-        photographs: their names.
-        detections: number compared, with all options and batches together.
-        ties: number of these where torch and the file kept another one of two equals.
-        box_difference: pixels of the network's input.
+    photographs: their names; detections: number compared, with all options and batches together; ties: number
+    of these where torch and the file kept another one of two equals; box_difference: pixels of the input.
     """
 
     photographs: tuple[str, ...]
@@ -54,33 +51,30 @@ class Verification:
 
     def __str__(self) -> str:
         ties = f" ({self.ties} of them another one of two equals)" if self.ties else ""
-        lines = (
-            f"compared with torch on {len(self.photographs)} pictures: {', '.join(self.photographs)}",
-            f"batches of 1 and {BATCH}, NMS over all classes and in each, the file's thresholds and near 0",
+        return (
+            f"compared with torch on {len(self.photographs)} pictures: {', '.join(self.photographs)}\n"
+            f"batches of 1 and {BATCH}, NMS over all classes and in each, the file's thresholds and near 0\n"
             f"{self.detections} detections{ties}, largest differences {self.box_difference:.2g} pixels and "
-            f"{self.score_difference:.2g} in score",
+            f"{self.score_difference:.2g} in score"
         )
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class _TorchOutput:
-    """What torch computes for an image: all boxes (A, 4), not clipped, and their scores (A, C)."""
+    """Of an image: all boxes (A, 4), not clipped, and their scores (A, C)."""
 
     boxes_xyxy: torch.Tensor
     scores: torch.Tensor
     voting: bool
 
     def detections(self, options: NmsOptions, size_hw: tuple[int, int]) -> Boxes:
-        thresholds = torch.from_numpy(options.thresholds)
         found = select(
             self.boxes_xyxy,
             self.scores,
             size_hw,
-            thresholds,
-            options.iou_threshold,
-            options.class_agnostic,
-            self.voting,
+            torch.from_numpy(options.thresholds),
+            class_agnostic=options.class_agnostic,
+            voting=self.voting,
         )
         return Boxes(found.boxes_xyxy.numpy(), found.scores.numpy(), found.class_ids.numpy())
 
@@ -123,7 +117,7 @@ def verify(
 def _comparisons(
     runtime: OnnxRuntime, network: Network, metadata: ModelMetadata, fitted: Sequence[UInt8Array]
 ) -> Iterator[tuple[int, _TorchOutput, NmsOptions, Boxes]]:
-    """Index of the image, what torch computes for it, options, what the file finds with boxes."""
+    """Index of the image, torch's output for it, options, and the file's detections with these."""
     for size in (1, BATCH):
         for start in range(0, len(fitted), size):
             batch = np.stack(fitted[start : start + size])
@@ -134,11 +128,7 @@ def _comparisons(
 
 
 def unpad(raw: RawDetections, row: int) -> Boxes:
-    """The detections of one image.
-
-    Raises:
-        ExportError: the padding, the order or the number of detections is not as the contract says.
-    """
+    """The detections of one image; raises ExportError where padding, order or number break the contract."""
     count = int(raw.num_detections[row])
     scores, classes = raw.scores[row], raw.classes[row]
     valid = (
@@ -170,12 +160,12 @@ def _file_outputs(
     runtime: OnnxRuntime, batch: UInt8Array, metadata: ModelMetadata
 ) -> Iterator[tuple[NmsOptions, RawDetections]]:
     own = np.array(metadata.thresholds, np.float32)
-    # With nothing but the images the file takes its own defaults.
-    yield NmsOptions(own, IOU_THRESHOLD, CLASS_AGNOSTIC), runtime(batch)
+    # Without options the file uses its defaults.
+    yield NmsOptions(own, CLASS_AGNOSTIC), runtime(batch)
     for thresholds in (own, np.full_like(own, NEAR_ZERO)):
         for class_agnostic in (True, False):
             raw = runtime(batch, thresholds, IOU_THRESHOLD, class_agnostic)
-            yield NmsOptions(thresholds, IOU_THRESHOLD, class_agnostic), raw
+            yield NmsOptions(thresholds, class_agnostic), raw
 
 
 def _with(

@@ -1,4 +1,4 @@
-"""Multiscale anchors as the TF Object Detection API lays them.
+"""Multiscale anchors as in the TF Object Detection API.
 
 Source: `MultiscaleGridAnchorGenerator` of the TF Object Detection API (anchor_generators/
 multiscale_grid_anchor_generator.py), after RetinaNet (Lin et al. 2017, section 4).
@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AnchorSpec:
-    """Which anchors stand at every cell of every level.
+    """The anchors at every cell of every level.
 
     A level l has stride 2**l; its anchors measure `anchor_scale * 2**l` pixels times an octave step and
     are stretched to each aspect ratio (width : height) with their area kept.
@@ -72,13 +72,8 @@ def _level_anchors_xyxy(spec: AnchorSpec, size_hw: tuple[int, int], level: int) 
 
 @lru_cache(maxsize=32)
 def anchors_xyxy(spec: AnchorSpec, size_hw: tuple[int, int]) -> Tensor:
-    """All anchors of an input, level by level, row by row.
+    """(A, 4) float32: all anchors of an input of H×W pixels, level by level, row by row.
 
-    Args:
-        size_hw: height and width of the network's input in pixels.
-
-    Returns:
-        (A, 4) float32, pixels of the input; they reach beyond its border, as in the API. The tensor is
-        shared between callers: do not write to it.
+    They reach beyond its border, as in the API. Callers share the tensor: do not write to it.
     """
     return torch.cat([_level_anchors_xyxy(spec, size_hw, level) for level in spec.levels]).float()

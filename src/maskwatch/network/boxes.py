@@ -13,30 +13,23 @@ from torch import Tensor
 
 CENTRE_SCALE = 10.0
 SIZE_SCALE = 5.0
-# Keeps sizes positive for the logarithm; the API adds the same to normalised sizes, ours are in pixels.
+# Keeps sizes positive for the logarithm; the API adds as much, to normalised sizes.
 _EPSILON = 1e-8
 # exp() of a wild encoding at the start of a training would be infinite and its gradient not a number;
 # 1000/16 is the bound that Detectron chose.
 _MAX_LOG_SIZE = math.log(1000.0 / 16)
 
 
-def _centre_size(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def centre_size(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(..., 4) → cx, cy, w, h, each (...)."""
     x0, y0, x1, y1 = boxes_xyxy.unbind(-1)
     return (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0
 
 
 def encode(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
-    """Encodings of boxes relative to their anchors.
-
-    Args:
-        boxes_xyxy: (..., 4) pixels.
-        anchors_xyxy: (..., 4) pixels.
-
-    Returns:
-        (..., 4) as ty, tx, th, tw.
-    """
-    ax, ay, aw, ah = _centre_size(anchors_xyxy)
-    bx, by, bw, bh = _centre_size(boxes_xyxy)
+    """Boxes (..., 4) and their anchors (..., 4), both in pixels → encodings (..., 4) as ty, tx, th, tw."""
+    ax, ay, aw, ah = centre_size(anchors_xyxy)
+    bx, by, bw, bh = centre_size(boxes_xyxy)
     ty = (by - ay) / ah * CENTRE_SCALE
     tx = (bx - ax) / aw * CENTRE_SCALE
     th = torch.log(bh.clamp(min=_EPSILON) / ah) * SIZE_SCALE
@@ -45,16 +38,8 @@ def encode(boxes_xyxy: Tensor, anchors_xyxy: Tensor) -> Tensor:
 
 
 def decode(encodings: Tensor, anchors_xyxy: Tensor) -> Tensor:
-    """Boxes of encodings; the inverse of `encode`.
-
-    Args:
-        encodings: (..., 4) as ty, tx, th, tw.
-        anchors_xyxy: (..., 4) pixels.
-
-    Returns:
-        (..., 4) xyxy in pixels, not clipped.
-    """
-    ax, ay, aw, ah = _centre_size(anchors_xyxy)
+    """The inverse of `encode`: boxes (..., 4) xyxy in pixels, not clipped."""
+    ax, ay, aw, ah = centre_size(anchors_xyxy)
     ty, tx, th, tw = encodings.unbind(-1)
     cx = tx / CENTRE_SCALE * aw + ax
     cy = ty / CENTRE_SCALE * ah + ay

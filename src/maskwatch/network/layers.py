@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BATCH_NORM_EPSILON = 1e-3
-BATCH_NORM_MOMENTUM = 0.003  # torch counts the new share: 1 − the API's decay of 0.997
+BATCH_NORM_MOMENTUM = 0.003  # weight of the new batch, as in torch: 1 − the API's decay of 0.997
 
 
 class SameConv2d(nn.Conv2d):
@@ -53,8 +53,8 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 def conv_norm(conv: SameConv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """`norm(conv(x))`; while a frozen BatchNorm trains, in one convolution.
 
-    The statistics then are constants, so that the BatchNorm is a factor on the kernel and a shift. Weights
-    and gradients are the same, and the large maps are gone through once less, forwards and backwards.
+    Frozen statistics are constants, so that the BatchNorm is a factor on the kernel and a shift. Weights and
+    gradients are the same, with one pass fewer over the large maps, forwards and backwards.
     """
     if norm.training or not torch.is_grad_enabled():
         return torch.as_tensor(norm(conv(x)))
@@ -66,7 +66,7 @@ def conv_norm(conv: SameConv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 class SeparableConv2d(nn.Module):
-    """Depthwise 3×3, then pointwise 1×1, as Keras' SeparableConv2D; the bias stands on the pointwise."""
+    """Depthwise 3×3, then pointwise 1×1, as Keras' SeparableConv2D; the pointwise has the bias."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1, bias: bool = False) -> None:
         super().__init__()
@@ -102,14 +102,11 @@ class ConvNormRelu6(nn.Sequential):
 
 
 class SeparableNormRelu6(nn.Sequential):
-    """Separable convolution, BatchNorm, ReLU6."""
+    """Separable convolution of as many channels out as in, BatchNorm, ReLU6."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
-        super().__init__(
-            SeparableConv2d(channels_in, channels_out, stride),
-            batch_norm(channels_out),
-            nn.ReLU6(inplace=True),
-        )
+    def __init__(self, channels: int, stride: int = 1) -> None:
+        conv = SeparableConv2d(channels, channels, stride)
+        super().__init__(conv, batch_norm(channels), nn.ReLU6(inplace=True))
 
     def forward(self, input: Tensor) -> Tensor:
         separable, norm, activation = self

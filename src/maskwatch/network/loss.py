@@ -1,7 +1,7 @@
 """Losses on matched anchors.
 
-`SSDLoss` is that of the TF Object Detection API (smooth L1 on encodings, sigmoid focal); `GFLLoss` is GIoU on
-boxes with quality focal. Both take the same arguments and give the same two numbers.
+`ssd_loss` is that of the TF Object Detection API (smooth L1 on encodings, sigmoid focal); `gfl_loss` is GIoU
+on boxes with quality focal.
 
 Several processes that train together divide by the matched anchors of all of them, so that their gradients,
 averaged by DDP, are those of one process with all images.
@@ -9,8 +9,9 @@ averaged by DDP, are those of one process with all images.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -45,12 +46,15 @@ class Losses:
     classification: Tensor
 
 
-class DetectionLoss(Protocol):
-    """encodings (N, A, 4), logits (N, A, C + 1), anchors_xyxy (A, 4), N targets → losses of the batch."""
+DetectionLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor, list[Targets]], Losses]
+"""encodings (N, A, 4), logits (N, A, C + 1), anchors_xyxy (A, 4), N targets → losses of the batch."""
 
-    def __call__(
-        self, encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]
-    ) -> Losses: ...
+FOCAL_ALPHA = 0.25
+FOCAL_GAMMA = 2.0
+# Exponent of the distance to the quality.
+QUALITY_BETA = 2.0
+# Weight of localization against classification.
+GIOU_WEIGHT = 2.0
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,6 @@ class _Matched:
         return cls(torch.cat(images), torch.cat(anchors), torch.cat(boxes), torch.cat(columns))
 
 
-def _anchor_weights(targets: list[Targets]) -> Tensor:
-    """(N, A, 1): 0 for the anchors of ignore regions, 1 for all others."""
-    return torch.stack([target.matches != IGNORED for target in targets])[..., None].float()
-
-
 def _per_process(amount: Tensor | int, like: Tensor) -> Tensor:
     """The sum of an amount over all processes, at least 1, divided by their number."""
     total = torch.as_tensor(amount, dtype=torch.float32, device=like.device).clone()
@@ -90,7 +89,7 @@ def _per_process(amount: Tensor | int, like: Tensor) -> Tensor:
     return total.clamp(min=1.0) / processes
 
 
-class SSDLoss:
+def ssd_loss(encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]) -> Losses:
     """Losses of the TF Object Detection API.
 
     Localization: Huber (delta 1) on the four codes, summed over matched anchors, divided by their number and
@@ -98,66 +97,48 @@ class SSDLoss:
     anchors and columns, the background column with target zero (encode_background_as_zeros), divided by the
     number of matched anchors.
     """
-
-    def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
-        self.alpha, self.gamma = alpha, gamma
-
-    def __call__(
-        self, encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]
-    ) -> Losses:
-        matched = _Matched.of(targets)
-        count = _per_process(len(matched.anchor_ids), logits)
-        codes = encode(matched.boxes_xyxy, anchors_xyxy[matched.anchor_ids])
-        predicted = encodings[matched.image_ids, matched.anchor_ids].float()
-        localization = F.huber_loss(predicted, codes, reduction="sum", delta=1.0) / (4 * count)
-        labels = torch.zeros_like(logits, dtype=torch.float32)
-        labels[matched.image_ids, matched.anchor_ids, matched.columns] = 1.0
-        return Losses(localization, self._focal(logits.float(), labels, _anchor_weights(targets)) / count)
-
-    def _focal(self, logits: Tensor, labels: Tensor, anchor_weights: Tensor) -> Tensor:
-        probability = logits.sigmoid()
-        error = labels * (1 - probability) + (1 - labels) * probability
-        weight = (labels * self.alpha + (1 - labels) * (1 - self.alpha)) * error**self.gamma * anchor_weights
-        return (weight * F.binary_cross_entropy_with_logits(logits, labels, reduction="none")).sum()
+    matched = _Matched.of(targets)
+    count = _per_process(len(matched.anchor_ids), logits)
+    codes = encode(matched.boxes_xyxy, anchors_xyxy[matched.anchor_ids])
+    predicted = encodings[matched.image_ids, matched.anchor_ids].float()
+    localization = F.huber_loss(predicted, codes, reduction="sum", delta=1.0) / (4 * count)
+    logits = logits.float()
+    labels = torch.zeros_like(logits)
+    labels[matched.image_ids, matched.anchor_ids, matched.columns] = 1.0
+    probability = logits.sigmoid()
+    error = labels * (1 - probability) + (1 - labels) * probability
+    weight = (labels * FOCAL_ALPHA + (1 - labels) * (1 - FOCAL_ALPHA)) * error**FOCAL_GAMMA
+    return Losses(localization, _cross_entropy(logits, labels, weight, targets) / count)
 
 
-class GFLLoss:
+def gfl_loss(encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]) -> Losses:
     """GIoU on the decoded boxes and quality focal loss on the scores, as in GFL (Li et al. 2020).
 
     The score of the true class learns the IoU of its box, so that NMS keeps the best-placed box (equation 5);
     boxes are weighted by that same score (section 4, "implementation"). The boxes themselves are regressed as
     in SSD, not as distributions. GIoU is that of Rezatofighi et al. 2019.
-
-    Args:
-        beta: exponent of the distance to the quality.
-        giou_weight: weight of localization against classification.
     """
+    matched = _Matched.of(targets)
+    predicted = encodings[matched.image_ids, matched.anchor_ids].float()
+    boxes_xyxy = decode(predicted, anchors_xyxy[matched.anchor_ids])  # (M, 4)
+    quality = paired_iou(boxes_xyxy.detach(), matched.boxes_xyxy)  # (M,)
+    scores = logits[matched.image_ids, matched.anchor_ids].detach().float().sigmoid()
+    # The most confident column: boxes that are about to be detected are moved first.
+    weight = scores[:, 1:].amax(1) if len(scores) else quality
+    giou = generalized_box_iou_loss(boxes_xyxy, matched.boxes_xyxy)  # (M,)
+    localization = (giou * weight).sum() / _per_process(weight.sum(), logits) * GIOU_WEIGHT
+    logits = logits.float()
+    labels = torch.zeros_like(logits)
+    labels[matched.image_ids, matched.anchor_ids, matched.columns] = quality
+    weight = (labels - logits.sigmoid()).abs() ** QUALITY_BETA
+    focal = _cross_entropy(logits, labels, weight, targets)
+    return Losses(localization, focal / _per_process(len(quality), logits))
 
-    def __init__(self, beta: float = 2.0, giou_weight: float = 2.0) -> None:
-        self.beta, self.giou_weight = beta, giou_weight
 
-    def __call__(
-        self, encodings: Tensor, logits: Tensor, anchors_xyxy: Tensor, targets: list[Targets]
-    ) -> Losses:
-        matched = _Matched.of(targets)
-        predicted = encodings[matched.image_ids, matched.anchor_ids].float()
-        boxes_xyxy = decode(predicted, anchors_xyxy[matched.anchor_ids])  # (M, 4)
-        quality = paired_iou(boxes_xyxy.detach(), matched.boxes_xyxy)  # (M,)
-        scores = logits[matched.image_ids, matched.anchor_ids].detach().float().sigmoid()
-        # The most confident column: boxes that are about to be detected are moved first.
-        weight = scores[:, 1:].amax(1) if len(scores) else quality
-        giou = generalized_box_iou_loss(boxes_xyxy, matched.boxes_xyxy)  # (M,)
-        localization = (giou * weight).sum() / _per_process(weight.sum(), logits) * self.giou_weight
-        focal = self._quality_focal(logits.float(), matched, quality, _anchor_weights(targets))
-        return Losses(localization, focal / _per_process(len(quality), logits))
-
-    def _quality_focal(
-        self, logits: Tensor, matched: _Matched, quality: Tensor, anchor_weights: Tensor
-    ) -> Tensor:
-        labels = torch.zeros_like(logits)
-        labels[matched.image_ids, matched.anchor_ids, matched.columns] = quality
-        weight = (labels - logits.sigmoid()).abs() ** self.beta * anchor_weights
-        return (weight * F.binary_cross_entropy_with_logits(logits, labels, reduction="none")).sum()
+def _cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor, targets: list[Targets]) -> Tensor:
+    """The weighted sum over all anchors (N, A, C + 1) but those of ignore regions."""
+    counted = torch.stack([target.matches != IGNORED for target in targets])[..., None].float()  # (N, A, 1)
+    return (weight * counted * F.binary_cross_entropy_with_logits(logits, labels, reduction="none")).sum()
 
 
 def l2_regularization(network: SSD, weight: float) -> Tensor:

@@ -1,7 +1,8 @@
 """Matching of anchors and ground truths.
 
-Every matcher gives, for each anchor of one image, the index of its ground truth, or `UNMATCHED`;
-`ignore_anchors` marks those that belong to an ignore region as `IGNORED`.
+A matcher takes the anchors (A, 4) and ground truths (G, 4) of one image, in pixels. It returns (A,) int64:
+for each anchor the index of its ground truth, or `UNMATCHED`. `ignore_anchors` then marks the anchors of
+ignore regions as `IGNORED`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 from torchvision.ops import box_area, box_iou
+
+from maskwatch.network.boxes import centre_size
 
 UNMATCHED = -1
 IGNORED = -2
@@ -27,14 +30,9 @@ def match_iou(
     Source: `ArgMaxMatcher` of the TF Object Detection API with force_match_for_each_row.
 
     Args:
-        anchors_xyxy: (A, 4) pixels.
-        boxes_xyxy: (G, 4) pixels.
         size_hw: the network's input. Overlaps are compared in shares of it, as in the API: symmetric
             anchors tie but for the rounding, and the same rounding breaks the ties alike.
         threshold: least IoU of a match that is not forced.
-
-    Returns:
-        (A,) int64, the ground truth of each anchor or −1.
     """
     if not len(boxes_xyxy):
         return torch.full((len(anchors_xyxy),), UNMATCHED, device=anchors_xyxy.device)
@@ -43,8 +41,8 @@ def match_iou(
     iou = box_iou(boxes_xyxy * share, anchors_xyxy * share)  # (G, A)
     best_iou, matches = iou.max(0)  # (A,)
     matches = torch.where(best_iou >= threshold, matches, UNMATCHED)
-    # Forced in the order of the ground truths, and where two want one anchor the first keeps it: the API
-    # takes the argmax over a one-hot column.
+    # Forced in the order of the ground truths; where two share their best anchor the first keeps it, since
+    # the API takes the argmax over a one-hot column.
     for truth in range(len(boxes_xyxy) - 1, -1, -1):
         matches[iou[truth].argmax()] = truth
     return matches
@@ -55,7 +53,7 @@ def match_atss(
 ) -> Tensor:
     """Adaptive Training Sample Selection: an IoU threshold for each ground truth, from its own candidates.
 
-    On every level the `candidates` anchors whose centres lie nearest to the ground truth's are candidates;
+    On every level the `candidates` anchors whose centres are nearest to the ground truth's are candidates;
     those with an IoU of at least mean + deviation of them, and with their centre inside the box, match.
     So small faces get anchors too, although none overlaps them by half; a ground truth that would get none
     (smaller than a cell) gets its best one.
@@ -64,13 +62,9 @@ def match_atss(
     sample (divided by K − 1). The weights of version 0.1 were trained with the one divided by K.
 
     Args:
-        anchors_xyxy: (A, 4) pixels, level by level.
-        boxes_xyxy: (G, 4) pixels.
+        anchors_xyxy: level by level.
         level_counts: anchors of each level, A in all.
-        candidates: candidates of a ground truth at each level, for each anchor shape alike.
-
-    Returns:
-        (A,) int64, the ground truth of each anchor or −1.
+        candidates: of a ground truth at each level, all anchor shapes together.
     """
     anchors, truths = len(anchors_xyxy), len(boxes_xyxy)
     if not truths:
@@ -80,7 +74,7 @@ def match_atss(
     candidate_iou = iou.gather(1, chosen)
     sample = min(1, chosen.shape[1] - 1)  # of a single candidate there is no deviation
     threshold = candidate_iou.mean(1, keepdim=True) + candidate_iou.std(1, correction=sample, keepdim=True)
-    centre_x, centre_y = _centres(anchors_xyxy)
+    centre_x, centre_y, *_ = centre_size(anchors_xyxy)
     x, y = centre_x[chosen], centre_y[chosen]  # (G, K)
     x0, y0, x1, y1 = boxes_xyxy[:, :, None].unbind(1)  # each (G, 1)
     inside = (x > x0) & (x < x1) & (y > y0) & (y < y1)
@@ -99,19 +93,15 @@ def match_atss(
 def ignore_anchors(
     matches: Tensor, anchors_xyxy: Tensor, regions_xyxy: Tensor, match: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Marks the anchors that would match an ignore region, or lie in one, as `IGNORED`.
+    """Marks the anchors that would match an ignore region, or are inside one, as `IGNORED`.
 
     Anchors that match a ground truth keep it. Coverage is the intersection as a share of the anchor, as COCO
     compares a detection with a crowd: a region may hold many faces, each far smaller than itself.
 
     Args:
         matches: (A,) the result of `match` for the ground truths.
-        anchors_xyxy: (A, 4) pixels.
         regions_xyxy: (R, 4) pixels.
         match: the matcher, boxes (G, 4) → (A,).
-
-    Returns:
-        (A,) int64.
     """
     if not len(regions_xyxy):
         return matches
@@ -122,16 +112,12 @@ def ignore_anchors(
     return torch.where((matches == UNMATCHED) & ignored, IGNORED, matches)
 
 
-def _centres(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
-    return (boxes_xyxy[:, 0] + boxes_xyxy[:, 2]) / 2, (boxes_xyxy[:, 1] + boxes_xyxy[:, 3]) / 2
-
-
 def _nearest(
     anchors_xyxy: Tensor, boxes_xyxy: Tensor, level_counts: Sequence[int], candidates: int
 ) -> Tensor:
     """(G, K) indices of the anchors of each level whose centres are nearest to each box's."""
-    ax, ay = _centres(anchors_xyxy)
-    bx, by = _centres(boxes_xyxy)
+    ax, ay, *_ = centre_size(anchors_xyxy)
+    bx, by, *_ = centre_size(boxes_xyxy)
     distance = (ax[None] - bx[:, None]).square() + (ay[None] - by[:, None]).square()  # (G, A)
     chosen, start = [], 0
     for count in level_counts:

@@ -1,7 +1,7 @@
-"""Raw head outputs to detections, in torch; an exported model file does the same in its graph.
+"""Raw head outputs to detections, in torch; a model file does the same in its graph.
 
 Source: `batch_multiclass_non_max_suppression` of the TF Object Detection API: sigmoid scores, NMS on the
-unclipped boxes, clipping afterwards. Box voting, which the API can do too, goes between the two.
+unclipped boxes, clipping afterwards. Box voting, which the API can do too, comes between the two.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from maskwatch.models import IOU_THRESHOLD
 from maskwatch.network.boxes import decode
 
 MAX_DETECTIONS = 100
-# NMS looks at this many best (anchor, class) pairs. Greedy NMS only ever looks upwards in score, so the
-# result is the unlimited one whenever MAX_DETECTIONS survive.
+# NMS compares this many best (anchor, class) pairs. Greedy NMS compares a box with better ones only, so the
+# result is the unlimited one whenever MAX_DETECTIONS remain.
 CANDIDATES = 2000
 _TINY = 1e-30
 
@@ -46,27 +46,23 @@ def detect(
     size_hw: tuple[int, int],
     *,
     score_threshold: float | Sequence[float] = 1e-8,
-    iou_threshold: float = IOU_THRESHOLD,
     class_agnostic: bool = False,
     voting: bool = False,
 ) -> list[TensorDetections]:
     """Decode, per-class NMS (or one over all classes), the best hundred of each image.
 
     Args:
-        encodings: (N, A, 4).
-        logits: (N, A, C + 1).
-        anchors_xyxy: (A, 4) pixels.
+        encodings, logits, anchors_xyxy: (N, A, 4), (N, A, C + 1) and, in pixels, (A, 4).
         size_hw: the network's input, to clip to.
         score_threshold: minimum score (exclusive), of all classes or of each.
-        iou_threshold: of two boxes that overlap more, the one with the lower score is suppressed.
         class_agnostic: boxes of all classes compete, not only those of the same.
         voting: as in `vote`.
     """
-    boxes_xyxy = decode(encodings.float(), anchors_xyxy)  # (N, A, 4)
+    boxes_xyxy = decode(encodings.float(), anchors_xyxy.to(encodings.device))  # (N, A, 4)
     scores = logits[..., 1:].float().sigmoid()  # (N, A, C)
     thresholds = scores.new_tensor(score_threshold).expand(scores.shape[-1])
     return [
-        select(boxes, rows, size_hw, thresholds, iou_threshold, class_agnostic, voting)
+        select(boxes, rows, size_hw, thresholds, class_agnostic=class_agnostic, voting=voting)
         for boxes, rows in zip(boxes_xyxy, scores, strict=True)
     ]
 
@@ -82,8 +78,9 @@ def select(
 ) -> TensorDetections:
     """The detections of one image among all its boxes (A, 4) and scores (A, C).
 
-    Scores must exceed `score_thresholds` (C,) of their class. Boxes below it vote all the same, so that the
-    position of a box does not depend on the thresholds.
+    Scores must exceed `score_thresholds` (C,) of their class. Boxes below it vote too, so that the position
+    of a box does not depend on the thresholds. Of two boxes that overlap by more than `iou_threshold`, NMS
+    suppresses the one with the lower score.
     """
     candidates = best_pairs(boxes_xyxy, scores)
     counted = candidates.take(candidates.scores > score_thresholds[candidates.class_ids])
@@ -106,8 +103,8 @@ def best_pairs(boxes_xyxy: Tensor, scores: Tensor, count: int = CANDIDATES) -> T
 def vote(found: TensorDetections, candidates: TensorDetections) -> Tensor:
     """(D, 4) boxes after voting: each the weighted mean of the candidates of its class that overlap it.
 
-    NMS keeps the box of the highest score, which need not be the best-placed one; its neighbours mostly
-    belong to the same face. Source: Gidaris and Komodakis 2015, section 4.2. The weight
+    The box of the highest score need not be the best-placed one, and its neighbours mostly belong to the same
+    face. Source: Gidaris and Komodakis 2015, section 4.2. The weight
     score² · max(2 IoU − 1, 0)³ is ours, chosen on `val`; it starts from 0 at an IoU of a half, so that
     rounding moves no box.
     """

@@ -1,8 +1,8 @@
 """A second pass at half the size, for faces that fill the image.
 
-An image pyramid of two steps (Adelson et al. 1984) in front of one network. The top levels of a pyramid of
-features see few faces in training and have few cells to see them with; at half the size the same face falls
-one level lower, where the network has seen many.
+An image pyramid of two steps (Adelson et al. 1984) in front of one network. The top levels of a feature
+pyramid see few faces in training and have few cells; at half the size the same face is one level lower, where
+the network has seen many.
 """
 
 from __future__ import annotations
@@ -25,13 +25,7 @@ _NEVER = -50.0
 
 
 class TwoScales(nn.Module):
-    """A network that detects small faces at full size and large ones at half of it.
-
-    It replaces an `SSD` that is not trained any more: the same call, with more anchors.
-
-    Args:
-        network: used for both passes.
-    """
+    """Detects small faces at full size and large ones at half of it, both with one trained `network`."""
 
     size_multiple = 2 * SIZE_MULTIPLE
 
@@ -54,7 +48,7 @@ class TwoScales(nn.Module):
         """
         check_sides(images, self.size_multiple)
         height, width = images.shape[-2:]
-        # The mean of 2×2 pixels is what a photograph shrunk to half its size shows.
+        # The mean of 2×2 pixels is what a photograph of half the size shows.
         passes = [self.network(images), self.network(F.avg_pool2d(images, 2))]
         encodings = torch.cat([encodings for encodings, _ in passes], 1)  # (N, A, 4)
         logits = torch.cat([logits for _, logits in passes], 1)  # (N, A, C + 1)

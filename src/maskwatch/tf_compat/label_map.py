@@ -11,7 +11,7 @@ from maskwatch.outputs import new_file
 from maskwatch.text import read_text, reading
 from maskwatch.tf_compat import textproto
 
-# Names of the zoo's COCO label map are ids of Google's Knowledge Graph; what a person reads is beside them.
+# Names in the zoo's COCO label map are ids of Google's Knowledge Graph, with a readable `display_name` each.
 _GRAPH_ID = "/m/"
 BACKGROUND = "background"
 
@@ -22,7 +22,7 @@ def read_label_map(path: str | Path) -> dict[int, str]:
     The name of an item is its `name`, or its `display_name` where it has no name but a Knowledge Graph id.
 
     Raises:
-        DataError: the file cannot be read, is no label map, or names every item that is wrong.
+        DataError: the file cannot be read or is no label map; the message names every item that is wrong.
     """
     with reading(path, DataError, "give a label_map.pbtxt"):
         text = read_text(path)
@@ -34,9 +34,8 @@ def read_label_map(path: str | Path) -> dict[int, str]:
     names: dict[int, str] = {}
     problems = [] if items else [f"{path}: holds no item; write item {{ id: 1 name: 'mask' }}"]
     for number, item in enumerate(items, start=1):
-        fault = _add(names, item)
-        if fault:
-            problems.append(f"{path}: item {number} {fault}")
+        if problem := _add(names, item):
+            problems.append(f"{path}: item {number} {problem}")
     if problems:
         raise DataError(problems)
     return dict(sorted(names.items()))
@@ -55,10 +54,10 @@ def write_label_map(path: str | Path, names: Mapping[int, str]) -> None:
 
 
 def _add(names: dict[int, str], item: textproto.Value) -> str | None:
-    """Adds an item; what is wrong with it, where something is."""
+    """Adds an item, or returns what is wrong with it."""
     if not isinstance(item, dict):
         return f"is {item!r}; write item {{ id: 1 name: 'mask' }}"
-    # An optional field that is given twice counts as it was given last.
+    # The last value of an optional field counts.
     class_id, name, shown = (
         item[key][-1] if item.get(key) else None for key in ("id", "name", "display_name")
     )

@@ -18,6 +18,8 @@ from maskwatch.tf_compat.pipeline_fields import ARCHITECTURE, CROP, IGNORED, SAM
 
 _SSD = "model.ssd."
 _TRAIN = "train_config."
+_MOMENTUM, _ADAM = (f"{_TRAIN}optimizer.{kind}_optimizer" for kind in ("momentum", "adam"))
+_ANCHORS = _SSD + "anchor_generator.multiscale_anchor_generator"
 _SIZE_MULTIPLE = 32
 # What the zoo writes in place of a path.
 _PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
@@ -25,7 +27,7 @@ _PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What a pipeline.config asks for.
+    """The training that a pipeline.config describes.
 
     Attributes:
         settings: values of all recipe keys, named "pipeline": `base` with what the file sets.
@@ -46,7 +48,7 @@ class Pipeline:
 def read_pipeline(
     path: str | Path,
     base: Mapping[str, Any],
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any],
     *,
     start: str | None = None,
     resume: bool = False,
@@ -55,7 +57,7 @@ def read_pipeline(
     """Reads a pipeline.config.
 
     Args:
-        path: the file; paths in it count from the working directory, else from its folder.
+        path: the file; paths in it are relative to the working directory, else to its folder.
         base: value of every recipe key, for what the file does not set.
         overrides: recipe keys that win over the file.
         start: a checkpoint that wins over `fine_tune_checkpoint`.
@@ -74,16 +76,14 @@ def read_pipeline(
     except ValueError as error:
         raise RecipeError(f"{path}: {error}; give a pipeline.config in text format") from None
     _check_architecture(fields)
-    overrides = overrides or {}
-    values = _network(fields) | _resizer(fields, size_given="size" in overrides)
-    values |= {**_data(fields), **_schedule(fields, base), **_optimizer(fields)}
-    values |= {"name": "pipeline", **overrides}
+    values = _network(fields) | _resizer(fields, size_given="size" in overrides) | _data(fields)
+    values |= _schedule(fields, base) | _optimizer(fields) | {"name": "pipeline", **overrides}
     values.setdefault("train_sizes", [values["size"]])
     class_names = None if named_classes else _classes(fields)
-    begin = _start(fields, start, resume)
+    start = _start(fields, start, resume)
     train_paths, val_paths = _inputs(fields, "train_input_reader"), _inputs(fields, "eval_input_reader")
     _note_the_rest(fields)
-    return Pipeline({**base, **values}, class_names, begin, train_paths, val_paths, tuple(fields.messages))
+    return Pipeline({**base, **values}, class_names, start, train_paths, val_paths, tuple(fields.messages))
 
 
 def _check_architecture(fields: Fields) -> None:
@@ -100,13 +100,11 @@ def _check_architecture(fields: Fields) -> None:
                 f"{fields.path}: {_SSD}{name} is {found!r}, the network here has {ours!r}; "
                 "take ssd_mobilenet_v2_fpnlite's pipeline.config of the zoo"
             )
-    generator = _SSD + "anchor_generator.multiscale_anchor_generator"
-    if not fields.has(generator):
-        raise RecipeError(f"{fields.path}: {generator} is missing; the anchors here are laid by it, add it")
+    if not fields.has(_ANCHORS):
+        raise RecipeError(f"{fields.path}: {_ANCHORS} is missing; it defines the anchors here, add it")
 
 
 def _network(fields: Fields) -> dict[str, Any]:
-    anchors = _SSD + "anchor_generator.multiscale_anchor_generator."
     norm = _SSD + "feature_extractor.conv_hyperparams.batch_norm."
     weight = "conv_hyperparams.regularizer.l2_regularizer.weight"
     head = f"{_SSD}box_predictor.weight_shared_convolutional_box_predictor.{weight}"
@@ -114,9 +112,9 @@ def _network(fields: Fields) -> dict[str, Any]:
     if fields.get(head, l2) != l2:
         fields.note(head, f"the weight of the feature extractor, {l2:g}, counts everywhere")
     return {
-        "aspect_ratios": fields.all(anchors + "aspect_ratios", float) or [1.0],
-        "scales_per_octave": fields.get(anchors + "scales_per_octave", 2),
-        "anchor_scale": fields.get(anchors + "anchor_scale", 4.0),
+        "aspect_ratios": fields.all(_ANCHORS + ".aspect_ratios", float) or [1.0],
+        "scales_per_octave": fields.get(_ANCHORS + ".scales_per_octave", 2),
+        "anchor_scale": fields.get(_ANCHORS + ".anchor_scale", 4.0),
         "l2": l2,
         "bn_momentum": round(1 - fields.get(norm + "decay", 0.999), 6),
         "bn_update_fraction": 0.0 if fields.get(_SSD + "freeze_batchnorm", False) else 1.0,
@@ -155,20 +153,13 @@ def _note_method(fields: Fields, name: str) -> None:
 
 
 def _data(fields: Fields) -> dict[str, Any]:
-    flips, crops = (
-        fields.has(f"{_TRAIN}data_augmentation_options.{option}")
-        for option in ("random_horizontal_flip", "random_crop_image")
-    )
-    fields.use(_TRAIN + "data_augmentation_options.random_horizontal_flip")
-    if crops:
-        prefix = _TRAIN + "data_augmentation_options.random_crop_image"
-        fields.use(prefix)
-        for name, ours, default in CROP:
-            found = fields.get(f"{prefix}.{name}", default)
-            if found != ours:
-                fields.messages.append(
-                    f"{prefix}.{name}: {found!r} is not honoured; crops here take {ours!r}"
-                )
+    options = _TRAIN + "data_augmentation_options."
+    crop = options + "random_crop_image"
+    flips, crops = fields.use(options + "random_horizontal_flip"), fields.use(crop)
+    for name, ours, default in CROP if crops else ():
+        found = fields.get(f"{crop}.{name}", default)
+        if found != ours:
+            fields.messages.append(f"{crop}.{name}: {found!r} is not honoured; crops here take {ours!r}")
     augment = {(True, True): "ssd", (True, False): "flip", (False, True): "crop", (False, False): "none"}
     return {"augment": augment[flips, crops], "batch_size": fields.get(_TRAIN + "batch_size", 32)}
 
@@ -177,10 +168,10 @@ def _schedule(fields: Fields, base: Mapping[str, Any]) -> dict[str, Any]:
     """Steps and learning rate, of whichever optimiser."""
     steps = fields.get(_TRAIN + "num_steps", 0) or base["steps"]
     values: dict[str, Any] = {"steps": steps, "validate_every": min(base["validate_every"], steps)}
-    optimizers = [kind for kind in ("momentum", "adam") if fields.has(f"{_TRAIN}optimizer.{kind}_optimizer")]
-    if not optimizers:
+    optimizer = next((kind for kind in (_MOMENTUM, _ADAM) if fields.has(kind)), None)
+    if optimizer is None:
         return values
-    rate = f"{_TRAIN}optimizer.{optimizers[0]}_optimizer.learning_rate."
+    rate = f"{optimizer}.learning_rate."
     cosine, constant = rate + "cosine_decay_learning_rate.", rate + "constant_learning_rate."
     if fields.has(cosine[:-1]):
         if fields.get(cosine + "hold_base_rate_steps", 0):
@@ -195,56 +186,50 @@ def _schedule(fields: Fields, base: Mapping[str, Any]) -> dict[str, Any]:
     if fields.has(constant[:-1]):
         fields.messages.append(f"{constant[:-1]} is not honoured; the rate falls to 0 by a cosine")
         return values | {"learning_rate": fields.get(constant + "learning_rate", 0.002)}
-    initial = [name for name in fields.values if name.startswith(rate) and "initial_learning_rate" in name]
     fields.messages.append(f"{rate[:-1]} is not honoured; the rate falls to 0 by a cosine")
+    initial = [name for name in fields.values if name.startswith(rate) and "initial_learning_rate" in name]
     return values | ({"learning_rate": fields.get(initial[0], 0.002)} if initial else {})
 
 
 def _optimizer(fields: Fields) -> dict[str, Any]:
-    momentum, adam = (f"{_TRAIN}optimizer.{kind}_optimizer" for kind in ("momentum", "adam"))
     values: dict[str, Any] = {"optimizer": "sgd", "weight_decay": 0.0}
-    if fields.has(adam) and not fields.has(momentum):
+    if fields.has(_ADAM) and not fields.has(_MOMENTUM):
         values["optimizer"] = "adamw"
-        if fields.get(f"{adam}.epsilon", 1e-8) != 1e-8:
-            fields.note(f"{adam}.epsilon", "it is 1e-08 here")
+        if fields.get(f"{_ADAM}.epsilon", 1e-8) != 1e-8:
+            fields.note(f"{_ADAM}.epsilon", "it is 1e-08 here")
     else:
-        values["momentum"] = fields.get(f"{momentum}.momentum_optimizer_value", 0.9)
+        values["momentum"] = fields.get(f"{_MOMENTUM}.momentum_optimizer_value", 0.9)
     averaged = fields.get(_TRAIN + "optimizer.use_moving_average", True)
     decay = fields.get(_TRAIN + "optimizer.moving_average_decay", 0.9999)
-    values["ema_decay"] = decay if averaged else 0.0
-    values["clip_norm"] = fields.get(_TRAIN + "gradient_clipping_by_norm", 0.0)
-    values["precision"] = "bf16" if fields.get(_TRAIN + "use_bfloat16", False) else "32"
-    return values
+    return values | {
+        "ema_decay": decay if averaged else 0.0,
+        "clip_norm": fields.get(_TRAIN + "gradient_clipping_by_norm", 0.0),
+        "precision": "bf16" if fields.get(_TRAIN + "use_bfloat16", False) else "32",
+    }
 
 
 def _classes(fields: Fields) -> tuple[str, ...] | None:
-    paths = fields.all("train_input_reader.label_map_path", str)
-    others = fields.all("eval_input_reader.label_map_path", str)
-    count = fields.get(_SSD + "num_classes", 0)
-    found = next((place for name in paths + others if (place := _find(fields, name)) is not None), None)
+    option = "train_input_reader.label_map_path"
+    paths = fields.all(option, str) + fields.all("eval_input_reader.label_map_path", str)
+    found = next((path for text in paths if (path := _find(fields, text)) is not None), None)
     if found is None:
-        fields.note(
-            "train_input_reader.label_map_path",
-            "there is no such file, so that --classes, or else the mask classes, count",
-        )
+        fields.note(option, "there is no such file, so that --classes, or else the mask classes, count")
         return None
     names = tuple(read_label_map(found).values())
-    if len(names) != count:
+    if len(names) != fields.get(_SSD + "num_classes", 0):
         fields.note(_SSD + "num_classes", f"the label map has {len(names)} classes")
     return names
 
 
 def _start(fields: Fields, start: str | None, resume: bool) -> str | None:
-    name = fields.get(_TRAIN + "fine_tune_checkpoint", "")
-    kind = fields.get(_TRAIN + "fine_tune_checkpoint_type", "")
+    option = _TRAIN + "fine_tune_checkpoint"
+    name, kind = fields.get(option, ""), fields.get(f"{option}_type", "")
     if resume or start is not None or not name:
         if start is not None and name:
-            fields.note(_TRAIN + "fine_tune_checkpoint", f"--start {start} goes before it")
+            fields.note(option, f"--start {start} goes before it")
         return start
     if kind not in ("", "detection"):
-        fields.note(
-            _TRAIN + "fine_tune_checkpoint_type", "all weights that fit are taken, as with 'detection'"
-        )
+        fields.note(f"{option}_type", "all weights that fit are taken, as with 'detection'")
     found = _find(fields, name, ".index")
     if found is None:
         raise RecipeError(
@@ -273,7 +258,7 @@ def _inputs(fields: Fields, reader: str) -> tuple[Path, ...]:
 def _find(fields: Fields, text: str, suffix: str = "") -> Path | None:
     """The path from the working directory or the file's folder, or None where nothing exists.
 
-    `suffix` is that of a file which stands for a path that is only a prefix.
+    `suffix` is that of a file of which the path is only a prefix.
     """
     if not text or text.startswith(_PLACEHOLDER):
         return None

@@ -120,7 +120,8 @@ class Fields:
     """The fields of a file by their dotted names. Remembers which of them were read."""
 
     def __init__(self, path: Path, message: textproto.Message) -> None:
-        self.path, self.messages = path, list[str]()
+        self.path = path
+        self.messages: list[str] = []
         self.values: dict[str, list[textproto.Value]] = {}
         self._read: set[str] = set()
         self._flatten(message, "")
@@ -138,35 +139,28 @@ class Fields:
         """Whether the file has a field or a message."""
         return any(known == name or known.startswith(f"{name}.") for known in self.values)
 
-    def use(self, name: str) -> None:
-        """Marks a field or a message as read, of which only the presence counts."""
-        self._read |= {known for known in self.values if known == name or known.startswith(f"{name}.")}
+    def use(self, name: str) -> bool:
+        """As `has`, for a field or a message of which only the presence counts; marks all of it as read."""
+        used = {known for known in self.values if known == name or known.startswith(f"{name}.")}
+        self._read |= used
+        return bool(used)
 
     def all(self, name: str, kind: type[_T]) -> list[_T]:
-        """Values of a repeated field.
-
-        Raises:
-            RecipeError: one of another kind.
-        """
+        """Values of a repeated field; raises RecipeError for one of another kind."""
         self._read.add(name)
         return [self._as(name, value, kind) for value in self.values.get(name, [])]
 
     def get(self, name: str, default: _T) -> _T:
-        """The value of a field, of which the last counts, or its default.
-
-        Raises:
-            RecipeError: it is of another kind than the default.
-        """
+        """The last value of a field, or its default; raises RecipeError for a value of another kind."""
         return (self.all(name, type(default)) or [default])[-1]
 
     def _as(self, name: str, value: textproto.Value, kind: type[_T]) -> _T:
-        plain_value: Any = value.name if isinstance(value, textproto.Word) else value
-        if kind is float and type(plain_value) is int:
-            plain_value = as_float(plain_value)
-        if type(plain_value) is not kind:
-            raise RecipeError(f"{self.path}: {name}: {plain_value!r} is no {kind.__name__}; correct it")
-        typed: _T = plain_value
-        return typed
+        plain: Any = value.name if isinstance(value, textproto.Word) else value
+        if kind is float and type(plain) is int:
+            plain = as_float(plain)
+        if not isinstance(plain, kind) or type(plain) is not kind:
+            raise RecipeError(f"{self.path}: {name}: {plain!r} is no {kind.__name__}; correct it")
+        return plain
 
     def note(self, name: str, instead: str) -> None:
         shown = ", ".join(_shown(value) for value in self.values.get(name, []))

@@ -1,4 +1,4 @@
-"""TensorFlow: imported on first use, quietly and in the right order, and kept out of TensorBoard's writer."""
+"""TensorFlow: imported on first use, quietly and after Triton, and kept out of TensorBoard's writer."""
 
 from __future__ import annotations
 
@@ -10,21 +10,13 @@ from typing import Any
 
 from maskwatch.errors import MissingExtraError
 
-# Without these TensorFlow prints what it finds in the CPU to standard error. A value of the user's stays.
+# Without these TensorFlow prints notes about the CPU to standard error. A value that the user set stays.
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
 def load_tensorflow(feature: str) -> Any:
-    """The module.
-
-    Args:
-        feature: what needs it, for the message.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    # Triton comes first: it and TensorFlow both bring an LLVM, and the process dies when Triton is loaded
-    # after TensorFlow.
+    """The module; raises MissingExtraError, which names the feature, where it is not installed."""
+    # Triton first: both contain an LLVM, and the process dies when Triton is loaded after TensorFlow.
     if "tensorflow" not in sys.modules:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
@@ -40,7 +32,7 @@ def load_tensorflow(feature: str) -> Any:
 def keep_out_of_tensorboard() -> None:
     """TensorBoard's writer uses its own file code, also where TensorFlow is installed.
 
-    TensorFlow would take five seconds to load and print its notes into the progress of a training. The module
-    is TensorBoard's switch for that (`tensorboard/compat/__init__.py`); event files are the same.
+    TensorFlow takes five seconds to load and prints notes into the progress of a training. The module is
+    TensorBoard's switch for that (`tensorboard/compat/__init__.py`); event files are the same.
     """
     sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))

@@ -1,7 +1,7 @@
 """Protocol buffers in text format, read and written without their definitions.
 
-`pipeline.config` and `label_map.pbtxt` of the TF Object Detection API are such files. Without the definitions
-nobody can say which field is repeated, so every field is a list of its values, in the order of the file.
+`pipeline.config` and `label_map.pbtxt` of the TF Object Detection API are such files. Only the definitions
+state which field is repeated, so every field here is a list of its values, in the order of the file.
 
 Source: https://protobuf.dev/reference/protobuf/textformat-spec/
 """
@@ -17,10 +17,10 @@ from typing import TypeAlias, Union
 Value: TypeAlias = Union[str, bool, int, float, "Word", "Message"]
 Message: TypeAlias = dict[str, list[Value]]
 
-# Deeper than any real file; a file made to exhaust the stack ends here.
+# Deeper than any real file; stops a file made to exhaust the stack.
 MAX_DEPTH = 100
 
-# Possessive, so that a long gap or number before a fault is tried in one way only.
+# Possessive, so that a long gap or number before an error is tried in one way only.
 _GAP = r"(?:[ \t\r\n\f\v]++|\#[^\n]*+)*+"
 _TOKEN = re.compile(
     _GAP
@@ -52,7 +52,7 @@ _WORDS: Mapping[str, Value] = {
 
 @dataclass(frozen=True)
 class Word:
-    """The name of an enum's value, such as RELU_6: a bare word, which is no string."""
+    """The name of an enum's value, such as RELU_6: a bare word, not a string."""
 
     name: str
 
@@ -61,13 +61,13 @@ def parse(text: str) -> Message:
     """Reads a message.
 
     Raises:
-        ValueError: the text is none; the message names the line and what stands there.
+        ValueError: the text is none; the message names the line and the text there.
     """
     return _Parser(text).message("")
 
 
 def write(message: Mapping[str, Sequence[Value]], indent: str = "") -> str:
-    """The text of a message, one field a line; `parse` gives the message back."""
+    """The text of a message, one field a line; the inverse of `parse`."""
     lines = []
     for name, values in message.items():
         for value in values:
@@ -103,7 +103,7 @@ class _Parser:
         self._advance()
 
     def message(self, closing: str) -> Message:
-        """Fields up to the closing sign, which is taken too; "" stands for the end of the text."""
+        """Fields up to the closing sign, which it consumes; "" is the end of the text."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise self._error(f"messages more than {MAX_DEPTH} deep")
@@ -150,12 +150,12 @@ class _Parser:
         raise self._error(f"{self._shown()} where a value should be")
 
     def _string(self) -> str:
-        """Strings that stand side by side are one; escapes stand for bytes of UTF-8."""
-        parts = []
+        """Adjacent strings are one; escapes stand for bytes of UTF-8."""
+        data = b""
         while self.kind == "string":
-            parts.append(_ESCAPE.sub(_unescape, self._take()[1:-1].encode()))
+            data += _ESCAPE.sub(_unescape, self._take()[1:-1].encode())
         try:
-            return b"".join(parts).decode()
+            return data.decode()
         except UnicodeDecodeError:
             raise self._error("a string before this that is not UTF-8") from None
 
@@ -172,7 +172,7 @@ class _Parser:
         while at < len(self.text):
             match = _TOKEN.match(self.text, at)
             if match is None or match.lastgroup is None:
-                # Also behind white space and comments, so that the line is that of the fault.
+                # Behind white space and comments, so that the line is that of the error.
                 gap = re.compile(_GAP).match(self.text, at)
                 self.at = gap.end() if gap else at
                 raise self._error(f"{self.text[self.at : self.at + 20].splitlines()[0]!r}, which is no token")

@@ -1,8 +1,8 @@
 """Checkpoints of the TF2 Detection Model Zoo, read into plain arrays under the names of our network.
 
 A checkpoint is read once with TensorFlow's own reader (the `tf` extra) and kept as safetensors in the cache
-folder under the hash of its content; from then on TensorFlow is not needed for it.
-`maskwatch.network.transfer` puts the arrays into a network.
+folder under the hash of its content, so that later runs need no TensorFlow.
+`maskwatch.training.start` puts the arrays into a network.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _BACKBONE = "model/_feature_extractor/classification_backbone/layer_with_weights
 _FPN = "model/_feature_extractor/_fpn_features_generator"
 _COARSE = "model/_feature_extractor/_coarse_feature_layers"
 _PREDICTOR = "model/_box_predictor"
+_BLOCK_PARTS = ("expand", "depthwise", "project")
 _NORM_PARTS = {
     "weight": "gamma",
     "bias": "beta",
@@ -68,20 +69,23 @@ def read_state(path: str | Path) -> State:
         return load_file(path)
     if path.is_file() and tarfile.is_tarfile(path):
         with tempfile.TemporaryDirectory() as folder:
-            return _convert(_unpack(path, Path(folder)))
+            try:
+                unpack(path, Path(folder), _LIMITS)
+            except SourceError as error:
+                raise CheckpointError(str(error)) from error
+            return _convert(find_prefix(Path(folder)))
     return _convert(find_prefix(path))
 
 
 def cache_folder() -> Path:
     """Where converted checkpoints are stored: `$MASKWATCH_CACHE`, else `$XDG_CACHE_HOME/maskwatch`."""
-    own = os.environ.get("MASKWATCH_CACHE")
-    if own:
+    if own := os.environ.get("MASKWATCH_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "maskwatch"
 
 
 def find_prefix(path: Path) -> Path:
-    """The checkpoint prefix (`…/ckpt-0`) that a folder or a file of the checkpoint stands for."""
+    """The prefix (`…/ckpt-0`) of the checkpoint in a folder, or of one of its files."""
     if path.is_dir():
         # Newest number last, by number and not by text: ckpt-10 comes after ckpt-9.
         found = sorted(path.rglob("*.index"), key=lambda p: (len(p.stem), p.stem))
@@ -120,9 +124,8 @@ def _read_variables(prefix: Path) -> dict[str, npt.NDArray[np.float32]]:
         names = [name for name in reader.get_variable_to_shape_map() if name.startswith("model/")]
         return {name.removesuffix(_VALUE): reader.get_tensor(name) for name in names}
     except Exception as error:  # TensorFlow raises a dozen kinds for a damaged file
-        raise CheckpointError(
-            f"{prefix}: TensorFlow cannot read it ({error}); fetch the archive again"
-        ) from error
+        problem = f"{prefix}: TensorFlow cannot read it ({error}); fetch the archive again"
+        raise CheckpointError(problem) from error
 
 
 def _rename(variables: dict[str, npt.NDArray[np.float32]], prefix: Path) -> State:
@@ -137,8 +140,7 @@ def _rename(variables: dict[str, npt.NDArray[np.float32]], prefix: Path) -> Stat
         if value.ndim == 4:
             # Keras has (kh, kw, in, out), depthwise (kh, kw, channels, 1);
             # torch has (out, in, kh, kw), depthwise (channels, 1, kh, kw).
-            order = (2, 3, 0, 1) if theirs.endswith("depthwise_kernel") else (3, 2, 0, 1)
-            value = value.transpose(order)
+            value = value.transpose((2, 3, 0, 1) if theirs.endswith("depthwise_kernel") else (3, 2, 0, 1))
         state[ours] = np.ascontiguousarray(value)
     for name in [name for name in state if name.endswith("running_mean")]:
         state[name.replace("running_mean", "num_batches_tracked")] = np.array(0)
@@ -149,30 +151,28 @@ def name_map() -> Iterator[tuple[str, str]]:
     """(our state name, the checkpoint's variable name without its suffix), every one of the network."""
     yield from _backbone_names()
     for level, index in ((4, 0), (3, 1)):
-        yield from _dense(f"fpn.lateral{level}", f"{_FPN}/residual_blocks/{index}/0", bias=True)
+        yield from _lateral(level, f"{_FPN}/residual_blocks/{index}/0")
         yield from _separable_norm(f"fpn.smooth{level}", f"{_FPN}/conv_layers/{index}")
-    yield from _dense("fpn.lateral5", f"{_FPN}/top_layers/0", bias=True)
+    yield from _lateral(5, f"{_FPN}/top_layers/0")
     for level, index in ((6, 0), (7, 1)):
         yield from _separable_norm(f"fpn.down{level}", f"{_COARSE}/{index}")
+    tower = f"{_PREDICTOR}/_head_scope_conv_layers/PredictionTower"
     for layer in range(_TOWER_DEPTH):
-        yield from _separable(
-            f"head.tower.{layer}", f"{_PREDICTOR}/_head_scope_conv_layers/PredictionTower/{layer}", bias=False
-        )
+        yield from _separable(f"head.tower.{layer}", f"{tower}/{layer}")
         for level in range(_LEVELS):
             # The API keeps convolution, norm and activation in one list of three a layer.
             theirs = f"{_PREDICTOR}/_base_tower_layers_for_heads/box_encodings/{level}/{layer * 3 + 1}"
             yield from _norm(f"head.norms.{level}.{layer}", theirs)
-    yield from _separable("head.boxes", f"{_PREDICTOR}/_box_prediction_head/_box_encoder_layers/0", bias=True)
     classes = "_prediction_heads/class_predictions_with_background/_class_predictor_layers/0"
-    yield from _separable("head.classes", f"{_PREDICTOR}/{classes}", bias=True)
+    for ours, theirs in (("boxes", "_box_prediction_head/_box_encoder_layers/0"), ("classes", classes)):
+        yield from _separable(f"head.{ours}", f"{_PREDICTOR}/{theirs}")
+        yield f"head.{ours}.pointwise.bias", f"{_PREDICTOR}/{theirs}/bias"
 
 
 def _backbone_names() -> Iterator[tuple[str, str]]:
     """Keras numbers the layers with weights one by one, convolution and BatchNorm in turn."""
     parts = ["stem", "blocks.0.depthwise", "blocks.0.project"]
-    parts += [
-        f"blocks.{block}.{part}" for block in range(1, 17) for part in ("expand", "depthwise", "project")
-    ]
+    parts += [f"blocks.{block}.{part}" for block in range(1, 17) for part in _BLOCK_PARTS]
     for index, part in enumerate([*parts, "top"]):
         kernel = "depthwise_kernel" if part.endswith("depthwise") else "kernel"
         yield f"backbone.{part}.0.weight", f"{_BACKBONE.format(2 * index)}/{kernel}"
@@ -184,21 +184,18 @@ def _norm(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
         yield f"{ours}.{part}", f"{theirs}/{name}"
 
 
-def _dense(ours: str, theirs: str, bias: bool) -> Iterator[tuple[str, str]]:
-    yield f"{ours}.weight", f"{theirs}/kernel"
-    if bias:
-        yield f"{ours}.bias", f"{theirs}/bias"
+def _lateral(level: int, theirs: str) -> Iterator[tuple[str, str]]:
+    yield f"fpn.lateral{level}.weight", f"{theirs}/kernel"
+    yield f"fpn.lateral{level}.bias", f"{theirs}/bias"
 
 
-def _separable(ours: str, theirs: str, bias: bool) -> Iterator[tuple[str, str]]:
+def _separable(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
     yield f"{ours}.depthwise.weight", f"{theirs}/depthwise_kernel"
     yield f"{ours}.pointwise.weight", f"{theirs}/pointwise_kernel"
-    if bias:
-        yield f"{ours}.pointwise.bias", f"{theirs}/bias"
 
 
 def _separable_norm(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
-    yield from _separable(f"{ours}.0", f"{theirs}/0", bias=False)
+    yield from _separable(f"{ours}.0", f"{theirs}/0")
     yield from _norm(f"{ours}.1", f"{theirs}/1")
 
 
@@ -221,12 +218,3 @@ def _keep(target: Path, write: Callable[[Path], object]) -> None:
     finally:
         for rest in target.parent.glob(f"{glob.escape(partial.name)}*"):
             rest.unlink()
-
-
-def _unpack(archive: Path, folder: Path) -> Path:
-    """Unpacks within limits and finds the checkpoint."""
-    try:
-        unpack(archive, folder, _LIMITS)
-    except SourceError as error:
-        raise CheckpointError(str(error)) from error
-    return find_prefix(folder)

@@ -65,7 +65,7 @@ class AugmentConfig:
 STRONG = AugmentConfig(
     letterbox=0.5, scales=(0.6, 1.5), stretch=1.1, colour_jitter=1.0, mask_paste=0.1, occlusion=0.1
 )
-# For the last steps, which fit the network to images as they come; large faces are still practised.
+# For the last steps, which fit the network to unchanged images; large faces still occur.
 WEAK = AugmentConfig(
     letterbox=0.75, scales=(0.85, 1.2), stretch=1.0, colour_jitter=0.3, mask_paste=0.05, occlusion=0.05
 )
@@ -121,9 +121,8 @@ def _random_scale(
     x0, y0, x1, y1 = sample.boxes_xyxy[target]
     # Uniform in octaves for the small sizes, uniform in pixels for the large ones.
     sides = 16.0, 0.95 * size
-    in_octaves = rng.random() < 0.5
-    face_side = _log_uniform(rng, *sides) if in_octaves else float(rng.uniform(*sides))
-    # An image much smaller than the crop would teach grey; one enlarged further shows nothing new.
+    face_side = _log_uniform(rng, *sides) if rng.random() < 0.5 else float(rng.uniform(*sides))
+    # An image much smaller than the crop leaves mostly padding; one enlarged further shows nothing new.
     least = 0.6 * size / longer_side
     return float(np.clip(face_side / max(x1 - x0, y1 - y0), least, max(least, MAX_ENLARGEMENT * letterbox)))
 
@@ -145,8 +144,7 @@ def colour_jitter(image: UInt8Array, rng: Generator) -> UInt8Array:
         noise = rng.normal(0, rng.uniform(3, 12), image.shape).astype(np.int16)
         image = (image.astype(np.int16) + noise).clip(0, 255).astype(np.uint8)
     if rng.random() < 0.15:
-        quality = int(rng.integers(20, 80))
-        image = as_jpeg(image, quality)
+        image = as_jpeg(image, int(rng.integers(20, 80)))
     return image
 
 

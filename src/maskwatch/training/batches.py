@@ -1,7 +1,7 @@
 """Which images make up which batch, and the data sets that load them.
 
 Everything random about a batch follows from the seed and the number of its step, not from the state of a
-generator: a resumed training sees the batches that it would have seen without the break.
+generator, so that a resumed training continues with the same batches.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from maskwatch.training.copy_paste import FaceClasses, SourceFace
 from maskwatch.training.crops import IGNORE_CLASS, TrainingSample
 from maskwatch.training.recipe import Recipe
 
-# Decoded images that all loaders of a machine cache together, so that small data sets are decoded once.
+# Of decoded images that all loaders of a machine cache together: small data sets are decoded once.
 CACHE_BYTES = 3 * 2**30
 # Smallest side of a face to copy the mask from, in pixels of its image.
 MIN_SOURCE_SIDE = 48.0
@@ -55,7 +55,7 @@ class StepSampler(Sampler[list[SampleKey]]):
     Args:
         order: image indices of one pass over the data, repeats included.
         recipe: sizes, batch sizes and seed.
-        first_step: called at the start of each epoch, gives the step to continue from.
+        first_step: called at the start of each epoch; returns the step to continue from.
         rank, world_size: this process and the number of processes; each takes a whole `batch_size`.
     """
 
@@ -99,8 +99,8 @@ class StepSampler(Sampler[list[SampleKey]]):
 def balanced_order(detection_set: DetectionSet, power: float, seed: int) -> npt.NDArray[np.int64]:
     """Indices of one pass, images with rare classes more than once.
 
-    An image comes (f_max / f) ** power times, f being the share of images with its rarest class; the fraction
-    is rounded at random, once. After repeat-factor sampling (Gupta et al. 2019, section 4.1).
+    An image appears (f_max / f) ** power times, f being the share of images with its rarest class; the
+    fraction is rounded at random, once. After repeat-factor sampling (Gupta et al. 2019, section 4.1).
     """
     present = np.zeros((len(detection_set), len(detection_set.class_names)), bool)
     for row, sample in zip(present, detection_set.samples, strict=True):
@@ -117,17 +117,16 @@ class TrainingDataset(Dataset[TrainingSample]):
 
     Args:
         detection_set, recipe: the images, and how to augment them.
-        loaders: processes of this machine that load images; each has a copy of this object, and its share of
+        loaders: processes of this machine that load images; each has a copy of this object and its share of
             `CACHE_BYTES`.
     """
 
     def __init__(self, detection_set: DetectionSet, recipe: Recipe, loaders: int = 1) -> None:
         self.samples, self.recipe = detection_set.samples, recipe
         self._cache_bytes = CACHE_BYTES // loaders
-        names = detection_set.class_names
         self._classes: FaceClasses | None = None
-        if set(MASK_CLASSES) <= set(names):
-            mask, no_mask, mask_incorrect = map(names.index, MASK_CLASSES)
+        if set(MASK_CLASSES) <= set(detection_set.class_names):
+            mask, no_mask, mask_incorrect = map(detection_set.class_names.index, MASK_CLASSES)
             self._sources = _large_faces(detection_set, mask)
             pick_source = self._pick_source if self._sources else None
             self._classes = FaceClasses(mask, no_mask, mask_incorrect, pick_source)
@@ -150,12 +149,12 @@ class TrainingDataset(Dataset[TrainingSample]):
         return SourceFace(self._read(image), box_xyxy)
 
     def _read(self, index: int) -> npt.NDArray[np.uint8]:
-        image = self._cache.get(index)
-        if image is None:
-            image = read_image(self.samples[index].image_path)
-            if self._cached_bytes + image.nbytes <= self._cache_bytes:
-                self._cache[index] = image
-                self._cached_bytes += image.nbytes
+        if index in self._cache:
+            return self._cache[index]
+        image = read_image(self.samples[index].image_path)
+        if self._cached_bytes + image.nbytes <= self._cache_bytes:
+            self._cache[index] = image
+            self._cached_bytes += image.nbytes
         return image
 
 
@@ -179,7 +178,7 @@ def collate(samples: Sequence[TrainingSample]) -> Batch:
 
 
 class ValidationBatch(NamedTuple):
-    """images (N, S, S, 3) uint8 at the network's size, and where each image lies on its canvas."""
+    """images (N, S, S, 3) uint8 at the network's size, and the placement of each on its canvas."""
 
     images: Tensor
     placements: list[Placement]
@@ -200,4 +199,5 @@ class ValidationDataset(Dataset[tuple[npt.NDArray[np.uint8], Placement]]):
 
 
 def collate_validation(items: Sequence[tuple[npt.NDArray[np.uint8], Placement]]) -> ValidationBatch:
-    return ValidationBatch(torch.from_numpy(np.stack([image for image, _ in items])), [p for _, p in items])
+    images, placements = zip(*items, strict=True)
+    return ValidationBatch(torch.from_numpy(np.stack(images)), list(placements))

@@ -28,7 +28,7 @@ def anchors_of(recipe: Recipe) -> AnchorSpec:
 
 
 def describe(recipe: Recipe, class_names: Sequence[str], trained_on: str) -> dict[str, Any]:
-    """The content of `FORMAT_KEY` in a checkpoint file, beside the weights."""
+    """What a checkpoint file holds under `FORMAT_KEY`, beside the weights."""
     return {"recipe": plain(recipe), "class_names": list(class_names), "trained_on": trained_on}
 
 
@@ -50,7 +50,7 @@ class CheckpointFile:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network and its training."""
+    """A trained network and its training. mean_of: number of checkpoints whose mean the weights are."""
 
     network: SSD
     recipe: Recipe
@@ -58,7 +58,6 @@ class Checkpoint:
     step: int
     trained_on: str
     mean_of: int = 1
-    """Number of checkpoints that the weights are the mean of."""
 
 
 def read_checkpoint(path: str | Path) -> CheckpointFile:
@@ -71,7 +70,7 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; give a checkpoint such as runs/NAME/best.ckpt")
     try:
-        # weights_only: a checkpoint from a stranger must not run code.
+        # weights_only: a downloaded checkpoint must not run code.
         content = torch.load(path, map_location="cpu", weights_only=True)
         own, state = content[FORMAT_KEY], content["state_dict"]
         recipe, names = recipe_of(own["recipe"]), tuple(own["class_names"])
@@ -81,7 +80,7 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
         return CheckpointFile(recipe, names, step, trained_on, weights, columns - 1)
     except MaskwatchError:
         raise
-    except Exception as error:  # unpickling and the content of a stranger's file raise a dozen kinds
+    except Exception as error:  # unpickling and the content of another program's file raise a dozen kinds
         raise _not_ours(path, error) from error
 
 
@@ -111,8 +110,8 @@ def _not_ours(path: str | Path, error: Exception) -> CheckpointError:
 def load_mean(paths: Sequence[str | Path]) -> Checkpoint:
     """The mean of the weights of several checkpoints of one run, or of runs from the same start.
 
-    Such weights lie in one basin, and their mean is often better than each of them. Everything else is that
-    of the first. The statistics of BatchNorms are averaged too; where they were frozen, all have the same.
+    Their mean is often better than each of them. Everything else is that of the first. The statistics of
+    BatchNorms are averaged too; where they were frozen, all have the same.
 
     Source: the uniform soup of Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned
     models improves accuracy without increasing inference time".
@@ -128,13 +127,11 @@ def load_mean(paths: Sequence[str | Path]) -> Checkpoint:
                 "no mean; give checkpoints of one run, or of runs from the same start with the same recipe"
             )
     states = [one.network.state_dict() for one in (first, *others)]
-    first.network.load_state_dict(
-        {
-            # Counts of batches are whole numbers, which have no use after training.
-            key: torch.stack([state[key] for state in states]).mean(0) if value.is_floating_point() else value
-            for key, value in states[0].items()
-        }
-    )
+    mean = first.network.state_dict()
+    for key, value in mean.items():
+        if value.is_floating_point():  # counts of batches are not, and have no use after training
+            mean[key] = torch.stack([state[key] for state in states]).mean(0)
+    first.network.load_state_dict(mean)
     return replace(first, mean_of=len(states))
 
 

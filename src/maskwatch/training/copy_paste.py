@@ -12,7 +12,7 @@ from maskwatch.training.crops import FloatArray, Generator, TrainingSample, UInt
 
 # Smallest side of a face to change, in pixels of the network's input.
 MIN_TARGET_SIDE = 24.0
-# Share of the pasted masks that are worn correctly. The others sit too low by this share of a face's height.
+# Share of the pasted masks that are worn correctly. The others are too low by this share of a face's height.
 CORRECT_SHARE = 0.3
 INCORRECT_DROP = (0.16, 0.4)
 # Outline of a mask in shares of the face's box: over the nose, down the cheeks, under the chin.
@@ -50,8 +50,8 @@ def paste_masks(
 ) -> TrainingSample:
     """Pastes masks of other people on some bare faces: most too low, below nose or mouth, some correctly.
 
-    Incorrectly worn masks are the rarest class. The correct ones keep the seam of the paste from giving the
-    class away.
+    Incorrectly worn masks are the rarest class. With the correct ones, the seam of the paste does not reveal
+    the class.
     """
     if classes.pick_source is None:
         return sample
@@ -112,11 +112,8 @@ def _occlude_mouth(image: UInt8Array, box_xyxy: FloatArray, rng: Generator) -> N
     else:
         source = float(rng.uniform(0, width)), float(rng.uniform(0, height))
         source_wh = 2 * axes[0], 2 * axes[1]
-    piece = cv2.getRectSubPix(
-        image,
-        (max(2, round(source_wh[0])), max(2, round(source_wh[1]))),
-        (float(source[0]), float(source[1])),
-    )
+    piece_wh = (max(2, round(source_wh[0])), max(2, round(source_wh[1])))
+    piece = cv2.getRectSubPix(image, piece_wh, (float(source[0]), float(source[1])))
     reach = int(np.ceil(max(axes))) + 1
     resized = cv2.resize(piece, (2 * reach, 2 * reach), interpolation=cv2.INTER_LINEAR)
     inside = np.zeros((2 * reach, 2 * reach), np.uint8)

@@ -20,9 +20,8 @@ Generator: TypeAlias = np.random.Generator
 
 # The class id of an ignore region: it holds neither a face to find nor background.
 IGNORE_CLASS = -1
-# A box of which less than this share is left in a crop is dropped.
+# A crop drops a box of which less than this share is left, or a side is below so many pixels of the input.
 MIN_VISIBLE = 0.35
-# So is one that is smaller than this many pixels of the network's input.
 MIN_SIDE = 5.0
 
 
@@ -45,20 +44,15 @@ def flip(sample: TrainingSample) -> TrainingSample:
     return TrainingSample(np.ascontiguousarray(sample.image[:, ::-1]), boxes, sample.class_ids)
 
 
-def ssd_crop(
-    sample: TrainingSample,
-    rng: Generator,
-    area: tuple[float, float] = (0.75, 1.0),
-    aspect: tuple[float, float] = (0.75, 3.0),
-) -> TrainingSample:
-    """A crop of this share of the area and this width : height; the whole image where none fits.
+def ssd_crop(sample: TrainingSample, rng: Generator) -> TrainingSample:
+    """A crop of 0.75 to 1 of the area, 0.75 to 3 times as wide as high; the whole image where none fits.
 
     Source: `sample_distorted_bounding_box` of TensorFlow, with min_object_covered 0.
     """
     height, width = sample.image.shape[:2]
     for _ in range(100):
-        ratio = rng.uniform(*aspect)
-        share = rng.uniform(*area) * height * width
+        ratio = rng.uniform(0.75, 3.0)
+        share = rng.uniform(0.75, 1.0) * height * width
         crop_h, crop_w = round((share / ratio) ** 0.5), round((share * ratio) ** 0.5)
         if 0 < crop_h <= height and 0 < crop_w <= width:
             x, y = int(rng.integers(width - crop_w + 1)), int(rng.integers(height - crop_h + 1))
@@ -107,9 +101,8 @@ def _window(
 ) -> tuple[UInt8Array, tuple[float, float], tuple[float, float]]:
     """The pixels of the window, and the exact factors and offset from the image to it.
 
-    Crops before it resizes, so that only the pixels in the window are computed, averaged over area when
-    shrinking. Both sides of the crop and of the resized part are whole numbers. The boxes follow that
-    rounding, which matters for small faces.
+    Crops before it resizes, so that only the pixels in the window are computed. The sides of the crop and of
+    the resized part are whole numbers; the boxes follow that rounding, which matters for small faces.
     """
     height, width = image.shape[:2]
     spans = []

@@ -15,13 +15,14 @@ from maskwatch.data import DetectionSet
 from maskwatch.errors import TrainingError
 from maskwatch.evaluation.coco import CocoResult, coco_evaluate
 from maskwatch.network import SSD, AnchorSpec, preprocess
-from maskwatch.network.loss import DetectionLoss, GFLLoss, SSDLoss, Targets, l2_regularization
+from maskwatch.network.loss import DetectionLoss, Targets, gfl_loss, l2_regularization, ssd_loss
 from maskwatch.network.matching import ignore_anchors, match_atss, match_iou
+from maskwatch.network.postprocess import detect
 from maskwatch.training.batches import Batch, ValidationBatch
 from maskwatch.training.checkpoint import FORMAT_KEY, describe
 from maskwatch.training.crops import IGNORE_CLASS
 from maskwatch.training.recipe import Recipe
-from maskwatch.training.torch_detector import postprocess, to_supervision
+from maskwatch.training.torch_detector import to_supervision
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -60,7 +61,7 @@ class DetectionModule(L.LightningModule):
     Args:
         network: starts from its present weights.
         recipe: the settings.
-        validation_set: measured at the end of each epoch, that is every `recipe.validate_every` steps.
+        validation_set: measured after each epoch of `recipe.validate_every` steps.
         trained_on: description of the training data, stored in checkpoints.
     """
 
@@ -68,15 +69,15 @@ class DetectionModule(L.LightningModule):
         self, network: SSD, recipe: Recipe, validation_set: DetectionSet, trained_on: str = ""
     ) -> None:
         super().__init__()
-        self.network, self.recipe, self.validation_set = network, recipe, validation_set
-        self.trained_on = trained_on
-        self.loss: DetectionLoss = SSDLoss() if recipe.loss == "ssd" else GFLLoss()
+        self.network, self.recipe = network, recipe
+        self.validation_set, self.trained_on = validation_set, trained_on
+        self.loss: DetectionLoss = ssd_loss if recipe.loss == "ssd" else gfl_loss
         self.last_losses: dict[str, float] = {}
         self.last_result: CocoResult | None = None
         self.last_predictions: list[sv.Detections] = []  # of the latest validation, in the order of the set
         self._predictions: list[sv.Detections] = []
-        stem, blocks = network.backbone.stem, network.backbone.blocks
-        self._frozen = [stem, *blocks[: recipe.frozen_blocks]] if recipe.frozen_blocks else []
+        frozen = recipe.frozen_blocks
+        self._frozen = [network.backbone.stem, *network.backbone.blocks[:frozen]] if frozen else []
         self._norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in self._norms:
             norm.momentum = recipe.bn_momentum
@@ -113,9 +114,8 @@ class DetectionModule(L.LightningModule):
         encodings, logits = self.network(images)
         anchors = self.network.anchors_xyxy(size_hw).to(images.device)
         losses = self.loss(encodings.float(), logits.float(), anchors, self._targets(batch, anchors, size_hw))
-        regularization = torch.zeros((), device=images.device)
-        if self.recipe.l2:
-            regularization = l2_regularization(self.network, self.recipe.l2)
+        l2 = self.recipe.l2
+        regularization = l2_regularization(self.network, l2) if l2 else images.new_zeros(())
         total = losses.localization + losses.classification + regularization
         parts = {
             "Loss/classification_loss": losses.classification,
@@ -123,7 +123,7 @@ class DetectionModule(L.LightningModule):
             "Loss/regularization_loss": regularization,
             "Loss/total_loss": total,
         }
-        # The mean over all devices, so that each raises where one has no number.
+        # The mean over all devices, so that all of them raise where one has no number.
         means = self.trainer.strategy.reduce(torch.stack([*parts.values()]).detach(), reduce_op="mean")
         self._report(dict(zip(parts, torch.as_tensor(means).tolist(), strict=True)))
         return total
@@ -132,9 +132,10 @@ class DetectionModule(L.LightningModule):
         match = matcher_of(self.recipe, self.network.anchor_spec, anchors_xyxy, size_hw)
         targets = []
         for boxes, class_ids in zip(batch.boxes_xyxy, batch.class_ids, strict=True):
-            truths, regions = boxes[class_ids != IGNORE_CLASS], boxes[class_ids == IGNORE_CLASS]
-            matches = ignore_anchors(match(truths), anchors_xyxy, regions, match)
-            targets.append(Targets(matches, truths, class_ids[class_ids != IGNORE_CLASS]))
+            counted = class_ids != IGNORE_CLASS
+            truths = boxes[counted]
+            matches = ignore_anchors(match(truths), anchors_xyxy, boxes[~counted], match)
+            targets.append(Targets(matches, truths, class_ids[counted]))
         return targets
 
     def _report(self, losses: dict[str, float]) -> None:
@@ -146,10 +147,10 @@ class DetectionModule(L.LightningModule):
                 f"last.ckpt (--resume), or start again with a lower rate (--set learning_rate={lower:.2g}), "
                 "with gradient clipping (--set clip_norm=10) or in full precision (--set precision=32)"
             )
-        values = {**losses, "learning_rate": self.trainer.optimizers[0].param_groups[-1]["lr"]}
-        self.last_losses = values
-        self.log_dict(values)
-        self.log("loss", values["Loss/total_loss"], prog_bar=True, logger=False)
+        rate = self.trainer.optimizers[0].param_groups[-1]["lr"]
+        self.last_losses = {**losses, "learning_rate": rate}
+        self.log_dict(self.last_losses)
+        self.log("loss", losses["Loss/total_loss"], prog_bar=True, logger=False)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_index: int) -> Any:
         if isinstance(batch, ValidationBatch):  # its placements are no tensors
@@ -162,9 +163,8 @@ class DetectionModule(L.LightningModule):
         """Collects detections; COCO's numbers need those of all images at once."""
         size_hw = (batch.images.shape[1], batch.images.shape[2])
         encodings, logits = self.network(preprocess(batch.images))
-        found = postprocess(
-            self.network, encodings, logits, size_hw, class_agnostic=False, voting=self.recipe.box_voting
-        )
+        anchors = self.network.anchors_xyxy(size_hw)
+        found = detect(encodings, logits, anchors, size_hw, voting=self.recipe.box_voting)
         self._predictions += to_supervision(found, batch.placements, self.validation_set.class_names)
 
     def on_validation_epoch_end(self) -> None:
@@ -180,20 +180,17 @@ class DetectionModule(L.LightningModule):
         recipe = self.recipe
         groups: list[dict[str, Any]] = []
         for in_backbone, multiple in ((True, recipe.backbone_lr_mult), (False, 1.0)):
-            parameters = [
-                parameter
-                for name, parameter in self.network.named_parameters()
-                if name.startswith("backbone.") == in_backbone
-            ]
+            named = self.network.named_parameters()
+            parameters = [value for name, value in named if name.startswith("backbone.") == in_backbone]
             for kernels, decay in ((True, recipe.weight_decay), (False, 0.0)):
-                group = [parameter for parameter in parameters if (parameter.ndim > 1) == kernels]
+                group = [value for value in parameters if (value.ndim > 1) == kernels]
                 groups.append({"params": group, "lr": multiple, "weight_decay": decay})
         optimizer: torch.optim.Optimizer
         if recipe.optimizer == "sgd":
             optimizer = torch.optim.SGD(groups, lr=1.0, momentum=recipe.momentum)
         else:
             optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(recipe.momentum, 0.999))
-        # The `lr` of a group is its multiple; the schedule gives the rate itself.
+        # The `lr` of a group is its multiple of the schedule's rate.
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -209,8 +206,7 @@ class DetectionModule(L.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        names = self.validation_set.class_names
-        checkpoint[FORMAT_KEY] = describe(self.recipe, names, self.trained_on)
+        checkpoint[FORMAT_KEY] = describe(self.recipe, self.validation_set.class_names, self.trained_on)
 
 
 def cosine_with_warmup(

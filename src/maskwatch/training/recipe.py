@@ -7,7 +7,7 @@ import difflib
 import tomllib
 import typing
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -54,7 +54,7 @@ class Recipe:
     """Fraction of `steps`, at the end, without strong augmentation: "scale" then changes images little."""
     train_sizes: tuple[int, ...] = (384, 640)
     """Input sides of successive batches; a larger side has fewer images, for about the same cost. Multiples
-    of 128, the stride of the top level, agree on where its cells and anchors lie."""
+    of 128, the stride of the top level, place its cells and anchors alike."""
     batch_size: int = 12
     """Images in a batch of the smallest size, on each device."""
     class_balance: float = 0.5
@@ -92,9 +92,9 @@ class Recipe:
     """Weight of a batch in the running statistics of BatchNorms."""
     bn_update_fraction: float = 0.55
     """Fraction of `steps`, from the beginning, in which BatchNorms normalise by the batch and update their
-    running statistics. After it the statistics are frozen, so that the network trains as it will be used:
-    the top levels have a few dozen cells in a batch, whose own statistics are far from the running ones. A
-    training from random weights takes 1."""
+    running statistics. Then the statistics are frozen, so that the network trains as it will be used: the top
+    levels have a few dozen cells in a batch, whose statistics are far from the running ones. A training from
+    random weights takes 1."""
     frozen_blocks: int = 3
     """The stem and this many inverted residual blocks keep their weights during `bn_update_fraction`; 0
     freezes nothing. A training from random weights takes 0."""
@@ -132,9 +132,8 @@ class Recipe:
 
 def built_in() -> tuple[str, ...]:
     """Names of the recipes in the package."""
-    return tuple(
-        sorted(f.name.removesuffix(".toml") for f in _folder().iterdir() if f.name.endswith(".toml"))
-    )
+    names = (file.name for file in _folder().iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -154,10 +153,8 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         with reading(path, RecipeError, "give a TOML file"):
             text, name = read_text(path), path.stem
     else:
-        raise RecipeError(
-            f"no recipe {str(name_or_path)!r}; "
-            f"give one of {', '.join(built_in())}, or the path of a TOML file"
-        )
+        names = ", ".join(built_in())
+        raise RecipeError(f"no recipe {str(name_or_path)!r}; give one of {names}, or the path of a TOML file")
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or numbers and nesting beyond Python
@@ -169,9 +166,9 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
     """A recipe from plain values, as a checkpoint holds them; keys and values may have their earlier names.
 
     Raises:
-        RecipeError: an unknown key, a value of the wrong type or out of range.
+        RecipeError: an unknown key, one under both of its names, a value of the wrong type or out of range.
     """
-    values, _ = with_present_names(values)
+    values, _ = _with_present_names(values)
     hints = typing.get_type_hints(Recipe)
     for key in values:
         if key not in hints:
@@ -184,12 +181,8 @@ def _folder() -> Any:
     return resources.files("maskwatch.training") / "recipes"
 
 
-def with_present_names(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Values under the present names of their keys, and a message for each earlier name.
-
-    Raises:
-        RecipeError: a key is given under both of its names.
-    """
+def _with_present_names(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Values under the present names of their keys, and a message for each earlier name."""
     renamed: dict[str, Any] = {}
     messages = []
     for key, value in values.items():
@@ -198,16 +191,15 @@ def with_present_names(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[
             raise RecipeError(f"{new_key} is given twice, once under its earlier name; leave one out")
         if new_key != key:
             messages.append(f"the recipe key {key} is deprecated; use {new_key}")
-        if isinstance(value, str) and (new_key, value) in RENAMED_VALUES:
-            new_value = RENAMED_VALUES[new_key, value]
-            messages.append(f"{new_key} = {value!r} is deprecated; use {new_value!r}")
-            value = new_value
         renamed[new_key] = value
+        if isinstance(value, str) and (new_value := RENAMED_VALUES.get((new_key, value))):
+            messages.append(f"{new_key} = {value!r} is deprecated; use {new_value!r}")
+            renamed[new_key] = new_value
     return renamed, messages
 
 
 def _warn_of_old_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    renamed, messages = with_present_names(values)
+    renamed, messages = _with_present_names(values)
     for message in messages:
         warnings.warn(message, DeprecationWarning, stacklevel=4)
     return renamed
@@ -251,40 +243,34 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
     return value
 
 
-_NOT_NEGATIVE = (
-    *("l2", "warmup_steps", "warmup_learning_rate", "schedule_steps"),
-    *("clip_norm", "weight_decay", "patience"),
-)
-
-
 def _check(recipe: Recipe) -> None:
-    rules: list[tuple[bool, str, str]] = [
-        (recipe.size > 0 and recipe.size % 32 == 0, "size", "a multiple of 32"),
-        (
-            bool(recipe.train_sizes) and all(s > 0 and s % 32 == 0 for s in recipe.train_sizes),
-            "train_sizes",
-            "multiples of 32",
-        ),
-        (bool(recipe.aspect_ratios) and min(recipe.aspect_ratios) > 0, "aspect_ratios", "positive numbers"),
-        (recipe.scales_per_octave >= 1, "scales_per_octave", "at least 1"),
-        (recipe.anchor_scale > 0, "anchor_scale", "positive"),
-        (0 <= recipe.frozen_blocks <= 17, "frozen_blocks", "between 0 and 17"),
-        (0 <= recipe.bn_update_fraction <= 1, "bn_update_fraction", "between 0 and 1"),
-        (0 <= recipe.no_aug_fraction <= 1, "no_aug_fraction", "between 0 and 1"),
-        (recipe.batch_size >= 1, "batch_size", "at least 1"),
-        (recipe.steps >= 1, "steps", "at least 1"),
-        (recipe.validate_every >= 1, "validate_every", "at least 1"),
-        (recipe.learning_rate > 0, "learning_rate", "positive"),
-        (0 <= recipe.ema_decay < 1, "ema_decay", "from 0 to below 1"),
-        (0 <= recipe.class_balance <= 1, "class_balance", "between 0 and 1"),
-        (0 < recipe.bn_momentum <= 1, "bn_momentum", "above 0, up to 1"),
-    ]
-    for holds, key, wanted in rules:
-        if not holds:
-            raise RecipeError(f"{key} = {getattr(recipe, key)!r} must be {wanted}; correct it")
-    for key in _NOT_NEGATIVE:
-        if getattr(recipe, key) < 0:
-            raise RecipeError(f"{key} = {getattr(recipe, key)!r} must not be negative; correct it")
+    for keys, holds, must in _RULES:
+        for key in keys.split():
+            value = getattr(recipe, key)
+            if not holds(value):
+                raise RecipeError(f"{key} = {value!r} must {must}; correct it")
+
+
+def _whole_cells(size: int) -> bool:
+    return size > 0 and size % 32 == 0
+
+
+_RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("size", _whole_cells, "be a multiple of 32"),
+    ("train_sizes", lambda sizes: bool(sizes) and all(map(_whole_cells, sizes)), "be multiples of 32"),
+    ("aspect_ratios", lambda ratios: bool(ratios) and min(ratios) > 0, "be positive numbers"),
+    ("anchor_scale learning_rate", lambda value: value > 0, "be positive"),
+    ("scales_per_octave batch_size steps validate_every", lambda value: value >= 1, "be at least 1"),
+    ("frozen_blocks", lambda value: 0 <= value <= 17, "be between 0 and 17"),
+    ("bn_update_fraction no_aug_fraction class_balance", lambda value: 0 <= value <= 1, "be between 0 and 1"),
+    ("ema_decay", lambda value: 0 <= value < 1, "be from 0 to below 1"),
+    ("bn_momentum", lambda value: 0 < value <= 1, "be above 0, up to 1"),
+    (
+        "l2 warmup_steps warmup_learning_rate schedule_steps clip_norm weight_decay patience",
+        lambda value: value >= 0,
+        "not be negative",
+    ),
+)
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from maskwatch.data import DetectionSet
 from maskwatch.errors import CheckpointError, DataError, OutputError
 from maskwatch.evaluation.coco import CocoResult
+from maskwatch.outputs import make_folder
 from maskwatch.training.batches import (
     StepSampler,
     TrainingDataset,
@@ -22,9 +23,9 @@ from maskwatch.training.batches import (
     collate,
     collate_validation,
 )
-from maskwatch.training.checkpoint import Checkpoint, describe, load_checkpoint
+from maskwatch.training.checkpoint import Checkpoint, load_checkpoint
 from maskwatch.training.module import DetectionModule
-from maskwatch.training.recipe import Recipe
+from maskwatch.training.recipe import Recipe, plain
 from maskwatch.training.start import start_network
 from maskwatch.training.trainer import best_checkpoint, make_trainer, quiet_lightning
 
@@ -35,7 +36,7 @@ class TrainOptions:
 
     Attributes:
         start: where the weights come from; see `start_network`.
-        resume: continue from `last.ckpt`; the same batches and losses follow as without the break.
+        resume: continue from `last.ckpt`, with the batches and losses of an unbroken training.
         devices: number of devices, or "auto"; several train together by Lightning's DDP.
         workers: processes that prepare batches.
         progress: show it on standard error.
@@ -54,9 +55,9 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training leaves behind.
+    """Checkpoints and the last numbers of a training.
 
-    losses: the last step's, under the API's tags; validation: the latest COCO numbers, None where the
+    losses: of the last step, under the API's tags; validation: the latest COCO numbers, None where the
     training ended before its first validation.
     """
 
@@ -73,7 +74,7 @@ def train(
     output: str | Path,
     options: TrainOptions | None = None,
 ) -> TrainingResult:
-    """Trains and leaves `best.ckpt`, `last.ckpt` and TensorBoard curves in a folder.
+    """Trains and writes `best.ckpt`, `last.ckpt` and TensorBoard curves to a folder.
 
     Args:
         training_set, validation_set: of the same classes.
@@ -105,16 +106,12 @@ def train(
     trainer = make_trainer(
         recipe, output, [best, *options.callbacks], devices=options.devices, progress=options.progress
     )
-    training_loader = _training_loader(training_set, recipe, trainer, options.workers)
-    validation_loader = _validation_loader(validation_set, recipe)
+    loaders = (
+        _training_loader(training_set, recipe, trainer, options.workers),
+        _validation_loader(validation_set, recipe),
+    )
     with quiet_lightning():
-        trainer.fit(
-            module,
-            training_loader,
-            validation_loader,
-            ckpt_path=last,
-            weights_only=False if last else None,
-        )
+        trainer.fit(module, *loaders, ckpt_path=last, weights_only=False if last else None)
     last = output / "last.ckpt"
     trainer.save_checkpoint(last)
     return TrainingResult(Path(best.best_model_path or last), last, module.last_losses, module.last_result)
@@ -130,10 +127,7 @@ def _check_output(output: Path, resume: bool) -> Path | None:
         raise OutputError(
             f"{output}: holds a training already; add --resume to continue it, or choose another --out"
         )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be created ({error.strerror}); choose another --out") from error
+    make_folder(output)
     return None
 
 
@@ -159,14 +153,10 @@ def _for_random_weights(recipe: Recipe, start: str | Path | None, resumed: Check
 
 def _check_same(last: Path, before: Checkpoint, recipe: Recipe, training_set: DetectionSet) -> None:
     """A resumed training must have the settings it began with, but for its length."""
-    now, then = (
-        describe(r, n, "")
-        for r, n in ((recipe, training_set.class_names), (before.recipe, before.class_names))
-    )
+    now = plain(recipe) | {"classes": tuple(training_set.class_names)}
+    then = plain(before.recipe) | {"classes": before.class_names}
     free = ("steps", "schedule_steps", "patience", "name")
-    changed = [k for k in now["recipe"] if k not in free and now["recipe"][k] != then["recipe"][k]]
-    if now["class_names"] != then["class_names"]:
-        changed.append("classes")
+    changed = [key for key in now if key not in free and now[key] != then[key]]
     if changed:
         raise CheckpointError(
             f"{last}: began with other settings of {', '.join(changed)}; resume with the same ones, "

@@ -1,4 +1,4 @@
-"""Where the weights of a training come from."""
+"""Initial weights of a training: of the zoo, a model file or a checkpoint, for other classes or anchors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from maskwatch.errors import CheckpointError, RecipeError
 from maskwatch.labels import find_class
 from maskwatch.models import embedded_models, load_model_file
 from maskwatch.network import SSD, AnchorSpec
-from maskwatch.network.transfer import fit_head, load_zoo
+from maskwatch.tf_compat import zoo
 from maskwatch.training.checkpoint import anchors_of, load_checkpoint
 from maskwatch.training.recipe import Recipe, recipe_of
 
+ZOO_ANCHORS = AnchorSpec()
 _INSTEAD = "start from maskwatch-640, or from the checkpoint that the file was exported from"
 _ANCHOR_KEYS = ("anchor_scale", "aspect_ratios", "scales_per_octave")
 # Any weight of the network; what precedes its name in a file precedes all names.
@@ -55,10 +56,8 @@ def start_network(start: str | Path | None, recipe: Recipe, class_names: Sequenc
         names, spec, state = _read_model(start)
     else:
         return load_zoo(start, len(class_names), anchors=anchors)
-    network = SSD(len(class_names), anchors)
-    fit_head(state, spec, network, [find_class(names, name) for name in class_names])
-    network.load_state_dict(state)
-    return network.eval()
+    sources = [find_class(names, name) for name in class_names]
+    return _fitted(state, spec, SSD(len(class_names), anchors), sources)
 
 
 def _read_model(name_or_path: str | Path) -> tuple[tuple[str, ...], AnchorSpec, dict[str, Tensor]]:
@@ -83,3 +82,83 @@ def _read_model(name_or_path: str | Path) -> tuple[tuple[str, ...], AnchorSpec, 
             )
         state[name] = torch.from_numpy(np.array(numpy_helper.to_array(weights[prefix + name])))
     return file.metadata.classes, spec, state
+
+
+def load_zoo(
+    path: str | Path,
+    num_classes: int | None = None,
+    *,
+    anchors: AnchorSpec | None = None,
+    class_sources: Sequence[int | None] | None = None,
+) -> SSD:
+    """The network with the weights of a checkpoint of the TF2 Detection Model Zoo, in evaluation mode.
+
+    Args:
+        path: as `zoo.read_state`: an archive, its URL, a folder, a prefix or a converted `.safetensors`.
+        num_classes: classes without background; None keeps those of the checkpoint. With another number the
+            class head is initialised (see `class_sources`), everything else is kept.
+        anchors: which anchors to predict for; None keeps the zoo's six a cell. Shapes that the zoo has too
+            keep their weights, others are initialised.
+        class_sources: for each class the checkpoint's class (from 0, without background) whose weights it
+            starts from, or None for fresh ones.
+
+    Raises:
+        CheckpointError, SourceError, MissingExtraError: as `zoo.read_state`.
+    """
+    state = {name: torch.from_numpy(value) for name, value in zoo.read_state(path).items()}
+    known = state["head.classes.pointwise.bias"].numel() // ZOO_ANCHORS.per_cell - 1
+    if num_classes is None:
+        num_classes = known if class_sources is None else len(class_sources)
+    if class_sources is None and num_classes == known:
+        class_sources = range(known)
+    return _fitted(state, ZOO_ANCHORS, SSD(num_classes, anchors or ZOO_ANCHORS), class_sources)
+
+
+def _fitted(
+    state: dict[str, Tensor], anchors: AnchorSpec, network: SSD, class_sources: Sequence[int | None] | None
+) -> SSD:
+    fit_head(state, anchors, network, class_sources)
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def fit_head(
+    state: dict[str, Tensor], anchors: AnchorSpec, network: SSD, class_sources: Sequence[int | None] | None
+) -> None:
+    """Brings the predictor layers of `state` into the shape of `network`: its anchors, its classes.
+
+    Args:
+        state: weights of an SSD with `anchors`; changed in place. All layers but the two predictors must fit.
+        anchors: those of `state`. Anchor shapes that `network` has too keep their weights, others get the
+            present ones of `network`.
+        network: has the wanted shape, and weights for what `state` does not have.
+        class_sources: for each class of `network` the class of `state` (both from 0, without background)
+            whose weights it gets, or None for those of `network`; None for none at all, not even background.
+
+    Raises:
+        CheckpointError: the sources are not as many as the classes, or are not in `state`.
+    """
+    columns = state["head.classes.pointwise.bias"].numel() // anchors.per_cell
+    sources = list(class_sources or ())
+    if class_sources is not None and len(sources) != network.num_classes:
+        raise CheckpointError(
+            f"class_sources names {len(sources)} classes for {network.num_classes}; give one each"
+        )
+    if beyond := [s for s in sources if s is not None and not 0 <= s < columns - 1]:
+        raise CheckpointError(
+            f"class_sources {beyond} are not in the checkpoint's 0…{columns - 2}; correct them"
+        )
+    # The checkpoint's column of each of ours; the background keeps its own.
+    class_columns = [0, *(None if s is None else s + 1 for s in sources)] if sources else []
+    fresh, shapes = network.state_dict(), anchors.shapes()
+    for layer, width, kept in (("boxes", 4, range(4)), ("classes", columns, class_columns)):
+        for part in ("weight", "bias"):
+            name = f"head.{layer}.pointwise.{part}"
+            old = state[name].reshape(anchors.per_cell, width, *state[name].shape[1:])
+            new = fresh[name].reshape(network.anchor_spec.per_cell, -1, *fresh[name].shape[1:]).clone()
+            for anchor, shape in enumerate(network.anchor_spec.shapes()):
+                if shape in shapes:
+                    for ours, theirs in enumerate(kept):
+                        if theirs is not None:
+                            new[anchor, ours] = old[shapes.index(shape), theirs]
+            state[name] = new.flatten(0, 1)

@@ -1,4 +1,4 @@
-"""What TensorBoard shows beside the scalars: images, precision-recall curves, and the recipe with its score.
+"""What TensorBoard shows beside the scalars: images, precision-recall curves, the recipe with its score.
 
 Everything but the first batch is written at validations, so that no step waits for it.
 """
@@ -36,14 +36,12 @@ CURVE_TAG = "precision_recall/{}"
 HPARAMS_FOLDER = "hparams"
 HPARAM_TAGS = {"AP": "hparam/AP", "AP50": "hparam/AP50"}
 
-EXAMPLES = 8
-INPUT_IMAGES = 16
-# Longer side of the images in pixels, so that an event file stays small.
-EXAMPLE_SIDE = 480
-INPUT_SIDE = 320
-# Predictions with scores above this are drawn; the API takes 0.5, which hides those of a young network.
+EXAMPLES, INPUT_IMAGES = 8, 16
+# Longer side in pixels, so that an event file stays small.
+EXAMPLE_SIDE, INPUT_SIDE = 480, 320
+# Predictions with scores above this are drawn; the API's 0.5 hides those of a young network.
 MIN_SCORE = 0.3
-# The most that TensorBoard's plugin takes.
+# The most that TensorBoard's plugin accepts.
 CURVE_POINTS = 127
 _SEAM = 6  # pixels of white between ground truth and prediction
 
@@ -53,23 +51,20 @@ class TensorBoardPanels(Callback):
 
     def __init__(self) -> None:
         self._batch: Batch | None = None
-        self._started = False
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, batch_index: int
     ) -> None:
-        self._batch = batch
-        if not self._started and trainer.is_global_zero:
+        first, self._batch = self._batch is None, batch
+        if first and trainer.is_global_zero:
             self._write_inputs(trainer, module)
-        self._started = True
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if not trainer.is_global_zero or not isinstance(module, DetectionModule):
             return
         writer, step = _writer(trainer), trainer.global_step
         detection_set, predictions = module.validation_set, module.last_predictions
-        if self._batch is not None:
-            self._write_inputs(trainer, module)
+        self._write_inputs(trainer, module)
         for number, index in enumerate(example_indices(detection_set, module.recipe.seed)):
             image = side_by_side(detection_set, index, predictions[index])
             writer.add_image(EXAMPLE_TAG.format(number), image, step, dataformats="HWC")
@@ -86,10 +81,9 @@ class TensorBoardPanels(Callback):
             write_hparams(Path(_writer(trainer).log_dir) / HPARAMS_FOLDER, module, trainer.global_step)
 
     def _write_inputs(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if self._batch is None or not isinstance(module, DetectionModule):
-            return
-        images = draw_batch(self._batch, module.validation_set.class_names)
-        _writer(trainer).add_images(INPUT_TAG, images, trainer.global_step, dataformats="NHWC")
+        if self._batch is not None and isinstance(module, DetectionModule):
+            images = draw_batch(self._batch, module.validation_set.class_names)
+            _writer(trainer).add_images(INPUT_TAG, images, trainer.global_step, dataformats="NHWC")
 
 
 def example_indices(detection_set: DetectionSet, seed: int) -> list[int]:
@@ -110,7 +104,7 @@ def side_by_side(detection_set: DetectionSet, index: int, found: sv.Detections) 
     truth = draw_sample(image, sample, detection_set.class_names, scale_xy)
     assert found.confidence is not None
     confident = found[found.confidence > MIN_SCORE]
-    assert isinstance(confident, type(found))  # indexed by a mask it gives no column
+    assert isinstance(confident, type(found))  # not a column, as indexing by a name returns
     shown = dataclasses.replace(confident, xyxy=placement.to_network(confident.xyxy))
     seam = np.full((size_hw[0], _SEAM, 3), 255, np.uint8)
     return np.concatenate([truth, seam, draw(image, shown)], axis=1)

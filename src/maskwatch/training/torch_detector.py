@@ -15,7 +15,6 @@ from torch import Tensor
 from maskwatch.errors import OptionError
 from maskwatch.evaluation.candidates import Candidates
 from maskwatch.media.images import Placement, ResizeRule, fit
-from maskwatch.models import IOU_THRESHOLD
 from maskwatch.network import Network, TwoScales, preprocess
 from maskwatch.network.boxes import decode
 from maskwatch.network.postprocess import TensorDetections, best_pairs, detect
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class TorchDetector:
-    """A network in torch behind the call of `maskwatch.Detector`: images in, `sv.Detections` out."""
+    """Called as `maskwatch.Detector` is: images in, `sv.Detections` out."""
 
     def __init__(
         self,
@@ -47,11 +46,7 @@ class TorchDetector:
     def load(
         cls, path: str | Path, size_hw: tuple[int, int] | None = None, *, class_agnostic: bool
     ) -> TorchDetector:
-        """From a checkpoint file; as `of`.
-
-        Raises:
-            CheckpointError: as `load_checkpoint`.
-        """
+        """From a checkpoint file; as `of`, and raises as `load_checkpoint`."""
         return cls.of(load_checkpoint(path), size_hw, class_agnostic=class_agnostic)
 
     @classmethod
@@ -71,7 +66,8 @@ class TorchDetector:
         Raises:
             OptionError: the network cannot take that size.
         """
-        size_hw = size_hw or (checkpoint.recipe.size, checkpoint.recipe.size)
+        recipe = checkpoint.recipe
+        size_hw = size_hw or (recipe.size, recipe.size)
         network = TwoScales(checkpoint.network) if two_scales else checkpoint.network
         if any(side <= 0 or side % network.size_multiple for side in size_hw):
             raise OptionError(
@@ -81,16 +77,16 @@ class TorchDetector:
             network,
             checkpoint.class_names,
             size_hw,
-            checkpoint.recipe.resize,
+            recipe.resize,
             class_agnostic=class_agnostic,
-            voting=checkpoint.recipe.box_voting,
+            voting=recipe.box_voting,
         )
 
-    def variant(self, *, threshold: Mapping[str, float], class_agnostic: bool | None = None) -> TorchDetector:
-        """The same network with other options, as `Detector.variant`; None means class-agnostic NMS."""
+    def variant(self, *, threshold: Mapping[str, float]) -> TorchDetector:
+        """The same network with other thresholds and class-agnostic NMS, as `Detector.variant`."""
         other = copy.copy(self)
         other.score_threshold = [threshold[name] for name in self.class_names]
-        other.class_agnostic = class_agnostic is None or class_agnostic
+        other.class_agnostic = True
         return other
 
     def candidates(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Candidates]:
@@ -114,41 +110,16 @@ class TorchDetector:
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[sv.Detections]:
         """uint8 RGB images (h, w, 3) of any size → detections in their own pixels."""
         encodings, logits, placements = self._run(images)
-        return to_supervision(
-            postprocess(
-                self.network,
-                encodings,
-                logits,
-                self.input_size,
-                self.class_agnostic,
-                self.voting,
-                self.score_threshold,
-            ),
-            placements,
-            self.class_names,
+        found = detect(
+            encodings,
+            logits,
+            self.network.anchors_xyxy(self.input_size),
+            self.input_size,
+            score_threshold=self.score_threshold,
+            class_agnostic=self.class_agnostic,
+            voting=self.voting,
         )
-
-
-def postprocess(
-    network: Network,
-    encodings: Tensor,
-    logits: Tensor,
-    size_hw: tuple[int, int],
-    class_agnostic: bool,
-    voting: bool,
-    score_threshold: float | Sequence[float] = 1e-8,
-) -> list[TensorDetections]:
-    """Head outputs of one batch → detections in pixels of the network's input."""
-    return detect(
-        encodings,
-        logits,
-        network.anchors_xyxy(size_hw).to(encodings.device),
-        size_hw,
-        score_threshold=score_threshold,
-        iou_threshold=IOU_THRESHOLD,
-        class_agnostic=class_agnostic,
-        voting=voting,
-    )
+        return to_supervision(found, placements, self.class_names)
 
 
 def to_supervision(
@@ -162,13 +133,8 @@ def to_supervision(
     for detections, placement in zip(found, placements, strict=True):
         boxes_xyxy = placement.to_original(detections.boxes_xyxy.cpu().numpy()).reshape(-1, 4)
         inside = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(1)  # not only in the letterbox's padding
+        scores = detections.scores.cpu().numpy().astype(np.float32)[inside]
         class_ids = detections.class_ids.cpu().numpy()[inside]
-        results.append(
-            sv.Detections(
-                xyxy=boxes_xyxy[inside],
-                confidence=detections.scores.cpu().numpy().astype(np.float32)[inside],
-                class_id=class_ids,
-                data={"class_name": names[class_ids]},
-            )
-        )
+        data = {"class_name": names[class_ids]}
+        results.append(sv.Detections(boxes_xyxy[inside], confidence=scores, class_id=class_ids, data=data))
     return results

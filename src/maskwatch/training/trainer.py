@@ -30,26 +30,17 @@ from maskwatch.training.module import VALIDATION_TAG
 from maskwatch.training.recipe import Recipe
 from maskwatch.training.tensorboard import TensorBoardPanels
 
-# Steps between saves of last.ckpt: the most that a kill costs.
+# Steps between saves of last.ckpt (the most that a kill costs), between points of the curves in TensorBoard,
+# and between progress lines where standard error is not a terminal.
 SAVE_EVERY = 100
-# Steps between points of the curves in TensorBoard.
 LOG_EVERY = 10
-# Steps between progress lines where standard error is not a terminal.
 PROGRESS_EVERY = 50
 
 
 def make_trainer(
     recipe: Recipe, output: Path, callbacks: Iterable[Callback], *, devices: int | str, progress: bool
 ) -> L.Trainer:
-    """The trainer of a run.
-
-    Args:
-        recipe: the settings.
-        output: folder of the run.
-        callbacks: further ones.
-        devices: number of devices, or "auto".
-        progress: show it on standard error.
-    """
+    """The trainer of a run in the folder `output`, with further callbacks."""
     keep_out_of_tensorboard()
     bar = progress and sys.stderr.isatty()
     if progress:
@@ -72,7 +63,7 @@ def make_trainer(
 
 
 def best_checkpoint(output: Path) -> ModelCheckpoint:
-    """Saves best.ckpt, that of the highest AP."""
+    """Saves best.ckpt, the one of the highest AP."""
     return ModelCheckpoint(
         output,
         "best",
@@ -85,7 +76,7 @@ def best_checkpoint(output: Path) -> ModelCheckpoint:
 
 def _callbacks(recipe: Recipe, output: Path) -> Iterator[Callback]:
     if recipe.ema_decay:
-        # Before the checkpoints, which are to hold the averaged weights.
+        # Before the checkpoints, which hold the averaged weights.
         yield WeightAveraging(avg_fn=partial(_ema, recipe.ema_decay))
     yield ModelCheckpoint(
         output, "last", every_n_train_steps=SAVE_EVERY, save_top_k=1, enable_version_counter=False
@@ -169,8 +160,7 @@ class ProgressLines(Callback):
             self._print(trainer, f"step {step}/{trainer.max_steps}: {losses} ({seconds:.2f} s a step)")
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        result = getattr(module, "last_result", None)
-        if result is not None:
+        if (result := getattr(module, "last_result", None)) is not None:
             ap, ap50 = result.stats["AP"], result.stats["AP50"]
             self._print(trainer, f"step {trainer.global_step}: AP {ap:.3f}, AP50 {ap50:.3f}")
         self._since = None
