@@ -11,6 +11,7 @@ from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from maskwatch.errors import OptionError
 from maskwatch.labels import parse_class_numbers
@@ -38,6 +39,26 @@ ThreadsOption = Annotated[
 ]
 
 _TIME_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class PanelCommand(TyperCommand):
+    """Lists options under their `rich_help_panel`, which Typer does only where it draws boxes.
+
+    Arguments are listed without the Python types that Typer puts beside them.
+    """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # Click's, which Typer brings or requires
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                usual = "Arguments" if param.param_type_name == "argument" else "Options"
+                heading = getattr(param, "rich_help_panel", None) or usual
+                sections.setdefault(heading, []).append((record[0].partition(" <")[0], record[1]))
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
 
 def with_options(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
