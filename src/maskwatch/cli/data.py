@@ -169,7 +169,8 @@ def fetch(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="New folder; named after the archive if not given.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="New folder; named after the archive if not given."),
     ] = None,
     sha256: Annotated[
         str | None, typer.Option(metavar="HEX", help="What the archive's SHA-256 must be.")

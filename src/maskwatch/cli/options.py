@@ -47,18 +47,22 @@ class PanelCommand(TyperCommand):
     Arguments are listed without the Python types that Typer puts beside them.
     """
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:  # Click's, which Typer brings or requires
-        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+    def help_panels(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+        """Heading → names and help texts of the parameters below it."""
+        panels: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is not None:
+            if record := param.get_help_record(ctx):
                 usual = "Arguments" if param.param_type_name == "argument" else "Options"
-                heading = getattr(param, "rich_help_panel", None) or usual
-                sections.setdefault(heading, []).append((record[0].partition(" <")[0], record[1]))
-        for heading, records in sections.items():
-            if records:
-                with formatter.section(heading):
-                    formatter.write_dl(records)
+                name = re.sub(r" <.*>$", "", record[0])  # an argument's Python type
+                panels.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(
+                    (name, record[1])
+                )
+        return panels
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # Click's, which Typer brings or requires
+        for heading, records in self.help_panels(ctx).items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
 
 def with_options(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
