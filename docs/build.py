@@ -108,14 +108,8 @@ def commands(command: Any, name: str, parent: Any) -> Iterator[str]:
     help_ = re.sub(r"^Example: (.*)$", r"Example:\n\n```sh\n\1\n```", help_, flags=re.MULTILINE)
     yield f"{'###' if parent.parent else '##'} {path}\n\n{help_}"
     yield f"```text\n{path} {' '.join(command.collect_usage_pieces(context))}\n```"
-    panels: dict[str, list[str]] = {}
-    for param in command.get_params(context):
-        if record := param.get_help_record(context):
-            usual = "Arguments" if param.param_type_name == "argument" else "Options"
-            name = re.sub(r" <.*>$", "", record[0])  # an argument's Python type
-            row = f"| {code(name)} | {cell(record[1])} |"
-            panels.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(row)
-    for panel, rows in panels.items():
+    for panel, records in command.help_panels(context).items():
+        rows = [f"| {code(option)} | {cell(text)} |" for option, text in records]
         yield "\n".join([f"| {panel} | |", "| --- | --- |", *rows])
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,43 @@ def test_issues_of_the_page_are_those_of_the_check() -> None:
     }
     assert len(named) > 25
     assert named == kinds
+
+
+def test_fields_of_the_page_are_those_of_the_check(tmp_path: Path) -> None:
+    pytest.importorskip("lightning", reason="the extra train is not installed")
+    from maskwatch.cli.app import main
+
+    shutil.copy(ROOT / "examples" / "astronaut.jpg", tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").write_bytes(b"")
+    size = "<size><width>512</width><height>512</height><depth>3</depth></size>"
+    for name in "ab":
+        (tmp_path / f"{name}.xml").write_text(f"<annotation>{size}</annotation>")
+    with pytest.raises(SystemExit):
+        main(["data", "check", str(tmp_path), "--json", str(tmp_path / "check.json")])
+    written = json.loads((tmp_path / "check.json").read_text("utf-8"))
+    assert f"`{written.pop('schema')}`" in read("schemas.md")
+    rows = re.search(
+        r"^## Check\n.*?^\| field \| what it is \|\n\| .*?\n(.*?)\n\n",
+        read("data.md"),
+        re.DOTALL | re.MULTILINE,
+    )
+    assert rows is not None
+    named = {field for row in rows[1].splitlines() for field in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == written.keys()
+    (issues,) = (row for row in rows[1].splitlines() if row.startswith("| `faults`"))
+    assert set(re.findall(r"`(\w+)`", issues.split("|")[2])) == written["faults"][0].keys()
+
+
+def test_reasons_of_a_lost_source_are_those_of_the_code() -> None:
+    """Those of Maskwatch; the others come from the system and from FFmpeg."""
+    row = re.search(r"^\| `waiting` \| (.*) \|$", read("camera.md"), flags=re.MULTILINE)
+    assert row is not None
+    foreign = {"Connection refused", "Server returned 401 Unauthorized (authorization failed)"}
+    reasons = set(re.findall(r"`([^`]+)`", row[1])) - foreign
+    assert len(reasons) > 4
+    parts = {max(re.split(r" for 10 s$|door\.local", reason), key=len).strip() for reason in reasons}
+    texts = {text.strip() for text in constants("live")}
+    assert parts <= texts
 
 
 def test_corrections_example_is_read(tmp_path: Path) -> None:

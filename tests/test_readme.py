@@ -85,6 +85,15 @@ def test_commands_exist(page: str, line: str, verbs: dict[str, set[str]]) -> Non
     assert options <= verbs[verb] | {"--help"}, f"{page} shows an option that there is not"
 
 
+@pytest.mark.parametrize("verb", ["data check", "data show", "diagnose", "evaluate", "events list"])
+def test_help_shows_words_instead_of_python_types(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from maskwatch.cli.app import main
+
+    with pytest.raises(SystemExit):
+        main([*verb.split(), "--help"])
+    assert not re.findall(r"<\w.*?>|\b(?:TEXT|PATH|INTEGER|FLOAT)\b", capsys.readouterr().out)
+
+
 def test_option_table_is_true(verbs: dict[str, set[str]]) -> None:
     table = re.findall(r"^\| (`--.*?) \|", read("docs/detect.md"), flags=re.MULTILINE)
     named = {option for cell in table for option in re.findall(r"--[a-z-]+", cell)}

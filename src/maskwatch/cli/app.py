@@ -1,7 +1,7 @@
 """The `maskwatch` command: its verbs, exit codes and errors.
 
-Exit codes: 0 all done; 1 done, but some inputs were skipped, with a message each; 2 stopped by the error that
-is printed; 130 interrupted.
+Exit codes: 0 all done; 1 done, with a result that a script should notice (docs/cli.md lists them); 2 stopped
+by the error that is printed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from maskwatch._version import __version__
 from maskwatch.cli.data import data_app
@@ -23,6 +22,7 @@ from maskwatch.cli.evaluate import evaluate
 from maskwatch.cli.events import events_app
 from maskwatch.cli.export import export
 from maskwatch.cli.models import models
+from maskwatch.cli.options import PanelCommand
 from maskwatch.cli.serve import serve
 from maskwatch.cli.train import train
 from maskwatch.cli.watch import watch
@@ -31,24 +31,6 @@ from maskwatch.errors import MaskwatchError
 
 FAILED = 2
 INTERRUPTED = 130
-
-
-class PanelCommand(TyperCommand):
-    """Lists options under their `rich_help_panel`, which Typer does only where it draws boxes."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:  # Click's, which Typer brings or requires
-        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is not None:
-                usual = "Arguments" if param.param_type_name == "argument" else "Options"
-                heading = getattr(param, "rich_help_panel", None) or usual
-                sections.setdefault(heading, []).append(record)
-        for heading, records in sections.items():
-            if records:
-                with formatter.section(heading):
-                    formatter.write_dl(records)
-
 
 app = typer.Typer(
     name="maskwatch",

@@ -21,6 +21,7 @@ from maskwatch.cli.datasets import (
     read_all,
     write_copy,
 )
+from maskwatch.cli.options import PanelCommand
 from maskwatch.cli.progress import progress_bar
 from maskwatch.errors import DataError, OptionError
 from maskwatch.labels import ClassMap, find_class
@@ -29,21 +30,23 @@ from maskwatch.text import plural
 if TYPE_CHECKING:
     from maskwatch.data.download import Fetched
 
-_Force = Annotated[bool, typer.Option("--force", help="Replace the folder.")]
+_Force = Annotated[bool, typer.Option("--force", "-f", help="Replace the folder.")]
 
 
 def show(
     paths: DataPaths,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The sheet, a .png or .jpg file.")] = Path(
-        "sheet.png"
-    ),
-    count: Annotated[int, typer.Option(min=1, max=400, help="How many pictures.")] = 24,
-    columns: Annotated[int, typer.Option(min=1, max=20, help="Pictures in a row.")] = 6,
-    only: Annotated[str | None, typer.Option(help="Only pictures that hold this class.")] = None,
-    seed: Annotated[int, typer.Option(help="Other numbers choose other pictures.")] = 1,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The sheet, a .png or .jpg file.")
+    ] = Path("sheet.png"),
+    count: Annotated[int, typer.Option(min=1, max=400, metavar="N", help="How many pictures.")] = 24,
+    columns: Annotated[int, typer.Option(min=1, max=20, metavar="N", help="Pictures in a row.")] = 6,
+    only: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Only pictures that hold this class.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Other numbers choose other pictures.")] = 1,
     format: FormatOption = None,
     classes: ClassesOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the sheet.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the sheet.")] = False,
 ) -> None:
     """Draw a contact sheet of randomly chosen pictures with their boxes.
 
@@ -77,12 +80,17 @@ def show(
 
 def split(
     paths: DataPaths,
-    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the splits.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="New folder for the splits.")],
     shares: Annotated[
-        str, typer.Option(help="Percentages of train, val and test; two numbers leave out test.")
+        str,
+        typer.Option(
+            metavar="SHARES", help="Percentages of train, val and test; two numbers leave out test."
+        ),
     ] = "80,10,10",
-    seed: Annotated[int, typer.Option(help="Other numbers give other splits.")] = 1,
-    to: Annotated[str | None, typer.Option(help="Format of the copy; that of the data if not given.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Other numbers give other splits.")] = 1,
+    to: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="Format of the copy; that of the data if not given.")
+    ] = None,
     format: FormatOption = None,
     classes: ClassesOption = None,
     force: _Force = False,
@@ -127,8 +135,8 @@ def _shares(text: str) -> Mapping[str, float]:
 
 def convert(
     paths: DataPaths,
-    to: Annotated[str, typer.Option(help="voc, coco, yolo or tfrecord.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the copy.")],
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="voc, coco, yolo or tfrecord.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="New folder for the copy.")],
     classes: ClassesOption = None,
     format: FormatOption = None,
     force: _Force = False,
@@ -161,12 +169,15 @@ def fetch(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="New folder; named after the archive if not given.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="New folder; named after the archive if not given."),
     ] = None,
     sha256: Annotated[
         str | None, typer.Option(metavar="HEX", help="What the archive's SHA-256 must be.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a folder that maskwatch made.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace a folder that maskwatch made.")
+    ] = False,
 ) -> None:
     """Download the archive of a data set and unpack it safely.
 
@@ -200,4 +211,4 @@ data_app = typer.Typer(
     rich_markup_mode=None,
 )
 for verb in (check, stats, show, split, convert, fetch):
-    data_app.command()(verb)
+    data_app.command(cls=PanelCommand)(verb)

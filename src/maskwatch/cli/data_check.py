@@ -36,17 +36,29 @@ class CheckOptions:
     paths: DataPaths
     format: FormatOption = None
     classes: ClassesOption = None
-    size: Annotated[int, typer.Option(min=32, help="Network size that boxes are held against.")] = 640
-    html: Annotated[Path | None, typer.Option(help="Also write a page that shows each issue.")] = None
+    size: Annotated[
+        int, typer.Option(min=32, metavar="PIXELS", help="Network size that boxes are compared with.")
+    ] = 640
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page that shows each issue.")
+    ] = None
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write all issues to this file; '-' prints only them.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Also write all issues to this file; '-' prints only them."
+        ),
     ] = None
     fix: Annotated[
-        Path | None, typer.Option(help="Write a fixed copy to this new folder; the original stays as it is.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write a fixed copy to this new folder; the original stays as it is."
+        ),
     ] = None
     all_issues: Annotated[bool, typer.Option("--all", help="Print every issue, not ten a kind.")] = False
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core if not given.")] = None
-    force: Annotated[bool, typer.Option("--force", help="Replace what these options name.")] = False
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Processes; one a core if not given.")
+    ] = None
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace what these options name.")] = False
 
 
 @with_options(CheckOptions)
@@ -54,7 +66,7 @@ def check(options: CheckOptions) -> None:
     """Check a data set: unreadable pictures, bad boxes, unknown classes, leaks between splits, and more.
 
     Exit status 1 when errors remain. Paths with train, val and test in them, or folders of these names, are
-    held against each other.
+    compared with each other.
 
     Example: maskwatch data check my_photos --html check.html --fix my_photos_fixed
     """

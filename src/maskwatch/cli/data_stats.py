@@ -19,13 +19,18 @@ def stats(
     paths: DataPaths,
     format: FormatOption = None,
     classes: ClassesOption = None,
-    size: Annotated[int, typer.Option(min=32, help="Network size that boxes are measured at.")] = 640,
-    figure: Annotated[Path | None, typer.Option(help="Also draw them into this PNG or SVG file.")] = None,
+    size: Annotated[
+        int, typer.Option(min=32, metavar="PIXELS", help="Network size that boxes are measured at.")
+    ] = 640,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also draw them into this PNG or SVG file.")
+    ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write them to this file; '-' prints only them.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Also write them to this file; '-' prints only them."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the files of --figure and --json.")
+        bool, typer.Option("--force", "-f", help="Overwrite the files of --figure and --json.")
     ] = False,
 ) -> None:
     """Count the boxes of each class and split, and their sizes and shapes against the anchors.

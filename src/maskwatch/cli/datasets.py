@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 DataPaths = Annotated[
     list[Path],
     typer.Argument(
-        help="Folders of Pascal VOC, COCO, YOLO or TFRecord, a COCO .json or a data.yaml.", show_default=False
+        metavar="DATA",
+        help="Folders of Pascal VOC, COCO, YOLO or TFRecord, a COCO .json or a data.yaml.",
+        show_default=False,
     ),
 ]
 FormatOption = Annotated[
-    str | None, typer.Option("--format", help="voc, coco, yolo or tfrecord, if it is not recognised.")
+    str | None,
+    typer.Option("--format", metavar="FORMAT", help="voc, coco, yolo or tfrecord, if it is not recognised."),
 ]
 ClassesOption = Annotated[
-    str | None, typer.Option(help="Classes in order, with other spellings: 'helmet=hat|Helm,head'.")
+    str | None,
+    typer.Option(metavar="CLASSES", help="Classes in order, with other spellings: 'helmet=hat|Helm,head'."),
 ]
 
 

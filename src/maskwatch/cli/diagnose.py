@@ -27,20 +27,31 @@ def diagnose(
             metavar="RUN|MODEL", help="Folder of a run, checkpoint, model file, or embedded model."
         ),
     ],
-    data: Annotated[list[Path], typer.Argument(help="Annotated data sets, as they are; all their splits.")],
+    data: Annotated[
+        list[Path],
+        typer.Argument(metavar="DATA", help="Annotated data sets, as they are; all their splits."),
+    ],
     classes: Annotated[
         str | None,
-        typer.Option(help="Classes of the data in order, with other spellings: 'helmet=hat|Helm,head'."),
+        typer.Option(
+            metavar="CLASSES",
+            help="Classes of the data in order, with other spellings: 'helmet=hat|Helm,head'.",
+        ),
     ] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="Run the model on so many random pictures.")] = 64,
+    pictures: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Run the model on so many random pictures.")
+    ] = 64,
     overfit: Annotated[
         bool,
         typer.Option("--overfit", help="Also try to overfit eight pictures; a minute or two on a CPU."),
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the checks to this file; '-' prints only them.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Also write the checks to this file; '-' prints only them."
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file of --json.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file of --json.")] = False,
 ) -> None:
     """Say why a model scores badly: classes, boxes, channels, losses, anchors. Exits with 1 if one is broken.
 

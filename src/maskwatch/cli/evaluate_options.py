@@ -24,23 +24,36 @@ CHECKPOINT = ".ckpt"
 class EvaluateOptions:
     """As on the command line."""
 
-    model: Annotated[str, typer.Argument(help="Embedded model (maskwatch-640), model file, or checkpoint.")]
-    data: Annotated[
-        list[Path], typer.Argument(help="Data sets, each on its own: Pascal VOC, COCO, YOLO or TFRecord.")
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Embedded model (maskwatch-640), model file, or checkpoint."),
     ]
-    split: Annotated[str | None, typer.Option(help="train, val or test, of data sets that are split.")] = None
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATA", help="Data sets, each on its own: Pascal VOC, COCO, YOLO or TFRecord."
+        ),
+    ]
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="train, val or test, of data sets that are split.")
+    ] = None
     classes: Annotated[
         str | None,
-        typer.Option(help="Spellings of the model's classes, in its order: 'mask=ok|good,no_mask=bare,...'."),
+        typer.Option(
+            metavar="CLASSES",
+            help="Spellings of the model's classes, in its order: 'mask=ok|good,no_mask=bare,...'.",
+        ),
     ] = None
     stems: Annotated[
-        Path | None, typer.Option(help="Text file of names of pictures (cam1/0001): only these.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Text file of names of pictures (cam1/0001): only these."),
     ] = None
     corrections: Annotated[
-        Path | None, typer.Option(help="CSV file that corrects labels: see docs/training.md.")
+        Path | None, typer.Option(metavar="FILE", help="CSV file that corrects labels: see docs/training.md.")
     ] = None
     size: Annotated[
-        str | None, typer.Option(help="Network size of a checkpoint: 640, or 480x640 (H x W).")
+        str | None,
+        typer.Option(metavar="SIZE", help="Network size of a checkpoint: 640, or 480x640 (H x W)."),
     ] = None
     class_agnostic: Annotated[
         bool,
@@ -49,44 +62,70 @@ class EvaluateOptions:
             help="NMS over the boxes of all classes, as in detect, or of each class, as for COCO's numbers.",
         ),
     ] = False
-    batch: Annotated[int | None, typer.Option(min=1, help="Pictures held in memory at once.")] = None
+    batch: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Pictures held in memory at once.")
+    ] = None
     bootstrap: Annotated[
         int | None,
         typer.Option(
             min=0,
+            metavar="N",
             help="Draws for 95 % intervals, seconds for a thousand; 0 for none.",
             show_default="1000 for a report, else 0",
         ),
     ] = None
     report: Annotated[
-        Path | None, typer.Option(help="New folder for the report: HTML, Markdown, JSON. See docs/report.md.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="New folder for the report: HTML, Markdown, JSON. See docs/report.md."
+        ),
     ] = None
-    against: Annotated[str | None, typer.Option(help="A second model to compare with, in the report.")] = None
+    against: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A second model to compare with, in the report.")
+    ] = None
     sources: Annotated[
-        Path | None, typer.Option(help="CSV or TSV file with stem and source of pictures, for the report.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="CSV or TSV file with stem and source of pictures, for the report."
+        ),
     ] = None
     tune: Annotated[
-        Path | None, typer.Option(help="Choose thresholds on this data set (its val), report them on DATA.")
+        Path | None,
+        typer.Option(
+            metavar="DATA", help="Choose thresholds on this data set (its val), report them on DATA."
+        ),
     ] = None
     cost_missed: Annotated[
-        float | None, typer.Option(help="--tune: cost of a missed face, instead of the best F1.")
+        float | None,
+        typer.Option(metavar="COST", help="--tune: cost of a missed face, instead of the best F1."),
     ] = None
     cost_alarm: Annotated[
-        float | None, typer.Option(help="--tune: cost of a false alarm; 1 where only the other is given.")
+        float | None,
+        typer.Option(metavar="COST", help="--tune: cost of a false alarm; 1 where only the other is given."),
     ] = None
     recall: Annotated[
-        float | None, typer.Option(help="--tune: share of each class to find, with the fewest false alarms.")
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="--tune: share of each class to find, with the fewest false alarms."
+        ),
     ] = None
     write: Annotated[
-        Path | None, typer.Option(help="--tune: also write a model file with these thresholds.")
+        Path | None,
+        typer.Option(metavar="FILE", help="--tune: also write a model file with these thresholds."),
     ] = None
     suspects: Annotated[
-        Path | None, typer.Option(help="List labels that look wrong: a .csv of corrections, or a VOC folder.")
+        Path | None,
+        typer.Option(
+            metavar="CSV|DIR", help="List labels that look wrong: a .csv of corrections, or a VOC folder."
+        ),
     ] = None
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the numbers to this file; '-' prints only them.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Also write the numbers to this file; '-' prints only them."
+        ),
     ] = None
-    force: Annotated[bool, typer.Option("--force", help="Replace what these options name.")] = False
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace what these options name.")] = False
 
     @cached_property
     def objective(self) -> ThresholdObjective:

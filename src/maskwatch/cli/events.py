@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.cli.options import parse_moment, with_options
+from maskwatch.cli.options import PanelCommand, parse_moment, with_options
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.events import EVENT_KINDS, Event
 from maskwatch.live.sinks import TryLater
@@ -99,7 +99,7 @@ class ExportOptions(EventFilter):
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing files.")] = False
 
 
-@events_app.command("list")
+@events_app.command("list", cls=PanelCommand)
 @with_options(ListOptions)
 def list_events(options: ListOptions) -> None:
     """List events, the newest last.
@@ -117,7 +117,7 @@ def list_events(options: ListOptions) -> None:
         print_events(records)
 
 
-@events_app.command()
+@events_app.command(cls=PanelCommand)
 def tail(
     file: File,
     source: Source = None,
@@ -143,7 +143,7 @@ def tail(
             print(to_text(record), flush=True)
 
 
-@events_app.command()
+@events_app.command(cls=PanelCommand)
 def hours(
     file: File,
     since: Since = None,
@@ -167,7 +167,7 @@ def hours(
         print_hours(rows)
 
 
-@events_app.command("export")
+@events_app.command("export", cls=PanelCommand)
 @with_options(ExportOptions)
 def export(options: ExportOptions) -> None:
     """Write events to a file, in the order in which they were stored.
@@ -181,7 +181,7 @@ def export(options: ExportOptions) -> None:
         export_events(store, query, options.csv_file, options.jsonl_file, force=options.force)
 
 
-@events_app.command()
+@events_app.command(cls=PanelCommand)
 def prune(
     file: File,
     days: Annotated[
@@ -207,7 +207,7 @@ def prune(
     typer.echo(f"{verb}: {number} events before {before:%Y-%m-%d %H:%M}")
 
 
-@events_app.command("dead-letters")
+@events_app.command("dead-letters", cls=PanelCommand)
 def dead_letters(
     folder: Annotated[
         Path | None,
@@ -239,7 +239,7 @@ def dead_letters(
                 typer.echo(f"{path.name}: {number} {'wait again' if retry else 'deleted'}", err=json_lines)
 
 
-@events_app.command("parked", hidden=True)
+@events_app.command("parked", hidden=True, cls=PanelCommand)
 @functools.wraps(dead_letters)
 def _parked(**options: Any) -> None:
     typer.echo("warning: `events parked` is now `events dead-letters`; use the new name", err=True)

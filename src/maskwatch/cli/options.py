@@ -11,6 +11,7 @@ from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from maskwatch.errors import OptionError
 from maskwatch.labels import parse_class_numbers
@@ -38,6 +39,30 @@ ThreadsOption = Annotated[
 ]
 
 _TIME_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class PanelCommand(TyperCommand):
+    """Lists options under their `rich_help_panel`, which Typer does only where it draws boxes.
+
+    Arguments are listed without the Python types that Typer puts beside them.
+    """
+
+    def help_panels(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+        """Heading → names and help texts of the parameters below it."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                usual = "Arguments" if param.param_type_name == "argument" else "Options"
+                name = re.sub(r" <.*>$", "", record[0])  # an argument's Python type
+                panels.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(
+                    (name, record[1])
+                )
+        return panels
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # Click's, which Typer brings or requires
+        for heading, records in self.help_panels(ctx).items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
 
 def with_options(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:

@@ -55,7 +55,7 @@ def zones(
         Path | None, typer.Option(metavar="FILE", help="Write a file of zones and lines to start from.")
     ] = None,
     at: Annotated[float, typer.Option("--at", min=0, metavar="SECONDS", help="Position in a video.")] = 0.0,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the files.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the files.")] = False,
 ) -> None:
     """Take a frame of a source with a grid to read coordinates from; check and draw zones and lines.
 
