@@ -225,12 +225,12 @@ def send(
 
 
 def test_snapshots_are_asked_for_again(watch: Callable[..., Any]) -> None:
-    camera, capture, changes = watch(snapshots(itertools.count(), Content_Type="image/jpeg"), fps=20)
+    camera, capture, changes = watch(snapshots(itertools.count(), Content_Type="image/jpeg"), fps=8)
     frames = [capture.take(PATIENCE_S) for _ in range(10)]
     assert [read_number(frame.image_rgb)[0] for frame in frames if frame] == list(range(10))
     times = [frame.time_s for frame in frames if frame]
     assert all(later - one > 0.02 for one, later in itertools.pairwise(times)), "the clock goes on"
-    assert times[-1] - times[0] > 9 / 20 - 0.05, "not more often than asked for"
+    assert times[-1] - times[0] > 9 / 8 - 0.05, "not more often than asked for"
     assert capture.live
     assert changes == [("live", "")]
     assert camera.requests <= 12
