@@ -122,7 +122,7 @@ def running(pid: int) -> bool:
 
 
 def test_empty_command() -> None:
-    with pytest.raises(OptionError, match=r"--shell ' ' is no command"):
+    with pytest.raises(OptionError, match=r"--shell ' ' is not a valid command"):
         ShellSink(" ")
 
 
@@ -277,7 +277,7 @@ def test_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_when_one_cannot_be_opened_none_stays_open(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="is no address"):
+    with pytest.raises(OptionError, match="is not a valid URL"):
         open_sinks(SinkSettings(db=tmp_path / "events.sqlite", webhook="nowhere", outboxes=tmp_path))
     with pytest.raises(OptionError, match=r"--events and --db both name .*; name two files"):
         open_sinks(SinkSettings(events=tmp_path / "x", db=tmp_path / "x"))

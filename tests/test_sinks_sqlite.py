@@ -216,7 +216,7 @@ def test_files_that_are_no_event_files(tmp_path: Path) -> None:
     text = tmp_path / "text.sqlite"
     text.write_text("Dear diary, " * 200)
     for create in (False, True):
-        with pytest.raises(EventError, match="is no SQLite database"):
+        with pytest.raises(EventError, match="is not an SQLite database"):
             EventStore(text, create=create)
     (tmp_path / "empty.sqlite").touch()
     with pytest.raises(EventError, match="is empty"):

@@ -144,7 +144,7 @@ def test_lines_without_an_end_between_them_are_an_error() -> None:
 
 def test_an_odd_line_among_boxes_is_an_error() -> None:
     found = boxes("0 0.4 0.5 0.2 0.4", "0 0.4 0.5 0.2 0.4", "0 0.9 0.9 0.95 0.95 0.8 0.9 0.7")
-    assert found[2] == "line 3 has 7 numbers, which are no pairs of a polygon"
+    assert found[2] == "line 3 has 7 numbers, which do not pair up as points of a polygon"
 
 
 def test_what_cannot_be_told_apart_is_an_error() -> None:
@@ -194,9 +194,9 @@ def test_numbers_are_separated_in_any_usual_way(text: str) -> None:
     [
         ("0.5 0.5 0.1", "has 3 numbers"),
         ("", "has 0 numbers"),
-        ("0.5 0.5 nan 0.1", "holds 'nan', which is no number"),
-        ("0.5 0.5 inf 0.1", "holds 'inf', which is no number"),
-        ("0.5 0.5 0.1 0.1x", "holds '0.1x', which is no number"),
+        ("0.5 0.5 nan 0.1", "holds 'nan', which is not a number"),
+        ("0.5 0.5 inf 0.1", "holds 'inf', which is not a number"),
+        ("0.5 0.5 0.1 0.1x", "holds '0.1x', which is not a number"),
     ],
 )
 def test_wrong_numbers_name_the_line(numbers: str, reason: str) -> None:

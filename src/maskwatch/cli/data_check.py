@@ -36,7 +36,7 @@ class CheckOptions:
     paths: DataPaths
     format: FormatOption = None
     classes: ClassesOption = None
-    size: Annotated[int, typer.Option(min=32, help="Network size that boxes are held against.")] = 640
+    size: Annotated[int, typer.Option(min=32, help="Network size that boxes are compared with.")] = 640
     html: Annotated[Path | None, typer.Option(help="Also write a page that shows each issue.")] = None
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write all issues to this file; '-' prints only them.")
@@ -54,7 +54,7 @@ def check(options: CheckOptions) -> None:
     """Check a data set: unreadable pictures, bad boxes, unknown classes, leaks between splits, and more.
 
     Exit status 1 when errors remain. Paths with train, val and test in them, or folders of these names, are
-    held against each other.
+    compared with each other.
 
     Example: maskwatch data check my_photos --html check.html --fix my_photos_fixed
     """

@@ -65,7 +65,7 @@ class EventFilter:
         """The filter as the event store takes it.
 
         Raises:
-            OptionError: there is no such kind, or a text names no moment.
+            OptionError: there is no such kind, or a text is not a valid time.
         """
         from maskwatch.live.sinks.sqlite import EventQuery
 

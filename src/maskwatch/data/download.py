@@ -107,7 +107,8 @@ def _stem(url: str) -> str:
     try:
         name = PurePath(unquote(Address.parse(url).path)).name
     except ValueError as error:
-        raise OptionError(f"{without_credentials(url)}: this is no URL ({error}); check it") from None
+        shown = without_credentials(url)
+        raise OptionError(f"{shown}: this is not a valid URL ({error}); check it") from None
     suffix = next((suffix for suffix in _ARCHIVE_SUFFIXES if name.lower().endswith(suffix)), "")
     return name.removesuffix(name[len(name) - len(suffix) :]).strip(". ") or "dataset"
 

@@ -121,7 +121,7 @@ def _pairs(
     counted: Bools,
     ignore: Bools,
 ) -> tuple[dict[int, int], set[int]]:
-    """Detection → face, each at most once; and the detections on ignore regions, which are no errors."""
+    """Detection → face, each at most once; and the detections on ignore regions, which are not errors."""
     rows = np.flatnonzero(counted)
     rows = rows[np.argsort(-scores[rows], kind="stable")]
     found = match(overlap[rows], scores[rows], ignore)

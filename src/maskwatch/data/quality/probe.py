@@ -96,7 +96,7 @@ def probe_image(path: Path) -> ImageProbe:
                 size = f"{status.st_size / (1 << 30):.1f} GiB"
                 return ImageProbe(path, f"{size} are too much for a picture; scale it down, or remove it")
         elif not stat.S_ISDIR(status.st_mode):
-            return ImageProbe(path, "this is no regular file; put a picture file there, or remove it")
+            return ImageProbe(path, "this is not a regular file; put a picture file there, or remove it")
         image, (size_hw, orientation) = read_reduced(path, SMALL_SIDE)
         found = fingerprint(image, size_hw)
         return ImageProbe(path, None, size_hw, orientation, found, _is_blank(image, found))

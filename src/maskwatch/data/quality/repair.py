@@ -113,7 +113,7 @@ class _ImageRepair:
             else:
                 scale_x, scale_y = width / stated[0], height / stated[1]
                 if abs(scale_x / scale_y - 1) > SHAPE_TOLERANCE:
-                    says = f"{stated[0]} x {stated[1]}, which is no scale of {width} x {height}"
+                    says = f"{stated[0]} x {stated[1]}, which does not scale to {width} x {height}"
                     raise ValueError(f"its annotation is of a picture of {says}; draw the boxes again")
                 boxes = [(x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y) for x0, y0, x1, y1 in boxes]
                 self.changes.append(f"boxes scaled from {stated[0]} x {stated[1]} to {width} x {height}")

@@ -21,7 +21,7 @@ BUSY_S = 5.0
 _WAL_BYTES = 4 << 20
 
 _ADVICE = {
-    sqlite3.SQLITE_NOTADB: "is no SQLite database; name a file that --db wrote",
+    sqlite3.SQLITE_NOTADB: "is not an SQLite database; name a file that --db wrote",
     sqlite3.SQLITE_CORRUPT: "is damaged; restore it from a copy",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the path and its permissions",
     sqlite3.SQLITE_READONLY: "may not be written; check its permissions and those of its folder",
@@ -56,7 +56,7 @@ def map_errors(path: Path) -> Iterator[None]:
 
     Raises:
         TryLater: it is locked, or the disk is full or fails.
-        EventError: it is no database, or damaged.
+        EventError: it is not a database, or damaged.
     """
     try:
         yield

@@ -109,7 +109,7 @@ class JsonlSink(Sink):
         self._fd = os.open(self._path, flags, 0o640)
         try:
             if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-                raise OutputError(f"{self._path}: is no regular file; --json prints events instead")
+                raise OutputError(f"{self._path}: is not a regular file; --json prints events instead")
             self._size = self._repair()
             _sync_folder(self._path.parent)
         except BaseException:

@@ -79,7 +79,7 @@ class Broker:
 
 def _no_broker(url: str) -> OptionError:
     return OptionError(
-        f"--mqtt {shown_argument(url)!r} is no broker; write mqtt://user@host:1883/maskwatch, or mqtts://"
+        f"--mqtt {shown_argument(url)!r} is not a valid broker URL; write mqtt://user@host:1883/maskwatch, or mqtts://"
     )
 
 

@@ -86,7 +86,7 @@ class EventStore(DatabaseFile):
         create: make it where there is none.
 
     Raises:
-        EventError: it is missing, is no event file, was written by a newer version, or cannot be used.
+        EventError: it is missing, is not an event file, was written by a newer version, or cannot be used.
         TryLater: another program has locked it. So does every method.
         OutputError: its folder cannot be made.
     """

@@ -141,7 +141,7 @@ def key_of(secret: str) -> bytes:
     """The key of a secret: base64 after `whsec_`, any other text as it is.
 
     Raises:
-        OptionError: too short, or no base64.
+        OptionError: too short, or not valid Base64.
     """
     name, step = "the webhook's secret", "make one with: echo whsec_$(openssl rand -base64 32)"
     try:
@@ -149,7 +149,7 @@ def key_of(secret: str) -> bytes:
         if secret.startswith(_SECRET_PREFIX):
             key = base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
     except (binascii.Error, UnicodeEncodeError):
-        raise OptionError(f"{name} is no base64 after {_SECRET_PREFIX!r}; {step}") from None
+        raise OptionError(f"{name} is not valid Base64 after {_SECRET_PREFIX!r}; {step}") from None
     if len(key) < _LEAST_SECRET_BYTES:
         raise OptionError(f"{name} has {len(key)} bytes, {_LEAST_SECRET_BYTES} are the least; {step}")
     return key
@@ -159,7 +159,7 @@ def check_url(url: str) -> None:
     """Makes sure that events can be posted to an address.
 
     Raises:
-        OptionError: it is no http(s) address, or has a user or a password in it.
+        OptionError: it is not a valid http(s) URL, or has a user or a password in it.
     """
     try:
         address = Address.parse(url)
@@ -169,7 +169,7 @@ def check_url(url: str) -> None:
     except (ValueError, requests.RequestException):
         usable = False
     if not usable:
-        raise OptionError(f"--webhook {shown_argument(url)!r} is no address; write https://host/path")
+        raise OptionError(f"--webhook {shown_argument(url)!r} is not a valid URL; write https://host/path")
     if address.user is not None:
         raise OptionError(
             f"--webhook {server_of(without_credentials(url))} has a user or a password in it, which every "

@@ -112,7 +112,7 @@ def parse_body(
         raise Problem(422, f"the body is not Base64 ({error}); send the file itself") from None
     if not (kind in _RAW_TYPES or kind.startswith("image/") or is_picture(content)):
         raise Problem(
-            415, f"Content-Type {kind[:200]!r} is not accepted, and the body is no picture; {_WAYS}"
+            415, f"Content-Type {kind[:200]!r} is not accepted, and the body is not a picture; {_WAYS}"
         )
     return [UploadedImage(clean_name(name, "picture"), content)]
 

@@ -1,4 +1,4 @@
-"""Prediction: the path of one picture from its bytes to detections and, if requested, a annotated picture."""
+"""Prediction: one picture from its bytes to detections and, if requested, an annotated picture."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class LineReader:
         pairs = zip(line.words, line.values, strict=True)
         wrong, count = [word for word, value in pairs if not math.isfinite(value)], len(line.values)
         if wrong:
-            return f"holds {wrong[0]!r}, which is no number", f"write {_BOX}"
+            return f"holds {wrong[0]!r}, which is not a number", f"write {_BOX}"
         if count < 4:
             return f"has {count} numbers after the class", f"write {_BOX}"
         if count == 4 or (count == 5 and self.shape != "polygon"):
@@ -102,7 +102,8 @@ class LineReader:
         if self.shape == "unknown":
             return f"has {count} numbers, of a box with landmarks or of a polygon", _WAY_OUT
         if self.shape == "polygon" and count % 2 and not self._scored:
-            return f"has {count} numbers, which are no pairs of a polygon", "write x y of each of its points"
+            text = f"has {count} numbers, which do not pair up as points of a polygon"
+            return text, "write x y of each of its points"
         if self.shape == "box" and count not in self._counts:
             expected = " or ".join(map(str, [4, *self._counts]))
             return f"has {count} numbers after the class, not {expected}", _WAY_OUT
