@@ -14,7 +14,7 @@ from pathlib import Path
 from maskwatch.errors import EventError, OutputError
 from maskwatch.live.events import EVENT_SCHEMA, Event
 from maskwatch.live.sinks import Sink, TryLater
-from maskwatch.outputs import make_folder, output_errors
+from maskwatch.outputs import is_still_at, make_folder, output_errors
 
 MAX_JSONL_BYTES = 64 << 20
 KEEP_JSONL_FILES = 5
@@ -154,11 +154,7 @@ class JsonlSink(Sink):
 
     def _reopen_if_moved(self) -> None:
         """Another program may have moved or deleted the file, as logrotate does: the name counts."""
-        try:
-            known = self._fd >= 0 and os.path.samestat(self._path.stat(), os.fstat(self._fd))
-        except FileNotFoundError:
-            known = False
-        if not known:
+        if self._fd < 0 or not is_still_at(self._path, os.fstat(self._fd)):
             self._close()
             self._open()
 

@@ -25,6 +25,7 @@ from maskwatch.errors import EventError, OptionError
 from maskwatch.live.sinks import TryLater
 from maskwatch.live.sinks.outbox import OutboxSink, QueuedEvent
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
+from maskwatch.net.headers import retry_after_s
 
 TIMEOUT_S = (5.0, 10.0)
 """For the connection, and for the answer."""
@@ -123,7 +124,7 @@ class WebhookSink(OutboxSink):
             step = "give the address that it redirects to"
         elif status < 500 and status not in _DOWN_STATUS:
             step = "correct address, secret or receiver"
-        raise TryLater(f"{said}; {step}", _retry_after(answer))
+        raise TryLater(f"{said}; {step}", retry_after_s(answer.headers.get("Retry-After")) or None)
 
     def _refused_too_long(self, event: QueuedEvent, status: int) -> bool:
         """Whether an event has been refused for so long that the next one should be sent.
@@ -208,11 +209,3 @@ def _reason(error: requests.RequestException) -> str:
             return f"{cause.strerror or 'hung up'}; check the receiver".lower()
         cause = cause.__cause__ or cause.__context__
     return f"cannot be reached ({type(error).__name__}); check the receiver"
-
-
-def _retry_after(answer: requests.Response) -> float | None:
-    """Seconds that the receiver asks for, as a number or a date; None where it asks for none."""
-    try:
-        return urllib3.Retry().parse_retry_after(answer.headers["Retry-After"]) or None
-    except (KeyError, ValueError, OverflowError, urllib3.exceptions.InvalidHeader):
-        return None

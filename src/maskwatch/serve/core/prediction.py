@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 from PIL import Image
 
 from maskwatch.detector import only_classes
 from maskwatch.drawing.annotate import draw
-from maskwatch.drawing.blur import blur, cover_thresholds
+from maskwatch.drawing.blur import blur, boxes_to_blur, cover_thresholds
 from maskwatch.drawing.privacy_mask import Boxes
 from maskwatch.errors import ImageError, SourceError
-from maskwatch.labels import find_class, parse_class_numbers
+from maskwatch.labels import class_values, find_class, find_classes, parse_class_numbers
 from maskwatch.media.images import Placement, UInt8Array, read_image
 from maskwatch.net.addresses import without_credentials
 from maskwatch.net.fetch import fetch
@@ -81,19 +80,16 @@ def _thresholds(model: LoadedModel, wanted: Any) -> dict[str, float]:
     if wanted is None:
         return defaults
     values = wanted if isinstance(wanted, Mapping) else dict.fromkeys(defaults, wanted)
-    chosen, names = dict(defaults), list(defaults)
+    try:
+        chosen = class_values(list(defaults), values, defaults.values())
+    except KeyError as error:
+        text = f"threshold names class {error.args[0]!r}, which {model.name} does not have"
+        raise Problem(422, f"{text}; use {', '.join(defaults)}") from None
     for name, value in values.items():
-        class_id = find_class(names, name)
-        if class_id is None:
-            raise Problem(
-                422,
-                f"threshold names class {name!r}, which {model.name} does not have; use {', '.join(names)}",
-            )
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or not 0 <= value <= 1:
             raise Problem(422, f"threshold of {name} is {value!r}; pass a number from 0 to 1")
-        chosen[names[class_id]] = float(value)
-    return chosen
+    return dict(zip(defaults, map(float, chosen), strict=True))
 
 
 def _class_ids(model: LoadedModel, names: Any) -> frozenset[int]:
@@ -102,13 +98,12 @@ def _class_ids(model: LoadedModel, names: Any) -> frozenset[int]:
         return frozenset(range(len(known)))
     if not isinstance(names, list) or not names:
         raise Problem(422, f"classes is {names!r}; pass some of {', '.join(known)}")
-    class_ids = set()
-    for name in names:
-        class_id = find_class(known, name) if isinstance(name, str) else None
-        if class_id is None:
-            raise Problem(422, f"classes: {model.name} has no class {name!r}; use some of {', '.join(known)}")
-        class_ids.add(class_id)
-    return frozenset(class_ids)
+    unknown = [name for name in names if not isinstance(name, str) or find_class(known, name) is None]
+    if unknown:
+        raise Problem(
+            422, f"classes: {model.name} has no class {unknown[0]!r}; use some of {', '.join(known)}"
+        )
+    return frozenset(find_classes(known, names))
 
 
 @dataclass(frozen=True)
@@ -218,7 +213,7 @@ async def find_faces(
     hidden_xyxy = None
     if options.blur:  # in a call with lower thresholds, where a weak box may suppress a reported one
         faint = await service.batcher(detector, batch_nhwc, placement, cover_thresholds(options.threshold))
-        hidden_xyxy = np.concatenate([found.xyxy, faint.xyxy])
+        hidden_xyxy = boxes_to_blur(found.xyxy, faint.xyxy)
     return Result(source, placement.width, placement.height, reported), hidden_xyxy
 
 
