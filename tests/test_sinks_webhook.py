@@ -440,7 +440,7 @@ def test_address_without_its_secrets() -> None:
     ("secret", "message"),
     [
         ("short", "has 5 bytes, 16 are the least"),
-        ("whsec_not base64!", "no base64"),
+        ("whsec_not base64!", "not valid Base64"),
         ("whsec_QUFB", "has 3 bytes"),
     ],
 )
