@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from maskwatch.data import read_data
-from maskwatch.data.formats.yolo.lines import Line, LineReader, parse_line
+from maskwatch.data.formats.yolo.lines import LabelLine, LineReader, parse_line
 from maskwatch.data.formats.yolo.shape import Shape, shape_of
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
@@ -20,7 +20,7 @@ from maskwatch.labels import ClassMap
 LANDMARKS = [(-0.2, -0.1), (0.2, -0.1), (0, 0.08), (-0.15, 0.25), (0.15, 0.25)]
 
 
-def lines_of(*texts: str) -> list[Line]:
+def lines_of(*texts: str) -> list[LabelLine]:
     found = [parse_line(text, number) for number, text in enumerate(texts, start=1)]
     return [line for line in found if line is not None]
 

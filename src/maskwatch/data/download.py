@@ -13,8 +13,8 @@ from urllib.parse import unquote
 from maskwatch.errors import OptionError
 from maskwatch.media.formats import PICTURE_SUFFIXES
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
-from maskwatch.net.archives import Limits, unpack
-from maskwatch.net.resume import PAUSES_S, Progress, fetch_file
+from maskwatch.net.archives import ArchiveLimits, unpack
+from maskwatch.net.resume import PAUSES_S, DownloadProgress, fetch_file
 from maskwatch.outputs import MARK, check_new_folder, make_folder, new_folder, output_errors
 
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".zip", ".tar")
@@ -50,8 +50,8 @@ def fetch_data(
     *,
     sha256: str | None = None,
     force: bool = False,
-    progress: Progress | None = None,
-    limits: Limits | None = None,
+    progress: DownloadProgress | None = None,
+    limits: ArchiveLimits | None = None,
     pauses_s: tuple[float, ...] = PAUSES_S,
 ) -> Fetched:
     """Downloads the archive of a data set and unpacks it into a new folder.

@@ -1,8 +1,9 @@
 """Which detection matches which box, by COCO's rule: best score first, each takes the free box of most IoU.
 
 `match_set` matches a data set once, with pycocotools; COCO's numbers, curves, intervals and slices are all
-computed from its result. `match` applies the same rule to one picture at one IoU: to what a detector shows at
-thresholds, where boxes may match across classes. `tests/test_ignore.py` checks that both agree.
+computed from its result. `match_detections` applies the same rule to one picture at one IoU: to what a
+detector shows at thresholds, where boxes may match across classes. `tests/test_ignore.py` checks that both
+agree.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def overlaps(boxes_xyxy: npt.NDArray[Any], sample: Sample) -> Floats:
     )
 
 
-def match(overlap: Floats, scores: npt.NDArray[Any], ignore: Bools) -> Ints:
+def match_detections(overlap: Floats, scores: npt.NDArray[Any], ignore: Bools) -> Ints:
     """(D,) index of the box that each detection matches, or `UNMATCHED`, or `IGNORED`.
 
     Args:
@@ -101,7 +102,7 @@ def ranked(detection_set: DetectionSet, predictions: Sequence[sv.Detections], cl
         mine, boxes = found.class_id == class_id, sample.class_ids == class_id
         ignore = sample.ignore[boxes]
         overlap = overlaps(found.xyxy[mine], sample)[:, boxes]
-        result = match(overlap, found.confidence[mine], ignore)
+        result = match_detections(overlap, found.confidence[mine], ignore)
         counted = result != IGNORED
         scores.append(found.confidence[mine][counted])
         hits.append(result[counted] >= 0)

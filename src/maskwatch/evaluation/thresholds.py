@@ -12,7 +12,7 @@ import numpy.typing as npt
 from maskwatch.data.dataset import DetectionSet, Sample
 from maskwatch.errors import OptionError
 from maskwatch.evaluation.candidates import FLOOR, Candidates
-from maskwatch.evaluation.matching import IGNORED, Floats, Ints, match, overlaps, ranked
+from maskwatch.evaluation.matching import IGNORED, Floats, Ints, match_detections, overlaps, ranked
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -188,7 +188,9 @@ class _MatchedCandidates:
         for class_id in np.unique(self.candidates.class_ids[rows]).tolist():
             mine = rows[self.candidates.class_ids[rows] == class_id]
             boxes = self._class_ids == class_id
-            found = match(self._overlap[mine][:, boxes], self.candidates.scores[mine], self._ignore[boxes])
+            found = match_detections(
+                self._overlap[mine][:, boxes], self.candidates.scores[mine], self._ignore[boxes]
+            )
             counts[class_id] = (found != IGNORED).sum(), (found >= 0).sum()
         return counts, shown
 

@@ -152,8 +152,8 @@ class Dispatcher(Generic[_Event]):
             except TryLater:
                 raise
             except Exception as error:  # a bug must not stop the events that follow
-                self._queue.reject(event, describe(error))
-                self.problem = describe(error)
+                self._queue.reject(event, describe_error(error))
+                self.problem = describe_error(error)
             else:
                 self._queue.remove(event)
                 self.problem = None
@@ -162,7 +162,7 @@ class Dispatcher(Generic[_Event]):
             self.problem = str(error)
             return min(error.after_s or self._policy.pause_s(failures), _LONGEST_ASKED_S)
         except Exception as error:  # of the queue itself; the thread must survive it
-            self.problem = describe(error)
+            self.problem = describe_error(error)
             return self._policy.pause_s(failures)
 
     def _wait_for_events(self) -> bool:
@@ -181,6 +181,6 @@ class Dispatcher(Generic[_Event]):
                 self._changed.wait_for(lambda: self.closing, seconds)
 
 
-def describe(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """An error as a message; a bug with its type."""
     return str(error) if isinstance(error, MaskwatchError) else f"{type(error).__name__}: {error}"

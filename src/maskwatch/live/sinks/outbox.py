@@ -16,7 +16,7 @@ from maskwatch.errors import EventError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Backlog, Sink, TryLater
 from maskwatch.live.sinks.database import DatabaseFile, Schema, map_errors, pragma, time_ms, transaction
-from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe
+from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe_error
 
 MAX_OUTBOX_BYTES = 64 << 20
 """About a hundred thousand events. A full outbox takes no more: it keeps the events it has taken."""
@@ -253,7 +253,7 @@ class OutboxSink(Sink):
         except EventError:
             raise
         except Exception as error:  # a bug: the outbox keeps what it has taken
-            raise TryLater(describe(error)) from error
+            raise TryLater(describe_error(error)) from error
 
     def _end(self) -> None:
         self._sender_lock.release()

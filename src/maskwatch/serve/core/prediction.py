@@ -36,7 +36,7 @@ _FETCH_SHARE = 0.5  # of a request's time
 
 
 @dataclass(frozen=True)
-class DetectOptions:
+class PredictionOptions:
     """The options of a request beside its pictures.
 
     Attributes:
@@ -55,7 +55,7 @@ class DetectOptions:
     @classmethod
     def from_query(
         cls, registry: ModelRegistry, model: str | None, threshold: str | None, classes: str | None
-    ) -> DetectOptions:
+    ) -> PredictionOptions:
         """From the parameters of a query; `Problem` 422 for a value that cannot be used."""
         selected = registry.select(model)
         try:
@@ -66,7 +66,7 @@ class DetectOptions:
         return cls.from_json(selected, numbers, names)
 
     @classmethod
-    def from_json(cls, model: LoadedModel, threshold: Any, classes: Any) -> DetectOptions:
+    def from_json(cls, model: LoadedModel, threshold: Any, classes: Any) -> PredictionOptions:
         """From JSON values: threshold is a number, an object or null; classes a list of names or null.
 
         Raises:
@@ -166,8 +166,8 @@ async def _fetched(
     return replace(image, data=data)
 
 
-async def predict(
-    service: Service, image: UploadedImage | FailedImage, options: DetectOptions
+async def predict_image(
+    service: Service, image: UploadedImage | FailedImage, options: PredictionOptions
 ) -> Prediction | FailedImage:
     """Finds the faces in one picture; an unreadable one does not fail the request."""
     if isinstance(image, FailedImage):
@@ -191,7 +191,7 @@ def _failed(service: Service, image: UploadedImage, error: Exception, named: str
 
 
 async def find_faces(
-    service: Service, data: bytes, source: str, options: DetectOptions
+    service: Service, data: bytes, source: str, options: PredictionOptions
 ) -> tuple[Result, Boxes | None]:
     """The reported faces in a picture file, and the boxes to blur in it, if the options ask for them.
 
@@ -228,10 +228,10 @@ def _annotated(
         image_rgb = draw(image_rgb, result.detections)
     if max(image_rgb.shape) > _JPEG_SIDE:
         image_type = "png"
-    return Prediction(result, encode(image_rgb, image_type), image_type)
+    return Prediction(result, encode_image(image_rgb, image_type), image_type)
 
 
-def encode(image_rgb: UInt8Array, image_type: ImageType) -> bytes:
+def encode_image(image_rgb: UInt8Array, image_type: ImageType) -> bytes:
     """The file of a picture (H, W, 3), without any metadata."""
     file = io.BytesIO()
     options = {"compress_level": 3} if image_type == "png" else {"quality": _JPEG_QUALITY}
