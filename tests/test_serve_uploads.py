@@ -20,9 +20,9 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 
 from maskwatch.errors import OptionError
-from maskwatch.serve.core.limits import UploadLimiter
 from maskwatch.serve.core.metrics import Metrics
 from maskwatch.serve.core.problem import Problem
+from maskwatch.serve.core.upload_limits import UploadLimiter
 from maskwatch.serve.middleware import HEADERS_LENGTH
 from maskwatch.serve.settings import ServiceLimits
 from serving import LONG_S, Command, command, picture_file, server_in_thread, settings

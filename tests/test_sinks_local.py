@@ -15,7 +15,7 @@ import pytest
 
 from drawn_events import START, event, minute, wait_until
 from maskwatch.errors import EventError, MissingExtraError, OptionError
-from maskwatch.live.sinks import ALL_KINDS, TryLater, desktop, factory
+from maskwatch.live.sinks import ALL_KINDS, RetryableError, desktop, factory
 from maskwatch.live.sinks.delivery import Delivery
 from maskwatch.live.sinks.desktop import NotifySink, SoundSink, find_notifier
 from maskwatch.live.sinks.factory import open_sinks, read_secret
@@ -223,7 +223,9 @@ def test_apprise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sink.send(event(7, zone="shop"))
         assert receiver.requests[0].record["title"] == "Maskwatch"
         assert receiver.requests[0].record["message"].endswith("person 7 no mask for 2 s in shop (91%)")
-        with pytest.raises(TryLater, match=r"Apprise sends nothing \(.*500.*\); check address") as caught:
+        with pytest.raises(
+            RetryableError, match=r"Apprise sends nothing \(.*500.*\); check address"
+        ) as caught:
             sink.send(event(8))
         assert caught.value.after_s == apprise.RETRY_S
         file.write_text(f"# a comment\n{address}\n")

@@ -16,7 +16,7 @@ import typer
 from maskwatch.cli.options import parse_moment, with_options
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.events import EVENT_KINDS, Event
-from maskwatch.live.sinks import TryLater
+from maskwatch.live.sinks import RetryableError
 from maskwatch.live.sinks.event_text import event_line
 from maskwatch.text import plural
 
@@ -259,7 +259,7 @@ def _follow(store: EventStore, seq: int, query: EventQuery) -> Iterator[dict[str
     while True:
         try:
             page = store.after(seq, query)
-        except TryLater:
+        except RetryableError:
             page = []
         for seq, record in page:  # noqa: B007 - where the next page begins
             yield record

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskwatch.cli.datasets import Group, correct_sets, counts_line, read_sets, read_stems, splits_of
+from maskwatch.cli.datasets import Group, correct_sets, counts_line, read_sets, read_stems, splits_in_path
 from maskwatch.errors import DataError, MissingExtraError, OptionError
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _read(
     named += "/train" if groups[0].split else ""
     if val is not None:
         groups.append(_group(val, "val"))
-    elif groups[0].split and (with_val := [path for path in data if "val" in splits_of(path)]):
+    elif groups[0].split and (with_val := [path for path in data if "val" in splits_in_path(path)]):
         groups.append(Group(with_val, None, "val"))
     sets = correct_sets(read_sets(groups, classes), corrections, classes)
     if len(sets) == 2:
@@ -158,7 +158,7 @@ def _group(paths: Sequence[Path], split: str, stems: Collection[str] | None = No
     splits: set[str] = set()
     for path in paths:
         with contextlib.suppress(DataError):  # the reader reports it, together with all others
-            splits |= splits_of(path)
+            splits |= splits_in_path(path)
     as_it_is = len(splits) < 2 and split not in splits and all(path.is_file() for path in paths)
     return Group(paths, stems, split if splits and not as_it_is else None)
 

@@ -30,7 +30,7 @@ KNOWN: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedDataset:
     """A downloaded data set.
 
     folder: where it is; sha256: of the archive; pinned: it was compared with a known checksum; pictures:
@@ -53,7 +53,7 @@ def fetch_data(
     progress: DownloadProgress | None = None,
     limits: ArchiveLimits | None = None,
     pauses_s: tuple[float, ...] = PAUSES_S,
-) -> Fetched:
+) -> FetchedDataset:
     """Downloads the archive of a data set and unpacks it into a new folder.
 
     A single folder at the top of the archive is left out: the new folder replaces it.
@@ -91,7 +91,7 @@ def fetch_data(
                 (part / MARK).write_text(origin, "utf-8")
     finally:
         archive.unlink(missing_ok=True)  # a partial download has another name, and stays
-    return Fetched(folder, found, wanted is not None, *_contents(folder))
+    return FetchedDataset(folder, found, wanted is not None, *_contents(folder))
 
 
 def _known(name: str) -> str:

@@ -80,7 +80,7 @@ def best(row: Floats) -> int:
     return len(row) - 1 - int(row[::-1].argmax()) if len(row) else -1
 
 
-class Ranked(NamedTuple):
+class RankedDetections(NamedTuple):
     """Detections of one class, best first, without those on ignore regions.
 
     scores: (D,); hits: (D,) which are true positives; truths: number of ground truths.
@@ -91,7 +91,9 @@ class Ranked(NamedTuple):
     truths: int
 
 
-def ranked(detection_set: DetectionSet, predictions: Sequence[sv.Detections], class_id: int) -> Ranked:
+def ranked(
+    detection_set: DetectionSet, predictions: Sequence[sv.Detections], class_id: int
+) -> RankedDetections:
     """The detections of one class at `IOU`, matched picture by picture."""
     scores: list[npt.NDArray[Any]] = [np.empty(0)]
     hits: list[Bools] = [np.empty(0, np.bool_)]
@@ -109,7 +111,7 @@ def ranked(detection_set: DetectionSet, predictions: Sequence[sv.Detections], cl
         truths += int((~ignore).sum())
     all_scores = np.concatenate(scores).astype(np.float64)
     order = np.argsort(-all_scores, kind="stable")
-    return Ranked(all_scores[order], np.concatenate(hits)[order], truths)
+    return RankedDetections(all_scores[order], np.concatenate(hits)[order], truths)
 
 
 def _xywh(boxes_xyxy: npt.NDArray[Any]) -> Floats:
@@ -170,11 +172,11 @@ class Matches:
             _class_matches(self.evaluation.evalImgs[at : at + pictures], len(params.iouThrs)) for at in starts
         )
 
-    def ranked(self, class_id: int) -> Ranked:
+    def ranked(self, class_id: int) -> RankedDetections:
         """The detections of one class at `IOU`."""
         mine, level = self.classes[class_id], self.level(IOU)
         counted = ~mine.ignored[level]
-        return Ranked(mine.scores[counted], mine.hits[level, counted], int(mine.truths.sum()))
+        return RankedDetections(mine.scores[counted], mine.hits[level, counted], int(mine.truths.sum()))
 
 
 def match_set(

@@ -179,7 +179,7 @@ class _MatchedCandidates:
     def __init__(self, sample: Sample, candidates: Candidates) -> None:
         self.candidates = candidates
         self._class_ids, self._ignore = sample.class_ids, sample.ignore
-        self._overlap = overlaps(candidates.placed_xyxy, sample)  # (K, G)
+        self._overlap = overlaps(candidates.output_xyxy, sample)  # (K, G)
 
     def counts(self, thresholds: npt.NDArray[np.float32]) -> tuple[Ints, list[int]]:
         """(C, 2) detections and hits of each class at thresholds (C,), and the indices of those shown."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from maskwatch.errors import EventError
-from maskwatch.live.sinks import TryLater
+from maskwatch.live.sinks import RetryableError
 from maskwatch.outputs import make_folder
 
 BUSY_S = 5.0
@@ -55,7 +55,7 @@ def map_errors(path: Path) -> Iterator[None]:
     """Turns SQLite's errors into those of maskwatch, which name the file.
 
     Raises:
-        TryLater: it is locked, or the disk is full or fails.
+        RetryableError: it is locked, or the disk is full or fails.
         EventError: it is not a database, or damaged.
     """
     try:
@@ -63,7 +63,7 @@ def map_errors(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what an extended code adds
         if code in _TRANSIENT:
-            raise TryLater(f"{path}: {_TRANSIENT[code]}") from None
+            raise RetryableError(f"{path}: {_TRANSIENT[code]}") from None
         advice = _ADVICE.get(code, f"cannot be used ({error}); restore it from a copy")
         raise EventError(f"{path}: {advice}") from None
 
@@ -80,7 +80,7 @@ class DatabaseFile:
 
     Raises:
         EventError: it is missing, something else, written by a newer version, or cannot be used.
-        TryLater: another program has locked it. So does every method.
+        RetryableError: another program has locked it. So does every method.
         OutputError: its folder cannot be made.
     """
 

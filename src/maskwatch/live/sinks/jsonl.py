@@ -13,7 +13,7 @@ from pathlib import Path
 
 from maskwatch.errors import EventError, OutputError
 from maskwatch.live.events import EVENT_SCHEMA, Event
-from maskwatch.live.sinks import Sink, TryLater
+from maskwatch.live.sinks import RetryableError, Sink
 from maskwatch.outputs import is_still_at, make_folder, output_errors
 
 MAX_JSONL_BYTES = 64 << 20
@@ -75,7 +75,7 @@ class JsonlSink(Sink):
             yield
         except OSError as error:
             reason = error.strerror or error
-            raise TryLater(
+            raise RetryableError(
                 f"{self._path}: cannot be written ({reason}); free space, or change the permissions"
             ) from None
 

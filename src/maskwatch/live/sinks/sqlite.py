@@ -87,7 +87,7 @@ class EventStore(DatabaseFile):
 
     Raises:
         EventError: it is missing, is not an event file, was written by a newer version, or cannot be used.
-        TryLater: another program has locked it. So does every method.
+        RetryableError: another program has locked it. So does every method.
         OutputError: its folder cannot be made.
     """
 

@@ -22,7 +22,7 @@ from standardwebhooks import Webhook
 
 from maskwatch._version import __version__
 from maskwatch.errors import EventError, OptionError
-from maskwatch.live.sinks import TryLater
+from maskwatch.live.sinks import RetryableError
 from maskwatch.live.sinks.outbox import OutboxSink, QueuedEvent
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
 from maskwatch.net.headers import retry_after_s
@@ -86,7 +86,7 @@ class WebhookSink(OutboxSink):
                 stream=True,
             )
         except requests.RequestException as error:
-            raise TryLater(f"{self._server}: {_reason(error)}") from None
+            raise RetryableError(f"{self._server}: {_reason(error)}") from None
         with answer:
             self._check_answer(event, answer)
 
@@ -124,7 +124,7 @@ class WebhookSink(OutboxSink):
             step = "give the address that it redirects to"
         elif status < 500 and status not in _DOWN_STATUS:
             step = "correct address, secret or receiver"
-        raise TryLater(f"{said}; {step}", retry_after_s(answer.headers.get("Retry-After")) or None)
+        raise RetryableError(f"{said}; {step}", retry_after_s(answer.headers.get("Retry-After")) or None)
 
     def _refused_too_long(self, event: QueuedEvent, status: int) -> bool:
         """Whether an event has been refused for so long that the next one should be sent.

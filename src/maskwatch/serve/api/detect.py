@@ -17,7 +17,6 @@ from maskwatch._version import __version__
 from maskwatch.records import JSON_SCHEMA, to_record
 from maskwatch.serve.api.schemas import Records, detect_body, problems
 from maskwatch.serve.core.bodies import parse_body, read_body
-from maskwatch.serve.core.limits import IncomingBody
 from maskwatch.serve.core.prediction import (
     FailedImage,
     ImageType,
@@ -28,6 +27,7 @@ from maskwatch.serve.core.prediction import (
 )
 from maskwatch.serve.core.problem import Problem, busy
 from maskwatch.serve.core.service import Service, service_of
+from maskwatch.serve.core.upload_limits import IncomingBody
 from maskwatch.serve.core.uploads import NAME_LENGTH, UploadedImage
 
 ImageResult: TypeAlias = Prediction | FailedImage

@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from maskwatch.media.formats import is_picture
 from maskwatch.net.addresses import without_credentials
-from maskwatch.serve.core.limits import IncomingBody
 from maskwatch.serve.core.problem import Problem, describe_errors
+from maskwatch.serve.core.upload_limits import IncomingBody
 from maskwatch.serve.core.uploads import (
     NAME_LENGTH,
     UploadedImage,

@@ -22,10 +22,10 @@ from maskwatch.media.images import Placement, UInt8Array, read_image
 from maskwatch.net.addresses import without_credentials
 from maskwatch.net.fetch import fetch
 from maskwatch.records import Result
-from maskwatch.serve.core.limits import IncomingBody
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.core.registry import LoadedModel, ModelRegistry
 from maskwatch.serve.core.service import Service
+from maskwatch.serve.core.upload_limits import IncomingBody
 from maskwatch.serve.core.uploads import UploadedImage
 
 ImageType: TypeAlias = Literal["jpeg", "png"]
