@@ -84,7 +84,7 @@ def collecting(problems: list[str]) -> Iterator[None]:
 def _chosen_images(
     splits: Sequence[Split], others: Sequence[Split], names: Collection[str], where: str, problems: list[str]
 ) -> dict[int, set[str]]:
-    """The ids of images by index of their split; adds names that no split has to `problems`, after `where`."""
+    """The ids of images by index of their split; names that no split has become `problems`, after `where`."""
     chosen, missing = _find_images(splits, names, problems)
     if missing:  # a list may also name images of other splits
         _, missing = _find_images(others, missing, [])

@@ -125,7 +125,7 @@ class StreamLimiter:
         """
         if len(self._evictable) >= self._max_streams and not self._evict():
             raise busy(
-                f"{len(self._evictable)} streams are open, which is the limit; come back later", _RETRY_S
+                f"{len(self._evictable)} streams are open, which is the limit; come back later", RETRY_S
             )
         slot = StreamSlot()
         self._evictable[slot] = receives
