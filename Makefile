@@ -25,7 +25,7 @@ check: $(VENV)/.ready ## lint, formatting, types
 	$(VENV)/bin/mypy
 
 test: check ## all checks, then all tests and their branch coverage; ARGS='-k voc' passes options to pytest
-	$(VENV)/bin/pytest --numprocesses auto --cov --cov-report= $(ARGS)
+	$(VENV)/bin/pytest --numprocesses auto --dist worksteal --cov --cov-report= $(ARGS)
 	@echo "branch coverage: $$($(VENV)/bin/coverage report --format=total) %"
 
 demo: $(DEMO_VENV)/.ready ## install the base package alone and detect on examples/ into out/

@@ -26,7 +26,7 @@ from command import head, parser_of, row, run
 from maskwatch import Detector
 from maskwatch.data import DetectionSet, Sample, correct, read_corrections, read_data
 from maskwatch.evaluation import coco_evaluate, predict
-from maskwatch.evaluation.matching import match, overlaps
+from maskwatch.evaluation.matching import match_detections, overlaps
 from maskwatch.labels import ClassMap
 from maskwatch.media.images import UInt8Array
 
@@ -95,7 +95,7 @@ def _only(found: sv.Detections, chosen: npt.NDArray[np.int_]) -> sv.Detections:
 def matches(sample: Sample, found: sv.Detections) -> npt.NDArray[np.int64]:
     """(D,) the face that each detection found, the best first, each face once; negative for none."""
     assert found.confidence is not None
-    return match(overlaps(found.xyxy, sample), found.confidence, sample.ignore)
+    return match_detections(overlaps(found.xyxy, sample), found.confidence, sample.ignore)
 
 
 def with_truth(sample: Sample, found: sv.Detections, what: str) -> sv.Detections:

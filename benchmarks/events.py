@@ -150,7 +150,7 @@ def watch(stream: Stream, model: ModelMetadata, settings: PeopleSettings) -> Sco
                 number = seen[int(iou[actor].argmax())].track
                 switches += last_number.get(int(actor), number) != number
                 last_number[int(actor)] = number
-    events += [(frame.time_s, event) for event in people.finish(frame)]
+    events += [(frame.clock_s, event) for event in people.finish(frame)]
     names, alarming = model.classes, settings.alerting(model.classes)
     calls = [
         (time_s, names.index(str(event.state)), np.array(event.box_xyxy, np.float32))

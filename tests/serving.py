@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 from maskwatch.serve.app import create_app
 from maskwatch.serve.core.service import Service
 from maskwatch.serve.server import address_of, listen, uvicorn_config
-from maskwatch.serve.settings import Limits, ServeSettings
+from maskwatch.serve.settings import ServeSettings, ServiceLimits
 
 LOCAL = "http://127.0.0.1"
 STREAM = "ws://127.0.0.1/v1/stream"
@@ -36,7 +36,7 @@ LONG_S = 60.0
 
 def settings(model: Path, limits: dict[str, Any] | None = None, **rest: Any) -> ServeSettings:
     rest = {"threads": 1, **rest}
-    return ServeSettings(models=(str(model),), limits=Limits(**(limits or {})), **rest)
+    return ServeSettings(models=(str(model),), limits=ServiceLimits(**(limits or {})), **rest)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskwatch.net.addresses import Address, is_address, shown_argument, without_credentials
+from maskwatch.net.headers import retry_after_s
 
 SERVERS = ["10.0.0.5", "192.168.1.20:554", "[fe80::1]:8554", "localhost:8554"]
 
@@ -149,3 +150,11 @@ def test_credentials_are_hidden(text: str, shown: str) -> None:
 )
 def test_what_names_nothing_is_shown_without_a_password(text: str, shown: str) -> None:
     assert shown_argument(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("7", 7), ("0", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", None), ("", None), (None, None)],
+)
+def test_retry_after(text: str | None, seconds: float | None) -> None:
+    assert retry_after_s(text) == seconds

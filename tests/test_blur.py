@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmark_module import load_benchmark
 from maskwatch import Detector
-from maskwatch.drawing.blur import COVER_SCORE, blur, cover_thresholds
+from maskwatch.drawing.blur import COVER_SCORE, blur, boxes_to_blur, cover_thresholds
 from maskwatch.media.images import read_image
 
 
@@ -142,3 +142,13 @@ def test_the_benchmark_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert benchmark.astray(np.concatenate([box, box + 30]), faces) == 1
     assert benchmark.found_again(faces, box + 1) == 1
     assert benchmark.found_again(faces, np.zeros((0, 4))) == 0
+
+
+def test_faint_boxes_are_added_unless_they_are_known() -> None:
+    found, faint = (
+        np.array([[0, 0, 10, 10]], np.float32),
+        np.array([[0, 0, 10, 10.5], [40, 0, 50, 10]], np.float32),
+    )
+    assert boxes_to_blur(found, faint).tolist() == [[0, 0, 10, 10], [40, 0, 50, 10]]
+    assert boxes_to_blur(found[:0], faint).tolist() == faint.tolist()
+    assert boxes_to_blur(found, faint[:0]).tolist() == found.tolist()

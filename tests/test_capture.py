@@ -78,7 +78,7 @@ def test_every_frame_of_a_file(tmp_path: Path) -> None:
     assert numbers(frames) == [frame.index for frame in frames] == list(range(20))
     assert {frame.source for frame in frames} == {"door"}
     tenths = [number / 10 for number in range(20)]
-    assert [frame.time_s for frame in frames] == pytest.approx(tenths, abs=1e-3)
+    assert [frame.clock_s for frame in frames] == pytest.approx(tenths, abs=1e-3)
     assert (frames[15].when - frames[5].when).total_seconds() == pytest.approx(1.0, abs=1e-3)
     assert frames[0].when.tzinfo is not None
     assert states == [("door", "live", ""), ("door", "ended", "")]
@@ -103,7 +103,7 @@ def test_a_paced_file_takes_its_time(tmp_path: Path) -> None:
     assert numbers(frames)[-1] == 10
     assert capture.status().dropped == 11 - len(frames)
     for frame in frames:
-        assert frame.time_s == pytest.approx(read_number(frame.image_rgb)[0] / 10, abs=1e-3)
+        assert frame.clock_s == pytest.approx(read_number(frame.image_rgb)[0] / 10, abs=1e-3)
 
 
 @pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)], ids=["90", "180", "270"])

@@ -60,7 +60,7 @@ def test_all_frames_of_all_files(tmp_path: Path) -> None:
 
 
 def test_sources_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maskwatch.live.capture.group.BATCH", 2)
+    monkeypatch.setattr("maskwatch.live.capture.group.MAX_BATCH", 2)
     counts: Counter[str] = Counter()
     with CaptureGroup(open_captures(films(tmp_path, 30, 30, 30, 30))) as group:
         while sum(counts.values()) < 60:

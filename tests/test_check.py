@@ -12,7 +12,7 @@ from PIL import Image
 
 from maskwatch.cli.app import main
 from maskwatch.data import find_splits, read_data
-from maskwatch.data.quality.check import CheckResult, check_splits
+from maskwatch.data.quality.check import DataCheck, check_splits
 from maskwatch.data.quality.repair import repair
 from maskwatch.labels import ClassMap
 
@@ -94,11 +94,11 @@ def sick(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def checked(sick: Path) -> CheckResult:
+def checked(sick: Path) -> DataCheck:
     return check_splits(find_splits(sick), ClassMap(), 64, workers=1)
 
 
-def kinds_at(check: CheckResult, stem: str) -> set[str]:
+def kinds_at(check: DataCheck, stem: str) -> set[str]:
     return {issue.kind for issue in check.issues if issue.file.stem == stem}
 
 
@@ -127,20 +127,20 @@ def kinds_at(check: CheckResult, stem: str) -> set[str]:
         ("leak", "leak", "error"),
     ],
 )
-def test_every_planted_fault_is_found(checked: CheckResult, stem: str, kind: str, severity: str) -> None:
+def test_every_planted_fault_is_found(checked: DataCheck, stem: str, kind: str, severity: str) -> None:
     (issue, *_) = [f for f in checked.issues if f.file.stem == stem and f.kind == kind]
     assert issue.severity == severity
     assert issue.text
     assert issue.fix
 
 
-def test_good_pictures_have_no_fault_and_errors_come_first(checked: CheckResult) -> None:
+def test_good_pictures_have_no_fault_and_errors_come_first(checked: DataCheck) -> None:
     assert not any(kinds_at(checked, f"good{number}") for number in range(4))
     severities = [issue.severity for issue in checked.issues]
     assert severities == sorted(severities)
 
 
-def test_a_fault_names_value_object_and_nearest_class(checked: CheckResult) -> None:
+def test_a_fault_names_value_object_and_nearest_class(checked: DataCheck) -> None:
     texts = {issue.file.stem: str(issue) for issue in checked.issues}
     assert "object 1 (with_mask): box xmin 200, ymin 10, xmax 220, ymax 30 lies outside" in texts["outside"]
     assert "did you mean 'with_mask'?" in texts["misspelt"]
@@ -181,7 +181,7 @@ def test_other_classes_are_taken_from_the_data(tmp_path: Path) -> None:
     assert not check.errors
 
 
-def test_the_mended_copy_reads_without_a_fault(sick: Path, checked: CheckResult, tmp_path: Path) -> None:
+def test_the_mended_copy_reads_without_a_fault(sick: Path, checked: DataCheck, tmp_path: Path) -> None:
     before = {file: file.read_bytes() for file in sick.rglob("*") if file.is_file()}
     target = tmp_path / "repaired"
     with pytest.raises(SystemExit) as status:
@@ -205,7 +205,7 @@ def test_the_mended_copy_reads_without_a_fault(sick: Path, checked: CheckResult,
     assert len(read_data(target, split="val")) == 4
 
 
-def test_changes_are_told(sick: Path, checked: CheckResult) -> None:
+def test_changes_are_told(sick: Path, checked: DataCheck) -> None:
     changes = "\n".join(repair(checked).changes)
     for piece in (
         "inverted.xml: object 1 (with_mask): corners swapped",

@@ -16,7 +16,7 @@ from maskwatch.data import DetectionSet, Sample, read_data
 from maskwatch.data.contact_sheet import contact_sheet
 from maskwatch.data.quality.duplicates import find_duplicates, fingerprint
 from maskwatch.data.split import split_groups
-from maskwatch.data.stats import gather
+from maskwatch.data.stats import collect_stats
 from maskwatch.errors import OptionError
 from maskwatch.labels import ClassMap
 from maskwatch.media.images import read_image
@@ -115,7 +115,7 @@ def test_split_copies_and_keeps_duplicates_together(
 
 
 def test_sides_are_measured_at_network_size() -> None:
-    stats = gather({"": samples([[0, 1], [2]])}, 640)
+    stats = collect_stats({"": samples([[0, 1], [2]])}, 640)
     assert stats.boxes[""] == {"a": 1, "b": 1, "c": 1}
     np.testing.assert_allclose(stats.sides, [np.sqrt(20 * 40) * 3.2] * 3)
     np.testing.assert_allclose(stats.ratios, [0.5] * 3)

@@ -219,7 +219,7 @@ def test_prune(run: Run, path: Path, tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["list", "none.sqlite"], "none.sqlite: there is no such file; name the one that --db wrote"),
-        (["hours", "text.sqlite"], "text.sqlite: is no SQLite database; name a file that --db wrote"),
+        (["hours", "text.sqlite"], "text.sqlite: is not an SQLite database; name a file that --db wrote"),
         (
             ["tail", "other.sqlite"],
             "other.sqlite: is a database, but no event file of maskwatch; name another",

@@ -62,7 +62,7 @@ def test_a_label_of_no_face_goes(two_faces: DetectionSet, tmp_path: Path) -> Non
         ("a,class,mask,10,10,30", "has 6 columns"),
         ("a,colour,mask,10,10,30,40", "fault 'colour' is not one of class, box, missing, no_face"),
         ("a,class,maks,10,10,30,40", "did you mean 'mask'"),
-        ("a,class,mask,10,ten,30,40", "are no numbers"),
+        ("a,class,mask,10,ten,30,40", "are not numbers"),
         ("a,class,mask,10,nan,30,40", "span no box"),
         ("a,missing,mask,30,10,10,40", "span no box"),
         ("a,class,mask,80,10,99,40", "no label at 80, 10, 99, 40"),

@@ -16,7 +16,7 @@ from PIL import Image
 from drawn_data import draw_faces
 from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample, read_data
-from maskwatch.diagnosis import CheckResult, diagnose
+from maskwatch.diagnosis import Finding, diagnose
 from maskwatch.diagnosis.anchors import check_anchors
 from maskwatch.diagnosis.classes import check_order
 from maskwatch.diagnosis.predictions import ap50
@@ -65,7 +65,7 @@ def draw_cells(
     return folder
 
 
-def by_name(checks: list[CheckResult]) -> dict[str, CheckResult]:
+def by_name(checks: list[Finding]) -> dict[str, Finding]:
     return {check.name: check for check in checks}
 
 

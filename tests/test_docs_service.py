@@ -163,10 +163,10 @@ def test_every_example_is_tried() -> None:
 
 
 def test_limits_of_the_page() -> None:
-    from maskwatch.serve.settings import Limits
+    from maskwatch.serve.settings import ServiceLimits
 
     rows = dict(re.findall(r"^\| `--([\w-]+)` \| .* \| ([^|]+) \|$", PAGE, flags=re.MULTILINE))
-    limits = Limits()
+    limits = ServiceLimits()
     numbers = {
         "max-bytes": f"{limits.max_bytes >> 20} MiB",
         "max-pixels": f"{limits.max_pixels // 1_000_000} megapixels",

@@ -203,7 +203,7 @@ def test_yolo_faults_come_at_once_with_their_lines(tmp_path: Path) -> None:
         "write class cx cy width height",
         "a.txt: line 3 (with_mask): box 1.5 0.5 0.1 0.1 lies outside the picture of 100 x 80; "
         "draw it again or remove it",
-        "a.txt: line 4 (with_mask): box 0.5 x 0.1 0.1 holds 'x', which is no number; "
+        "a.txt: line 4 (with_mask): box 0.5 x 0.1 0.1 holds 'x', which is not a number; "
         "write class cx cy width height",
         "a.txt: line 5 (with_mask): box 0.98 0.5 0.2 0.1 sticks out of the picture of 100 x 80; "
         "draw it again",

@@ -16,7 +16,7 @@ from maskwatch.data.formats import write_data
 from maskwatch.data.formats.search import find_splits
 from maskwatch.data.quality.check import check_splits
 from maskwatch.data.split import split_groups
-from maskwatch.data.stats import gather
+from maskwatch.data.stats import collect_stats
 from maskwatch.diagnosis import raw_dataset
 from maskwatch.html.crops import GREY, crop
 from maskwatch.labels import ClassMap
@@ -181,7 +181,7 @@ def test_a_region_that_is_no_box_is_still_a_fault(crowded: Path) -> None:
 
 def test_statistics_and_splits_count_what_is_to_be_found(crowded: Path) -> None:
     data = read_data(crowded, ClassMap(NAMES))
-    found = gather({"train": data}, 100)
+    found = collect_stats({"train": data}, 100)
     assert found.boxes == {"train": {"mask": 1, "no_mask": 0}}
     assert found.ignored == found.as_dict()["ignored"] == {"train": 2}
     assert found.sides.tolist() == [30]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from maskwatch.errors import LabelError
-from maskwatch.labels import ClassMap, find_class, normalize, parse_class_numbers
+from maskwatch.labels import ClassMap, class_values, find_class, normalize, parse_class_numbers
 
 APART = [
     ("戴口罩", "未戴口罩"),
@@ -92,3 +92,11 @@ def test_a_class_is_found_by_any_spelling_its_own_first() -> None:
 
 def test_a_number_belongs_to_the_name_before_the_last_equals_sign() -> None:
     assert parse_class_numbers("a=b=0.5, C++ =0.2") == {"a=b": 0.5, "C++": 0.2}
+
+
+def test_values_of_classes() -> None:
+    names, defaults = ("mask", "no_mask"), (0.5, 0.4)
+    assert class_values(names, {"No Mask": 0.9}, defaults) == (0.5, 0.9)
+    assert class_values(names, {}, defaults) == defaults
+    with pytest.raises(KeyError, match="helmet"):
+        class_values(names, {"mask": 0.1, "helmet": 0.9}, defaults)

@@ -10,7 +10,15 @@ import pytest
 
 from maskwatch.errors import OutputError
 from maskwatch.media.sources import Source, plan_targets
-from maskwatch.outputs import atomic_write, check_targets, make_folder, new_file, new_folder, output_errors
+from maskwatch.outputs import (
+    atomic_write,
+    check_targets,
+    is_still_at,
+    make_folder,
+    new_file,
+    new_folder,
+    output_errors,
+)
 
 
 def source(relative: str, kind: str = "picture", path: Path | None = None) -> Source:
@@ -164,3 +172,14 @@ def test_a_new_file_makes_its_folder_and_is_named_in_errors(tmp_path: Path) -> N
     ):
         raise OSError(errno.ENOSPC, "full")
     assert not (tmp_path / "b.txt").exists()
+
+
+def test_a_moved_file_is_no_longer_at_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.touch()
+    status = path.stat()
+    assert is_still_at(path, status)
+    path.rename(tmp_path / "events.jsonl.1")
+    assert not is_still_at(path, status)
+    path.touch()
+    assert not is_still_at(path, status)

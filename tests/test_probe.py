@@ -102,7 +102,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     names = ("folder.jpg", "pipe.jpg", "none.jpg", "sparse.jpg", "a\0b.jpg")
     reasons = [str(found.reason) for found in probe_images([tmp_path / name for name in names])]
     assert reasons[0].startswith("this is a folder")
-    assert reasons[1].startswith("this is no regular file")
+    assert reasons[1].startswith("this is not a regular file")
     assert reasons[2].startswith("no such file")
     assert reasons[3].startswith("3.0 GiB are too much")
     assert reasons[4].startswith("cannot be read")

@@ -37,6 +37,11 @@ BETTER = {
     r"pictures? nearly as (?:it|they) comes?": "nearly unchanged pictures",
     r"things? that (?:is|are) no ": "what is not a",
     r"drawn (?:picture|video)s?": "annotated picture",
+    # "is no evidence", "there is no file" and "is no longer" are English; a thing of a kind is "not a …".
+    r"(?<!there )(?:is|are) no (?:(?:regular|valid|known|https?|SQLite|COCO|JSON|event|Pascal VOC) )*"
+    r"(?:URLs?|address|base64|broker|command|number|numbers|pairs|file|database|date|text)": (
+        "is not a valid …; is not a …"
+    ),
     r"defect of ours": "bug",
     r"utili[sz]e[sd]?": "use",
     r"in order to": "to",
@@ -132,3 +137,8 @@ def test_the_list_finds_words_in_python() -> None:
     source += '    raise E("is told so")\n'
     found = sorted((line, word) for line, word, _ in unwanted(python_prose(source)))
     assert found == [(7, "For ever"), (9, "nobody"), (10, "is told")]
+
+
+def test_the_list_leaves_good_english_alone() -> None:
+    page = "It is no URL.\nThere is no file, it is no longer a number,\nand that is no evidence.\n"
+    assert [(line, word) for line, word, _ in unwanted(markdown_prose(page))] == [(1, "is no URL")]

@@ -25,7 +25,7 @@ from maskwatch.serve.core.auth import URL_TOKEN_S, Authenticator
 from maskwatch.serve.core.limits import RateLimiter
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.middleware import ServiceMiddleware
-from maskwatch.serve.settings import Limits, ServeSettings
+from maskwatch.serve.settings import ServeSettings, ServiceLimits
 from serving import BEARER, STREAM, TOKEN, client_of, settings
 
 
@@ -268,7 +268,7 @@ def test_an_open_address_with_a_token() -> None:
 )
 def test_invalid_limits(limits: dict[str, Any], text: str) -> None:
     with pytest.raises(OptionError, match=text):
-        Limits(**limits)
+        ServiceLimits(**limits)
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,10 @@ from maskwatch.serve.core import bodies, uploads
 from maskwatch.serve.core.bodies import parse_body
 from maskwatch.serve.core.problem import Problem, describe_errors
 from maskwatch.serve.core.uploads import UploadedImage, decode_base64, image_bytes
-from maskwatch.serve.settings import Limits
+from maskwatch.serve.settings import ServiceLimits
 from serving import client_of, picture_file
 
-LIMITS = Limits(max_images=3)
+LIMITS = ServiceLimits(max_images=3)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def form(*parts: bytes, kind: str = "multipart/form-data; boundary=edge") -> lis
     return parse_body(kind, None, b"".join(parts) + b"--edge--\r\n", LIMITS, allow_urls=False)
 
 
-def refused(kind: str, body: bytes, limits: Limits = LIMITS) -> Problem:
+def refused(kind: str, body: bytes, limits: ServiceLimits = LIMITS) -> Problem:
     with pytest.raises(Problem) as caught:
         parse_body(kind, None, body, limits, allow_urls=False)
     return caught.value
@@ -344,7 +344,7 @@ def test_pictures_are_counted_before_they_are_built(monkeypatch: pytest.MonkeyPa
 
 def test_as_many_as_may_be_are_taken(picture: bytes) -> None:
     """Names and addresses of nothing but commas, as long as they may be, are no attack."""
-    limits = Limits(max_images=400, queue=400)
+    limits = ServiceLimits(max_images=400, queue=400)
     entry = {"name": "," * 200, "url": "http://a/" + "," * 1991}
     body = json.dumps({"images": [entry] * 400}).encode()
     assert len(parse_body("application/json", None, body, limits, allow_urls=True)) == 400

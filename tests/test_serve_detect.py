@@ -203,7 +203,7 @@ def test_bad_bodies(client: TestClient, cells: bytes) -> None:
     assert body["failures"][0]["source"] == "picture"
     problem(post("/v1/detect", content=b"x" * 50), 422, "not a picture")
     html = {"Content-Type": "text/html"}
-    problem(post("/v1/detect", content=b"<p>no picture", headers=html), 415, "'text/html'", "no picture")
+    problem(post("/v1/detect", content=b"<p>no picture", headers=html), 415, "'text/html'", "not a picture")
     problem(post("/v1/detect", content=cells, headers={"Content-Encoding": "gzip"}), 415, "'gzip'")
     problem(post("/v1/detect", content=b"x" * 100_001), 413, "100001", "100000")
     chunks = iter([b"x" * 60_000, b"x" * 60_000])

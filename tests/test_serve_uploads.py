@@ -20,11 +20,11 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
 
 from maskwatch.errors import OptionError
-from maskwatch.serve.core.limits import UploadLimiter
 from maskwatch.serve.core.metrics import Metrics
 from maskwatch.serve.core.problem import Problem
+from maskwatch.serve.core.upload_limits import UploadLimiter
 from maskwatch.serve.middleware import HEADERS_LENGTH
-from maskwatch.serve.settings import Limits
+from maskwatch.serve.settings import ServiceLimits
 from serving import LONG_S, Command, command, picture_file, server_in_thread, settings
 
 MIB = 1 << 20
@@ -138,7 +138,7 @@ def test_a_fast_start_gives_no_credit(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_invalid_limits(limits: dict[str, Any], text: str) -> None:
     with pytest.raises(OptionError, match=text):
-        Limits(**limits)
+        ServiceLimits(**limits)
 
 
 class SlowBody:

@@ -110,7 +110,7 @@ def test_candidates_know_what_any_thresholds_show(
             rows = one.shown(np.array(chosen, np.float32))
             assert one.class_ids[rows].tolist() == found.class_id.tolist()
             np.testing.assert_allclose(one.scores[rows], found.confidence, atol=1e-5)
-            np.testing.assert_allclose(one.placed_xyxy[rows], found.xyxy, atol=1e-2)
+            np.testing.assert_allclose(one.output_xyxy[rows], found.xyxy, atol=1e-2)
 
 
 @settings(max_examples=10, deadline=None)
@@ -211,7 +211,7 @@ def test_ties_are_broken_as_in_the_model_file(
     shown = one.shown(np.array(chosen, np.float32))
     assert one.class_ids[shown].tolist() == out_classes[0, :count].tolist()
     assert one.scores[shown].tolist() == out_scores[0, :count].tolist()
-    np.testing.assert_allclose(one.placed_xyxy[shown], out_boxes[0, :count], atol=1e-4)
+    np.testing.assert_allclose(one.output_xyxy[shown], out_boxes[0, :count], atol=1e-4)
 
 
 # ---- Choosing --------------------------------------------------------------------------------------------
@@ -298,7 +298,7 @@ def test_a_detector_that_gives_detections_only(tiny_model: Path, street: np.ndar
     data = read_voc(tmp_path)
     (one,) = candidates.gather(Detector(tiny_model), data)
     assert (
-        one.placed_xyxy[one.shown(np.array([0.5, 0.4, 0.3], np.float32))].tolist()
+        one.output_xyxy[one.shown(np.array([0.5, 0.4, 0.3], np.float32))].tolist()
         == Detector(tiny_model)(street).xyxy.tolist()
     )
     assert NEAR_IOU < IOU

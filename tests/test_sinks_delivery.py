@@ -15,7 +15,7 @@ from maskwatch.errors import EventError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
 from maskwatch.live.output.screen import Screen
-from maskwatch.live.sinks import Backlog, Sink, TryLater
+from maskwatch.live.sinks import Backlog, RetryableError, Sink
 from maskwatch.live.sinks.delivery import Delivery, SinkStatus
 from maskwatch.live.tracking.results import FrameResult
 
@@ -146,7 +146,7 @@ def test_what_was_dropped_is_said_when_it_goes_on(notes: Notes) -> None:
 
 def test_try_later_tries_again_and_keeps_the_order(notes: Notes) -> None:
     sink = Kept()
-    sink.failures = [TryLater("the disk is full; free space", 0.01) for _ in range(3)]
+    sink.failures = [RetryableError("the disk is full; free space", 0.01) for _ in range(3)]
     with deliver(notes, sink) as delivery:
         delivery.put(event(1))
         delivery.put(event(2))
@@ -180,7 +180,7 @@ def test_an_error_loses_one_event_and_not_the_sink(notes: Notes, error: Exceptio
 def test_closing_gives_up_at_its_time(notes: Notes) -> None:
     class Never(Kept):
         def send(self, event: Event) -> None:
-            raise TryLater("the disk is full; free space")
+            raise RetryableError("the disk is full; free space")
 
     delivery = deliver(notes, Never("never"))
     for number in range(3):
@@ -247,7 +247,7 @@ def test_what_changes_inside_is_said(notes: Notes, monkeypatch: pytest.MonkeyPat
 def test_deleting_goes_on_after_a_sink_that_cannot(notes: Notes) -> None:
     class Locked(Kept):
         def delete_before(self, when: datetime) -> int:
-            raise TryLater("locked; try again")
+            raise RetryableError("locked; try again")
 
     class Deleting(Kept):
         def delete_before(self, when: datetime) -> int:
@@ -257,7 +257,7 @@ def test_deleting_goes_on_after_a_sink_that_cannot(notes: Notes) -> None:
     locked, deleting = Locked(), Deleting()
     with deliver(notes, deleting, Kept(), deleting) as delivery:
         assert delivery.delete_before(START) == 6
-    with deliver(notes, locked, deleting) as delivery, pytest.raises(TryLater, match="locked"):
+    with deliver(notes, locked, deleting) as delivery, pytest.raises(RetryableError, match="locked"):
         delivery.delete_before(START)
     assert deleting.got == [START.isoformat()] * 3
 

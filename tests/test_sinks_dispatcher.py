@@ -10,7 +10,7 @@ import pytest
 
 from drawn_events import wait_until
 from maskwatch.errors import EventError
-from maskwatch.live.sinks import TryLater
+from maskwatch.live.sinks import RetryableError
 from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy
 
 FAST = RetryPolicy(0.01, 0.02, poll_s=0.01)
@@ -56,7 +56,7 @@ def test_retries_keep_the_order_and_a_refused_event_does_not_stop_the_others() -
     def send(number: int) -> None:
         attempts.append(number)
         if number == 1 and attempts.count(1) < 3:
-            raise TryLater("away; check it")
+            raise RetryableError("away; check it")
         if number == 2:
             raise EventError("refused; check it")
 
@@ -68,7 +68,7 @@ def test_retries_keep_the_order_and_a_refused_event_does_not_stop_the_others() -
 
 def test_a_defect_of_the_queue_is_a_problem_and_no_end() -> None:
     queue = Numbers(2)
-    queue.errors = [OSError("disk"), TryLater("locked; try again")]
+    queue.errors = [OSError("disk"), RetryableError("locked; try again")]
     problems: list[str | None] = []
     dispatcher = Dispatcher(
         "test", queue, lambda number: None, FAST, on_step=lambda: problems.append(dispatcher.problem)
@@ -105,7 +105,7 @@ def test_closing_ends_after_some_failures_or_at_the_deadline(retries: int | None
     queue, ended = Numbers(1), threading.Event()
 
     def send(number: int) -> None:
-        raise TryLater("away; check it")
+        raise RetryableError("away; check it")
 
     policy = RetryPolicy(0.01, 0.02, closing_retries=retries)
     dispatcher = Dispatcher("test", queue, send, policy, on_end=ended.set)

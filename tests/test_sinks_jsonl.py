@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from drawn_events import event, read_events
 from maskwatch.errors import EventError, OutputError
-from maskwatch.live.sinks import TryLater
+from maskwatch.live.sinks import RetryableError
 from maskwatch.live.sinks.jsonl import JsonlSink, numbered
 
 
@@ -110,7 +110,7 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path, content: bytes) -> None:
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    with pytest.raises(OutputError, match="no regular file"):
+    with pytest.raises(OutputError, match="not a regular file"):
         JsonlSink(path)
 
 
@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
         return written
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(TryLater, match=r"No space left on device\); free space"):
+    with pytest.raises(RetryableError, match=r"No space left on device\); free space"):
         sink.send(event(2))
     monkeypatch.undo()
     assert ids(path) == [1]

@@ -15,7 +15,7 @@ import pytest
 
 from drawn_events import START, event, minute, wait_until
 from maskwatch.errors import EventError, MissingExtraError, OptionError
-from maskwatch.live.sinks import ALL_KINDS, TryLater, desktop, factory
+from maskwatch.live.sinks import ALL_KINDS, RetryableError, desktop, factory
 from maskwatch.live.sinks.delivery import Delivery
 from maskwatch.live.sinks.desktop import NotifySink, SoundSink, find_notifier
 from maskwatch.live.sinks.factory import open_sinks, read_secret
@@ -122,7 +122,7 @@ def running(pid: int) -> bool:
 
 
 def test_empty_command() -> None:
-    with pytest.raises(OptionError, match=r"--shell ' ' is no command"):
+    with pytest.raises(OptionError, match=r"--shell ' ' is not a valid command"):
         ShellSink(" ")
 
 
@@ -223,7 +223,9 @@ def test_apprise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sink.send(event(7, zone="shop"))
         assert receiver.requests[0].record["title"] == "Maskwatch"
         assert receiver.requests[0].record["message"].endswith("person 7 no mask for 2 s in shop (91%)")
-        with pytest.raises(TryLater, match=r"Apprise sends nothing \(.*500.*\); check address") as caught:
+        with pytest.raises(
+            RetryableError, match=r"Apprise sends nothing \(.*500.*\); check address"
+        ) as caught:
             sink.send(event(8))
         assert caught.value.after_s == apprise.RETRY_S
         file.write_text(f"# a comment\n{address}\n")
@@ -277,7 +279,7 @@ def test_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_when_one_cannot_be_opened_none_stays_open(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="is no address"):
+    with pytest.raises(OptionError, match="is not a valid URL"):
         open_sinks(SinkSettings(db=tmp_path / "events.sqlite", webhook="nowhere", outboxes=tmp_path))
     with pytest.raises(OptionError, match=r"--events and --db both name .*; name two files"):
         open_sinks(SinkSettings(events=tmp_path / "x", db=tmp_path / "x"))

@@ -14,7 +14,7 @@ import pytest
 from drawn_events import START, event, minute
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks import TryLater, database, sqlite
+from maskwatch.live.sinks import RetryableError, database, sqlite
 from maskwatch.live.sinks.database import Schema
 from maskwatch.live.sinks.sqlite import EVENT_FILE, EventQuery, EventStore, SqliteSink
 
@@ -216,7 +216,7 @@ def test_files_that_are_no_event_files(tmp_path: Path) -> None:
     text = tmp_path / "text.sqlite"
     text.write_text("Dear diary, " * 200)
     for create in (False, True):
-        with pytest.raises(EventError, match="is no SQLite database"):
+        with pytest.raises(EventError, match="is not an SQLite database"):
             EventStore(text, create=create)
     (tmp_path / "empty.sqlite").touch()
     with pytest.raises(EventError, match="is empty"):
@@ -238,7 +238,9 @@ def test_a_locked_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     sink = SqliteSink(path)
-    with pytest.raises(TryLater, match="is locked by another program; end that one, or try again later"):
+    with pytest.raises(
+        RetryableError, match="is locked by another program; end that one, or try again later"
+    ):
         sink.send(event(2))
     with EventStore(path) as store:
         assert tracks(store.records()) == [1]  # reading goes on

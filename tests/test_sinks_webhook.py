@@ -405,18 +405,18 @@ def test_dead_letters_are_bounded_and_can_be_deleted(outbox: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("ftp://host/x", "'ftp://host/x' is no address; write https://host/path"),
-        ("host/x", "is no address"),
-        ("https://", "is no address"),
-        ("https://host:99999/", "is no address"),
-        ("https://[::1/", "is no address"),
+        ("ftp://host/x", "'ftp://host/x' is not a valid URL; write https://host/path"),
+        ("host/x", "is not a valid URL"),
+        ("https://", "is not a valid URL"),
+        ("https://host:99999/", "is not a valid URL"),
+        ("https://[::1/", "is not a valid URL"),
         ("http://anna:geheim@host/", "http://host has a user or a password in it"),
         ("http://anna:#geheim@host/", "http://host has a user or a password in it"),
         ("http://anna:/geheim@host/", "http://host has a user or a password in it"),
         ("http://anna:?[geheim@host/", "http://host has a user or a password in it"),
         ("https://anna:p@geheim/x@host.local/", "https://host.local has a user or a password in it"),
-        ("https://anna:geheim/x", "'https://anna:***/x' is no address"),
-        ("ftp://anna:#geheim@host/", "'ftp://***@host/' is no address"),
+        ("https://anna:geheim/x", "'https://anna:***/x' is not a valid URL"),
+        ("ftp://anna:#geheim@host/", "'ftp://***@host/' is not a valid URL"),
     ],
 )
 def test_addresses_that_cannot_be_used(url: str, message: str, outbox: Path) -> None:
@@ -440,7 +440,7 @@ def test_address_without_its_secrets() -> None:
     ("secret", "message"),
     [
         ("short", "has 5 bytes, 16 are the least"),
-        ("whsec_not base64!", "no base64"),
+        ("whsec_not base64!", "not valid Base64"),
         ("whsec_QUFB", "has 3 bytes"),
     ],
 )

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from maskwatch.errors import DataError, OptionError
-from maskwatch.text import as_float, decode, first_line, parse_xml, read_lines, read_rows, read_text, reading
+from maskwatch.text import (
+    as_float,
+    decode_text,
+    first_line,
+    parse_xml,
+    read_lines,
+    read_rows,
+    read_text,
+    reading,
+)
 
 NAMES = {
     "gb2312": "戴口罩",
@@ -60,7 +69,7 @@ def test_xml_is_read_as_it_declares(declared: str, quote: str) -> None:
 def test_unicode_is_told_by_mark_or_by_its_zeros(codec: str) -> None:
     text = "一 口罩\r\nsans masque é\r😷\n"
     for mark in ("", "\ufeff"):
-        assert decode((mark + text).encode(codec)) == "一 口罩\nsans masque é\n😷\n"
+        assert decode_text((mark + text).encode(codec)) == "一 口罩\nsans masque é\n😷\n"
 
 
 @pytest.mark.parametrize("codec", ["utf-8", "utf-16", "utf-16-be", "utf-32-le"])
@@ -96,7 +105,7 @@ def test_a_declaration_of_no_encoding_is_refused(declared: str) -> None:
 @pytest.mark.parametrize("data", ["口罩".encode("gbk"), "é".encode("latin-1"), b"\xff\xd8\xff\xe0", b"a\0b"])
 def test_what_is_in_no_encoding_is_refused_with_a_way_out(data: bytes) -> None:
     with pytest.raises(UnicodeError, match=r"; get a whole copy"):
-        decode(data)
+        decode_text(data)
 
 
 def test_a_wrong_declaration_names_both() -> None:
@@ -106,16 +115,16 @@ def test_a_wrong_declaration_names_both() -> None:
 
 def test_the_line_of_a_wrong_byte_is_named() -> None:
     with pytest.raises(UnicodeError, match="0xE9 in line 3"):
-        decode(b"mask\nbare\ncaf\xe9\n")
+        decode_text(b"mask\nbare\ncaf\xe9\n")
 
 
 def test_a_cut_off_utf_16_is_refused() -> None:
     with pytest.raises(UnicodeError, match="UTF-16"):
-        decode("\ufeffmask".encode("utf-16-le")[:-1])
+        decode_text("\ufeffmask".encode("utf-16-le")[:-1])
 
 
 def test_marks_of_joined_files_are_dropped() -> None:
-    assert decode("\ufeffa\r\n".encode() + "\ufeffb\r\n".encode()) == "a\nb\n"
+    assert decode_text("\ufeffa\r\n".encode() + "\ufeffb\r\n".encode()) == "a\nb\n"
 
 
 def test_a_doctype_is_refused_in_every_encoding() -> None:

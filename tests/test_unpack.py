@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from maskwatch.errors import OutputError, SourceError
-from maskwatch.net.archives import Limits, unpack
+from maskwatch.net.archives import ArchiveLimits, unpack
 
 FILES = {"set/a.jpg": b"picture", "set/a.xml": b"<annotation/>", "set/deep/er/b.txt": b""}
 MODES = ("w", "w:gz", "w:bz2", "w:xz")
@@ -49,7 +49,7 @@ def read_back(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def refuses(archive: Path, message: str, limits: Limits | None = None) -> None:
+def refuses(archive: Path, message: str, limits: ArchiveLimits | None = None) -> None:
     """The error, and that nothing was written outside the folder."""
     folder = target(archive.parent)
     before = {path for path in archive.parent.rglob("*") if folder not in path.parents}
@@ -146,11 +146,11 @@ def test_a_link_in_a_zip(tmp_path: Path) -> None:
 def test_bombs(tmp_path: Path, mode: str) -> None:
     zeros = {"zeros": b"\0" * (1 << 20)}
     archive = write_tar(tmp_path / "x.tar", zeros, mode)
-    refuses(archive, "unpacks to more than", Limits(total_bytes=1 << 19))
+    refuses(archive, "unpacks to more than", ArchiveLimits(total_bytes=1 << 19))
 
 
 def test_ratio(tmp_path: Path) -> None:
-    limits = Limits(ratio=100, ratio_from=1 << 20)
+    limits = ArchiveLimits(ratio=100, ratio_from=1 << 20)
     refuses(write_zip(tmp_path / "x.zip", {"zeros": b"\0" * (2 << 20)}), "100 times its size", limits)
     small = tmp_path / "small"
     small.mkdir()
@@ -177,7 +177,7 @@ def test_a_zip_that_lies_about_its_size(tmp_path: Path) -> None:
 
 def test_too_many_files(tmp_path: Path) -> None:
     files = {f"{number}": b"" for number in range(4)}
-    refuses(write_zip(tmp_path / "x.zip", files), "more than 3 files", Limits(files=3))
+    refuses(write_zip(tmp_path / "x.zip", files), "more than 3 files", ArchiveLimits(files=3))
 
 
 def test_names_twice(tmp_path: Path) -> None:

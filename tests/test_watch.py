@@ -456,14 +456,14 @@ def in_background(
 ) -> tuple[threading.Thread, Callable[[], None]]:
     """Watches in a thread, which takes no signals, as a program that has the parts but not the command."""
     from maskwatch.live.capture.core import open_captures
-    from maskwatch.live.loop import Outputs, Pipeline, WatchLoop
+    from maskwatch.live.loop import Outputs, WatchLoop, WatchPipeline
     from maskwatch.live.tracking.faces import FaceFinder
     from maskwatch.live.tracking.people_tracker import PeopleTracker
 
     captures = open_captures(plan.sources, plan.capture)
     finder = FaceFinder(plan.model)
     trackers = {c.name: PeopleTracker(c.name, "run", finder.metadata, plan.people) for c in captures}
-    watch = WatchLoop(Pipeline(captures, finder, trackers, {}, "run"), Outputs(put=put))
+    watch = WatchLoop(WatchPipeline(captures, finder, trackers, {}, "run"), Outputs(put=put))
     thread = threading.Thread(target=watch.run)
     thread.start()
     return thread, watch.stop

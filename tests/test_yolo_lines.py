@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from maskwatch.data import read_data
-from maskwatch.data.formats.yolo.lines import Line, LineReader, parse_line
+from maskwatch.data.formats.yolo.lines import LabelLine, LineReader, parse_line
 from maskwatch.data.formats.yolo.shape import Shape, shape_of
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap
@@ -20,7 +20,7 @@ from maskwatch.labels import ClassMap
 LANDMARKS = [(-0.2, -0.1), (0.2, -0.1), (0, 0.08), (-0.15, 0.25), (0.15, 0.25)]
 
 
-def lines_of(*texts: str) -> list[Line]:
+def lines_of(*texts: str) -> list[LabelLine]:
     found = [parse_line(text, number) for number, text in enumerate(texts, start=1)]
     return [line for line in found if line is not None]
 
@@ -144,7 +144,7 @@ def test_lines_without_an_end_between_them_are_an_error() -> None:
 
 def test_an_odd_line_among_boxes_is_an_error() -> None:
     found = boxes("0 0.4 0.5 0.2 0.4", "0 0.4 0.5 0.2 0.4", "0 0.9 0.9 0.95 0.95 0.8 0.9 0.7")
-    assert found[2] == "line 3 has 7 numbers, which are no pairs of a polygon"
+    assert found[2] == "line 3 has 7 numbers, which do not pair up as points of a polygon"
 
 
 def test_what_cannot_be_told_apart_is_an_error() -> None:
@@ -194,9 +194,9 @@ def test_numbers_are_separated_in_any_usual_way(text: str) -> None:
     [
         ("0.5 0.5 0.1", "has 3 numbers"),
         ("", "has 0 numbers"),
-        ("0.5 0.5 nan 0.1", "holds 'nan', which is no number"),
-        ("0.5 0.5 inf 0.1", "holds 'inf', which is no number"),
-        ("0.5 0.5 0.1 0.1x", "holds '0.1x', which is no number"),
+        ("0.5 0.5 nan 0.1", "holds 'nan', which is not a number"),
+        ("0.5 0.5 inf 0.1", "holds 'inf', which is not a number"),
+        ("0.5 0.5 0.1 0.1x", "holds '0.1x', which is not a number"),
     ],
 )
 def test_wrong_numbers_name_the_line(numbers: str, reason: str) -> None:

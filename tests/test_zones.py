@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from live_scenes import face
 from maskwatch.cli.app import app
 from maskwatch.errors import MaskwatchError, OptionError, SourceError
-from maskwatch.live.output.drawing import corners, draw_zones, draw_zones_sheet
+from maskwatch.live.output.drawing import draw_zones, draw_zones_sheet, pixel_corners
 from maskwatch.live.tracking.zones import Line, Zone, Zones, ZoneState
 from maskwatch.live.tracking.zones_file import check_sources, read_zones
 from maskwatch.media.images import read_image
@@ -242,8 +242,12 @@ def test_a_sheet_shows_grid_zone_and_line() -> None:
 def test_a_share_is_the_same_pixel_wherever_it_is_drawn() -> None:
     """Half of 200 is where the pixel 100 begins, as on the grid; the far edge is in the last pixel."""
     image = np.zeros((100, 200, 3), np.uint8)
-    assert corners(((0.0, 0.0), (0.5, 0.25), (1.0, 1.0)), image).tolist() == [[0, 0], [100, 25], [199, 99]]
-    assert corners(((0.0, 0.5),), np.zeros((1080, 1920, 3), np.uint8)).tolist() == [[0, 540]]
+    assert pixel_corners(((0.0, 0.0), (0.5, 0.25), (1.0, 1.0)), image).tolist() == [
+        [0, 0],
+        [100, 25],
+        [199, 99],
+    ]
+    assert pixel_corners(((0.0, 0.5),), np.zeros((1080, 1920, 3), np.uint8)).tolist() == [[0, 540]]
     door = Zones((DOOR,))
     drawn = draw_zones(image, door)
     assert (drawn[50, [100, 199]] > 220).all()

@@ -14,7 +14,7 @@ import numpy as np
 import supervision as sv
 
 from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
-from maskwatch.labels import find_classes
+from maskwatch.labels import class_values
 from maskwatch.media.images import FloatArray, ImageInput, Placement, UInt8Array, as_rgb, fit
 from maskwatch.models import DEFAULT_MODEL, ModelMetadata, load_model_file
 from maskwatch.runtimes import RawDetections, open_runtime
@@ -260,15 +260,15 @@ class Detector:
         if not isinstance(threshold, Mapping):
             return (_unit("threshold", threshold),) * len(self.class_names)
         try:
-            class_ids = find_classes(self.class_names, threshold)
+            values = class_values(self.class_names, threshold, defaults)
         except KeyError as error:
             raise LabelError(
                 f"threshold names class {error.args[0]!r}, which {self.name} does not have; "
                 f"use {', '.join(self.class_names)}"
             ) from None
-        values = [_unit(f"threshold of {name}", value) for name, value in threshold.items()]
-        named = dict(zip(class_ids, values, strict=True))
-        return tuple(named.get(class_id, old) for class_id, old in enumerate(defaults))
+        for name, value in threshold.items():
+            _unit(f"threshold of {name}", value)
+        return tuple(map(float, values))
 
 
 def only_classes(detections: sv.Detections, class_ids: Collection[int]) -> sv.Detections:

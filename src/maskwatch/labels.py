@@ -88,6 +88,18 @@ def find_classes(names: Sequence[str], wanted: Iterable[str]) -> list[int]:
     return found
 
 
+def class_values(
+    names: Sequence[str], given: Mapping[str, float], defaults: Iterable[float]
+) -> tuple[float, ...]:
+    """A number for each class: that of its name in `given`, in any spelling, else its default.
+
+    Raises:
+        KeyError: with the first unknown name of `given`.
+    """
+    by_id = dict(zip(find_classes(names, given), given.values(), strict=True))
+    return tuple(by_id.get(class_id, default) for class_id, default in enumerate(defaults))
+
+
 def color_rgb(class_id: int) -> tuple[int, int, int]:
     """Colour of a class, the same in every picture and plot; grey for `UNDECIDED_ID`."""
     return (160, 160, 160) if class_id == UNDECIDED_ID else PALETTE_RGB[class_id % len(PALETTE_RGB)]

@@ -58,6 +58,14 @@ def keep_from_others(path: Path) -> None:
         path.chmod(path.stat().st_mode & 0o770)
 
 
+def is_still_at(path: Path, status: os.stat_result) -> bool:
+    """Whether the file of this status is still the one at `path`; no one has moved or deleted it."""
+    try:
+        return os.path.samestat(path.stat(), status)
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Gives a temporary path to write to; the file is renamed to `path` at the end, or deleted on an error.

@@ -59,7 +59,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
         OSError: it cannot be read.
         UnicodeError: its encoding cannot be recognised; the message says what to do.
     """
-    return decode(Path(path).read_bytes())
+    return decode_text(Path(path).read_bytes())
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
@@ -91,11 +91,11 @@ def parse_xml(data: bytes) -> ET.Element:
     """The root element of an XML file.
 
     Raises:
-        UnicodeError: as `decode`.
+        UnicodeError: as `decode_text`.
         ValueError: it has a DOCTYPE, which can make a small file expand without end.
         xml.etree.ElementTree.ParseError: it is not XML.
     """
-    text = decode(data)
+    text = decode_text(data)
     if "<!DOCTYPE" in text:
         raise ValueError("has a DOCTYPE, which annotations do not need")
     # The declaration is about the bytes, which are decoded now; its lines stay, for line numbers in messages.
@@ -104,7 +104,7 @@ def parse_xml(data: bytes) -> ET.Element:
     return ET.fromstring(text)
 
 
-def decode(data: bytes) -> str:
+def decode_text(data: bytes) -> str:
     """The text of the bytes of a file; errors are those of `read_text`."""
     text = _decoded(data)
     if "\0" in text:

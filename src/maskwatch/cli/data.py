@@ -28,7 +28,7 @@ from maskwatch.labels import ClassMap, find_class
 from maskwatch.text import plural
 
 if TYPE_CHECKING:
-    from maskwatch.data.download import Fetched
+    from maskwatch.data.download import FetchedDataset
 
 _Force = Annotated[bool, typer.Option("--force", "-f", help="Replace the folder.")]
 
@@ -59,7 +59,7 @@ def show(
     check_targets([out], [], force=force)
     sets, _ = read_all(paths, format, classes)
     from maskwatch.data import merge
-    from maskwatch.data.contact_sheet import choose, contact_sheet
+    from maskwatch.data.contact_sheet import contact_sheet, sample_images
     from maskwatch.drawing.annotate import save_picture
 
     whole = merge(list(sets.values()))
@@ -71,7 +71,7 @@ def show(
         samples = [s for s in samples if wanted in s.class_ids]
     if not samples:
         raise DataError(["no picture to show; check the path and --only"])
-    shown = choose(samples, count, seed)
+    shown = sample_images(samples, count, seed)
     save_picture(contact_sheet(shown, whole.class_names, columns), out)
     ignored = sum(int(sample.ignore.sum()) for sample in shown)
     dashed = f", {ignored} ignored boxes in grey dashes" if ignored else ""
@@ -192,7 +192,7 @@ def fetch(
     _report(fetched)
 
 
-def _report(fetched: Fetched) -> None:
+def _report(fetched: FetchedDataset) -> None:
     typer.echo(f"sha256: {fetched.sha256}{' (as expected)' if fetched.pinned else ''}")
     if not fetched.pinned:
         typer.echo("no checksum was known to compare it with; pin this one with --sha256 next time")

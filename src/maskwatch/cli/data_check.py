@@ -24,7 +24,7 @@ from maskwatch.labels import ClassMap
 from maskwatch.text import plural
 
 if TYPE_CHECKING:
-    from maskwatch.data.quality.check import CheckResult
+    from maskwatch.data.quality.check import DataCheck
 
 _SHOWN = 10
 
@@ -92,7 +92,7 @@ def check(options: CheckOptions) -> None:
         raise typer.Exit(1)
 
 
-def _run(options: CheckOptions) -> CheckResult:
+def _run(options: CheckOptions) -> DataCheck:
     splits = open_splits(options.paths, options.format)
     from maskwatch.data.quality.check import check_splits
 
@@ -101,7 +101,7 @@ def _run(options: CheckOptions) -> CheckResult:
         return check_splits(splits, classes, options.size, options.workers, advance)
 
 
-def _lines(found: CheckResult, all_issues: bool) -> Iterator[str]:
+def _lines(found: DataCheck, all_issues: bool) -> Iterator[str]:
     yield f"format: {', '.join(dict.fromkeys(split.format for split in found.splits))}"
     if len({split.name for split in found.splits}) < len(found.splits):  # several data sets: where each is
         yield from (f"  {split.format} {split.title}" for split in found.splits[:_SHOWN])
@@ -120,7 +120,7 @@ def _lines(found: CheckResult, all_issues: bool) -> Iterator[str]:
         yield "next: fix them, or let maskwatch data check … --fix NEW_FOLDER write a fixed copy"
 
 
-def _write_page(found: CheckResult, paths: list[Path], html: Path) -> None:
+def _write_page(found: DataCheck, paths: list[Path], html: Path) -> None:
     from maskwatch.data.quality.check import check_page
     from maskwatch.outputs import new_file
 
@@ -130,7 +130,7 @@ def _write_page(found: CheckResult, paths: list[Path], html: Path) -> None:
     typer.echo(f"page: {html}", err=True)
 
 
-def _write_fixed(found: CheckResult, target: Path, force: bool, quiet: bool) -> None:
+def _write_fixed(found: DataCheck, target: Path, force: bool, quiet: bool) -> None:
     from maskwatch.data.formats import write_data
     from maskwatch.data.quality.repair import repair
 

@@ -43,9 +43,9 @@ def stats(
     targets = (figure, None if to_stdout else json_file)
     check_targets([path for path in targets if path is not None], [], force=force)
     sets, _ = read_all(paths, format, classes)
-    from maskwatch.data.stats import gather
+    from maskwatch.data.stats import collect_stats
 
-    found = gather(sets, size)
+    found = collect_stats(sets, size)
     if not to_stdout:
         typer.echo("\n".join(_lines(found)))
     if json_file is not None:

@@ -155,7 +155,7 @@ def read_validation(paths: Sequence[Path], classes: ClassMap) -> DetectionSet:
     return validation
 
 
-def splits_of(path: Path) -> set[str]:
+def splits_in_path(path: Path) -> set[str]:
     """Names of the splits of a data set; empty if it is not split."""
     from maskwatch.data import find_splits
 

@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import supervision as sv
 
-from maskwatch.boxes import box_iou
 from maskwatch.detector import BATCH_SIZE, Detector
 from maskwatch.drawing.annotate import draw
-from maskwatch.drawing.blur import blur, cover_thresholds
+from maskwatch.drawing.blur import blur, boxes_to_blur, cover_thresholds
 from maskwatch.drawing.privacy_mask import Boxes, PrivacyMask
 from maskwatch.media.images import UInt8Array
 from maskwatch.media.videos import Frame, WriteFrame
 
 _Drawing: TypeAlias = tuple[Frame, sv.Detections]
 
-_SAME_BOX_IOU = 0.9
-
 
 def faces_to_blur(
     detector: Detector, images_rgb: list[UInt8Array], found: Sequence[sv.Detections]
 ) -> list[Boxes]:
-    """Boxes (N, 4) to blur in each picture: those `found` in it first, then faces of low scores.
-
-    The network runs once more. One run with lower thresholds would change the records: in NMS, a box below
-    the threshold can win over one above it.
-    """
+    """Boxes (N, 4) to blur in each picture: those `found` in it first, then faces of low scores."""
     faint = detector(images_rgb, threshold=cover_thresholds(detector.thresholds))
-    return [
-        np.concatenate([one.xyxy, _others(one.xyxy, other.xyxy)], dtype=np.float64)
-        for one, other in zip(found, faint, strict=True)
-    ]
+    return [boxes_to_blur(one.xyxy, other.xyxy) for one, other in zip(found, faint, strict=True)]
 
 
 class VideoAnnotator:
@@ -71,10 +60,3 @@ class VideoAnnotator:
     def _write_blurred(self, drawings: Sequence[tuple[_Drawing, Boxes]]) -> None:
         for (frame, shown), hidden_xyxy in drawings:
             self._write(draw(blur(frame.image_rgb, hidden_xyxy), shown), frame.time_s, frame.duration_s)
-
-
-def _others(known_xyxy: npt.NDArray[Any], boxes_xyxy: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The `boxes_xyxy` (N, 4) that are not among `known_xyxy` (K, 4)."""
-    if not len(known_xyxy):
-        return boxes_xyxy
-    return np.asarray(boxes_xyxy[box_iou(known_xyxy, boxes_xyxy).max(axis=0) < _SAME_BOX_IOU])

@@ -41,7 +41,7 @@ def run_detect(options: DetectOptions) -> int:
         total=len(sources) if len(sources) > 1 or sources[0].kind == "video" else 0,
     )
     with _open_writers(detector, options) as writers, printer:
-        run = _Run(detector, class_ids, targets, options.blur, printer, writers)
+        run = _DetectRun(detector, class_ids, targets, options.blur, printer, writers)
         for source in sources:
             with printer.source(source.name):
                 run.add(source)
@@ -50,7 +50,7 @@ def run_detect(options: DetectOptions) -> int:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _DetectRun:
     detector: Detector
     class_ids: frozenset[int]
     targets: Mapping[Source, Path]

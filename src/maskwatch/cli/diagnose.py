@@ -14,7 +14,7 @@ from maskwatch.errors import MissingExtraError
 from maskwatch.labels import ClassMap
 
 if TYPE_CHECKING:
-    from maskwatch.diagnosis import CheckResult
+    from maskwatch.diagnosis import Finding
 
 _WIDTH = 78
 BROKEN = 1
@@ -79,7 +79,7 @@ def diagnose(
         raise typer.Exit(BROKEN)
 
 
-def _lines(checks: Sequence[CheckResult]) -> Iterator[str]:
+def _lines(checks: Sequence[Finding]) -> Iterator[str]:
     """One block a check: name, state, what was measured, and what to do."""
     names, states = (
         max(map(len, column)) for column in zip(*((c.name, c.state) for c in checks), strict=True)

@@ -19,10 +19,10 @@ def _option(*names: str, help: str, metavar: str | None = None) -> Any:
 
 
 # These concern no sink: `watch` and `serve` store thumbnails and delete old data themselves.
-Thumbnails = Annotated[
+ThumbnailsOption = Annotated[
     Path | None, _option("--thumbnails", metavar="DIR", help="Store a picture of each alert, faces blurred.")
 ]
-Retain = Annotated[
+RetainOption = Annotated[
     float | None,
     _option("--retain", metavar="DAYS", help="Delete stored data after so many days."),
 ]

@@ -16,7 +16,7 @@ import typer
 from maskwatch.cli.options import PanelCommand, parse_moment, with_options
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.events import EVENT_KINDS, Event
-from maskwatch.live.sinks import TryLater
+from maskwatch.live.sinks import RetryableError
 from maskwatch.live.sinks.event_text import event_line
 from maskwatch.text import plural
 
@@ -33,39 +33,41 @@ events_app = typer.Typer(
     rich_markup_mode=None,
 )
 
-File = Annotated[
+FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="SQLite file that --db wrote.", show_default=False)
 ]
-Since = Annotated[
+SinceOption = Annotated[
     str | None, typer.Option(metavar="WHEN", help="From then on: 2h (ago), today, 14:30, 2026-03-01.")
 ]
-Until = Annotated[str | None, typer.Option(metavar="WHEN", help="Before that moment.")]
-Source = Annotated[
+UntilOption = Annotated[str | None, typer.Option(metavar="WHEN", help="Before that moment.")]
+SourceOption = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Of this source; may be given more than once.")
 ]
-Zone = Annotated[list[str] | None, typer.Option(metavar="NAME", help="In this zone.")]
-Kind = Annotated[list[str] | None, typer.Option(metavar="KIND", help="Of this kind, e.g. alert.")]
-State = Annotated[list[str] | None, typer.Option(metavar="STATE", help="With this state, e.g. no_mask.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines.")]
+ZoneOption = Annotated[list[str] | None, typer.Option(metavar="NAME", help="In this zone.")]
+KindOption = Annotated[list[str] | None, typer.Option(metavar="KIND", help="Of this kind, e.g. alert.")]
+StateOption = Annotated[
+    list[str] | None, typer.Option(metavar="STATE", help="With this state, e.g. no_mask.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON Lines.")]
 
 
 @dataclass(frozen=True)
 class EventFilter:
     """The file of a command, and which of its events it reads."""
 
-    file: File
-    since: Since = None
-    until: Until = None
-    source: Source = None
-    zone: Zone = None
-    kind: Kind = None
-    state: State = None
+    file: FileArgument
+    since: SinceOption = None
+    until: UntilOption = None
+    source: SourceOption = None
+    zone: ZoneOption = None
+    kind: KindOption = None
+    state: StateOption = None
 
     def query(self) -> EventQuery:
         """The filter as the event store takes it.
 
         Raises:
-            OptionError: there is no such kind, or a text names no moment.
+            OptionError: there is no such kind, or a text is not a valid time.
         """
         from maskwatch.live.sinks.sqlite import EventQuery
 
@@ -83,7 +85,7 @@ class ListOptions(EventFilter):
     """The options of `maskwatch events list`."""
 
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="List the newest N.")] = 50
-    json_lines: Json = False
+    json_lines: JsonOption = False
 
 
 @dataclass(frozen=True)
@@ -119,15 +121,15 @@ def list_events(options: ListOptions) -> None:
 
 @events_app.command(cls=PanelCommand)
 def tail(
-    file: File,
-    source: Source = None,
-    zone: Zone = None,
-    kind: Kind = None,
-    state: State = None,
+    file: FileArgument,
+    source: SourceOption = None,
+    zone: ZoneOption = None,
+    kind: KindOption = None,
+    state: StateOption = None,
     limit: Annotated[
         int, typer.Option("--lines", "-n", min=0, metavar="N", help="Begin with the newest N.")
     ] = 10,
-    json_lines: Json = False,
+    json_lines: JsonOption = False,
 ) -> None:
     """Print events as they are stored, until Ctrl-C.
 
@@ -145,12 +147,12 @@ def tail(
 
 @events_app.command(cls=PanelCommand)
 def hours(
-    file: File,
-    since: Since = None,
-    until: Until = None,
-    source: Source = None,
+    file: FileArgument,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    source: SourceOption = None,
     zone: Annotated[str | None, typer.Option(metavar="NAME", help="Numbers of this zone alone.")] = None,
-    json_lines: Json = False,
+    json_lines: JsonOption = False,
 ) -> None:
     """Sum up the counts of the minutes by hour: people, states, alerts, crossings.
 
@@ -183,7 +185,7 @@ def export(options: ExportOptions) -> None:
 
 @events_app.command(cls=PanelCommand)
 def prune(
-    file: File,
+    file: FileArgument,
     days: Annotated[
         float, typer.Option(min=0, metavar="N", help="Delete events older than this.", show_default=False)
     ],
@@ -215,7 +217,7 @@ def dead_letters(
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Send them again.")] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Delete them.")] = False,
-    json_lines: Json = False,
+    json_lines: JsonOption = False,
 ) -> None:
     """List how many events wait for webhooks and brokers, and those that receivers refused permanently.
 
@@ -257,7 +259,7 @@ def _follow(store: EventStore, seq: int, query: EventQuery) -> Iterator[dict[str
     while True:
         try:
             page = store.after(seq, query)
-        except TryLater:
+        except RetryableError:
             page = []
         for seq, record in page:  # noqa: B007 - where the next page begins
             yield record

@@ -55,7 +55,9 @@ class ExportArguments:
     ] = None
     two_scales: Annotated[
         bool,
-        typer.Option("--two-scales", help="Look again at half the size, for faces that fill the picture."),
+        typer.Option(
+            "--two-scales", help="Also run the network at half size, for faces that fill the picture."
+        ),
     ] = False
     force: Annotated[bool, typer.Option("--force", help="Overwrite the model file.")] = False
 

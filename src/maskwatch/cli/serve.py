@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.cli.event_options import Retain, Thumbnails, given_options, with_event_options
+from maskwatch.cli.event_options import RetainOption, ThumbnailsOption, given_options, with_event_options
 from maskwatch.cli.options import SizeOption, ThresholdOption, parse_threshold, pick_model, with_options
 from maskwatch.cli.watch import LIVE_MODEL
 from maskwatch.errors import MissingExtraError, OptionError
@@ -34,7 +34,7 @@ def _watch_option(*names: str, metavar: str | None, help: str) -> Any:
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """The options of the command, named as in `ServeSettings` and `Limits`; None takes the default there."""
+    """The options of the command, named as in `ServeSettings` and `ServiceLimits`; None: its default."""
 
     host: Annotated[
         str | None,
@@ -112,8 +112,8 @@ class ServeOptions:
         _watch_option("--keep-faces", metavar=None, help="Do not blur faces in what is shown and stored."),
     ] = False
     sinks: SinkSettings = field(kw_only=True)
-    thumbnails: Thumbnails = None
-    retain: Retain = None
+    thumbnails: ThumbnailsOption = None
+    retain: RetainOption = None
 
 
 @with_event_options
@@ -137,7 +137,7 @@ def serve(options: ServeOptions) -> None:
 def _settings(options: ServeOptions) -> ServeSettings:
     try:
         import maskwatch.serve.server  # noqa: F401, so that a missing extra shows here
-        from maskwatch.serve.settings import Limits, ServeSettings
+        from maskwatch.serve.settings import ServeSettings, ServiceLimits
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"maskwatch serve (module {error.name})", "serve") from None
     models = _models(options.model, options.size)
@@ -147,7 +147,7 @@ def _settings(options: ServeOptions) -> ServeSettings:
         "token": _token(options.token_file),
         "cors": tuple(options.cors or ()),
         "url_networks": tuple(options.url_networks or ()),
-        "limits": Limits(**_given(options, Limits)),
+        "limits": ServiceLimits(**_given(options, ServiceLimits)),
         "watch": _watch_config(options, models[0] if options.model or options.size else LIVE_MODEL),
     }
     if options.lanes is not None:

@@ -20,7 +20,7 @@ from maskwatch.cli.datasets import (
     counts_line,
     read_sets,
     read_stems,
-    splits_of,
+    splits_in_path,
 )
 from maskwatch.cli.options import with_options
 from maskwatch.errors import DataError, MissingExtraError, OptionError
@@ -41,7 +41,9 @@ class TrainArguments:
 
     data: Annotated[
         list[Path] | None,
-        typer.Argument(help="Folders of Pascal VOC, COCO or YOLO, a COCO .json, a data.yaml; split or not."),
+        typer.Argument(
+            help="Folders of Pascal VOC, COCO, YOLO or TFRecord, a COCO .json, a data.yaml; split or not."
+        ),
     ] = None
     recipe: Annotated[
         str | None,
@@ -54,12 +56,13 @@ class TrainArguments:
         typer.Option(help="Train as this pipeline.config of the TF Object Detection API says, not a recipe."),
     ] = None
     val: Annotated[
-        list[Path] | None, typer.Option(help="Validation folder; else a tenth of the pictures is held out.")
+        list[Path] | None,
+        typer.Option(help="Validation folder. Default: the val split of DATA, else a tenth of the pictures."),
     ] = None
     start: Annotated[
         str | None,
         typer.Option(
-            help="Weights to start from: maskwatch-640, a TF2 zoo archive, folder or URL, or a .ckpt of ours."
+            help="Weights to start from: maskwatch-640, a TF2 zoo archive, folder or URL, or a Maskwatch .ckpt."
         ),
     ] = None
     out: Annotated[Path | None, typer.Option(help="Folder for the run; runs/RECIPE if not given.")] = None
@@ -193,7 +196,7 @@ def read_training_data(
     named += "/train" if groups[0].split else ""
     if val is not None:
         groups.append(_group(val, "val"))
-    elif groups[0].split and (with_val := [path for path in data if "val" in splits_of(path)]):
+    elif groups[0].split and (with_val := [path for path in data if "val" in splits_in_path(path)]):
         groups.append(Group(with_val, None, "val"))
     sets = correct_sets(read_sets(groups, classes), corrections, classes)
     if len(sets) == 2:
@@ -210,7 +213,7 @@ def _group(paths: Sequence[Path], split: str, stems: Collection[str] | None = No
     splits: set[str] = set()
     for path in paths:
         with contextlib.suppress(DataError):  # the reader reports it, together with all others
-            splits |= splits_of(path)
+            splits |= splits_in_path(path)
     as_it_is = len(splits) < 2 and split not in splits and all(path.is_file() for path in paths)
     return Group(paths, stems, split if splits and not as_it_is else None)
 

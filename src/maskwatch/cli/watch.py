@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from maskwatch.cli.event_options import Retain, Thumbnails, with_event_options
+from maskwatch.cli.event_options import RetainOption, ThumbnailsOption, with_event_options
 from maskwatch.cli.options import (
     SizeOption,
     ThreadsOption,
@@ -62,10 +62,10 @@ class WatchOptions:
     json_lines: Annotated[bool, typer.Option("--json", help="Print events as JSON Lines only.")] = False
     show: Annotated[bool, typer.Option("--show", help="Open a window; q closes it.")] = False
     save_video: Annotated[Path | None, typer.Option(metavar="FILE", help="Record MP4, faces blurred.")] = None
-    thumbnails: Thumbnails = None
+    thumbnails: ThumbnailsOption = None
     keep_faces: Annotated[bool, typer.Option("--keep-faces", help="Do not blur stored faces.")] = False
     force: Annotated[bool, typer.Option("--force", "-f", help="Let --save-video replace a file.")] = False
-    retain: Retain = None
+    retain: RetainOption = None
     model: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help=f"Name of an embedded model, or a file. Default: {LIVE_MODEL}."),

@@ -123,7 +123,7 @@ def _grab_frame(source: str, at_s: float) -> UInt8Array:
         give_up_s = time.monotonic() + _WAIT_S
         while time.monotonic() < give_up_s and not capture.finished:
             frame = capture.take(0.2)
-            if frame is not None and (capture.live or frame.time_s >= at_s):
+            if frame is not None and (capture.live or frame.clock_s >= at_s):
                 return frame.image_rgb
             if frame is not None:
                 give_up_s = time.monotonic() + _WAIT_S  # the video approaches `at_s`

@@ -87,7 +87,7 @@ class AsyncClient:
             blur: True blurs the faces in the annotated pictures.
 
         Raises:
-            ImageError: a file that cannot be opened, an array that is no picture.
+            ImageError: a file that cannot be opened, an array that is not a picture.
             OptionError: an empty list.
             ServiceError: the service cannot be reached or refuses. A picture that only the service finds
                 unreadable is an entry of `failures`; when no picture is readable, this has status 422.

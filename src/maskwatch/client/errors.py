@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import email.utils
 import json
 import random
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -14,6 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from maskwatch.errors import ServiceError
 from maskwatch.net.addresses import without_credentials
+from maskwatch.net.headers import retry_after_s
 
 _BUSY = (429, 503)
 _LONGEST_PAUSE_S = 60.0  # a longer `Retry-After` is the caller's decision, so the error is raised
@@ -35,7 +34,7 @@ def problem(
         lines = body.decode("utf-8", "replace").strip().splitlines()
         detail = f"the service answered {status} {lines[0][:200] if lines else ''}".rstrip()
         detail += "; look at its log, and at that of a proxy before it"
-    after_s = _retry_after_s(headers.get("retry-after"))
+    after_s = retry_after_s(headers.get("retry-after"))
     return ServiceError(detail, status=status, retry_after_s=after_s, failures=failures)
 
 
@@ -97,15 +96,3 @@ def pause_s(error: ServiceError, tries: int, retries: int) -> float | None:
         return None
     # Jitter: clients that were rejected together must not come back together.
     return wanted_s + random.uniform(0, 0.25 * max(1.0, wanted_s))
-
-
-def _retry_after_s(text: str | None) -> float | None:
-    """Seconds of the header Retry-After: a number, or a date (RFC 9110, section 10.2.3)."""
-    if text is None:
-        return None
-    if text.isdecimal():
-        return float(text)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return None

@@ -63,7 +63,7 @@ def contact_sheet(
     return np.array(sheet, np.uint8)
 
 
-def choose(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
+def sample_images(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
     """At most `count` random samples, in their order."""
     chosen = np.random.default_rng(seed).permutation(len(samples))[:count]
     return [samples[index] for index in sorted(chosen.tolist())]

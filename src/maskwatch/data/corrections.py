@@ -86,7 +86,7 @@ def _parse(row: list[str], where: str, classes: ClassMap) -> Correction:
             # A comma in a cell is a decimal comma.
             box = np.array([corner.replace(",", ".") for corner in corners], dtype=np.float32)
     except ValueError:
-        raise ValueError(f"corners {','.join(corners)} are no numbers; write pixels") from None
+        raise ValueError(f"corners {','.join(corners)} are not numbers; write pixels") from None
     if not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):
         raise ValueError(f"corners {','.join(corners)} span no box; write xmin,ymin,xmax,ymax")
     return Correction(where, picture, kind, box, None if kind == "no_face" else classes.id_of(name))

@@ -13,8 +13,8 @@ from urllib.parse import unquote
 from maskwatch.errors import OptionError
 from maskwatch.media.formats import PICTURE_SUFFIXES
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
-from maskwatch.net.archives import Limits, unpack
-from maskwatch.net.resume import PAUSES_S, Progress, fetch_file
+from maskwatch.net.archives import ArchiveLimits, unpack
+from maskwatch.net.resume import PAUSES_S, DownloadProgress, fetch_file
 from maskwatch.outputs import MARK, check_new_folder, make_folder, new_folder, output_errors
 
 _ARCHIVE_SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz", ".zip", ".tar")
@@ -30,7 +30,7 @@ KNOWN: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedDataset:
     """A downloaded data set.
 
     folder: where it is; sha256: of the archive; pinned: it was compared with a known checksum; pictures:
@@ -50,10 +50,10 @@ def fetch_data(
     *,
     sha256: str | None = None,
     force: bool = False,
-    progress: Progress | None = None,
-    limits: Limits | None = None,
+    progress: DownloadProgress | None = None,
+    limits: ArchiveLimits | None = None,
     pauses_s: tuple[float, ...] = PAUSES_S,
-) -> Fetched:
+) -> FetchedDataset:
     """Downloads the archive of a data set and unpacks it into a new folder.
 
     A single folder at the top of the archive is left out: the new folder replaces it.
@@ -91,7 +91,7 @@ def fetch_data(
                 (part / MARK).write_text(origin, "utf-8")
     finally:
         archive.unlink(missing_ok=True)  # a partial download has another name, and stays
-    return Fetched(folder, found, wanted is not None, *_contents(folder))
+    return FetchedDataset(folder, found, wanted is not None, *_contents(folder))
 
 
 def _known(name: str) -> str:
@@ -107,7 +107,8 @@ def _stem(url: str) -> str:
     try:
         name = PurePath(unquote(Address.parse(url).path)).name
     except ValueError as error:
-        raise OptionError(f"{without_credentials(url)}: this is no URL ({error}); check it") from None
+        shown = without_credentials(url)
+        raise OptionError(f"{shown}: this is not a valid URL ({error}); check it") from None
     suffix = next((suffix for suffix in _ARCHIVE_SUFFIXES if name.lower().endswith(suffix)), "")
     return name.removesuffix(name[len(name) - len(suffix) :]).strip(". ") or "dataset"
 

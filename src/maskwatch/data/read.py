@@ -59,11 +59,8 @@ def read_data(
             others += found
     chosen: dict[int, set[str]] | None = None
     if image_ids is not None:
-        chosen, missing = _find_images(splits, image_ids, problems)
-        # A list may also name images of other splits.
-        _, missing = _find_images(others, missing, []) if missing else ({}, missing)
         where = f"{paths[0]}: no picture named" if len(paths) == 1 else "in none of the folders is a picture"
-        problems += [f"{where} {name!r}; check the list" for name in missing]
+        chosen = _chosen_images(splits, others, image_ids, where, problems)
     sets: list[DetectionSet] = []
     for number, one_split in enumerate(splits):
         if chosen is None or number in chosen:
@@ -82,6 +79,17 @@ def collecting(problems: list[str]) -> Iterator[None]:
         yield
     except DataError as error:
         problems += error.problems
+
+
+def _chosen_images(
+    splits: Sequence[Split], others: Sequence[Split], names: Collection[str], where: str, problems: list[str]
+) -> dict[int, set[str]]:
+    """The ids of images by index of their split; names that no split has become `problems`, after `where`."""
+    chosen, missing = _find_images(splits, names, problems)
+    if missing:  # a list may also name images of other splits
+        _, missing = _find_images(others, missing, [])
+    problems += [f"{where} {name!r}; check the list" for name in missing]
+    return chosen
 
 
 def _find_images(

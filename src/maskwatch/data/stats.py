@@ -51,7 +51,7 @@ class Stats:
         }
 
 
-def gather(sets: Mapping[str, DetectionSet], network_size: int = 640) -> Stats:
+def collect_stats(sets: Mapping[str, DetectionSet], network_size: int = 640) -> Stats:
     """Counts of all splits together.
 
     Args:

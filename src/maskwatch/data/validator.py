@@ -181,7 +181,7 @@ def stated_size(texts: tuple[str, str]) -> tuple[int, int] | None:
 
 def to_pixels(box_xyxy: Box, raw: RawImage, metadata: ImageMetadata) -> Box:
     """A box as written, in pixels of the image as shown."""
-    if not raw.normalised:
+    if not raw.normalized:
         return box_xyxy
     height, width = metadata.size_hw
     x0, y0, x1, y1 = box_xyxy

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from maskwatch.data import DetectionSet, Sample
-from maskwatch.diagnosis.check import CheckResult, CheckState
+from maskwatch.diagnosis.check import CheckState, Finding
 from maskwatch.network.anchors import anchors_xyxy
 from maskwatch.training.checkpoint import anchors_of
 from maskwatch.training.crops import MIN_SIDE
@@ -20,14 +20,14 @@ MANY_POOR = (0.2, 0.5)  # shares of boxes with few anchors that are suspect, and
 MAX_PICTURES = 400
 
 
-def check_anchors(detection_set: DetectionSet, recipe: Recipe | None) -> CheckResult:
+def check_anchors(detection_set: DetectionSet, recipe: Recipe | None) -> Finding:
     """How many anchors the recipe's matcher assigns to each box, and which boxes are too small."""
     name = "anchors"
     if recipe is None:
-        return CheckResult(name, "skipped", "the model file does not say which anchors it has")
+        return Finding(name, "skipped", "the model file does not say which anchors it has")
     owned, sides, least_anchor = _count(detection_set, recipe)
     if not len(owned):
-        return CheckResult(name, "skipped", "no box has an area")
+        return Finding(name, "skipped", "no box has an area")
     smallest, mean_side = sides.min(1), np.sqrt(sides.prod(1))
     none, poor, tiny = (float(part.mean()) for part in (owned == 0, owned <= FEW, smallest < MIN_SIDE))
     values = {
@@ -42,9 +42,9 @@ def check_anchors(detection_set: DetectionSet, recipe: Recipe | None) -> CheckRe
     worst = max(poor, tiny)
     state: CheckState = "broken" if worst > MANY_POOR[1] else "suspect" if worst > MANY_POOR[0] else "ok"
     if state == "ok":
-        return CheckResult(name, state, text, values=values)
+        return Finding(name, state, text, values=values)
     small = tiny > MANY_POOR[0] or float(np.median(mean_side[owned <= FEW])) < least_anchor / 2
-    return CheckResult(name, state, text, _advice(recipe, small), values)
+    return Finding(name, state, text, _advice(recipe, small), values)
 
 
 def _count(

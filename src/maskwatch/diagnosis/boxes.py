@@ -10,21 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from maskwatch.data import DetectionSet, Sample
-from maskwatch.diagnosis.check import CheckResult, state_of_gain
+from maskwatch.diagnosis.check import Finding, state_of_gain
 from maskwatch.diagnosis.predictions import ap50_any
 from maskwatch.diagnosis.raw_dataset import LARGEST_SHARE
+from maskwatch.media.images import FloatArray
 
 if TYPE_CHECKING:
     import supervision as sv
 
-Boxes: TypeAlias = npt.NDArray[np.float32]
-Change: TypeAlias = Callable[[Boxes, tuple[int, int]], Boxes]
+Change: TypeAlias = Callable[[FloatArray, tuple[int, int]], FloatArray]
 
 # Pixels by which a box may reach beyond its picture, as in the reader of data sets.
 BEYOND = 2.0
 MANY_WRONG = 0.05
 # The estimate of scale and shift uses predictions above this score.
-MIN_SCORE = 0.3
+CONFIDENT_SCORE = 0.3
 # Width of the bins in which pairs of boxes vote: in octaves, and in shares of the picture's side.
 _OCTAVE_BIN = 0.1
 _SHIFT_BIN = 0.02
@@ -70,7 +70,7 @@ HYPOTHESES = (
 )
 
 
-def check_units(detection_set: DetectionSet) -> CheckResult:
+def check_units(detection_set: DetectionSet) -> Finding:
     """Boxes as written against their pictures, without a model."""
     samples = list(map(Sample.counted, detection_set.samples))
     boxes = np.concatenate([sample.boxes_xyxy for sample in samples])
@@ -84,20 +84,20 @@ def check_units(detection_set: DetectionSet) -> CheckResult:
     if shares > 0.5:
         text = f"{shares:.0%} of {len(boxes)} boxes have no number above {LARGEST_SHARE}"
         advice = "they are shares of the picture, not pixels: multiply them by width and height"
-        return CheckResult(name, "broken", text, advice, values)
+        return Finding(name, "broken", text, advice, values)
     if max(beyond, empty) > MANY_WRONG:
         advice = "they were drawn on pictures of another size, or their numbers are in another order"
-        return CheckResult(name, "broken", text, advice, values)
+        return Finding(name, "broken", text, advice, values)
     if max(beyond, empty) > 0:
-        return CheckResult(name, "suspect", text, "run: maskwatch data check DATA", values)
-    return CheckResult(name, "ok", text, values=values)
+        return Finding(name, "suspect", text, "run: maskwatch data check DATA", values)
+    return Finding(name, "ok", text, values=values)
 
 
 def check_positions(
     detection_set: DetectionSet,
     predictions: Sequence[sv.Detections],
     from_input: Change,
-) -> CheckResult:
+) -> Finding:
     """Whether changed boxes fit the predictions far better than the boxes as written.
 
     Args:
@@ -113,8 +113,8 @@ def check_positions(
     text = f"AP50 of boxes of any class {now:.3f}"
     state = state_of_gain(best - now)
     if state == "ok":
-        return CheckResult("box places", "ok", f"{text}, no change of the boxes helps", values=values)
-    return CheckResult(
+        return Finding("box places", "ok", f"{text}, no change of the boxes helps", values=values)
+    return Finding(
         "box places", state, f"{text}, but {best:.3f} if {hypothesis.what}", hypothesis.advice, values
     )
 
@@ -145,7 +145,7 @@ def _estimate(detection_set: DetectionSet, predictions: Sequence[sv.Detections])
     shifts = (guesses[:, :2] + guesses[:, 2:]) / 2 - (truths[:, :2] + truths[:, 2:]) / 2 * scale_xy
     shift_xy, _ = _mode((shifts / sizes)[agree], _SHIFT_BIN)
 
-    def change(boxes: Boxes, size_hw: tuple[int, int]) -> Boxes:
+    def change(boxes: FloatArray, size_hw: tuple[int, int]) -> FloatArray:
         moved = boxes * np.tile(scale_xy, 2) + np.tile(shift_xy, 2) * _whwh(size_hw)
         return np.asarray(moved, np.float32)
 
@@ -157,7 +157,7 @@ def _estimate(detection_set: DetectionSet, predictions: Sequence[sv.Detections])
 
 def _confident(found: sv.Detections) -> npt.NDArray[np.float64]:
     assert found.confidence is not None
-    return np.asarray(found.xyxy[found.confidence > MIN_SCORE], np.float64)
+    return np.asarray(found.xyxy[found.confidence > CONFIDENT_SCORE], np.float64)
 
 
 def _mode(
@@ -165,10 +165,10 @@ def _mode(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Median of the fullest square of side `width` in (P, 2), and which values are near it."""
     bins, counts = np.unique(np.floor(values / width), axis=0, return_counts=True)
-    centre = (bins[counts.argmax()] + 0.5) * width
-    near = (np.abs(values - centre) < width).all(1)  # twice as wide, so that no edge of a bin cuts the peak
+    center = (bins[counts.argmax()] + 0.5) * width
+    near = (np.abs(values - center) < width).all(1)  # twice as wide, so that no edge of a bin cuts the peak
     return np.median(values[near], axis=0), near
 
 
-def _whwh(size_hw: tuple[int, int]) -> Boxes:
+def _whwh(size_hw: tuple[int, int]) -> FloatArray:
     return np.array(size_hw[::-1] * 2, np.float32)

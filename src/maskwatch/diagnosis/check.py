@@ -13,7 +13,7 @@ SLIGHT_GAIN = 0.05
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class Finding:
     """What one check found.
 
     Attributes:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from maskwatch.data import DetectionSet
-from maskwatch.diagnosis.check import CheckResult, CheckState, state_of_gain
+from maskwatch.diagnosis.check import CheckState, Finding, state_of_gain
 from maskwatch.diagnosis.predictions import ap50, as_class
 from maskwatch.diagnosis.raw_dataset import RawDataset
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 MANY_UNKNOWN = 0.2
 
 
-def check_head(head_classes: int | None, class_names: Sequence[str]) -> CheckResult:
+def check_head(head_classes: int | None, class_names: Sequence[str]) -> Finding:
     """Whether the head has as many outputs as its class list has names."""
     name, values = "head size", {"head": head_classes, "names": list(class_names)}
     if head_classes is None:
-        return CheckResult(name, "skipped", "there are no weights")
+        return Finding(name, "skipped", "there are no weights")
     text = f"the head has {head_classes} classes, its list {len(class_names)}: {', '.join(class_names)}"
     if head_classes != len(class_names):
         advice = "weights and class list come from different trainings; train again with the right classes"
-        return CheckResult(name, "broken", text, advice, values)
-    return CheckResult(name, "ok", text, values=values)
+        return Finding(name, "broken", text, advice, values)
+    return Finding(name, "ok", text, values=values)
 
 
-def check_names(raw: RawDataset, class_names: Sequence[str]) -> CheckResult:
+def check_names(raw: RawDataset, class_names: Sequence[str]) -> Finding:
     """Class names of the data that the model does not know, and the other way round."""
     counts = raw.detection_set.class_counts()
     boxes = sum(counts.values())
@@ -45,7 +45,7 @@ def check_names(raw: RawDataset, class_names: Sequence[str]) -> CheckResult:
         state: CheckState = "broken" if sum(unknown.values()) > MANY_UNKNOWN * boxes else "suspect"
         shown = ", ".join(f"{name} ({count} of {boxes} boxes)" for name, count in unknown.items())
         first = next(iter(unknown))
-        return CheckResult(
+        return Finding(
             "class names",
             state,
             f"the model does not know {shown}; it knows {', '.join(class_names)}",
@@ -55,14 +55,14 @@ def check_names(raw: RawDataset, class_names: Sequence[str]) -> CheckResult:
     if absent:
         text = f"known, but no box in the data is {', '.join(absent)}"
         advice = "add pictures of it, or rely on the scores of the others"
-        return CheckResult("class names", "suspect", text, advice, values)
+        return Finding("class names", "suspect", text, advice, values)
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
-    return CheckResult("class names", "ok", f"all known: {shown}", values=values)
+    return Finding("class names", "ok", f"all known: {shown}", values=values)
 
 
 def check_order(
     detection_set: DetectionSet, predictions: Sequence[sv.Detections], class_names: Sequence[str]
-) -> CheckResult:
+) -> Finding:
     """Whether another assignment of classes scores far better than the one by name."""
     known = [i for i, count in enumerate(detection_set.class_counts().values()) if count]
     scores = np.zeros((len(class_names), len(known)))
@@ -81,8 +81,8 @@ def check_order(
     text = f"AP50 {now:.3f} by name, {then:.3f} in the best order"
     state = state_of_gain(then - now)
     if state == "ok":
-        return CheckResult("class order", "ok", text, values=values)
-    return CheckResult(
+        return Finding("class order", "ok", text, values=values)
+    return Finding(
         "class order",
         state,
         f"{text}: {'; '.join(moved)}",

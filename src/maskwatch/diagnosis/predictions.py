@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maskwatch.data import DetectionSet
-from maskwatch.diagnosis.check import CheckResult, state_of_gain
+from maskwatch.diagnosis.check import Finding, state_of_gain
 from maskwatch.evaluation.matching import ranked
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # Gains in AP50. A sound model loses by the swap (the embedded one 0.2 of 0.73), and both are measured on the
 # same pictures, so that even a small gain is significant.
-CLEAR_GAIN = 0.05
-SLIGHT_GAIN = 0.02
+CLEAR_SWAP_GAIN = 0.05
+SLIGHT_SWAP_GAIN = 0.02
 
 
 def as_class(predictions: Sequence[sv.Detections], found: int | None, wanted: int) -> list[sv.Detections]:
@@ -59,7 +59,7 @@ def check_channels(
     predictions: Sequence[sv.Detections],
     swapped: Sequence[sv.Detections],
     ids: Sequence[int | None],
-) -> CheckResult:
+) -> Finding:
     """Mean AP50 as the pictures are, and with red and blue swapped.
 
     Args:
@@ -68,11 +68,11 @@ def check_channels(
     now, then = (_mean(detection_set, each, ids) for each in (predictions, swapped))
     values = {"AP50": now, "AP50 swapped": then}
     text = f"AP50 {now:.3f}, {then:.3f} with red and blue swapped"
-    state = state_of_gain(then - now, CLEAR_GAIN, SLIGHT_GAIN)
+    state = state_of_gain(then - now, CLEAR_SWAP_GAIN, SLIGHT_SWAP_GAIN)
     if state == "ok":
-        return CheckResult("channel order", state, text, values=values)
+        return Finding("channel order", state, text, values=values)
     advice = "the model learnt BGR: read pictures as RGB where it is trained or exported"
-    return CheckResult("channel order", state, text, advice, values)
+    return Finding("channel order", state, text, advice, values)
 
 
 def _mean(

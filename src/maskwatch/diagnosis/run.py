@@ -11,7 +11,7 @@ import numpy as np
 from maskwatch.data import DetectionSet
 from maskwatch.diagnosis.anchors import check_anchors
 from maskwatch.diagnosis.boxes import check_positions, check_units
-from maskwatch.diagnosis.check import CheckResult
+from maskwatch.diagnosis.check import Finding
 from maskwatch.diagnosis.classes import check_head, check_names, check_order
 from maskwatch.diagnosis.predictions import check_channels
 from maskwatch.diagnosis.raw_dataset import read_raw_dataset
@@ -36,7 +36,7 @@ def diagnose(
     pictures: int = PICTURES,
     overfit: bool = False,
     seed: int = 1,
-) -> list[CheckResult]:
+) -> list[Finding]:
     """Checks for what usually makes a score bad.
 
     Args:
@@ -69,12 +69,12 @@ def diagnose(
     return checks
 
 
-def _run_checks(target: Target, detection_set: DetectionSet) -> list[CheckResult]:
+def _run_checks(target: Target, detection_set: DetectionSet) -> list[Finding]:
     """Those that need predictions."""
     detector = target.detector
     if detector is None:
         skipped = ("class order", "box places", "channel order")
-        return [CheckResult(name, "skipped", "there are no weights to run") for name in skipped]
+        return [Finding(name, "skipped", "there are no weights to run") for name in skipped]
 
     def run_bgr(images: list[UInt8Array]) -> list[sv.Detections]:
         return detector([np.ascontiguousarray(image[..., ::-1]) for image in images])

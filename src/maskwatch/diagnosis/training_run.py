@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from maskwatch.data import DetectionSet, Sample
-from maskwatch.diagnosis.check import CheckResult, CheckState
+from maskwatch.diagnosis.check import CheckState, Finding
 from maskwatch.errors import CheckpointError, TrainingError
 from maskwatch.models import DEFAULT_MODEL
 from maskwatch.training.recipe import Recipe
@@ -57,12 +57,12 @@ def read_curve(folder: Path, tag: str) -> list[tuple[int, float]]:
     return sorted(values.items())
 
 
-def check_losses(folder: Path | None) -> CheckResult:
+def check_losses(folder: Path | None) -> Finding:
     """The total loss over the steps of a run."""
     name = "losses"
     curve = [] if folder is None else read_curve(folder, LOSS_TAG)
     if folder is None or not curve:
-        return CheckResult(name, "skipped", "no TensorBoard events of a training; give the folder of the run")
+        return Finding(name, "skipped", "no TensorBoard events of a training; give the folder of the run")
     steps, losses = (np.array(part, np.float64) for part in zip(*curve, strict=True))
     rate = max((value for _, value in read_curve(folder, RATE_TAG)), default=math.nan)
     lower = f"resume or restart with a lower rate: --set learning_rate={rate / 3:.2g}, or --set clip_norm=10"
@@ -70,20 +70,20 @@ def check_losses(folder: Path | None) -> CheckResult:
     if bad.any():
         at = int(steps[bad][0])
         values = {"first bad step": at, "rate": rate}
-        return CheckResult(name, "broken", f"no number from step {at} on", lower, values)
+        return Finding(name, "broken", f"no number from step {at} on", lower, values)
     window = max(1, round(len(losses) * _WINDOW))
     smooth = [float(np.median(losses[i : i + window])) for i in range(len(losses) - window + 1)]
     first, best, last = smooth[0], min(smooth), smooth[-1]
     values = {"first": first, "best": best, "last": last, "steps": int(steps[-1]) + 1, "rate": rate}
     text = f"from {first:.3g} to {last:.3g} in {int(steps[-1]) + 1} steps, at best {best:.3g}"
     if len(losses) < MIN_POINTS:
-        return CheckResult(name, "skipped", f"{text}: too few points to check", "", values)
+        return Finding(name, "skipped", f"{text}: too few points to check", "", values)
     if last > RISEN * best:
-        return CheckResult(name, "broken", f"{text}: they rose again", lower, values)
+        return Finding(name, "broken", f"{text}: they rose again", lower, values)
     if last > STUCK * first:
         advice = "they are stuck: try three times the rate, a third of it, and --overfit to test the pipeline"
-        return CheckResult(name, "broken", text, advice, values)
-    return CheckResult(name, "ok", text, values=values)
+        return Finding(name, "broken", text, advice, values)
+    return Finding(name, "ok", text, values=values)
 
 
 # ---- The overfit test ------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def check_overfit(
     recipe: Recipe | None = None,
     size: int = SIZE,
     steps: int = STEPS,
-) -> CheckResult:
+) -> Finding:
     """Trains on the eight pictures whose smallest box is largest, and measures on the same pictures.
 
     Args:
@@ -113,18 +113,18 @@ def check_overfit(
     name = "overfit test"
     chosen = _largest(detection_set)
     if chosen is None:
-        return CheckResult(name, "skipped", "no picture has boxes that are inside of it and have an area")
+        return Finding(name, "skipped", "no picture has boxes that are inside of it and have an area")
     try:
         begun, score = _train(chosen, start, _short(recipe or Recipe(), size, steps))
     except TrainingError as error:
-        return CheckResult(name, "broken", "the loss is no longer a number", str(error))
+        return Finding(name, "broken", "the loss is no longer a number", str(error))
     values = {"AP50": score, "pictures": len(chosen), "size": size, "start": begun, "steps": steps}
     text = f"AP50 {score:.3f} on {len(chosen)} pictures after {steps} steps at {size} from {begun}"
     state: CheckState = "ok" if score >= GOOD else "suspect" if score >= BAD else "broken"
     advice = (
         "" if state == "ok" else "labels do not fit their pictures, or classes look the same: inspect them"
     )
-    return CheckResult(name, state, text, advice, values)
+    return Finding(name, state, text, advice, values)
 
 
 def _short(recipe: Recipe, size: int, steps: int) -> Recipe:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from maskwatch.boxes import box_iou
 from maskwatch.media.images import UInt8Array
 
 # Mild pixelation is useless: from mosaics of some 6×7 cells a network recognised 40 people about as well
@@ -29,6 +31,7 @@ At the thresholds of maskwatch-640, patches cover 87% of the faces of `unseen/we
 too small to count (benchmarks/blur.py).
 """
 
+_SAME_BOX_IOU = 0.9  # of two boxes of one face
 _SMALLEST_CELL = 4  # pixels; a smaller one leaves too much
 _SMALLEST_PATCH = 12.0  # pixels
 
@@ -63,6 +66,18 @@ def blur(image_rgb: UInt8Array, boxes_xyxy: npt.ArrayLike) -> UInt8Array:
 def cover_thresholds(thresholds: Mapping[str, float]) -> dict[str, float]:
     """Class name → score above which a face is covered, from the thresholds of a detector."""
     return {name: min(value, COVER_SCORE) for name, value in thresholds.items()}
+
+
+def boxes_to_blur(found_xyxy: npt.NDArray[Any], faint_xyxy: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Boxes (N, 4) to blur in a picture: those `found` in it first, then those at `cover_thresholds`.
+
+    The network runs once for each. One run with lower thresholds would change what is reported: in NMS, a box
+    below the threshold can win over one above it.
+    """
+    new_xyxy = faint_xyxy
+    if len(found_xyxy):
+        new_xyxy = faint_xyxy[box_iou(found_xyxy, faint_xyxy).max(axis=0) < _SAME_BOX_IOU]
+    return np.concatenate([found_xyxy, new_xyxy], dtype=np.float64)
 
 
 def _blur_patch(image_rgb: UInt8Array, patch_xyxy: npt.NDArray[np.float64]) -> None:

@@ -39,13 +39,13 @@ class Candidates:
 
     Attributes:
         boxes_xyxy: (K, 4) the boxes that NMS compares, in pixels of the network's input.
-        placed_xyxy: (K, 4) the boxes that are shown for them, in pixels of the picture.
+        output_xyxy: (K, 4) the boxes that are shown for them, in pixels of the picture.
         scores: (K,) float32.
         class_ids: (K,).
     """
 
     boxes_xyxy: npt.NDArray[np.float32]
-    placed_xyxy: npt.NDArray[np.float32]
+    output_xyxy: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
     class_ids: npt.NDArray[np.integer[Any]]
 
@@ -99,7 +99,7 @@ class Candidates:
     @cached_property
     def _in_picture(self) -> Bools:
         """(K,) whether it has an area in the picture, and not only in the padding of the letterbox."""
-        return np.asarray((self.placed_xyxy[:, 2:] > self.placed_xyxy[:, :2]).all(1))
+        return np.asarray((self.output_xyxy[:, 2:] > self.output_xyxy[:, :2]).all(1))
 
 
 class CandidateDetector(Protocol):

@@ -10,7 +10,7 @@ import numpy as np
 from maskwatch.evaluation.matching import Bools, Floats, Ints, Matches
 
 BINS = 10
-MIN_SCORE = 0.05
+CALIBRATION_MIN_SCORE = 0.05
 """Calibration leaves out detections with lower scores: every picture has a hundred of them."""
 
 
@@ -82,7 +82,7 @@ def class_curves(matches: Matches) -> tuple[tuple[ClassCurve, ...], Calibration]
 
 
 def _calibration(scores: Floats, hits: Bools) -> Calibration:
-    counted = scores >= MIN_SCORE
+    counted = scores >= CALIBRATION_MIN_SCORE
     scores, hits = scores[counted], hits[counted]
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)
     number = np.bincount(bins, minlength=BINS)

@@ -10,7 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from maskwatch.data.dataset import DetectionSet, Sample
-from maskwatch.evaluation.matching import IGNORED, IOU, UNMATCHED, Bools, Floats, Ints, best, match, overlaps
+from maskwatch.evaluation.matching import (
+    IGNORED,
+    IOU,
+    UNMATCHED,
+    Bools,
+    Floats,
+    Ints,
+    best,
+    match_detections,
+    overlaps,
+)
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -18,8 +28,8 @@ if TYPE_CHECKING:
 NEAR_IOU = 0.1
 """From here up to `IOU` a detection is a localization error of a face."""
 
-Kind = Literal["true_positive", "class", "localization", "false_negative", "false_positive"]
-ERROR_TITLES: Mapping[Kind, str] = {
+ErrorKind = Literal["true_positive", "class", "localization", "false_negative", "false_positive"]
+ERROR_TITLES: Mapping[ErrorKind, str] = {
     "false_positive": "false positive: a detection where no face is labelled",
     "false_negative": "false negative: a labelled face without a detection",
     "class": "wrong class: the face is found, but its class is another",
@@ -44,7 +54,7 @@ class Outcome:
     """
 
     picture: int
-    kind: Kind
+    kind: ErrorKind
     truth: int | None
     detection: int | None
     truth_class: int | None
@@ -100,7 +110,7 @@ def _of_picture(
     counted = scores > thresholds[class_ids]
     pairs, ignored = _pairs(overlap, scores, counted, ignore)
     for d, g in pairs.items():
-        kind: Kind = "localization" if overlap[d, g] < IOU else "true_positive"
+        kind: ErrorKind = "localization" if overlap[d, g] < IOU else "true_positive"
         if kind == "true_positive" and class_ids[d] != sample.class_ids[g]:
             kind = "class"
         classes = (int(sample.class_ids[g]), int(class_ids[d]))
@@ -121,10 +131,10 @@ def _pairs(
     counted: Bools,
     ignore: Bools,
 ) -> tuple[dict[int, int], set[int]]:
-    """Detection → face, each at most once; and the detections on ignore regions, which are no errors."""
+    """Detection → face, each at most once; and the detections on ignore regions, which are not errors."""
     rows = np.flatnonzero(counted)
     rows = rows[np.argsort(-scores[rows], kind="stable")]
-    found = match(overlap[rows], scores[rows], ignore)
+    found = match_detections(overlap[rows], scores[rows], ignore)
     pairs = {int(d): int(g) for d, g in zip(rows, found, strict=True) if g >= 0}
     free = np.where(ignore, -1.0, overlap)
     free[:, list(pairs.values())] = -1.0

@@ -1,8 +1,9 @@
 """Which detection matches which box, by COCO's rule: best score first, each takes the free box of most IoU.
 
 `match_set` matches a data set once, with pycocotools; COCO's numbers, curves, intervals and slices are all
-computed from its result. `match` applies the same rule to one picture at one IoU: to what a detector shows at
-thresholds, where boxes may match across classes. `tests/test_ignore.py` checks that both agree.
+computed from its result. `match_detections` applies the same rule to one picture at one IoU: to what a
+detector shows at thresholds, where boxes may match across classes. `tests/test_ignore.py` checks that both
+agree.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def overlaps(boxes_xyxy: npt.NDArray[Any], sample: Sample) -> Floats:
     )
 
 
-def match(overlap: Floats, scores: npt.NDArray[Any], ignore: Bools) -> Ints:
+def match_detections(overlap: Floats, scores: npt.NDArray[Any], ignore: Bools) -> Ints:
     """(D,) index of the box that each detection matches, or `UNMATCHED`, or `IGNORED`.
 
     Args:
@@ -79,7 +80,7 @@ def best(row: Floats) -> int:
     return len(row) - 1 - int(row[::-1].argmax()) if len(row) else -1
 
 
-class Ranked(NamedTuple):
+class RankedDetections(NamedTuple):
     """Detections of one class, best first, without those on ignore regions.
 
     scores: (D,); hits: (D,) which are true positives; truths: number of ground truths.
@@ -90,7 +91,9 @@ class Ranked(NamedTuple):
     truths: int
 
 
-def ranked(detection_set: DetectionSet, predictions: Sequence[sv.Detections], class_id: int) -> Ranked:
+def ranked(
+    detection_set: DetectionSet, predictions: Sequence[sv.Detections], class_id: int
+) -> RankedDetections:
     """The detections of one class at `IOU`, matched picture by picture."""
     scores: list[npt.NDArray[Any]] = [np.empty(0)]
     hits: list[Bools] = [np.empty(0, np.bool_)]
@@ -101,14 +104,14 @@ def ranked(detection_set: DetectionSet, predictions: Sequence[sv.Detections], cl
         mine, boxes = found.class_id == class_id, sample.class_ids == class_id
         ignore = sample.ignore[boxes]
         overlap = overlaps(found.xyxy[mine], sample)[:, boxes]
-        result = match(overlap, found.confidence[mine], ignore)
+        result = match_detections(overlap, found.confidence[mine], ignore)
         counted = result != IGNORED
         scores.append(found.confidence[mine][counted])
         hits.append(result[counted] >= 0)
         truths += int((~ignore).sum())
     all_scores = np.concatenate(scores).astype(np.float64)
     order = np.argsort(-all_scores, kind="stable")
-    return Ranked(all_scores[order], np.concatenate(hits)[order], truths)
+    return RankedDetections(all_scores[order], np.concatenate(hits)[order], truths)
 
 
 def _xywh(boxes_xyxy: npt.NDArray[Any]) -> Floats:
@@ -169,11 +172,11 @@ class Matches:
             _class_matches(self.evaluation.evalImgs[at : at + pictures], len(params.iouThrs)) for at in starts
         )
 
-    def ranked(self, class_id: int) -> Ranked:
+    def ranked(self, class_id: int) -> RankedDetections:
         """The detections of one class at `IOU`."""
         mine, level = self.classes[class_id], self.level(IOU)
         counted = ~mine.ignored[level]
-        return Ranked(mine.scores[counted], mine.hits[level, counted], int(mine.truths.sum()))
+        return RankedDetections(mine.scores[counted], mine.hits[level, counted], int(mine.truths.sum()))
 
 
 def match_set(

@@ -15,7 +15,7 @@ from maskwatch.detector import Detector
 from maskwatch.evaluation.candidates import CandidateDetector, gather
 from maskwatch.evaluation.coco import CocoResult, coco_result
 from maskwatch.evaluation.curves import Calibration, ClassCurve, class_curves
-from maskwatch.evaluation.errors import Kind, Outcome, confusion, outcomes
+from maskwatch.evaluation.errors import ErrorKind, Outcome, confusion, outcomes
 from maskwatch.evaluation.intervals import Bootstrap, Difference, Interval
 from maskwatch.evaluation.matching import match_set
 from maskwatch.evaluation.predictor import BATCH_SIZE, DetectorLike, predict_all
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 REPORT_SCHEMA = "maskwatch.report/1"
 
-_KINDS_IN_JSON: Mapping[Kind, str] = {
+_KINDS_IN_JSON: Mapping[ErrorKind, str] = {
     "false_positive": "invented",
     "false_negative": "missed",
     "localization": "place",
@@ -37,7 +37,7 @@ _KINDS_IN_JSON: Mapping[Kind, str] = {
 _UNTUNED = 0.5
 """Threshold of a checkpoint, for which none is chosen yet."""
 
-Progress = Callable[[str], AbstractContextManager[Callable[[int, int], object]]]
+StageProgress = Callable[[str], AbstractContextManager[Callable[[int, int], object]]]
 """Takes a title; its context yields a function of the numbers done and in all."""
 
 
@@ -120,7 +120,7 @@ def build_report(
     *,
     second: DetectorLike | None = None,
     validation: DetectionSet | None = None,
-    progress: Progress,
+    progress: StageProgress,
 ) -> Report:
     """Runs a model on data sets and measures all that the report shows.
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from maskwatch.data.dataset import DetectionSet, Sample
 from maskwatch.errors import OptionError
 from maskwatch.evaluation.candidates import FLOOR, Candidates
-from maskwatch.evaluation.matching import IGNORED, Floats, Ints, match, overlaps, ranked
+from maskwatch.evaluation.matching import IGNORED, Floats, Ints, match_detections, overlaps, ranked
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -179,7 +179,7 @@ class _MatchedCandidates:
     def __init__(self, sample: Sample, candidates: Candidates) -> None:
         self.candidates = candidates
         self._class_ids, self._ignore = sample.class_ids, sample.ignore
-        self._overlap = overlaps(candidates.placed_xyxy, sample)  # (K, G)
+        self._overlap = overlaps(candidates.output_xyxy, sample)  # (K, G)
 
     def counts(self, thresholds: npt.NDArray[np.float32]) -> tuple[Ints, list[int]]:
         """(C, 2) detections and hits of each class at thresholds (C,), and the indices of those shown."""
@@ -188,7 +188,9 @@ class _MatchedCandidates:
         for class_id in np.unique(self.candidates.class_ids[rows]).tolist():
             mine = rows[self.candidates.class_ids[rows] == class_id]
             boxes = self._class_ids == class_id
-            found = match(self._overlap[mine][:, boxes], self.candidates.scores[mine], self._ignore[boxes])
+            found = match_detections(
+                self._overlap[mine][:, boxes], self.candidates.scores[mine], self._ignore[boxes]
+            )
             counts[class_id] = (found != IGNORED).sum(), (found >= 0).sum()
         return counts, shown
 

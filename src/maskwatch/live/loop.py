@@ -29,7 +29,7 @@ _WAIT_S = 0.2  # for a frame, before the loop checks whether to stop
 
 
 @dataclass(frozen=True)
-class Pipeline:
+class WatchPipeline:
     """What turns sources into events, opened and not started.
 
     Attributes:
@@ -69,7 +69,7 @@ class WatchLoop:
         OptionError: as `CaptureGroup`.
     """
 
-    def __init__(self, pipeline: Pipeline, outputs: Outputs) -> None:
+    def __init__(self, pipeline: WatchPipeline, outputs: Outputs) -> None:
         captures = pipeline.captures
         self._group = CaptureGroup(captures, pipeline.fps, self._on_state)
         self._pipeline, self._outputs = pipeline, outputs
@@ -150,7 +150,7 @@ class WatchLoop:
                 self._emit(event)
 
 
-def open_pipeline(config: WatchConfig, detector: Detector | None = None) -> Pipeline:
+def open_pipeline(config: WatchConfig, detector: Detector | None = None) -> WatchPipeline:
     """Opens what a configuration names.
 
     Args:
@@ -169,4 +169,4 @@ def open_pipeline(config: WatchConfig, detector: Detector | None = None) -> Pipe
     finder = FaceFinder(detector or config.model, threshold=config.threshold, threads=config.threads)
     run = uuid.uuid4().hex[:12]
     trackers = {name: PeopleTracker(name, run, finder.metadata, config.people, zones) for name in names}
-    return Pipeline(captures, finder, trackers, by_source, run, config.fps)
+    return WatchPipeline(captures, finder, trackers, by_source, run, config.fps)

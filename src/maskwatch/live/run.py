@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from maskwatch.live.config import WatchConfig
-from maskwatch.live.loop import Outputs, Pipeline, WatchLoop, open_pipeline
+from maskwatch.live.loop import Outputs, WatchLoop, WatchPipeline, open_pipeline
 from maskwatch.live.output.recorder import PART_S, Recorder, Recording
 from maskwatch.live.output.retention import Retention, log_rule, recording_rule, thumbnail_rule
 from maskwatch.live.output.screen import Screen
@@ -48,15 +48,15 @@ def run_watch(config: WatchConfig) -> bool:
 
     with contextlib.ExitStack() as stack:
         delivery = stack.enter_context(open_delivery(config.sinks, on_error=on_error))
-        return _Run(config, pipeline, delivery, on_error).go(stack)
+        return _WatchRun(config, pipeline, delivery, on_error).go(stack)
 
 
 @dataclass(frozen=True)
-class _Run:
+class _WatchRun:
     """The parts of one run."""
 
     config: WatchConfig
-    pipeline: Pipeline
+    pipeline: WatchPipeline
     delivery: Delivery
     on_error: OnError
 

@@ -112,7 +112,7 @@ class FrameClock:
     _last_s: float = 0.0
 
     def stamp(self, now_s: float, media_time_s: float | None) -> tuple[float, datetime]:
-        """`LiveFrame.time_s` and `LiveFrame.when` of a frame that arrived at `now_s` of `time.monotonic`."""
+        """`LiveFrame.clock_s` and `LiveFrame.when` of a frame that arrived at `now_s` of `time.monotonic`."""
         if not self.of_file or media_time_s is None:
             self._last_s = max(self._last_s, now_s - self._began_s)
             return self._last_s, datetime.now().astimezone()

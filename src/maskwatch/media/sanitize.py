@@ -16,7 +16,7 @@ Bytes: TypeAlias = "bytes | memoryview"
 Metadata: TypeAlias = "dict[str, bytes | str]"
 
 _PNG_SIGNATURE_BYTES = 8
-_PNG_COLOUR_TYPE_AT = 25
+_PNG_COLOR_TYPE_AT = 25
 _TRNS_BYTES = {0: 2, 2: 6}  # by colour type: grey, RGB; a palette takes any number
 
 # Keywords of texts that may hold the orientation of a PNG, and their keys in Pillow's `Image.info`.
@@ -80,8 +80,8 @@ def _is_intact(chunk: memoryview) -> bool:
 
 
 def _is_transparency(data: bytes, body: memoryview) -> bool:
-    colour_type = data[_PNG_COLOUR_TYPE_AT] if len(data) > _PNG_COLOUR_TYPE_AT else 0
-    return len(body) == _TRNS_BYTES.get(colour_type, len(body))
+    color_type = data[_PNG_COLOR_TYPE_AT] if len(data) > _PNG_COLOR_TYPE_AT else 0
+    return len(body) == _TRNS_BYTES.get(color_type, len(body))
 
 
 def _png_metadata(kind: bytes, body: memoryview) -> Metadata:

@@ -44,7 +44,7 @@ _BROKEN = (
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """How much may come out of an archive.
 
     `ratio` is unpacked by packed bytes. It applies from `ratio_from` unpacked bytes on, since a small archive
@@ -67,11 +67,11 @@ class _Member(NamedTuple):
     content: _Readable | None  # of a file
 
 
-Progress: TypeAlias = Callable[[int], None]
+UnpackProgress: TypeAlias = Callable[[int], None]
 
 
 def unpack(
-    archive: Path, folder: Path, limits: Limits | None = None, progress: Progress | None = None
+    archive: Path, folder: Path, limits: ArchiveLimits | None = None, progress: UnpackProgress | None = None
 ) -> int:
     """Unpacks a zip, tar, tar.gz, tar.bz2 or tar.xz into an empty folder, and returns the number of files.
 
@@ -88,7 +88,7 @@ def unpack(
             leads out of the folder, a link, a device, or a name twice.
         OutputError: a file cannot be written.
     """
-    budget = _Budget(archive, limits or Limits())
+    budget = _Budget(archive, limits or ArchiveLimits())
     count = 0
     try:
         with ExitStack() as stack:
@@ -111,7 +111,7 @@ def unpack(
 class _Budget:
     """Counts what comes out of an archive, and raises `SourceError` when it is too much."""
 
-    def __init__(self, archive: Path, limits: Limits) -> None:
+    def __init__(self, archive: Path, limits: ArchiveLimits) -> None:
         self._archive, self._limits = archive, limits
         self._packed = max(1, archive.stat().st_size) if archive.is_file() else 1
         self._bytes = self._members = 0

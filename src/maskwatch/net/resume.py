@@ -31,7 +31,7 @@ _GOOD_BYTES = 1 << 20
 _CHUNK = 1 << 18
 _TRANSIENT = frozenset([408, 425, 429, 500, 502, 503, 504])
 
-Progress: TypeAlias = Callable[[int, int | None], None]
+DownloadProgress: TypeAlias = Callable[[int, int | None], None]
 
 
 class _TransientError(Exception):
@@ -43,7 +43,7 @@ def fetch_file(
     target: Path,
     *,
     sha256: str | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     pauses_s: tuple[float, ...] = PAUSES_S,
     max_bytes: int | None = None,
 ) -> str:
@@ -99,7 +99,7 @@ def _run_attempts(transfer: _Transfer, pauses_s: tuple[float, ...]) -> None:
 class _Transfer:
     """The download of one file into `part`, with its version in `state`."""
 
-    def __init__(self, url: str, target: Path, progress: Progress, max_bytes: int | None) -> None:
+    def __init__(self, url: str, target: Path, progress: DownloadProgress, max_bytes: int | None) -> None:
         self.shown, self._url = without_credentials(url), url
         self.part = target.with_name(f"{target.name}.part")
         self.state = target.with_name(f"{target.name}.part.json")

@@ -19,7 +19,7 @@ from maskwatch.live.output.face_hider import FaceHider
 from maskwatch.live.tracking.results import FrameResult, Observer, Person
 from maskwatch.live.tracking.zones import Zones
 from maskwatch.media.images import UInt8Array
-from maskwatch.serve.core.prediction import encode
+from maskwatch.serve.core.prediction import encode_image
 
 KEPT_EVENTS = 50
 _BLANK_SHAPE = (360, 640, 3)
@@ -54,7 +54,7 @@ class AnnotatedFrame:
                 if self.hidden_xyxy is not None:
                     image_rgb = blur(image_rgb, self.hidden_xyxy)
                 drawn = draw_people(image_rgb, self.people, self.class_names, self.zones)
-                self._jpeg = encode(draw_notice(drawn, self.notice) if self.notice else drawn, "jpeg")
+                self._jpeg = encode_image(draw_notice(drawn, self.notice) if self.notice else drawn, "jpeg")
             return self._jpeg
 
 

@@ -19,8 +19,8 @@ MIN_TOKEN = 16  # characters; a shorter one can be guessed
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits on what clients may use at once.
+class ServiceLimits:
+    """Limits of what clients may use at once.
 
     Attributes:
         max_bytes: of a request's body and of a stream's message.
@@ -108,7 +108,7 @@ class ServeSettings:
     cors: tuple[str, ...] = ()
     allow_urls: bool = False
     url_networks: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: ServiceLimits = field(default_factory=ServiceLimits)
     drain_s: float = 0.0
     watch: WatchConfig | None = None
     keep_faces: bool = False
@@ -134,7 +134,7 @@ class ServeSettings:
             raise OptionError(f"--watch needs one process, not --workers {self.workers}; leave --workers out")
 
 
-def _check_counts(settings: Limits | ServeSettings, *names: str) -> None:
+def _check_counts(settings: ServiceLimits | ServeSettings, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         if value is not None and value < 1:

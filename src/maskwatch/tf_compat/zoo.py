@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from maskwatch.errors import CheckpointError, SourceError
 from maskwatch.net.addresses import Address, is_address
-from maskwatch.net.archives import Limits, unpack
+from maskwatch.net.archives import ArchiveLimits, unpack
 from maskwatch.net.resume import fetch_file
 from maskwatch.tf_compat.tensorflow import load_tensorflow
 
@@ -34,7 +34,7 @@ _TOWER_DEPTH = 4
 _LEVELS = 5
 # The largest archive of the zoo has under a gigabyte.
 _ARCHIVE_BYTES = 1 << 30
-_LIMITS = Limits(total_bytes=4 << 30, files=10_000)
+_LIMITS = ArchiveLimits(total_bytes=4 << 30, files=10_000)
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _BACKBONE = "model/_feature_extractor/classification_backbone/layer_with_weights-{}"
 _FPN = "model/_feature_extractor/_fpn_features_generator"

@@ -37,7 +37,7 @@ class RawObject:
     Attributes:
         where: its place in the file, "object 3", "line 2", "annotation 17".
         name: the class as written; "" if missing.
-        box_xyxy: as written, NaN if not a number; pixels or fractions, see `RawImage.normalised`.
+        box_xyxy: as written, NaN if not a number; pixels or fractions, see `RawImage.normalized`.
         shown: the box as the format writes it, for messages.
         difficult: marked as hard to recognise.
         notes: other attributes that the annotator wrote (truncated, pose …), as texts.
@@ -73,7 +73,7 @@ class RawImage:
         image_id: as in `Entry`.
         objects: its boxes.
         stated_wh: width and height that the annotation states, as texts; None if it states none.
-        normalised: boxes are fractions of width and height, not pixels.
+        normalized: boxes are fractions of width and height, not pixels.
         own_file: the annotation file is of this image alone, not of the whole set.
         packed: the annotation file contains the image; `image_path` is a temporary copy.
     """
@@ -83,7 +83,7 @@ class RawImage:
     image_id: str
     objects: tuple[RawObject, ...]
     stated_wh: tuple[str, str] | None = None
-    normalised: bool = False
+    normalized: bool = False
     own_file: bool = True
     packed: bool = False
 

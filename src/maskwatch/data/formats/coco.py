@@ -75,7 +75,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     """The document of a COCO file.
 
     Raises:
-        DataError: it cannot be read, or is no COCO detection file.
+        DataError: it cannot be read, or is not a COCO detection file.
     """
     try:
         document = json.loads(read_text(path))
@@ -87,7 +87,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             text = f"{path}: no list of {key!r} in it; give the file of a COCO detection data set"
             raise DataError([text])
     problems = [
-        f"{path}: {key} number {number}: {field} {row[field]!r} is no number; write one"
+        f"{path}: {key} number {number}: {field} {row[field]!r} is not a number; write one"
         for key, fields in _IDS.items()
         for number, row in enumerate(document[key], start=1)
         for field in fields

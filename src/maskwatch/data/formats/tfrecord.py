@@ -234,7 +234,7 @@ class _Reader:
             crowd = crowds[at] or crowds_too[at]
             notes = {CROWD: "1"} if crowd else {}
             objects.append(RawObject(where, name, box_xyxy, shown, difficult[at] and not crowd, notes))
-        return RawImage(path, file, image_id, tuple(objects), normalised=True, own_file=False, packed=True)
+        return RawImage(path, file, image_id, tuple(objects), normalized=True, own_file=False, packed=True)
 
     def _save(self, fields: Fields) -> tuple[str, Path]:
         """Id and path of the unpacked image, which is named by the record."""

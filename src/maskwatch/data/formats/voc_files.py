@@ -156,7 +156,7 @@ def read_xml(xml: Path, issues: list[Issue]) -> ET.Element | None:
         issues.append(Issue("annotation-unreadable", xml, text, fix))
         return None
     if root.tag != "annotation":
-        text, fix = f"holds <{root.tag}>, not <annotation>", "it is no Pascal VOC file, remove it"
+        text, fix = f"holds <{root.tag}>, not <annotation>", "it is not a Pascal VOC file, remove it"
         issues.append(Issue("annotation-unreadable", xml, text, fix))
         return None
     return root

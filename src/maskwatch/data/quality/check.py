@@ -31,7 +31,7 @@ RARE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class DataCheck:
     """The result of a check.
 
     classes: that the data was read with; images: of all splits; issues: errors first.
@@ -103,7 +103,7 @@ def check_splits(
     network_size: int = 640,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> CheckResult:
+) -> DataCheck:
     """Reads all annotations, decodes all images, and compares the two.
 
     Args:
@@ -131,7 +131,7 @@ def check_splits(
     for image in images:
         issues += image_issues(image, validator.classes, network_size)
     issues += duplicate_issues(images)
-    checked = CheckResult(tuple(splits), validator.classes, images, ())
+    checked = DataCheck(tuple(splits), validator.classes, images, ())
     issues += _class_issues(checked)
     issues.sort(key=lambda issue: issue.severity)  # stable; "error" comes before "warning"
     return replace(checked, issues=tuple(issues))
@@ -144,7 +144,7 @@ def _validated(validator: Validator, raw: RawImage, probe: ImageProbe) -> Sample
     return validator.sample_of(raw, probe.metadata)
 
 
-def _class_issues(check: CheckResult) -> Iterator[Issue]:
+def _class_issues(check: DataCheck) -> Iterator[Issue]:
     paths = {split.name: split.path for split in check.splits}
     totals: Counter[str] = Counter()
     for split, counts in check.counts().items():
@@ -162,7 +162,7 @@ def _class_issues(check: CheckResult) -> Iterator[Issue]:
             yield Issue("class-rare", check.splits[0].path, text, fix, severity="warning")
 
 
-def check_page(check: CheckResult, name: str, folder: Path) -> str:
+def check_page(check: DataCheck, name: str, folder: Path) -> str:
     """The page as HTML.
 
     Args:

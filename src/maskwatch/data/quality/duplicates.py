@@ -23,12 +23,11 @@ from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from maskwatch.data.quality.fingerprints import THUMB_SIDE, Fingerprint, fingerprint
-from maskwatch.media.images import UInt8Array
+from maskwatch.media.images import FloatArray, UInt8Array
 
 __all__ = ["Duplicate", "Fingerprint", "find_duplicates", "fingerprint", "groups"]
 
-Kind: TypeAlias = Literal["same", "near", "mirrored", "crop"]
-Floats: TypeAlias = npt.NDArray[np.float32]
+DuplicateKind: TypeAlias = Literal["same", "near", "mirrored", "crop"]
 
 # Measured by benchmarks/duplicates.py: of 100 photographs each, resaved, resized and brightened, the worst
 # pair has 0.88 and 0.89; of three million pairs of different photographs, one has more than both of these.
@@ -69,7 +68,7 @@ class Duplicate:
 
     first: int
     second: int
-    kind: Kind
+    kind: DuplicateKind
     similarity: float
 
 
@@ -80,7 +79,7 @@ def find_duplicates(fingerprints: Sequence[Fingerprint | None]) -> list[Duplicat
     """
     found, kept = _same(fingerprints)
     prints = [one for index in kept if (one := fingerprints[index]) is not None]
-    pairs: dict[tuple[int, int], tuple[Kind, float]] = {}
+    pairs: dict[tuple[int, int], tuple[DuplicateKind, float]] = {}
     if len(prints) > 1:
         for i, j, kind, similarity in (*_same_framing(prints), *_crops(prints)):
             pairs.setdefault((i, j), (kind, similarity))
@@ -109,14 +108,14 @@ def _same(fingerprints: Sequence[Fingerprint | None]) -> tuple[list[Duplicate], 
     return found, list(firsts.values())
 
 
-def _same_framing(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, Kind, float]]:
+def _same_framing(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, DuplicateKind, float]]:
     thumbs = np.stack([one.thumb for one in prints])  # (N, 64, 64)
     coarse = _coarse(thumbs)
-    likeliest: dict[tuple[int, int], tuple[Kind, float]] = {}
-    views: dict[Kind, UInt8Array] = {"near": thumbs, "mirrored": thumbs[:, :, ::-1]}
+    likeliest: dict[tuple[int, int], tuple[DuplicateKind, float]] = {}
+    views: dict[DuplicateKind, UInt8Array] = {"near": thumbs, "mirrored": thumbs[:, :, ::-1]}
 
     @cache  # most thumbnails are in no coarse pair
-    def fine(kind: Kind, index: int) -> Floats:
+    def fine(kind: DuplicateKind, index: int) -> FloatArray:
         return _unit(_fine_structure(views[kind][index]).reshape(1, -1)).ravel()  # (4096,)
 
     for kind, others in views.items():
@@ -128,7 +127,7 @@ def _same_framing(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, Kin
     yield from ((i, j, kind, similarity) for (i, j), (kind, similarity) in likeliest.items())
 
 
-def _coarse_pairs(coarse: Floats, others: Floats) -> Iterator[tuple[int, int]]:
+def _coarse_pairs(coarse: FloatArray, others: FloatArray) -> Iterator[tuple[int, int]]:
     """Pairs i < j whose coarse thumbnails agree, block by block."""
     for start in range(0, len(coarse), _BLOCK):
         scores = coarse[start : start + _BLOCK] @ others.T  # (block, N)
@@ -139,7 +138,7 @@ def _coarse_pairs(coarse: Floats, others: Floats) -> Iterator[tuple[int, int]]:
                 yield start + int(row), int(j)
 
 
-def _coarse(thumbs: UInt8Array) -> Floats:
+def _coarse(thumbs: UInt8Array) -> FloatArray:
     """Thumbnails (N, 64, 64) → unit vectors (N, 256); zero for one without contrast."""
     step = THUMB_SIDE // _COARSE_SIDE
     blocks = thumbs.reshape(-1, _COARSE_SIDE, step, _COARSE_SIDE, step)  # (N, 16, 4, 16, 4)
@@ -147,19 +146,19 @@ def _coarse(thumbs: UInt8Array) -> Floats:
     return _unit(means.reshape(len(thumbs), -1), _LEAST_CONTRAST)  # (N, 256)
 
 
-def _fine_structure(thumb: UInt8Array) -> Floats:
+def _fine_structure(thumb: UInt8Array) -> FloatArray:
     grey = thumb.astype(np.float32)
     return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), _FINE_BLUR), np.float32)
 
 
-def _unit(rows: Floats, least_std: float = 1e-3) -> Floats:
+def _unit(rows: FloatArray, least_std: float = 1e-3) -> FloatArray:
     rows = rows - rows.mean(1, keepdims=True)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     usable = length >= least_std * np.sqrt(rows.shape[1])
     return np.asarray(np.where(usable, rows / np.maximum(length, 1e-6), 0), np.float32)
 
 
-def _crops(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, Kind, float]]:
+def _crops(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, DuplicateKind, float]]:
     matcher = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True)
     for i, j in _word_pairs(prints):
         overlap = _overlap(prints[i], prints[j], matcher)

@@ -32,7 +32,7 @@ BLANK_LEVELS = 2
 _CHUNK = 16  # pictures that a worker takes at a time
 _FEW = 4 * _CHUNK  # below that, starting the workers takes longer than the work
 
-Progress: TypeAlias = Callable[[int, int], None]
+ProbeProgress: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class ImageProbe:
 
 
 def probe_images(
-    paths: Sequence[Path], workers: int | None = None, progress: Progress | None = None
+    paths: Sequence[Path], workers: int | None = None, progress: ProbeProgress | None = None
 ) -> list[ImageProbe]:
     """Decodes every image and returns its probe, in the order of `paths`.
 
@@ -96,7 +96,7 @@ def probe_image(path: Path) -> ImageProbe:
                 size = f"{status.st_size / (1 << 30):.1f} GiB"
                 return ImageProbe(path, f"{size} are too much for a picture; scale it down, or remove it")
         elif not stat.S_ISDIR(status.st_mode):
-            return ImageProbe(path, "this is no regular file; put a picture file there, or remove it")
+            return ImageProbe(path, "this is not a regular file; put a picture file there, or remove it")
         image, (size_hw, orientation) = read_reduced(path, SMALL_SIDE)
         found = fingerprint(image, size_hw)
         return ImageProbe(path, None, size_hw, orientation, found, _is_blank(image, found))
@@ -120,7 +120,7 @@ def _is_blank(image_rgb: UInt8Array, found: Fingerprint) -> bool:
 Probe: TypeAlias = Callable[[Path], ImageProbe]
 
 
-def _run(paths: Sequence[Path], probe: Probe, workers: int, progress: Progress) -> list[ImageProbe]:
+def _run(paths: Sequence[Path], probe: Probe, workers: int, progress: ProbeProgress) -> list[ImageProbe]:
     done: list[ImageProbe] = []
     for result in map(probe, paths) if workers == 1 else _in_processes(paths, probe, workers):
         done.append(result)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from maskwatch.data.dataset import DetectionSet, Sample
 from maskwatch.data.formats.base import RawImage, RawObject
 from maskwatch.data.issues import Box, Issue
-from maskwatch.data.quality.check import CheckResult
+from maskwatch.data.quality.check import DataCheck
 from maskwatch.data.quality.image_issues import CheckedImage
 from maskwatch.data.validator import Validator, box_problem, clipped, stated_size, to_pixels
 from maskwatch.errors import LabelError
@@ -35,7 +35,7 @@ class Repaired(NamedTuple):
     changes: list[str]
 
 
-def repair(check: CheckResult) -> Repaired:
+def repair(check: DataCheck) -> Repaired:
     """A copy without errors.
 
     Swaps inverted corners, clips boxes that stick out, leaves out useless and duplicate boxes, corrects sizes
@@ -103,7 +103,7 @@ class _ImageRepair:
             ValueError: the boxes were drawn on another image.
         """
         boxes = [to_pixels(item.box_xyxy, raw, self.metadata) for item in raw.objects]
-        stated = None if raw.normalised or raw.stated_wh is None else stated_size(raw.stated_wh)
+        stated = None if raw.normalized or raw.stated_wh is None else stated_size(raw.stated_wh)
         height, width = self.metadata.size_hw
         if stated and 0 not in stated and stated != (width, height):
             exif = self.metadata.orientation
@@ -113,12 +113,12 @@ class _ImageRepair:
             else:
                 scale_x, scale_y = width / stated[0], height / stated[1]
                 if abs(scale_x / scale_y - 1) > SHAPE_TOLERANCE:
-                    says = f"{stated[0]} x {stated[1]}, which is no scale of {width} x {height}"
+                    says = f"{stated[0]} x {stated[1]}, which does not scale to {width} x {height}"
                     raise ValueError(f"its annotation is of a picture of {says}; draw the boxes again")
                 boxes = [(x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y) for x0, y0, x1, y1 in boxes]
                 self.changes.append(f"boxes scaled from {stated[0]} x {stated[1]} to {width} x {height}")
         objects = tuple(replace(item, box_xyxy=box) for item, box in zip(raw.objects, boxes, strict=True))
-        return replace(raw, objects=objects, stated_wh=None, normalised=False)
+        return replace(raw, objects=objects, stated_wh=None, normalized=False)
 
     def objects(self, raw: RawImage, issues: Sequence[Issue]) -> RawImage:
         """The annotation with valid boxes and classes.
@@ -179,7 +179,7 @@ def _turned(box_xyxy: Box, stored_wh: tuple[int, int], orientation: int) -> Box:
     return left, top, right, bottom
 
 
-def _not_copied(check: CheckResult) -> list[str]:
+def _not_copied(check: DataCheck) -> list[str]:
     """Lines for files without a counterpart, which a copy leaves out."""
     alone = ("annotation-missing", "annotation-double")
     kinds = Counter(issue.kind for issue in check.issues if issue.image is None or issue.kind in alone)

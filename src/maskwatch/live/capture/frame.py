@@ -81,7 +81,7 @@ class LiveFrame:
     Attributes:
         source: the source's short name, the same in every event and file.
         index: number of the frame in its source, from 0; numbers of dropped frames are missing.
-        time_s: seconds on the source's own clock, which never goes back: for a camera those since watching
+        clock_s: seconds on the source's own clock, which never goes back: for a camera those since watching
             began, for a file the position in it. Dwell, cooldown and speed are measured on it.
         when: the same moment on the wall clock, with time zone, as events report it. For a file, when
             watching began plus the seconds of the video since.
@@ -92,7 +92,7 @@ class LiveFrame:
 
     source: str
     index: int
-    time_s: float
+    clock_s: float
     when: datetime
     read_s: float
     image_rgb: UInt8Array

@@ -12,7 +12,7 @@ from maskwatch.live.capture.core import CLOSE_S, Capture
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.capture.status import CaptureState, CaptureStatus
 
-BATCH = 8
+MAX_BATCH = 8
 """Most frames that `CaptureGroup.next` returns at once."""
 
 _MOST_CHANGES = 1000  # of states; more can only wait while `next` is not called
@@ -108,7 +108,7 @@ class CaptureGroup:
     def _collect(self) -> list[LiveFrame]:
         frames: list[LiveFrame] = []
         for capture in tuple(self._turns):
-            if len(frames) == BATCH:
+            if len(frames) == MAX_BATCH:
                 break
             frame = capture.take() if capture.ready_in() == 0 else None
             if frame is not None:

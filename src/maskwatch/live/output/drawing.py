@@ -71,7 +71,7 @@ def draw_zones(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
         _draw_contour(canvas, zone.points, closed=True)
     for line in zones.lines:
         _draw_contour(canvas, line.points, closed=False)
-        (x1, y1), (x2, y2) = corners(line.points, canvas)
+        (x1, y1), (x2, y2) = pixel_corners(line.points, canvas)
         middle = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
         # Points to the right when looking along the line (y points down).
         normal = np.array([y1 - y2, x2 - x1]) / max(1.0, float(np.hypot(x2 - x1, y2 - y1)))
@@ -84,7 +84,7 @@ def draw_zones(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
     return canvas
 
 
-def corners(points: NormalizedPoints, image: UInt8Array) -> npt.NDArray[np.int32]:
+def pixel_corners(points: NormalizedPoints, image: UInt8Array) -> npt.NDArray[np.int32]:
     """NormalizedPoints of a picture (H, W, ...) → pixels in it, (N, 2) as x, y.
 
     A share counts from edge to edge, like the positions of people: half of 4 pixels is where the third
@@ -97,7 +97,7 @@ def corners(points: NormalizedPoints, image: UInt8Array) -> npt.NDArray[np.int32
 
 def _draw_contour(canvas: UInt8Array, points: NormalizedPoints, *, closed: bool) -> None:
     for color, width in _CONTOUR:
-        cv2.polylines(canvas, [corners(points, canvas)], closed, color, width, cv2.LINE_AA)
+        cv2.polylines(canvas, [pixel_corners(points, canvas)], closed, color, width, cv2.LINE_AA)
 
 
 def draw_zones_sheet(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
@@ -108,9 +108,9 @@ def draw_zones_sheet(image_rgb: UInt8Array, zones: Zones) -> UInt8Array:
     band = max(5, canvas.shape[1] // 160)
     for index, zone in enumerate(zones.zones):
         canvas = _tinted(canvas, zone, _zone_rgb(index))
-        cv2.polylines(canvas, [corners(zone.points, canvas)], True, _zone_rgb(index), band, cv2.LINE_AA)
+        cv2.polylines(canvas, [pixel_corners(zone.points, canvas)], True, _zone_rgb(index), band, cv2.LINE_AA)
     for line in zones.lines:
-        cv2.polylines(canvas, [corners(line.points, canvas)], False, _LINE_RGB, band, cv2.LINE_AA)
+        cv2.polylines(canvas, [pixel_corners(line.points, canvas)], False, _LINE_RGB, band, cv2.LINE_AA)
     picture = Image.fromarray(draw_zones(canvas, zones))
     _draw_scale(picture)
     _draw_names(picture, zones)
@@ -123,7 +123,7 @@ def _zone_rgb(index: int) -> tuple[int, int, int]:
 
 def _tinted(canvas: UInt8Array, zone: Zone, color: tuple[int, int, int]) -> UInt8Array:
     inside = np.zeros(canvas.shape[:2], np.uint8)
-    cv2.fillPoly(inside, [corners(zone.points, canvas)], 1)
+    cv2.fillPoly(inside, [pixel_corners(zone.points, canvas)], 1)
     tinted = canvas * (1 - _TINT) + np.array(color) * _TINT
     return np.where(inside[..., None] > 0, tinted.round(), canvas).astype(np.uint8)
 

@@ -34,7 +34,7 @@ class FaceHider:
             return state.hidden_xyxy
         shape, faces, tracks = frame.image_rgb.shape, result.faces, result.scene.tracks
         mask = state.mask if state is not None and state.shape == shape else PrivacyMask[None](max_waiting=0)
-        ready = mask.add(None, frame.time_s, faces.boxes_xyxy, tracks, confident=faces.confident)
+        ready = mask.add(None, frame.clock_s, faces.boxes_xyxy, tracks, confident=faces.confident)
         ((_, hidden_xyxy),) = ready  # the frame itself, since none waits
         self._sources[frame.source] = _SourceState(mask, frame.index, shape, hidden_xyxy)
         return hidden_xyxy

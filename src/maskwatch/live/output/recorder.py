@@ -94,7 +94,7 @@ class Recorder:
             write(None)
             return
         tracks = result.scene.tracks
-        ready = self._mask.add(write, frame.time_s, faces.boxes_xyxy, tracks, confident=faces.confident)
+        ready = self._mask.add(write, frame.clock_s, faces.boxes_xyxy, tracks, confident=faces.confident)
         for write_ready, hidden_xyxy in ready:
             write_ready(hidden_xyxy)
 
@@ -114,18 +114,18 @@ class Recorder:
         if draw is not None:
             image_rgb = draw(image_rgb)
         writer = self._writer_for(frame)
-        writer.add(image_rgb, frame.time_s - self._began_s)
+        writer.add(image_rgb, frame.clock_s - self._began_s)
 
     def _writer_for(self, frame: LiveFrame) -> Mp4Writer:
         size_wh = frame.image_rgb.shape[1], frame.image_rgb.shape[0]
-        full = self._part_s is not None and frame.time_s - self._began_s >= self._part_s
+        full = self._part_s is not None and frame.clock_s - self._began_s >= self._part_s
         if self._writer is not None and (full or self._writer.size_wh != size_wh):
             self._end_part()
         if self._writer is None:
             path = self._free_path(frame)
             self._writer = Mp4Writer(path, self._fps, size_wh, growing=True)
             keep_from_others(path)
-            self._began_s = frame.time_s
+            self._began_s = frame.clock_s
             self.paths += (path,)
         return self._writer
 

@@ -166,7 +166,7 @@ def _written(path: Path, match: re.Match[str]) -> datetime | None:
         return datetime.fromtimestamp(about.st_mtime, UTC)
     try:
         return datetime.strptime(stamp, STAMP).replace(tzinfo=UTC)
-    except ValueError:  # eight digits that are no date
+    except ValueError:  # eight digits that are not a date
         return None
 
 

@@ -15,7 +15,7 @@ from maskwatch.live.events import EVENT_KINDS, Event
 ALL_KINDS: frozenset[str] = frozenset(EVENT_KINDS)
 
 
-class TryLater(EventError):
+class RetryableError(EventError):
     """An event cannot be taken now; it is sent again, after `after_s` seconds if given."""
 
     def __init__(self, message: str, after_s: float | None = None) -> None:
@@ -56,7 +56,7 @@ class Sink(ABC):
         """Takes one event; may block.
 
         Raises:
-            TryLater: the event is sent again.
+            RetryableError: the event is sent again.
             EventError: the event is lost; the next one may be taken.
         """
 

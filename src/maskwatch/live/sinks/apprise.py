@@ -10,7 +10,7 @@ from apprise import Apprise, AppriseConfig, LogCapture
 
 from maskwatch.errors import EventError, OptionError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks import Sink, TryLater
+from maskwatch.live.sinks import RetryableError, Sink
 from maskwatch.live.sinks.event_text import event_line
 
 RETRY_S = 10.0
@@ -58,4 +58,4 @@ class AppriseSink(Sink):
             self._failing = event.id, time.monotonic()
         if time.monotonic() - self._failing[1] >= GIVE_UP_S:
             raise EventError(text)
-        raise TryLater(text, RETRY_S)
+        raise RetryableError(text, RETRY_S)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from maskwatch.errors import EventError
-from maskwatch.live.sinks import TryLater
+from maskwatch.live.sinks import RetryableError
 from maskwatch.outputs import make_folder
 
 BUSY_S = 5.0
@@ -21,7 +21,7 @@ BUSY_S = 5.0
 _WAL_BYTES = 4 << 20
 
 _ADVICE = {
-    sqlite3.SQLITE_NOTADB: "is no SQLite database; name a file that --db wrote",
+    sqlite3.SQLITE_NOTADB: "is not an SQLite database; name a file that --db wrote",
     sqlite3.SQLITE_CORRUPT: "is damaged; restore it from a copy",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the path and its permissions",
     sqlite3.SQLITE_READONLY: "may not be written; check its permissions and those of its folder",
@@ -55,15 +55,15 @@ def map_errors(path: Path) -> Iterator[None]:
     """Turns SQLite's errors into those of maskwatch, which name the file.
 
     Raises:
-        TryLater: it is locked, or the disk is full or fails.
-        EventError: it is no database, or damaged.
+        RetryableError: it is locked, or the disk is full or fails.
+        EventError: it is not a database, or damaged.
     """
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what an extended code adds
         if code in _TRANSIENT:
-            raise TryLater(f"{path}: {_TRANSIENT[code]}") from None
+            raise RetryableError(f"{path}: {_TRANSIENT[code]}") from None
         advice = _ADVICE.get(code, f"cannot be used ({error}); restore it from a copy")
         raise EventError(f"{path}: {advice}") from None
 
@@ -80,7 +80,7 @@ class DatabaseFile:
 
     Raises:
         EventError: it is missing, something else, written by a newer version, or cannot be used.
-        TryLater: another program has locked it. So does every method.
+        RetryableError: another program has locked it. So does every method.
         OutputError: its folder cannot be made.
     """
 

@@ -13,7 +13,7 @@ from functools import partial
 from maskwatch.errors import MaskwatchError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Backlog, Sink
-from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe
+from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe_error
 from maskwatch.text import plural
 
 QUEUE_SIZE = 4096
@@ -154,7 +154,7 @@ class _SinkQueue:
         try:
             self.sink.close(self._dispatcher.left_s)
         except Exception as error:  # no caller is left to raise it to
-            self._set_error(describe(error))
+            self._set_error(describe_error(error))
         self._backlog = self._read_backlog()
         if waiting := self._backlog.waiting:
             self._on_error(f"on the disk for the next start: {plural(waiting, 'event')}")
@@ -178,7 +178,7 @@ class _SinkQueue:
         try:
             return self.sink.backlog()
         except Exception as error:  # a bug in a sink must not end its thread
-            return Backlog(problem=describe(error))
+            return Backlog(problem=describe_error(error))
 
     def _set_error(self, text: str) -> None:
         with self._lock:

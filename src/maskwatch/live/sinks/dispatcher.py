@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from maskwatch.errors import MaskwatchError
-from maskwatch.live.sinks import TryLater
+from maskwatch.live.sinks import RetryableError
 from maskwatch.live.timing import Backoff
 
 _LONGEST_ASKED_S = 3600.0
@@ -60,7 +60,7 @@ class Dispatcher(Generic[_Event]):
     Args:
         name: of the thread.
         queue: where the events come from.
-        send: sends one event and returns once it has been taken. `TryLater` keeps it at the head of the
+        send: sends one event and returns once it has been taken. `RetryableError` keeps it at the head of the
             queue; any other error rejects it.
         policy: when a failed event is sent again.
         may_send: called before each event; False while another program sends from the same queue.
@@ -149,20 +149,20 @@ class Dispatcher(Generic[_Event]):
                 return None
             try:
                 self._send(event)
-            except TryLater:
+            except RetryableError:
                 raise
             except Exception as error:  # a bug must not stop the events that follow
-                self._queue.reject(event, describe(error))
-                self.problem = describe(error)
+                self._queue.reject(event, describe_error(error))
+                self.problem = describe_error(error)
             else:
                 self._queue.remove(event)
                 self.problem = None
             return 0.0
-        except TryLater as error:
+        except RetryableError as error:
             self.problem = str(error)
             return min(error.after_s or self._policy.pause_s(failures), _LONGEST_ASKED_S)
         except Exception as error:  # of the queue itself; the thread must survive it
-            self.problem = describe(error)
+            self.problem = describe_error(error)
             return self._policy.pause_s(failures)
 
     def _wait_for_events(self) -> bool:
@@ -181,6 +181,6 @@ class Dispatcher(Generic[_Event]):
                 self._changed.wait_for(lambda: self.closing, seconds)
 
 
-def describe(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """An error as a message; a bug with its type."""
     return str(error) if isinstance(error, MaskwatchError) else f"{type(error).__name__}: {error}"

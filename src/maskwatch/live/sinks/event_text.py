@@ -11,7 +11,7 @@ def event_line(event: Event) -> str:
     The time is that of the event in its own time zone, or the position in a video file, `0:03:44`.
     """
     moment = f"{event.time:%H:%M:%S}" if event.time_s is None else timecode(event.time_s)
-    # The name of a file may hold bytes that are no text.
+    # The name of a file may hold bytes that are not text.
     return f"{moment} {event.source}: {_what(event)}".encode("utf-8", "backslashreplace").decode()
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from maskwatch.errors import EventError, OutputError
 from maskwatch.live.events import EVENT_SCHEMA, Event
-from maskwatch.live.sinks import Sink, TryLater
-from maskwatch.outputs import make_folder, output_errors
+from maskwatch.live.sinks import RetryableError, Sink
+from maskwatch.outputs import is_still_at, make_folder, output_errors
 
 MAX_JSONL_BYTES = 64 << 20
 KEEP_JSONL_FILES = 5
@@ -75,7 +75,7 @@ class JsonlSink(Sink):
             yield
         except OSError as error:
             reason = error.strerror or error
-            raise TryLater(
+            raise RetryableError(
                 f"{self._path}: cannot be written ({reason}); free space, or change the permissions"
             ) from None
 
@@ -109,7 +109,7 @@ class JsonlSink(Sink):
         self._fd = os.open(self._path, flags, 0o640)
         try:
             if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-                raise OutputError(f"{self._path}: is no regular file; --json prints events instead")
+                raise OutputError(f"{self._path}: is not a regular file; --json prints events instead")
             self._size = self._repair()
             _sync_folder(self._path.parent)
         except BaseException:
@@ -154,11 +154,7 @@ class JsonlSink(Sink):
 
     def _reopen_if_moved(self) -> None:
         """Another program may have moved or deleted the file, as logrotate does: the name counts."""
-        try:
-            known = self._fd >= 0 and os.path.samestat(self._path.stat(), os.fstat(self._fd))
-        except FileNotFoundError:
-            known = False
-        if not known:
+        if self._fd < 0 or not is_still_at(self._path, os.fstat(self._fd)):
             self._close()
             self._open()
 

@@ -15,7 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks import Backlog, TryLater
+from maskwatch.live.sinks import Backlog, RetryableError
 from maskwatch.live.sinks.home_assistant import OFFLINE, ONLINE, HomeAssistantState, Message
 from maskwatch.live.sinks.outbox import OutboxSink, QueuedEvent
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
@@ -79,7 +79,7 @@ class Broker:
 
 def _no_broker(url: str) -> OptionError:
     return OptionError(
-        f"--mqtt {shown_argument(url)!r} is no broker; write mqtt://user@host:1883/maskwatch, or mqtts://"
+        f"--mqtt {shown_argument(url)!r} is not a valid broker URL; write mqtt://user@host:1883/maskwatch, or mqtts://"
     )
 
 
@@ -128,12 +128,14 @@ class MqttSink(OutboxSink):
         while not self._connected.wait(_WAIT_S):
             # While closing, a first connection may still succeed; one that failed will not in the time left.
             if self._dispatcher.closing and (self._connection_problem or not self._dispatcher.left_s):
-                raise TryLater(
+                raise RetryableError(
                     self._connection_problem or f"{self._broker}: is not connected yet; check the broker"
                 )
         info = self._client.publish(self._topic, event.body.encode(), _QOS)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise TryLater(f"{self._broker}: the connection was lost; events wait for the broker", _WAIT_S)
+            raise RetryableError(
+                f"{self._broker}: the connection was lost; events wait for the broker", _WAIT_S
+            )
         self._wait_for_confirmation(info)
 
     def _wait_for_confirmation(self, info: MQTTMessageInfo) -> None:
@@ -141,7 +143,7 @@ class MqttSink(OutboxSink):
         while not info.is_published():
             info.wait_for_publish(_WAIT_S)
             if self._dispatcher.closing and not (self._connected.is_set() and self._dispatcher.left_s):
-                raise TryLater(f"{self._broker}: has not confirmed an event; check the broker")
+                raise RetryableError(f"{self._broker}: has not confirmed an event; check the broker")
 
     def _make_client(self) -> Client:
         client = Client(CallbackAPIVersion.VERSION2, client_id=f"maskwatch-{uuid.uuid4().hex[:12]}")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks import Backlog, Sink, TryLater
+from maskwatch.live.sinks import Backlog, RetryableError, Sink
 from maskwatch.live.sinks.database import DatabaseFile, Schema, map_errors, pragma, time_ms, transaction
-from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe
+from maskwatch.live.sinks.dispatcher import Dispatcher, RetryPolicy, describe_error
 
 MAX_OUTBOX_BYTES = 64 << 20
 """About a hundred thousand events. A full outbox takes no more: it keeps the events it has taken."""
@@ -217,7 +217,7 @@ class OutboxSink(Sink):
         """Sends one event and returns once the receiver has taken it.
 
         Raises:
-            TryLater: the event is sent again.
+            RetryableError: the event is sent again.
             EventError: the receiver will never take it; it becomes a dead letter.
         """
 
@@ -253,7 +253,7 @@ class OutboxSink(Sink):
         except EventError:
             raise
         except Exception as error:  # a bug: the outbox keeps what it has taken
-            raise TryLater(describe(error)) from error
+            raise RetryableError(describe_error(error)) from error
 
     def _end(self) -> None:
         self._sender_lock.release()

@@ -36,7 +36,8 @@ class ShellSink(Sink):
 
     def __init__(self, command: str, *, timeout_s: float = SHELL_TIMEOUT_S) -> None:
         if not command.strip():
-            raise OptionError(f"--shell {command!r} is no command; write one, for example --shell ./alarm.sh")
+            step = "write one, for example --shell ./alarm.sh"
+            raise OptionError(f"--shell {command!r} is not a valid command; {step}")
         self._command, self._timeout_s = command, timeout_s
         self._lock = threading.Lock()
         self._running: subprocess.Popen[bytes] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -15,6 +14,7 @@ from maskwatch.errors import EventError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Sink
 from maskwatch.live.sinks.database import DatabaseFile, Schema, empty_log, time_ms
+from maskwatch.outputs import is_still_at
 
 EVENT_FILE = Schema(
     noun="event file",
@@ -86,8 +86,8 @@ class EventStore(DatabaseFile):
         create: make it where there is none.
 
     Raises:
-        EventError: it is missing, is no event file, was written by a newer version, or cannot be used.
-        TryLater: another program has locked it. So does every method.
+        EventError: it is missing, is not an event file, was written by a newer version, or cannot be used.
+        RetryableError: another program has locked it. So does every method.
         OutputError: its folder cannot be made.
     """
 
@@ -199,11 +199,7 @@ class SqliteSink(Sink):
 
     def _reopen_if_moved(self) -> None:
         """Another program may have moved or deleted the file: the name counts."""
-        try:
-            known = os.path.samestat(self._path.stat(), self._stat)
-        except OSError:
-            known = False
-        if not known:
+        if not is_still_at(self._path, self._stat):
             self._store.close()
             self._store = EventStore(self._path, create=True)
             self._stat = self._path.stat()

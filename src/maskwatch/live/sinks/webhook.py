@@ -22,9 +22,10 @@ from standardwebhooks import Webhook
 
 from maskwatch._version import __version__
 from maskwatch.errors import EventError, OptionError
-from maskwatch.live.sinks import TryLater
+from maskwatch.live.sinks import RetryableError
 from maskwatch.live.sinks.outbox import OutboxSink, QueuedEvent
 from maskwatch.net.addresses import Address, shown_argument, without_credentials
+from maskwatch.net.headers import retry_after_s
 
 TIMEOUT_S = (5.0, 10.0)
 """For the connection, and for the answer."""
@@ -85,7 +86,7 @@ class WebhookSink(OutboxSink):
                 stream=True,
             )
         except requests.RequestException as error:
-            raise TryLater(f"{self._server}: {_reason(error)}") from None
+            raise RetryableError(f"{self._server}: {_reason(error)}") from None
         with answer:
             self._check_answer(event, answer)
 
@@ -123,7 +124,7 @@ class WebhookSink(OutboxSink):
             step = "give the address that it redirects to"
         elif status < 500 and status not in _DOWN_STATUS:
             step = "correct address, secret or receiver"
-        raise TryLater(f"{said}; {step}", _retry_after(answer))
+        raise RetryableError(f"{said}; {step}", retry_after_s(answer.headers.get("Retry-After")) or None)
 
     def _refused_too_long(self, event: QueuedEvent, status: int) -> bool:
         """Whether an event has been refused for so long that the next one should be sent.
@@ -141,7 +142,7 @@ def key_of(secret: str) -> bytes:
     """The key of a secret: base64 after `whsec_`, any other text as it is.
 
     Raises:
-        OptionError: too short, or no base64.
+        OptionError: too short, or not valid Base64.
     """
     name, step = "the webhook's secret", "make one with: echo whsec_$(openssl rand -base64 32)"
     try:
@@ -149,7 +150,7 @@ def key_of(secret: str) -> bytes:
         if secret.startswith(_SECRET_PREFIX):
             key = base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
     except (binascii.Error, UnicodeEncodeError):
-        raise OptionError(f"{name} is no base64 after {_SECRET_PREFIX!r}; {step}") from None
+        raise OptionError(f"{name} is not valid Base64 after {_SECRET_PREFIX!r}; {step}") from None
     if len(key) < _LEAST_SECRET_BYTES:
         raise OptionError(f"{name} has {len(key)} bytes, {_LEAST_SECRET_BYTES} are the least; {step}")
     return key
@@ -159,7 +160,7 @@ def check_url(url: str) -> None:
     """Makes sure that events can be posted to an address.
 
     Raises:
-        OptionError: it is no http(s) address, or has a user or a password in it.
+        OptionError: it is not a valid http(s) URL, or has a user or a password in it.
     """
     try:
         address = Address.parse(url)
@@ -169,7 +170,7 @@ def check_url(url: str) -> None:
     except (ValueError, requests.RequestException):
         usable = False
     if not usable:
-        raise OptionError(f"--webhook {shown_argument(url)!r} is no address; write https://host/path")
+        raise OptionError(f"--webhook {shown_argument(url)!r} is not a valid URL; write https://host/path")
     if address.user is not None:
         raise OptionError(
             f"--webhook {server_of(without_credentials(url))} has a user or a password in it, which every "
@@ -208,11 +209,3 @@ def _reason(error: requests.RequestException) -> str:
             return f"{cause.strerror or 'hung up'}; check the receiver".lower()
         cause = cause.__cause__ or cause.__context__
     return f"cannot be reached ({type(error).__name__}); check the receiver"
-
-
-def _retry_after(answer: requests.Response) -> float | None:
-    """Seconds that the receiver asks for, as a number or a date; None where it asks for none."""
-    try:
-        return urllib3.Retry().parse_retry_after(answer.headers["Retry-After"]) or None
-    except (KeyError, ValueError, OverflowError, urllib3.exceptions.InvalidHeader):
-        return None

@@ -67,14 +67,14 @@ class PeopleTracker:
         """Takes the next frame of the source and the faces that were found in it."""
         faces = self._large_enough(faces)
         events = list(self._begin(frame))
-        numbers = self._face_tracker.update(frame.time_s, faces)
+        numbers = self._face_tracker.update(frame.clock_s, faces)
         for index in np.flatnonzero(numbers != NO_TRACK):
             events += self._see(frame, int(numbers[index]), faces.boxes_xyxy[index], faces.scores[index])
         for number, track in list(self._tracks.items()):
-            if frame.time_s - track.last_s > self._settings.tracks.lost_s:
+            if frame.clock_s - track.last_s > self._settings.tracks.lost_s:
                 events += self._leave(frame, track, "left")
                 del self._tracks[number]
-        people = tuple(self._person(frame.time_s, track) for _, track in sorted(self._tracks.items()))
+        people = tuple(self._person(frame.clock_s, track) for _, track in sorted(self._tracks.items()))
         return SceneState(people, tuple(events), self._detections(faces, numbers), numbers)
 
     def finish(self, last: LiveFrame) -> tuple[Event, ...]:
@@ -96,8 +96,8 @@ class PeopleTracker:
         return replace(faces, confident=faces.confident & (heights >= self._settings.min_height))
 
     def _begin(self, frame: LiveFrame) -> Iterator[Event]:
-        passed_s = 0.0 if self._last_s is None else max(0.0, frame.time_s - self._last_s)
-        self._last_s = frame.time_s
+        passed_s = 0.0 if self._last_s is None else max(0.0, frame.clock_s - self._last_s)
+        self._last_s = frame.clock_s
         covers_s = min(passed_s, self._settings.tracks.lost_s)
         yield from self._minute(self._minutes.begin_frame(frame.when, covers_s))
         if self._minute_began_s is None:
@@ -106,7 +106,7 @@ class PeopleTracker:
     def _see(
         self, frame: LiveFrame, number: int, box_xyxy: FloatArray, scores: FloatArray
     ) -> Iterator[Event]:
-        time_s = frame.time_s
+        time_s = frame.clock_s
         if number not in self._tracks:
             vote = Vote(len(self._class_names), self._settings.vote)
             counts = TrackCounts(self._minutes, self._zones.only_zones)
@@ -132,7 +132,7 @@ class PeopleTracker:
 
     def _update_alert(self, frame: LiveFrame, track: TrackState) -> Iterator[Event]:
         """Ends the alert of a person in sight, and begins one."""
-        time_s, vote = frame.time_s, track.vote
+        time_s, vote = frame.clock_s, track.vote
         alert_zones = self._zones.alert_zones(track.zones)
         if alert_zones is None:
             track.alertable_s = None

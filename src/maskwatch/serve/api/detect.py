@@ -17,20 +17,20 @@ from maskwatch._version import __version__
 from maskwatch.records import JSON_SCHEMA, to_record
 from maskwatch.serve.api.schemas import Records, detect_body, problems
 from maskwatch.serve.core.bodies import parse_body, read_body
-from maskwatch.serve.core.limits import IncomingBody
 from maskwatch.serve.core.prediction import (
-    DetectOptions,
     FailedImage,
     ImageType,
     Prediction,
+    PredictionOptions,
     fetch_urls,
-    predict,
+    predict_image,
 )
 from maskwatch.serve.core.problem import Problem, busy
 from maskwatch.serve.core.service import Service, service_of
+from maskwatch.serve.core.upload_limits import IncomingBody
 from maskwatch.serve.core.uploads import NAME_LENGTH, UploadedImage
 
-Outcome: TypeAlias = Prediction | FailedImage
+ImageResult: TypeAlias = Prediction | FailedImage
 
 router = APIRouter(prefix="/v1", tags=["detect"])
 
@@ -87,7 +87,7 @@ async def detect(
     service = service_of(request)
     if blur and not annotate:
         raise Problem(422, "blur=1 changes the annotated picture; add annotate=1")
-    options = DetectOptions.from_query(service.registry, model, threshold, classes)
+    options = PredictionOptions.from_query(service.registry, model, threshold, classes)
     with service.uploads.body() as incoming:
         images = await _receive(service, request, incoming, name)
         single = annotate and len(images) == 1
@@ -114,21 +114,21 @@ async def _receive(
 
 
 async def _predict_all(
-    service: Service, images: Sequence[UploadedImage], incoming: IncomingBody, options: DetectOptions
-) -> list[Outcome]:
+    service: Service, images: Sequence[UploadedImage], incoming: IncomingBody, options: PredictionOptions
+) -> list[ImageResult]:
     seconds = service.settings.limits.timeout_s
     try:
         async with asyncio.timeout(seconds):
             fetched = await fetch_urls(service, images, incoming)
             with service.capacity.reserve(len(fetched)):
                 async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(predict(service, one, options)) for one in fetched]
+                    tasks = [group.create_task(predict_image(service, one, options)) for one in fetched]
     except TimeoutError:
         raise busy(f"not done within {seconds:g} s; send fewer or smaller pictures, or later", 5) from None
     return [task.result() for task in tasks]
 
 
-def _document(options: DetectOptions, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _document(options: PredictionOptions, outcomes: Sequence[ImageResult]) -> dict[str, Any]:
     """The document that `maskwatch detect --json` writes, with the index of each picture in the request.
 
     Raises:

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 from maskwatch.errors import ImageError
 from maskwatch.records import to_records
 from maskwatch.serve.core.limits import StreamSlot
-from maskwatch.serve.core.prediction import DetectOptions, find_faces
+from maskwatch.serve.core.prediction import PredictionOptions, find_faces
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.core.service import Service, service_of
 
@@ -37,7 +37,7 @@ async def stream(socket: WebSocket) -> None:
     """Binary messages: a sequence number of 8 bytes, then a picture. See docs/service.md."""
     service, query = service_of(socket), socket.query_params
     try:
-        options = DetectOptions.from_query(
+        options = PredictionOptions.from_query(
             service.registry, query.get("model"), query.get("threshold"), query.get("classes")
         )
     except Problem as problem:
@@ -54,7 +54,9 @@ async def stream(socket: WebSocket) -> None:
 class _Stream:
     """One client: a task that receives, a task that detects, and the newest frame between them."""
 
-    def __init__(self, service: Service, socket: WebSocket, options: DetectOptions, slot: StreamSlot) -> None:
+    def __init__(
+        self, service: Service, socket: WebSocket, options: PredictionOptions, slot: StreamSlot
+    ) -> None:
         self._service, self._socket, self._options, self._slot = service, socket, options, slot
         self._newest: bytes | None = None
         self._dropped = 0
@@ -138,7 +140,7 @@ async def _end_on(event: asyncio.Event, code: int, reason: str) -> None:
     raise _Closed(code, reason)
 
 
-def _changed(options: DetectOptions, text: str) -> DetectOptions:
+def _changed(options: PredictionOptions, text: str) -> PredictionOptions:
     """The options after a text message that changes some of them; `Problem` 422 for an unusable message."""
     hint = 'send {"threshold": 0.4} or {"classes": ["no_mask"]}'
     if len(text) > _LONGEST_TEXT:
@@ -151,4 +153,4 @@ def _changed(options: DetectOptions, text: str) -> DetectOptions:
         raise Problem(422, f"{text[:200]!r} is not a setting; {hint}")
     names = [name for i, name in enumerate(options.model.detector.class_names) if i in options.class_ids]
     threshold = message.get("threshold", dict(options.threshold))
-    return DetectOptions.from_json(options.model, threshold, message.get("classes", names))
+    return PredictionOptions.from_json(options.model, threshold, message.get("classes", names))

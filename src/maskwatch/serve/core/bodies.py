@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from maskwatch.media.formats import is_picture
 from maskwatch.net.addresses import without_credentials
-from maskwatch.serve.core.limits import IncomingBody
 from maskwatch.serve.core.problem import Problem, describe_errors
+from maskwatch.serve.core.upload_limits import IncomingBody
 from maskwatch.serve.core.uploads import (
     NAME_LENGTH,
     UploadedImage,
@@ -21,7 +21,7 @@ from maskwatch.serve.core.uploads import (
     parse_form,
     too_many,
 )
-from maskwatch.serve.settings import Limits
+from maskwatch.serve.settings import ServiceLimits
 
 _WAYS = "send multipart/form-data, a picture as image/*, or JSON; see docs/service.md"
 _RAW_TYPES = ("", "application/octet-stream")
@@ -63,7 +63,7 @@ class DetectBody(BaseModel):
     images: Annotated[list[PictureBody], Field(min_length=1)]
 
 
-async def read_body(request: Request, limits: Limits, incoming: IncomingBody) -> bytes:
+async def read_body(request: Request, limits: ServiceLimits, incoming: IncomingBody) -> bytes:
     """Receives a request's body.
 
     Raises:
@@ -88,7 +88,7 @@ async def read_body(request: Request, limits: Limits, incoming: IncomingBody) ->
 
 
 def parse_body(
-    content_type: str, name: str | None, body: bytes, limits: Limits, *, allow_urls: bool
+    content_type: str, name: str | None, body: bytes, limits: ServiceLimits, *, allow_urls: bool
 ) -> list[UploadedImage]:
     """The pictures of a body, at least one, not decoded yet.
 
@@ -112,7 +112,7 @@ def parse_body(
         raise Problem(422, f"the body is not Base64 ({error}); send the file itself") from None
     if not (kind in _RAW_TYPES or kind.startswith("image/") or is_picture(content)):
         raise Problem(
-            415, f"Content-Type {kind[:200]!r} is not accepted, and the body is no picture; {_WAYS}"
+            415, f"Content-Type {kind[:200]!r} is not accepted, and the body is not a picture; {_WAYS}"
         )
     return [UploadedImage(clean_name(name, "picture"), content)]
 
@@ -123,12 +123,12 @@ def _is_json(kind: str, body: bytes) -> bool:
     return not kind.startswith("image/") and body[:100].lstrip().startswith(_JSON_STARTS)
 
 
-def _too_large(size: str, limits: Limits) -> Problem:
+def _too_large(size: str, limits: ServiceLimits) -> Problem:
     text = f"the body has {size} bytes; the limit is {limits.max_bytes}; send fewer or smaller pictures"
     return Problem(413, text)
 
 
-def _parse_json(body: bytes, limits: Limits, *, allow_urls: bool) -> list[UploadedImage]:
+def _parse_json(body: bytes, limits: ServiceLimits, *, allow_urls: bool) -> list[UploadedImage]:
     _check_delimiters(body, limits)
     try:
         document = from_json(body.removeprefix(_BYTE_ORDER_MARK), cache_strings=False)
@@ -144,7 +144,7 @@ def _parse_json(body: bytes, limits: Limits, *, allow_urls: bool) -> list[Upload
     return [_uploaded(picture, number, allow_urls) for number, picture in enumerate(pictures, 1)]
 
 
-def _check_delimiters(body: bytes, limits: Limits) -> None:
+def _check_delimiters(body: bytes, limits: ServiceLimits) -> None:
     """Bounds the work before anything is built from the body."""
     found = sum(map(body.count, _DELIMITERS))
     if found > _FREE_DELIMITERS + limits.max_images * _DELIMITERS_EACH:

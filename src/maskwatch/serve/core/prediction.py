@@ -1,4 +1,4 @@
-"""Prediction: the path of one picture from its bytes to detections and, if requested, a annotated picture."""
+"""Prediction: one picture from its bytes to detections and, if requested, an annotated picture."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 from PIL import Image
 
 from maskwatch.detector import only_classes
 from maskwatch.drawing.annotate import draw
-from maskwatch.drawing.blur import blur, cover_thresholds
+from maskwatch.drawing.blur import blur, boxes_to_blur, cover_thresholds
 from maskwatch.drawing.privacy_mask import Boxes
 from maskwatch.errors import ImageError, SourceError
-from maskwatch.labels import find_class, parse_class_numbers
+from maskwatch.labels import class_values, find_class, find_classes, parse_class_numbers
 from maskwatch.media.images import Placement, UInt8Array, read_image
 from maskwatch.net.addresses import without_credentials
 from maskwatch.net.fetch import fetch
 from maskwatch.records import Result
-from maskwatch.serve.core.limits import IncomingBody
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.core.registry import LoadedModel, ModelRegistry
 from maskwatch.serve.core.service import Service
+from maskwatch.serve.core.upload_limits import IncomingBody
 from maskwatch.serve.core.uploads import UploadedImage
 
 ImageType: TypeAlias = Literal["jpeg", "png"]
@@ -37,7 +36,7 @@ _FETCH_SHARE = 0.5  # of a request's time
 
 
 @dataclass(frozen=True)
-class DetectOptions:
+class PredictionOptions:
     """The options of a request beside its pictures.
 
     Attributes:
@@ -56,7 +55,7 @@ class DetectOptions:
     @classmethod
     def from_query(
         cls, registry: ModelRegistry, model: str | None, threshold: str | None, classes: str | None
-    ) -> DetectOptions:
+    ) -> PredictionOptions:
         """From the parameters of a query; `Problem` 422 for a value that cannot be used."""
         selected = registry.select(model)
         try:
@@ -67,7 +66,7 @@ class DetectOptions:
         return cls.from_json(selected, numbers, names)
 
     @classmethod
-    def from_json(cls, model: LoadedModel, threshold: Any, classes: Any) -> DetectOptions:
+    def from_json(cls, model: LoadedModel, threshold: Any, classes: Any) -> PredictionOptions:
         """From JSON values: threshold is a number, an object or null; classes a list of names or null.
 
         Raises:
@@ -81,19 +80,16 @@ def _thresholds(model: LoadedModel, wanted: Any) -> dict[str, float]:
     if wanted is None:
         return defaults
     values = wanted if isinstance(wanted, Mapping) else dict.fromkeys(defaults, wanted)
-    chosen, names = dict(defaults), list(defaults)
+    try:
+        chosen = class_values(list(defaults), values, defaults.values())
+    except KeyError as error:
+        text = f"threshold names class {error.args[0]!r}, which {model.name} does not have"
+        raise Problem(422, f"{text}; use {', '.join(defaults)}") from None
     for name, value in values.items():
-        class_id = find_class(names, name)
-        if class_id is None:
-            raise Problem(
-                422,
-                f"threshold names class {name!r}, which {model.name} does not have; use {', '.join(names)}",
-            )
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or not 0 <= value <= 1:
             raise Problem(422, f"threshold of {name} is {value!r}; pass a number from 0 to 1")
-        chosen[names[class_id]] = float(value)
-    return chosen
+    return dict(zip(defaults, map(float, chosen), strict=True))
 
 
 def _class_ids(model: LoadedModel, names: Any) -> frozenset[int]:
@@ -102,13 +98,12 @@ def _class_ids(model: LoadedModel, names: Any) -> frozenset[int]:
         return frozenset(range(len(known)))
     if not isinstance(names, list) or not names:
         raise Problem(422, f"classes is {names!r}; pass some of {', '.join(known)}")
-    class_ids = set()
-    for name in names:
-        class_id = find_class(known, name) if isinstance(name, str) else None
-        if class_id is None:
-            raise Problem(422, f"classes: {model.name} has no class {name!r}; use some of {', '.join(known)}")
-        class_ids.add(class_id)
-    return frozenset(class_ids)
+    unknown = [name for name in names if not isinstance(name, str) or find_class(known, name) is None]
+    if unknown:
+        raise Problem(
+            422, f"classes: {model.name} has no class {unknown[0]!r}; use some of {', '.join(known)}"
+        )
+    return frozenset(find_classes(known, names))
 
 
 @dataclass(frozen=True)
@@ -171,8 +166,8 @@ async def _fetched(
     return replace(image, data=data)
 
 
-async def predict(
-    service: Service, image: UploadedImage | FailedImage, options: DetectOptions
+async def predict_image(
+    service: Service, image: UploadedImage | FailedImage, options: PredictionOptions
 ) -> Prediction | FailedImage:
     """Finds the faces in one picture; an unreadable one does not fail the request."""
     if isinstance(image, FailedImage):
@@ -196,7 +191,7 @@ def _failed(service: Service, image: UploadedImage, error: Exception, named: str
 
 
 async def find_faces(
-    service: Service, data: bytes, source: str, options: DetectOptions
+    service: Service, data: bytes, source: str, options: PredictionOptions
 ) -> tuple[Result, Boxes | None]:
     """The reported faces in a picture file, and the boxes to blur in it, if the options ask for them.
 
@@ -218,7 +213,7 @@ async def find_faces(
     hidden_xyxy = None
     if options.blur:  # in a call with lower thresholds, where a weak box may suppress a reported one
         faint = await service.batcher(detector, batch_nhwc, placement, cover_thresholds(options.threshold))
-        hidden_xyxy = np.concatenate([found.xyxy, faint.xyxy])
+        hidden_xyxy = boxes_to_blur(found.xyxy, faint.xyxy)
     return Result(source, placement.width, placement.height, reported), hidden_xyxy
 
 
@@ -233,10 +228,10 @@ def _annotated(
         image_rgb = draw(image_rgb, result.detections)
     if max(image_rgb.shape) > _JPEG_SIDE:
         image_type = "png"
-    return Prediction(result, encode(image_rgb, image_type), image_type)
+    return Prediction(result, encode_image(image_rgb, image_type), image_type)
 
 
-def encode(image_rgb: UInt8Array, image_type: ImageType) -> bytes:
+def encode_image(image_rgb: UInt8Array, image_type: ImageType) -> bytes:
     """The file of a picture (H, W, 3), without any metadata."""
     file = io.BytesIO()
     options = {"compress_level": 3} if image_type == "png" else {"quality": _JPEG_QUALITY}

@@ -14,10 +14,11 @@ from starlette.requests import HTTPConnection
 
 from maskwatch.serve.core.auth import Authenticator
 from maskwatch.serve.core.inference import Batcher
-from maskwatch.serve.core.limits import Capacity, RateLimiter, StreamLimiter, UploadLimiter
+from maskwatch.serve.core.limits import Capacity, RateLimiter, StreamLimiter
 from maskwatch.serve.core.metrics import Metrics
 from maskwatch.serve.core.problem import busy
 from maskwatch.serve.core.registry import ModelRegistry
+from maskwatch.serve.core.upload_limits import UploadLimiter
 from maskwatch.serve.settings import ServeSettings
 from maskwatch.system import usable_cores
 

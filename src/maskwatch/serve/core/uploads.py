@@ -15,7 +15,7 @@ from email.utils import collapse_rfc2231_value
 
 from maskwatch.media.formats import is_picture
 from maskwatch.serve.core.problem import Problem
-from maskwatch.serve.settings import Limits
+from maskwatch.serve.settings import ServiceLimits
 
 NAME_LENGTH = 200
 
@@ -51,7 +51,7 @@ def clean_name(name: str | None, default: str) -> str:
     return (name or default)[:NAME_LENGTH].encode("utf-8", "replace").decode()
 
 
-def too_many(count: int, limits: Limits) -> Problem:
+def too_many(count: int, limits: ServiceLimits) -> Problem:
     """413: more pictures than a request may have."""
     text = f"the request has {count} pictures; the limit is {limits.max_images}; send several requests"
     return Problem(413, text)
@@ -136,7 +136,7 @@ class _Part:
         return clean_name(self.file_name or self.field, f"part {self.number}")
 
 
-def parse_form(content_type: str, body: bytes, limits: Limits) -> list[UploadedImage]:
+def parse_form(content_type: str, body: bytes, limits: ServiceLimits) -> list[UploadedImage]:
     """The pictures of a form: each part that is one, has a file name, or has the field name `images`.
 
     Raises:
@@ -170,7 +170,7 @@ def _decoded(part: _Part) -> bytes:
         raise Problem(422, text) from None
 
 
-def _parts(content_type: str, body: bytes, limits: Limits) -> Iterator[_Part]:
+def _parts(content_type: str, body: bytes, limits: ServiceLimits) -> Iterator[_Part]:
     boundary, newline = _boundary(content_type, body)
     delimiter = newline + b"--" + boundary
     most = limits.max_images + _OTHER_PARTS

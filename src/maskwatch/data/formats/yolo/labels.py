@@ -122,7 +122,7 @@ def finish(
 
     Args:
         homes: folders of labels, beside those of the label files.
-        listed: a list chose the images, so other label files are no issue.
+        listed: a list chose the images, so other label files are not an issue.
     """
     used: dict[Path | None, set[Path | None]] = defaultdict(set)
     for entry in (entry for split in splits for entry in split.entries):

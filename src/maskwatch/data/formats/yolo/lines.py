@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskwatch.data.formats.base import NO_BOX, Entry, EntryAnnotations, RawImage, RawObject
-from maskwatch.data.formats.yolo.shape import Shape, corners, fits_box, shape_of
+from maskwatch.data.formats.yolo.shape import Shape, box_corners, fits_box, shape_of
 from maskwatch.data.issues import Box, Issue, Reason
 from maskwatch.labels import find_class
 from maskwatch.text import read_lines, reason_of
@@ -27,7 +27,7 @@ _WAY_OUT = f"write {_BOX}, or state kpt_shape in the data.yaml if landmarks foll
 
 
 @dataclass(frozen=True)
-class Line:
+class LabelLine:
     """One line: its number, the class, the words after it, and their values (NaN if not a number)."""
 
     number: int
@@ -36,7 +36,7 @@ class Line:
     values: tuple[float, ...]
 
 
-def parse_line(text: str, number: int) -> Line | None:
+def parse_line(text: str, number: int) -> LabelLine | None:
     """Splits a line at blanks, commas or semicolons; None for a blank line or a comment."""
     text = text.partition("#")[0].strip()
     if not text:
@@ -44,7 +44,7 @@ def parse_line(text: str, number: int) -> Line | None:
     if "." not in text and re.search(r"\d,\d", text) and re.search(r"\d[\s;]+\d", text):
         text = re.sub(r"(?<=\d),(?=\d)", ".", text)  # decimal commas
     class_word, *words = re.split(r"[\s,;]+", text.strip(",; \t"))
-    return Line(number, class_word, tuple(words), tuple(map(_value, words)))
+    return LabelLine(number, class_word, tuple(words), tuple(map(_value, words)))
 
 
 def _value(word: str) -> float:
@@ -63,7 +63,9 @@ class LineReader:
         landmarks: how many numbers follow each box; None if the set does not state it.
     """
 
-    def __init__(self, lines: Sequence[Line], names: Mapping[int, str], landmarks: int | None = None) -> None:
+    def __init__(
+        self, lines: Sequence[LabelLine], names: Mapping[int, str], landmarks: int | None = None
+    ) -> None:
         self.names, self._stated = names, landmarks is not None
         self.shape: Shape = "box" if self._stated else shape_of([line.values for line in lines])
         counts = Counter(len(line.values) for line in lines if len(line.values) > 5)
@@ -73,7 +75,7 @@ class LineReader:
         # Polygons may end with a score; a few such lines among boxes are slips.
         self._scored = all(count % 2 for count in counts) and 2 * counts.total() > len(lines)
 
-    def read(self, line: Line) -> RawObject:
+    def read(self, line: LabelLine) -> RawObject:
         where = f"line {line.number}"
         shown = "box " + (" ".join(line.words[:8]) + (" …" if len(line.words) > 8 else "") or "missing")
         name = _class_name(line.class_word, self.names)
@@ -87,12 +89,12 @@ class LineReader:
             return RawObject(where, name, NO_BOX, shown, problem=Reason("box-invalid", *problem))
         return RawObject(where, name, self._box(line.values), shown)
 
-    def _problem(self, line: Line) -> tuple[str, str] | None:
+    def _problem(self, line: LabelLine) -> tuple[str, str] | None:
         """Text and fix of what is wrong with the numbers of a line."""
         pairs = zip(line.words, line.values, strict=True)
         wrong, count = [word for word, value in pairs if not math.isfinite(value)], len(line.values)
         if wrong:
-            return f"holds {wrong[0]!r}, which is no number", f"write {_BOX}"
+            return f"holds {wrong[0]!r}, which is not a number", f"write {_BOX}"
         if count < 4:
             return f"has {count} numbers after the class", f"write {_BOX}"
         if count == 4 or (count == 5 and self.shape != "polygon"):
@@ -102,7 +104,8 @@ class LineReader:
         if self.shape == "unknown":
             return f"has {count} numbers, of a box with landmarks or of a polygon", _WAY_OUT
         if self.shape == "polygon" and count % 2 and not self._scored:
-            return f"has {count} numbers, which are no pairs of a polygon", "write x y of each of its points"
+            text = f"has {count} numbers, which do not pair up as points of a polygon"
+            return text, "write x y of each of its points"
         if self.shape == "box" and count not in self._counts:
             expected = " or ".join(map(str, [4, *self._counts]))
             return f"has {count} numbers after the class, not {expected}", _WAY_OUT
@@ -111,12 +114,12 @@ class LineReader:
     def _box(self, values: Sequence[float]) -> Box:
         """Corners as fractions, from centre and size, or around a polygon, which may end with a score."""
         if self.shape != "polygon" or len(values) == 4:
-            return corners(values)
+            return box_corners(values)
         xs, ys = zip(*zip(values[0::2], values[1::2], strict=False), strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
 
-def _holds_several(line: Line) -> bool:
+def _holds_several(line: LabelLine) -> bool:
     """Whether several boxes are on one line: a class follows each box."""
     starts = range(4, len(line.words), 5)
     boxes = [line.values[start + 1 : start + 5] for start in (-1, *starts)]
@@ -163,11 +166,11 @@ class YoloAnnotations(EntryAnnotations):
         return [_raw_image(entry, mine, reader) for entry, mine in zip(entries, lines, strict=True)]
 
 
-def _raw_image(entry: Entry, lines: Sequence[Line], reader: LineReader) -> RawImage:
+def _raw_image(entry: Entry, lines: Sequence[LabelLine], reader: LineReader) -> RawImage:
     assert entry.image is not None
     assert entry.annotation is not None
     objects = tuple(map(reader.read, lines))
-    return RawImage(entry.image, entry.annotation, entry.image_id, objects, normalised=True)
+    return RawImage(entry.image, entry.annotation, entry.image_id, objects, normalized=True)
 
 
 def _labels_around(labels: Iterable[Path]) -> list[Path]:
@@ -178,7 +181,7 @@ def _labels_around(labels: Iterable[Path]) -> list[Path]:
     return sorted(around - set(labels))
 
 
-def _label_lines(label: Path | None, image: Path | None, issues: list[Issue]) -> list[Line]:
+def _label_lines(label: Path | None, image: Path | None, issues: list[Issue]) -> list[LabelLine]:
     if label is None or not label.is_file():
         return []
     try:

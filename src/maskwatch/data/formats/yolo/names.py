@@ -59,7 +59,7 @@ def landmark_values(document: Mapping[str, Any], path: Path) -> int | None:
         return None
     words = [word for word in shape if isinstance(word, str)] if isinstance(shape, list) else []
     if len(words) != 2 or not words[0].isdecimal() or words[1] not in ("2", "3"):
-        text = f"{path}: kpt_shape {reprlib.repr(shape)} is no number of landmarks and of values (2 or 3)"
+        text = f"{path}: kpt_shape {reprlib.repr(shape)} is not a number of landmarks and of values (2 or 3)"
         raise DataError([f"{text}; write for example kpt_shape: [5, 2]"])
     return int(words[0]) * int(words[1])
 

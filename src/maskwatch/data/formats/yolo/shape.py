@@ -45,7 +45,7 @@ def shape_of(lines: Sequence[Sequence[float]]) -> Shape:
     return "polygon" if not votes["box"] and len(long) > 3 and commonest < len(long) / 2 else "unknown"
 
 
-def corners(values: Sequence[float]) -> Box:
+def box_corners(values: Sequence[float]) -> Box:
     """Corners of a box as fractions, from centre and size."""
     cx, cy, width, height = values[:4]
     return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
@@ -89,7 +89,7 @@ def _shape_by_points(values: Sequence[float]) -> Shape:
 
 def fits_box(values: Sequence[float]) -> bool:
     """Whether the first four numbers can be a box in the picture around the other points."""
-    (x0, y0, x1, y1), (_, _, width, height) = corners(values), values[:4]
+    (x0, y0, x1, y1), (_, _, width, height) = box_corners(values), values[:4]
     if width <= 0 or height <= 0 or min(x0, y0) < -_BORDER or max(x1, y1) > 1 + _BORDER:
         return False
     more = values[4:]
