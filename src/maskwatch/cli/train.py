@@ -62,7 +62,7 @@ class TrainArguments:
     start: Annotated[
         str | None,
         typer.Option(
-            help="Weights to start from: maskwatch-640, a TF2 zoo archive, folder or URL, or a Maskwatch .ckpt."
+            help="Weights to start from: maskwatch-640, a TF2 zoo archive, folder or URL; a Maskwatch .ckpt."
         ),
     ] = None
     out: Annotated[Path | None, typer.Option(help="Folder for the run; runs/RECIPE if not given.")] = None
