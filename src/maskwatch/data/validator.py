@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from maskwatch.data.dataset import DetectionSet, Sample
-from maskwatch.data.formats.base import RawImage
+from maskwatch.data.formats.base import RawImage, RawObject
 from maskwatch.data.issues import Box, Issue, Reason, Severity
 from maskwatch.errors import DataError, ImageError, LabelError
 from maskwatch.labels import ClassMap
@@ -84,16 +84,7 @@ class Validator:
         self._note_unknown(raw, unknown, metadata)
         if any(box is None for box in boxes):
             return None
-        return Sample(
-            raw.image_path,
-            raw.annotation_path if raw.own_file else None,
-            metadata.size_hw,
-            np.asarray(boxes, np.float32).reshape(-1, 4),
-            np.asarray(ids, np.int64),
-            np.asarray([item.difficult for item in kept], np.bool_),
-            tuple(item.notes for item in kept),
-            raw.image_id,
-        )
+        return make_sample(raw, metadata, kept, boxes, ids)
 
     def _check_size(self, raw: RawImage, metadata: ImageMetadata) -> bool:
         """Compares the stated size; a missing or zero size passes."""
@@ -177,6 +168,26 @@ def stated_size(texts: tuple[str, str]) -> tuple[int, int] | None:
     except (ValueError, OverflowError):
         return None
     return width, height
+
+
+def make_sample(
+    raw: RawImage,
+    metadata: ImageMetadata,
+    objects: Sequence[RawObject],
+    boxes_xyxy: Sequence[Box | None],
+    class_ids: Sequence[int],
+) -> Sample:
+    """The sample of an image with these of its objects, each with its box in pixels and its class."""
+    return Sample(
+        raw.image_path,
+        raw.annotation_path if raw.own_file else None,
+        metadata.size_hw,
+        np.asarray(boxes_xyxy, np.float32).reshape(-1, 4),
+        np.asarray(class_ids, np.int64),
+        np.asarray([item.difficult for item in objects], np.bool_),
+        tuple(item.notes for item in objects),
+        raw.image_id,
+    )
 
 
 def to_pixels(box_xyxy: Box, raw: RawImage, metadata: ImageMetadata) -> Box:

@@ -13,7 +13,7 @@ import numpy as np
 from maskwatch.data import DetectionSet, Sample, find_splits
 from maskwatch.data.formats.base import RawImage
 from maskwatch.data.issues import Issue
-from maskwatch.data.validator import to_pixels
+from maskwatch.data.validator import make_sample, to_pixels
 from maskwatch.errors import DataError, ImageError
 from maskwatch.labels import ClassMap, find_class
 from maskwatch.media.formats import ImageMetadata, read_metadata
@@ -89,16 +89,10 @@ def _sample(picture: RawImage, metadata: ImageMetadata, classes: ClassMap, names
         if classes.ignores(item.name) or not all(map(math.isfinite, box_xyxy)):
             continue
         class_id = classes.find(item.name)
+        if class_id is None:
+            class_id = find_class(names, item.name or "(no name)")
+        assert class_id is not None  # `names` holds every name of the data
         boxes.append(box_xyxy)
         kept.append(item)
-        ids.append(find_class(names, item.name or "(no name)") if class_id is None else class_id)
-    return Sample(
-        picture.image_path,
-        picture.annotation_path if picture.own_file else None,
-        metadata.size_hw,
-        np.asarray(boxes, np.float32).reshape(-1, 4),
-        np.asarray(ids, np.int64),
-        np.array([item.difficult for item in kept], np.bool_),
-        tuple(item.notes for item in kept),
-        image_id=picture.image_id,
-    )
+        ids.append(class_id)
+    return make_sample(picture, metadata, kept, boxes, ids)

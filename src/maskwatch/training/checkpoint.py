@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskwatch.errors import CheckpointError, MaskwatchError
 from maskwatch.network import SSD, AnchorSpec
+from maskwatch.text import first_line
 from maskwatch.training.recipe import Recipe, plain, recipe_of
 
 FORMAT_KEY = "maskwatch"
@@ -100,9 +101,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _not_ours(path: str | Path, error: Exception) -> CheckpointError:
-    reason = (str(error) or type(error).__name__).splitlines()[0][:120]
     return CheckpointError(
-        f"{path}: not a checkpoint of this version of maskwatch ({reason}); "
+        f"{path}: not a checkpoint of this version of maskwatch ({first_line(error)[:120]}); "
         "give one that `maskwatch train` wrote"
     )
 
