@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import supervision as sv
-from safetensors.torch import save_file
 
 from benchmark_module import load_benchmark
 from drawn_data import draw_faces
@@ -240,6 +239,8 @@ def test_recipes_keep_what_makes_them(small_data: ModuleType) -> None:
 def test_runs_are_trained_once_and_measured(
     small_data: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from safetensors.torch import save_file
+
     for part in ("train", "test"):
         draw_faces(tmp_path / part, 4)
         (tmp_path / f"small_{part}.txt").write_text("0\n1\n2\n")

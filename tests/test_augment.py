@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,12 +15,13 @@ from PIL import Image
 from drawn_data import draw_faces
 from maskwatch.data import DetectionSet, Sample, read_data
 from maskwatch.labels import ClassMap
-from maskwatch.training import batches
 from maskwatch.training.augment import STRONG, WEAK, as_jpeg, augment_multiscale, augment_ssd, colour_jitter
-from maskwatch.training.batches import SampleKey, StepSampler, TrainingDataset, balanced_order
 from maskwatch.training.copy_paste import FaceClasses, SourceFace, occlude_mouths, paste_mask, paste_masks
 from maskwatch.training.crops import IGNORE_CLASS, TrainingSample, flip
 from maskwatch.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from maskwatch.training.batches import SampleKey
 
 
 def marked_sample(height: int = 150, width: int = 240) -> TrainingSample:
@@ -185,6 +187,8 @@ def test_bare_faces_with_a_pasted_mask_change_their_class() -> None:
 
 
 def test_other_classes_get_no_mask(tmp_path: Path) -> None:
+    from maskwatch.training.batches import SampleKey, TrainingDataset
+
     draw_faces(tmp_path, 2)
     recipe = Recipe(size=64, train_sizes=(64,), steps=10, no_aug_fraction=0.0)
     helmets = TrainingDataset(
@@ -245,6 +249,8 @@ def test_colour_jitter_changes_colours_only() -> None:
 def keys_of(
     recipe: Recipe, order: np.ndarray, steps: range, rank: int = 0, world: int = 1
 ) -> list[list[SampleKey]]:
+    from maskwatch.training.batches import StepSampler
+
     sampler = StepSampler(order, recipe, rank=rank, world_size=world)
     return [sampler.keys(step) for step in steps]
 
@@ -259,6 +265,8 @@ def test_every_picture_comes_once_in_a_pass() -> None:
 
 
 def test_a_step_is_the_same_wherever_one_begins() -> None:
+    from maskwatch.training.batches import StepSampler
+
     recipe = Recipe(batch_size=8, train_sizes=(64, 128), validate_every=5)
     whole = [keys for first in (0, 5) for keys in StepSampler(np.arange(7), recipe, lambda at=first: at)]
     later = list(StepSampler(np.arange(7), recipe, lambda: 3))
@@ -282,6 +290,8 @@ def labelled(class_ids: list[int]) -> Sample:
 
 
 def test_rare_classes_are_repeated() -> None:
+    from maskwatch.training.batches import balanced_order
+
     rows = [labelled([0])] * 8 + [labelled([0, 1])] * 2 + [labelled([])]
     balanced = np.bincount(balanced_order(DetectionSet(("a", "b"), tuple(rows)), 1.0, 1))
     assert balanced.tolist() == [1] * 8 + [5, 5] + [1]  # 10 pictures with a, 2 with b
@@ -290,6 +300,9 @@ def test_rare_classes_are_repeated() -> None:
 
 
 def test_the_last_steps_have_weak_augmentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from maskwatch.training import batches
+    from maskwatch.training.batches import SampleKey, TrainingDataset
+
     draw_faces(tmp_path, 2)
     recipe = Recipe(size=64, train_sizes=(64,), steps=10, no_aug_fraction=0.3)
     seen = []
@@ -307,6 +320,9 @@ def test_the_last_steps_have_weak_augmentation(tmp_path: Path, monkeypatch: pyte
 
 
 def test_all_loaders_of_a_machine_share_one_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from maskwatch.training import batches
+    from maskwatch.training.batches import SampleKey, TrainingDataset
+
     draw_faces(tmp_path, 4)
     data = read_data(tmp_path)
     monkeypatch.setattr(batches, "CACHE_BYTES", 4 * 128 * 128 * 3)
@@ -339,6 +355,8 @@ def test_jpeg_keeps_colours_as_pillow_does() -> None:
 
 
 def test_samples_follow_from_seed_step_and_slot(tmp_path: Path) -> None:
+    from maskwatch.training.batches import SampleKey, TrainingDataset
+
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), marked_sample().image)
     marked = Sample(
@@ -352,6 +370,8 @@ def test_samples_follow_from_seed_step_and_slot(tmp_path: Path) -> None:
 
 
 def test_ignore_regions_are_no_rare_class_and_reach_the_batch_as_such(tmp_path: Path) -> None:
+    from maskwatch.training.batches import SampleKey, TrainingDataset, balanced_order
+
     cv2.imwrite(str(tmp_path / "x.png"), np.zeros((64, 64, 3), np.uint8))
     boxes = np.array([[0, 0, 20, 20], [20, 20, 40, 40], [40, 40, 60, 60]], np.float32)
     marks = np.array([False, True, False])

@@ -11,16 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from maskwatch.cli.app import main
 from maskwatch.cli.evaluate_options import EvaluateOptions
 from maskwatch.labels import MASK_CLASSES
-from maskwatch.network import SSD
-from maskwatch.training.checkpoint import FORMAT_KEY, anchors_of, describe, load_checkpoint
 from maskwatch.training.recipe import Recipe
-from maskwatch.training.torch_detector import TorchDetector
 
 TITLE = " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = "
 CELLS = {"Mask": (16, 0, 32, 16), "no mask": (0, 32, 16, 48), "bad_mask": (48, 48, 64, 64)}  # see `street`
@@ -193,6 +189,11 @@ def test_a_size_that_is_none_is_refused(run: Run, tiny_model: Path, right: Path,
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """As `maskwatch train` writes it, of a network that learnt nothing."""
+    import torch
+
+    from maskwatch.network import SSD
+    from maskwatch.training.checkpoint import FORMAT_KEY, anchors_of, describe
+
     torch.manual_seed(5)
     recipe = Recipe(size=64)
     network = SSD(3, anchors_of(recipe))
@@ -214,6 +215,9 @@ def test_a_checkpoint_finds_again_what_it_found_at_this_size(
     size: tuple[str, ...],
     size_hw: tuple[int, int],
 ) -> None:
+    from maskwatch.training.checkpoint import load_checkpoint
+    from maskwatch.training.torch_detector import TorchDetector
+
     network = load_checkpoint(checkpoint).network
     (found,) = TorchDetector(network, MASK_CLASSES, size_hw, class_agnostic=False)([street])
     large = found[found.box_area > 25]

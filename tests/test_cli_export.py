@@ -8,14 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from drawn_data import draw_faces
 from maskwatch import Detector, load_model_file
 from maskwatch.cli.app import main
-from maskwatch.training.checkpoint import FORMAT_KEY, describe
 from maskwatch.training.recipe import Recipe
-from tiny_network import noisy_pictures, one_thread, tiny_network
 
 CLASSES = ("face", "back")
 
@@ -28,6 +25,8 @@ def run(*arguments: object) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def single_thread() -> Iterator[None]:
+    from tiny_network import one_thread
+
     with one_thread():
         yield
 
@@ -40,6 +39,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_checkpoint(target: Path, size: int, classes: Sequence[str] = CLASSES, shift: float = 0.0) -> Path:
     """As `maskwatch train` does; `shift` is added to every score before the sigmoid."""
+    import torch
+
+    from maskwatch.training.checkpoint import FORMAT_KEY, describe
+    from tiny_network import tiny_network
+
     network = tiny_network(len(classes), size)
     with torch.no_grad():
         bias = network.head.classes.pointwise.bias
@@ -89,6 +93,8 @@ def test_export_then_detect(
 
 @pytest.mark.slow
 def test_a_file_that_looks_twice_finds_the_large_ones_at_half_size(tmp_path: Path) -> None:
+    from tiny_network import noisy_pictures
+
     checkpoint = write_checkpoint(tmp_path / "best.ckpt", 64)
     once, twice = tmp_path / "once.onnx", tmp_path / "twice.onnx"
     assert run(checkpoint, "-o", once) == 0
@@ -105,6 +111,8 @@ def test_a_file_that_looks_twice_finds_the_large_ones_at_half_size(tmp_path: Pat
 
 @pytest.mark.slow
 def test_several_checkpoints_become_the_mean_of_their_weights(tmp_path: Path) -> None:
+    from tiny_network import noisy_pictures
+
     low, middle, high = (
         write_checkpoint(tmp_path / f"{name}.ckpt", 32, shift=shift)
         for name, shift in (("low", 0.0), ("middle", 1.0), ("high", 2.0))

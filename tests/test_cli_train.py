@@ -10,7 +10,6 @@ import pytest
 
 from drawn_data import draw_faces
 from maskwatch.cli.app import main
-from maskwatch.training.checkpoint import load_checkpoint
 
 SHORT = [
     *("--set", "steps=2", "--set", "validate_every=2", "--set", "size=64"),
@@ -33,6 +32,8 @@ def run(*arguments: object) -> int:
 
 
 def test_train_then_evaluate(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from maskwatch.training.checkpoint import load_checkpoint
+
     assert run("train", drawn, "--out", tmp_path / "run", *SHORT) == 0
     out, err = capsys.readouterr()
     assert "training: 6 pictures (6 mask, 6 no_mask, 0 mask_incorrect)" in err
@@ -61,6 +62,8 @@ def test_a_tenth_is_held_out(drawn: Path, tmp_path: Path, capsys: pytest.Capture
 def test_other_classes_and_chosen_stems(
     drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from maskwatch.training.checkpoint import load_checkpoint
+
     stems = tmp_path / "stems.txt"
     stems.write_text("0\n2\n3\n")
     options = ("--classes", "covered=with_mask,=without_mask", "--stems", stems)
@@ -112,6 +115,8 @@ def test_every_bad_file_is_named_before_training(
 @pytest.mark.slow
 def test_two_processes_train_one_network(drawn: Path, tmp_path: Path) -> None:
     """Lightning's DDP, on the CPU: each process takes a batch of its own, one reports."""
+    from maskwatch.training.checkpoint import load_checkpoint
+
     command = [sys.executable, "-m", "maskwatch", "train", drawn, "--out", tmp_path / "run", *SHORT]
     done = subprocess.run(
         [str(part) for part in [*command, "--devices", "2"]], capture_output=True, text=True, check=False

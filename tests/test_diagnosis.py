@@ -7,27 +7,21 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from drawn_data import draw_faces
 from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample, read_data
-from maskwatch.diagnosis import Finding, diagnose
-from maskwatch.diagnosis.anchors import check_anchors
-from maskwatch.diagnosis.classes import check_order
-from maskwatch.diagnosis.predictions import ap50
-from maskwatch.diagnosis.raw_dataset import read_raw_dataset
-from maskwatch.diagnosis.target import open_target
-from maskwatch.diagnosis.training_run import LOSS_TAG, RATE_TAG, check_losses, check_overfit, read_curve
 from maskwatch.evaluation import coco_evaluate
 from maskwatch.labels import ClassMap
-from maskwatch.network import SSD
-from maskwatch.training.checkpoint import FORMAT_KEY, anchors_of, describe
 from maskwatch.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from maskwatch.diagnosis import Finding
 
 Box = tuple[float, float, float, float]
 NAMES = ("mask", "no_mask", "mask_incorrect")
@@ -70,6 +64,8 @@ def by_name(checks: list[Finding]) -> dict[str, Finding]:
 
 
 def test_a_sound_model_and_sound_data(tiny_model: Path, tmp_path: Path) -> None:
+    from maskwatch.diagnosis import diagnose
+
     checks = by_name(diagnose(str(tiny_model), [draw_cells(tmp_path / "data")]))
     assert {name: check.state for name, check in checks.items()} == {
         "losses": "skipped",
@@ -86,6 +82,8 @@ def test_a_sound_model_and_sound_data(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_permuted_classes(tiny_model: Path, tmp_path: Path) -> None:
+    from maskwatch.diagnosis import diagnose
+
     data = draw_cells(tmp_path / "data", names=("no_mask", "mask", "mask_incorrect"))
     check = by_name(diagnose(str(tiny_model), [data]))["class order"]
     assert check.state == "broken"
@@ -95,6 +93,8 @@ def test_permuted_classes(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_classes(tiny_model: Path, tmp_path: Path) -> None:
+    from maskwatch.diagnosis import diagnose
+
     data = draw_cells(tmp_path / "data", names=("hat", "no_mask", "mask_incorrect"))
     checks = by_name(diagnose(str(tiny_model), [data]))
     assert checks["class names"].state == "broken"
@@ -107,6 +107,8 @@ def test_unknown_classes(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_a_class_that_never_comes_up(tiny_model: Path, tmp_path: Path) -> None:
+    from maskwatch.diagnosis import diagnose
+
     data = draw_cells(tmp_path / "data", names=("mask", "no_mask", "no_mask"))
     check = by_name(diagnose(str(tiny_model), [data]))["class names"]
     assert check.state == "suspect"
@@ -138,6 +140,8 @@ SIDE = 4 * CELL
 def test_boxes_in_wrong_places(
     tiny_model: Path, tmp_path: Path, change: Callable[[Box], Box], what: str, units: str
 ) -> None:
+    from maskwatch.diagnosis import diagnose
+
     checks = by_name(diagnose(str(tiny_model), [draw_cells(tmp_path / "data", change)]))
     assert checks["box places"].state == "broken"
     assert what in checks["box places"].measured
@@ -147,6 +151,8 @@ def test_boxes_in_wrong_places(
 
 def test_channels_in_the_wrong_order(tiny_model: Path, tmp_path: Path) -> None:
     """Pictures with red and blue swapped are to a sound model what sound pictures are to one taught BGR."""
+    from maskwatch.diagnosis import diagnose
+
     check = by_name(diagnose(str(tiny_model), [draw_cells(tmp_path / "data", bgr=True)]))["channel order"]
     assert check.state == "broken"
     assert check.measured == "AP50 0.333, 1.000 with red and blue swapped"
@@ -159,6 +165,11 @@ def test_channels_in_the_wrong_order(tiny_model: Path, tmp_path: Path) -> None:
 def write_checkpoint(
     path: Path, names: tuple[str, ...], head_classes: int, recipe: Recipe | None = None
 ) -> None:
+    import torch
+
+    from maskwatch.network import SSD
+    from maskwatch.training.checkpoint import FORMAT_KEY, anchors_of, describe
+
     recipe = recipe or Recipe(size=64, train_sizes=(64,))
     network = SSD(head_classes, anchors_of(recipe))
     state = {f"network.{name}": value for name, value in network.state_dict().items()}
@@ -171,6 +182,8 @@ def write_checkpoint(
 def write_losses(folder: Path, losses: list[float], rate: float = 0.03) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
+    from maskwatch.diagnosis.training_run import LOSS_TAG, RATE_TAG
+
     with SummaryWriter(str(folder)) as writer:
         for number, loss in enumerate(losses):
             writer.add_scalar(LOSS_TAG, loss, 10 * number + 9)
@@ -178,6 +191,8 @@ def write_losses(folder: Path, losses: list[float], rate: float = 0.03) -> None:
 
 
 def test_a_head_of_another_size(tmp_path: Path) -> None:
+    from maskwatch.diagnosis import diagnose
+
     write_checkpoint(tmp_path / "best.ckpt", NAMES, 5)
     checks = by_name(diagnose(str(tmp_path), [draw_cells(tmp_path / "data", count=3)]))
     assert checks["head size"].state == "broken"
@@ -187,6 +202,8 @@ def test_a_head_of_another_size(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_with_a_model_that_knows_nothing(tmp_path: Path) -> None:
+    from maskwatch.diagnosis import diagnose
+
     write_checkpoint(tmp_path / "last.ckpt", NAMES, 3)
     write_losses(tmp_path / "tensorboard", [3.0, 2.0, 1.5, 1.2, 1.0, 0.9])
     checks = by_name(diagnose(str(tmp_path), [draw_cells(tmp_path / "data", count=3)]))
@@ -211,6 +228,8 @@ FALLING = [4 / (1 + i / 4) for i in range(30)]
     ],
 )
 def test_loss_curves(losses: list[float], state: str, measured: str, tmp_path: Path) -> None:
+    from maskwatch.diagnosis.training_run import check_losses
+
     write_losses(tmp_path, losses)
     check = check_losses(tmp_path)
     assert (check.state, measured in check.measured) == (state, True), check
@@ -221,6 +240,8 @@ def test_loss_curves(losses: list[float], state: str, measured: str, tmp_path: P
 def test_a_resumed_curve_is_one(tmp_path: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
+    from maskwatch.diagnosis.training_run import LOSS_TAG, read_curve
+
     write_losses(tmp_path, [5.0, 4.0, 100.0])
     with SummaryWriter(str(tmp_path), filename_suffix=".again") as writer:
         writer.add_scalar(LOSS_TAG, 3.0, 29)
@@ -228,6 +249,8 @@ def test_a_resumed_curve_is_one(tmp_path: Path) -> None:
 
 
 def test_embedded_models_say_what_anchors_they_have() -> None:
+    from maskwatch.diagnosis.target import open_target
+
     for name, size in (("maskwatch-640", 640), ("maskwatch-320", 320)):
         target = open_target(name)
         assert target.recipe is not None
@@ -236,6 +259,8 @@ def test_embedded_models_say_what_anchors_they_have() -> None:
 
 
 def test_no_events() -> None:
+    from maskwatch.diagnosis.training_run import check_losses
+
     assert check_losses(None).state == "skipped"
 
 
@@ -267,6 +292,8 @@ def boxes_of(width: float, height: float, size: int = 640) -> DetectionSet:
     ],
 )
 def test_anchors(width: float, height: float, matcher: str, state: str, advice: str) -> None:
+    from maskwatch.diagnosis.anchors import check_anchors
+
     recipe = Recipe(size=640, matcher=matcher)  # type: ignore[arg-type]
     check = check_anchors(boxes_of(width, height), recipe)
     assert check.state == state, check
@@ -274,6 +301,8 @@ def test_anchors(width: float, height: float, matcher: str, state: str, advice: 
 
 
 def test_anchors_see_boxes_at_the_size_of_the_network() -> None:
+    from maskwatch.diagnosis.anchors import check_anchors
+
     check = check_anchors(boxes_of(64, 64, size=6400), Recipe(size=640))
     assert check.values["median side"] == pytest.approx(6.4)
 
@@ -282,6 +311,8 @@ def test_anchors_see_boxes_at_the_size_of_the_network() -> None:
 
 
 def test_faults_do_not_stop_a_diagnosis(tmp_path: Path) -> None:
+    from maskwatch.diagnosis.raw_dataset import read_raw_dataset
+
     data = draw_cells(tmp_path / "data", lambda b: (b[0], b[1], b[0], b[3]), count=3)
     (data / "0.png").write_bytes(b"")
     raw = read_raw_dataset([data], ClassMap())
@@ -292,6 +323,7 @@ def test_faults_do_not_stop_a_diagnosis(tmp_path: Path) -> None:
 
 def test_ap50_is_near_cocos(shared: Path) -> None:
     from maskwatch.detector import Detector
+    from maskwatch.diagnosis.predictions import ap50
     from maskwatch.evaluation import predict
 
     some = read_data(shared / "data" / "masks" / "val").subset(range(12))
@@ -305,6 +337,8 @@ def test_ap50_is_near_cocos(shared: Path) -> None:
 def test_many_classes_are_paired_best_first() -> None:
     import supervision as sv
 
+    from maskwatch.diagnosis.classes import check_order
+
     count = 9
     boxes = np.array([[10 * i, 0, 10 * i + 8, 8] for i in range(count)], np.float32)
     truth = Sample(Path("a.png"), None, (8, 90), boxes, np.arange(count), np.zeros(count, bool))
@@ -316,6 +350,8 @@ def test_many_classes_are_paired_best_first() -> None:
 
 @pytest.mark.slow
 def test_eight_pictures_are_overfitted(tmp_path: Path) -> None:
+    from maskwatch.diagnosis.training_run import check_overfit
+
     draw_faces(tmp_path / "right", 8)
     right = read_data(tmp_path / "right")
     good = check_overfit(right, None, size=96, steps=40)
@@ -332,6 +368,8 @@ def test_eight_pictures_are_overfitted(tmp_path: Path) -> None:
 
 
 def test_a_rate_that_learns_nothing(tmp_path: Path) -> None:
+    from maskwatch.diagnosis.training_run import check_overfit
+
     draw_faces(tmp_path, 2)
     wild = Recipe(learning_rate=1e30, optimizer="sgd", clip_norm=0.0, warmup_steps=0, precision="32")
     check = check_overfit(read_data(tmp_path), None, wild, size=64, steps=6)
@@ -340,6 +378,8 @@ def test_a_rate_that_learns_nothing(tmp_path: Path) -> None:
 
 
 def test_pictures_to_learn_have_good_boxes() -> None:
+    from maskwatch.diagnosis.training_run import check_overfit
+
     beyond = DetectionSet(("face",), (replace(boxes_of(64, 64).samples[0], size_hw=(100, 100)),))
     assert check_overfit(beyond, None).state == "skipped"
 

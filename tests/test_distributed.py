@@ -12,9 +12,7 @@ import pytest
 
 from drawn_data import draw_faces
 from maskwatch.labels import MASK_CLASSES
-from maskwatch.training.checkpoint import load_checkpoint
 from maskwatch.training.recipe import Recipe
-from maskwatch.training.start import start_network
 
 # Frozen BatchNorms: each process would normalise by its own half of the batch. SGD: AdamW turns the rounding
 # of a gradient near 0 into a whole step.
@@ -46,6 +44,9 @@ def train(data: Path, out: Path, devices: int, batch_size: int, loss: str) -> di
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["gfl", "ssd"])
 def test_two_processes_are_one_with_twice_the_batch(loss: str, tmp_path: Path) -> None:
+    from maskwatch.training.checkpoint import load_checkpoint
+    from maskwatch.training.start import start_network
+
     draw_faces(tmp_path / "data", 6)
     losses = train(tmp_path / "data", tmp_path / "two", devices=2, batch_size=4, loss=loss)
     expected = train(tmp_path / "data", tmp_path / "one", devices=1, batch_size=8, loss=loss)

@@ -7,38 +7,26 @@ import json
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-import torch
 from onnx import numpy_helper
 
 from maskwatch import Detector, load_model_file
 from maskwatch.errors import ExportError, ImageError, OptionError, OutputError, SourceError
-from maskwatch.export import (
-    Photograph,
-    Verification,
-    describe_model,
-    export_network,
-    own_photographs,
-    photographs,
-    photographs_at,
-    verify,
-)
-from maskwatch.export.nms_graph import CLASS_AGNOSTIC
-from maskwatch.export.onnx import CandidateNetwork, build_model
 from maskwatch.labels import MASK_CLASSES
 from maskwatch.models import IOU_THRESHOLD, ModelMetadata
-from maskwatch.network import Network, TwoScales, preprocess
-from maskwatch.network.boxes import decode
-from maskwatch.network.postprocess import TensorDetections, select
 from maskwatch.runtimes import OnnxRuntime
-from maskwatch.training.checkpoint import Checkpoint
 from maskwatch.training.recipe import Recipe
-from maskwatch.training.torch_detector import TorchDetector
-from tiny_network import noisy_pictures, one_thread, tiny_network
+
+if TYPE_CHECKING:
+    from maskwatch.export.photographs import Photograph
+    from maskwatch.export.verify import Verification
+    from maskwatch.network import Network
+    from maskwatch.network.postprocess import TensorDetections
 
 SIZE = 64
 THRESHOLDS = (0.5, 0.4, 0.3)
@@ -46,18 +34,27 @@ THRESHOLDS = (0.5, 0.4, 0.3)
 
 @pytest.fixture(scope="module", autouse=True)
 def single_thread() -> Iterator[None]:
+    from tiny_network import one_thread
+
     with one_thread():
         yield
 
 
 @pytest.fixture(scope="module", params=["as the API", "two scales and voting"])
 def network(request: pytest.FixtureRequest) -> Network:
+    from maskwatch.network import TwoScales
+    from tiny_network import tiny_network
+
     network = tiny_network(size=SIZE)
     return network if request.param == "as the API" else TwoScales(network).eval()
 
 
 @pytest.fixture(scope="module")
 def metadata(network: Network) -> ModelMetadata:
+    from maskwatch.export.onnx import describe_model
+    from maskwatch.network import TwoScales
+    from maskwatch.training.checkpoint import Checkpoint
+
     single = network.network if isinstance(network, TwoScales) else network
     recipe = Recipe(size=SIZE, box_voting=single is not network)
     checkpoint = Checkpoint(single, recipe, MASK_CLASSES, 7, "noise")
@@ -66,6 +63,9 @@ def metadata(network: Network) -> ModelMetadata:
 
 @pytest.fixture(scope="module")
 def photos() -> list[Photograph]:
+    from maskwatch.export.photographs import Photograph
+    from tiny_network import noisy_pictures
+
     return [Photograph(f"noise {i}", image) for i, image in enumerate(noisy_pictures(4, 80, seed=1))]
 
 
@@ -76,6 +76,8 @@ def written(
     photos: list[Photograph],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, Verification]:
+    from maskwatch.export.onnx import export_network
+
     target = tmp_path_factory.mktemp("export") / "new folder" / "tiny.onnx"
     return target, export_network(network, metadata, target, photos)
 
@@ -92,6 +94,12 @@ def in_torch(
     class_agnostic: bool,
     iou: float,
 ) -> list[TensorDetections]:
+    import torch
+
+    from maskwatch.network import TwoScales, preprocess
+    from maskwatch.network.boxes import decode
+    from maskwatch.network.postprocess import select
+
     with torch.inference_mode():
         encodings, logits = network(preprocess(torch.from_numpy(images)))
     boxes = decode(encodings, network.anchors_xyxy((SIZE, SIZE)))
@@ -117,6 +125,9 @@ def test_finds_what_torch_finds(
     thresholds: tuple[float, ...],
     iou: float,
 ) -> None:
+    from maskwatch.network import TwoScales
+    from tiny_network import noisy_pictures
+
     images = noisy_pictures(count, SIZE, seed=count)
     raw = OnnxRuntime(path, 1)(images, np.array(thresholds, np.float32), iou, class_agnostic)
     for row, expected in enumerate(in_torch(network, images, thresholds, class_agnostic, iou)):
@@ -133,6 +144,9 @@ def test_finds_what_torch_finds(
 
 
 def test_pictures_alone_are_enough(network: Network, path: Path) -> None:
+    from maskwatch.export.nms_graph import CLASS_AGNOSTIC
+    from tiny_network import noisy_pictures
+
     images = noisy_pictures(2, SIZE, seed=8)
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -163,6 +177,10 @@ def test_metadata_come_back(path: Path, metadata: ModelMetadata) -> None:
 
 
 def test_the_detector_finds_what_the_checkpoint_finds(network: Network, path: Path) -> None:
+    from maskwatch.network import TwoScales
+    from maskwatch.training.torch_detector import TorchDetector
+    from tiny_network import noisy_pictures
+
     wide = np.concatenate(noisy_pictures(2, 90, seed=4), axis=1)
     found = Detector(path, threshold=0.4)(wide)
     voting = isinstance(network, TwoScales)
@@ -191,6 +209,8 @@ def test_the_file_is_whole_small_and_tells_nothing_of_its_maker(network: Network
 
 @pytest.mark.slow
 def test_the_same_network_gives_the_same_bytes(network: Network, metadata: ModelMetadata, path: Path) -> None:
+    from maskwatch.export.onnx import build_model
+
     assert build_model(network, metadata).SerializeToString(deterministic=True) == path.read_bytes()
 
 
@@ -246,6 +266,9 @@ def test_a_damaged_file_does_not_count_as_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from maskwatch.export.onnx import export_network
+    from maskwatch.network import TwoScales
+
     model = onnx.load(str(path))
     DAMAGES[damage](model)
     # With two looks the first picture has too few detections of a class for a lower limit to show.
@@ -259,6 +282,8 @@ def test_a_damaged_file_does_not_count_as_written(
 def test_other_padding_is_refused(
     network: Network, metadata: ModelMetadata, photos: list[Photograph], path: Path, tmp_path: Path
 ) -> None:
+    from maskwatch.export.verify import verify
+
     model = onnx.load(str(path))
     change("no_class", lambda old: old + 1)(model)
     onnx.save(model, str(tmp_path / "damaged.onnx"))
@@ -270,6 +295,11 @@ def test_a_network_that_finds_nothing_is_not_verified(
     network: Network, metadata: ModelMetadata, photos: list[Photograph], path: Path, tmp_path: Path
 ) -> None:
     """Its weights went to NaN; the file agrees that there is nothing, but that proves nothing."""
+    import torch
+
+    from maskwatch.export.verify import verify
+    from maskwatch.network import TwoScales
+
     broken = copy.deepcopy(network)
     single = broken.network if isinstance(broken, TwoScales) else broken
     torch.nn.init.constant_(single.head.classes.pointwise.bias, float("nan"))  # type: ignore[arg-type]
@@ -288,6 +318,8 @@ def test_an_older_file_survives_a_failure_and_an_unwritable_place_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from maskwatch.export.onnx import export_network
+
     model = onnx.load(str(path))
     monkeypatch.setattr("maskwatch.export.onnx.build_model", lambda *_: model)
     (tmp_path / "a file").write_text("in the way")
@@ -303,6 +335,11 @@ def test_an_older_file_survives_a_failure_and_an_unwritable_place_is_named(
 
 
 def test_small_inputs_are_padded_to_a_hundred_candidates() -> None:
+    import torch
+
+    from maskwatch.export.onnx import CandidateNetwork
+    from tiny_network import noisy_pictures, tiny_network
+
     network = tiny_network(num_classes=1, size=32)
     candidate_network = CandidateNetwork(network, (32, 32))
     images = torch.from_numpy(noisy_pictures(2, 32))
@@ -316,6 +353,9 @@ def test_small_inputs_are_padded_to_a_hundred_candidates() -> None:
 
 
 def test_own_photographs_are_where_the_wheel_puts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maskwatch.export import photographs
+    from maskwatch.export.photographs import own_photographs
+
     root = Path(__file__).parents[1]
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
@@ -336,6 +376,8 @@ def test_own_photographs_are_where_the_wheel_puts_them(monkeypatch: pytest.Monke
 
 def test_photographs_of_a_folder_are_spread_over_it(tmp_path: Path) -> None:
     from PIL import Image
+
+    from maskwatch.export.photographs import photographs_at
 
     for number in range(30):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number:02}.png")

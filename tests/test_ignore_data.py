@@ -17,7 +17,6 @@ from maskwatch.data.formats.search import find_splits
 from maskwatch.data.quality.check import check_splits
 from maskwatch.data.split import split_groups
 from maskwatch.data.stats import collect_stats
-from maskwatch.diagnosis import raw_dataset
 from maskwatch.html.crops import GREY, crop
 from maskwatch.labels import ClassMap
 from test_write import needs_tensorflow
@@ -222,6 +221,8 @@ def test_regions_are_drawn_in_dashes(crowded: Path) -> None:
 
 
 def test_a_diagnosis_knows_them(crowded: Path) -> None:
+    from maskwatch.diagnosis import raw_dataset
+
     found = raw_dataset.read_raw_dataset([crowded], ClassMap())
     assert marks(found.detection_set.samples[0]) == MARKS
     assert sum(found.detection_set.class_counts().values()) == 1

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
 
-from maskwatch.network import SSD, AnchorSpec, preprocess
-from maskwatch.network.anchors import anchors_xyxy
-from maskwatch.network.boxes import decode, encode
-from maskwatch.network.layers import ConvNormRelu6, SameConv2d, SeparableNormRelu6
-from maskwatch.network.postprocess import MAX_DETECTIONS, detect
+from maskwatch.models import MAX_DETECTIONS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def test_anchors_of_one_cell() -> None:
+    import torch
+
+    from maskwatch.network import AnchorSpec
+    from maskwatch.network.anchors import anchors_xyxy
+
     spec = AnchorSpec(min_level=3, max_level=3, aspect_ratios=(1.0, 4.0), scales_per_octave=2)
     root = 2**0.5
     expected = [
@@ -30,6 +32,9 @@ def test_anchors_of_one_cell() -> None:
 
 
 def test_anchors_go_row_by_row() -> None:
+    from maskwatch.network import AnchorSpec
+    from maskwatch.network.anchors import anchors_xyxy
+
     spec = AnchorSpec(min_level=3, max_level=3, aspect_ratios=(1.0,), scales_per_octave=1)
     boxes = anchors_xyxy(spec, (16, 24))
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -37,6 +42,9 @@ def test_anchors_go_row_by_row() -> None:
 
 
 def test_a_level_that_does_not_divide_the_input_starts_at_zero() -> None:
+    from maskwatch.network import AnchorSpec
+    from maskwatch.network.anchors import anchors_xyxy
+
     spec = AnchorSpec(min_level=7, max_level=7, aspect_ratios=(1.0,), scales_per_octave=1)
     boxes = anchors_xyxy(spec, (320, 320))  # 2.5 strides of 128
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -46,6 +54,10 @@ def test_a_level_that_does_not_divide_the_input_starts_at_zero() -> None:
 
 @pytest.mark.parametrize("size_hw", [(64, 64), (320, 320), (96, 160), (352, 608)])
 def test_one_row_of_outputs_for_each_anchor(size_hw: tuple[int, int]) -> None:
+    import torch
+
+    from maskwatch.network import SSD, AnchorSpec
+
     network = SSD(2, AnchorSpec(aspect_ratios=(1.0,))).eval()
     with torch.inference_mode():
         encodings, logits = network(torch.zeros(2, 3, *size_hw))
@@ -57,6 +69,10 @@ def test_one_row_of_outputs_for_each_anchor(size_hw: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size_hw", [(100, 320), (320, 100)])
 def test_sides_must_divide_by_32(size_hw: tuple[int, int]) -> None:
+    import torch
+
+    from maskwatch.network import SSD
+
     with pytest.raises(ValueError, match="divisible by 32"):
         SSD(1)(torch.zeros(1, 3, *size_hw))
     with pytest.raises(ValueError, match="at least one class"):
@@ -64,6 +80,10 @@ def test_sides_must_divide_by_32(size_hw: tuple[int, int]) -> None:
 
 
 def test_scores_start_low() -> None:
+    import torch
+
+    from maskwatch.network import SSD
+
     network = SSD(3).eval()
     with torch.inference_mode():
         logits = network(torch.zeros(1, 3, 64, 64))[1]
@@ -73,6 +93,10 @@ def test_scores_start_low() -> None:
 @pytest.mark.parametrize(("size", "taps"), [(4, [1, 3]), (5, [0, 2, 4])])
 def test_same_padding_of_stride_two(size: int, taps: list[int]) -> None:
     """The middle of the kernel falls where TensorFlow lets it fall."""
+    import torch
+
+    from maskwatch.network.layers import SameConv2d
+
     conv = SameConv2d(1, 1, 3, stride=2)
     weight = torch.zeros(1, 1, 3, 3)
     weight[0, 0, 1, 1] = 1.0
@@ -82,11 +106,19 @@ def test_same_padding_of_stride_two(size: int, taps: list[int]) -> None:
 
 
 def test_preprocess() -> None:
+    import torch
+
+    from maskwatch.network import preprocess
+
     image = torch.tensor([[[0, 255, 51]]], dtype=torch.uint8)[None]
     assert preprocess(image).flatten().tolist() == pytest.approx([-1.0, 1.0, -0.6], abs=1e-6)
 
 
 def test_encoding_by_hand() -> None:
+    import torch
+
+    from maskwatch.network.boxes import encode
+
     anchor = torch.tensor([10.0, 20.0, 30.0, 60.0])  # centre (20, 40), 20 × 40
     box = torch.tensor([12.0, 22.0, 32.0, 62.0])  # moved by 2 both ways
     assert encode(box, anchor).tolist() == pytest.approx([0.5, 1.0, 0.0, 0.0])
@@ -100,6 +132,10 @@ corner = st.floats(-200, 800, width=32)
 def test_decode_undoes_encode(
     box: tuple[float, float, float, float], anchor: tuple[float, float, float, float]
 ) -> None:
+    import torch
+
+    from maskwatch.network.boxes import decode, encode
+
     def xyxy(x: float, y: float, w: float, h: float) -> Tensor:
         return torch.tensor([x, y, x + w, y + h], dtype=torch.float64)
 
@@ -112,11 +148,17 @@ def test_decode_undoes_encode(
 
 def _outputs(boxes_xyxy: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Head outputs for anchors that are the boxes themselves."""
+    import torch
+
     logits = torch.cat([torch.zeros(len(scores), 1), torch.logit(scores)], 1)
     return torch.zeros(1, len(boxes_xyxy), 4), logits[None]
 
 
 def test_nms_per_class_and_over_all_classes() -> None:
+    import torch
+
+    from maskwatch.network.postprocess import detect
+
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 11], [20, 20, 30, 30]])
     scores = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.1]])
     outputs = _outputs(boxes, scores)
@@ -129,6 +171,10 @@ def test_nms_per_class_and_over_all_classes() -> None:
 
 def test_boxes_are_clipped_after_nms() -> None:
     """Clipped first, the two boxes would be one and the same."""
+    import torch
+
+    from maskwatch.network.postprocess import detect
+
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 30]])
     outputs = _outputs(boxes, torch.tensor([[0.9], [0.8]]))
     (found,) = detect(*outputs, boxes, (10, 10), score_threshold=0.5)
@@ -137,6 +183,10 @@ def test_boxes_are_clipped_after_nms() -> None:
 
 def test_boxes_of_a_class_vote_where_the_best_one_lies() -> None:
     """Weights by hand: IoU 2/3 and score 0.5 against 0.8; the other class has no vote."""
+    import torch
+
+    from maskwatch.network.postprocess import detect
+
     boxes = torch.tensor([[0.0, 0, 10, 10], [2, 0, 12, 10], [5, 5, 5, 5]])
     scores = torch.tensor([[0.8, 0.1], [0.5, 0.7], [0.9, 0.1]])
     outputs = _outputs(boxes, scores)
@@ -149,6 +199,10 @@ def test_boxes_of_a_class_vote_where_the_best_one_lies() -> None:
 
 
 def test_at_most_a_hundred_and_possibly_none() -> None:
+    import torch
+
+    from maskwatch.network.postprocess import detect
+
     corners = torch.arange(150.0)[:, None] * 20
     boxes = torch.cat([corners, corners * 0, corners + 10, corners * 0 + 10], 1)
     outputs = _outputs(boxes, torch.linspace(0.1, 0.9, 150)[:, None])
@@ -160,16 +214,21 @@ def test_at_most_a_hundred_and_possibly_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("layer", "options"),
     [
-        lambda: ConvNormRelu6(4, 6, 3, stride=2),
-        lambda: ConvNormRelu6(6, 6, 3, groups=6, linear=True),
-        lambda: SeparableNormRelu6(4, stride=2),
+        ("ConvNormRelu6", {"channels_in": 4, "channels_out": 6, "kernel": 3, "stride": 2}),
+        ("ConvNormRelu6", {"channels_in": 6, "channels_out": 6, "kernel": 3, "groups": 6, "linear": True}),
+        ("SeparableNormRelu6", {"channels": 4, "stride": 2}),
     ],
 )
-def test_a_frozen_norm_trains_as_the_two_layers_would(make: Callable[[], nn.Sequential]) -> None:
+def test_a_frozen_norm_trains_as_the_two_layers_would(layer: str, options: dict[str, int]) -> None:
+    import torch
+    from torch import nn
+
+    from maskwatch.network import layers
+
     torch.manual_seed(0)
-    block = make().double()
+    block = getattr(layers, layer)(**options).double()
     norm = next(module for module in block if isinstance(module, nn.BatchNorm2d))
     nn.init.normal_(norm.weight)
     assert norm.running_mean is not None
@@ -181,8 +240,8 @@ def test_a_frozen_norm_trains_as_the_two_layers_would(make: Callable[[], nn.Sequ
     channels = next(module.in_channels for module in block.modules() if isinstance(module, nn.Conv2d))
     x = torch.randn(2, channels, 9, 8, dtype=torch.float64)
     layered = x
-    for layer in block:
-        layered = layer(layered)
+    for one in block:
+        layered = one(layered)
     torch.testing.assert_close(block(x), layered)
     torch.testing.assert_close(
         torch.autograd.grad(block(x).sin().sum(), parameters),

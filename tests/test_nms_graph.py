@@ -9,8 +9,6 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from maskwatch.export.nms_graph import nms_graph
-
 K = 120
 MASK, BARE = 0, 1
 THRESHOLDS = (0.5, 0.25)
@@ -23,6 +21,8 @@ Candidate = tuple[tuple[float, ...], float, int]
 
 @pytest.fixture(scope="module")
 def session() -> ort.InferenceSession:
+    from maskwatch.export.nms_graph import nms_graph
+
     model = nms_graph(K, (64, 96), THRESHOLDS)
     onnx.checker.check_model(model, full_check=True)
     return ort.InferenceSession(model.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"])
@@ -105,6 +105,8 @@ def test_pictures_of_a_batch_do_not_mix_and_the_rest_is_padded(session: ort.Infe
 
 def test_boxes_of_a_class_vote_where_the_best_one_lies() -> None:
     """Weights by hand: IoU 2/3 and score 0.5 against 0.8 give (5/8)² (1/3)³ = 0.0145; below IoU 0.5, none."""
+    from maskwatch.export.nms_graph import nms_graph
+
     model = nms_graph(K, (64, 96), THRESHOLDS, voting=True)
     onnx.checker.check_model(model, full_check=True)
     voting = ort.InferenceSession(model.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"])
@@ -129,6 +131,8 @@ def test_the_best_hundred_of_all_classes_stay(session: ort.InferenceSession, cla
 
 
 def test_the_text_names_the_contract(tmp_path: Path) -> None:
+    from maskwatch.export.nms_graph import nms_graph
+
     model = nms_graph(200, (32, 32), (0.1, 1e-6, 0.3, 1.0))
     onnx.save(model, str(tmp_path / "nms.onnx"))
     session = ort.InferenceSession(str(tmp_path / "nms.onnx"), _quiet(), providers=["CPUExecutionProvider"])

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 
-from maskwatch.network import SSD, preprocess
-from maskwatch.network.boxes import decode, encode
-from maskwatch.network.loss import Losses, Targets, l2_regularization, ssd_loss
-from maskwatch.network.matching import match_iou
-from maskwatch.network.postprocess import detect
-from maskwatch.training.module import cosine_with_warmup
-from maskwatch.training.start import load_zoo
+if TYPE_CHECKING:
+    import torch
+
+    from maskwatch.network import SSD
+    from maskwatch.network.loss import Losses, Targets
+
 
 SIZE = (640, 640)
 YXYX = [1, 0, 3, 2]  # xyxy ↔ yxyx
@@ -30,24 +29,39 @@ def oracle(shared: Path) -> Oracle:
 
 @pytest.fixture(scope="module")
 def network(shared: Path) -> SSD:
+    from maskwatch.training.start import load_zoo
+
     pytest.importorskip("tensorflow", reason="the oracle's checkpoint is read with TensorFlow ([tf])")
     return load_zoo(shared / "oracle")
 
 
 @pytest.fixture(scope="module")
 def outputs(network: SSD, oracle: Oracle) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    from maskwatch.network import preprocess
+
     with torch.inference_mode():
         return network(preprocess(torch.from_numpy(oracle["image"])[None]))
 
 
 @pytest.fixture(scope="module")
 def targets(network: SSD, oracle: Oracle) -> Targets:
+    import torch
+
+    from maskwatch.network.loss import Targets
+    from maskwatch.network.matching import match_iou
+
     boxes_xyxy = torch.from_numpy(oracle["gt_boxes_yxyx"][:, YXYX]).float() * 640
     matches = match_iou(network.anchors_xyxy(SIZE), boxes_xyxy, SIZE)
     return Targets(matches, boxes_xyxy, torch.from_numpy(oracle["gt_classes"]).long())
 
 
 def test_preprocessing(oracle: Oracle) -> None:
+    import torch
+
+    from maskwatch.network import preprocess
+
     patch = preprocess(torch.from_numpy(oracle["image"])[None])[0, :, :32, :32].permute(1, 2, 0)
     np.testing.assert_allclose(patch, oracle["preprocessed_patch"], atol=1e-6)
 
@@ -58,6 +72,10 @@ def test_anchors(network: SSD, oracle: Oracle) -> None:
 
 
 def test_pyramid_levels(network: SSD, oracle: Oracle) -> None:
+    import torch
+
+    from maskwatch.network import preprocess
+
     with torch.inference_mode():
         levels = network.fpn(network.backbone(preprocess(torch.from_numpy(oracle["image"])[None])))
     for number, level in enumerate(levels, start=3):
@@ -76,6 +94,8 @@ def test_matches(targets: Targets, oracle: Oracle) -> None:
 
 
 def test_regression_targets(network: SSD, targets: Targets, oracle: Oracle) -> None:
+    from maskwatch.network.boxes import decode, encode
+
     matched = targets.matches >= 0
     codes = encode(targets.boxes_xyxy[targets.matches[matched]], network.anchors_xyxy(SIZE)[matched])
     np.testing.assert_allclose(codes, oracle["reg_targets_matched"], atol=1e-4)
@@ -86,6 +106,8 @@ def test_regression_targets(network: SSD, targets: Targets, oracle: Oracle) -> N
 def test_losses(
     network: SSD, outputs: tuple[torch.Tensor, torch.Tensor], targets: Targets, oracle: Oracle
 ) -> None:
+    from maskwatch.network.loss import l2_regularization, ssd_loss
+
     losses: Losses = ssd_loss(*outputs, network.anchors_xyxy(SIZE), [targets])
     regularization = l2_regularization(network, 4e-5).detach()
     assert float(losses.localization) == pytest.approx(float(oracle["Loss_localization_loss"]), rel=1e-4)
@@ -94,6 +116,8 @@ def test_losses(
 
 
 def test_learning_rates(oracle: Oracle) -> None:
+    from maskwatch.training.module import cosine_with_warmup
+
     rates = [
         cosine_with_warmup(int(step), base=0.08, total_steps=50_000, warmup_rate=0.026666, warmup_steps=1000)
         for step in oracle["lr_steps"]
@@ -103,6 +127,8 @@ def test_learning_rates(oracle: Oracle) -> None:
 
 
 def test_detections(network: SSD, outputs: tuple[torch.Tensor, torch.Tensor], oracle: Oracle) -> None:
+    from maskwatch.network.postprocess import detect
+
     (found,) = detect(*outputs, network.anchors_xyxy(SIZE), SIZE)
     assert len(found.scores) == int(oracle["num_detections"]) == 100
     np.testing.assert_allclose(found.scores, oracle["detection_scores"], atol=1e-4)

@@ -13,16 +13,11 @@ import pytest
 from drawn_data import draw_faces
 from maskwatch.cli.app import main
 from maskwatch.errors import DataError, RecipeError
-from maskwatch.network import AnchorSpec
-from maskwatch.network.boxes import CENTRE_SCALE, SIZE_SCALE
-from maskwatch.network.layers import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
-from maskwatch.network.postprocess import MAX_DETECTIONS
-from maskwatch.network.ssd import CLASS_BIAS_INIT, FPN_CHANNELS, TOWER_DEPTH
+from maskwatch.models import MAX_DETECTIONS
 from maskwatch.tf_compat.label_map import write_label_map
 from maskwatch.tf_compat.pipeline import Pipeline, read_pipeline
 from maskwatch.tf_compat.pipeline_fields import ARCHITECTURE, SAME
 from maskwatch.training.augment import augment_ssd
-from maskwatch.training.checkpoint import load_checkpoint
 from maskwatch.training.crops import TrainingSample
 from maskwatch.training.recipe import Recipe, load_recipe, parse_settings, plain, recipe_of
 
@@ -278,6 +273,11 @@ def test_the_checkpoint_is_found_beside_the_file(config: Path, tmp_path: Path) -
 
 def test_the_tables_hold_the_values_of_the_network() -> None:
     """The layers keep the tables from importing them."""
+    from maskwatch.network import AnchorSpec
+    from maskwatch.network.boxes import CENTRE_SCALE, SIZE_SCALE
+    from maskwatch.network.layers import BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM
+    from maskwatch.network.ssd import CLASS_BIAS_INIT, FPN_CHANNELS, TOWER_DEPTH
+
     ours = {name.removeprefix("model.ssd."): value for name, value, _ in (*ARCHITECTURE, *SAME)}
     anchors, coder = "anchor_generator.multiscale_anchor_generator.", "box_coder.faster_rcnn_box_coder."
     nms = "post_processing.batch_non_max_suppression."
@@ -329,6 +329,8 @@ def run(*arguments: object) -> int:
 
 
 def test_trains_as_the_file_says(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from maskwatch.training.checkpoint import load_checkpoint
+
     draw_faces(tmp_path / "data", 4)
     edit(config, ("min_area: 0.75", "min_area: 0.5"))
     out = tmp_path / "run"

@@ -7,11 +7,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import torch
 
 from maskwatch.errors import RecipeError
-from maskwatch.network import SSD
-from maskwatch.training.module import cosine_with_warmup
 from maskwatch.training.recipe import (
     RENAMED_KEYS,
     RENAMED_VALUES,
@@ -29,6 +26,8 @@ def test_the_default_recipe_is_written_once() -> None:
 
 
 def test_seed_is_the_original_pipeline_config() -> None:
+    from maskwatch.training.module import cosine_with_warmup
+
     seed = load_recipe("seed")
     assert (seed.size, seed.resize, seed.train_sizes, seed.batch_size) == (640, "squash", (640,), 8)
     assert (seed.optimizer, seed.momentum, seed.l2) == ("sgd", 0.9, 4e-5)
@@ -141,6 +140,8 @@ def test_batches_of_larger_pictures_are_smaller() -> None:
 
 
 def test_warm_up_and_decay_by_hand() -> None:
+    from maskwatch.training.module import cosine_with_warmup
+
     def rate(step: int) -> float:
         return cosine_with_warmup(step, base=1.0, total_steps=30, warmup_rate=0.2, warmup_steps=10)
 
@@ -150,6 +151,9 @@ def test_warm_up_and_decay_by_hand() -> None:
 
 
 def test_a_recipe_of_another_shape_does_not_break_the_network() -> None:
+    import torch
+
+    from maskwatch.network import SSD
     from maskwatch.training.checkpoint import anchors_of
 
     spec = anchors_of(Recipe(aspect_ratios=(0.8, 1.2), scales_per_octave=3))

@@ -32,7 +32,6 @@ from maskwatch.evaluation.report import Report, ReportOptions, measure_set
 from maskwatch.evaluation.slices import FACE_AREAS, by_crowd, by_size, by_source, read_sources
 from maskwatch.evaluation.suspects import suspects, write_suspects
 from maskwatch.evaluation.thresholds import ThresholdObjective, choose, operating_points
-from maskwatch.export.onnx import write_thresholds
 from maskwatch.labels import MASK_CLASSES
 from tiny_model import metadata, write_tiny_model
 
@@ -248,6 +247,8 @@ def test_senseless_objectives_are_refused() -> None:
 def test_thresholds_are_written_where_detect_reads_them(
     tiny_model: Path, street: np.ndarray, tmp_path: Path
 ) -> None:
+    from maskwatch.export.onnx import write_thresholds
+
     before = Detector(tiny_model)(street)
     assert len(before) == 3
     target = tmp_path / "tuned.onnx"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import supervision as sv
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -29,17 +29,14 @@ from maskwatch.evaluation.thresholds import (
     choose,
     operating_points,
 )
-from maskwatch.export import Photograph, export_network
-from maskwatch.export.nms_graph import nms_graph
 from maskwatch.labels import MASK_CLASSES
 from maskwatch.media.images import Placement
 from maskwatch.models import ModelMetadata
-from maskwatch.network import TwoScales
-from maskwatch.network.postprocess import TensorDetections
-from maskwatch.training.torch_detector import TorchDetector
-from tiny_network import noisy_pictures, one_thread, tiny_network
 
-Model = tuple[Path, TorchDetector]
+if TYPE_CHECKING:
+    from maskwatch.training.torch_detector import TorchDetector
+
+    Model = tuple[Path, TorchDetector]
 
 SIZE = 64
 PICTURES = 5
@@ -47,6 +44,8 @@ PICTURES = 5
 
 @pytest.fixture(scope="module", autouse=True)
 def single_thread() -> Iterator[None]:
+    from tiny_network import one_thread
+
     with one_thread():
         yield
 
@@ -54,6 +53,12 @@ def single_thread() -> Iterator[None]:
 @pytest.fixture(scope="module", params=["plain", "voting and two scales"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model file that finds much in noise, with boxes of several classes on one another."""
+    from maskwatch.export.onnx import export_network
+    from maskwatch.export.photographs import Photograph
+    from maskwatch.network import TwoScales
+    from maskwatch.training.torch_detector import TorchDetector
+    from tiny_network import noisy_pictures, tiny_network
+
     voting = request.param != "plain"
     single = tiny_network(size=SIZE)
     network = TwoScales(single).eval() if voting else single
@@ -68,6 +73,8 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def data(model: Model, tmp_path_factory: pytest.TempPathFactory) -> DetectionSet:
     """Pictures of two shapes, labelled with some of what the model finds, moved, some of another class."""
+    from tiny_network import noisy_pictures
+
     folder, rng = tmp_path_factory.mktemp("noise"), np.random.default_rng(3)
     detector = Detector(model[0], threshold=0.3)
     for number, image in enumerate(noisy_pictures(PICTURES, SIZE, seed=8)):
@@ -168,6 +175,10 @@ def _excused(sample: Sample, found: sv.Detections) -> list[bool]:
 
 def test_a_weak_box_of_another_class_makes_room() -> None:
     """In the file's order a box below its own threshold suppresses nothing; else nothing would be shown."""
+    import torch
+
+    from maskwatch.network.postprocess import TensorDetections
+
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10]])
     pairs = TensorDetections(boxes, torch.tensor([0.6, 0.5]), torch.tensor([0, 1]))
     one = Candidates.of_pairs(pairs, Placement(1, 1, 64, 64), (64, 64), voting=False)
@@ -193,6 +204,10 @@ def test_ties_are_broken_as_in_the_model_file(
 ) -> None:
     """Held against the file's own last part, on whole numbers: equal scores, equal boxes, IoU on the edge."""
     import onnxruntime as ort
+    import torch
+
+    from maskwatch.export.nms_graph import nms_graph
+    from maskwatch.network.postprocess import TensorDetections
 
     rows = sorted(rows, key=lambda row: -row[3])
     boxes = np.array([(x, y, x + side, y + side) for x, y, side, *_ in rows], np.float32)

@@ -6,21 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from maskwatch import Detector, read_image
 from maskwatch.errors import CheckpointError, ModelFileError
 from maskwatch.labels import MASK_CLASSES
-from maskwatch.network import SSD
-from maskwatch.network.anchors import AnchorSpec
 from maskwatch.training.recipe import Recipe
-from maskwatch.training.start import fit_head, start_network
-from maskwatch.training.torch_detector import TorchDetector
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut_masked.jpg"
 
 
 def test_the_embedded_model_starts_as_what_it_is() -> None:
+    from maskwatch.training.start import start_network
+    from maskwatch.training.torch_detector import TorchDetector
+
     network = start_network("maskwatch-640", Recipe(), MASK_CLASSES)
     image = read_image(EXAMPLE)
     ours = TorchDetector(network, MASK_CLASSES, (640, 640), score_threshold=0.3)([image])[0]
@@ -32,6 +30,10 @@ def test_the_embedded_model_starts_as_what_it_is() -> None:
 
 
 def test_other_classes_keep_those_of_the_same_name() -> None:
+    import torch
+
+    from maskwatch.training.start import start_network
+
     whole = start_network("maskwatch-640", Recipe(), MASK_CLASSES)
     other = start_network("maskwatch-640", Recipe(), ("visor", "no_mask"))
     per_cell = other.anchor_spec.per_cell
@@ -45,6 +47,10 @@ def test_other_classes_keep_those_of_the_same_name() -> None:
 
 
 def test_other_anchors_keep_the_shapes_they_share() -> None:
+    import torch
+
+    from maskwatch.training.start import start_network
+
     whole = start_network("maskwatch-640", Recipe(), MASK_CLASSES)
     more = start_network("maskwatch-640", Recipe(aspect_ratios=(2.0, 1.0)), MASK_CLASSES)
     boxes = more.head.boxes.pointwise.weight.reshape(4, 4, -1)
@@ -52,6 +58,8 @@ def test_other_anchors_keep_the_shapes_they_share() -> None:
 
 
 def test_files_without_weights_to_train_say_what_to_do(tiny_model: Path) -> None:
+    from maskwatch.training.start import start_network
+
     with pytest.raises(CheckpointError, match="start from maskwatch-640"):
         start_network(tiny_model, Recipe(), MASK_CLASSES)
     with pytest.raises(CheckpointError, match="BatchNorms are merged"):
@@ -61,6 +69,10 @@ def test_files_without_weights_to_train_say_what_to_do(tiny_model: Path) -> None
 
 
 def test_class_sources_must_fit() -> None:
+    from maskwatch.network import SSD
+    from maskwatch.network.anchors import AnchorSpec
+    from maskwatch.training.start import fit_head
+
     spec = AnchorSpec()
     for sources, message in (([0], "names 1 classes for 2"), ([0, 7], "are not in the checkpoint")):
         with pytest.raises(CheckpointError, match=message):

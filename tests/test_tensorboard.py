@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import supervision as sv
-import torch
 from PIL import Image
 
 from drawn_data import draw_faces
 from maskwatch.data import DetectionSet, read_data
-from maskwatch.training.batches import Batch
-from maskwatch.training.module import COCO_TAGS
 from maskwatch.training.recipe import Recipe
-from maskwatch.training.run import TrainOptions, train
-from maskwatch.training.tensorboard import draw_batch, example_indices, side_by_side, write_curve
+
+if TYPE_CHECKING:
+    from maskwatch.training.run import TrainOptions
 
 QUICK = {
     "size": 64, "train_sizes": (64,), "batch_size": 2, "steps": 4, "validate_every": 2,
     "bn_update_fraction": 1.0, "frozen_blocks": 0, "ema_decay": 0.5,
 }  # fmt: skip
 
-QUIET = TrainOptions(devices=1, workers=0, progress=False)
+
+def quiet(**changes: Any) -> TrainOptions:
+    from maskwatch.training.run import TrainOptions
+
+    return TrainOptions(devices=1, workers=0, progress=False, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +39,10 @@ def drawn_set(tmp_path_factory: pytest.TempPathFactory) -> DetectionSet:
 
 @pytest.fixture(scope="module")
 def run(drawn_set: DetectionSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from maskwatch.training.run import train
+
     folder = tmp_path_factory.mktemp("runs") / "quick"
-    train(drawn_set, drawn_set, Recipe(**QUICK), folder, QUIET)  # type: ignore[arg-type]
+    train(drawn_set, drawn_set, Recipe(**QUICK), folder, quiet())  # type: ignore[arg-type]
     return folder
 
 
@@ -59,6 +63,8 @@ def picture(value: object) -> np.ndarray:
 
 
 def test_losses_rate_and_coco_numbers_have_the_apis_tags(run: Path) -> None:
+    from maskwatch.training.module import COCO_TAGS
+
     found = summaries(run / "tensorboard")
     for tag in ("classification", "localization", "regularization", "total"):
         assert sorted(found[f"Loss/{tag}_loss"]) == [1, 3]  # every second step, counted from 0
@@ -126,11 +132,13 @@ def hparams_of(run: Path) -> dict[str, object]:
 def test_the_recipe_stands_beside_the_score_and_a_resumed_run_goes_on(
     run: Path, drawn_set: DetectionSet
 ) -> None:
+    from maskwatch.training.run import train
+
     before = hparams_of(run)
     assert set(before) == set(Recipe.__dataclass_fields__)
     assert (before["steps"], before["optimizer"], before["train_sizes"]) == (4, "adamw", "[64]")
     longer = Recipe(**(QUICK | {"steps": 6}))  # type: ignore[arg-type]
-    train(drawn_set, drawn_set, longer, run, replace(QUIET, resume=True))
+    train(drawn_set, drawn_set, longer, run, quiet(resume=True))
     assert len(list((run / "tensorboard" / "hparams").glob("events.*"))) == 1
     assert hparams_of(run)["steps"] == 6
     found = summaries(run / "tensorboard")
@@ -155,6 +163,8 @@ def test_a_hparams_session_is_one_for_tensorboards_own_reader(run: Path) -> None
 
 
 def test_the_strip_is_the_same_for_a_seed(drawn_set: DetectionSet) -> None:
+    from maskwatch.training.tensorboard import example_indices
+
     first = example_indices(drawn_set, 1)
     assert first == example_indices(drawn_set, 1)
     assert len(set(first)) == 8
@@ -163,6 +173,8 @@ def test_the_strip_is_the_same_for_a_seed(drawn_set: DetectionSet) -> None:
 
 
 def test_ground_truth_left_prediction_right(drawn_set: DetectionSet) -> None:
+    from maskwatch.training.tensorboard import side_by_side
+
     nothing = sv.Detections(np.zeros((0, 4)), confidence=np.zeros(0), class_id=np.zeros(0, int))
     bare = side_by_side(drawn_set, 0, nothing)
     original = np.asarray(Image.open(drawn_set.samples[0].image_path).convert("RGB"))
@@ -176,6 +188,11 @@ def test_ground_truth_left_prediction_right(drawn_set: DetectionSet) -> None:
 
 
 def test_boxes_are_drawn_where_the_network_got_them() -> None:
+    import torch
+
+    from maskwatch.training.batches import Batch
+    from maskwatch.training.tensorboard import draw_batch
+
     images = torch.zeros((2, 64, 64, 3), dtype=torch.uint8)
     batch = Batch(
         images,
@@ -191,6 +208,8 @@ def test_boxes_are_drawn_where_the_network_got_them() -> None:
 
 
 def test_a_curve_by_hand(drawn_set: DetectionSet) -> None:
+    from maskwatch.training.tensorboard import write_curve
+
     sample = drawn_set.samples[0]  # one mask, one no_mask
     boxes = np.concatenate([sample.boxes_xyxy, sample.boxes_xyxy + 60])
     only = drawn_set.subset([0])

@@ -8,23 +8,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from drawn_data import draw_faces
 from maskwatch.data import DetectionSet, read_data
 from maskwatch.errors import CheckpointError, DataError, OutputError, TrainingError
 from maskwatch.evaluation import coco_evaluate, predict
-from maskwatch.network import SSD
-from maskwatch.training.checkpoint import FORMAT_KEY, load_checkpoint
 from maskwatch.training.recipe import RENAMED_KEYS, Recipe
-from maskwatch.training.run import TrainOptions, train
-from maskwatch.training.start import load_zoo, start_network
-from maskwatch.training.torch_detector import TorchDetector
+
+if TYPE_CHECKING:
+    import torch
+
+    from maskwatch.training.run import TrainOptions
 
 # A kill and a resume, in a process of their own: prints one JSON line a step.
 SCRIPT = """
@@ -49,7 +49,10 @@ train(data, data, recipe, sys.argv[2], options)
 """
 
 
-QUIET = TrainOptions(devices=1, workers=0, progress=False)
+def quiet(**changes: Any) -> TrainOptions:
+    from maskwatch.training.run import TrainOptions
+
+    return TrainOptions(devices=1, workers=0, progress=False, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,10 @@ def steps_of(process: subprocess.Popen[str]) -> dict[int, dict[str, float]]:
 
 @pytest.mark.slow
 def test_killed_and_resumed_gives_the_losses_of_an_unbroken_run(drawn: Path, tmp_path: Path) -> None:
+    import torch
+
+    from maskwatch.training.checkpoint import load_checkpoint
+
     with run_script(drawn, tmp_path / "unbroken", "new") as process:
         unbroken = steps_of(process)
     assert process.returncode == 0
@@ -125,6 +132,9 @@ def test_killed_and_resumed_gives_the_losses_of_an_unbroken_run(drawn: Path, tmp
 @pytest.mark.slow
 def test_eight_pictures_are_learnt_by_heart(shared: Path, tmp_path: Path) -> None:
     """From the COCO start, on real photographs, by the default recipe but for its length."""
+    from maskwatch.training.run import train
+    from maskwatch.training.torch_detector import TorchDetector
+
     pytest.importorskip("tensorflow", reason="the COCO start is read with TensorFlow ([tf])")
     stems = (shared / "data" / "masks" / "small_train.txt").read_text().split()
     small = read_data(shared / "data" / "masks" / "train", image_ids=stems)
@@ -135,13 +145,16 @@ def test_eight_pictures_are_learnt_by_heart(shared: Path, tmp_path: Path) -> Non
         ema_decay=0.9, bn_momentum=0.1,
     )  # fmt: skip
     start = shared / "weights" / "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8"
-    result = train(eight, eight, recipe, tmp_path, replace(QUIET, start=start))
+    result = train(eight, eight, recipe, tmp_path, quiet(start=start))
     found = predict(TorchDetector.load(result.last, class_agnostic=False), eight)
     assert coco_evaluate(eight, found).stats["AP50"] > 0.9
 
 
 def test_a_run_leaves_checkpoints_and_curves(drawn_set: DetectionSet, tmp_path: Path) -> None:
-    result = train(drawn_set, drawn_set, quick(), tmp_path / "run", replace(QUIET, trained_on="drawn"))
+    from maskwatch.training.checkpoint import load_checkpoint
+    from maskwatch.training.run import train
+
+    result = train(drawn_set, drawn_set, quick(), tmp_path / "run", quiet(trained_on="drawn"))
     assert set(result.losses) == {
         "Loss/classification_loss",
         "Loss/localization_loss",
@@ -170,21 +183,32 @@ def scalar_tags(folder: Path) -> set[str]:
 
 
 def test_seed_losses_have_a_regularization(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    from maskwatch.training.run import train
+
     recipe = quick(
         augment="ssd", matcher="iou", loss="ssd", l2=4e-5, optimizer="sgd", ema_decay=0.0,
         clip_norm=0.0, aspect_ratios=(1.0, 2.0, 0.5), resize="squash", precision="32",
     )  # fmt: skip
-    result = train(drawn_set, drawn_set, recipe, tmp_path / "run", QUIET)
+    result = train(drawn_set, drawn_set, recipe, tmp_path / "run", quiet())
     parts = [v for k, v in result.losses.items() if k.startswith("Loss/") and "total" not in k]
     assert result.losses["Loss/regularization_loss"] > 0
     assert sum(parts) == pytest.approx(result.losses["Loss/total_loss"], rel=1e-5)
 
 
 def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> dict[str, bool]:
+    import torch
+
     return {name: not torch.equal(before[name], after[name]) for name in after if "batches" not in name}
 
 
 def test_blocks_are_frozen_only_while_norms_update(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from maskwatch.network import SSD
+    from maskwatch.training.checkpoint import load_checkpoint
+    from maskwatch.training.run import train
+
     start = tmp_path / "start.safetensors"
     torch.manual_seed(0)
     first = {k: v.clone() for k, v in SSD(3).state_dict().items()}
@@ -192,7 +216,7 @@ def test_blocks_are_frozen_only_while_norms_update(drawn_set: DetectionSet, tmp_
     states = [first]
     for name, steps in (("one", 2), ("two", 4)):
         recipe = quick(bn_update_fraction=2 / steps, frozen_blocks=3, steps=steps, ema_decay=0.0)
-        result = train(drawn_set, drawn_set, recipe, tmp_path / name, replace(QUIET, start=start))
+        result = train(drawn_set, drawn_set, recipe, tmp_path / name, quiet(start=start))
         states.append(load_checkpoint(result.last).network.state_dict())
     frozen = ("backbone.stem", "backbone.blocks.0.", "backbone.blocks.1.", "backbone.blocks.2.")
     statistics = ("running_mean", "running_var")
@@ -208,13 +232,19 @@ def test_blocks_are_frozen_only_while_norms_update(drawn_set: DetectionSet, tmp_
 
 
 def test_a_training_resumes_with_frozen_norms(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from maskwatch.network import SSD
+    from maskwatch.training.checkpoint import load_checkpoint
+    from maskwatch.training.run import train
+
     start = tmp_path / "start.safetensors"
     save_file(SSD(3).state_dict(), start)
     recipe = quick(bn_update_fraction=0.5, frozen_blocks=3, steps=2, ema_decay=0.0)
-    first = train(drawn_set, drawn_set, recipe, tmp_path / "run", replace(QUIET, start=start))
+    first = train(drawn_set, drawn_set, recipe, tmp_path / "run", quiet(start=start))
     before = load_checkpoint(first.last).network.state_dict()
     longer = replace(recipe, steps=4)
-    again = train(drawn_set, drawn_set, longer, tmp_path / "run", replace(QUIET, resume=True))
+    again = train(drawn_set, drawn_set, longer, tmp_path / "run", quiet(resume=True))
     after = load_checkpoint(again.last).network.state_dict()
     moved = changed(before, after)
     assert moved["backbone.stem.0.weight"]
@@ -222,22 +252,30 @@ def test_a_training_resumes_with_frozen_norms(drawn_set: DetectionSet, tmp_path:
 
 
 def test_a_loss_that_is_no_number_says_what_to_change(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    from maskwatch.training.run import train
+
     recipe = quick(
         learning_rate=1e30, steps=20, clip_norm=0.0, warmup_steps=0, precision="32", optimizer="sgd"
     )
     with pytest.raises(TrainingError, match=r"not a number any more at step \d+ .*learning_rate=3.3e\+29"):
-        train(drawn_set, drawn_set, recipe, tmp_path / "run", QUIET)
+        train(drawn_set, drawn_set, recipe, tmp_path / "run", quiet())
 
 
 def test_training_stops_early(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    from maskwatch.training.checkpoint import load_checkpoint
+    from maskwatch.training.run import train
+
     recipe = quick(steps=40, patience=2, validate_every=1, learning_rate=1e-9)
-    result = train(drawn_set, drawn_set, recipe, tmp_path / "run", QUIET)
+    result = train(drawn_set, drawn_set, recipe, tmp_path / "run", quiet())
     assert load_checkpoint(result.last).step == 3
 
 
 def test_outputs_are_not_overwritten(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    from maskwatch.training.checkpoint import load_checkpoint
+    from maskwatch.training.run import train
+
     def again(recipe: Recipe, resume: bool) -> None:
-        train(drawn_set, drawn_set, recipe, tmp_path / "run", replace(QUIET, resume=resume))
+        train(drawn_set, drawn_set, recipe, tmp_path / "run", quiet(resume=resume))
 
     with pytest.raises(OutputError, match="no training to resume"):
         again(quick(), resume=True)
@@ -251,6 +289,8 @@ def test_outputs_are_not_overwritten(drawn_set: DetectionSet, tmp_path: Path) ->
 
 
 def test_sets_must_fit(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    from maskwatch.training.run import train
+
     other = DetectionSet(("a", "b", "c"), drawn_set.samples)
     with pytest.raises(DataError, match="other classes"):
         train(drawn_set, other, quick(), tmp_path / "run")
@@ -261,6 +301,8 @@ def test_sets_must_fit(drawn_set: DetectionSet, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04"])
 def test_files_that_are_no_checkpoint(content: bytes, tmp_path: Path) -> None:
+    from maskwatch.training.checkpoint import load_checkpoint
+
     path = tmp_path / "x.ckpt"
     with pytest.raises(CheckpointError, match="no such file"):
         load_checkpoint(path)
@@ -270,6 +312,10 @@ def test_files_that_are_no_checkpoint(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    import torch
+
+    from maskwatch.training.checkpoint import load_checkpoint
+
     class Evil:
         def __reduce__(self) -> tuple[object, ...]:
             return (Path.touch, (tmp_path / "ran",))
@@ -281,10 +327,15 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
 
 
 def test_start_from_a_checkpoint_of_ours(drawn_set: DetectionSet, tmp_path: Path) -> None:
-    first = train(drawn_set, drawn_set, quick(), tmp_path / "one", QUIET)
+    import torch
+
+    from maskwatch.training.checkpoint import load_checkpoint
+    from maskwatch.training.run import train
+
+    first = train(drawn_set, drawn_set, quick(), tmp_path / "one", quiet())
     second = train(
         drawn_set, drawn_set, quick(steps=1, learning_rate=1e-12, ema_decay=0.0), tmp_path / "two",
-        replace(QUIET, start=first.last),
+        quiet(start=first.last),
     )  # fmt: skip
     one, two = (load_checkpoint(r.last).network.state_dict() for r in (first, second))
     weights = [name for name in one if name.endswith("weight")]
@@ -292,12 +343,15 @@ def test_start_from_a_checkpoint_of_ours(drawn_set: DetectionSet, tmp_path: Path
 
 
 def test_random_weights_update_norms_to_the_end(drawn_set: DetectionSet, tmp_path: Path) -> None:
+    from maskwatch.training.checkpoint import load_checkpoint
+    from maskwatch.training.run import train
+
     recipe = quick(bn_update_fraction=0.5, frozen_blocks=3)
-    first = train(drawn_set, drawn_set, recipe, tmp_path / "run", QUIET)
+    first = train(drawn_set, drawn_set, recipe, tmp_path / "run", quiet())
     began = load_checkpoint(first.last)
     assert (began.recipe.bn_update_fraction, began.recipe.frozen_blocks) == (1, 0)
     longer = replace(recipe, steps=4)
-    train(drawn_set, drawn_set, longer, tmp_path / "run", replace(QUIET, resume=True))
+    train(drawn_set, drawn_set, longer, tmp_path / "run", quiet(resume=True))
     after = load_checkpoint(first.last)
     assert after.recipe.bn_update_fraction == 1
     moved = changed(began.network.state_dict(), after.network.state_dict())
@@ -305,7 +359,12 @@ def test_random_weights_update_norms_to_the_end(drawn_set: DetectionSet, tmp_pat
 
 
 def test_a_checkpoint_with_earlier_recipe_keys_resumes(drawn_set: DetectionSet, tmp_path: Path) -> None:
-    first = train(drawn_set, drawn_set, quick(), tmp_path / "run", QUIET)
+    import torch
+
+    from maskwatch.training.checkpoint import FORMAT_KEY, load_checkpoint
+    from maskwatch.training.run import train
+
+    first = train(drawn_set, drawn_set, quick(), tmp_path / "run", quiet())
     content = torch.load(first.last, weights_only=False)
     values = content[FORMAT_KEY]["recipe"]
     for old, new in RENAMED_KEYS.items():
@@ -313,11 +372,15 @@ def test_a_checkpoint_with_earlier_recipe_keys_resumes(drawn_set: DetectionSet, 
     values["loss"] = "quality"
     torch.save(content, first.last)
     assert load_checkpoint(first.last).recipe == quick()
-    train(drawn_set, drawn_set, quick(steps=3), tmp_path / "run", replace(QUIET, resume=True))
+    train(drawn_set, drawn_set, quick(steps=3), tmp_path / "run", quiet(resume=True))
     assert load_checkpoint(first.last).step == 3
 
 
 def test_zoo_start_fits_the_recipe(shared: Path) -> None:
+    import torch
+
+    from maskwatch.training.start import load_zoo, start_network
+
     pytest.importorskip("tensorflow", reason="the COCO start is read with TensorFlow ([tf])")
     start = shared / "weights" / "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8"
     network, full = start_network(start, Recipe(), ("mask", "no_mask", "mask_incorrect")), load_zoo(start)
@@ -329,9 +392,20 @@ def test_zoo_start_fits_the_recipe(shared: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [torch.zeros(3), [1, 2], {"maskwatch": torch.zeros(2)}, {"maskwatch": {"recipe": 3}}, "text", None],
+    [
+        lambda zeros: zeros(3),
+        lambda zeros: {"maskwatch": zeros(2)},
+        lambda _: [1, 2],
+        lambda _: {"maskwatch": {"recipe": 3}},
+        lambda _: "text",
+        lambda _: None,
+    ],
 )
-def test_a_file_of_torch_that_is_no_checkpoint(tmp_path: Path, content: object) -> None:
-    torch.save(content, tmp_path / "a.ckpt")
+def test_a_file_of_torch_that_is_no_checkpoint(tmp_path: Path, content: Callable[..., object]) -> None:
+    import torch
+
+    from maskwatch.training.checkpoint import load_checkpoint
+
+    torch.save(content(torch.zeros), tmp_path / "a.ckpt")
     with pytest.raises(CheckpointError, match="not a checkpoint of this version"):
         load_checkpoint(tmp_path / "a.ckpt")

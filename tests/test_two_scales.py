@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
-from maskwatch.network import AnchorSpec, TwoScales, preprocess
-from maskwatch.network.anchors import anchors_xyxy
-from maskwatch.network.boxes import decode, encode
-from maskwatch.network.ssd import SSD
-from tiny_network import noisy_pictures, tiny_network
+import pytest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 SIZE = (128, 128)
-SPEC = AnchorSpec(aspect_ratios=(1.0,), scales_per_octave=1)
-
-
-class Says(SSD):
-    """Gives one box for all anchors, in shares of the input, and the same score."""
-
-    def __init__(self, box_xyxy: tuple[float, ...]) -> None:
-        nn.Module.__init__(self)
-        self.num_classes, self.anchor_spec = 1, SPEC
-        self.box_xyxy = torch.tensor(box_xyxy)
-        self.seen: list[Tensor] = []
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        self.seen.append(images)
-        anchors = anchors_xyxy(SPEC, (images.shape[2], images.shape[3]))
-        box = (self.box_xyxy * images.shape[2]).expand(len(anchors), 4)
-        return encode(box, anchors)[None], torch.ones(1, len(anchors), 2)
 
 
 def looks(box_xyxy: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     """Whether the answers of the look at full size count, and those of the one at half."""
-    network = TwoScales(Says(box_xyxy))
+    import torch
+
+    from maskwatch.network import TwoScales
+    from maskwatch.network.boxes import decode
+    from tiny_network import ConstantNetwork
+
+    network = TwoScales(ConstantNetwork(box_xyxy))
     encodings, logits = network(torch.zeros(1, 3, *SIZE))
     boxes = decode(encodings, network.anchors_xyxy(SIZE))[0]
     torch.testing.assert_close(boxes, (torch.tensor(box_xyxy) * 128).expand(len(boxes), 4), atol=1e-3, rtol=0)
     counts = logits[0, :, 1] == 1
     assert (logits[0, ~counts].sigmoid() < 1e-20).all()
-    full = sum(SPEC.counts(SIZE))
+    full = sum(network.anchor_spec.counts(SIZE))
     return counts[:full], counts[full:]
 
 
@@ -61,15 +48,25 @@ def test_each_look_answers_for_its_sizes(box_xyxy: tuple[float, ...], at_full: b
 
 
 def test_the_second_look_sees_the_mean_of_four_pixels() -> None:
-    network = TwoScales(Says((0, 0, 1, 1)))
+    import torch
+
+    from maskwatch.network import TwoScales, preprocess
+    from tiny_network import ConstantNetwork, noisy_pictures
+
+    network = TwoScales(ConstantNetwork((0, 0, 1, 1)))
     images = preprocess(torch.from_numpy(noisy_pictures(1, 128)))
     network(images)
-    assert isinstance(network.network, Says)
+    assert isinstance(network.network, ConstantNetwork)
     full, half = network.network.seen
     assert full is images
     torch.testing.assert_close(half[0, :, 3, 5], images[0, :, 6:8, 10:12].mean((1, 2)))
 
 
 def test_sides_must_allow_half() -> None:
+    import torch
+
+    from maskwatch.network import TwoScales
+    from tiny_network import tiny_network
+
     with pytest.raises(ValueError, match="96x64: both sides must be divisible by 64"):
         TwoScales(tiny_network())(torch.zeros(1, 3, 96, 64))

@@ -12,12 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from maskwatch.errors import CheckpointError, MissingExtraError, SourceError
-from maskwatch.network import SSD, AnchorSpec
 from maskwatch.tf_compat import zoo
-from maskwatch.training.start import load_zoo
 
 NAME = "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8"
 
@@ -35,6 +32,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_weight_of_the_network_has_a_name_in_the_checkpoint() -> None:
+    from maskwatch.network import SSD
+
     ours = {name for name, _ in zoo.name_map()}
     wanted = {name for name in SSD(90).state_dict() if not name.endswith("num_batches_tracked")}
     assert ours == wanted
@@ -57,6 +56,10 @@ def test_folder_prefix_index_and_archive_are_the_same(coco: Path, tmp_path: Path
 def test_converted_once_then_tensorflow_is_not_needed(
     coco: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import torch
+
+    from maskwatch.training.start import load_zoo
+
     first = load_zoo(coco)
     kept = list(own_cache.rglob("*.safetensors"))
     assert len(kept) == 1
@@ -71,6 +74,8 @@ def test_converted_once_then_tensorflow_is_not_needed(
 def test_without_tensorflow_the_message_names_the_extra(
     coco: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from maskwatch.training.start import load_zoo
+
     monkeypatch.setitem(sys.modules, "tensorflow.train", None)
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(MissingExtraError, match=r"maskwatch\[tf\]"):
@@ -78,6 +83,10 @@ def test_without_tensorflow_the_message_names_the_extra(
 
 
 def test_another_number_of_classes_replaces_only_the_class_head(coco: Path) -> None:
+    import torch
+
+    from maskwatch.training.start import load_zoo
+
     own, other = load_zoo(coco).state_dict(), load_zoo(coco, num_classes=3).state_dict()
     changed = {name for name in own if own[name].shape != other[name].shape}
     assert changed == {"head.classes.pointwise.weight", "head.classes.pointwise.bias"}
@@ -86,6 +95,10 @@ def test_another_number_of_classes_replaces_only_the_class_head(coco: Path) -> N
 
 
 def test_classes_can_start_from_those_of_the_checkpoint(coco: Path) -> None:
+    import torch
+
+    from maskwatch.training.start import load_zoo
+
     own, mapped = load_zoo(coco), load_zoo(coco, class_sources=[0, None, 16])
     images = torch.rand(1, 3, 96, 96) * 2 - 1
     with torch.inference_mode():
@@ -95,6 +108,11 @@ def test_classes_can_start_from_those_of_the_checkpoint(coco: Path) -> None:
 
 
 def test_fewer_anchors_keep_their_predictions(coco: Path) -> None:
+    import torch
+
+    from maskwatch.network import AnchorSpec
+    from maskwatch.training.start import load_zoo
+
     full, fewer = load_zoo(coco), load_zoo(coco, anchors=AnchorSpec(aspect_ratios=(0.5, 1.0)))
     images = torch.rand(1, 3, 96, 96) * 2 - 1
     with torch.inference_mode():
@@ -105,11 +123,15 @@ def test_fewer_anchors_keep_their_predictions(coco: Path) -> None:
 
 @pytest.mark.parametrize("sources", [[0, 1], [0, 1, 90], [-1, 0, 1]])
 def test_bad_class_sources(coco: Path, sources: list[int | None]) -> None:
+    from maskwatch.training.start import load_zoo
+
     with pytest.raises(CheckpointError, match="class_sources"):
         load_zoo(coco, num_classes=3, class_sources=sources)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
+    from maskwatch.training.start import load_zoo
+
     with pytest.raises(CheckpointError, match="no TensorFlow checkpoint there"):
         load_zoo(tmp_path)
     with pytest.raises(CheckpointError, match="no TensorFlow checkpoint there"):
@@ -117,6 +139,8 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 def test_damaged_checkpoint(coco: Path, tmp_path: Path, own_cache: Path) -> None:
+    from maskwatch.training.start import load_zoo
+
     for file in (coco / "checkpoint").iterdir():
         content = file.read_bytes()
         (tmp_path / file.name).write_bytes(content[: len(content) // 2])
@@ -159,6 +183,8 @@ def test_url_is_fetched_once(coco: Path, tmp_path: Path, own_cache: Path, server
 
 
 def test_archive_cannot_write_outside(tmp_path: Path, own_cache: Path) -> None:
+    from maskwatch.training.start import load_zoo
+
     inside = tmp_path / "payload"
     inside.write_text("x")
     archive = tmp_path / "evil.tar.gz"

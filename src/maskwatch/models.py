@@ -21,6 +21,13 @@ FORMAT = "1"
 IOU_THRESHOLD = 0.6
 """The default of NMS, which drops the weaker of two boxes that overlap more."""
 
+MAX_DETECTIONS = 100
+"""Of one image, after NMS."""
+
+CANDIDATES = 2000
+"""NMS compares this many best pairs of a box and a class. Greedy NMS compares a box with better ones only, so
+the result is the unlimited one whenever `MAX_DETECTIONS` remain."""
+
 CANDIDATE_TENSORS = ("candidate_boxes", "candidate_scores", "candidate_classes")
 """Input of thresholds and NMS inside a model file: (N, K, 4), (N, K) and (N, K), best first."""
 

@@ -86,7 +86,8 @@ def export(arguments: ExportArguments) -> None:
     Example: maskwatch export runs/default/best.ckpt -o model.onnx --tune masks/val
     """
     _require_extra()
-    from maskwatch.export import describe_model, export_network, photographs
+    from maskwatch.export import photographs
+    from maskwatch.export.onnx import describe_model, export_network
     from maskwatch.training.checkpoint import load_mean
     from maskwatch.training.torch_detector import TorchDetector
 
@@ -116,7 +117,7 @@ def _require_extra() -> None:
 
 
 def _thresholds(text: str | None, class_names: Sequence[str]) -> tuple[float, ...]:
-    from maskwatch.export import DEFAULT_THRESHOLD
+    from maskwatch.export.onnx import DEFAULT_THRESHOLD
 
     value = parse_threshold(text)
     if not isinstance(value, dict):
@@ -137,7 +138,7 @@ def _thresholds(text: str | None, class_names: Sequence[str]) -> tuple[float, ..
 def _tuned(detector: TorchDetector, validation: DetectionSet) -> tuple[float, ...]:
     from maskwatch.evaluation import candidates
     from maskwatch.evaluation.thresholds import ThresholdObjective, choose
-    from maskwatch.export import DEFAULT_THRESHOLD
+    from maskwatch.export.onnx import DEFAULT_THRESHOLD
 
     typer.echo(f"choosing thresholds on {len(validation)} pictures", err=True)
     found = candidates.gather(detector, validation)

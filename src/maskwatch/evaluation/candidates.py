@@ -20,12 +20,13 @@ from maskwatch.data.dataset import DetectionSet
 from maskwatch.detector import Detector
 from maskwatch.evaluation.predictor import BATCH_SIZE, check_classes, in_batches
 from maskwatch.media.images import Placement, UInt8Array
-from maskwatch.models import CANDIDATE_TENSORS, IOU_THRESHOLD
-from maskwatch.network.postprocess import MAX_DETECTIONS, TensorDetections, vote
+from maskwatch.models import CANDIDATE_TENSORS, IOU_THRESHOLD, MAX_DETECTIONS
 from maskwatch.runtimes import open_tensors
 
 if TYPE_CHECKING:
     import supervision as sv
+
+    from maskwatch.network.postprocess import TensorDetections
 
 FLOOR = 0.05
 """Candidates with lower scores are left out: a picture has a thousand of them."""
@@ -54,6 +55,8 @@ class Candidates:
         cls, pairs: TensorDetections, placement: Placement, size_hw: tuple[int, int], *, voting: bool
     ) -> Candidates:
         """From all pairs of a box and a class before NMS, on the network's canvas of H×W pixels."""
+        from maskwatch.network.postprocess import vote
+
         found = pairs.take(pairs.scores > FLOOR)
         placed = (vote(found, pairs) if voting else found.boxes_xyxy).numpy()
         limits = np.array([size_hw[1], size_hw[0]] * 2, np.float32)
@@ -127,6 +130,8 @@ def _of_model_file(detector: Detector) -> Callable[[list[UInt8Array]], list[Cand
     """Runs the graph up to its candidates; of a file without tensors of these names, takes detections."""
     import onnx
     import torch
+
+    from maskwatch.network.postprocess import TensorDetections
 
     model = onnx.load(str(detector.path))
     if not {*CANDIDATE_TENSORS} <= {name for node in model.graph.node for name in node.output}:

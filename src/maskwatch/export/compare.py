@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from maskwatch.boxes import box_iou
 from maskwatch.media.images import FloatArray
-from maskwatch.models import IOU_THRESHOLD
-from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS
+from maskwatch.models import CANDIDATES, IOU_THRESHOLD, MAX_DETECTIONS
 
 BOX_TOLERANCE = 0.1
 """Pixels of the network's input, for each corner."""

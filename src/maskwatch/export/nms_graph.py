@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import onnx
 from onnx import parser
 
-from maskwatch.models import IOU_THRESHOLD
-from maskwatch.network.postprocess import MAX_DETECTIONS
+from maskwatch.models import IOU_THRESHOLD, MAX_DETECTIONS
 
 OPSET = 18
 IR_VERSION = 10  # the newest that onnxruntime 1.19 reads

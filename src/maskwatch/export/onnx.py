@@ -21,10 +21,9 @@ from maskwatch.errors import ExportError, ModelFileError, OptionError
 from maskwatch.export.nms_graph import IR_VERSION, OPSET, nms_graph
 from maskwatch.export.photographs import Photograph
 from maskwatch.export.verify import Verification, verify
-from maskwatch.models import CANDIDATE_TENSORS, ModelMetadata, load_model_file
+from maskwatch.models import CANDIDATE_TENSORS, CANDIDATES, MAX_DETECTIONS, ModelMetadata, load_model_file
 from maskwatch.network import Network, preprocess
 from maskwatch.network.boxes import decode
-from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS
 from maskwatch.outputs import atomic_write, make_folder, new_file, output_errors
 from maskwatch.text import first_line
 from maskwatch.training.checkpoint import Checkpoint

@@ -22,10 +22,10 @@ from maskwatch.export.compare import (
 from maskwatch.export.nms_graph import CLASS_AGNOSTIC
 from maskwatch.export.photographs import BATCH, Photograph
 from maskwatch.media.images import UInt8Array, fit
-from maskwatch.models import IOU_THRESHOLD, ModelMetadata
+from maskwatch.models import CANDIDATES, IOU_THRESHOLD, MAX_DETECTIONS, ModelMetadata
 from maskwatch.network import Network, preprocess
 from maskwatch.network.boxes import decode
-from maskwatch.network.postprocess import CANDIDATES, MAX_DETECTIONS, best_pairs, select, vote
+from maskwatch.network.postprocess import best_pairs, select, vote
 from maskwatch.runtimes import OnnxRuntime, RawDetections
 
 NEAR_ZERO = 1e-6

@@ -13,13 +13,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, nms
 
-from maskwatch.models import IOU_THRESHOLD
+from maskwatch.models import CANDIDATES, IOU_THRESHOLD, MAX_DETECTIONS
 from maskwatch.network.boxes import decode
 
-MAX_DETECTIONS = 100
-# NMS compares this many best (anchor, class) pairs. Greedy NMS compares a box with better ones only, so the
-# result is the unlimited one whenever MAX_DETECTIONS remain.
-CANDIDATES = 2000
 _TINY = 1e-30
 
 
