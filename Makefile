@@ -1,9 +1,13 @@
 # Every target works alone in a fresh clone; `make` lists them.
 
 PYTHON ?= python3
+# Where the environment says so, no bytecode would be kept, and each process of a test would compile the package.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 DEMO_VENV := .venv-demo
 ARGS ?=
+# More than there are cores: many tests wait for a browser, a camera, a retry.
+TEST_PROCESSES := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 )))
 
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SETTINGS := pyproject.toml constraints.txt
@@ -25,7 +29,7 @@ check: $(VENV)/.ready ## lint, formatting, types
 	$(VENV)/bin/mypy
 
 test: check ## all checks, then all tests and their branch coverage; ARGS='-k voc' passes options to pytest
-	$(VENV)/bin/pytest --numprocesses auto --dist worksteal --cov --cov-report= $(ARGS)
+	$(VENV)/bin/pytest --numprocesses $(TEST_PROCESSES) --dist worksteal --cov --cov-report= $(ARGS)
 	@echo "branch coverage: $$($(VENV)/bin/coverage report --format=total) %"
 
 demo: $(DEMO_VENV)/.ready ## install the base package alone and detect on examples/ into out/

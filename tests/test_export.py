@@ -208,6 +208,7 @@ def test_the_file_is_whole_small_and_tells_nothing_of_its_maker(network: Network
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("network", ["two scales and voting"], indirect=True)
 def test_the_same_network_gives_the_same_bytes(network: Network, metadata: ModelMetadata, path: Path) -> None:
     from maskwatch.export.onnx import build_model
 

@@ -141,7 +141,7 @@ def test_eight_pictures_are_learnt_by_heart(shared: Path, tmp_path: Path) -> Non
     few = [s.stem for s in small.samples if 0 < len(s) <= 2 and min(s.size_hw) > 200][:8]
     eight = small.subset(few)
     recipe = Recipe(
-        size=320, train_sizes=(320,), batch_size=8, steps=120, validate_every=120, warmup_steps=10,
+        size=320, train_sizes=(320,), batch_size=8, steps=80, validate_every=80, warmup_steps=10,
         ema_decay=0.9, bn_momentum=0.1,
     )  # fmt: skip
     start = shared / "weights" / "ssd_mobilenet_v2_fpnlite_320x320_coco17_tpu-8"

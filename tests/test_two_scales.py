@@ -21,13 +21,14 @@ def looks(box_xyxy: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     from maskwatch.network.boxes import decode
     from tiny_network import ConstantNetwork
 
-    network = TwoScales(ConstantNetwork(box_xyxy))
+    single = ConstantNetwork(box_xyxy)
+    network = TwoScales(single)
     encodings, logits = network(torch.zeros(1, 3, *SIZE))
     boxes = decode(encodings, network.anchors_xyxy(SIZE))[0]
     torch.testing.assert_close(boxes, (torch.tensor(box_xyxy) * 128).expand(len(boxes), 4), atol=1e-3, rtol=0)
     counts = logits[0, :, 1] == 1
     assert (logits[0, ~counts].sigmoid() < 1e-20).all()
-    full = sum(network.anchor_spec.counts(SIZE))
+    full = sum(single.anchor_spec.counts(SIZE))
     return counts[:full], counts[full:]
 
 

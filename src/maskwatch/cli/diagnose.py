@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from maskwatch.cli.json_file import is_stdout, write_json
+from maskwatch.cli.options import with_options
 from maskwatch.errors import MissingExtraError
 from maskwatch.labels import ClassMap
 
@@ -20,39 +22,45 @@ _WIDTH = 78
 BROKEN = 1
 
 
-def diagnose(
+@dataclass(frozen=True)
+class DiagnoseArguments:
+    """What `maskwatch diagnose` is given."""
+
     model: Annotated[
         str,
         typer.Argument(
             metavar="RUN|MODEL", help="Folder of a run, checkpoint, model file, or embedded model."
         ),
-    ],
+    ]
     data: Annotated[
         list[Path],
         typer.Argument(metavar="DATA", help="Annotated data sets, as they are; all their splits."),
-    ],
+    ]
     classes: Annotated[
         str | None,
         typer.Option(
             metavar="CLASSES",
             help="Classes of the data in order, with other spellings: 'helmet=hat|Helm,head'.",
         ),
-    ] = None,
+    ] = None
     pictures: Annotated[
         int, typer.Option(min=1, metavar="N", help="Run the model on so many random pictures.")
-    ] = 64,
+    ] = 64
     overfit: Annotated[
         bool,
         typer.Option("--overfit", help="Also try to overfit eight pictures; a minute or two on a CPU."),
-    ] = False,
+    ] = False
     json_file: Annotated[
         Path | None,
         typer.Option(
             "--json", metavar="FILE", help="Also write the checks to this file; '-' prints only them."
         ),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file of --json.")] = False,
-) -> None:
+    ] = None
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the file of --json.")] = False
+
+
+@with_options(DiagnoseArguments)
+def diagnose(arguments: DiagnoseArguments) -> None:
     """Say why a model scores badly: classes, boxes, channels, losses, anchors. Exits with 1 if one is broken.
 
     Example: maskwatch diagnose runs/default my_photos/val
@@ -63,18 +71,17 @@ def diagnose(
         raise MissingExtraError(f"a diagnosis (module {error.name})", "train") from None
     from maskwatch.outputs import check_targets
 
-    to_stdout = is_stdout(json_file)
-    if json_file is not None and not to_stdout:
-        check_targets([json_file], [], force=force)
-    class_map = None if classes is None else ClassMap.parse(classes)
-    checks = run(model, data, class_map, pictures=pictures, overfit=overfit)
+    target, to_stdout = arguments.json_file, is_stdout(arguments.json_file)
+    if target is not None and not to_stdout:
+        check_targets([target], [], force=arguments.force)
+    class_map = None if arguments.classes is None else ClassMap.parse(arguments.classes)
+    model, data = arguments.model, arguments.data
+    checks = run(model, data, class_map, pictures=arguments.pictures, overfit=arguments.overfit)
     if not to_stdout:
         typer.echo("\n".join(_lines(checks)))
-    if json_file is not None:
-        record = _plain(
-            {"model": model, "data": [str(p) for p in data], "checks": [c.as_dict() for c in checks]}
-        )
-        write_json(record, json_file)
+    if target is not None:
+        record = {"model": model, "data": [str(p) for p in data], "checks": [c.as_dict() for c in checks]}
+        write_json(_plain(record), target)
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(BROKEN)
 

@@ -13,7 +13,7 @@ import typer
 from maskwatch.cli.datasets import read_validation
 from maskwatch.cli.options import parse_size, parse_threshold, with_options
 from maskwatch.errors import LabelError, MissingExtraError, OptionError
-from maskwatch.labels import ClassMap, find_classes
+from maskwatch.labels import ClassMap, class_values
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
@@ -123,13 +123,12 @@ def _thresholds(text: str | None, class_names: Sequence[str]) -> tuple[float, ..
     if not isinstance(value, dict):
         value = dict.fromkeys(class_names, DEFAULT_THRESHOLD if value is None else value)
     try:
-        given = dict(zip(find_classes(class_names, value), value.values(), strict=True))
+        values = class_values(class_names, value, [DEFAULT_THRESHOLD] * len(class_names))
     except KeyError as error:
         known = ", ".join(class_names)
         raise LabelError(
             f"--threshold {text}: the checkpoint has no class {error.args[0]!r}; use {known}"
         ) from None
-    values = tuple(given.get(class_id, DEFAULT_THRESHOLD) for class_id in range(len(class_names)))
     if not all(0 <= value <= 1 for value in values):
         raise OptionError(f"--threshold {text}: give scores from 0 to 1")
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import json
 import math
@@ -178,6 +179,10 @@ def build_model(network: Network, metadata: ModelMetadata) -> onnx.ModelProto:
 @torch.no_grad()  # else `conv_norm` fuses BatchNorms as in training
 def _trace(candidate_network: CandidateNetwork, size_hw: tuple[int, int]) -> onnx.ModelProto:
     images = torch.zeros(2, *size_hw, 3, dtype=torch.uint8)
+    candidate_network = copy.deepcopy(candidate_network)
+    for module in candidate_network.modules():
+        if isinstance(module, nn.ReLU6):
+            module.inplace = False  # torch would first have to undo it: a quarter of the time
     try:
         program = torch.onnx.export(
             candidate_network,
