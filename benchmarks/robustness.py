@@ -5,12 +5,23 @@
 Each line is one variant of the pictures: AP50 (NMS within classes, all scores), and what became of the faces
 at the model's own thresholds, one box a face: the share of each class that was found as each class. Slices by
 face size are in pixels of the photograph. Output is a Markdown table, for MODEL_CARD.md.
+
+The last table is of places in `masks/val` and `more/val` that were chosen by eye (slices.csv): bare faces
+behind a hand, cloth or an object, profiles, and windows without a face, such as bodies and backs of heads.
+`--json FILE` also writes them as `{model: {slice: [right, places]}}`; slices.json has those of the files in
+the package, and tests/test_weights.py fails where a file falls behind them:
+
+    python benchmarks/robustness.py maskwatch-640 maskwatch-320 --only-slices --json benchmarks/slices.json \\
+        --data ../shared/data/masks/val ../shared/data/more/val
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import json
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +43,10 @@ from maskwatch.labels import ClassMap
 LEAST_DRAWN = 48.0
 """Smallest bare face that something is drawn onto, pixels of the photograph."""
 MATCH_IOU = 0.5
+
+SLICES = Path(__file__).with_name("slices.csv")
+NO_FACE = "no face"
+"""The slice of windows; all other slices are of bare faces."""
 
 UInt8Image = npt.NDArray[np.uint8]
 Generator = np.random.Generator
@@ -236,6 +251,45 @@ def confusion(outcome: Outcome, least: float = 0.0) -> npt.NDArray[np.int64]:
     return table
 
 
+Places = Mapping[str, Sequence[tuple[str, npt.NDArray[np.float32]]]]
+
+
+def read_places(path: Path = SLICES) -> Places:
+    """Name of a picture → slices and boxes (4,) xyxy in its pixels."""
+    places: dict[str, list[tuple[str, npt.NDArray[np.float32]]]] = defaultdict(list)
+    with path.open(encoding="utf-8", newline="") as file:
+        for line in csv.DictReader(file):
+            corners = [float(line[name]) for name in ("xmin", "ymin", "xmax", "ymax")]
+            places[line["picture"]].append((line["slice"], np.array(corners, np.float32)))
+    return places
+
+
+def found_at(detector: Detector, detection_set: DetectionSet, places: Places) -> dict[str, Counter[str]]:
+    """Slice → how many of its places were found as each class, "missed" for none.
+
+    A window without a face is looked at alone, and counts once, by its best detection.
+    """
+    outcomes: dict[str, Counter[str]] = defaultdict(Counter)
+    for sample in detection_set.samples:
+        for name, box_xyxy in places.get(sample.stem, ()):
+            image = read_image(sample.image_path)
+            if name == NO_FACE:
+                x0, y0, x1, y1 = box_xyxy.astype(int)
+                found = detector(image[y0:y1, x0:x1])
+                hits = np.arange(len(found))
+            else:
+                found = detector(image)
+                hits = np.nonzero(sv.box_iou_batch(box_xyxy[None], found.xyxy)[0] >= MATCH_IOU)[0]
+            best = max(hits, key=lambda hit: found.confidence[hit], default=None)
+            outcomes[name]["missed" if best is None else found.data["class_name"][best]] += 1
+    return outcomes
+
+
+def right(name: str, outcome: Counter[str]) -> int:
+    """Places of a slice where the model is right."""
+    return outcome["missed" if name == NO_FACE else "no_mask"]
+
+
 # ---- tables ----------------------------------------------------------------------------------------------
 
 
@@ -275,15 +329,39 @@ def _drawn_table(detectors: Detectors, detection_set: DetectionSet) -> Iterator[
     yield ""
 
 
+def _slices_table(outcomes: Mapping[str, Counter[str]], classes: Sequence[str]) -> Iterator[str]:
+    columns = (*classes, "missed")
+    yield from head(row("in photographs", "places", f"found as {' / '.join(columns)}"))
+    for name, outcome in sorted(outcomes.items()):
+        counts = np.array([outcome[column] for column in columns])
+        yield row(name, counts.sum(), _shares(counts))
+    yield ""
+
+
 def _shares(counts: npt.NDArray[np.int64]) -> str:
     total = int(counts.sum())
     return " / ".join(f"{value / total:.2f}" for value in counts) if total else "–"
 
 
 def measure(options: argparse.Namespace) -> Iterator[str]:
+    places, numbers = read_places(), {}
     for model in options.models:
+        if not options.only_slices:
+            for data in options.data:
+                yield from report(model, data)
+        detector = Detector(model)
+        total: dict[str, Counter[str]] = defaultdict(Counter)
         for data in options.data:
-            yield from report(model, data)
+            of_data = found_at(detector, read_data(data, ClassMap(detector.class_names)), places)
+            for name, outcome in of_data.items():
+                total[name] += outcome
+        if total:
+            yield f"### {model}"
+            yield ""
+            yield from _slices_table(total, detector.class_names)
+        numbers[model] = {name: [right(name, one), one.total()] for name, one in sorted(total.items())}
+    if options.json:
+        options.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -292,6 +370,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, help="folders of annotated photographs"
     )
+    parser.add_argument("--only-slices", action="store_true", help="only the places of slices.csv")
+    parser.add_argument("--json", type=Path, help="also write the numbers of slices.csv to this file")
     return run(measure, parser, arguments)
 
 

@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import supervision as sv
+from PIL import Image
 
 from benchmark_module import load_benchmark
 from drawn_data import draw_faces
+from maskwatch import Detector
 from maskwatch.data import DetectionSet, Sample
+from maskwatch.labels import MASK_CLASSES
 
 # ---- What limits the score (docs/experiments.md) -----------------------------------------------------------
 
@@ -209,6 +212,29 @@ def test_robustness_tables(
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[4:12]] == list(robustness.WHOLE)
     assert robustness.main([str(tiny_model), "--data", str(tmp_path / "none")]) == 2
     assert "none" in capsys.readouterr().err
+
+
+def test_places_are_found_as_the_detector_finds_them(
+    robustness: ModuleType, tiny_model: Path, street: npt.NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """The tiny model finds coloured cells, also where a window of one is enlarged; nothing on grey."""
+    Image.fromarray(street).save(tmp_path / "street.png")
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    sample = Sample(tmp_path / "street.png", None, (64, 64), *nothing)
+    lines = ["picture,slice,xmin,ymin,xmax,ymax", "other,hand,0,0,9,9"]
+    lines += ["street,hand,16,0,32,16", "street,hand,0,32,16,48", "street,hand,40,20,56,36"]
+    lines += ["street,no face,48,48,64,64", "street,no face,32,16,64,48"]
+    (tmp_path / "slices.csv").write_text("\n".join(lines))
+    places = robustness.read_places(tmp_path / "slices.csv")
+    found = robustness.found_at(Detector(tiny_model), DetectionSet(MASK_CLASSES, (sample,)), places)
+    assert found == {
+        "hand": {"mask": 1, "no_mask": 1, "missed": 1},
+        "no face": {"mask_incorrect": 1, "missed": 1},
+    }
+    assert {name: robustness.right(name, outcome) for name, outcome in found.items()} == {
+        "hand": 1,
+        "no face": 1,
+    }
 
 
 # ---- Small data (docs/experiments.md) ----------------------------------------------------------------------

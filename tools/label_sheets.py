@@ -92,7 +92,7 @@ def draw(suspects: Path, data: list[Path], out: Path) -> None:
             for place, cell in enumerate(group[start : start + a_sheet]):
                 row, column = divmod(place, COLUMNS_OF_SHEET)
                 sheet.paste(draw_cell(cell), (column * CELL, row * CELL))
-            sheet.save(out / f"{name}_{start // a_sheet + 1:02}.jpg", quality=88)
+            sheet.save(out / f"{name}_{start // a_sheet + 1:02}.png")
         print(f"{change}: {len(group)}")
 
 
