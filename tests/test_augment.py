@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from drawn_data import draw_faces
-from maskwatch.data import DetectionSet, Sample, read_data
+from maskwatch.data import DetectionSet, Sample, merge, read_data
+from maskwatch.errors import RecipeError
 from maskwatch.labels import ClassMap
 from maskwatch.training.augment import STRONG, WEAK, as_jpeg, augment_multiscale, augment_ssd, colour_jitter
 from maskwatch.training.copy_paste import FaceClasses, SourceFace, occlude_mouths, paste_mask, paste_masks
@@ -297,6 +298,55 @@ def test_rare_classes_are_repeated() -> None:
     assert balanced.tolist() == [1] * 8 + [5, 5] + [1]  # 10 pictures with a, 2 with b
     plain = balanced_order(DetectionSet(("a", "b"), tuple(rows)), 0.0, 1)
     assert plain.tolist() == list(range(11))
+
+
+def sets_to_weigh() -> list[DetectionSet]:
+    """Forty pictures with a, half of which have the rarer b too, and a hundred with a alone."""
+    small = [labelled([0])] * 20 + [labelled([0, 1])] * 20
+    return [DetectionSet(("a", "b"), tuple(rows)) for rows in (small, [labelled([0])] * 100)]
+
+
+@pytest.mark.parametrize("weights", [(3.0, 1.0), (1.0, 2.0), (1.5, 0.6)])
+def test_data_weights_decide_how_often_each_set_is_shown(weights: tuple[float, float]) -> None:
+    from maskwatch.training.batches import balanced_order
+
+    whole = merge(sets_to_weigh())
+    shown = np.bincount(balanced_order(whole, 0.0, 1, weights), minlength=140)
+    least = min(weights)
+    for part, weight in ((shown[:40], weights[0]), (shown[40:], weights[1])):
+        assert set(part.tolist()) <= {int(weight / least), int(np.ceil(weight / least))}
+        assert part.mean() == pytest.approx(weight / least, abs=0.15)
+    np.testing.assert_array_equal(
+        balanced_order(whole, 0.0, 1, weights), balanced_order(whole, 0.0, 1, weights)
+    )
+
+
+def test_data_weights_and_class_balance_multiply() -> None:
+    from maskwatch.training.batches import balanced_order
+
+    whole = merge(sets_to_weigh())
+    shown = np.bincount(balanced_order(whole, 1.0, 1, (3.0, 1.0)), minlength=140)
+    # Shown without the balance: a 220 times, b 60 times.
+    assert shown[:20].tolist() == [3] * 20
+    assert shown[20:40].mean() == pytest.approx(3 * 220 / 60, abs=1e-9)
+    assert shown[40:].tolist() == [1] * 100
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_equal_weights_are_none(power: float) -> None:
+    from maskwatch.training.batches import balanced_order
+
+    whole = merge(sets_to_weigh())
+    np.testing.assert_array_equal(
+        balanced_order(whole, power, 1, (2.0, 2.0)), balanced_order(whole, power, 1)
+    )
+
+
+def test_a_set_without_a_weight_is_an_error() -> None:
+    from maskwatch.training.batches import balanced_order
+
+    with pytest.raises(RecipeError, match="1 numbers for at least 2 data sets; give one for each"):
+        balanced_order(merge(sets_to_weigh()), 0.0, 1, (2.0,))
 
 
 def test_the_last_steps_have_weak_augmentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from maskwatch.data import DetectionSet
+from maskwatch.errors import RecipeError
 from maskwatch.labels import MASK_CLASSES
 from maskwatch.media.images import Placement, fit, read_image
 from maskwatch.training.augment import STRONG, WEAK, augment_multiscale, augment_ssd
@@ -96,20 +97,45 @@ class StepSampler(Sampler[list[SampleKey]]):
         return int(self._shuffled[1][index])
 
 
-def balanced_order(detection_set: DetectionSet, power: float, seed: int) -> npt.NDArray[np.int64]:
-    """Indices of one pass, images with rare classes more than once.
+def balanced_order(
+    detection_set: DetectionSet, power: float, seed: int, data_weights: Sequence[float] = ()
+) -> npt.NDArray[np.int64]:
+    """Indices of one pass, images with rare classes and of data sets with a large weight more than once.
 
-    An image appears (f_max / f) ** power times, f being the share of images with its rarest class; the
-    fraction is rounded at random, once. After repeat-factor sampling (Gupta et al. 2019, section 4.1).
+    An image appears w (f_max / f) ** power times. w is the weight of its data set, 1 for the smallest one; f
+    is the share of its rarest class among the images, weighted by w. The fraction is rounded at random, once.
+    After repeat-factor sampling (Gupta et al. 2019, section 4.1).
+
+    Args:
+        detection_set: its `Sample.dataset_index` counts the weights.
+        power, seed: `class_balance` and `seed` of the recipe.
+        data_weights: one for each data set; () for equal ones.
+
+    Raises:
+        RecipeError: a data set has no weight.
     """
+    weights = _image_weights(detection_set, data_weights)
     present = np.zeros((len(detection_set), len(detection_set.class_names)), bool)
     for row, sample in zip(present, detection_set.samples, strict=True):
         row[sample.class_ids[~sample.ignore]] = True
-    share = present.mean(0)
+    share = weights @ present / weights.sum()
     factors = (share.max(initial=0) / np.maximum(share, 1e-9)) ** power
-    repeats = np.where(present, factors, 1.0).max(1, initial=1.0)
+    repeats = weights * np.where(present, factors, 1.0).max(1, initial=1.0)
     whole = np.floor(repeats + np.random.default_rng(seed).random(len(repeats))).astype(int)
     return np.repeat(np.arange(len(repeats)), whole)
+
+
+def _image_weights(detection_set: DetectionSet, data_weights: Sequence[float]) -> npt.NDArray[np.float64]:
+    """For each image (N,) that of its data set, as a multiple of the smallest one."""
+    if not data_weights:
+        return np.ones(len(detection_set))
+    indices = [sample.dataset_index for sample in detection_set.samples]
+    if max(indices, default=0) >= len(data_weights):
+        raise RecipeError(
+            f"data_weights has {len(data_weights)} numbers for at least {max(indices) + 1} data sets; give "
+            "one for each, in their order"
+        )
+    return np.array(data_weights)[indices] / min(data_weights)
 
 
 class TrainingDataset(Dataset[TrainingSample]):
