@@ -153,7 +153,8 @@ class TrainingDataset(Dataset[TrainingSample]):
         self._classes: FaceClasses | None = None
         if set(MASK_CLASSES) <= set(detection_set.class_names):
             mask, no_mask, mask_incorrect = map(detection_set.class_names.index, MASK_CLASSES)
-            self._sources = _large_faces(detection_set, mask)
+            self._sources = sorted(_large_faces(detection_set, mask), key=lambda face: _smaller_side(face[1]))
+            self._source_sides = [_smaller_side(box_xyxy) for _, box_xyxy in self._sources]
             pick_source = self._pick_source if self._sources else None
             self._classes = FaceClasses(mask, no_mask, mask_incorrect, pick_source)
         self._cache: dict[int, npt.NDArray[np.uint8]] = {}
@@ -170,8 +171,10 @@ class TrainingDataset(Dataset[TrainingSample]):
         config = WEAK if key.step >= self.recipe.no_aug_start else STRONG
         return augment_multiscale(sample, key.size, self.recipe.size, rng, config, self._classes)
 
-    def _pick_source(self, rng: np.random.Generator) -> SourceFace:
-        image, box_xyxy = self._sources[int(rng.integers(len(self._sources)))]
+    def _pick_source(self, rng: np.random.Generator, side: float) -> SourceFace:
+        """A face with sides of at least this length; one of the largest where few are."""
+        large = min(int(np.searchsorted(self._source_sides, side)), int(0.9 * len(self._sources)))
+        image, box_xyxy = self._sources[int(rng.integers(large, len(self._sources)))]
         return SourceFace(self._read(image), box_xyxy)
 
     def _read(self, index: int) -> npt.NDArray[np.uint8]:
@@ -190,8 +193,12 @@ def _large_faces(detection_set: DetectionSet, class_id: int) -> list[tuple[int, 
         (image, box)
         for image, sample in enumerate(detection_set.samples)
         for box, face_class, ignore in zip(sample.boxes_xyxy, sample.class_ids, sample.ignore, strict=True)
-        if face_class == class_id and not ignore and (box[2:] - box[:2]).min() >= MIN_SOURCE_SIDE
+        if face_class == class_id and not ignore and _smaller_side(box) >= MIN_SOURCE_SIDE
     ]
+
+
+def _smaller_side(box_xyxy: npt.NDArray[np.float32]) -> float:
+    return float((box_xyxy[2:] - box_xyxy[:2]).min())
 
 
 def collate(samples: Sequence[TrainingSample]) -> Batch:
