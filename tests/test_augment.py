@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from drawn_data import draw_faces
-from maskwatch.data import DetectionSet, Sample, read_data
+from maskwatch.data import DetectionSet, Sample, merge, read_data
+from maskwatch.errors import RecipeError
 from maskwatch.labels import ClassMap
+from maskwatch.media.images import PAD_VALUE
 from maskwatch.training.augment import STRONG, WEAK, as_jpeg, augment_multiscale, augment_ssd, colour_jitter
 from maskwatch.training.copy_paste import FaceClasses, SourceFace, occlude_mouths, paste_mask, paste_masks
 from maskwatch.training.crops import IGNORE_CLASS, TrainingSample, flip
@@ -147,43 +149,116 @@ def test_only_mouths_of_bare_faces_are_occluded() -> None:
     assert occlude_mouths(sample, np.random.default_rng(0), 0.0, no_mask=1) is sample
 
 
+SKIN = (170, 120, 90)
+
+
 def red_mask() -> SourceFace:
     """A face of 100 by 120 pixels whose lower part is red."""
-    image = np.full((160, 140, 3), 128, np.uint8)
+    image = np.full((160, 140, 3), SKIN, np.uint8)
     image[60:150, 10:130] = (255, 0, 0)
     return SourceFace(image, np.array([20, 20, 120, 140], np.float32))
 
 
-def test_a_mask_sits_where_it_did_and_lower_where_it_drops() -> None:
-    image = np.zeros((200, 300, 3), np.uint8)
-    box = np.array([100, 40, 200, 160], np.float32)
-    for drop, top in ((0.0, 88), (0.25, 118)):
-        worn = paste_mask(image, box, red_mask(), drop)[..., 0] > 128
-        rows, columns = np.nonzero(worn)
-        assert abs(rows.min() - top) <= 2, "0.4 of the height below the top of the face, and the drop"
-        assert 100 <= columns.min() < 112
-        assert 188 < columns.max() < 200
-    assert not image.any(), "the picture that was given stays as it is"
+@pytest.mark.parametrize(("edges_y", "width"), [((0.4, 1.0), 1.0), ((0.6, 1.05), 1.0), ((0.9, 1.3), 0.8)])
+def test_a_mask_sits_between_its_edges(edges_y: tuple[float, float], width: float) -> None:
+    image = np.full((220, 300, 3), SKIN, np.uint8)
+    paste_mask(image, np.array([100, 40, 200, 160], np.float32), red_mask(), edges_y, width)
+    worn = image[..., 1] < 60
+    rows, columns = np.nonzero(worn)
+    assert rows.min() == pytest.approx(40 + 120 * edges_y[0], abs=3)
+    assert rows.max() == pytest.approx(40 + 120 * edges_y[1], abs=3)
+    assert columns.min() == pytest.approx(150 - 43 * width, abs=3)
+    assert columns.max() == pytest.approx(150 + 43 * width, abs=3)
+    assert (image[:80] == SKIN).all()
+
+
+@pytest.mark.parametrize("light", [40, 80, 160])
+def test_a_pasted_mask_has_the_light_of_its_new_face(light: int) -> None:
+    rng = np.random.default_rng(0)
+    lit = SourceFace(rng.integers(90, 111, (240, 200, 3), dtype=np.uint8), np.array([0, 0, 200, 240]))
+    image = np.full((200, 200, 3), light, np.uint8)
+    paste_mask(image, np.array([50, 40, 150, 160], np.float32), lit, (0.4, 1.0))
+    assert image[110:140, 80:120].mean() == pytest.approx(light, rel=0.12)
+
+
+def test_light_and_tint_change_only_so_much() -> None:
+    lit = SourceFace(np.full((240, 200, 3), 100, np.uint8), np.array([0, 0, 200, 240]))
+    for colour, least, most in (((0, 0, 0), 36, 44), ((250, 250, 250), 155, 165), ((160, 90, 60), 85, 115)):
+        image = np.full((200, 200, 3), colour, np.uint8)
+        paste_mask(image, np.array([50, 40, 150, 160], np.float32), lit, (0.4, 1.0))
+        assert least <= image[110:140, 80:120].min()
+        assert image[110:140, 80:120].max() <= most
+
+
+def test_a_pasted_mask_is_blurred_like_its_new_face() -> None:
+    rng = np.random.default_rng(0)
+    sharp = rng.integers(60, 200, (120, 100, 1), dtype=np.uint8).repeat(3, 2)
+    source = SourceFace(sharp, np.array([0, 0, 100, 120], np.float32))
+    contrasts = []
+    for sigma in (0, 1, 2):
+        scene = rng.integers(60, 200, (200, 200, 1), dtype=np.uint8).repeat(3, 2)
+        image = np.asarray(cv2.GaussianBlur(scene, (0, 0), sigma) if sigma else scene, np.uint8)
+        paste_mask(image, np.array([50, 40, 150, 160], np.float32), source, (0.4, 1.0))
+        contrasts.append(float(np.diff(image[110:140, 80:120, 0].astype(float), axis=0).std()))
+    assert contrasts[0] > 2 * contrasts[1]
+    assert contrasts[1] > contrasts[2]
+
+
+def test_a_grey_picture_gets_a_grey_mask_and_padding_gets_none() -> None:
+    image = np.random.default_rng(0).integers(60, 200, (200, 200, 1), dtype=np.uint8).repeat(3, 2)
+    image[150:] = PAD_VALUE
+    colourful = np.random.default_rng(1).integers(0, 256, (240, 200, 3), dtype=np.uint8)
+    box = np.array([50, 40, 150, 160], np.float32)
+    paste_mask(image, box, SourceFace(colourful, np.array([0, 0, 200, 240], np.float32)), (0.5, 1.2))
+    assert np.ptp(image[120:145, 80:120].astype(int), axis=2).max() < 30
+    assert (image[150:] == PAD_VALUE).all()
 
 
 def test_bare_faces_with_a_pasted_mask_change_their_class() -> None:
-    image = np.zeros((200, 300, 3), np.uint8)
+    image = np.full((200, 300, 3), SKIN, np.uint8)
     boxes = np.array([[20, 20, 120, 140], [160, 20, 260, 140], [140, 150, 155, 170]], np.float32)
     sample = TrainingSample(image, boxes, np.array([1, 0, 1]))
-    faces = FaceClasses(mask=0, no_mask=1, mask_incorrect=2, pick_source=lambda rng: red_mask())
-    seen = set()
-    for seed in range(30):
+    asked = []
+
+    def pick_source(rng: np.random.Generator, side: float) -> SourceFace:
+        asked.append(side)
+        return red_mask()
+
+    faces = FaceClasses(mask=0, no_mask=1, mask_incorrect=2, pick_source=pick_source)
+    tops: dict[int, list[float]] = {0: [], 2: []}
+    for seed in range(60):
         after = paste_masks(sample, np.random.default_rng(seed), 1.0, faces)
-        worn = after.image[..., 0] > 128
-        seen.add(int(after.class_ids[0]))
-        top = np.nonzero(worn[:, :150])[0].min()
-        assert (top < 75) == (after.class_ids[0] == 0), "a mask that sits well begins at the nose"
+        again = paste_masks(sample, np.random.default_rng(seed), 1.0, faces)
+        np.testing.assert_array_equal(after.image, again.image)
+        worn = after.image[..., 1] < 60
+        tops[int(after.class_ids[0])].append((np.nonzero(worn)[0].min() - 20) / 120)
         assert not worn[:, 150:].any()
         assert after.class_ids[1:].tolist() == [0, 1], "masked and small faces stay as they are"
-    assert seen == {0, 2}
+        np.testing.assert_array_equal(after.boxes_xyxy, boxes)
+    assert max(tops[0]) < 0.5 < 0.55 < min(tops[2]), "only a mask worn correctly covers the nose"
+    assert max(tops[2]) > 0.85, "some are under the chin"
+    assert set(asked) == {100}
+    assert (image == SKIN).all(), "the picture that was given stays as it is"
     assert sample.class_ids.tolist() == [1, 0, 1]
     assert paste_masks(sample, np.random.default_rng(0), 0.0, faces) is sample
     assert paste_masks(sample, np.random.default_rng(0), 1.0, replace(faces, pick_source=None)) is sample
+
+
+def test_sources_are_as_large_as_the_face_that_gets_their_mask(tmp_path: Path) -> None:
+    from maskwatch.training.batches import TrainingDataset
+
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((400, 400, 3), np.uint8))
+    boxes = np.array([[0, 0, side, side] for side in range(50, 350)], np.float32)
+    ids, marks = np.zeros(300, np.int64), np.zeros(300, bool)
+    faces = DetectionSet(
+        ("mask", "no_mask", "mask_incorrect"),
+        (Sample(tmp_path / "x.png", None, (400, 400), boxes, ids, marks),),
+    )
+    classes = TrainingDataset(faces, Recipe())._classes
+    for wanted, least in ((24.0, 50), (200.0, 200), (900.0, 320)):
+        sides = [classes.pick_source(np.random.default_rng(seed), wanted).box_xyxy[2] for seed in range(40)]
+        assert least <= min(sides) < least + 20
+        assert max(sides) > 335
 
 
 def test_other_classes_get_no_mask(tmp_path: Path) -> None:
@@ -297,6 +372,55 @@ def test_rare_classes_are_repeated() -> None:
     assert balanced.tolist() == [1] * 8 + [5, 5] + [1]  # 10 pictures with a, 2 with b
     plain = balanced_order(DetectionSet(("a", "b"), tuple(rows)), 0.0, 1)
     assert plain.tolist() == list(range(11))
+
+
+def sets_to_weigh() -> list[DetectionSet]:
+    """Forty pictures with a, half of which have the rarer b too, and a hundred with a alone."""
+    small = [labelled([0])] * 20 + [labelled([0, 1])] * 20
+    return [DetectionSet(("a", "b"), tuple(rows)) for rows in (small, [labelled([0])] * 100)]
+
+
+@pytest.mark.parametrize("weights", [(3.0, 1.0), (1.0, 2.0), (1.5, 0.6)])
+def test_data_weights_decide_how_often_each_set_is_shown(weights: tuple[float, float]) -> None:
+    from maskwatch.training.batches import balanced_order
+
+    whole = merge(sets_to_weigh())
+    shown = np.bincount(balanced_order(whole, 0.0, 1, weights), minlength=140)
+    least = min(weights)
+    for part, weight in ((shown[:40], weights[0]), (shown[40:], weights[1])):
+        assert set(part.tolist()) <= {int(weight / least), int(np.ceil(weight / least))}
+        assert part.mean() == pytest.approx(weight / least, abs=0.15)
+    np.testing.assert_array_equal(
+        balanced_order(whole, 0.0, 1, weights), balanced_order(whole, 0.0, 1, weights)
+    )
+
+
+def test_data_weights_and_class_balance_multiply() -> None:
+    from maskwatch.training.batches import balanced_order
+
+    whole = merge(sets_to_weigh())
+    shown = np.bincount(balanced_order(whole, 1.0, 1, (3.0, 1.0)), minlength=140)
+    # Shown without the balance: a 220 times, b 60 times.
+    assert shown[:20].tolist() == [3] * 20
+    assert shown[20:40].mean() == pytest.approx(3 * 220 / 60, abs=1e-9)
+    assert shown[40:].tolist() == [1] * 100
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_equal_weights_are_none(power: float) -> None:
+    from maskwatch.training.batches import balanced_order
+
+    whole = merge(sets_to_weigh())
+    np.testing.assert_array_equal(
+        balanced_order(whole, power, 1, (2.0, 2.0)), balanced_order(whole, power, 1)
+    )
+
+
+def test_a_set_without_a_weight_is_an_error() -> None:
+    from maskwatch.training.batches import balanced_order
+
+    with pytest.raises(RecipeError, match="1 numbers for at least 2 data sets; give one for each"):
+        balanced_order(merge(sets_to_weigh()), 0.0, 1, (2.0,))
 
 
 def test_the_last_steps_have_weak_augmentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,7 @@ def test_other_classes_and_chosen_stems(
     [
         (["--recipe", "quick"], "give one of default, fast, seed"),
         (["--set", "stpes=2"], "did you mean 'steps'"),
+        (["--set", "data_weights=[3, 1]"], "data_weights has 2 numbers for 1 data sets; give one for each"),
         (["--devices", "none"], "is not a number of devices"),
         (["--start", "nowhere"], "no TensorFlow checkpoint there"),
         (["--start", "nowhere.ckpt"], "no such file"),

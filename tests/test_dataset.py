@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskwatch.data import DetectionSet, Sample, merge
+from drawn_data import draw_faces
+from maskwatch.data import DetectionSet, Sample, merge, read_data
 from maskwatch.errors import DataError
 
 
@@ -82,3 +83,15 @@ def test_merge_keeps_the_order_and_refuses_other_classes(three: DetectionSet) ->
         merge([three, DetectionSet(("a", "b"), ())])
     with pytest.raises(DataError, match="cannot be merged"):
         merge([])
+
+
+def test_samples_know_which_of_the_sets_they_came_from(tmp_path: Path, three: DetectionSet) -> None:
+    draw_faces(tmp_path / "a", 3)
+    draw_faces(tmp_path / "b", 2)
+    whole = read_data([tmp_path / "a", tmp_path / "b", tmp_path / "a"])
+    assert [one.dataset_index for one in whole.samples] == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert [one.dataset_index for one in whole.subset([4, 0]).samples] == [1, 0]
+    assert [one.dataset_index for one in merge([three, three], [3, 1]).samples] == [3, 3, 3, 1, 1, 1]
+    one_name = whole.samples[3].image_id
+    listed = read_data([tmp_path / "a", tmp_path / "b"], image_ids=[f"b/{one_name}"])
+    assert [one.dataset_index for one in listed.samples] == [1]

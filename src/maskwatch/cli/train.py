@@ -129,12 +129,19 @@ def plan_training(arguments: TrainArguments) -> TrainPlan:
     """Completes the arguments, which win over what a pipeline.config says.
 
     Raises:
-        OptionError: both a recipe and a pipeline.config are given, or no data.
+        OptionError: both a recipe and a pipeline.config are given, no data, or other than one of
+            `data_weights` for each data set.
         RecipeError, LabelError, DataError: as the readers of recipe, classes and label map.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DeprecationWarning)
         plan = _of_recipe(arguments) if arguments.pipeline_config is None else _of_pipeline(arguments)
+    weights, count = plan.recipe.data_weights, len(plan.data)
+    if weights and len(weights) != count:
+        raise OptionError(
+            f"data_weights has {len(weights)} numbers for {count} data sets; give one for each, in their "
+            "order"
+        )
     return replace(plan, messages=(*(str(warning.message) for warning in caught), *plan.messages))
 
 

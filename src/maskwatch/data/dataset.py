@@ -38,6 +38,7 @@ class Sample:
         notes: other attributes of each box, G mappings of texts; () if there are none.
         image_id: path of the image relative to the image folder, with "/", NFC; default: the file name.
             Lists and corrections name images by it, or by a part of it.
+        dataset_index: position of its data set among those that were read together, from 0.
     """
 
     image_path: Path
@@ -48,6 +49,7 @@ class Sample:
     difficult: npt.NDArray[np.bool_]
     notes: tuple[Mapping[str, str], ...] = ()
     image_id: str = ""
+    dataset_index: int = 0
 
     def __post_init__(self) -> None:
         if not self.image_id:
@@ -184,8 +186,12 @@ def rename(detection_set: DetectionSet, classes: ClassMap) -> DetectionSet:
     return DetectionSet(classes.names, tuple(samples))
 
 
-def merge(sets: Sequence[DetectionSet]) -> DetectionSet:
+def merge(sets: Sequence[DetectionSet], dataset_indices: Sequence[int] | None = None) -> DetectionSet:
     """One set of all samples, in the order given.
+
+    Args:
+        sets: of the same classes.
+        dataset_indices: `Sample.dataset_index` for the samples of each set; None numbers the sets from 0.
 
     Raises:
         DataError: there is no set, or their classes differ.
@@ -194,7 +200,9 @@ def merge(sets: Sequence[DetectionSet]) -> DetectionSet:
     if len(names) != 1:
         text = f"sets with different classes {sorted(names)} cannot be merged; read them with one class map"
         raise DataError([text])
-    return DetectionSet(names.pop(), tuple(sample for a_set in sets for sample in a_set.samples))
+    numbered = zip(range(len(sets)) if dataset_indices is None else dataset_indices, sets, strict=True)
+    samples = (replace(sample, dataset_index=index) for index, a_set in numbered for sample in a_set.samples)
+    return DetectionSet(names.pop(), tuple(samples))
 
 
 def _problem(sample: Sample, num_classes: int) -> str:

@@ -52,24 +52,26 @@ def read_data(
     problems: list[str] = [] if paths else ["no folder given; name at least one data set"]
     splits: list[Split] = []
     others: list[Split] = []
-    for one in map(Path, paths):
+    owners: list[int] = []  # index of the data set of each split
+    for index, one in enumerate(map(Path, paths)):
         with collecting(problems):
             found = find_splits(one, format)
             splits += choose_splits(one, found, split)
+            owners += [index] * (len(splits) - len(owners))
             others += found
     chosen: dict[int, set[str]] | None = None
     if image_ids is not None:
         where = f"{paths[0]}: no picture named" if len(paths) == 1 else "in none of the folders is a picture"
         chosen = _chosen_images(splits, others, image_ids, where, problems)
-    sets: list[DetectionSet] = []
+    sets: dict[int, DetectionSet] = {}
     for number, one_split in enumerate(splits):
         if chosen is None or number in chosen:
             with collecting(problems):
                 wanted = None if chosen is None else chosen[number]
-                sets.append(read_split(one_split, classes, wanted))
+                sets[number] = read_split(one_split, classes, wanted)
     if problems:
         raise DataError(problems)
-    return merge(sets)
+    return merge(list(sets.values()), [owners[number] for number in sets])
 
 
 @contextlib.contextmanager

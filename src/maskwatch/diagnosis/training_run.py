@@ -134,6 +134,7 @@ def _short(recipe: Recipe, size: int, steps: int) -> Recipe:
         schedule_steps=0, validate_every=steps, warmup_steps=min(recipe.warmup_steps, steps // 10),
         patience=0, ema_decay=min(recipe.ema_decay, 0.9), bn_momentum=0.1, augment="none",
         no_aug_fraction=0.0, bn_update_fraction=1.0, frozen_blocks=0, class_balance=0.0,
+        data_weights=(),
     )  # fmt: skip
 
 

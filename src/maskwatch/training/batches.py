@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from maskwatch.data import DetectionSet
+from maskwatch.errors import RecipeError
 from maskwatch.labels import MASK_CLASSES
 from maskwatch.media.images import Placement, fit, read_image
 from maskwatch.training.augment import STRONG, WEAK, augment_multiscale, augment_ssd
@@ -96,20 +97,45 @@ class StepSampler(Sampler[list[SampleKey]]):
         return int(self._shuffled[1][index])
 
 
-def balanced_order(detection_set: DetectionSet, power: float, seed: int) -> npt.NDArray[np.int64]:
-    """Indices of one pass, images with rare classes more than once.
+def balanced_order(
+    detection_set: DetectionSet, power: float, seed: int, data_weights: Sequence[float] = ()
+) -> npt.NDArray[np.int64]:
+    """Indices of one pass, images with rare classes and of data sets with a large weight more than once.
 
-    An image appears (f_max / f) ** power times, f being the share of images with its rarest class; the
-    fraction is rounded at random, once. After repeat-factor sampling (Gupta et al. 2019, section 4.1).
+    An image appears w (f_max / f) ** power times. w is the weight of its data set, 1 for the smallest one; f
+    is the share of its rarest class among the images, weighted by w. The fraction is rounded at random, once.
+    After repeat-factor sampling (Gupta et al. 2019, section 4.1).
+
+    Args:
+        detection_set: its `Sample.dataset_index` counts the weights.
+        power, seed: `class_balance` and `seed` of the recipe.
+        data_weights: one for each data set; () for equal ones.
+
+    Raises:
+        RecipeError: a data set has no weight.
     """
+    weights = _image_weights(detection_set, data_weights)
     present = np.zeros((len(detection_set), len(detection_set.class_names)), bool)
     for row, sample in zip(present, detection_set.samples, strict=True):
         row[sample.class_ids[~sample.ignore]] = True
-    share = present.mean(0)
+    share = weights @ present / weights.sum()
     factors = (share.max(initial=0) / np.maximum(share, 1e-9)) ** power
-    repeats = np.where(present, factors, 1.0).max(1, initial=1.0)
+    repeats = weights * np.where(present, factors, 1.0).max(1, initial=1.0)
     whole = np.floor(repeats + np.random.default_rng(seed).random(len(repeats))).astype(int)
     return np.repeat(np.arange(len(repeats)), whole)
+
+
+def _image_weights(detection_set: DetectionSet, data_weights: Sequence[float]) -> npt.NDArray[np.float64]:
+    """For each image (N,) that of its data set, as a multiple of the smallest one."""
+    if not data_weights:
+        return np.ones(len(detection_set))
+    indices = [sample.dataset_index for sample in detection_set.samples]
+    if max(indices, default=0) >= len(data_weights):
+        raise RecipeError(
+            f"data_weights has {len(data_weights)} numbers for at least {max(indices) + 1} data sets; give "
+            "one for each, in their order"
+        )
+    return np.array(data_weights)[indices] / min(data_weights)
 
 
 class TrainingDataset(Dataset[TrainingSample]):
@@ -127,7 +153,8 @@ class TrainingDataset(Dataset[TrainingSample]):
         self._classes: FaceClasses | None = None
         if set(MASK_CLASSES) <= set(detection_set.class_names):
             mask, no_mask, mask_incorrect = map(detection_set.class_names.index, MASK_CLASSES)
-            self._sources = _large_faces(detection_set, mask)
+            self._sources = sorted(_large_faces(detection_set, mask), key=lambda face: _smaller_side(face[1]))
+            self._source_sides = [_smaller_side(box_xyxy) for _, box_xyxy in self._sources]
             pick_source = self._pick_source if self._sources else None
             self._classes = FaceClasses(mask, no_mask, mask_incorrect, pick_source)
         self._cache: dict[int, npt.NDArray[np.uint8]] = {}
@@ -144,8 +171,10 @@ class TrainingDataset(Dataset[TrainingSample]):
         config = WEAK if key.step >= self.recipe.no_aug_start else STRONG
         return augment_multiscale(sample, key.size, self.recipe.size, rng, config, self._classes)
 
-    def _pick_source(self, rng: np.random.Generator) -> SourceFace:
-        image, box_xyxy = self._sources[int(rng.integers(len(self._sources)))]
+    def _pick_source(self, rng: np.random.Generator, side: float) -> SourceFace:
+        """A face with sides of at least this length; one of the largest where few are."""
+        large = min(int(np.searchsorted(self._source_sides, side)), int(0.9 * len(self._sources)))
+        image, box_xyxy = self._sources[int(rng.integers(large, len(self._sources)))]
         return SourceFace(self._read(image), box_xyxy)
 
     def _read(self, index: int) -> npt.NDArray[np.uint8]:
@@ -164,8 +193,12 @@ def _large_faces(detection_set: DetectionSet, class_id: int) -> list[tuple[int, 
         (image, box)
         for image, sample in enumerate(detection_set.samples)
         for box, face_class, ignore in zip(sample.boxes_xyxy, sample.class_ids, sample.ignore, strict=True)
-        if face_class == class_id and not ignore and (box[2:] - box[:2]).min() >= MIN_SOURCE_SIDE
+        if face_class == class_id and not ignore and _smaller_side(box) >= MIN_SOURCE_SIDE
     ]
+
+
+def _smaller_side(box_xyxy: npt.NDArray[np.float32]) -> float:
+    return float((box_xyxy[2:] - box_xyxy[:2]).min())
 
 
 def collate(samples: Sequence[TrainingSample]) -> Batch:

@@ -8,16 +8,43 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from maskwatch.media.images import PAD_VALUE
 from maskwatch.training.crops import FloatArray, Generator, TrainingSample, UInt8Array
 
 # Smallest side of a face to change, in pixels of the network's input.
 MIN_TARGET_SIDE = 24.0
-# Share of the pasted masks that are worn correctly. The others are too low by this share of a face's height.
-CORRECT_SHARE = 0.3
-INCORRECT_DROP = (0.16, 0.4)
-# Outline of a mask in shares of the face's box: over the nose, down the cheeks, under the chin.
-_HALF_MASK = np.array([(0.5, 0.4), (0.72, 0.48), (0.93, 0.54), (0.88, 0.8), (0.7, 0.96), (0.5, 1.02)])
+# Rows of a face's box that hold a mask, as shares of its height, and the outline of the mask: x as shares of
+# the width, y as shares of these rows. Over the nose, down the cheeks, under the chin.
+MASK_TOP = 0.4
+_HALF_MASK = np.array([(0.5, 0.0), (0.72, 0.1), (0.93, 0.22), (0.88, 0.65), (0.7, 0.92), (0.5, 1.0)])
 _MASK_OUTLINE = np.concatenate([_HALF_MASK, (np.array([1.0, 0.0]) + _HALF_MASK * [-1, 1])[::-1]])
+# Bounds of what a paste is multiplied by to match its new face: all channels, and one against another.
+LIGHT_GAIN = (0.4, 1.6)
+TINT_GAIN = (0.93, 1.08)
+# Largest blur of a paste: its standard deviation as a share of the face's width.
+MAX_BLUR = 1 / 30
+
+
+@dataclass(frozen=True)
+class Wearing:
+    """A way to wear a mask.
+
+    share: of the pasted masks. top, bottom: ranges of the mask's edges, in shares of the height of the face's
+    box. width: of the mask, relative to one worn correctly.
+    """
+
+    share: float
+    top: tuple[float, float]
+    bottom: tuple[float, float]
+    width: float
+
+
+# A mask that is pulled down folds at the chin, where the face is narrower.
+CORRECTLY = Wearing(0.3, top=(0.38, 0.44), bottom=(0.98, 1.05), width=1.0)
+BELOW_NOSE = Wearing(0.4, top=(0.58, 0.68), bottom=(0.99, 1.08), width=1.0)
+BELOW_MOUTH = Wearing(0.15, top=(0.76, 0.84), bottom=(1.06, 1.18), width=0.94)
+UNDER_CHIN = Wearing(0.15, top=(0.87, 0.95), bottom=(1.18, 1.32), width=0.88)
+WEARINGS = (CORRECTLY, BELOW_NOSE, BELOW_MOUTH, UNDER_CHIN)
 
 
 @dataclass(frozen=True)
@@ -30,12 +57,15 @@ class SourceFace:
 
 @dataclass(frozen=True)
 class FaceClasses:
-    """Ids of the three mask classes, and what picks a source face (None where the data has none)."""
+    """Ids of the three mask classes, and what picks a source face (None where the data has none).
+
+    pick_source: gets the smaller side of the target face in pixels; its source should not be much smaller.
+    """
 
     mask: int
     no_mask: int
     mask_incorrect: int
-    pick_source: Callable[[Generator], SourceFace] | None = None
+    pick_source: Callable[[Generator, float], SourceFace] | None = None
 
 
 def _bare_faces(sample: TrainingSample, rng: Generator, probability: float, no_mask: int) -> list[int]:
@@ -48,7 +78,7 @@ def _bare_faces(sample: TrainingSample, rng: Generator, probability: float, no_m
 def paste_masks(
     sample: TrainingSample, rng: Generator, probability: float, classes: FaceClasses
 ) -> TrainingSample:
-    """Pastes masks of other people on some bare faces: most too low, below nose or mouth, some correctly.
+    """Pastes masks of other people on some bare faces, worn in one of `WEARINGS`; boxes stay.
 
     Incorrectly worn masks are the rarest class. With the correct ones, the seam of the paste does not reveal
     the class.
@@ -58,28 +88,98 @@ def paste_masks(
     chosen = _bare_faces(sample, rng, probability, classes.no_mask)
     if not chosen:
         return sample
-    image, class_ids = sample.image, sample.class_ids.copy()
+    image, class_ids = sample.image.copy(), sample.class_ids.copy()
+    shares = [wearing.share for wearing in WEARINGS]
     for index in chosen:
-        correct = rng.random() < CORRECT_SHARE
-        drop = float(rng.uniform(-0.03, 0.03) if correct else rng.uniform(*INCORRECT_DROP))
-        image = paste_mask(image, sample.boxes_xyxy[index], classes.pick_source(rng), drop)
-        class_ids[index] = classes.mask if correct else classes.mask_incorrect
+        wearing = WEARINGS[int(rng.choice(len(WEARINGS), p=shares))]
+        edges_y = float(rng.uniform(*wearing.top)), float(rng.uniform(*wearing.bottom))
+        box = sample.boxes_xyxy[index]
+        source = classes.pick_source(rng, float((box[2:] - box[:2]).min()))
+        paste_mask(image, box, source, edges_y, wearing.width)
+        class_ids[index] = classes.mask if wearing is CORRECTLY else classes.mask_incorrect
     return TrainingSample(image, sample.boxes_xyxy, class_ids)
 
 
-def paste_mask(image: UInt8Array, box_xyxy: FloatArray, source: SourceFace, drop: float) -> UInt8Array:
-    """A copy of the image with the source's mask on the face, too low by `drop` of the face's height."""
-    height, width = image.shape[:2]
-    sides, source_sides = box_xyxy[2:] - box_xyxy[:2], source.box_xyxy[2:] - source.box_xyxy[:2]
-    scale = sides / source_sides
-    offset = box_xyxy[:2] + np.array([0, drop * sides[1]]) - scale * source.box_xyxy[:2]
-    matrix = np.array([[scale[0], 0, offset[0]], [0, scale[1], offset[1]]])
-    moved = cv2.warpAffine(source.image, matrix, (width, height), flags=cv2.INTER_LINEAR)
-    inside = np.zeros((height, width), np.float32)
-    corners = box_xyxy[:2] + (_MASK_OUTLINE + np.array([0, drop])) * sides
-    cv2.fillPoly(inside, [corners.round().astype(np.int32)], 1.0, cv2.LINE_AA)
-    weight = np.asarray(cv2.GaussianBlur(inside, (0, 0), max(0.5, float(sides.max()) / 60)))[..., None]
-    return np.asarray((image * (1 - weight) + moved * weight).round(), np.uint8)
+def paste_mask(
+    image: UInt8Array,
+    box_xyxy: FloatArray,
+    source: SourceFace,
+    edges_y: tuple[float, float],
+    width: float = 1.0,
+) -> None:
+    """Pastes the source's mask on a face, in place, with the light, tint and sharpness of that face.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        box_xyxy: (4,) of the face.
+        source: the masked face.
+        edges_y: top and bottom of the pasted mask, in shares of the height of the face's box.
+        width: of the mask, relative to the source's face.
+    """
+    face_w, face_h = box_xyxy[2:] - box_xyxy[:2]
+    x0, y0, x1, y1 = source.box_xyxy.round().astype(int)
+    source_face = source.image[max(0, y0) : y1, max(0, x0) : x1]
+    lower = source_face[round(MASK_TOP * len(source_face)) :]
+    piece_w = max(2, round(face_w * width))
+    piece_h = max(2, round(face_h * (edges_y[1] - edges_y[0])))
+    face_wh = max(2, round(face_w)), max(2, round(face_h))
+    x, y = (box_xyxy[:2] + box_xyxy[2:] - 1) / 2
+    face = np.asarray(cv2.getRectSubPix(image, face_wh, (float(x), float(y))), np.uint8)
+    piece = _match(_resize(lower, piece_w, piece_h), _resize(source_face, *face_wh), face)
+    softness = max(0.6, float(max(face_w, face_h)) / 80)
+    margin = round(2 * softness)
+    alpha = np.zeros((piece_h + 2 * margin, piece_w + 2 * margin), np.uint8)
+    corners = _MASK_OUTLINE * (piece_w, piece_h) + margin
+    cv2.fillPoly(alpha, [corners.round().astype(np.int32)], 255, cv2.LINE_AA)
+    alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), softness), np.uint8)
+    piece = np.asarray(
+        cv2.copyMakeBorder(piece, margin, margin, margin, margin, cv2.BORDER_REPLICATE), np.uint8
+    )
+    left = (box_xyxy[0] + box_xyxy[2] - piece_w) / 2 - margin
+    top = box_xyxy[1] + edges_y[0] * face_h - margin
+    _blend(image, piece, alpha, (round(float(left)), round(float(top))))
+
+
+def _resize(image: UInt8Array, width: int, height: int) -> UInt8Array:
+    method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+
+
+def _match(piece: UInt8Array, source_face: UInt8Array, face: UInt8Array) -> UInt8Array:
+    """A part of the source's face as it would look on the other face, which has the same size.
+
+    Compares the upper halves, which no mask covers.
+    """
+    before, after = source_face[: len(face) // 2], face[: len(face) // 2]
+    mean, wanted = before.mean((0, 1)) + 8, after.mean((0, 1)) + 8  # dark faces say little about light
+    light = np.clip(wanted.mean() / mean.mean(), *LIGHT_GAIN)
+    # A white mask stays below white: bright skin may be darker than it by any amount.
+    light = min(light, max(1.0, 235 / (piece.mean() + piece.std() + 1)))
+    tint = np.clip(wanted / wanted.mean() * mean.mean() / mean, *TINT_GAIN)
+    saturation = min(1.0, 1.5 * _chroma(after) / max(_chroma(before) * light, 1.0))
+    if (sigma := _blur_between(before, after)) > 0.3:
+        piece = np.asarray(cv2.GaussianBlur(piece, (0, 0), sigma), np.uint8)
+    grey = piece.mean(2, keepdims=True, dtype=np.float32)
+    coloured = (grey + (piece - grey) * np.float32(saturation)) * (light * tint).astype(np.float32)
+    return np.asarray(coloured.clip(0, 255).round(), np.uint8)
+
+
+def _chroma(image: UInt8Array) -> float:
+    return float((image.max(2) - image.min(2)).mean())
+
+
+def _blur_between(before: UInt8Array, after: UInt8Array) -> float:
+    """Standard deviation in pixels of the blur after which one image is about as sharp as another one."""
+    ratio = _sharpness(after) / max(_sharpness(before), 1e-6)
+    sigma = 0.65 * float(np.sqrt(max(0.0, 1 / max(ratio, 1e-3) ** 2 - 1)))
+    return min(MAX_BLUR * float(after.shape[1]), sigma)
+
+
+def _sharpness(image: UInt8Array) -> float:
+    """Share of fine detail in the contrast of an image."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    fine = np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), 1.0))
+    return float(fine.std() / (grey.std() + 1))
 
 
 def occlude_mouths(
@@ -123,11 +223,11 @@ def _occlude_mouth(image: UInt8Array, box_xyxy: FloatArray, rng: Generator) -> N
 
 
 def _blend(image: UInt8Array, piece: UInt8Array, alpha: UInt8Array, corner_xy: tuple[int, int]) -> None:
-    """Blends a piece into the image in place, as far as it lies inside."""
+    """Blends a piece into the image in place, as far as it lies inside and not on padding."""
     (left, top), (height, width) = corner_xy, alpha.shape
     rows, columns = slice(max(0, top), max(0, top + height)), slice(max(0, left), max(0, left + width))
     target = image[rows, columns]
     from_y, from_x = rows.start - top, columns.start - left
     part = np.s_[from_y : from_y + target.shape[0], from_x : from_x + target.shape[1]]
-    weight = alpha[part][..., None] / np.float32(255)
+    weight = (alpha[part] * (target != PAD_VALUE).any(2))[..., None] / np.float32(255)
     target[:] = (target * (1 - weight) + piece[part] * weight).round().astype(np.uint8)

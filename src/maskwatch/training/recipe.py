@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import typing
 import warnings
@@ -27,6 +28,8 @@ RENAMED_KEYS = {
     "warmup_rate": "warmup_learning_rate",
 }
 RENAMED_VALUES = {("loss", "quality"): "gfl"}
+# Between two of `data_weights`: a pass over the data grows with it.
+MAX_WEIGHT_RATIO = 1000
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class Recipe:
     class_balance: float = 0.5
     """Exponent of repeat-factor sampling: 0 shows every image equally often; 1 repeats an image as many times
     as its rarest class is rarer than the most frequent one."""
+    data_weights: tuple[float, ...] = ()
+    """Where several data sets are named: how often to show an image of each, relative to one another, in the
+    order of the data sets; [3, 1] shows each image of the first three times as often as one of the second.
+    `class_balance` repeats images on top of that. Empty shows the images of all data sets equally often."""
 
     # Assignment and loss
     matcher: Literal["atss", "iou"] = "atss"
@@ -251,6 +258,11 @@ def _check(recipe: Recipe) -> None:
                 raise RecipeError(f"{key} = {value!r} must {must}; correct it")
 
 
+def _weights(weights: Sequence[float]) -> bool:
+    positive = all(0 < weight < math.inf for weight in weights)
+    return positive and max(weights, default=0) <= MAX_WEIGHT_RATIO * min(weights, default=0)
+
+
 def _whole_cells(size: int) -> bool:
     return size > 0 and size % 32 == 0
 
@@ -259,6 +271,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("size", _whole_cells, "be a multiple of 32"),
     ("train_sizes", lambda sizes: bool(sizes) and all(map(_whole_cells, sizes)), "be multiples of 32"),
     ("aspect_ratios", lambda ratios: bool(ratios) and min(ratios) > 0, "be positive numbers"),
+    ("data_weights", _weights, f"be positive numbers, none more than {MAX_WEIGHT_RATIO} times another"),
     ("anchor_scale learning_rate", lambda value: value > 0, "be positive"),
     ("scales_per_octave batch_size steps validate_every", lambda value: value >= 1, "be at least 1"),
     ("frozen_blocks", lambda value: 0 <= value <= 17, "be between 0 and 17"),

@@ -84,6 +84,7 @@ def train(
 
     Raises:
         DataError: a set without a box, or classes that differ.
+        RecipeError: a data set has none of `recipe.data_weights`.
         OutputError: `output` holds a training and `resume` is off, or nothing to resume.
         CheckpointError: the start or the training to resume does not fit.
         TrainingError: the loss is not a number any more.
@@ -168,7 +169,7 @@ def _training_loader(
     detection_set: DetectionSet, recipe: Recipe, trainer: L.Trainer, workers: int
 ) -> DataLoader[Any]:
     """Batches of this process, with its own workers."""
-    order = balanced_order(detection_set, recipe.class_balance, recipe.seed)
+    order = balanced_order(detection_set, recipe.class_balance, recipe.seed, recipe.data_weights)
     options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
     return DataLoader(
         TrainingDataset(detection_set, recipe, loaders=trainer.num_devices * max(1, workers)),
