@@ -57,6 +57,37 @@ def test_other_anchors_keep_the_shapes_they_share() -> None:
     assert torch.equal(boxes[2:], whole.head.boxes.pointwise.weight.reshape(2, 4, -1))
 
 
+def test_the_mean_with_a_model_file_counts_each_as_often_as_it_is_named(tmp_path: Path) -> None:
+    import torch
+
+    from maskwatch.training.checkpoint import FORMAT_KEY, describe
+    from maskwatch.training.start import load_mean, start_network
+
+    before = start_network("maskwatch-640", Recipe(), MASK_CLASSES).state_dict()
+    name = "head.classes.pointwise.bias"
+    content = {
+        FORMAT_KEY: describe(Recipe(size=320), MASK_CLASSES, "noise"),
+        "state_dict": {f"network.{key}": value for key, value in (before | {name: before[name] + 3}).items()},
+        "global_step": 9,
+    }
+    torch.save(content, tmp_path / "a.ckpt")
+    for again, moved in ((1, 1.5), (2, 2.0)):
+        mean = load_mean([tmp_path / "a.ckpt"] * again + [Path("maskwatch-640")])
+        after = mean.network.state_dict()
+        torch.testing.assert_close(after[name], before[name] + moved)
+        for key in before:
+            if key != name and before[key].is_floating_point():
+                torch.testing.assert_close(after[key], before[key])
+        assert (mean.recipe.size, mean.step, mean.mean_of) == (320, 9, again + 1)
+        assert mean.trained_on.startswith("noise; ")
+    content[FORMAT_KEY] = describe(Recipe(size=320, resize="squash"), MASK_CLASSES, "noise")
+    torch.save(content, tmp_path / "b.ckpt")
+    with pytest.raises(
+        CheckpointError, match=r"maskwatch-640: has other classes, anchors or resizing than .*b"
+    ):
+        load_mean([tmp_path / "b.ckpt", Path("maskwatch-640")])
+
+
 def test_files_without_weights_to_train_say_what_to_do(tiny_model: Path) -> None:
     from maskwatch.training.start import start_network
 

@@ -28,7 +28,10 @@ class ExportArguments:
     """As on the command line."""
 
     checkpoints: Annotated[
-        list[Path], typer.Argument(help="A .ckpt of maskwatch train; of several, the mean of their weights.")
+        list[Path],
+        typer.Argument(
+            help="A .ckpt of maskwatch train; of several (model files may follow), the mean of their weights."
+        ),
     ]
     out: Annotated[Path, typer.Option("--out", "-o", help="The model file to write, NAME.onnx.")]
     size: Annotated[
@@ -80,15 +83,16 @@ class ExportArguments:
 def export(arguments: ExportArguments) -> None:
     """Write a checkpoint as one ONNX file that is the whole model: uint8 pictures in, detections out.
 
-    Of several checkpoints of one run it takes the mean of their weights, which is often a little better. The
-    file is compared with torch on photographs before it counts as written.
+    Of several checkpoints of one run it takes the mean of their weights, which is often a little better. So
+    may be the mean with the start of the run, as in `export last.ckpt maskwatch-640`; a name given twice
+    counts twice. The file is compared with torch on photographs before it counts as written.
 
     Example: maskwatch export runs/default/best.ckpt -o model.onnx --tune masks/val
     """
     _require_extra()
     from maskwatch.export import photographs
     from maskwatch.export.onnx import describe_model, export_network
-    from maskwatch.training.checkpoint import load_mean
+    from maskwatch.training.start import load_mean
     from maskwatch.training.torch_detector import TorchDetector
 
     arguments.check()

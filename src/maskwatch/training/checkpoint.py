@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,35 +105,3 @@ def _not_ours(path: str | Path, error: Exception) -> CheckpointError:
         f"{path}: not a checkpoint of this version of maskwatch ({first_line(error)[:120]}); "
         "give one that `maskwatch train` wrote"
     )
-
-
-def load_mean(paths: Sequence[str | Path]) -> Checkpoint:
-    """The mean of the weights of several checkpoints of one run, or of runs from the same start.
-
-    Their mean is often better than each of them. Everything else is that of the first. The statistics of
-    BatchNorms are averaged too; where they were frozen, all have the same.
-
-    Source: the uniform soup of Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned
-    models improves accuracy without increasing inference time".
-
-    Raises:
-        CheckpointError: as `load_checkpoint`; they differ in classes, anchors or the resize rule.
-    """
-    first, *others = [load_checkpoint(path) for path in paths]
-    for path, other in zip(paths[1:], others, strict=True):
-        if _shape(other) != _shape(first):
-            raise CheckpointError(
-                f"{path}: has other classes, anchors or resizing than {paths[0]}, so that their weights have "
-                "no mean; give checkpoints of one run, or of runs from the same start with the same recipe"
-            )
-    states = [one.network.state_dict() for one in (first, *others)]
-    mean = first.network.state_dict()
-    for key, value in mean.items():
-        if value.is_floating_point():  # counts of batches are not, and have no use after training
-            mean[key] = torch.stack([state[key] for state in states]).mean(0)
-    first.network.load_state_dict(mean)
-    return replace(first, mean_of=len(states))
-
-
-def _shape(checkpoint: Checkpoint) -> tuple[object, ...]:
-    return checkpoint.class_names, checkpoint.network.anchor_spec, checkpoint.recipe.resize

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from maskwatch.labels import find_class
 from maskwatch.models import embedded_models, load_model_file
 from maskwatch.network import SSD, AnchorSpec
 from maskwatch.tf_compat import zoo
-from maskwatch.training.checkpoint import anchors_of, load_checkpoint
+from maskwatch.training.checkpoint import Checkpoint, anchors_of, load_checkpoint
 from maskwatch.training.recipe import Recipe, recipe_of
 
 ZOO_ANCHORS = AnchorSpec()
@@ -58,6 +59,57 @@ def start_network(start: str | Path | None, recipe: Recipe, class_names: Sequenc
         return load_zoo(start, len(class_names), anchors=anchors)
     sources = [find_class(names, name) for name in class_names]
     return _fitted(state, spec, SSD(len(class_names), anchors), sources)
+
+
+def load_mean(paths: Sequence[str | Path]) -> Checkpoint:
+    """The mean of the weights of several checkpoints of one run, or of runs from the same start.
+
+    Their mean is often better than each of them. The mean with the start itself keeps more of what the start
+    knew, and gains most of what was learnt since. Everything but the weights is that of the first. The
+    statistics of BatchNorms are averaged too; where they were frozen, all have the same.
+
+    Source: Wortsman et al. 2022, "Model soups: averaging weights of multiple fine-tuned models improves
+    accuracy without increasing inference time" and "Robust fine-tuning of zero-shot models".
+
+    Args:
+        paths: checkpoints; all but the first may be embedded models or model files. One that is given twice
+            counts twice.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`; they differ in classes, anchors or the resize rule, or a model
+            file holds no weights to train.
+        ModelFileError: a file is no maskwatch model.
+    """
+    first, *others = [load_checkpoint(paths[0]), *map(_member, paths[1:])]
+    for path, other in zip(paths[1:], others, strict=True):
+        if _shape(other) != _shape(first):
+            raise CheckpointError(
+                f"{path}: has other classes, anchors or resizing than {paths[0]}, so that their weights have "
+                "no mean; give checkpoints of one run, or of runs from the same start with the same recipe"
+            )
+    states = [one.network.state_dict() for one in (first, *others)]
+    mean = first.network.state_dict()
+    for key, value in mean.items():
+        if value.is_floating_point():  # counts of batches are not, and have no use after training
+            mean[key] = torch.stack([state[key] for state in states]).mean(0)
+    first.network.load_state_dict(mean)
+    trained_on = "; ".join(dict.fromkeys(one.trained_on for one in (first, *others)))
+    return replace(first, mean_of=len(states), trained_on=trained_on)
+
+
+def _member(path: str | Path) -> Checkpoint:
+    """A checkpoint, or a model file as if it were one, with what decides its outputs of its recipe."""
+    if Path(path).suffix != ".onnx" and str(path) not in embedded_models():
+        return load_checkpoint(path)
+    metadata = load_model_file(str(path)).metadata
+    names, spec, state = _read_model(str(path))
+    network = SSD(len(names), spec)
+    network.load_state_dict(state)
+    return Checkpoint(network.eval(), Recipe(resize=metadata.resize), names, 0, metadata.trained_on)
+
+
+def _shape(checkpoint: Checkpoint) -> tuple[object, ...]:
+    return checkpoint.class_names, checkpoint.network.anchor_spec, checkpoint.recipe.resize
 
 
 def _read_model(name_or_path: str | Path) -> tuple[tuple[str, ...], AnchorSpec, dict[str, Tensor]]:
