@@ -488,6 +488,7 @@ def test_what_cannot_be_is_refused_before_any_work(
         ([*tune, "--write", tmp_path / "file" / "x.onnx"], "this is a file, not a folder"),
         ([*tune, "--write", tmp_path / "x.onnx", "--json", tmp_path / "x.onnx"], "named twice"),
         (["--recall", "0.9"], "add --tune DATA"),
+        (["--calibrate"], "--calibrate needs a data set to fit on; add --tune DATA"),
         (["--recall", "1.9", *tune], "not above 0"),
         (["--tune", tmp_path / "nowhere"], "nowhere"),
         (["--tune", tmp_path / "empty"], "holds no box of mask, no_mask, mask_incorrect"),

@@ -208,7 +208,7 @@ def _with_nms(front: onnx.ModelProto, candidates: int, metadata: ModelMetadata) 
 
 
 def _with_calibration(model: onnx.ModelProto, metadata: ModelMetadata, path: Path) -> onnx.ModelProto:
-    """The model with its part behind the candidates written anew: older files have no calibration in it."""
+    """The model with a new part behind its candidates: that of older files has no calibration."""
     if not {*CANDIDATE_TENSORS} <= {name for node in model.graph.node for name in node.output}:
         raise ModelFileError(
             f"{path}: has no {CANDIDATE_TENSORS[1]} to calibrate; export it again, or leave out --calibrate"
@@ -218,13 +218,10 @@ def _with_calibration(model: onnx.ModelProto, metadata: ModelMetadata, path: Pat
     del front.graph.value_info[:]
     calibrated = _with_nms(front, candidates, metadata)
     calibrated.metadata_props.extend(model.metadata_props)
+    defaults = {old.name: old for old in model.graph.initializer if old.name in _DEFAULTS}
     for initializer in calibrated.graph.initializer:
-        initializer.CopyFrom(
-            next(
-                (old for old in model.graph.initializer if old.name == initializer.name in _DEFAULTS),
-                initializer,
-            )
-        )
+        if initializer.name in defaults:
+            initializer.CopyFrom(defaults[initializer.name])
     return calibrated
 
 
