@@ -77,6 +77,7 @@ def test_export_then_detect(
     table = [line.split() for line in out.splitlines() if line.startswith(" ")]
     assert table[0] == ["class", "threshold", "precision", "recall", "F1"]
     assert [row[0] for row in table[1:]] == list(CLASSES)
+    assert "calibration, on the 5 pictures it was fitted on" in out
     assert "compared with torch on 5 pictures: 0.png, 1.png, 2.png, 3.png, 4.png" in out
     assert "largest differences" in out
     assert f"wrote {target} (" in out
@@ -85,10 +86,17 @@ def test_export_then_detect(
     assert (about.name, about.classes, about.input_size) == ("small", CLASSES, (32, 32))
     assert [f"{value:.3f}" for value in about.thresholds] == [row[1] for row in table[1:]]
     assert about.thresholds[1] == 0.5, "nothing of this class was there to choose on"
+    assert (len(about.calibration), about.calibrated_on) == (2, 5)
     assert len(Detector(target, threshold=0.0)(drawn / "0.png")) > 10
     assert run(checkpoint, "-o", target) == 2
     assert "--force" in capsys.readouterr().err
     assert load_model_file(target).metadata == about
+    assert (
+        run(checkpoint, "-o", target, "--tune", drawn, "--classes", spellings, "--force", "--no-calibrate")
+        == 0
+    )
+    assert "calibration" not in capsys.readouterr().out
+    assert load_model_file(target).metadata.calibration == ()
 
 
 @pytest.mark.slow

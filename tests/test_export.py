@@ -6,6 +6,7 @@ import copy
 import json
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 SIZE = 64
 THRESHOLDS = (0.5, 0.4, 0.3)
+CALIBRATION = ((1.5, 0.5), (0.8, -0.25), (1.0, 0.75))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,7 +42,7 @@ def single_thread() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=["as the API", "two scales and voting"])
+@pytest.fixture(scope="module", params=["as the API", "two scales, voting and calibration"])
 def network(request: pytest.FixtureRequest) -> Network:
     from maskwatch.network import TwoScales
     from tiny_network import tiny_network
@@ -58,7 +60,8 @@ def metadata(network: Network) -> ModelMetadata:
     single = network.network if isinstance(network, TwoScales) else network
     recipe = Recipe(size=SIZE, box_voting=single is not network)
     checkpoint = Checkpoint(single, recipe, MASK_CLASSES, 7, "noise")
-    return describe_model(checkpoint, "tiny", (SIZE, SIZE), THRESHOLDS)
+    about = describe_model(checkpoint, "tiny", (SIZE, SIZE), THRESHOLDS)
+    return replace(about, calibration=CALIBRATION, calibrated_on=5) if single is not network else about
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +107,10 @@ def in_torch(
         encodings, logits = network(preprocess(torch.from_numpy(images)))
     boxes = decode(encodings, network.anchors_xyxy((SIZE, SIZE)))
     scores = logits[..., 1:].sigmoid()
+    double = isinstance(network, TwoScales)
+    calibration = CALIBRATION if double else ()
     return [
-        select(
-            *pair, (SIZE, SIZE), torch.tensor(thresholds), iou, class_agnostic, isinstance(network, TwoScales)
-        )
+        select(*pair, (SIZE, SIZE), torch.tensor(thresholds), iou, class_agnostic, double, calibration)
         for pair in zip(boxes, scores, strict=True)
     ]
 
@@ -185,7 +188,7 @@ def test_the_detector_finds_what_the_checkpoint_finds(network: Network, path: Pa
     found = Detector(path, threshold=0.4)(wide)
     voting = isinstance(network, TwoScales)
     torch_detector = TorchDetector(network, MASK_CLASSES, (SIZE, SIZE), score_threshold=0.4, voting=voting)
-    (expected,) = torch_detector([wide])
+    (expected,) = torch_detector.calibrated(CALIBRATION if voting else ())([wide])
     real = (expected.xyxy[:, 2] > expected.xyxy[:, 0]) & (expected.xyxy[:, 3] > expected.xyxy[:, 1])
     assert len(found) > 5
     assert found.data["class_name"].tolist() == expected.data["class_name"][real].tolist()
@@ -208,7 +211,7 @@ def test_the_file_is_whole_small_and_tells_nothing_of_its_maker(network: Network
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", ["two scales and voting"], indirect=True)
+@pytest.mark.parametrize("network", ["two scales, voting and calibration"], indirect=True)
 def test_the_same_network_gives_the_same_bytes(network: Network, metadata: ModelMetadata, path: Path) -> None:
     from maskwatch.export.onnx import build_model
 
@@ -243,6 +246,7 @@ DAMAGES = {
     "another default of IoU": change("iou_threshold", lambda old: old - 0.2),
     "another default of NMS": change("class_agnostic", np.logical_not),
     "other default thresholds": change("score_thresholds", lambda old: old[::-1]),
+    "another calibration": change("calibration_slopes", lambda old: old * 1.05),
     "a row for the wrong class": change("class_of_row", lambda old: np.where(old == 2, 1, old)),
     "fewer detections": change("limit", lambda old: old // 2),
     "not clipped": change("border_high", lambda old: old + 1),

@@ -42,6 +42,8 @@ def test_props_are_the_contract() -> None:
         "maskwatch.created": "2025-03-04",
         "maskwatch.recipe": "default",
         "maskwatch.box_voting": "false",
+        "maskwatch.calibration": "[]",
+        "maskwatch.calibrated_on": "0",
     }
 
 
@@ -80,11 +82,25 @@ def test_props_there_and_back(
         ({"thresholds": "[NaN, 1]"}, "not 2 numbers"),
         ({"thresholds": f"[1, 1{400 * '0'}]"}, "not 2 numbers"),
         ({"box_voting": "yes"}, "is .yes., not .true. or .false."),
+        ({"calibration": "[[2, 0.5]]"}, r"not \[\] or 2 pairs \[slope, offset\] with a slope above 0"),
+        ({"calibration": "[[2, 0.5], [0, 1]]"}, "a slope above 0"),
+        ({"calibration": "[[2, 0.5], [1]]"}, "a slope above 0"),
+        ({"calibration": "[1, 2]"}, "a slope above 0"),
+        ({"calibrated_on": "many"}, "is .many., not a whole number"),
     ],
 )
 def test_wrong_props_are_named(changes: dict[str, str], message: str) -> None:
     with pytest.raises(ModelFileError, match=message):
         ModelMetadata.from_props(props(**changes))
+
+
+def test_a_calibration_comes_back_and_older_files_have_none() -> None:
+    about = dataclasses.replace(ABOUT, calibration=((2.5, -0.25), (1.0, 0.0)), calibrated_on=238)
+    entries = about.to_props()
+    assert entries["maskwatch.calibration"] == "[[2.5, -0.25], [1.0, 0.0]]"
+    assert ModelMetadata.from_props(entries) == about
+    del entries["maskwatch.calibration"], entries["maskwatch.calibrated_on"]
+    assert ModelMetadata.from_props(entries) == ABOUT
 
 
 def test_props_of_others() -> None:

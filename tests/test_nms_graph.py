@@ -122,6 +122,35 @@ def test_boxes_of_a_class_vote_where_the_best_one_lies() -> None:
     assert run(voting, [point])[0][0, 0].tolist() == [5, 5, 5, 5]
 
 
+def test_scores_and_thresholds_are_calibrated_nms_and_voting_are_not() -> None:
+    """By hand: logit(0.8) = ln 4, so slope 2 and offset ln(1/4) give odds 16/4 = 4/1; 0.9 gives 81/4."""
+    from maskwatch.export.nms_graph import nms_graph
+
+    calibration = ((2.0, -np.log(4.0)), (1.0, np.log(9.0)))
+    about = {"voting": True, "calibration": calibration}
+    session = ort.InferenceSession(nms_graph(K, (64, 96), THRESHOLDS, **about).SerializeToString(), _quiet())
+    candidates = [(FIRST, 0.9, MASK), (NEAR, 0.8, BARE), (ELSEWHERE, 0.75, BARE), (FAR, 0.6, MASK)]
+    boxes, scores, classes, (count,) = run(session, [candidates])
+    # The bare face's score of 36/37 would be the best one, but its box loses to 0.9. 0.6 has odds 9/16, which
+    # is not above 0.5; 0.75 has odds 3 · 9 = 27.
+    assert (count, classes[0, :2].tolist()) == (2, [BARE, MASK])
+    np.testing.assert_allclose(scores[0, :2], [27 / 28, 81 / 85], rtol=1e-6)
+    np.testing.assert_allclose(boxes[0, :2], [ELSEWHERE, FIRST], rtol=1e-6)
+    assert not scores[0, 2:].any()
+
+
+@pytest.mark.parametrize("class_agnostic", [True, False])
+def test_scores_keep_every_bit_where_nothing_is_calibrated(
+    session: ort.InferenceSession, class_agnostic: bool
+) -> None:
+    rng = np.random.default_rng(1)
+    values = np.sort(rng.random(K).astype(np.float32) ** 3)[::-1]
+    values[0], values[-1] = 1, 1e-30
+    pictures = [[((x, 0, x + 0.5, 1), value, x % 2) for x, value in enumerate(values)]]
+    options = {"score_thresholds": np.zeros(2, np.float32), "class_agnostic": np.array([class_agnostic])}
+    assert run(session, pictures, **options)[1].tobytes() == values[None, :100].tobytes()
+
+
 @pytest.mark.parametrize("class_agnostic", [True, False])
 def test_the_best_hundred_of_all_classes_stay(session: ort.InferenceSession, class_agnostic: bool) -> None:
     candidates = [((x, 0, x + 0.5, 1), 0.99 - x / 1000, x % 2) for x in range(K)]

@@ -247,12 +247,12 @@ def test_senseless_objectives_are_refused() -> None:
 def test_thresholds_are_written_where_detect_reads_them(
     tiny_model: Path, street: np.ndarray, tmp_path: Path
 ) -> None:
-    from maskwatch.export.onnx import write_thresholds
+    from maskwatch.export.onnx import write_tuned
 
     before = Detector(tiny_model)(street)
     assert len(before) == 3
     target = tmp_path / "tuned.onnx"
-    write_thresholds(tiny_model, target, [0.1, 0.999999, 0.25])
+    write_tuned(tiny_model, target, [0.1, 0.999999, 0.25])
     tuned = Detector(target)
     assert tuned.metadata.thresholds == (0.1, 1.0, 0.25)
     import onnxruntime
@@ -261,7 +261,7 @@ def test_thresholds_are_written_where_detect_reads_them(
     *_, number = onnxruntime.InferenceSession(target).run(None, {"images": images})
     assert number.tolist() == [len(tuned(street))] == [2]
     with pytest.raises(OptionError, match="2 thresholds for the classes"):
-        write_thresholds(tiny_model, target, [0.1, 0.2])
+        write_tuned(tiny_model, target, [0.1, 0.2])
 
 
 # ---- Slices ----------------------------------------------------------------------------------------------
@@ -488,6 +488,7 @@ def test_what_cannot_be_is_refused_before_any_work(
         ([*tune, "--write", tmp_path / "file" / "x.onnx"], "this is a file, not a folder"),
         ([*tune, "--write", tmp_path / "x.onnx", "--json", tmp_path / "x.onnx"], "named twice"),
         (["--recall", "0.9"], "add --tune DATA"),
+        (["--calibrate"], "--calibrate needs a data set to fit on; add --tune DATA"),
         (["--recall", "1.9", *tune], "not above 0"),
         (["--tune", tmp_path / "nowhere"], "nowhere"),
         (["--tune", tmp_path / "empty"], "holds no box of mask, no_mask, mask_incorrect"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from maskwatch.cli.app import main
 from maskwatch.data import DetectionSet, Sample, read_voc
 from maskwatch.data.formats.voc import voc_xml
 from maskwatch.evaluation import candidates
+from maskwatch.evaluation.calibration import fit_calibration
 from maskwatch.evaluation.candidates import FLOOR, Candidates
 from maskwatch.evaluation.errors import IOU, NEAR_IOU
 from maskwatch.evaluation.predictor import predict
@@ -31,7 +33,7 @@ from maskwatch.evaluation.thresholds import (
 )
 from maskwatch.labels import MASK_CLASSES
 from maskwatch.media.images import Placement
-from maskwatch.models import ModelMetadata
+from maskwatch.models import Calibration, ModelMetadata
 
 if TYPE_CHECKING:
     from maskwatch.training.torch_detector import TorchDetector
@@ -50,7 +52,7 @@ def single_thread() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=["plain", "voting and two scales"])
+@pytest.fixture(scope="module", params=["plain", "voting, two scales, calibration"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model file that finds much in noise, with boxes of several classes on one another."""
     from maskwatch.export.onnx import export_network
@@ -60,14 +62,17 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     from tiny_network import noisy_pictures, tiny_network
 
     voting = request.param != "plain"
+    calibration = ((1.5, 0.5), (0.8, -0.25), (1.0, 0.75)) if voting else ()
     single = tiny_network(size=SIZE)
     network = TwoScales(single).eval() if voting else single
     about = ModelMetadata(
-        "tiny", "1", MASK_CLASSES, (SIZE, SIZE), "letterbox", (0.5, 0.4, 0.3), box_voting=voting
-    )
+        "tiny", "1", MASK_CLASSES, (SIZE, SIZE), "letterbox", (0.5, 0.4, 0.3), box_voting=voting,
+        calibration=calibration,
+    )  # fmt: skip
     path = tmp_path_factory.mktemp("shown") / "tiny.onnx"
     export_network(network, about, path, [Photograph("noise", noisy_pictures(1, SIZE)[0])])
-    return path, TorchDetector(network, MASK_CLASSES, (SIZE, SIZE), voting=voting)
+    detector = TorchDetector(network, MASK_CLASSES, (SIZE, SIZE), voting=voting)
+    return path, detector.calibrated(calibration)
 
 
 @pytest.fixture(scope="module")
@@ -198,9 +203,13 @@ def test_a_weak_box_of_another_class_makes_room() -> None:
     ),
     chosen=st.tuples(*[st.sampled_from([0.05, 0.1, 0.3, 0.5, 0.6])] * 3),
     voting=st.booleans(),
+    calibration=st.sampled_from([(), ((2.0, 0.5), (0.5, -1.0), (1.0, 1.0))]),
 )  # fmt: skip
 def test_ties_are_broken_as_in_the_model_file(
-    rows: list[tuple[int, int, int, float, int]], chosen: tuple[float, float, float], voting: bool
+    rows: list[tuple[int, int, int, float, int]],
+    chosen: tuple[float, float, float],
+    voting: bool,
+    calibration: Calibration,
 ) -> None:
     """Held against the file's own last part, on whole numbers: equal scores, equal boxes, IoU on the edge."""
     import onnxruntime as ort
@@ -219,13 +228,14 @@ def test_ties_are_broken_as_in_the_model_file(
         "candidate_classes": np.pad(ids, (0, spare))[None],
         "score_thresholds": np.array(chosen, np.float32),
     }
-    graph = nms_graph(100, (SIZE, SIZE), (0.5,) * 3, voting=voting).SerializeToString()
+    about = {"voting": voting, "calibration": calibration}
+    graph = nms_graph(100, (SIZE, SIZE), (0.5,) * 3, **about).SerializeToString()
     out_boxes, out_scores, out_classes, (count,) = ort.InferenceSession(graph).run(None, feeds)
     pairs = TensorDetections(*map(torch.from_numpy, (boxes, scores, ids)))
-    one = Candidates.of_pairs(pairs, Placement(1, 1, SIZE, SIZE), (SIZE, SIZE), voting=voting)
+    one = Candidates.of_pairs(pairs, Placement(1, 1, SIZE, SIZE), (SIZE, SIZE), **about)
     shown = one.shown(np.array(chosen, np.float32))
     assert one.class_ids[shown].tolist() == out_classes[0, :count].tolist()
-    assert one.scores[shown].tolist() == out_scores[0, :count].tolist()
+    np.testing.assert_allclose(one.scores[shown], out_scores[0, :count], rtol=1e-5)
     np.testing.assert_allclose(one.output_xyxy[shown], out_boxes[0, :count], atol=1e-4)
 
 
@@ -274,22 +284,30 @@ def test_a_wanted_recall_is_reached_where_it_can_be(model: Model, data: Detectio
         assert point.recall >= min(0.6, measured(detector, data, low)[class_id].recall)
 
 
+@pytest.mark.parametrize("calibrate", [False, True])
 def test_what_the_command_writes_is_what_was_chosen(
-    model: Model, data: DetectionSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Model, data: DetectionSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], calibrate: bool
 ) -> None:
     folder, detector = data.samples[0].image_path.parent, Detector(model[0])
     with pytest.raises(SystemExit) as status:
         main([
             "evaluate", str(model[0]), str(folder), "--tune", str(folder),
-            "--write", str(tmp_path / "tuned.onnx"), "--bootstrap", "0",
+            "--write", str(tmp_path / "tuned.onnx"), "--bootstrap", "0", *["--calibrate"] * calibrate,
         ])  # fmt: skip
     assert not status.value.code
     printed = capsys.readouterr().err
     assert "the best F1 of each class" in printed
-    points = choose(
-        data, candidates.gather(detector, data), ThresholdObjective(), detector.metadata.thresholds
-    )
+    found = candidates.gather(detector, data)
+    about = detector.metadata
+    if calibrate:
+        fit = fit_calibration(data, found)
+        assert fit.error_after < fit.error_before
+        assert fit.summary(MASK_CLASSES) in printed
+        found = [one.calibrated(fit.calibration) for one in found]
+        about = replace(about, calibration=fit.calibration, calibrated_on=PICTURES)
+    points = choose(data, found, ThresholdObjective(), about.thresholds)
     written = Detector(tmp_path / "tuned.onnx")
+    assert written.metadata == replace(about, thresholds=written.metadata.thresholds)
     assert written.metadata.thresholds == tuple(point.threshold for point in points)
     assert operating_points(data, predict(written, data), written.metadata.thresholds) == list(points)
     for point in points:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from maskwatch.errors import ModelFileError, OptionError
 from maskwatch.media.images import ResizeRule
@@ -31,6 +31,12 @@ the result is the unlimited one whenever `MAX_DETECTIONS` remain."""
 CANDIDATE_TENSORS = ("candidate_boxes", "candidate_scores", "candidate_classes")
 """Input of thresholds and NMS inside a model file: (N, K, 4), (N, K) and (N, K), best first."""
 
+Calibration: TypeAlias = tuple[tuple[float, float], ...]
+"""For each class the slope and the offset of its score's logit, see `network.postprocess.calibrate`."""
+
+UNCALIBRATED = (1.0, 0.0)
+"""The slope and the offset that leave scores as they are."""
+
 _PREFIX = "maskwatch."
 _WEIGHTS = Path(__file__).parent / "weights"
 _CHECKPOINT_SUFFIXES = (".ckpt", ".safetensors", ".pt", ".pth")
@@ -41,7 +47,8 @@ class ModelMetadata:
     """The metadata of a model file; stored in the ONNX `metadata_props`, each entry as a string.
 
     `input_size` is (H, W) in pixels; `thresholds` holds one score for each class; with `box_voting` a box is
-    the mean of itself and those that NMS dropped for it.
+    the mean of itself and those that NMS dropped for it; `calibration`, fitted on `calibrated_on` pictures,
+    is empty where the scores are the network's own.
     """
 
     name: str
@@ -54,6 +61,8 @@ class ModelMetadata:
     created: str = ""
     recipe: str = ""
     box_voting: bool = False
+    calibration: Calibration = ()
+    calibrated_on: int = 0
 
     @property
     def title(self) -> str:
@@ -81,11 +90,14 @@ class ModelMetadata:
             raise ModelFileError(
                 f"it has model format {ours['format']!r}, this version reads {FORMAT!r}; upgrade maskwatch"
             )
-        ours.setdefault("box_voting", "false")  # the first files lack this entry
+        # Older files lack these.
+        ours = {"box_voting": "false", "calibration": "[]", "calibrated_on": "0"} | ours
         names = _json_list(ours, "classes", "a list of different names", _are_names)
         count = len(names)
         wanted = f"{count} numbers, one for each class"
         scores = _json_list(ours, "thresholds", wanted, lambda items: _are_numbers(items, count))
+        wanted = f"[] or {count} pairs [slope, offset] with a slope above 0"
+        calibration = _json_list(ours, "calibration", wanted, lambda items: _is_calibration(items, count))
         return cls(
             name=_text(ours, "name"),
             version=_text(ours, "version"),
@@ -94,6 +106,8 @@ class ModelMetadata:
             resize=_one_of(ours, "resize", ("letterbox", "squash")),
             thresholds=tuple(map(float, scores)),
             box_voting=_one_of(ours, "box_voting", ("true", "false")) == "true",
+            calibration=tuple((float(slope), float(offset)) for slope, offset in calibration),
+            calibrated_on=_count(ours, "calibrated_on"),
             **{key: ours.get(key, "") for key in ("trained_on", "created", "recipe")},
         )
 
@@ -180,6 +194,13 @@ def _one_of(props: Mapping[str, str], key: str, values: Sequence[str]) -> Any:
     return value
 
 
+def _count(props: Mapping[str, str], key: str) -> int:
+    text = _text(props, key)
+    if not (text.isascii() and text.isdigit()):
+        raise _wrong(key, text, "a whole number")
+    return int(text)
+
+
 def _json_list(props: Mapping[str, str], key: str, wanted: str, fits: Callable[[list[Any]], bool]) -> Any:
     """The items of a JSON list that `fits`; `wanted` describes such a list in messages."""
     text = _text(props, key)
@@ -205,6 +226,11 @@ def _is_size(items: list[Any]) -> bool:
 
 def _are_numbers(items: list[Any], count: int) -> bool:
     return len(items) == count and all(type(item) in (int, float) and abs(item) < 1e300 for item in items)
+
+
+def _is_calibration(items: list[Any], count: int) -> bool:
+    pairs = all(isinstance(item, list) and _are_numbers(item, 2) and item[0] > 0 for item in items)
+    return pairs and len(items) in (0, count)
 
 
 def _onnx_props(data: bytes) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from maskwatch.detector import Detector
     from maskwatch.evaluation import CocoResult, DetectorLike, Interval
     from maskwatch.evaluation.report import Report
+    from maskwatch.models import Calibration
     from maskwatch.training.torch_detector import TorchDetector
 
     Model = Detector | TorchDetector
@@ -98,14 +101,29 @@ def _report(
         None if options.sources is None else read_sources(options.sources),
         options.batch or BATCH_SIZE,
     )
-    return build_report(
-        detector,
-        list(zip(map(str, options.data), sets, strict=True)),
-        report_options,
-        second=None if options.against is None else _open_second(options.against, classes),
-        validation=None if options.tune is None else read_validation([options.tune], classes),
-        progress=progress_bar,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        return build_report(
+            detector,
+            list(zip(map(str, options.data), sets, strict=True)),
+            report_options,
+            second=None if options.against is None else _open_second(options.against, classes),
+            validation=None if options.tune is None else read_validation([options.tune], classes),
+            calibrate=partial(_calibrated, detector, options, Path(folder)) if options.calibrate else None,
+            progress=progress_bar,
+        )
+
+
+def _calibrated(detector: Model, options: EvaluateOptions, folder: Path, calibration: Calibration) -> Model:
+    """The same model with another calibration; of a model file, a copy in the folder."""
+    from maskwatch.detector import Detector
+
+    if not isinstance(detector, Detector):
+        return detector.calibrated(calibration)
+    from maskwatch.export.onnx import write_tuned
+
+    copy = folder / detector.path.name
+    write_tuned(detector.path, copy, detector.metadata.thresholds, calibration)
+    return _open_detector(str(copy), None, options.class_agnostic)
 
 
 def _scores(
@@ -144,9 +162,10 @@ def _write(options: EvaluateOptions, report: Report) -> None:
         write_suspects(set_report.detection_set, found, options.suspects, force=options.force)
         typer.echo(f"suspects: {len(found)} labels in {options.suspects}; look at each of them", err=True)
     if options.write is not None:
-        from maskwatch.export.onnx import write_thresholds
+        from maskwatch.export.onnx import write_tuned
 
-        write_thresholds(options.model, options.write, report.thresholds)
+        tuned = (report.fit.calibration, report.fit.pictures) if report.fit else ()
+        write_tuned(options.model, options.write, report.thresholds, *tuned)
         typer.echo(f"model: {options.write}", err=True)
 
 
@@ -155,6 +174,8 @@ def _summary(report: Report) -> Iterator[str]:
     options = report.options
     chosen = f"chosen on {options.chosen_on}, {options.objective}" if options.chosen_on else "the model's own"
     yield f"thresholds: {chosen}"
+    if report.fit is not None:
+        yield f"{options.chosen_on}: {report.fit.summary(report.class_names)}"
     for set_report in report.sets:
         yield f"{set_report.name}:"
         for row in (point.as_dict(options.objective) for point in set_report.points):

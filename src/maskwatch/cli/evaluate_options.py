@@ -95,6 +95,9 @@ class EvaluateOptions:
             metavar="DATA", help="Choose thresholds on this data set (its val), report them on DATA."
         ),
     ] = None
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="--tune: calibrate the model's scores on it as well.")
+    ] = False
     cost_missed: Annotated[
         float | None,
         typer.Option(metavar="COST", help="--tune: cost of a missed face, instead of the best F1."),
@@ -111,7 +114,9 @@ class EvaluateOptions:
     ] = None
     write: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="--tune: also write a model file with these thresholds."),
+        typer.Option(
+            metavar="FILE", help="--tune: also write a model file with these thresholds and calibration."
+        ),
     ] = None
     suspects: Annotated[
         Path | None,
@@ -172,6 +177,8 @@ class EvaluateOptions:
         objective = self.objective
         if self.write is not None:
             _check_write(self.write, self.model, self.tune)
+        if self.calibrate and self.tune is None:
+            raise OptionError("--calibrate needs a data set to fit on; add --tune DATA")
         if objective.recall is not None and self.tune is None:
             raise OptionError("--recall needs a data set to choose thresholds on; add --tune DATA")
         if self.suspects is not None and len(self.data) != 1:

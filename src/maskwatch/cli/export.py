@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ from maskwatch.labels import ClassMap, class_values
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
+    from maskwatch.evaluation.calibration import CalibrationFit
     from maskwatch.models import ModelMetadata
     from maskwatch.training.torch_detector import TorchDetector
 
@@ -47,8 +48,14 @@ class ExportArguments:
     ] = None
     tune: Annotated[
         list[Path] | None,
-        typer.Option(help="Validation folder, to choose the threshold of best F1 for each class on."),
+        typer.Option(
+            help="Validation folder: calibrates scores and chooses the threshold of best F1 for each class."
+        ),
     ] = None
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate/--no-calibrate", help="--tune: whether to calibrate scores as well."),
+    ] = True
     classes: Annotated[
         str | None, typer.Option(help="Spellings of the classes in --tune, in the order of the checkpoint's.")
     ] = None
@@ -101,14 +108,17 @@ def export(arguments: ExportArguments) -> None:
     folder = arguments.verify_on
     compared = photographs.own_photographs() if folder is None else photographs.photographs_at(folder)
     thresholds = _thresholds(arguments.threshold, checkpoint.class_names)
+    fit = None
     if arguments.tune:
         classes = arguments.classes
         names = ClassMap(checkpoint.class_names) if classes is None else ClassMap.parse(classes)
         validation = read_validation(arguments.tune, names)
-        thresholds = _tuned(detector, validation)
+        thresholds, fit = _tuned(detector, validation, calibrate=arguments.calibrate)
         if folder is None:
             compared = photographs.read_photographs([sample.image_path for sample in validation.samples])
     metadata = describe_model(checkpoint, arguments.name or out.stem, detector.input_size, thresholds)
+    if fit is not None:
+        metadata = replace(metadata, calibration=fit.calibration, calibrated_on=fit.pictures)
     typer.echo(export_network(detector.network, metadata, out, compared))
     _report(out, metadata)
 
@@ -138,13 +148,20 @@ def _thresholds(text: str | None, class_names: Sequence[str]) -> tuple[float, ..
     return values
 
 
-def _tuned(detector: TorchDetector, validation: DetectionSet) -> tuple[float, ...]:
+def _tuned(
+    detector: TorchDetector, validation: DetectionSet, *, calibrate: bool
+) -> tuple[tuple[float, ...], CalibrationFit | None]:
     from maskwatch.evaluation import candidates
+    from maskwatch.evaluation.calibration import fit_calibration
     from maskwatch.evaluation.thresholds import ThresholdObjective, choose
     from maskwatch.export.onnx import DEFAULT_THRESHOLD
 
     typer.echo(f"choosing thresholds on {len(validation)} pictures", err=True)
     found = candidates.gather(detector, validation)
+    fit = fit_calibration(validation, found) if calibrate else None
+    if fit is not None:
+        typer.echo(fit.summary(detector.class_names))
+        found = [one.calibrated(fit.calibration) for one in found]
     points = choose(validation, found, ThresholdObjective(), [DEFAULT_THRESHOLD] * len(detector.class_names))
     width = max(len("class"), *(len(point.name) for point in points))
     typer.echo(f" {'class':<{width}}  threshold  precision  recall     F1")
@@ -153,7 +170,7 @@ def _tuned(detector: TorchDetector, validation: DetectionSet) -> tuple[float, ..
             f" {point.name:<{width}}  {point.threshold:>9.3f}  {point.precision:>9.3f}  "
             f"{point.recall:>6.3f}  {point.f1:>5.3f}"
         )
-    return tuple(point.threshold for point in points)
+    return tuple(point.threshold for point in points), fit
 
 
 def _report(out: Path, metadata: ModelMetadata) -> None:

@@ -1,14 +1,15 @@
 """What a detector would show at any thresholds, without another run of its network.
 
-A model file applies the thresholds first, then NMS over all classes, then box voting (`export.nms_graph`).
+A model file calibrates scores and applies the thresholds first, then NMS over all classes, then box voting
+(`export.nms_graph`).
 So a box below its threshold suppresses no box of another class, and higher thresholds may show boxes that
 lower ones do not. Thresholds are therefore chosen on candidates, the boxes before these three steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -20,7 +21,7 @@ from maskwatch.data.dataset import DetectionSet
 from maskwatch.detector import Detector
 from maskwatch.evaluation.predictor import BATCH_SIZE, check_classes, in_batches
 from maskwatch.media.images import Placement, UInt8Array
-from maskwatch.models import CANDIDATE_TENSORS, IOU_THRESHOLD, MAX_DETECTIONS
+from maskwatch.models import CANDIDATE_TENSORS, IOU_THRESHOLD, MAX_DETECTIONS, Calibration
 from maskwatch.runtimes import open_tensors
 
 if TYPE_CHECKING:
@@ -29,41 +30,53 @@ if TYPE_CHECKING:
     from maskwatch.network.postprocess import TensorDetections
 
 FLOOR = 0.05
-"""Candidates with lower scores are left out: a picture has a thousand of them."""
+"""Candidates with lower scores, before calibration too, are left out: a picture has a thousand of them."""
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Of one picture, K boxes with a class each, best first.
+    """Of one picture, K boxes with a class each, by falling score of the network.
 
     Attributes:
         boxes_xyxy: (K, 4) the boxes that NMS compares, in pixels of the network's input.
         output_xyxy: (K, 4) the boxes that are shown for them, in pixels of the picture.
-        scores: (K,) float32.
+        network_scores: (K,) float32, before calibration; NMS goes by them.
+        scores: (K,) float32, calibrated; thresholds are in these.
         class_ids: (K,).
     """
 
     boxes_xyxy: npt.NDArray[np.float32]
     output_xyxy: npt.NDArray[np.float32]
+    network_scores: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
     class_ids: npt.NDArray[np.integer[Any]]
 
     @classmethod
     def of_pairs(
-        cls, pairs: TensorDetections, placement: Placement, size_hw: tuple[int, int], *, voting: bool
+        cls,
+        pairs: TensorDetections,
+        placement: Placement,
+        size_hw: tuple[int, int],
+        *,
+        voting: bool,
+        calibration: Calibration = (),
     ) -> Candidates:
-        """From all pairs of a box and a class before NMS, on the network's canvas of H×W pixels."""
-        from maskwatch.network.postprocess import vote
+        """From all pairs of a box and a class before NMS, with the network's scores, on its canvas of H×W
+        pixels."""
+        from maskwatch.network.postprocess import calibrate, vote
 
-        found = pairs.take(pairs.scores > FLOOR)
+        calibrated = calibrate(pairs.scores, pairs.class_ids, calibration)
+        counted = (pairs.scores > FLOOR) | (calibrated > FLOOR)
+        found = pairs.take(counted)
         placed = (vote(found, pairs) if voting else found.boxes_xyxy).numpy()
         limits = np.array([size_hw[1], size_hw[0]] * 2, np.float32)
         return cls(
             found.boxes_xyxy.numpy(),
             placement.to_original(placed.clip(0, limits)).reshape(-1, 4),
             found.scores.numpy(),
+            calibrated[counted].numpy(),
             found.class_ids.numpy(),
         )
 
@@ -75,7 +88,19 @@ class Candidates:
         rows = np.argsort(-found.confidence, kind="stable")
         rows = rows[found.confidence[rows] > FLOOR]
         boxes = found.xyxy[rows].astype(np.float32)
-        return cls(boxes, boxes, found.confidence[rows].astype(np.float32), found.class_id[rows])
+        scores = found.confidence[rows].astype(np.float32)
+        return cls(boxes, boxes, scores, scores, found.class_id[rows])
+
+    def calibrated(self, calibration: Calibration) -> Candidates:
+        """The same boxes with other scores; those that are left out for their network's score stay out."""
+        import torch
+
+        from maskwatch.network.postprocess import calibrate
+
+        scores = calibrate(
+            torch.from_numpy(self.network_scores), torch.from_numpy(self.class_ids), calibration
+        )
+        return replace(self, scores=scores.numpy())
 
     def shown(self, thresholds: npt.NDArray[np.float32]) -> list[int]:
         """Indices among K of what is shown at thresholds (C,) of at least `FLOOR`, best first."""
@@ -85,7 +110,16 @@ class Candidates:
             first = int(left.argmax())
             kept.append(first)
             left &= ~self._suppressed_by(first)
-        return [row for row in kept if self._in_picture[row]]
+        return sorted((row for row in kept if self._in_picture[row]), key=lambda row: -self.scores[row])
+
+    def detections(self, rows: Sequence[int]) -> sv.Detections:
+        """The boxes at these indices as they are shown, with calibrated scores."""
+        import supervision as sv
+
+        at = np.array(rows, np.int64)
+        return sv.Detections(
+            self.output_xyxy[at], confidence=self.scores[at], class_id=self.class_ids[at].astype(int)
+        )
 
     def _suppressed_by(self, row: int) -> Bools:
         """(K,) which boxes NMS removes once it keeps this one, itself included."""
@@ -143,10 +177,16 @@ def _of_model_file(detector: Detector) -> Callable[[list[UInt8Array]], list[Cand
 
     def find(images: list[UInt8Array]) -> list[Candidates]:
         batch, placements = detector.prepare(images)
-        size_hw, voting = detector.input_size, detector.metadata.box_voting
+        size_hw, about = detector.input_size, detector.metadata
         pictures = zip(*map(torch.from_numpy, run(batch)), strict=True)
         return [
-            Candidates.of_pairs(TensorDetections(*picture), placement, size_hw, voting=voting)
+            Candidates.of_pairs(
+                TensorDetections(*picture),
+                placement,
+                size_hw,
+                voting=about.box_voting,
+                calibration=about.calibration,
+            )
             for picture, placement in zip(pictures, placements, strict=True)
         ]
 

@@ -42,7 +42,7 @@ class ClassCurve:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationCurve:
     """Bins of detections by score: mean score, share of hits and number of each; all (BINS,).
 
     error: expected calibration error (Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian
@@ -64,7 +64,7 @@ class Calibration:
         return {"expected_calibration_error": round(self.error, 4), "bins": bins}
 
 
-def class_curves(matches: Matches) -> tuple[tuple[ClassCurve, ...], Calibration]:
+def class_curves(matches: Matches) -> tuple[tuple[ClassCurve, ...], CalibrationCurve]:
     """The curve of each class, and the calibration of all together.
 
     Args:
@@ -78,10 +78,11 @@ def class_curves(matches: Matches) -> tuple[tuple[ClassCurve, ...], Calibration]
         curves.append(ClassCurve(name, truths, scores, precision, true / max(truths, 1)))
         all_scores.append(scores)
         all_hits.append(hits)
-    return tuple(curves), _calibration(np.concatenate(all_scores), np.concatenate(all_hits))
+    return tuple(curves), calibration_curve(np.concatenate(all_scores), np.concatenate(all_hits))
 
 
-def _calibration(scores: Floats, hits: Bools) -> Calibration:
+def calibration_curve(scores: Floats, hits: Bools) -> CalibrationCurve:
+    """The calibration of detections: scores (D,), and which are true positives (D,)."""
     counted = scores >= CALIBRATION_MIN_SCORE
     scores, hits = scores[counted], hits[counted]
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)
@@ -90,4 +91,4 @@ def _calibration(scores: Floats, hits: Bools) -> Calibration:
     mean_score = np.bincount(bins, scores, BINS) / safe
     share = np.bincount(bins, hits.astype(float), BINS) / safe
     error = float((np.abs(mean_score - share) * number).sum() / max(len(scores), 1))
-    return Calibration(mean_score, share, number.astype(np.int64), error)
+    return CalibrationCurve(mean_score, share, number.astype(np.int64), error)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskwatch.errors import ImageError
-from maskwatch.evaluation.curves import Calibration
+from maskwatch.evaluation.curves import CalibrationCurve
 from maskwatch.evaluation.errors import ERROR_TITLES, Outcome, confusion
 from maskwatch.evaluation.report import Report, SetReport
 from maskwatch.evaluation.suspects import fault_of
@@ -117,7 +117,7 @@ def _curve_figure(set_report: SetReport, x: str, y: str) -> Figure:
     return figure
 
 
-def _calibration_figure(calibration: Calibration) -> Figure:
+def _calibration_figure(calibration: CalibrationCurve) -> Figure:
     with style():
         figure = new_figure()
         axes = figure.subplots()

@@ -12,15 +12,17 @@ import numpy as np
 from maskwatch._version import __version__
 from maskwatch.data.dataset import DetectionSet
 from maskwatch.detector import Detector
+from maskwatch.evaluation.calibration import CalibrationFit, fit_calibration
 from maskwatch.evaluation.candidates import CandidateDetector, gather
 from maskwatch.evaluation.coco import CocoResult, coco_result
-from maskwatch.evaluation.curves import Calibration, ClassCurve, class_curves
+from maskwatch.evaluation.curves import CalibrationCurve, ClassCurve, class_curves
 from maskwatch.evaluation.errors import ErrorKind, Outcome, confusion, outcomes
 from maskwatch.evaluation.intervals import Bootstrap, Difference, Interval
 from maskwatch.evaluation.matching import match_set
 from maskwatch.evaluation.predictor import BATCH_SIZE, DetectorLike, predict_all
 from maskwatch.evaluation.slices import FACE_AREAS, Slice, by_crowd, by_size, by_source
 from maskwatch.evaluation.thresholds import OperatingPoint, ThresholdObjective, choose, operating_points
+from maskwatch.models import Calibration
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -74,7 +76,7 @@ class SetReport:
     result: CocoResult
     intervals: Mapping[str, Interval]
     curves: tuple[ClassCurve, ...]
-    calibration: Calibration
+    calibration: CalibrationCurve
     outcomes: tuple[Outcome, ...]
     points: tuple[OperatingPoint, ...]
     slices: Mapping[str, Sequence[Slice]]
@@ -83,12 +85,17 @@ class SetReport:
 
 @dataclass(frozen=True)
 class Report:
-    """A model on several data sets; thresholds: one for each class, those of outcomes and points."""
+    """A model on several data sets.
+
+    thresholds: one for each class, those of outcomes and points; fit: the calibration that the model got on
+    `options.chosen_on`, None where it kept its own.
+    """
 
     options: ReportOptions
     class_names: tuple[str, ...]
     thresholds: tuple[float, ...]
     sets: tuple[SetReport, ...]
+    fit: CalibrationFit | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; docs/report.md has the fields."""
@@ -120,6 +127,7 @@ def build_report(
     *,
     second: DetectorLike | None = None,
     validation: DetectionSet | None = None,
+    calibrate: Callable[[Calibration], Detector | TunableModel] | None = None,
     progress: StageProgress,
 ) -> Report:
     """Runs a model on data sets and measures all that the report shows.
@@ -129,15 +137,21 @@ def build_report(
         sets: names and ground truths.
         second: a model to compare with, `options.against`; needs draws.
         validation: the data set to choose thresholds on, `options.chosen_on`; None for the model's own.
+        calibrate: returns the same model with another calibration, which is then fitted on the validation
+            data; None keeps its own.
 
     Raises:
         LabelError, ImageError: see `predict`.
     """
     own = detector.metadata.thresholds if isinstance(detector, Detector) else None
-    thresholds = own or (_UNTUNED,) * len(detector.class_names)
+    thresholds, fit = own or (_UNTUNED,) * len(detector.class_names), None
     if validation is not None:
         with progress(options.chosen_on) as advance:
             candidates = gather(detector, validation, options.batch_size, advance)
+        if calibrate is not None:
+            fit = fit_calibration(validation, candidates)
+            candidates = [one.calibrated(fit.calibration) for one in candidates]
+            detector = calibrate(fit.calibration)
         points = choose(validation, candidates, options.objective, thresholds)
         thresholds = tuple(point.threshold for point in points)
     showing = detector.variant(threshold=dict(zip(detector.class_names, thresholds, strict=True)))
@@ -148,7 +162,7 @@ def build_report(
             predictions = predict_all(detectors, detection_set, options.batch_size, advance)
         every, shown, *others = predictions
         measured.append(measure_set(name, detection_set, every, shown, thresholds, options, *others))
-    return Report(options, detector.class_names, thresholds, tuple(measured))
+    return Report(options, detector.class_names, thresholds, tuple(measured), fit)
 
 
 def measure_set(

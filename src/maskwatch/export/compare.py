@@ -31,20 +31,28 @@ IOU_TOLERANCE = 5e-3
 class Boxes:
     """Detections of an image, or candidates for them: (D, 4) xyxy in pixels, (D,), (D,).
 
-    voted_xyxy (D, 4): of candidates, the boxes after box voting, which are those of the detections.
+    Of candidates also network_scores (D,), by which NMS goes, and, with box voting, voted_xyxy (D, 4), the
+    boxes of the detections.
     """
 
     boxes_xyxy: FloatArray
     scores: FloatArray
     class_ids: npt.NDArray[np.int64]
     voted_xyxy: FloatArray | None = None
+    network_scores: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def take(self, rows: npt.NDArray[np.intp]) -> Boxes:
         voted = None if self.voted_xyxy is None else self.voted_xyxy[rows]
-        return Boxes(self.boxes_xyxy[rows], self.scores[rows], self.class_ids[rows], voted)
+        own = None if self.network_scores is None else self.network_scores[rows]
+        return Boxes(self.boxes_xyxy[rows], self.scores[rows], self.class_ids[rows], voted, own)
+
+    @property
+    def nms_scores(self) -> FloatArray:
+        """(D,) by which NMS goes: those of the network, which are the scores where nothing is calibrated."""
+        return self.scores if self.network_scores is None else self.network_scores
 
     def as_detections(self, size_hw: tuple[int, int]) -> Boxes:
         """Candidates as detections: after box voting, clipped to the image."""
@@ -108,9 +116,11 @@ def is_valid_nms(found: Boxes, pairs: Boxes, options: NmsOptions, size_hw: tuple
     kept = np.flatnonzero(agree.any(1))  # P of the K
     if _compete(candidates.take(kept), agree[kept], options):
         return False
-    suppressed = _wrongly_suppressed(candidates, kept, options) & (candidates.scores > certain)
+    scores = candidates.nms_scores
+    suppressed = _wrongly_suppressed(candidates, kept, options) & (scores > certain)
     if len(found) == MAX_DETECTIONS:
-        suppressed &= candidates.scores - _score_tolerance(candidates.scores) > found.scores.min()
+        last = np.where(agree, scores[:, None], -np.inf).max(0).min()
+        suppressed &= scores - _score_tolerance(scores) > last
     return not suppressed.any()
 
 
@@ -121,9 +131,10 @@ def _candidates(pairs: Boxes) -> tuple[Boxes, float]:
     """
     if len(pairs) <= CANDIDATES:
         return pairs, -np.inf
-    last = np.partition(pairs.scores, -CANDIDATES)[-CANDIDATES]
+    scores = pairs.nms_scores
+    last = np.partition(scores, -CANDIDATES)[-CANDIDATES]
     tolerance = _score_tolerance(last)
-    return pairs.take(np.flatnonzero(pairs.scores >= last - tolerance)), float(last + tolerance)
+    return pairs.take(np.flatnonzero(scores >= last - tolerance)), float(last + tolerance)
 
 
 def _compete(kept: Boxes, agree: npt.NDArray[np.bool_], options: NmsOptions) -> bool:
@@ -145,7 +156,8 @@ def _wrongly_suppressed(
     """(K,) True for candidates above their threshold that compete with no better one that was kept."""
     thresholds = options.thresholds[candidates.class_ids]
     winners = candidates.take(kept)
-    better = winners.scores >= (candidates.scores - _score_tolerance(candidates.scores))[:, None]  # (K, P)
+    scores = candidates.nms_scores
+    better = winners.nms_scores >= (scores - _score_tolerance(scores))[:, None]  # (K, P)
     close = _overlaps(candidates, winners, options) >= IOU_THRESHOLD - IOU_TOLERANCE
     wrongly: npt.NDArray[np.bool_] = ~(better & close).any(1) & (
         candidates.scores > thresholds + _score_tolerance(thresholds)

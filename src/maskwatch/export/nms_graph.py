@@ -1,4 +1,4 @@
-"""The last part of a model file: thresholds, NMS and box voting.
+"""The last part of a model file: calibration, thresholds, NMS and box voting.
 
 It is written in ONNX's text syntax (https://github.com/onnx/onnx/blob/main/docs/Syntax.md), readable for
 those who port the model to another runtime.
@@ -6,12 +6,12 @@ those who port the model to another runtime.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import onnx
 from onnx import parser
 
-from maskwatch.models import IOU_THRESHOLD, MAX_DETECTIONS
+from maskwatch.models import IOU_THRESHOLD, MAX_DETECTIONS, UNCALIBRATED, Calibration
 
 OPSET = 18
 IR_VERSION = 10  # the newest that onnxruntime 1.19 reads
@@ -19,8 +19,9 @@ IR_VERSION = 10  # the newest that onnxruntime 1.19 reads
 CLASS_AGNOSTIC = True
 
 # N images, K candidates of each (best first), C classes, M detections at most.
-# A candidate at or below its threshold gets score −1, which NonMaxSuppression then leaves out. Each class has
-# its own row of scores, so that only boxes of one class compete; class-agnostic, all are in the first.
+# A candidate whose calibrated score is not above its threshold gets score −1, which NonMaxSuppression then
+# leaves out. Each class has its own row of scores, so that only boxes of one class compete; class-agnostic,
+# all are in the first.
 _TEXT = """
 <ir_version: {ir_version}, opset_import: ["": {opset}]>
 postprocess (
@@ -31,15 +32,30 @@ postprocess (
 ) => (
   float[N, {m}, 4] boxes, float[N, {m}] scores, int64[N, {m}] classes, int64[N] num_detections
 ) <
-  float zero_score = {{0}}, float no_score = {{-1}}, float any_score = {{-0.5}},
+  float[{c}] calibration_slopes = {{{slopes}}}, float[{c}] calibration_offsets = {{{offsets}}},
+  float one = {{1}}, float zero_score = {{0}}, float no_score = {{-1}}, float any_score = {{-0.5}},
   float border_low = {{0}}, float[4] border_high = {{{width}, {height}, {width}, {height}}},
   int64 no_class = {{-1}}, int64 first_class = {{0}}, int64[1, {c}, 1] class_of_row = {{{rows}}},
   int64 limit = {{{m}}}, int64[1] limits = {{{m}}}, int64[2] image_and_candidate = {{0, 2}},
   int64[1] axis_0 = {{0}}, int64[1] axis_1 = {{1}}, int64[1] axis_2 = {{2}}, int64[3] four = {{1, 1, 4}}
 > {{
+  # `network.postprocess.calibrate`, (N, K). Padding has score −infinity and keeps it.
+  is_candidate = Greater (candidate_scores, zero_score)
+  finite_scores = Where (is_candidate, candidate_scores, zero_score)
+  own_slope = Gather (calibration_slopes, candidate_classes)
+  own_offset = Gather (calibration_offsets, candidate_classes)
+  hit_factor = Exp (own_offset)
+  hit_power = Pow (finite_scores, own_slope)
+  hit_odds = Mul (hit_factor, hit_power)
+  missing_to_one = Sub (one, finite_scores)
+  miss_odds = Pow (missing_to_one, own_slope)
+  both_odds = Add (hit_odds, miss_odds)
+  share_of_hits = Div (hit_odds, both_odds)
+  calibrated_scores = Where (is_candidate, share_of_hits, candidate_scores)
+
   # Which candidates count, (N, K), and in which row, (N, C, K).
   own_threshold = Gather (score_thresholds, candidate_classes)
-  above_threshold = Greater (candidate_scores, own_threshold)
+  above_threshold = Greater (calibrated_scores, own_threshold)
   own_row = Where (class_agnostic, first_class, candidate_classes)
   own_row_3d = Unsqueeze (own_row, axis_1)
   in_row = Equal (own_row_3d, class_of_row)
@@ -59,9 +75,14 @@ postprocess (
   ticks = ConstantOfShape <value = bool[1] {{1}}> (chosen_count)
   is_chosen = ScatterND (nothing_chosen, chosen_places, ticks)
 
-  # The best M of all classes.
+  # The best M of all classes before calibration, then in the order of their calibrated scores.
   chosen_scores = Where (is_chosen, candidate_scores, no_score)
-  best_scores, best_places = TopK <axis = 1> (chosen_scores, limits)
+  strongest_scores, strongest_places = TopK <axis = 1> (chosen_scores, limits)
+  is_strongest = Greater (strongest_scores, any_score)
+  their_calibrated_scores = GatherElements <axis = 1> (calibrated_scores, strongest_places)
+  scores_to_rank = Where (is_strongest, their_calibrated_scores, no_score)
+  best_scores, ranks = TopK <axis = 1> (scores_to_rank, limits)
+  best_places = GatherElements <axis = 1> (strongest_places, ranks)
   is_used = Greater (best_scores, any_score)
   scores = Where (is_used, best_scores, zero_score)
   best_classes = GatherElements <axis = 1> (candidate_classes, best_places)
@@ -81,7 +102,6 @@ postprocess (
 
 # `network.postprocess.vote`: overlaps of the M best with all K, (N, M, K), and the means that follow.
 _VOTING = """
-  one = Constant <value_float = 1.0> ()
   two = Constant <value_float = 2.0> ()
   tiny = Constant <value_float = 1e-30> ()
   best_x0, best_y0, best_x1, best_y1 = Split <axis = 2, num_outputs = 4> (best_boxes)
@@ -114,8 +134,8 @@ _VOTING = """
   best_classes_3d = Unsqueeze (best_classes, axis_2)
   candidate_classes_3d = Unsqueeze (candidate_classes, axis_1)
   same_class = Equal (best_classes_3d, candidate_classes_3d)
-  finite_scores = Max (candidate_scores_3d, zero_score)
-  scores_2 = Mul (finite_scores, finite_scores)
+  finite_scores_3d = Unsqueeze (finite_scores, axis_1)
+  scores_2 = Mul (finite_scores_3d, finite_scores_3d)
   any_weight = Mul (scores_2, nearness_3)
   weight = Where (same_class, any_weight, zero_score)
   total = ReduceSum <keepdims = 1> (weight, axis_2)
@@ -129,20 +149,27 @@ _NO_VOTING = "placed_boxes = Identity (best_boxes)"
 
 
 def nms_graph(
-    candidates: int, size_hw: tuple[int, int], thresholds: Sequence[float], *, voting: bool = False
+    candidates: int,
+    size_hw: tuple[int, int],
+    thresholds: Sequence[float],
+    *,
+    voting: bool = False,
+    calibration: Calibration = (),
 ) -> onnx.ModelProto:
-    """Per-class thresholds, NMS, the best hundred, padded outputs.
+    """Calibration and thresholds by class, NMS, the best hundred, padded outputs.
 
     Args:
         candidates: K, at least `MAX_DETECTIONS`.
         size_hw: the network's input in pixels, to clip to.
         thresholds: default score threshold of each class.
-        voting: place boxes as `network.postprocess.vote` does.
+        voting: place boxes as `network.postprocess.vote` does, by the scores before calibration.
+        calibration: of each class; empty leaves the scores as they are.
 
     Returns:
         A model with inputs `candidate_boxes` (N, K, 4) xyxy in pixels, not clipped, `candidate_scores` (N, K)
         descending, `candidate_classes` (N, K), and the optional inputs and the outputs of a model file.
     """
+    slopes, offsets = zip(*(calibration or (UNCALIBRATED,) * len(thresholds)), strict=True)
     return parser.parse_model(
         _TEXT.format(
             ir_version=IR_VERSION,
@@ -150,7 +177,9 @@ def nms_graph(
             k=candidates,
             c=len(thresholds),
             m=MAX_DETECTIONS,
-            thresholds=", ".join(f"{value:.9g}" for value in thresholds),
+            thresholds=_numbers(thresholds),
+            slopes=_numbers(slopes),
+            offsets=_numbers(offsets),
             iou_threshold=IOU_THRESHOLD,
             voting=_VOTING if voting else _NO_VOTING,
             class_agnostic=int(CLASS_AGNOSTIC),
@@ -159,3 +188,7 @@ def nms_graph(
             rows=", ".join(map(str, range(len(thresholds)))),
         )
     )
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.9g}" for value in values)

@@ -22,7 +22,14 @@ from maskwatch.errors import ExportError, ModelFileError, OptionError
 from maskwatch.export.nms_graph import IR_VERSION, OPSET, nms_graph
 from maskwatch.export.photographs import Photograph
 from maskwatch.export.verify import Verification, verify
-from maskwatch.models import CANDIDATE_TENSORS, CANDIDATES, MAX_DETECTIONS, ModelMetadata, load_model_file
+from maskwatch.models import (
+    CANDIDATE_TENSORS,
+    CANDIDATES,
+    MAX_DETECTIONS,
+    Calibration,
+    ModelMetadata,
+    load_model_file,
+)
 from maskwatch.network import Network, preprocess
 from maskwatch.network.boxes import decode
 from maskwatch.outputs import atomic_write, make_folder, new_file, output_errors
@@ -34,6 +41,7 @@ DEFAULT_THRESHOLD = 0.5
 """Score threshold of a class for which none was chosen."""
 
 _THRESHOLDS_INPUT = "score_thresholds"
+_DEFAULTS = (_THRESHOLDS_INPUT, "iou_threshold", "class_agnostic")
 
 
 def export_network(
@@ -84,31 +92,42 @@ def describe_model(
     )
 
 
-def write_thresholds(model: str | Path, target: Path, thresholds: Sequence[float]) -> None:
+def write_tuned(
+    model: str | Path,
+    target: Path,
+    thresholds: Sequence[float],
+    calibration: Calibration | None = None,
+    calibrated_on: int = 0,
+) -> None:
     """Writes a copy of a model file with other thresholds, in its metadata and as the default of its input.
 
     Args:
         model: an embedded model or a file.
         target: the copy; may be the file itself.
         thresholds: one for each class.
+        calibration, calibrated_on: also another calibration, fitted on so many pictures; None keeps the
+            file's.
 
     Raises:
         OptionError: the number of thresholds is not that of the classes.
-        ModelFileError: the file is not a maskwatch model.
+        ModelFileError: the file is not a maskwatch model, or not one whose scores can be calibrated.
         OutputError: the copy cannot be written.
     """
     file = load_model_file(model)
     if len(thresholds) != len(file.metadata.classes):
         wanted = ", ".join(file.metadata.classes)
         raise OptionError(f"{len(thresholds)} thresholds for the classes {wanted}; give one for each")
-    rounded = tuple(round(float(value), 4) for value in thresholds)
+    about = replace(file.metadata, thresholds=tuple(round(float(value), 4) for value in thresholds))
     proto = onnx.load(str(file.path))
+    if calibration is not None:
+        about = replace(about, calibration=calibration, calibrated_on=calibrated_on)
+        proto = _with_calibration(proto, about, file.path)
     initializer = next((item for item in proto.graph.initializer if item.name == _THRESHOLDS_INPUT), None)
     if initializer is None:
         raise ModelFileError(f"{file.path}: has no default of {_THRESHOLDS_INPUT}; export it again")
-    initializer.CopyFrom(numpy_helper.from_array(np.array(rounded, np.float32), _THRESHOLDS_INPUT))
+    initializer.CopyFrom(numpy_helper.from_array(np.array(about.thresholds, np.float32), _THRESHOLDS_INPUT))
     props = {entry.key: entry.value for entry in proto.metadata_props}
-    helper.set_model_props(proto, props | replace(file.metadata, thresholds=rounded).to_props())
+    helper.set_model_props(proto, props | about.to_props())
     onnx.checker.check_model(proto)
     with new_file(target) as part:
         part.write_bytes(proto.SerializeToString())
@@ -151,7 +170,7 @@ def build_model(network: Network, metadata: ModelMetadata) -> onnx.ModelProto:
 
     Args:
         network: on the CPU; it is put into evaluation mode.
-        metadata: `input_size`, `thresholds` and `box_voting` go into the graph, all of it into
+        metadata: `input_size`, `thresholds`, `box_voting` and `calibration` go into the graph, all of it into
             `metadata_props`.
 
     Returns:
@@ -161,7 +180,21 @@ def build_model(network: Network, metadata: ModelMetadata) -> onnx.ModelProto:
     size_hw = metadata.input_size
     candidate_network = CandidateNetwork(network, size_hw).eval()
     front = _without_notes(_trace(candidate_network, size_hw))
-    back = nms_graph(candidate_network.candidates, size_hw, metadata.thresholds, voting=metadata.box_voting)
+    model = _with_nms(front, candidate_network.candidates, metadata)
+    helper.set_model_props(model, metadata.to_props())
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _with_nms(front: onnx.ModelProto, candidates: int, metadata: ModelMetadata) -> onnx.ModelProto:
+    """A graph up to its candidates, K of them, and behind it the rest of a model file."""
+    back = nms_graph(
+        candidates,
+        metadata.input_size,
+        metadata.thresholds,
+        voting=metadata.box_voting,
+        calibration=metadata.calibration,
+    )
     model = compose.merge_models(
         front,
         back,
@@ -171,9 +204,25 @@ def build_model(network: Network, metadata: ModelMetadata) -> onnx.ModelProto:
         producer_version=__version__,
     )
     del model.opset_import[1:]  # merging keeps the one of each part
-    helper.set_model_props(model, metadata.to_props())
-    onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _with_calibration(model: onnx.ModelProto, metadata: ModelMetadata, path: Path) -> onnx.ModelProto:
+    """The model with a new part behind its candidates: that of older files has no calibration."""
+    if not {*CANDIDATE_TENSORS} <= {name for node in model.graph.node for name in node.output}:
+        raise ModelFileError(
+            f"{path}: has no {CANDIDATE_TENSORS[1]} to calibrate; export it again, or leave out --calibrate"
+        )
+    front = onnx.utils.Extractor(model).extract_model(["images"], list(CANDIDATE_TENSORS))
+    candidates = front.graph.output[1].type.tensor_type.shape.dim[1].dim_value
+    del front.graph.value_info[:]
+    calibrated = _with_nms(front, candidates, metadata)
+    calibrated.metadata_props.extend(model.metadata_props)
+    defaults = {old.name: old for old in model.graph.initializer if old.name in _DEFAULTS}
+    for initializer in calibrated.graph.initializer:
+        if initializer.name in defaults:
+            initializer.CopyFrom(defaults[initializer.name])
+    return calibrated
 
 
 @torch.no_grad()  # else `conv_norm` fuses BatchNorms as in training

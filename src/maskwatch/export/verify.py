@@ -22,10 +22,10 @@ from maskwatch.export.compare import (
 from maskwatch.export.nms_graph import CLASS_AGNOSTIC
 from maskwatch.export.photographs import BATCH, Photograph
 from maskwatch.media.images import UInt8Array, fit
-from maskwatch.models import CANDIDATES, IOU_THRESHOLD, MAX_DETECTIONS, ModelMetadata
+from maskwatch.models import CANDIDATES, IOU_THRESHOLD, MAX_DETECTIONS, Calibration, ModelMetadata
 from maskwatch.network import Network, preprocess
 from maskwatch.network.boxes import decode
-from maskwatch.network.postprocess import best_pairs, select, vote
+from maskwatch.network.postprocess import best_pairs, calibrate, select, vote
 from maskwatch.runtimes import OnnxRuntime, RawDetections
 
 NEAR_ZERO = 1e-6
@@ -66,6 +66,7 @@ class _TorchOutput:
     boxes_xyxy: torch.Tensor
     scores: torch.Tensor
     voting: bool
+    calibration: Calibration
 
     def detections(self, options: NmsOptions, size_hw: tuple[int, int]) -> Boxes:
         found = select(
@@ -75,6 +76,7 @@ class _TorchOutput:
             torch.from_numpy(options.thresholds),
             class_agnostic=options.class_agnostic,
             voting=self.voting,
+            calibration=self.calibration,
         )
         return Boxes(found.boxes_xyxy.numpy(), found.scores.numpy(), found.class_ids.numpy())
 
@@ -84,7 +86,9 @@ class _TorchOutput:
         voted = None
         if self.voting:
             voted = vote(pairs, pairs.take(torch.arange(min(CANDIDATES, len(pairs.scores))))).numpy()
-        return Boxes(pairs.boxes_xyxy.numpy(), pairs.scores.numpy(), pairs.class_ids.numpy(), voted)
+        scores = calibrate(pairs.scores, pairs.class_ids, self.calibration)
+        own = pairs.scores.numpy()
+        return Boxes(pairs.boxes_xyxy.numpy(), scores.numpy(), pairs.class_ids.numpy(), voted, own)
 
 
 def verify(
@@ -153,7 +157,10 @@ def _torch_outputs(network: Network, batch: UInt8Array, metadata: ModelMetadata)
         encodings, logits = network(preprocess(torch.from_numpy(batch)))
         boxes_xyxy = decode(encodings, network.anchors_xyxy(metadata.input_size))  # (N, A, 4)
         scores = logits[..., 1:].sigmoid()  # (N, A, C)
-    return [_TorchOutput(*pair, metadata.box_voting) for pair in zip(boxes_xyxy, scores, strict=True)]
+    return [
+        _TorchOutput(*pair, metadata.box_voting, metadata.calibration)
+        for pair in zip(boxes_xyxy, scores, strict=True)
+    ]
 
 
 def _file_outputs(

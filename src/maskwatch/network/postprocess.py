@@ -2,6 +2,9 @@
 
 Source: `batch_multiclass_non_max_suppression` of the TF Object Detection API: sigmoid scores, NMS on the
 unclipped boxes, clipping afterwards. Box voting, which the API can do too, comes between the two.
+
+Thresholds and results are in calibrated scores. NMS and voting go by the scores of the network: a rare class
+has lower calibrated scores and would lose more of the faces that two classes compete for.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image, nms
 
-from maskwatch.models import CANDIDATES, IOU_THRESHOLD, MAX_DETECTIONS
+from maskwatch.models import CANDIDATES, IOU_THRESHOLD, MAX_DETECTIONS, Calibration
 from maskwatch.network.boxes import decode
 
 _TINY = 1e-30
@@ -44,6 +47,7 @@ def detect(
     score_threshold: float | Sequence[float] = 1e-8,
     class_agnostic: bool = False,
     voting: bool = False,
+    calibration: Calibration = (),
 ) -> list[TensorDetections]:
     """Decode, per-class NMS (or one over all classes), the best hundred of each image.
 
@@ -53,12 +57,21 @@ def detect(
         score_threshold: minimum score (exclusive), of all classes or of each.
         class_agnostic: boxes of all classes compete, not only those of the same.
         voting: as in `vote`.
+        calibration: as in `calibrate`.
     """
     boxes_xyxy = decode(encodings.float(), anchors_xyxy.to(encodings.device))  # (N, A, 4)
     scores = logits[..., 1:].float().sigmoid()  # (N, A, C)
     thresholds = scores.new_tensor(score_threshold).expand(scores.shape[-1])
     return [
-        select(boxes, rows, size_hw, thresholds, class_agnostic=class_agnostic, voting=voting)
+        select(
+            boxes,
+            rows,
+            size_hw,
+            thresholds,
+            class_agnostic=class_agnostic,
+            voting=voting,
+            calibration=calibration,
+        )
         for boxes, rows in zip(boxes_xyxy, scores, strict=True)
     ]
 
@@ -71,22 +84,27 @@ def select(
     iou_threshold: float = IOU_THRESHOLD,
     class_agnostic: bool = False,
     voting: bool = False,
+    calibration: Calibration = (),
 ) -> TensorDetections:
     """The detections of one image among all its boxes (A, 4) and scores (A, C).
 
-    Scores must exceed `score_thresholds` (C,) of their class. Boxes below it vote too, so that the position
-    of a box does not depend on the thresholds. Of two boxes that overlap by more than `iou_threshold`, NMS
-    suppresses the one with the lower score.
+    Calibrated scores must exceed `score_thresholds` (C,) of their class. Boxes below it vote too, so that the
+    position of a box does not depend on the thresholds. Of two boxes that overlap by more than
+    `iou_threshold`, NMS suppresses the one with the lower score before calibration.
     """
     candidates = best_pairs(boxes_xyxy, scores)
-    counted = candidates.take(candidates.scores > score_thresholds[candidates.class_ids])
+    calibrated = calibrate(candidates.scores, candidates.class_ids, calibration)
+    rows = torch.nonzero(calibrated > score_thresholds[candidates.class_ids]).squeeze(1)
+    counted = candidates.take(rows)
     if class_agnostic:
         kept = nms(counted.boxes_xyxy, counted.scores, iou_threshold)
     else:
         kept = batched_nms(counted.boxes_xyxy, counted.scores, counted.class_ids, iou_threshold)
-    found = counted.take(kept[:MAX_DETECTIONS])
+    best = rows[kept[:MAX_DETECTIONS]]
+    best = best[calibrated[best].argsort(descending=True, stable=True)]
+    found = candidates.take(best)
     boxes_xyxy = vote(found, candidates) if voting else found.boxes_xyxy
-    return TensorDetections(clip_boxes_to_image(boxes_xyxy, list(size_hw)), found.scores, found.class_ids)
+    return TensorDetections(clip_boxes_to_image(boxes_xyxy, list(size_hw)), calibrated[best], found.class_ids)
 
 
 def best_pairs(boxes_xyxy: Tensor, scores: Tensor, count: int = CANDIDATES) -> TensorDetections:
@@ -96,13 +114,31 @@ def best_pairs(boxes_xyxy: Tensor, scores: Tensor, count: int = CANDIDATES) -> T
     return TensorDetections(boxes_xyxy[pair // num_classes], best, pair % num_classes)
 
 
+def calibrate(scores: Tensor, class_ids: Tensor, calibration: Calibration) -> Tensor:
+    """(K,) scores that are shares of hits: logit(p) = slope · logit(s) + offset, by class.
+
+    Computed as p = o / (o + (1 − s)^slope) with o = e^offset · s^slope, which has a value at 0 and at 1 and,
+    with slope 1 and offset 0, is s to the last bit in float32. Source: Platt, "Probabilistic outputs for
+    support vector machines", 1999, on the logit of the score.
+
+    Args:
+        scores, class_ids: (K,) of the network.
+        calibration: of each class; empty returns the scores.
+    """
+    if not calibration:
+        return scores
+    slopes, offsets = scores.new_tensor(calibration)[class_ids].unbind(1)  # (K,)
+    odds = offsets.exp() * scores**slopes
+    return odds / (odds + (1 - scores) ** slopes)
+
+
 def vote(found: TensorDetections, candidates: TensorDetections) -> Tensor:
     """(D, 4) boxes after voting: each the weighted mean of the candidates of its class that overlap it.
 
     The box of the highest score need not be the best-placed one, and its neighbours mostly belong to the same
     face. Source: Gidaris and Komodakis 2015, section 4.2. The weight
     score² · max(2 IoU − 1, 0)³ is ours, chosen on `val`; it starts from 0 at an IoU of a half, so that
-    rounding moves no box.
+    rounding moves no box. Scores are those of the network, not calibrated.
     """
     iou = box_iou(found.boxes_xyxy, candidates.boxes_xyxy)  # (D, K)
     nearness = (2 * iou - 1).clamp(min=0)

@@ -15,6 +15,7 @@ from torch import Tensor
 from maskwatch.errors import OptionError
 from maskwatch.evaluation.candidates import Candidates
 from maskwatch.media.images import Placement, ResizeRule, fit
+from maskwatch.models import Calibration
 from maskwatch.network import Network, TwoScales, preprocess
 from maskwatch.network.boxes import decode
 from maskwatch.network.postprocess import TensorDetections, best_pairs, detect
@@ -41,6 +42,7 @@ class TorchDetector:
         self.network, self.class_names = network.eval(), tuple(class_names)
         self.input_size, self.resize = size_hw, resize
         self.class_agnostic, self.score_threshold, self.voting = class_agnostic, score_threshold, voting
+        self.calibration: Calibration = ()
 
     @classmethod
     def load(
@@ -89,6 +91,12 @@ class TorchDetector:
         other.class_agnostic = True
         return other
 
+    def calibrated(self, calibration: Calibration) -> TorchDetector:
+        """The same network with calibrated scores."""
+        other = copy.copy(self)
+        other.calibration = calibration
+        return other
+
     def candidates(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Candidates]:
         """The candidates of each image, before thresholds and NMS."""
         encodings, logits, placements = self._run(images)
@@ -96,7 +104,13 @@ class TorchDetector:
         boxes_xyxy = decode(encodings.float(), anchors)  # (N, A, 4)
         scores = logits[..., 1:].float().sigmoid()  # (N, A, C)
         return [
-            Candidates.of_pairs(best_pairs(*pair), placement, self.input_size, voting=self.voting)
+            Candidates.of_pairs(
+                best_pairs(*pair),
+                placement,
+                self.input_size,
+                voting=self.voting,
+                calibration=self.calibration,
+            )
             for *pair, placement in zip(boxes_xyxy, scores, placements, strict=True)
         ]
 
@@ -118,6 +132,7 @@ class TorchDetector:
             score_threshold=self.score_threshold,
             class_agnostic=self.class_agnostic,
             voting=self.voting,
+            calibration=self.calibration,
         )
         return to_supervision(found, placements, self.class_names)
 
