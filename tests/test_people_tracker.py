@@ -351,15 +351,3 @@ def test_a_cut_starts_anew() -> None:
     (minute,) = [event for event in people.finish(one) if event.kind == "minute"]
     assert minute.counts is not None
     assert minute.counts["all"]["by_state"] == {"mask": 1, "no_mask": 1, "mask_incorrect": 0}
-
-
-def test_two_who_change_places_do_not_inherit_each_others_state() -> None:
-    """They cross while the camera stalls, so each track goes on with the other's face."""
-    left, right = face(200), face(250)
-    scenes = play().show(4, (left, BARE), (right, MASK)).skip(0.5).show(5, (left, MASK), (right, BARE))
-    assert [(event.kind, event.track) for _, event in scenes.events] == [("alert", 1)]
-    assert scenes.scene is not None
-    by_track = {person.track: (person.state, float(person.box_xyxy[0])) for person in scenes.scene.people}
-    assert by_track == {1: ("no_mask", pytest.approx(right[0])), 2: ("mask", pytest.approx(left[0]))}
-    scenes = play().show(4, (HERE, BARE), (THERE, MASK)).show(5, (HERE, MASK), (THERE, BARE))
-    assert [event.kind for _, event in scenes.events] == ["alert", "alert_end", "alert"], "they never met"

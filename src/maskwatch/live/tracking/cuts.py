@@ -17,7 +17,7 @@ class SceneCuts:
     """Finds cuts in the frames of one source.
 
     Two frames show the same scene if their brightness, in a small picture, is correlated. The correlation
-    does not depend on exposure, and somebody who passes close to the camera leaves enough of it.
+    does not depend on exposure, and a person who passes close to the camera leaves enough of it.
     """
 
     def __init__(self) -> None:

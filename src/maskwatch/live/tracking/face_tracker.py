@@ -91,12 +91,6 @@ class FaceTracker:
             self._last[int(numbers[index])] = (self._time_s, faces.boxes_xyxy[index])
         return numbers
 
-    def exchange(self, a: int, b: int) -> None:
-        """Gives the numbers of two tracks to each other's faces."""
-        new = {a: b, b: a}
-        self._numbers = {one: new.get(number, number) for one, number in self._numbers.items()}
-        self._last = {new.get(number, number): last for number, last in self._last.items()}
-
     def clear(self) -> None:
         """Forgets all tracks; new ones get new numbers."""
         self._tracker.reset()

@@ -20,7 +20,6 @@ from maskwatch.live.tracking.counts import Counts, MinuteCounts
 from maskwatch.live.tracking.cuts import SceneCuts
 from maskwatch.live.tracking.face_tracker import NO_TRACK, FaceTracker
 from maskwatch.live.tracking.faces import Faces
-from maskwatch.live.tracking.mix_ups import MixUps
 from maskwatch.live.tracking.results import Person, SceneState
 from maskwatch.live.tracking.settings import PeopleSettings
 from maskwatch.live.tracking.stillness import Stillness, same_place
@@ -65,7 +64,6 @@ class PeopleTracker:
         self._minutes = MinuteCounts(model.classes, self._zones)
         self._tracks: dict[int, TrackState] = {}
         self._cuts = SceneCuts()
-        self._mix_ups = MixUps(self._settings.tracks.lost_s)
         self._pictures: deque[FloatArray] = deque(maxlen=_MOST_PICTURES)  # boxes of static faces
         self._last_s: float | None = None
         self._passed_s = 0.0  # since the frame before
@@ -84,8 +82,6 @@ class PeopleTracker:
         numbers = self._face_tracker.update(frame.clock_s, faces)
         for index in np.flatnonzero(numbers != NO_TRACK):
             events += self._see(frame, int(numbers[index]), faces, int(index))
-        for one, other in self._mix_ups.update(frame.clock_s, list(self._tracks.values())):
-            self._exchange(one, other, numbers)
         for number, track in list(self._tracks.items()):
             if track.last_s < frame.clock_s:
                 self._look(track, found=False)
@@ -155,17 +151,6 @@ class PeopleTracker:
         """Notes whether a face was found in this frame: a face mostly is, anything else now and then."""
         track.found_s = max(0.0, track.found_s + (self._passed_s if found else -self._passed_s))
         track.is_person = track.is_person or track.found_s >= self._settings.found_s
-
-    def _exchange(self, one: TrackState, other: TrackState, numbers: npt.NDArray[np.int64]) -> None:
-        """Gives two tracks that were mixed up back to their people; also in the `numbers` of this frame."""
-        self._face_tracker.exchange(one.number, other.number)
-        first, second = numbers == one.number, numbers == other.number
-        numbers[first], numbers[second] = other.number, one.number
-        one.box_xyxy, other.box_xyxy = other.box_xyxy, one.box_xyxy
-        one.zone_state, other.zone_state = other.zone_state, one.zone_state
-        one.stillness, other.stillness = other.stillness, one.stillness
-        for track in (one, other):
-            track.vote.confirm()
 
     def _check_motion(self, frame: LiveFrame, track: TrackState) -> Iterator[Event]:
         """Finds that a face is a picture, or that it is none."""

@@ -10,7 +10,7 @@ import numpy as np
 from maskwatch.media.images import FloatArray
 
 _SMOOTHING_S = 1.0  # boxes scatter from frame to frame even where nothing moves
-_REACH = 0.03  # in face heights; nobody keeps the head as still for minutes
+_REACH = 0.03  # in face heights; a head moves further within minutes
 
 
 @dataclass

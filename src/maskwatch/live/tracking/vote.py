@@ -95,20 +95,6 @@ class Vote:
         """Whether there is evidence of another side since the last time there was none."""
         return any(one.total > 0 for index, one in enumerate(self._for_side) if index != self._side)
 
-    @property
-    def side(self) -> int | None:
-        """The side of the state, 0 for those that do not alert; None while there is none."""
-        return self._side
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether half the evidence for a change of side is there."""
-        return max(one.total for one in self._for_side) >= self._settings.evidence / 2
-
-    def confirm(self) -> None:
-        """Drops what spoke against the state, since it was about somebody else."""
-        self._clear()
-
     def add(self, time_s: float, scores: FloatArray) -> bool:
         """Adds the scores (C,) of one detection; True when the state has changed."""
         first = self._time_s is None
