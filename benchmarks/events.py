@@ -196,8 +196,9 @@ GRID: Mapping[tuple[str, str], tuple[float, ...]] = {
     ("tracks", "frame_rate"): (5.0, 10.0, 30.0),
     ("tracks", "reach"): (0.0, 1.0, 2.0),
     ("tracks", "lost_s"): (1.0, 2.0, 3.0),
-    ("vote", "memory_s"): (0.5, 1.0, 2.0),
     ("vote", "hold_s"): (0.4, 0.8, 1.2),
+    ("vote", "evidence"): (2.0, 3.0, 4.0),
+    ("vote", "doubt"): (0.05, 0.1, 0.2),
     ("vote", "margin"): (0.0, 0.1, 0.2),
     ("alerts", "place_cooldown_s"): (0.0, 10.0, 20.0),
 }

@@ -15,12 +15,9 @@ from maskwatch.live.tracking.counts import Counts, MinuteCounts, PeopleCounts, s
 from maskwatch.live.tracking.face_tracker import TrackSettings
 from maskwatch.live.tracking.people_tracker import PeopleTracker
 from maskwatch.live.tracking.settings import PeopleSettings
-from maskwatch.live.tracking.vote import VoteSettings
 from maskwatch.live.tracking.zones import Line, Zone, Zones
 
-SETTINGS = PeopleSettings(
-    AlertSettings(2.0, 10.0), VoteSettings(1.0, 0.8, 0.1), TrackSettings(lost_s=2.0, reach=1.0)
-)
+SETTINGS = PeopleSettings(AlertSettings(2.0, 10.0), tracks=TrackSettings(lost_s=2.0, reach=1.0))
 RIGHT = Zone("right", ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0)))
 GATE = Line("gate", ((0.5, 1.0), (0.5, 0.0)))
 HERE, THERE = face(100), face(450)

@@ -51,7 +51,7 @@ def test_defaults_of_people_are_those_of_the_page() -> None:
     from maskwatch.live.tracking.settings import PeopleSettings
 
     settings = PeopleSettings()
-    values = {"min_height": settings.min_height}
+    values = {name: getattr(settings, name) for name in ("min_height", "found_s", "static_s")}
     for group in (settings.alerts, settings.vote, settings.tracks):
         values |= dataclasses.asdict(group)
     named = re.findall(r"`(\w+)` \((\d[\d.]*)(?:, off)?\)", read("people.md"))

@@ -58,6 +58,9 @@ class WatchOptions:
         str | None,
         typer.Option(metavar="CLASSES", help="States that cause alerts. Default: no_mask,mask_incorrect."),
     ] = None
+    no_static: Annotated[
+        bool, typer.Option("--no-static", help="Do not leave out faces that never move, as on posters.")
+    ] = False
     sinks: SinkSettings = field(default_factory=SinkSettings)
     json_lines: Annotated[bool, typer.Option("--json", help="Print events as JSON Lines only.")] = False
     show: Annotated[bool, typer.Option("--show", help="Open a window; q closes it.")] = False
@@ -111,6 +114,7 @@ def _config(options: WatchOptions) -> WatchConfig:
         people=PeopleSettings(
             alerts=AlertSettings(**{name: value for name, value in alerts.items() if value is not None}),
             alert_classes=parse_names(options.alert),
+            static_s=0.0 if options.no_static else PeopleSettings.static_s,
         ),
         zones=options.zones,
         sinks=options.sinks,

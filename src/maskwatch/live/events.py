@@ -54,7 +54,7 @@ class Event:
         line, direction: name of the line that was crossed, and "in" or "out".
         duration_s: for "alert" how long the state has lasted so far, for "alert_end" in total.
         alert: for "alert_end" the `id` of its "alert".
-        reason: for "alert_end" "changed", "left" or "stopped"; for "source" the error.
+        reason: for "alert_end" "changed", "left", "static" or "stopped"; for "source" the error.
         box_xyxy: the face in pixels of the frame.
         width, height: of the frame in pixels.
         model, model_version: name and version of the model.

@@ -111,6 +111,7 @@ class Watcher:
                     "state": one.state,
                     "since_s": round(one.since_s, 1),
                     "alert": one.alert,
+                    "static": one.static,
                     "zones": list(one.zones),
                     "box": [round(float(value), 1) for value in one.box_xyxy],
                 }

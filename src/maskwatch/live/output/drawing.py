@@ -31,13 +31,13 @@ def draw_people(
 ) -> UInt8Array:
     """Draws the people in sight with track number, state and its duration into a copy of (H, W, 3) RGB.
 
-    Undecided people get a grey box.
+    Undecided people and static faces get a grey box.
     """
     seen = [person for person in people if person.seen]
     image_rgb = image_rgb if zones is None else draw_zones(image_rgb, zones)
     if not seen:
         return image_rgb.copy()
-    labels = [f"{p.track} {state_text(p.state)} {duration(p.since_s)}" for p in seen]
+    labels = [f"{p.track} {state_text(p.shown_state)} {duration(p.since_s)}" for p in seen]
     return draw(
         image_rgb,
         sv.Detections(

@@ -77,7 +77,7 @@ class Screen(Observer):
             view = self._views.setdefault(result.frame.source, _SourceView())
             view.age_s = result.age_s
             view.times_s.append(time.monotonic())
-            view.people = Counter(person.state for person in result.scene.people)
+            view.people = Counter(person.shown_state for person in result.scene.people)
             view.alerting = tuple(
                 person for person in result.scene.people if person.state in self._alert_classes
             )

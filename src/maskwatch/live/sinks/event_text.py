@@ -54,5 +54,7 @@ def _what(event: Event) -> str:
     if event.kind == "alert":
         score = "" if event.score is None else f" ({percent(event.score)})"
         return f"{person} {state_text(event.state)}{lasted}{zone}{score}"
-    why = {"changed": "no longer", "left": "gone,", "stopped": "still"}.get(event.reason or "", "no longer")
+    why = {"changed": "no longer", "left": "gone,", "stopped": "still", "static": "is a picture,"}.get(
+        event.reason or "", "no longer"
+    )
     return f"{person} {why} {state_text(event.state)} after{lasted.removeprefix(' for')}{zone}"

@@ -65,6 +65,10 @@ class Alerts:
                 self._lost.append(track)
         return alert
 
+    def forget(self) -> None:
+        """Forgets where people with an alert were lost, as after a cut."""
+        self._lost.clear()
+
     def _was_alerted_here(self, track: TrackState, time_s: float, tracks: Iterable[TrackState]) -> bool:
         """Whether a person with an alert was last seen here, before this one appeared."""
         cooldown_s = self._settings.place_cooldown_s

@@ -27,6 +27,7 @@ class Person:
         zones: names of the zones that the person is in.
         seen: in this frame; otherwise lost for less than `TrackSettings.lost_s`.
         alert: an alert of this person is open.
+        static: the face has not moved for minutes, so it is a picture; it has no state.
     """
 
     track: int
@@ -37,6 +38,12 @@ class Person:
     zones: tuple[str, ...]
     seen: bool
     alert: bool
+    static: bool = False
+
+    @property
+    def shown_state(self) -> str | None:
+        """The state as people read it: "static" for a picture, None while undecided."""
+        return "static" if self.static else self.state
 
 
 @dataclass(frozen=True, eq=False)

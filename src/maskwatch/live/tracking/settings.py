@@ -16,8 +16,8 @@ from maskwatch.live.tracking.vote import VoteSettings
 ALERT_CLASSES = ("no_mask", "mask_incorrect")
 """Classes that alert by default, for a model of the mask classes."""
 
-_POSITIVE = frozenset(["lost_s", "memory_s", "frame_rate", "min_frames"])
-_SHARES = frozenset(["margin", "min_iou"])
+_POSITIVE = frozenset(["lost_s", "memory_s", "independent_s", "doubt", "frame_rate", "min_frames"])
+_SHARES = frozenset(["min_iou"])
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,9 @@ class PeopleSettings:
 
     Attributes:
         alert_classes: classes that alert; None for those of `ALERT_CLASSES` that the model has.
+        found_s: how much longer a face must have been found with confidence than missed before it counts as
+            a person.
+        static_s: a face that has not moved for so long is a picture; 0 for never.
         min_height: faces below this height in pixels of the frame never begin a track.
 
     Raises:
@@ -36,10 +39,13 @@ class PeopleSettings:
     vote: VoteSettings = field(default_factory=VoteSettings)
     tracks: TrackSettings = field(default_factory=TrackSettings)
     alert_classes: tuple[str, ...] | None = None
+    found_s: float = 0.5
+    static_s: float = 120.0
     min_height: float = 16.0
 
     def __post_init__(self) -> None:
-        _check("min_height", self.min_height)
+        for name in ("found_s", "static_s", "min_height"):
+            _check(name, getattr(self, name))
         for group in (self.alerts, self.vote, self.tracks):
             for name, value in dataclasses.asdict(group).items():
                 _check(name, value)

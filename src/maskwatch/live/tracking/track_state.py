@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from maskwatch.live.events import new_id
 from maskwatch.live.tracking.counts import MinuteCounts
+from maskwatch.live.tracking.stillness import Stillness
 from maskwatch.live.tracking.vote import Vote
 from maskwatch.live.tracking.zones import ZoneState
 from maskwatch.media.images import FloatArray
@@ -85,16 +86,21 @@ class TrackState:
 
     Attributes:
         number: of the track.
+        stillness: since when the face has not moved.
         box_xyxy: the face, float32 (4,) in pixels of the frame in which it was last seen.
         first_s, last_s: first and last time in sight.
         alertable_s: since when the person is where people alert; None while elsewhere.
         alert: the open alert; None without one.
         cooldown_until_s: no new alert begins before.
+        static: the face is a picture.
+        found_s: how much longer the face was found with confidence than missed.
+        is_person: that was long enough once; until then it may be a flower or the back of a head.
     """
 
     number: int
     vote: Vote
     counts: TrackCounts
+    stillness: Stillness
     box_xyxy: FloatArray
     first_s: float
     last_s: float
@@ -102,6 +108,9 @@ class TrackState:
     alertable_s: float | None = None
     alert: Alert | None = None
     cooldown_until_s: float = 0.0
+    static: bool = False
+    found_s: float = 0.0
+    is_person: bool = False
 
     @property
     def zones(self) -> tuple[str, ...]:

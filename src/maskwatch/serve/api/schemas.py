@@ -99,6 +99,7 @@ class WatchedPerson(BaseModel):
     )
     since_s: float = Field(description="Seconds in this state; since the first frame, while it is null.")
     alert: bool
+    static: bool = Field(description="The face has not moved for minutes: a picture, which has no state.")
     zones: list[str]
     box: list[float] = Field(min_length=4, max_length=4)
 
