@@ -103,6 +103,13 @@ def address(site: dict[str, str]) -> Iterator[str]:
         thread.join()
 
 
+IN_A_FIELD = """() => {
+    let element = document.activeElement;
+    while (element?.shadowRoot) element = element.shadowRoot.activeElement;
+    return element?.tagName === "INPUT";
+}"""
+
+
 def test_the_site_works_in_a_browser_on_its_own(address: str) -> None:
     """Narrow as a phone, in the dark: nothing from elsewhere, nothing too wide, search finds a word."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
@@ -118,6 +125,7 @@ def test_the_site_works_in_a_browser_on_its_own(address: str) -> None:
             page.goto(f"{address}/{name}.html")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         page.keyboard.press("Control+k")
+        page.wait_for_function(IN_A_FIELD)  # before that, letters are shortcuts: n goes to the next page
         page.keyboard.type("cooldown", delay=20)
         page.wait_for_selector("a[href*='people.html']:has-text('cooldown')")
         browser.close()
