@@ -4,7 +4,7 @@
 
 Each line is one variant of the pictures: AP50 (NMS within classes, all scores), and what became of the faces
 at the model's own thresholds, one box a face: the share of each class that was found as each class. Slices by
-face size are in pixels of the photograph. Output is a Markdown table, for MODEL_CARD.md.
+face size are in pixels of the photograph. Output is a Markdown table, for docs/accuracy.md.
 
 The last table is of places in `masks/val` and `more/val` that were chosen by eye (slices.csv): bare faces
 behind a hand, cloth or an object, profiles, and windows without a face, such as bodies and backs of heads.
@@ -271,8 +271,10 @@ def found_at(detector: Detector, detection_set: DetectionSet, places: Places) ->
     """
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     for sample in detection_set.samples:
-        for name, box_xyxy in places.get(sample.stem, ()):
-            image = read_image(sample.image_path)
+        if sample.stem not in places:
+            continue
+        image = read_image(sample.image_path)
+        for name, box_xyxy in places[sample.stem]:
             if name == NO_FACE:
                 x0, y0, x1, y1 = box_xyxy.astype(int)
                 found = detector(image[y0:y1, x0:x1])

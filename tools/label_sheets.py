@@ -80,9 +80,8 @@ def draw_cell(cell: Cell) -> Image.Image:
 
 def draw(suspects: Path, data: list[Path], out: Path) -> None:
     groups: dict[str, list[Cell]] = defaultdict(list)
-    for folder in data:
-        for cell in cells(suspects, read_data(folder)):
-            groups[cell.change].append(cell)
+    for cell in cells(suspects, read_data(data)):
+        groups[cell.change].append(cell)
     out.mkdir(parents=True, exist_ok=True)
     a_sheet = COLUMNS_OF_SHEET * ROWS_OF_SHEET
     for change, group in sorted(groups.items()):
