@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CSV_COLUMNS = (
     "schema", "time", "kind", "source", "run", "id", "track", "state", "score", "zone", "line", "direction",
     "duration_s", "alert", "reason", "x1", "y1", "x2", "y2", "width", "height", "model", "model_version",
-    "thumbnail", "counts", "time_s",
+    "thumbnail", "counts", "time_s", "clip",
 )  # fmt: skip
 
 _PIPE_WIDTH = 200
@@ -162,7 +162,7 @@ def _numbers(counts: Counts, people: PeopleCounts) -> dict[str, Any]:
 
 
 def _more(event: Event) -> str:
-    parts = [event.direction, event.reason, event.thumbnail]
+    parts = [event.direction, event.reason, event.thumbnail, event.clip]
     whole = (event.counts or {}).get("all")
     if isinstance(whole, Mapping):
         people = whole.get("people", 0)

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.cli.event_options import RetainOption, ThumbnailsOption, given_options, with_event_options
+from maskwatch.cli.event_options import (
+    ClipsOption,
+    RetainOption,
+    ThumbnailsOption,
+    given_options,
+    with_event_options,
+)
 from maskwatch.cli.options import SizeOption, ThresholdOption, parse_threshold, pick_model, with_options
 from maskwatch.cli.watch import LIVE_MODEL
 from maskwatch.errors import MissingExtraError, OptionError
@@ -113,6 +119,7 @@ class ServeOptions:
     ] = False
     sinks: SinkSettings = field(kw_only=True)
     thumbnails: ThumbnailsOption = None
+    clips: ClipsOption = None
     retain: RetainOption = None
 
 
@@ -187,12 +194,13 @@ def _watch_config(options: ServeOptions, model: str) -> WatchConfig | None:
         capture=CaptureSettings(pace=True),  # a file plays in real time: people watch the page
         sinks=options.sinks,
         thumbnails=options.thumbnails,
+        clips=options.clips,
         retain_days=options.retain,
     )
 
 
 def _check_nothing_watched(options: ServeOptions) -> None:
-    names = ("zones", "watch_fps", "thumbnails", "retain")
+    names = ("zones", "watch_fps", "thumbnails", "clips", "retain")
     values = [(name.replace("_", "-"), getattr(options, name)) for name in names]
     given = [f"--{name} {value}" for name, value in values if value is not None] + given_options(
         options.sinks

@@ -25,6 +25,7 @@ class WatchConfig:
         zones: a file of zones and lines.
         save_video: MP4 file; with several sources the name of each is added.
         thumbnails: folder for pictures of alerts.
+        clips: folder for recordings of alerts.
         keep_faces: do not blur faces in stored pictures.
         retain_days: delete stored data after so many days; None for never.
         json_lines: print events as JSON Lines.
@@ -46,6 +47,7 @@ class WatchConfig:
     sinks: SinkSettings = field(default_factory=SinkSettings)
     save_video: Path | None = None
     thumbnails: Path | None = None
+    clips: Path | None = None
     keep_faces: bool = False
     retain_days: float | None = None
     json_lines: bool = False
@@ -57,10 +59,11 @@ class WatchConfig:
             raise OptionError(
                 f"--save-video {self.save_video}: only MP4 is written; name a file ending in .mp4"
             )
-        if self.keep_faces and self.save_video is None and self.thumbnails is None:
-            raise OptionError("--keep-faces changes what is stored; add --save-video or --thumbnails")
+        pictures = (self.save_video, self.thumbnails, self.clips)
+        if self.keep_faces and not any(pictures):
+            raise OptionError("--keep-faces changes what is stored; add --save-video, --thumbnails or --clips")
         sinks = (self.sinks.db, self.sinks.events, self.sinks.webhook, self.sinks.mqtt)
-        if self.retain_days is not None and not any((self.save_video, self.thumbnails, *sinks)):
+        if self.retain_days is not None and not any((*pictures, *sinks)):
             raise OptionError(
                 "--retain deletes what this command stored; add something that stores, as --db, --events "
                 "or --thumbnails"

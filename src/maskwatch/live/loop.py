@@ -55,11 +55,13 @@ class Outputs:
         put: takes each event; must not block.
         observers: receive all results and events.
         thumbnail: stores a picture of an alert and returns its path; None stores none.
+        clip: returns the path of the clip of an alert or its end; None for no clips.
     """
 
     put: Callable[[Event], None]
     observers: Sequence[Observer] = ()
     thumbnail: Callable[[Event, FrameResult], str | None] | None = None
+    clip: Callable[[Event], str | None] | None = None
 
 
 class WatchLoop:
@@ -124,6 +126,8 @@ class WatchLoop:
     def _emit(self, event: Event, result: FrameResult | None = None) -> None:
         if event.kind == "alert" and result is not None and self._outputs.thumbnail is not None:
             event = replace(event, thumbnail=self._outputs.thumbnail(event, result))
+        if self._outputs.clip is not None:
+            event = replace(event, clip=self._outputs.clip(event))
         self._outputs.put(event)
         for observer in self._observers:
             observer.on_event(event)
