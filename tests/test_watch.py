@@ -256,6 +256,76 @@ def test_recording_and_thumbnails_are_blurred_unless_asked(
         assert (inside[0] > 220) == (name == "kept"), inside
 
 
+def test_events_name_the_clip(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """The state began at about one second, so the clip has the whole film; the face is blurred."""
+    file, folder, db, table = (tmp_path / name for name in ("e.jsonl", "clips", "e.sqlite", "e.csv"))
+    common = [str(bare), "--model", str(tiny_model), "--clips", str(folder)]
+    assert run([*common, "--events", str(file), "--db", str(db)]) == 0
+    events = {e.kind: e for e in read_events(file)}
+    (clip,) = folder.iterdir()
+    assert events["alert"].clip == events["alert_end"].clip == str(clip)
+    assert events["minute"].clip is None
+    with Video(clip) as video:
+        frames = list(video.frames())
+    assert [frame.time_s for frame in frames] == pytest.approx(np.arange(50) / FPS, abs=1e-3)
+    assert not any(frame.image_rgb[80:112, 80:112, 0].mean() > 220 for frame in frames)
+    with pytest.raises(SystemExit):
+        main(["events", "export", str(db), "--csv", str(table), "--kind", "alert"])
+    (row,) = csv.DictReader(io.StringIO(table.read_text("utf-8")))
+    assert row["clip"] == str(clip)
+    assert run([*common, "--keep-faces"]) == 0
+    (kept,) = set(folder.iterdir()) - {clip}
+    with Video(kept) as video:
+        assert any(frame.image_rgb[80:112, 80:112, 0].mean() > 220 for frame in video.frames())
+
+
+def test_other_classes_work_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model of helmets: green is `helmet`, red is `bare head`, which a person is after two seconds."""
+    from tiny_model import metadata, write_tiny_model
+
+    model = write_tiny_model(tmp_path / "hats.onnx", metadata(classes=("helmet", "bare head")))
+    path = film(tmp_path / "site.mp4", (2, GREEN), (5, RED))
+    common = [str(path), "--model", str(model)]
+    assert run(common) == 2
+    assert "but helmet, bare head; name those that alert, for example --alert" in capsys.readouterr().err
+    db, folder, video = tmp_path / "e.sqlite", tmp_path / "alerts", tmp_path / "v.mp4"
+    stored = ["--db", str(db), "--thumbnails", str(folder), "--clips", str(folder)]
+    assert run([*common, "--alert", "bare-head", *stored, "--save-video", str(video)]) == 0
+    said = capsys.readouterr().out
+    assert "site: person 1 bare head for 2 s" in said
+    assert "mask" not in said.replace("maskwatch", "")
+    with EventStore(db) as store:
+        events = [Event.from_record(record) for record in store.records()]
+    alert, end = (next(e for e in events if e.kind == kind) for kind in ("alert", "alert_end"))
+    assert (alert.state, end.state, end.reason) == ("bare head", "bare head", "stopped")
+    assert {Path(str(name)).name.split("_")[3] for name in (alert.clip, end.clip)} == {"bare-head"}
+    assert sorted(map(str, folder.iterdir())) == sorted([str(alert.thumbnail), str(alert.clip)])
+    counts = [e.counts["all"] for e in events if e.counts is not None]
+    assert [sum(c["by_state"][name] for c in counts) for name in ("helmet", "bare head")] == [1, 0]
+    assert sum(c["seconds"]["bare head"] for c in counts) > 3
+    with Video(video) as shown:
+        last = [frame.image_rgb for frame in shown.frames()][-1]
+    red, green, blue = last[96, 64].astype(int)  # the edge of the box, in the colour of the second class
+    assert red > green > blue
+    for arguments in (["list", str(db)], ["hours", str(db)]):
+        with pytest.raises(SystemExit):
+            main(["events", *arguments])
+        said = capsys.readouterr().out
+        assert "bare head" in said
+        assert "masked" not in said
+
+
+def test_a_model_of_a_single_class(tmp_path: Path) -> None:
+    from tiny_model import metadata, write_tiny_model
+
+    model = write_tiny_model(tmp_path / "one.onnx", metadata(classes=("face",)))
+    path, file = film(tmp_path / "door.mp4", (5, GREEN)), tmp_path / "e.jsonl"
+    assert run([str(path), "--model", str(model), "--alert", "face", "--events", str(file)]) == 0
+    events = read_events(file)
+    assert [e.state for e in events if e.kind == "alert"] == ["face"]
+    assert [e.counts["all"]["by_state"] for e in events if e.counts is not None][-1] == {"face": 1}
+
+
 def test_an_event_names_its_picture(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
     file = tmp_path / "e.jsonl"
     folder = tmp_path / "pictures"
@@ -320,7 +390,7 @@ def test_retain_deletes_what_is_old(bare: Path, tiny_model: Path, tmp_path: Path
         (["door.mp4", "--alert", "helmet"], "--alert helmet: the model has no such class"),
         (["door.mp4", "--transport", "pigeon"], "use tcp or udp"),
         (["door.mp4", "--zones", "none.toml"], "none.toml: cannot be read"),
-        (["door.mp4", "--keep-faces"], "add --save-video or --thumbnails"),
+        (["door.mp4", "--keep-faces"], "add --save-video, --thumbnails or --clips"),
         (["door.mp4", "--retain", "3"], "add something that stores, as --db"),
         (["door.mp4", "--save-video", "x.avi"], "name a file ending in .mp4"),
         (["door.mp4", "--send", "post=all"], "'post=all' names no sink"),

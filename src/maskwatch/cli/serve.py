@@ -17,7 +17,14 @@ from maskwatch.cli.event_options import (
     given_options,
     with_event_options,
 )
-from maskwatch.cli.options import SizeOption, ThresholdOption, parse_threshold, pick_model, with_options
+from maskwatch.cli.options import (
+    SizeOption,
+    ThresholdOption,
+    parse_names,
+    parse_threshold,
+    pick_model,
+    with_options,
+)
 from maskwatch.cli.watch import LIVE_MODEL
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.live.sinks.settings import SinkSettings
@@ -113,6 +120,12 @@ class ServeOptions:
         Path | None,
         _watch_option("--zones", metavar="FILE", help="Zones and lines, see `maskwatch zones`."),
     ] = None
+    alert: Annotated[
+        str | None,
+        _watch_option(
+            "--alert", metavar="CLASSES", help="States that cause alerts. Default: no_mask,mask_incorrect."
+        ),
+    ] = None
     keep_faces: Annotated[
         bool,
         _watch_option("--keep-faces", metavar=None, help="Do not blur faces in what is shown and stored."),
@@ -182,6 +195,7 @@ def _watch_config(options: ServeOptions, model: str) -> WatchConfig | None:
     try:
         from maskwatch.live.capture.settings import CaptureSettings
         from maskwatch.live.config import WatchConfig
+        from maskwatch.live.tracking.settings import PeopleSettings
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"--watch (module {error.name})", "live") from None
     return WatchConfig(
@@ -190,6 +204,7 @@ def _watch_config(options: ServeOptions, model: str) -> WatchConfig | None:
         threshold=parse_threshold(options.threshold),
         threads=options.threads,
         fps=options.watch_fps,
+        people=PeopleSettings(alert_classes=parse_names(options.alert)),
         zones=options.zones,
         capture=CaptureSettings(pace=True),  # a file plays in real time: people watch the page
         sinks=options.sinks,
@@ -200,7 +215,7 @@ def _watch_config(options: ServeOptions, model: str) -> WatchConfig | None:
 
 
 def _check_nothing_watched(options: ServeOptions) -> None:
-    names = ("zones", "watch_fps", "thumbnails", "clips", "retain")
+    names = ("zones", "watch_fps", "alert", "thumbnails", "clips", "retain")
     values = [(name.replace("_", "-"), getattr(options, name)) for name in names]
     given = [f"--{name} {value}" for name, value in values if value is not None] + given_options(
         options.sinks

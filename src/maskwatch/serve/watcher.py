@@ -43,7 +43,8 @@ class Watcher:
         self._pipeline = pipeline = open_pipeline(config, detector)
         self.state = LiveState(pipeline.zones, pipeline.finder.metadata.classes, keep_faces=keep_faces)
         with contextlib.ExitStack() as opened:
-            self._delivery = delivery = opened.enter_context(open_delivery(config.sinks, on_error=_say))
+            delivery = open_delivery(config.sinks, pipeline.finder.metadata.classes, on_error=_say)
+            self._delivery = opened.enter_context(delivery)
             self._retention = retention_thread(config, list(pipeline.trackers), delivery, _say)
             outputs = opened.enter_context(
                 with_pictures(
