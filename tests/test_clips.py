@@ -233,7 +233,9 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert buffer.bytes == sum(frame.jpeg.nbytes for frame, _ in buffer._frames)
     times_s = [time_s for time_s, _ in frames_of(clip.path)]
     assert 6 < clip._first_s < 7
-    assert clip._first_s + np.array(times_s) == pytest.approx(np.arange(12 - times_s[-1], 12.01, 1 / FPS), abs=1e-3)
+    assert clip._first_s + np.array(times_s) == pytest.approx(
+        np.arange(12 - times_s[-1], 12.01, 1 / FPS), abs=1e-3
+    )
 
 
 def test_a_camera_never_waits(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from maskwatch.live.tracking.faces import Faces
 from maskwatch.live.tracking.results import FrameResult, Person, SceneState
 from maskwatch.live.tracking.settings import PeopleSettings
 from maskwatch.live.tracking.zones import Zones
+from maskwatch.media.videos import Video
 from maskwatch.serve.live_state import LiveState
 from maskwatch.serve.settings import ServeSettings
 from receiver import SECRET, Receiver, signature_is_right

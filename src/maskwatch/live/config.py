@@ -61,7 +61,9 @@ class WatchConfig:
             )
         pictures = (self.save_video, self.thumbnails, self.clips)
         if self.keep_faces and not any(pictures):
-            raise OptionError("--keep-faces changes what is stored; add --save-video, --thumbnails or --clips")
+            raise OptionError(
+                "--keep-faces changes what is stored; add --save-video, --thumbnails or --clips"
+            )
         sinks = (self.sinks.db, self.sinks.events, self.sinks.webhook, self.sinks.mqtt)
         if self.retain_days is not None and not any((*pictures, *sinks)):
             raise OptionError(

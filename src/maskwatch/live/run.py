@@ -47,7 +47,9 @@ def run_watch(config: WatchConfig) -> bool:
         console.print(f"{name}: {text}", markup=False, soft_wrap=True)
 
     with contextlib.ExitStack() as stack:
-        delivery = stack.enter_context(open_delivery(config.sinks, pipeline.finder.metadata.classes, on_error=on_error))
+        delivery = stack.enter_context(
+            open_delivery(config.sinks, pipeline.finder.metadata.classes, on_error=on_error)
+        )
         return _WatchRun(config, pipeline, delivery, on_error).go(stack)
 
 

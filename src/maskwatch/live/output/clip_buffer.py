@@ -125,7 +125,13 @@ class ClipBuffer:
     """
 
     def __init__(
-        self, keep_s: float, fps: float, draw: DrawPeople, *, keep_faces: bool, on_error: Callable[[str], None]
+        self,
+        keep_s: float,
+        fps: float,
+        draw: DrawPeople,
+        *,
+        keep_faces: bool,
+        on_error: Callable[[str], None],
     ) -> None:
         self._keep_s, self._fps, self._draw, self._on_error = keep_s, fps, draw, on_error
         self._mask: PrivacyMask[_Frame | None] | None = None if keep_faces else PrivacyMask()

@@ -197,7 +197,8 @@ class AlertClips(Observer):
             if step is None:
                 break
             self._do(step)
-            writing = any([buffer.write_next() for buffer in list(self._buffers.values())])
+            written = [buffer.write_next() for buffer in list(self._buffers.values())]  # a frame of each
+            writing = any(written)
         for buffer in self._buffers.values():
             self._do(buffer.finish)
 
