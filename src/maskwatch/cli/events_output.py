@@ -165,7 +165,7 @@ def _numbers(counts: Counts, people: PeopleCounts) -> dict[str, Any]:
 
 
 def _more(event: Event) -> str:
-    parts = [event.direction, event.reason, event.thumbnail, event.clip]
+    parts = [event.direction, event.reason, event.thumbnail or event.clip]
     whole = (event.counts or {}).get("all")
     if isinstance(whole, Mapping):
         people = whole.get("people", 0)

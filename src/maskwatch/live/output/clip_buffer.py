@@ -102,11 +102,13 @@ class _Frame:
     def picture(self, hidden_xyxy: Boxes | None, draw: DrawPeople) -> UInt8Array:
         """Faces blurred and people drawn, uint8 (H, W, 3) RGB."""
         factors = np.tile(self.scale_xy, 2)  # (4,)
-        image_rgb = cv2.cvtColor(cv2.imdecode(self.jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        image_bgr = cv2.imdecode(self.jpeg, cv2.IMREAD_COLOR)
+        assert image_bgr is not None  # it is our own
+        image_rgb = np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
         if hidden_xyxy is not None:
             image_rgb = blur(image_rgb, hidden_xyxy * factors)
         scaled = [replace(one, box_xyxy=(one.box_xyxy * factors).astype(np.float32)) for one in self.people]
-        return draw(np.asarray(image_rgb, np.uint8), scaled)
+        return draw(image_rgb, scaled)
 
 
 class ClipBuffer:
