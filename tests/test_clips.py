@@ -203,8 +203,11 @@ def test_a_source_that_is_lost_ends_its_clip(tmp_path: Path) -> None:
 
 def test_another_size_ends_the_clip(tmp_path: Path) -> None:
     with AlertClips(settings(tmp_path), {}, ()) as clips:
-        paths = play(clips, 6, (alert(3),), lambda index: grey(2 * index)[: 48 if index < 40 else 32])
-    assert span(paths["alert 1"]) == (0.0, 3.9)
+        events = (alert(3), alert(5, 2), alert_end(5.5), alert_end(5.5, 2))
+        paths = play(clips, 6, events, lambda index: grey(2 * index)[: 48 if index < 40 else 32])
+    assert span(paths["alert 1"]) == pytest.approx((0.0, 3.9), abs=1 / FPS)
+    assert span(paths["alert 2"]) == pytest.approx((4.0, 5.9), abs=1.01 / FPS)
+    assert (paths["alert_end 1"], paths["alert_end 2"]) == (paths["alert 1"], paths["alert 2"])
 
 
 def test_large_frames_are_scaled_down_with_their_boxes(tmp_path: Path) -> None:

@@ -37,12 +37,13 @@ DrawPeople = Callable[[UInt8Array, Sequence[Person]], UInt8Array]
 class Clip:
     """A recording of one source, from `start_s` to `end_s` on the source's clock.
 
-    `end_s` may be changed until a frame after it has been added. Only the thread that writes uses the rest.
+    `end_s` may be changed until a frame after it has been added; the thread that writes changes the rest.
     """
 
     path: Path
     start_s: float
     end_s: float = math.inf
+    closed: bool = field(default=False, init=False)  # complete, or given up
     next_number: int = field(default=0, init=False)  # of the frame to write
     _writer: Mp4Writer | None = field(default=None, init=False)
     _first_s: float = field(default=0.0, init=False)
@@ -59,6 +60,7 @@ class Clip:
 
     def close(self) -> None:
         """Gives the complete file its name. Raises `OutputError`."""
+        self.closed = True
         if self._writer is not None:
             self._writer.close()
             with output_errors(self.path):
@@ -66,6 +68,7 @@ class Clip:
 
     def discard(self) -> None:
         """Deletes the unfinished file."""
+        self.closed = True
         if self._writer is not None:
             with contextlib.suppress(OutputError):
                 self._writer.close()

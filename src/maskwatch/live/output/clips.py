@@ -161,8 +161,9 @@ class AlertClips(Observer):
     def _joined(self, source: _Source) -> Clip | None:
         """The running clip if an alert that begins now belongs to it."""
         clip, now_s = source.clip, source.now_s
-        young = clip is not None and now_s - clip.start_s <= self._settings.longest_s / 2
-        return clip if clip is not None and young and now_s <= clip.end_s else None
+        if clip is None or clip.closed or now_s > clip.end_s:
+            return None
+        return clip if now_s - clip.start_s <= self._settings.longest_s / 2 else None
 
     def _begun(self, source: _Source, event: Event) -> Clip:
         settings = self._settings
