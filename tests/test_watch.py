@@ -116,6 +116,49 @@ def test_a_person_is_one_alert_and_its_end(
     assert lines[10].split() == ["door", "5", "s", "50", "0"]
 
 
+def test_a_small_face_in_a_zone_alerts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An eighth of a real portrait: 8 pixels at the size of the network, 24 in the tile of the zone."""
+    from maskwatch import read_image
+
+    portrait = read_image(Path(__file__).parents[1] / "examples" / "astronaut.jpg")[:260, 90:350]
+    image = np.full((540, 960, 3), 120, np.uint8)
+    image[240:300, 400:460] = cv2.resize(portrait, (60, 60), interpolation=cv2.INTER_AREA)
+    clip, zones = tmp_path / "hall.mp4", tmp_path / "zones.toml"
+    with video_writer(clip, 5) as write:
+        for _ in range(20):
+            write(image)
+    zones.write_text(
+        'format = "maskwatch.zones/1"\nonly_zones = true\n[[zone]]\nname = "desk"\n'
+        "points = [[0.4, 0.4], [0.5, 0.4], [0.5, 0.6], [0.4, 0.6]]\n",
+        "utf-8",
+    )
+    command = [str(clip), "--model", "maskwatch-320", "--threads", "1", "--zones", str(zones)]
+    assert run(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "model: maskwatch-320 (320x320)"
+    assert lines[1] == "0:00:00 hall: live, 960x540, faces from 72 px, in zones from 24 px"
+    assert lines[2].startswith("0:00:02 hall: person 1 no mask for 2 s in desk (")
+    assert run([*command, "--tiles", "off"]) == 0
+    assert "person" not in capsys.readouterr().out.replace("people", "")
+
+
+@pytest.mark.usefixtures("tiny_embedded")
+def test_a_file_is_watched_with_the_better_model_six_times_a_second(
+    bare: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([str(bare)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == lines[-1] == "model: maskwatch-640 (64x64), 6 frames/s"
+    watched = next(line for line in lines if line.startswith("door") and " s " in line).split()
+    assert watched == ["door", "5", "s", "50", "25", "0"]  # of ten frames a second every other one
+
+
+@pytest.mark.parametrize("tiles", ["0", "many", "9", "-1"])
+def test_a_wrong_number_of_tiles(bare: Path, tiles: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([str(bare), "--tiles", tiles]) == 2
+    assert "off" in capsys.readouterr().err
+
+
 def test_times_of_a_file_are_its_own(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
     assert run([str(bare), "--model", str(tiny_model), "--events", str(tmp_path / "e.jsonl")]) == 0
     events = [e for e in read_events(tmp_path / "e.jsonl") if e.kind != "minute"]
