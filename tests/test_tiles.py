@@ -85,7 +85,7 @@ def test_description_names_the_smallest_face() -> None:
 
 def test_borders_of_a_tile_cut_faces_but_borders_of_the_frame_do_not() -> None:
     tile = Tile(100, 0, 200, 100)
-    boxes = np.array([(101, 0, 121, 20), (103, 0, 123, 20), (150, 79, 170, 99), (170, 10, 199, 30)], np.float32)
+    boxes = np.array([(101, 0, 121, 20), (103, 0, 123, 20), (150, 79, 170, 99), (170, 9, 199, 30)], "f")
     assert tile.cuts(boxes, (400, 100)).tolist() == [True, False, False, True]
     assert tile.cuts(boxes, (200, 100)).tolist() == [True, False, False, False]
 
@@ -127,7 +127,7 @@ def test_neighbours_stay_two_faces_best_first() -> None:
 
 def small_portraits(*centres: tuple[int, int], height: int = 44) -> np.ndarray:
     """A grey frame of 1920×1080 with astronauts whose faces are `height` pixels high."""
-    portrait = read_image(EXAMPLES / "astronaut.jpg")[:260, 90:350]  # the face is 110 pixels high, at its centre
+    portrait = read_image(EXAMPLES / "astronaut.jpg")[:260, 90:350]  # a face of 110 pixels
     side = round(260 * height / 110)
     small = cv2.resize(portrait, (side, side), interpolation=cv2.INTER_AREA)
     frame = np.full((1080, 1920, 3), 120, np.uint8)
@@ -152,7 +152,7 @@ def test_tiles_find_small_faces_once_also_on_their_borders() -> None:
 
 
 def test_a_batch_of_frames_with_and_without_tiles(tiny_model: Path) -> None:
-    """Cells of 16 pixels at the network's size; the frame of 128×64 hides a cell of 8 pixels among its own."""
+    """A cell has 16 pixels at the network's size; in the frame of 128×64 it has 8, a quarter of one."""
     finder = FaceFinder(tiny_model, threads=1)
     frame = np.full((64, 128, 3), 90, np.uint8)
     frame[16:32, 80:96] = (255, 0, 0)

@@ -11,6 +11,7 @@ from maskwatch.errors import OptionError
 from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.live.output.window import check_display
 from maskwatch.live.sinks.settings import SinkSettings
+from maskwatch.live.timing import RateLimit
 from maskwatch.live.tracking.settings import PeopleSettings
 from maskwatch.live.tracking.tiles import MAX_TILES_ACROSS
 
@@ -58,6 +59,7 @@ class WatchConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
+        RateLimit(self.fps)  # checks it, before a model is loaded
         if self.tiles is not None and not 0 <= self.tiles <= MAX_TILES_ACROSS:
             raise OptionError(
                 f"{self.tiles} tiles along the frame; choose 1 to {MAX_TILES_ACROSS}, or off for none"

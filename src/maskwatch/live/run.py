@@ -111,7 +111,8 @@ class _WatchRun:
         if not sys.stdout.isatty():
             return PlainLines(sys.stdout, self.pipeline.describe)
         classes = self.pipeline.finder.metadata.classes
-        return Screen(loop.status, self.delivery.status, classes, self.config.people.alerting(classes))
+        alerting = self.config.people.alerting(classes)
+        return Screen(loop.status, self.delivery.status, classes, alerting, self.pipeline.describe)
 
 
 def open_thumbnails(folder: Path | None, on_error: OnError, *, keep_faces: bool) -> Thumbnails | None:

@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Self, TextIO
+from typing import Self, TextIO, TypeAlias
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,6 +21,9 @@ from maskwatch.live.tracking.results import FrameResult, Observer
 
 QUIET_KINDS = frozenset(["minute"])
 """Kinds that are stored but not shown: they would push the others off the screen."""
+
+Describe: TypeAlias = Callable[[str, tuple[int, int]], str]
+"""Returns what stands behind `live`, for a source and the size (width, height) of its frames."""
 
 _BAR_WIDTH = 30
 
@@ -47,10 +50,10 @@ class PlainLines(_Lines):
     """Every event as a line of text, for logs.
 
     Args:
-        describe: returns for a source and the size (width, height) of its frames what stands behind `live`.
+        describe: for the lines of sources that go live.
     """
 
-    def __init__(self, file: TextIO, describe: Callable[[str, tuple[int, int]], str]) -> None:
+    def __init__(self, file: TextIO, describe: Describe) -> None:
         super().__init__(file)
         self._describe = describe
         self._went_live: dict[str, Event] = {}  # by source, until the first frame tells its size
@@ -70,7 +73,12 @@ class PlainLines(_Lines):
     def _print_live(self, source: str, detail: str = "") -> None:
         event = self._went_live.pop(source, None)
         if event is not None:
-            print(event_line(event) + (f", {detail}" if detail else ""), file=self._file, flush=True)
+            print(live_line(event, detail), file=self._file, flush=True)
+
+
+def live_line(event: Event, detail: str) -> str:
+    """A source that goes live: `12:03:44 door: live, 1920x1080, faces from 72 px`."""
+    return event_line(event) + (f", {detail}" if detail else "")
 
 
 class Totals(Observer):

@@ -22,9 +22,9 @@ from maskwatch.media.images import FloatArray, UInt8Array
 
 MAX_TILES_ACROSS = 8
 
-# Height in pixels of the network's input. Of the faces in `masks/test`, maskwatch-320 finds 45 % of those from
-# 12 to 16 pixels, 82 % from 16 to 24 and 96 % from 32; video is less sharp, and a face has to be found in most
-# frames.
+# Height in pixels of the network's input. Of the faces in `masks/test`, maskwatch-320 finds 45 % from 12 to 16
+# pixels, 82 % from 16 to 24 and at least 96 % from 32. Video is less sharp, and a person is a face that is
+# found in most frames.
 _SMALLEST_FACE = 24.0
 
 _AUTO_ACROSS = (3, 2, 1)  # tried in this order while the time allows
