@@ -22,7 +22,7 @@ from maskwatch.media.images import FloatArray, UInt8Array
 
 MAX_TILES_ACROSS = 8
 
-# Height in pixels of the network's input. Of the faces in `masks/test`, maskwatch-320 finds 45 % from 12 to 16
+# Height in pixels of the network's input. Of faces in `masks/test`, maskwatch-320 finds 45 % from 12 to 16
 # pixels, 82 % from 16 to 24 and at least 96 % from 32. Video is less sharp, and a person is a face that is
 # found in most frames.
 _SMALLEST_FACE = 24.0
