@@ -150,7 +150,7 @@ def test_a_file_is_watched_with_the_better_model_six_times_a_second(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == lines[-1] == "model: maskwatch-640 (64x64), 6 frames/s"
     watched = next(line for line in lines if line.startswith("door") and " s " in line).split()
-    assert watched == ["door", "5", "s", "50", "25", "0"]  # of ten frames a second every other one
+    assert watched == ["door", "5", "s", "50", "20", "0"]  # of ten frames a second four are left out
 
 
 @pytest.mark.parametrize("tiles", ["0", "many", "9", "-1"])
