@@ -48,8 +48,8 @@ class WatchOptions:
         str,
         typer.Option(
             metavar="auto|off|N",
-            help="For small faces, also look at parts of the frame, enlarged: N along its longer side, or that "
-            "of the zones.",
+            help="For small faces, also look at parts of the frame, enlarged: N along its longer side or "
+            "that of the zones.",
         ),
     ] = "auto"
     pace: Annotated[bool, typer.Option("--pace", help="Play a video file in real time, as a camera.")] = False
