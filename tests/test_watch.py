@@ -96,7 +96,7 @@ def test_a_person_is_one_alert_and_its_end(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == lines[-1] == "model: tiny (64x64)"
     assert [text.split(" (")[0] for text in lines[1:5]] == [
-        "0:00:00 door: live",
+        "0:00:00 door: live, 256x256, faces from 96 px",
         "0:00:03 door: person 1 no mask for 2 s",
         "0:00:04 door: person 1 still no mask after 4 s",
         "0:00:04 door: ended",
@@ -114,6 +114,49 @@ def test_a_person_is_one_alert_and_its_end(
     assert lines[7].split() == ["door", "1", "0", "1", "0", "0", "0%", "1"]
     assert lines[9].split() == ["source", "watched", "frames", "dropped"]
     assert lines[10].split() == ["door", "5", "s", "50", "0"]
+
+
+def test_a_small_face_in_a_zone_alerts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An eighth of a real portrait: 8 pixels at the size of the network, 24 in the tile of the zone."""
+    from maskwatch import read_image
+
+    portrait = read_image(Path(__file__).parents[1] / "examples" / "astronaut.jpg")[:260, 90:350]
+    image = np.full((540, 960, 3), 120, np.uint8)
+    image[240:300, 400:460] = cv2.resize(portrait, (60, 60), interpolation=cv2.INTER_AREA)
+    clip, zones = tmp_path / "hall.mp4", tmp_path / "zones.toml"
+    with video_writer(clip, 5) as write:
+        for _ in range(20):
+            write(image)
+    zones.write_text(
+        'format = "maskwatch.zones/1"\nonly_zones = true\n[[zone]]\nname = "desk"\n'
+        "points = [[0.4, 0.4], [0.5, 0.4], [0.5, 0.6], [0.4, 0.6]]\n",
+        "utf-8",
+    )
+    command = [str(clip), "--model", "maskwatch-320", "--threads", "1", "--zones", str(zones)]
+    assert run(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "model: maskwatch-320 (320x320)"
+    assert lines[1] == "0:00:00 hall: live, 960x540, faces from 72 px, in zones from 24 px"
+    assert lines[2].startswith("0:00:02 hall: person 1 no mask for 2 s in desk (")
+    assert run([*command, "--tiles", "off"]) == 0
+    assert "person" not in capsys.readouterr().out.replace("people", "")
+
+
+@pytest.mark.usefixtures("tiny_embedded")
+def test_a_file_is_watched_with_the_better_model_six_times_a_second(
+    bare: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([str(bare)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == lines[-1] == "model: maskwatch-640 (64x64), 6 frames/s"
+    watched = next(line for line in lines if line.startswith("door") and " s " in line).split()
+    assert watched == ["door", "5", "s", "50", "20", "0"]  # of ten frames a second four are left out
+
+
+@pytest.mark.parametrize("tiles", ["0", "many", "9", "-1"])
+def test_a_wrong_number_of_tiles(bare: Path, tiles: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([str(bare), "--tiles", tiles]) == 2
+    assert "off" in capsys.readouterr().err
 
 
 def test_times_of_a_file_are_its_own(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -230,7 +273,8 @@ def test_zones_dwell_and_classes(bare: Path, tiny_model: Path, tmp_path: Path) -
     )
     file = tmp_path / "e.jsonl"
     common = [str(bare), "--model", str(tiny_model), "--events", str(file)]
-    assert run([*common, "--zones", str(zones), "--dwell", "1"]) == 0
+    # In a tile the face is larger than a cell, which this model takes for several.
+    assert run([*common, "--zones", str(zones), "--dwell", "1", "--tiles", "off"]) == 0
     (alert,) = (e for e in read_events(file) if e.kind == "alert")
     assert alert.zone == "desk"
     assert alert.duration_s == pytest.approx(1.0, abs=0.15)

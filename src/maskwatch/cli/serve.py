@@ -25,7 +25,6 @@ from maskwatch.cli.options import (
     pick_model,
     with_options,
 )
-from maskwatch.cli.watch import LIVE_MODEL
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.text import read_lines, reading
@@ -168,7 +167,7 @@ def _settings(options: ServeOptions) -> ServeSettings:
         "cors": tuple(options.cors or ()),
         "url_networks": tuple(options.url_networks or ()),
         "limits": ServiceLimits(**_given(options, ServiceLimits)),
-        "watch": _watch_config(options, models[0] if options.model or options.size else LIVE_MODEL),
+        "watch": _watch_config(options, models[0] if options.model or options.size else None),
     }
     if options.lanes is not None:
         values["inference_workers"] = _lanes(options.lanes, options.inference_workers)
@@ -188,7 +187,7 @@ def _lanes(lanes: int, inference_workers: int | None) -> int:
     return lanes
 
 
-def _watch_config(options: ServeOptions, model: str) -> WatchConfig | None:
+def _watch_config(options: ServeOptions, model: str | None) -> WatchConfig | None:
     if not options.watch:
         _check_nothing_watched(options)
         return None

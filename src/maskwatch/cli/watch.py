@@ -18,15 +18,12 @@ from maskwatch.cli.options import (
     pick_model,
     with_options,
 )
-from maskwatch.errors import MissingExtraError
+from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.live.sinks.settings import SinkSettings
 
 if TYPE_CHECKING:
     from maskwatch.live.capture.settings import Transport
     from maskwatch.live.config import WatchConfig
-
-LIVE_MODEL = "maskwatch-320"
-"""Default for cameras: as accurate as the other on their large faces, and several times as fast."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,20 @@ class WatchOptions:
             "pipe; NAME=SOURCE names it.",
         ),
     ]
-    fps: Annotated[float | None, typer.Option(metavar="N", help="Most frames per second of a source.")] = None
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N", help="Most frames per second of a source. Default for files without --model: 6."
+        ),
+    ] = None
+    tiles: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off|N",
+            help="For small faces, also look at parts of the frame, enlarged: N along its longer side or "
+            "that of the zones.",
+        ),
+    ] = "auto"
     pace: Annotated[bool, typer.Option("--pace", help="Play a video file in real time, as a camera.")] = False
     transport: Annotated[str, typer.Option(metavar="tcp|udp", help="Transport of RTSP.")] = "tcp"
     zones: Annotated[
@@ -72,7 +82,11 @@ class WatchOptions:
     retain: RetainOption = None
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help=f"Name of an embedded model, or a file. Default: {LIVE_MODEL}."),
+        typer.Option(
+            metavar="MODEL",
+            help="Name of an embedded model, or a file. Default: maskwatch-640, for cameras maskwatch-320 if "
+            "the other is too slow.",
+        ),
     ] = None
     size: SizeOption = None
     threshold: ThresholdOption = None
@@ -107,10 +121,11 @@ def _config(options: WatchOptions) -> WatchConfig:
     alerts = {"dwell_s": options.dwell, "cooldown_s": options.cooldown}
     return WatchConfig(
         sources=tuple(options.sources),
-        model=pick_model(options.model, options.size, default=LIVE_MODEL),
+        model=_model(options),
         threshold=parse_threshold(options.threshold),
         threads=options.threads,
         fps=options.fps,
+        tiles=_tiles(options.tiles),
         capture=CaptureSettings(pace=options.pace, rtsp_transport=cast("Transport", options.transport)),
         people=PeopleSettings(
             alerts=AlertSettings(**{name: value for name, value in alerts.items() if value is not None}),
@@ -128,3 +143,16 @@ def _config(options: WatchOptions) -> WatchConfig:
         show=options.show,
         force=options.force,
     )
+
+
+def _model(options: WatchOptions) -> str | None:
+    given = options.model is not None or options.size is not None
+    return pick_model(options.model, options.size) if given else None
+
+
+def _tiles(text: str) -> int | None:
+    if text in ("auto", "off"):
+        return None if text == "auto" else 0
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise OptionError(f"--tiles {text}: write auto, off, or a number of tiles, such as 2")
+    return int(text)

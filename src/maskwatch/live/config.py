@@ -11,7 +11,9 @@ from maskwatch.errors import OptionError
 from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.live.output.window import check_display
 from maskwatch.live.sinks.settings import SinkSettings
+from maskwatch.live.timing import RateLimit
 from maskwatch.live.tracking.settings import PeopleSettings
+from maskwatch.live.tracking.tiles import MAX_TILES_ACROSS
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,11 @@ class WatchConfig:
 
     Attributes:
         sources: as `open_captures` takes them.
-        model, threshold, threads: as `FaceFinder` takes them.
-        fps: limit on the frames per second of each source; None for none.
+        model: name of an embedded model, or path of a model file; None for `choose_model`.
+        threshold, threads: as `FaceFinder` takes them.
+        fps: limit on the frames per second of each source; None for `choose_model`.
+        tiles: along the longer side of the frame or of the zones' area, see `TilePlan`; 0 for none, None for
+            as many as there is time for.
         zones: a file of zones and lines.
         save_video: MP4 file; with several sources the name of each is added.
         thumbnails: folder for pictures of alerts.
@@ -37,10 +42,11 @@ class WatchConfig:
     """
 
     sources: tuple[str, ...]
-    model: str
+    model: str | None = None
     threshold: Threshold | None = None
     threads: int | None = None
     fps: float | None = None
+    tiles: int | None = None
     capture: CaptureSettings = field(default_factory=CaptureSettings)
     people: PeopleSettings = field(default_factory=PeopleSettings)
     zones: Path | None = None
@@ -55,6 +61,11 @@ class WatchConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
+        RateLimit(self.fps)  # checks it, before a model is loaded
+        if self.tiles is not None and not 0 <= self.tiles <= MAX_TILES_ACROSS:
+            raise OptionError(
+                f"{self.tiles} tiles along the frame; choose 1 to {MAX_TILES_ACROSS}, or off for none"
+            )
         if self.save_video is not None and self.save_video.suffix.lower() != ".mp4":
             raise OptionError(
                 f"--save-video {self.save_video}: only MP4 is written; name a file ending in .mp4"

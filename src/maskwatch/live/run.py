@@ -63,14 +63,14 @@ class _WatchRun:
     on_error: OnError
 
     def go(self, stack: contextlib.ExitStack) -> bool:
-        config, model = self.config, self.pipeline.finder.metadata
+        config, title = self.config, self.pipeline.title
         console = Console(highlight=False)
-        totals = Totals(model.title, model.classes)
+        totals = Totals(title, self.pipeline.finder.metadata.classes)
         loop = self._open_loop(totals, stack)
         screen = self._screen(loop)
         loop.add_observer(screen)
         if not config.json_lines:
-            console.print(f"model: {model.title}")
+            console.print(f"model: {title}")
         if not isinstance(screen, Screen):
             stack.enter_context(progress_on_stderr(loop.status))
         retention = retention_thread(config, list(self.pipeline.trackers), self.delivery, self.on_error)
@@ -109,9 +109,10 @@ class _WatchRun:
         if self.config.json_lines:
             return JsonLines(sys.stdout)
         if not sys.stdout.isatty():
-            return PlainLines(sys.stdout)
+            return PlainLines(sys.stdout, self.pipeline.describe)
         classes = self.pipeline.finder.metadata.classes
-        return Screen(loop.status, self.delivery.status, classes, self.config.people.alerting(classes))
+        alerting = self.config.people.alerting(classes)
+        return Screen(loop.status, self.delivery.status, classes, alerting, self.pipeline.describe)
 
 
 @contextlib.contextmanager

@@ -32,15 +32,17 @@ class Watcher:
     Args:
         config: its windows, terminal output and recordings are not used; sinks, thumbnails, clips and
             their age are.
-        detector: that has already loaded the model of the config; None loads it.
+        loaded: returns the detector that has already loaded a model; None loads it.
         keep_faces: show and store faces as they are.
 
     Raises:
         MaskwatchError: something of the config cannot be done.
     """
 
-    def __init__(self, config: WatchConfig, detector: Detector | None, *, keep_faces: bool) -> None:
-        self._pipeline = pipeline = open_pipeline(config, detector)
+    def __init__(
+        self, config: WatchConfig, loaded: Callable[[str], Detector | None], *, keep_faces: bool
+    ) -> None:
+        self._pipeline = pipeline = open_pipeline(config, loaded)
         self.state = LiveState(pipeline.zones, pipeline.finder.metadata.classes, keep_faces=keep_faces)
         with contextlib.ExitStack() as opened:
             delivery = open_delivery(config.sinks, pipeline.finder.metadata.classes, on_error=_say)
