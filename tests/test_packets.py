@@ -115,7 +115,7 @@ def test_the_upper_layer_of_svc_is_not_decoded(tmp_path: Path, watch: Callable[.
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("libx264", ".ts"), ("libx264", ".mp4"), ("libx265", ".ts")])
-@pytest.mark.parametrize(("fps", "most"), [(1, 75), (2, 140), (5, 210)])
+@pytest.mark.parametrize(("fps", "most"), [(1, 75), (2, 175), (5, 220)])
 def test_frames_before_a_key_frame_are_not_decoded(
     tmp_path: Path, watch: Callable[..., Watched], codec: str, suffix: str, fps: float, most: int
 ) -> None:
