@@ -4,9 +4,9 @@
     python benchmarks/cameras.py --models maskwatch-320 --seconds 60 --fps 5 --key-every 2
 
 A GStreamer server in another process sends the frames of one encoded film again and again, for each camera
-from another frame on; it neither draws nor encodes. The parts of `maskwatch watch` run in this process, without
-sinks: 1, 2, 4 … cameras, until one gets less than 95 % of its frames, and then the numbers in between. The
-film shows the portraits of examples/ passing by, with the noise of a camera.
+from another frame on; it neither draws nor encodes. The film shows the portraits of examples/ passing by,
+with the noise of a camera. The parts of `maskwatch watch` run in this process, without sinks: 1, 2, 4 … cameras,
+until one gets less than 95 % of its frames, and then the numbers in between.
 
 The processor time is that of the threads as the system counts it (/proc/self/task, so Linux only). Threads
 named "capture" read and decode. In the thread of the loop, `time.thread_time` around each part separates
@@ -249,8 +249,8 @@ def measure(options: argparse.Namespace) -> Iterator[str]:
         raise OptionError(f"{reason}; install it, since cameras without it would cost what they measure")
     yield (
         f"{options.width}x{options.height}, {FPS} frames per second, {options.mbit:g} Mbit/s, a key frame "
-        f"every {options.key_every:g} s; --fps {options.fps:g}, {usable_cores()} cores, {options.seconds:g} s "
-        "a step; milliseconds of a core per camera and second\n"
+        f"every {options.key_every:g} s; --fps {options.fps:g}, {usable_cores()} cores, "
+        f"{options.seconds:g} s a step; milliseconds of a core per camera and second\n"
     )
     with tempfile.TemporaryDirectory() as folder:
         film = write_film(Path(folder) / "film", options)

@@ -68,7 +68,13 @@ def write_rtsp_film(path: Path, images_rgb: Iterable[np.ndarray], **options: str
     with path.open("wb") as file:
         codec: av.VideoCodecContext = av.CodecContext.create("libx264", "w")  # type: ignore[assignment]
         codec.pix_fmt, codec.framerate, codec.time_base = "yuv420p", FPS, Fraction(1, FPS)
-        codec.options = {"preset": "veryfast", "tune": "zerolatency", **options}
+        # One slice a frame, as cameras do: GStreamer puts parameters before each slice, which splits frames.
+        codec.options = {
+            "preset": "veryfast",
+            "tune": "zerolatency",
+            "x264-params": "sliced-threads=0",
+            **options,
+        }
         packets: list[Any] = []
         for image_rgb in images_rgb:
             if not codec.is_open:

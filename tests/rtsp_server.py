@@ -4,8 +4,8 @@ bindings:
 /usr/bin/python3 rtsp_server.py PORT [FPS [FILM]]
 
 A film holds the frames of an H.264 stream without B-frames, the length of each before it (4 bytes,
-big-endian). It is repeated without end and never decoded, so that many cameras cost little: /0, /1 … up to /63
-are cameras that began it at different times.
+big-endian). It is repeated without end and never decoded, so that many cameras cost little: /0, /1 … up to
+/63 are cameras that began it at different times.
 
 Prints "ready" when it listens, and ends when its standard input does.
 """

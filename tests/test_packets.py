@@ -15,7 +15,7 @@ import pytest
 
 from maskwatch.live.capture import av_reader
 from maskwatch.live.capture.core import open_capture
-from maskwatch.live.capture.packets import nal_headers, packet_kind
+from maskwatch.live.capture.packets import nal_units, packet_kind
 from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.live.capture.source_spec import parse_source
 
@@ -169,8 +169,15 @@ def test_key_frames_that_drift_stay_in_use(tmp_path: Path, watch: Callable[..., 
     ],
 )
 def test_kinds(codec: str, units: list[int], kind: str) -> None:
-    with_codes = b"".join(b"\0\0\0\1" + bytes([unit, 1, 7]) for unit in units)
-    with_lengths = b"".join(b"\0\0\0\3" + bytes([unit, 1, 7]) for unit in units)
-    assert list(nal_headers(with_codes)) == list(nal_headers(with_lengths, 4)) == units
+    headers = [bytes([unit, 0x80, 0x80]) for unit in units]
+    with_codes = b"".join(b"\0\0\0\1" + header for header in headers)
+    with_lengths = b"".join(b"\0\0\0\3" + header for header in headers)
+    assert list(nal_units(with_codes)) == list(nal_units(with_lengths, 4)) == headers
     assert packet_kind(with_codes, codec) == packet_kind(with_lengths, codec, 4) == kind
-    assert list(nal_headers(b"\0\0\1")) == list(nal_headers(b"\0\0", 4)) == []
+
+
+def test_odd_packets() -> None:
+    for data in (b"", b"\0\0\1", b"\0\0", b"\0\0\1\x65"):
+        assert packet_kind(data, "h264") == packet_kind(data, "h264", 4) == "reference"
+    rest_of_a_key_frame = b"\0\0\1\x67\x64\0\0\0\1\x65\x11"  # some senders split frames before each slice
+    assert packet_kind(rest_of_a_key_frame, "h264") == "parameters"

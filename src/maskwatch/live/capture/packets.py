@@ -75,35 +75,37 @@ def packet_kind(data: bytes, codec: str, length_bytes: int = 0) -> PacketKind:
         codec: "h264" or "hevc".
         length_bytes: of the length before each NAL unit; 0 for start codes between them.
     """
-    pictures: list[PacketKind] = []
+    slices: list[PacketKind] = []
     parameters = False
-    for header in nal_headers(data, length_bytes):
+    for unit in nal_units(data, length_bytes):
         if codec == "h264":
-            unit = header & 31
-            if 1 <= unit <= 5:
-                pictures.append("key" if unit == 5 else "reference" if header & 0x60 else "disposable")
-            parameters |= unit in (7, 8, 13, 15)
+            unit_type, starts = unit[0] & 31, unit[1:2] >= b"\x80"  # first_mb_in_slice is 0
+            if 1 <= unit_type <= 5:
+                kind: PacketKind = "reference" if unit[0] & 0x60 else "disposable"
+                # Where none before it starts the picture, this is the rest of one that a sender split up.
+                slices.append("key" if unit_type == 5 and (slices or starts) else kind)
+            parameters |= unit_type in (7, 8, 13, 15)
         else:
-            # What no frame of its layer refers to may still be referred to from a higher one.
-            unit = header >> 1 & 63
-            if unit < 32:
-                pictures.append("key" if unit in (19, 20) else "reference")
-            parameters |= unit in (32, 33, 34)
-    kind = pictures[0] if pictures and len(set(pictures)) == 1 else "reference"
-    return "parameters" if parameters and kind != "key" else kind
+            unit_type, starts = unit[0] >> 1 & 63, unit[2:3] >= b"\x80"  # first_slice_segment_in_pic_flag
+            if unit_type < 32:
+                # What no frame of its layer refers to may still be referred to from a higher one.
+                slices.append("key" if unit_type in (19, 20) and (slices or starts) else "reference")
+            parameters |= unit_type in (32, 33, 34)
+    whole = slices[0] if slices and len(set(slices)) == 1 else "reference"
+    return "parameters" if parameters and whole != "key" else whole
 
 
-def nal_headers(data: bytes, length_bytes: int = 0) -> Iterator[int]:
-    """The first byte of each NAL unit."""
+def nal_units(data: bytes, length_bytes: int = 0) -> Iterator[bytes]:
+    """The first three bytes of each NAL unit: its header, and the beginning of what follows."""
     at = 0
     while length_bytes and at + length_bytes < len(data):
         at += length_bytes
-        yield data[at]
+        yield data[at : at + 3]
         at += int.from_bytes(data[at - length_bytes : at])
     while not length_bytes and (at := data.find(_START_CODE, at)) >= 0:
         at += len(_START_CODE)
         if at < len(data):
-            yield data[at]
+            yield data[at : at + 3]
 
 
 def _length_bytes(codec: VideoCodecContext) -> int:
