@@ -5,8 +5,8 @@
 
 A GStreamer server in another process sends the frames of one encoded film again and again, for each camera
 from another frame on; it neither draws nor encodes. The film shows the portraits of examples/ passing by,
-with the noise of a camera. The parts of `maskwatch watch` run in this process, without sinks: 1, 2, 4 … cameras,
-until one gets less than 95 % of its frames, and then the numbers in between.
+with the noise of a camera. The parts of `maskwatch watch` run in this process, without sinks: 1, 2, 4 …
+cameras, until one gets less than 95 % of its frames, and then the numbers in between.
 
 The processor time is that of the threads as the system counts it (/proc/self/task, so Linux only). Threads
 named "capture" read and decode. In the thread of the loop, `time.thread_time` around each part separates
@@ -39,6 +39,7 @@ sys.path.insert(0, str(TESTS))
 from camera_servers import FPS, RtspServer, why_no_rtsp, write_rtsp_film
 from maskwatch import embedded_models, read_image
 from maskwatch.errors import OptionError
+from maskwatch.live.capture import group
 from maskwatch.live.capture.core import Capture
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.loop import Outputs, WatchLoop, open_pipeline
@@ -175,6 +176,7 @@ def cpu_of_threads() -> dict[int, float]:
 def watch(model: str, urls: Sequence[str], options: argparse.Namespace) -> Step:
     """Watches cameras for some seconds, after each has delivered."""
     sources = tuple(f"cam{index}={url}" for index, url in enumerate(urls))
+    group.MAX_BATCH = options.batch
     config = WatchConfig(sources=sources, model=model, threads=options.threads, fps=options.fps)
     pipeline = open_pipeline(config)
     clock = Clock()
@@ -282,6 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fps", type=float, default=5, help="frames per second in use (default 5)")
     parser.add_argument("--most", type=int, default=64, help="most cameras (default 64, which is the limit)")
     parser.add_argument("--threads", type=int, help="as `watch` takes it")
+    parser.add_argument("--batch", type=int, default=group.MAX_BATCH, help="most frames at once (default 8)")
     parser.add_argument("--key-every", type=float, default=2, help="seconds (default 2)")
     parser.add_argument("--mbit", type=float, default=4, help="per second of a camera (default 4)")
     parser.add_argument("--width", type=int, default=1920)

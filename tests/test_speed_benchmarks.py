@@ -139,8 +139,8 @@ def test_cameras(
     if why_no_rtsp():
         pytest.skip(why_no_rtsp())
     benchmark = load_benchmark("cameras", monkeypatch)
-    size = "--width 192 --height 108 --mbit 0.2 --key-every 1".split()
-    length = "--seconds 1.5 --warm-up 0.2 --most 1 --models".split()
+    size = ["--width", "192", "--height", "108", "--mbit", "0.2", "--key-every", "1"]
+    length = ["--seconds", "1.5", "--warm-up", "0.2", "--most", "1", "--models"]
     assert benchmark.main([*size, *length, str(tiny_model)]) == 0
     printed = capsys.readouterr().out
     (found,) = re.findall(rf"^\| {tiny_model} \| 1 \| (\d+)% \| ([\d |]+) \|$", printed, re.M)
