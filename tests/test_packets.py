@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 
 from maskwatch.live.capture import av_reader
 from maskwatch.live.capture.core import open_capture
@@ -23,17 +24,31 @@ FPS = 25
 KEYS_ONLY = "keyint={0}:min-keyint={0}:scenecut=0"
 
 
-def write_film(path: Path, frames: int, codec: str = "libx264", params: str = "", **options: str) -> Path:
-    """Noise that moves, each frame different."""
+def write_film(
+    path: Path,
+    frames: int,
+    codec: str = "libx264",
+    params: str = "",
+    keys: Collection[int] = (),
+    **options: str,
+) -> Path:
+    """Noise that moves, each frame different; frames `keys` are key frames in any case."""
     noise = np.random.default_rng(0).integers(0, 255, (96, 64 + 2 * frames, 3), np.uint8)
     with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=FPS)
         stream.width, stream.height, stream.pix_fmt = 64, 96, "yuv420p"
         name = codec.removeprefix("lib")
-        stream.codec_context.options = {f"{name}-params": f"{params}:log-level=none", **options}
+        stream.codec_context.options = {
+            f"{name}-params": f"{params}:log-level=none",
+            "forced-idr": "1",
+            **options,
+        }
         for number in range(frames):
             image = np.ascontiguousarray(noise[:, 2 * number : 2 * number + 64])
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if number in keys:
+                frame.pict_type = PictureType.I
+            file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     return path
 
@@ -136,9 +151,10 @@ def test_frames_before_a_key_frame_are_not_decoded(
 
 
 def test_a_key_frame_that_does_not_come_costs_no_frame(tmp_path: Path, watch: Callable[..., Watched]) -> None:
-    """Key frames every 25 frames, then none: what was held back is decoded as soon as a frame is due."""
-    film = write_film(tmp_path / "a.ts", 200, params="keyint=1000:bframes=0", force_key_frames="0,1,2,3")
+    """What was held back for it is decoded as soon as a frame is due."""
+    film = write_film(tmp_path / "a.ts", 200, params="keyint=1000:bframes=0", keys=(0, 25, 50, 75))
     found = watch(film, 2)
+    assert found.decoded < 200  # those before the last key frames
     assert len(found.numbers) == 16
     assert np.abs(np.diff(found.taken_s) - 0.5).max() <= 2.01 / FPS
 
