@@ -10,7 +10,7 @@ cameras, until one gets less than 95 % of its frames, and then the numbers in be
 
 The processor time is that of the threads as the system counts it (/proc/self/task, so Linux only). Threads
 named "capture" read and decode. In the thread of the loop, `time.thread_time` around each part separates
-converting, detecting and tracking. All other threads are those of ONNX Runtime, and so of detecting.
+converting, detecting and tracking. All other threads are those of the network, and so of detecting.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Snapshot:
         for thread_id, cpu_s in cpu_of_threads().items():
             if thread_id == loop_thread.native_id:
                 spent_s["other"] += cpu_s - sum(clock.spent_s.values())
-            elif thread_id not in names:
+            elif names.get(thread_id, "detect").startswith("detect"):
                 spent_s["detect"] += cpu_s
             elif names[thread_id].startswith("capture "):
                 spent_s["decode"] += cpu_s

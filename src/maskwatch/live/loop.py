@@ -24,6 +24,7 @@ from maskwatch.live.tracking.people_tracker import PeopleTracker
 from maskwatch.live.tracking.results import FrameResult, Observer
 from maskwatch.live.tracking.zones import Zones
 from maskwatch.live.tracking.zones_file import check_sources, read_zones
+from maskwatch.system import usable_cores
 
 _WAIT_S = 0.2  # for a frame, before the loop checks whether to stop
 
@@ -166,7 +167,16 @@ def open_pipeline(config: WatchConfig, detector: Detector | None = None) -> Watc
         zones = read_zones(config.zones)
         check_sources(zones, names, config.zones)
     by_source = {name: zones.for_source(name) for name in names}
-    finder = FaceFinder(detector or config.model, threshold=config.threshold, threads=config.threads)
+    finder = _open_finder(config, detector, len(captures))
     run = uuid.uuid4().hex[:12]
     trackers = {name: PeopleTracker(name, run, finder.metadata, config.people, zones) for name in names}
     return WatchPipeline(captures, finder, trackers, by_source, run, config.fps)
+
+
+def _open_finder(config: WatchConfig, detector: Detector | None, sources: int) -> FaceFinder:
+    """The frames of one source use all threads; those of several share them out."""
+    if detector is not None or sources == 1:
+        return FaceFinder(detector or config.model, threshold=config.threshold, threads=config.threads)
+    threads = usable_cores() if config.threads is None else config.threads
+    lanes = max(1, min(sources, threads))  # `Detector` refuses fewer than one thread
+    return FaceFinder(config.model, threshold=config.threshold, threads=threads // lanes, lanes=lanes)
