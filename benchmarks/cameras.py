@@ -139,24 +139,25 @@ class Clock:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The counters of one moment."""
+    """The counters of one moment; processor time is by part and thread, since threads may end."""
 
     at_s: float
-    spent_s: Counter[str]
+    spent_s: dict[tuple[str, int], float]
     frames: Counter[str]
 
     @classmethod
     def take(cls, clock: Clock, loop_thread: threading.Thread) -> Snapshot:
         """Adds the processor time of all threads to what the clock has measured in that of the loop."""
-        spent_s = Counter(clock.spent_s)
+        measured_s = dict(clock.spent_s)
+        spent_s = {(part, 0): value for part, value in measured_s.items()}
         names = {thread.native_id: thread.name for thread in threading.enumerate()}
         for thread_id, cpu_s in cpu_of_threads().items():
             if thread_id == loop_thread.native_id:
-                spent_s["other"] += cpu_s - sum(clock.spent_s.values())
+                spent_s["other", thread_id] = cpu_s - sum(measured_s.values())
             elif names.get(thread_id, "detect").startswith("detect"):
-                spent_s["detect"] += cpu_s
+                spent_s["detect", thread_id] = cpu_s
             elif names[thread_id].startswith("capture "):
-                spent_s["decode"] += cpu_s
+                spent_s["decode", thread_id] = cpu_s
         return cls(time.monotonic(), spent_s, Counter(clock.frames))
 
 
@@ -216,8 +217,11 @@ def step_between(before: Snapshot, after: Snapshot, model: str, names: Sequence[
     fewest = min(after.frames[name] - before.frames[name] for name in names)
     # A frame may fall on either side of both ends.
     share = min(1.0, (fewest + 1) / (seconds * fps))
-    spent = {part: (after.spent_s[part] - before.spent_s[part]) / (seconds * len(names)) for part in PARTS}
-    return Step(model, len(names), share, spent)
+    spent_s = dict.fromkeys(PARTS, 0.0)
+    for (part, thread_id), cpu_s in after.spent_s.items():
+        spent_s[part] += cpu_s - before.spent_s.get((part, thread_id), 0.0)
+    per_camera = {part: cpu_s / (seconds * len(names)) for part, cpu_s in spent_s.items()}
+    return Step(model, len(names), share, per_camera)
 
 
 def most_served(serve: Callable[[int], Step], most: int) -> Iterator[Step]:
