@@ -59,7 +59,7 @@ class FaceFinder:
         model: name of an embedded model, path of a model file, or a detector that has loaded one.
         threshold: above which score faces are confident, as `Detector` takes it.
         threads: as `Detector` takes it; a given detector keeps its own.
-        lanes: pictures that go through the network side by side, each by itself. As many lanes as cores, with
+        lanes: pictures that go through the network side by side, one a call. As many lanes as cores, with
             one thread each, cost less than one batch with as many threads, which wait for each other.
 
     Raises:
