@@ -27,6 +27,7 @@ from camera_servers import HttpCamera, begin_mjpeg, send_picture
 from drawn_events import event, wait_until
 from maskwatch.cli.app import main
 from maskwatch.errors import OutputError
+from maskwatch.live.capture import hwaccel
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.events import Event
 from maskwatch.live.output.recorder import Recorder
@@ -425,6 +426,19 @@ def test_retain_deletes_what_is_old(bare: Path, tiny_model: Path, tmp_path: Path
         assert event(0).id not in {record["id"] for record in store.records()}
 
 
+def test_a_device_that_does_not_open_costs_one_line(
+    bare: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hwaccel, "HWAccel", lambda device: device)  # which has no `create`
+    hwaccel.open_device.cache_clear()
+    try:
+        assert run([str(bare), "--model", str(tiny_model), "--hwaccel", "auto"]) == 0
+    finally:
+        hwaccel.open_device.cache_clear()
+    said = capsys.readouterr().err
+    assert said.count("hwaccel: decoding on the processor, since no device can be opened") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -433,6 +447,7 @@ def test_retain_deletes_what_is_old(bare: Path, tiny_model: Path, tmp_path: Path
         (["door.mp4", "--dwell", "-1"], "dwell_s is -1.0"),
         (["door.mp4", "--alert", "helmet"], "--alert helmet: the model has no such class"),
         (["door.mp4", "--transport", "pigeon"], "use tcp or udp"),
+        (["door.mp4", "--hwaccel", "abacus"], "'abacus' is no device"),
         (["door.mp4", "--zones", "none.toml"], "none.toml: cannot be read"),
         (["door.mp4", "--keep-faces"], "add --save-video, --thumbnails or --clips"),
         (["door.mp4", "--retain", "3"], "add something that stores, as --db"),

@@ -54,6 +54,9 @@ class WatchOptions:
     ] = "auto"
     pace: Annotated[bool, typer.Option("--pace", help="Play a video file in real time, as a camera.")] = False
     transport: Annotated[str, typer.Option(metavar="tcp|udp", help="Transport of RTSP.")] = "tcp"
+    hwaccel: Annotated[
+        str, typer.Option(metavar="auto|none|NAME", help="Device to decode videos on, such as cuda or vaapi.")
+    ] = "none"
     zones: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Zones and lines, see `maskwatch zones`.")
     ] = None
@@ -126,7 +129,11 @@ def _config(options: WatchOptions) -> WatchConfig:
         threads=options.threads,
         fps=options.fps,
         tiles=_tiles(options.tiles),
-        capture=CaptureSettings(pace=options.pace, rtsp_transport=cast("Transport", options.transport)),
+        capture=CaptureSettings(
+            pace=options.pace,
+            rtsp_transport=cast("Transport", options.transport),
+            hwaccel=options.hwaccel,
+        ),
         people=PeopleSettings(
             alerts=AlertSettings(**{name: value for name, value in alerts.items() if value is not None}),
             alert_classes=parse_names(options.alert),

@@ -19,13 +19,14 @@ from maskwatch.live.capture.group import CaptureGroup
 from maskwatch.live.capture.status import CaptureState, CaptureStatus
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.events import Event
-from maskwatch.live.model_choice import ModelChoice, choose_model
+from maskwatch.live.model_choice import ModelChoice, choose_model, seconds_per_picture
 from maskwatch.live.tracking.faces import FaceFinder
 from maskwatch.live.tracking.people_tracker import PeopleTracker
 from maskwatch.live.tracking.results import FrameResult, Observer
 from maskwatch.live.tracking.tiles import TilePlan, Tiles
 from maskwatch.live.tracking.zones import Zones
 from maskwatch.live.tracking.zones_file import check_sources, read_zones
+from maskwatch.system import usable_cores
 
 _WAIT_S = 0.2  # for a frame, before the loop checks whether to stop
 
@@ -193,13 +194,17 @@ def open_pipeline(
         zones = read_zones(config.zones)
         check_sources(zones, names, config.zones)
     by_source = {name: zones.for_source(name) for name in names}
+    lanes, threads = _share_threads(config.threads, len(names))
     choice = choose_model(
         config,
         cameras=sum(capture.live for capture in captures),
         files=sum(not capture.live for capture in captures),
-        load=lambda model: loaded(model) or Detector(model, threads=config.threads),
+        load=lambda model: loaded(model) or Detector(model, threads=threads),
+        measure=lambda detector: seconds_per_picture(detector) / lanes,
     )
-    finder = FaceFinder(choice.detector, threshold=config.threshold)
+    if loaded(str(choice.detector.path)) is not None:
+        lanes = 1  # that detector has threads of its own
+    finder = FaceFinder(choice.detector, threshold=config.threshold, lanes=lanes)
     run = uuid.uuid4().hex[:12]
     trackers = {name: PeopleTracker(name, run, finder.metadata, config.people, zones) for name in names}
     plans = {capture.name: _tile_plan(config, choice, capture, by_source) for capture in captures}
@@ -218,3 +223,12 @@ def _tile_plan(
         choice.live_looks if capture.live else choice.file_looks,
         config.people.min_height,
     )
+
+
+def _share_threads(threads: int | None, sources: int) -> tuple[int, int | None]:
+    """Lanes of the network and threads of each: one source has all, several share them out."""
+    if sources == 1:
+        return 1, threads
+    available = usable_cores() if threads is None else threads
+    lanes = max(1, min(sources, available))  # `Detector` refuses fewer than one thread
+    return lanes, available // lanes

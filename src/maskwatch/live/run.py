@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from maskwatch.live.capture.hwaccel import open_device
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.loop import Outputs, WatchLoop, WatchPipeline, open_pipeline
 from maskwatch.live.output.clips import AlertClips, ClipSettings
@@ -46,6 +47,9 @@ def run_watch(config: WatchConfig) -> bool:
     def on_error(name: str, text: str) -> None:
         console.print(f"{name}: {text}", markup=False, soft_wrap=True)
 
+    device, reason = open_device(config.capture.hwaccel)
+    if device is None and reason:
+        on_error("hwaccel", f"decoding on the processor, since no device can be opened ({reason})")
     with contextlib.ExitStack() as stack:
         delivery = stack.enter_context(
             open_delivery(config.sinks, pipeline.finder.metadata.classes, on_error=on_error)
