@@ -9,11 +9,13 @@ import socketserver
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import av
 import cv2
 import numpy as np
 
@@ -61,13 +63,41 @@ def why_no_rtsp() -> str:
     return "GStreamer's RTSP server (gir1.2-gst-rtsp-server-1.0) is not installed" if done.returncode else ""
 
 
-class RtspServer:
-    """`rtsp_server.py` in a process, which can be killed and started again on the same port."""
+def write_rtsp_film(path: Path, images_rgb: Iterable[np.ndarray], **options: str) -> Path:
+    """Encodes images uint8 (H, W, 3) as H.264 without B-frames, for `RtspServer`."""
+    with path.open("wb") as file:
+        codec: av.VideoCodecContext = av.CodecContext.create("libx264", "w")  # type: ignore[assignment]
+        codec.pix_fmt, codec.framerate, codec.time_base = "yuv420p", FPS, Fraction(1, FPS)
+        # One slice a frame, as cameras do: GStreamer puts parameters before each slice, which splits frames.
+        codec.options = {
+            "preset": "veryfast",
+            "tune": "zerolatency",
+            "x264-params": "sliced-threads=0",
+            **options,
+        }
+        packets: list[Any] = []
+        for image_rgb in images_rgb:
+            if not codec.is_open:
+                codec.height, codec.width = image_rgb.shape[:2]
+            packets += codec.encode(av.VideoFrame.from_ndarray(image_rgb, format="rgb24"))
+        for packet in [*packets, *codec.encode(None)]:
+            file.write(packet.size.to_bytes(4, "big") + bytes(packet))
+    return path
 
-    def __init__(self, port: int | None = None, fps: int = FPS) -> None:
+
+class RtspServer:
+    """`rtsp_server.py` in a process, which can be killed and started again on the same port.
+
+    With a film (`write_rtsp_film`), the address is that of its first camera; others end in /1, /2 …
+    """
+
+    def __init__(self, port: int | None = None, fps: int = FPS, film: Path | None = None) -> None:
         self.port = port or free_port()
         self.url = f"rtsp://127.0.0.1:{self.port}/door"
         command = [SYSTEM_PYTHON, Path(__file__).with_name("rtsp_server.py"), str(self.port), str(fps)]
+        if film is not None:
+            self.url = f"rtsp://127.0.0.1:{self.port}/0"
+            command.append(film)
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline().strip() == "ready"

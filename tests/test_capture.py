@@ -62,7 +62,14 @@ def test_an_existing_path_is_that_file(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    "settings", [{"stall_s": 0}, {"rtsp_transport": "quic"}, {"max_retries": -1}, {"stall_s": float("nan")}]
+    "settings",
+    [
+        {"stall_s": 0},
+        {"rtsp_transport": "quic"},
+        {"max_retries": -1},
+        {"stall_s": float("nan")},
+        {"hwaccel": "abacus"},
+    ],
 )
 def test_invalid_settings(settings: dict[str, object]) -> None:
     with pytest.raises(OptionError):

@@ -60,7 +60,7 @@ def panels(verb: str, capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]
 
 def test_both_offer_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    listed = [*OPTIONS, "--thumbnails", "--retain"]
+    listed = [*OPTIONS, "--thumbnails", "--clips", "--retain"]
     offered = [
         [
             (param.opts, param.help, param.metavar, param.default)
@@ -78,7 +78,7 @@ def test_both_offer_the_same(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_has_each_option_once_and_the_rest_apart(capsys: pytest.CaptureFixture[str]) -> None:
     found = panels("serve", capsys)
     assert [*found] == ["Options", "Watching", "Events"]
-    assert found["Watching"] == ["--watch", "--watch-fps", "--zones", "--keep-faces"]
+    assert found["Watching"] == ["--watch", "--watch-fps", "--zones", "--alert", "--keep-faces"]
     assert found["Options"][0] == "--host"
     assert found["Options"][-1] == "--help"
     names = [name for panel in found.values() for name in panel]

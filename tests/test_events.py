@@ -47,6 +47,7 @@ EVENTS = st.builds(
     model=maybe(TEXTS),
     model_version=maybe(TEXTS),
     thumbnail=maybe(TEXTS),
+    clip=maybe(TEXTS),
     counts=maybe(st.dictionaries(TEXTS, st.integers() | NUMBERS, max_size=3)),
 )
 
@@ -74,7 +75,7 @@ def test_record_has_every_field() -> None:
     assert record["zone"] is None
     assert "box_xyxy" not in record
     assert (record["time_s"], event(time_s=61.23456).to_record()["time_s"]) == (None, 61.2346)
-    assert len(record) == 23
+    assert len(record) == 24
 
 
 def test_name_that_is_no_utf8() -> None:

@@ -72,6 +72,18 @@ def test_weak_faces_are_found_but_not_confident(tiny_model: Path) -> None:
     assert finder.metadata.name == "tiny"
 
 
+def test_lanes_find_the_same(tiny_model: Path) -> None:
+    images = [np.full((64, 64, 3), 90, np.uint8) for _ in range(7)]
+    for index, image in enumerate(images):
+        image[0:16, 8 * index : 8 * index + 16] = (0, 255, 0)
+    in_lanes = FaceFinder(tiny_model, threads=1, lanes=3)(images)
+    for faces, image in zip(in_lanes, images, strict=True):
+        (alone,) = FaceFinder(tiny_model, threads=1)([image])
+        np.testing.assert_array_equal(faces.boxes_xyxy, alone.boxes_xyxy)
+        np.testing.assert_array_equal(faces.scores, alone.scores)
+        assert faces.confident.tolist() == alone.confident.tolist()
+
+
 def test_the_threshold_decides_which_faces_are_confident(tiny_model: Path) -> None:
     image = np.full((64, 64, 3), 90, np.uint8)
     image[32:48, 0:16] = (140, 90, 90)

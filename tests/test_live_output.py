@@ -98,7 +98,8 @@ def test_the_screen_shows_sources_sinks_and_events() -> None:
         CaptureStatus("hall", "waiting", 0, 0, 3, "connection refused", 0.0, None),
     ]
     sinks = [SinkStatus("webhook", 5, 2, 1, "no answer")]
-    screen = Screen(lambda: statuses, lambda: sinks, ("mask", "no_mask"), ("no_mask",))
+    describe = lambda source, size_wh: f"{source} {size_wh[0]}x{size_wh[1]}"  # noqa: E731
+    screen = Screen(lambda: statuses, lambda: sinks, ("mask", "no_mask"), ("no_mask",), describe)
     screen.on_event(event(0, kind="source", source="door", state="live"))
     console = Console(record=True, width=100, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
     console.print(screen.render())
@@ -108,4 +109,4 @@ def test_the_screen_shows_sources_sinks_and_events() -> None:
     assert rows[1] == ["door", "live", "0.0", "0", "ms", "80", "none"]
     assert rows[2] == ["hall", "waiting", "–", "–", "0", "connection", "refused"]
     assert rows[4] == ["webhook", "5", "2", "1", "no", "answer"]
-    assert rows[5][1:] == ["door:", "live"]
+    assert rows[5][1:] == ["door:", "live,", "door", "640x480"]

@@ -121,11 +121,13 @@ def test_detect(tmp_path: Path) -> None:
 def test_watch(tmp_path: Path, film: Path) -> None:
     pytest.importorskip("trackers", reason="the extra [live] is not installed")
     stored = ("--save-video", tmp_path / "seen.mp4", "--thumbnails", tmp_path / "alerts")
+    stored += ("--clips", tmp_path / "clips")
     stored += ("--db", tmp_path / "events.db", "--events", tmp_path / "events.jsonl", "--retain", "30")
     said = run(tmp_path, "watch", film, "--dwell", "0.5", "--json", *stored)
     assert '"kind": "alert"' in said
     assert len(list((tmp_path / "alerts").iterdir())) == 1
     assert list(tmp_path.glob("seen*.mp4"))
+    assert len(list((tmp_path / "clips").iterdir())) == 1
 
 
 @pytest.mark.parametrize(

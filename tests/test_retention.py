@@ -14,8 +14,9 @@ from live_scenes import frame_result
 from maskwatch.errors import OptionError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.events import Event
+from maskwatch.live.output.clips import AlertClips, ClipSettings
 from maskwatch.live.output.recorder import PART_S, Recorder
-from maskwatch.live.output.retention import Retention, log_rule, recording_rule, thumbnail_rule
+from maskwatch.live.output.retention import Retention, clip_rule, log_rule, recording_rule, thumbnail_rule
 from maskwatch.live.output.thumbnails import Thumbnails
 from maskwatch.live.sinks.jsonl import JsonlSink, numbered
 from maskwatch.live.sinks.sqlite import EventStore
@@ -96,6 +97,9 @@ def test_what_the_writers_write_is_known(tmp_path: Path) -> None:
     frame = LiveFrame("door", 0, 0.0, NOW, 0.0, np.zeros((48, 64, 3), np.uint8))
     event = Event("alert", NOW, "door", "run", track=1, box_xyxy=(1, 1, 9, 9))
     thumbnail = Thumbnails(tmp_path / "pictures").store(event, frame_result(frame, [[1, 1, 9, 9]]))
+    with AlertClips(ClipSettings(tmp_path / "clips"), {}, ()) as clips:
+        clips.on_frame(frame_result(frame))
+        assert clips.path_of(event) is not None
     video = tmp_path / "videos/door.mp4"
     with Recorder(video, 10, part_s=PART_S) as recorder:
         recorder.add(frame_result(frame))
@@ -109,11 +113,12 @@ def test_what_the_writers_write_is_known(tmp_path: Path) -> None:
         os.utime(path, (written, written))
     with EventStore(tmp_path / "events.db", create=True) as store:
         store.add(event)
-        kinds = [thumbnail_rule(thumbnail.parent), recording_rule(video), log_rule(log)]
+        kinds = [thumbnail_rule(thumbnail.parent), clip_rule(tmp_path / "clips")]
+        kinds += [recording_rule(video), log_rule(log)]
         retention = Retention(7, kinds, [store.delete_before])
         assert str(retention.run(NOW + timedelta(days=6.9))) == ""
         assert str(retention.run(NOW + timedelta(days=7.1))) == (
-            "deleted what is older than 7 days: 1 picture, 1 recording, 2 logs, 1 event"
+            "deleted what is older than 7 days: 1 picture, 1 clip, 1 recording, 2 logs, 1 event"
         )
         assert store.records() == []
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix not in (".db",)]
@@ -124,8 +129,11 @@ def test_a_picture_that_was_being_written_when_the_program_died(tmp_path: Path) 
     path = picture(tmp_path, days_ago(3))
     part = path.with_name(f".{path.stem}.part.jpg")
     path.rename(part)
-    Retention(1, [thumbnail_rule(tmp_path)]).run(NOW)
-    assert not part.exists()
+    clip = tmp_path / f".{days_ago(3):%Y%m%dT%H%M%SZ}_door_t3_no-mask_00aa11bb.part.mp4"
+    clip.write_bytes(b"\0\0\0\x1cftyp")
+    (tmp_path / clip.name[1:]).write_bytes(b"a text under a name like ours")
+    Retention(1, [thumbnail_rule(tmp_path), clip_rule(tmp_path)]).run(NOW)
+    assert [path.name for path in tmp_path.iterdir()] == [clip.name[1:]]
 
 
 def test_events_are_forgotten_before_the_same_moment() -> None:

@@ -41,6 +41,7 @@ from maskwatch.live.tracking.faces import Faces
 from maskwatch.live.tracking.results import FrameResult, Person, SceneState
 from maskwatch.live.tracking.settings import PeopleSettings
 from maskwatch.live.tracking.zones import Zones
+from maskwatch.media.videos import Video
 from maskwatch.serve.live_state import LiveState
 from maskwatch.serve.settings import ServeSettings
 from receiver import SECRET, Receiver, signature_is_right
@@ -377,10 +378,13 @@ def test_pictures_of_alerts_are_stored_and_what_is_old_is_deleted(
     past = folder / "20200131T080000Z_door_t12_3f2a9c01.jpg"
     past.write_bytes(b"\xff\xd8\xff")
     options = ["--watch", f"door={camera.url}", "--thumbnails", str(folder), "--retain", "7"]
-    with command(tiny_model, *options) as running:
+    with command(tiny_model, *options, "--clips", str(folder)) as running:
         wait_until(lambda: any(one != past for one in folder.glob("*.jpg")), "picture", LONG_S)
         assert running.stop() == 0
-    (picture,) = folder.glob("*.jpg")
+    (picture,), (clip,) = folder.glob("*.jpg"), folder.glob("*.mp4")
+    assert clip.name.startswith(picture.name[:16])
+    with Video(clip) as video:
+        assert max(rows_differ(frame.image_rgb.astype(int)) for frame in video.frames()) < 30
     assert picture != past
     assert rows_differ(np.asarray(Image.open(picture)).astype(int)) < 30
 
@@ -426,6 +430,9 @@ def test_options_that_need_each_other(
         (["--db", "a.sqlite"], "--db a.sqlite"),
         (["--watch-fps", "5"], "--watch-fps 5.0"),
         (["--retain", "7"], "--retain 7.0"),
+        (["--clips", "c"], "--clips c"),
+        (["--alert", "no_mask"], "--alert no_mask"),
+        (["--watch", "0", "--alert", "helmet"], "--alert helmet: the model has no such class"),
         (["--watch", "0", "--retain", "7"], "add something that stores"),
         (["--watch", "0", "--workers", "2"], "--workers 2"),
     ):

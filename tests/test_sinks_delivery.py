@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from drawn_events import START, event, minute, wait_until
+from drawn_events import COUNTS, START, event, minute, read_events, wait_until
 from live_scenes import frame_result
 from maskwatch.errors import EventError
 from maskwatch.live.capture.frame import LiveFrame
@@ -17,6 +20,8 @@ from maskwatch.live.events import Event
 from maskwatch.live.output.screen import Screen
 from maskwatch.live.sinks import Backlog, RetryableError, Sink
 from maskwatch.live.sinks.delivery import Delivery, SinkStatus
+from maskwatch.live.sinks.settings import SinkSettings
+from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.tracking.results import FrameResult
 
 
@@ -338,3 +343,47 @@ def test_the_screen_asks_without_what_the_watching_waits_for() -> None:
 def a_result(source: str) -> FrameResult:
     moment = datetime.now().astimezone()
     return frame_result(LiveFrame(source, 0, 0.0, moment, 0.0, np.zeros((8, 8, 3), np.uint8)))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no /bin/sh here")
+def test_every_sink_gets_media_time_clip_and_who_is_undecided(tmp_path: Path) -> None:
+    pytest.importorskip("paho.mqtt", reason="the extra live is not installed")
+    from maskwatch.live.sinks.factory import open_delivery
+    from maskwatch.live.sinks.outbox import Outbox
+    from receiver import Receiver
+
+    counts = {**COUNTS, "all": {**COUNTS["all"], "undecided": 2}}
+    sent = [
+        event(1, time_s=83.25, clip="clips/a.mp4"),
+        event(2, kind="crossing", state=None, score=None, time_s=84.5, line="gate", direction="in"),
+        minute(3, time_s=60.0, counts=counts),
+    ]
+    files = {name: tmp_path / name for name in ("events", "db", "shell")}
+    command = (
+        f"cd '{tmp_path}'; cat >> shell; echo $MASKWATCH_EVENT_TIME_S $MASKWATCH_EVENT_CLIP >> shell.txt"
+    )
+    with Receiver() as receiver:
+        settings = SinkSettings(
+            events=files["events"], db=files["db"], webhook=receiver.url, shell=command,
+            mqtt="mqtt://127.0.0.1:9/x", outboxes=tmp_path / "waiting",
+            kinds={"shell": frozenset(["alert", "crossing", "minute"])},
+        )  # fmt: skip
+        with open_delivery(settings) as delivery:
+            for one in sent:
+                delivery.put(one)
+            wait_until(lambda: len(receiver.requests) == 3, "the webhook")
+            delivery.close(2)
+    records = [one.to_record() for one in sent]
+    assert read_events(files["events"]) == sent
+    assert [request.record for request in receiver.requests] == records
+    assert [json.loads(line) for line in files["shell"].read_text("utf-8").splitlines()] == records
+    assert (tmp_path / "shell.txt").read_text("utf-8").split() == ["83.25", "clips/a.mp4", "84.5", "60.0"]
+    with EventStore(files["db"]) as store:
+        assert [*store.every_record()] == records
+    (broker,) = (tmp_path / "waiting").glob("127.0.0.1_9-*.sqlite")
+    with Outbox(broker, create=False) as outbox:  # no broker listens, so they wait as they will be published
+        bodies = []
+        while (queued := outbox.first()) is not None:
+            bodies.append(json.loads(queued.body))
+            outbox.remove(queued)
+    assert bodies == records

@@ -62,10 +62,12 @@ def test_events_states_and_status(broker: Mosquitto, listener: Listener, tmp_pat
         "source": "door",
         "available": "online",
         "people": 4,
+        "undecided": 0,
         "masked_share": 75.0,
         "without_mask": "OFF",
         "open_alerts": 0,
         "last_alert": "2026-03-01T12:00:01.000+01:00",
+        "last_alert_time_s": None,
         "last_alert_state": "no_mask",
         "last_alert_zone": None,
     }
@@ -241,11 +243,30 @@ def test_states_of_a_source() -> None:
     assert state(number=5, kind="source", state="waiting")["available"] == "offline"
     assert state(number=6, kind="source", state="live")["available"] == "online"
     assert state(number=7, kind="minute", counts=COUNTS, time=START)["people"] == 4
+    assert state(number=10, time_s=83.25)["last_alert_time_s"] == 83.25
+    unknown = {**COUNTS, "all": {**COUNTS["all"], "undecided": 2}}
+    assert (
+        state(number=11, kind="minute", counts=unknown, time=START - timedelta(minutes=1))["undecided"] == 2
+    )
+    assert state(number=12, kind="minute", counts=COUNTS, time=START)["people"] == 4
     twice = state(number=8, kind="minute", counts=COUNTS, time=START)
     assert (twice["people"], twice["masked_share"]) == (8, 75.0), "a minute in two parts"
     nobody = {**COUNTS, "all": {"people": 0, "by_state": {"mask": 0}, "seconds": {}, "alerts": 0}}
     quiet = state(number=9, kind="minute", counts=nobody, time=START + timedelta(minutes=1))
     assert (quiet["people"], quiet["masked_share"]) == (0, None)
+
+
+def test_other_classes_have_sensors_that_fit() -> None:
+    home = HomeAssistantState("x", class_names=("helmet", "head"))
+    came = event(0, kind="source", state="live", track=None, score=None, duration_s=None)
+    *configs, state = home.update(came)
+    names = [json.loads(message.payload)["name"] for message in configs]
+    assert names == ["People in the last minute", "Last alert", "Open alert"]
+    assert "mask" not in " ".join(json.loads(state.payload))
+    (state,) = home.update(event(1, state="head"))
+    assert json.loads(state.payload)["open_alert"] == "ON"
+    assert json.loads(configs[-1].payload)["value_template"] == "{{ value_json.open_alert }}"
+    assert "open_alert" not in json.loads(HomeAssistantState("x", None).update(event(1))[-1].payload)
 
 
 def test_names_in_topics() -> None:

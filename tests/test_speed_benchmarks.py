@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from benchmark_module import load_benchmark
+from camera_servers import why_no_rtsp
 from drawn_data import draw_faces
 
 # ---- What all share --------------------------------------------------------------------------------------
@@ -130,6 +131,41 @@ def test_memory_slope(monkeypatch: pytest.MonkeyPatch) -> None:
     mib = [50.0] * 20 + [60 + second / 10 for second in range(80)]
     assert benchmark.Memory(seconds, mib, []).slope() == pytest.approx(360)
     assert "| 99 | 50.0 | 60.0 | 67.9 | 67.9 | 360.0 |" in benchmark.Memory(seconds, mib, []).table()
+
+
+def test_cameras(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if why_no_rtsp():
+        pytest.skip(why_no_rtsp())
+    benchmark = load_benchmark("cameras", monkeypatch)
+    size = ["--width", "192", "--height", "108", "--mbit", "0.2", "--key-every", "1"]
+    length = ["--seconds", "1.5", "--warm-up", "0.2", "--most", "1", "--models"]
+    assert benchmark.main([*size, *length, str(tiny_model)]) == 0
+    printed = capsys.readouterr().out
+    (found,) = re.findall(rf"^\| {tiny_model} \| 1 \| (\d+)% \| ([\d |]+) \|$", printed, re.M)
+    times = [int(time) for time in found[1].split(" | ")]
+    assert int(found[0]) > 0
+    assert times[-1] == pytest.approx(sum(times[:-1]), abs=3)
+    assert times[0] > 0
+    assert "served; first to scale" in printed
+
+
+def test_the_search_for_the_most_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = load_benchmark("cameras", monkeypatch)
+    cost = {"decode": 0.1, "convert": 0.01, "detect": 0.5, "track": 0.01, "other": 0.01}
+
+    def serve(cameras: int) -> object:
+        return benchmark.Step("x", cameras, min(1.0, 6.2 / cameras), cost)
+
+    steps = list(benchmark.most_served(serve, 64))
+    assert [step.cameras for step in steps] == [1, 2, 4, 8, 6, 7]
+    assert benchmark.summary(steps).startswith("x: 6 served; first to scale (79% of the time): the network")
+    assert steps[0].row() == "| x | 1 | 100% | 100 | 10 | 500 | 10 | 10 | 630 |"
+    assert [step.cameras for step in benchmark.most_served(serve, 5)] == [1, 2, 4, 5]
+    assert [step.cameras for step in benchmark.most_served(serve, 4)] == [1, 2, 4]
+    none = benchmark.Step("x", 1, 0.5, cost)
+    assert benchmark.summary([none]).startswith("x: 0 served")
 
 
 # ---- The service (docs/production.md) ----------------------------------------------------------------------

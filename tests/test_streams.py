@@ -34,8 +34,10 @@ from camera_servers import (
     read_number,
     send_picture,
     why_no_rtsp,
+    write_rtsp_film,
 )
 from maskwatch.live.capture import interrupt
+from maskwatch.live.capture.av_reader import AvReader
 from maskwatch.live.capture.core import Capture, open_capture, open_captures
 from maskwatch.live.capture.frame import LiveFrame, RawFrame
 from maskwatch.live.capture.group import CaptureGroup
@@ -521,3 +523,27 @@ def test_a_pipe_without_anything(piped: io.FileIO, started: Callable[..., Captur
     capture = started("-")
     piped.close()
     assert await_states(capture, "failed") == ["no data arrived"]
+
+
+# ---- Only the frames in use are decoded --------------------------------------------------------------------
+
+
+def test_a_camera_of_which_few_frames_are_used(
+    tmp_path: Path, started: Callable[..., Capture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over RTSP, with a key frame each second and one frame in use of each."""
+    if why_no_rtsp():
+        pytest.skip(why_no_rtsp())
+    decoded = []
+    decode = AvReader._decode
+    monkeypatch.setattr(
+        AvReader, "_decode", lambda reader, one: (decoded.append(one.pts), decode(reader, one))[1]
+    )
+    numbered = (np.repeat(numbered_frame(number, 0)[:, :, None], 3, axis=2) for number in range(100))
+    film = write_rtsp_film(tmp_path / "film", numbered, g="25", keyint_min="25", sc_threshold="0")
+    with RtspServer(film=film) as server:
+        capture = started(server.url)
+        capture.limit(1)
+        numbers = [read_number(take(capture).image_rgb)[0] for _ in range(5)]
+        await_(lambda: len(decoded) < capture.status().frames, capture)
+    assert len(set(numbers)) == 5

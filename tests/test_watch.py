@@ -27,6 +27,7 @@ from camera_servers import HttpCamera, begin_mjpeg, send_picture
 from drawn_events import event, wait_until
 from maskwatch.cli.app import main
 from maskwatch.errors import OutputError
+from maskwatch.live.capture import hwaccel
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.events import Event
 from maskwatch.live.output.recorder import Recorder
@@ -96,7 +97,7 @@ def test_a_person_is_one_alert_and_its_end(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == lines[-1] == "model: tiny (64x64)"
     assert [text.split(" (")[0] for text in lines[1:5]] == [
-        "0:00:00 door: live",
+        "0:00:00 door: live, 256x256, faces from 96 px",
         "0:00:03 door: person 1 no mask for 2 s",
         "0:00:04 door: person 1 still no mask after 4 s",
         "0:00:04 door: ended",
@@ -114,6 +115,49 @@ def test_a_person_is_one_alert_and_its_end(
     assert lines[7].split() == ["door", "1", "0", "1", "0", "0", "0%", "1"]
     assert lines[9].split() == ["source", "watched", "frames", "dropped"]
     assert lines[10].split() == ["door", "5", "s", "50", "0"]
+
+
+def test_a_small_face_in_a_zone_alerts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An eighth of a real portrait: 8 pixels at the size of the network, 24 in the tile of the zone."""
+    from maskwatch import read_image
+
+    portrait = read_image(Path(__file__).parents[1] / "examples" / "astronaut.jpg")[:260, 90:350]
+    image = np.full((540, 960, 3), 120, np.uint8)
+    image[240:300, 400:460] = cv2.resize(portrait, (60, 60), interpolation=cv2.INTER_AREA)
+    clip, zones = tmp_path / "hall.mp4", tmp_path / "zones.toml"
+    with video_writer(clip, 5) as write:
+        for _ in range(20):
+            write(image)
+    zones.write_text(
+        'format = "maskwatch.zones/1"\nonly_zones = true\n[[zone]]\nname = "desk"\n'
+        "points = [[0.4, 0.4], [0.5, 0.4], [0.5, 0.6], [0.4, 0.6]]\n",
+        "utf-8",
+    )
+    command = [str(clip), "--model", "maskwatch-320", "--threads", "1", "--zones", str(zones)]
+    assert run(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "model: maskwatch-320 (320x320)"
+    assert lines[1] == "0:00:00 hall: live, 960x540, faces from 72 px, in zones from 24 px"
+    assert lines[2].startswith("0:00:02 hall: person 1 no mask for 2 s in desk (")
+    assert run([*command, "--tiles", "off"]) == 0
+    assert "person" not in capsys.readouterr().out.replace("people", "")
+
+
+@pytest.mark.usefixtures("tiny_embedded")
+def test_a_file_is_watched_with_the_better_model_six_times_a_second(
+    bare: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([str(bare)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == lines[-1] == "model: maskwatch-640 (64x64), 6 frames/s"
+    watched = next(line for line in lines if line.startswith("door") and " s " in line).split()
+    assert watched == ["door", "5", "s", "50", "20", "0"]  # of ten frames a second four are left out
+
+
+@pytest.mark.parametrize("tiles", ["0", "many", "9", "-1"])
+def test_a_wrong_number_of_tiles(bare: Path, tiles: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([str(bare), "--tiles", tiles]) == 2
+    assert "off" in capsys.readouterr().err
 
 
 def test_times_of_a_file_are_its_own(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -230,7 +274,8 @@ def test_zones_dwell_and_classes(bare: Path, tiny_model: Path, tmp_path: Path) -
     )
     file = tmp_path / "e.jsonl"
     common = [str(bare), "--model", str(tiny_model), "--events", str(file)]
-    assert run([*common, "--zones", str(zones), "--dwell", "1"]) == 0
+    # In a tile the face is larger than a cell, which this model takes for several.
+    assert run([*common, "--zones", str(zones), "--dwell", "1", "--tiles", "off"]) == 0
     (alert,) = (e for e in read_events(file) if e.kind == "alert")
     assert alert.zone == "desk"
     assert alert.duration_s == pytest.approx(1.0, abs=0.15)
@@ -254,6 +299,76 @@ def test_recording_and_thumbnails_are_blurred_unless_asked(
         inside = np.mean([frame[80:112, 80:112].mean((0, 1)) for frame in frames[20:]], 0)
         # Under a patch the red mixes with the grey around it.
         assert (inside[0] > 220) == (name == "kept"), inside
+
+
+def test_events_name_the_clip(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """The state began at about one second, so the clip has the whole film; the face is blurred."""
+    file, folder, db, table = (tmp_path / name for name in ("e.jsonl", "clips", "e.sqlite", "e.csv"))
+    common = [str(bare), "--model", str(tiny_model), "--clips", str(folder)]
+    assert run([*common, "--events", str(file), "--db", str(db)]) == 0
+    events = {e.kind: e for e in read_events(file)}
+    (clip,) = folder.iterdir()
+    assert events["alert"].clip == events["alert_end"].clip == str(clip)
+    assert events["minute"].clip is None
+    with Video(clip) as video:
+        frames = list(video.frames())
+    assert [frame.time_s for frame in frames] == pytest.approx(np.arange(50) / FPS, abs=1e-3)
+    assert not any(frame.image_rgb[80:112, 80:112, 0].mean() > 220 for frame in frames)
+    with pytest.raises(SystemExit):
+        main(["events", "export", str(db), "--csv", str(table), "--kind", "alert"])
+    (row,) = csv.DictReader(io.StringIO(table.read_text("utf-8")))
+    assert row["clip"] == str(clip)
+    assert run([*common, "--keep-faces"]) == 0
+    (kept,) = set(folder.iterdir()) - {clip}
+    with Video(kept) as video:
+        assert any(frame.image_rgb[80:112, 80:112, 0].mean() > 220 for frame in video.frames())
+
+
+def test_other_classes_work_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model of helmets: green is `helmet`, red is `bare head`, which a person is after two seconds."""
+    from tiny_model import metadata, write_tiny_model
+
+    model = write_tiny_model(tmp_path / "hats.onnx", metadata(classes=("helmet", "bare head")))
+    path = film(tmp_path / "site.mp4", (2, GREEN), (5, RED))
+    common = [str(path), "--model", str(model)]
+    assert run(common) == 2
+    assert "but helmet, bare head; name those that alert, for example --alert" in capsys.readouterr().err
+    db, folder, video = tmp_path / "e.sqlite", tmp_path / "alerts", tmp_path / "v.mp4"
+    stored = ["--db", str(db), "--thumbnails", str(folder), "--clips", str(folder)]
+    assert run([*common, "--alert", "bare-head", *stored, "--save-video", str(video)]) == 0
+    said = capsys.readouterr().out
+    assert "site: person 1 bare head for 2 s" in said
+    assert "mask" not in said.replace("maskwatch", "")
+    with EventStore(db) as store:
+        events = [Event.from_record(record) for record in store.records()]
+    alert, end = (next(e for e in events if e.kind == kind) for kind in ("alert", "alert_end"))
+    assert (alert.state, end.state, end.reason) == ("bare head", "bare head", "stopped")
+    assert {Path(str(name)).name.split("_")[3] for name in (alert.clip, end.clip)} == {"bare-head"}
+    assert sorted(map(str, folder.iterdir())) == sorted([str(alert.thumbnail), str(alert.clip)])
+    counts = [e.counts["all"] for e in events if e.counts is not None]
+    assert [sum(c["by_state"][name] for c in counts) for name in ("helmet", "bare head")] == [1, 0]
+    assert sum(c["seconds"]["bare head"] for c in counts) > 3
+    with Video(video) as shown:
+        last = [frame.image_rgb for frame in shown.frames()][-1]
+    red, green, blue = last[96, 64].astype(int)  # the edge of the box, in the colour of the second class
+    assert red > green > blue
+    for arguments in (["list", str(db)], ["hours", str(db)]):
+        with pytest.raises(SystemExit):
+            main(["events", *arguments])
+        said = capsys.readouterr().out
+        assert "bare head" in said
+        assert "masked" not in said
+
+
+def test_a_model_of_a_single_class(tmp_path: Path) -> None:
+    from tiny_model import metadata, write_tiny_model
+
+    model = write_tiny_model(tmp_path / "one.onnx", metadata(classes=("face",)))
+    path, file = film(tmp_path / "door.mp4", (5, GREEN)), tmp_path / "e.jsonl"
+    assert run([str(path), "--model", str(model), "--alert", "face", "--events", str(file)]) == 0
+    events = read_events(file)
+    assert [e.state for e in events if e.kind == "alert"] == ["face"]
+    assert [e.counts["all"]["by_state"] for e in events if e.counts is not None][-1] == {"face": 1}
 
 
 def test_an_event_names_its_picture(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -311,6 +426,19 @@ def test_retain_deletes_what_is_old(bare: Path, tiny_model: Path, tmp_path: Path
         assert event(0).id not in {record["id"] for record in store.records()}
 
 
+def test_a_device_that_does_not_open_costs_one_line(
+    bare: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hwaccel, "HWAccel", lambda device: device)  # which has no `create`
+    hwaccel.open_device.cache_clear()
+    try:
+        assert run([str(bare), "--model", str(tiny_model), "--hwaccel", "auto"]) == 0
+    finally:
+        hwaccel.open_device.cache_clear()
+    said = capsys.readouterr().err
+    assert said.count("hwaccel: decoding on the processor, since no device can be opened") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -319,8 +447,9 @@ def test_retain_deletes_what_is_old(bare: Path, tiny_model: Path, tmp_path: Path
         (["door.mp4", "--dwell", "-1"], "dwell_s is -1.0"),
         (["door.mp4", "--alert", "helmet"], "--alert helmet: the model has no such class"),
         (["door.mp4", "--transport", "pigeon"], "use tcp or udp"),
+        (["door.mp4", "--hwaccel", "abacus"], "'abacus' is no device"),
         (["door.mp4", "--zones", "none.toml"], "none.toml: cannot be read"),
-        (["door.mp4", "--keep-faces"], "add --save-video or --thumbnails"),
+        (["door.mp4", "--keep-faces"], "add --save-video, --thumbnails or --clips"),
         (["door.mp4", "--retain", "3"], "add something that stores, as --db"),
         (["door.mp4", "--save-video", "x.avi"], "name a file ending in .mp4"),
         (["door.mp4", "--send", "post=all"], "'post=all' names no sink"),

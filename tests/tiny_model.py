@@ -18,18 +18,20 @@ from maskwatch.models import ModelMetadata
 
 GRID = 4
 CLASSES = ("mask", "no_mask", "mask_incorrect")
-CHANNELS = (1, 0, 2)  # of RGB, in the order of the classes
+CHANNELS = (1, 0, 2)  # of RGB, in the order of the classes; a model of fewer classes leaves out the last
 MAX_DETECTIONS = 100
 
 
-def metadata(size: int = 64, name: str = "tiny", resize: str = "letterbox") -> ModelMetadata:
+def metadata(
+    size: int = 64, name: str = "tiny", resize: str = "letterbox", classes: tuple[str, ...] = CLASSES
+) -> ModelMetadata:
     return ModelMetadata(
         name=name,
         version="1",
-        classes=CLASSES,
+        classes=classes,
         input_size=(size, size),
         resize=resize,  # type: ignore[arg-type]
-        thresholds=(0.5, 0.4, 0.3),
+        thresholds=(0.5, 0.4, 0.3)[: len(classes)],
         trained_on="nothing: drawn by the tests",
         created="2025-01-01",
         recipe="none",
@@ -51,33 +53,34 @@ def write_tiny_model(path: Path, about: ModelMetadata, props: Mapping[str, str] 
     return path
 
 
-def _boxes(size: int) -> np.ndarray:
-    """(96, 4) in the order of the scores: box (tight, wide), class, cell."""
+def _boxes(size: int, classes: int) -> np.ndarray:
+    """(32 × classes, 4) in the order of the scores: box (tight, wide), class, cell."""
     cell = size // GRID
     corners = [(x, y, x + cell, y + cell) for y in range(0, size, cell) for x in range(0, size, cell)]
-    tight = np.array(corners * len(CLASSES), np.float32)
+    tight = np.array(corners * classes, np.float32)
     wide = (tight + np.array([-1, -1, 1, 1], np.float32) * cell / 8).clip(0, size)
     return np.concatenate([tight, wide]).astype(np.float32)
 
 
 def _constants(size: int, thresholds: tuple[float, ...]) -> dict[str, np.ndarray]:
     cells = GRID * GRID
-    count = 2 * len(CLASSES) * cells
+    classes = len(thresholds)
+    count = 2 * classes * cells
     return {
         "score_thresholds": np.array(thresholds, np.float32),
         "iou_threshold": np.array([0.6], np.float32),
         "class_agnostic": np.array([True]),
-        "all_boxes": _boxes(size),
-        "all_classes": np.tile(np.repeat(np.arange(len(CLASSES)), cells), 2).astype(np.int64),
-        "channels": np.array(CHANNELS, np.int64),
+        "all_boxes": _boxes(size, classes),
+        "all_classes": np.tile(np.repeat(np.arange(classes), cells), 2).astype(np.int64),
+        "channels": np.array(CHANNELS[:classes], np.int64),
         "brightest": np.array(255, np.float32),
         "zero": np.array(0, np.float32),
         "none": np.array(-1, np.int64),
         "less_sure": np.array(0.9, np.float32),
         "overlap": np.array([0.64], np.float32),
-        "by_cell": np.array([0, len(CLASSES), cells], np.int64),
-        "flat": np.array([0, len(CLASSES) * cells], np.int64),
-        "columns": np.array([1, len(CLASSES), 1], np.int64),
+        "by_cell": np.array([0, classes, cells], np.int64),
+        "flat": np.array([0, classes * cells], np.int64),
+        "columns": np.array([1, classes, 1], np.int64),
         "count": np.array([count], np.int64),
         "axis1": np.array([1], np.int64),
         "axis2": np.array([2], np.int64),
@@ -129,7 +132,7 @@ def _graph(size: int, thresholds: tuple[float, ...]) -> onnx.GraphProto:
     value, m = helper.make_tensor_value_info, MAX_DETECTIONS
     inputs = [
         value("images", TensorProto.UINT8, ["N", size, size, 3]),
-        value("score_thresholds", TensorProto.FLOAT, [len(CLASSES)]),
+        value("score_thresholds", TensorProto.FLOAT, [len(thresholds)]),
         value("iou_threshold", TensorProto.FLOAT, [1]),
         value("class_agnostic", TensorProto.BOOL, [1]),
     ]

@@ -18,9 +18,12 @@ def _option(*names: str, help: str, metavar: str | None = None) -> Any:
     return typer.Option(*names, help=help, metavar=metavar, rich_help_panel="Events")
 
 
-# These concern no sink: `watch` and `serve` store thumbnails and delete old data themselves.
+# These concern no sink: `watch` and `serve` store pictures and delete old data themselves.
 ThumbnailsOption = Annotated[
     Path | None, _option("--thumbnails", metavar="DIR", help="Store a picture of each alert, faces blurred.")
+]
+ClipsOption = Annotated[
+    Path | None, _option("--clips", metavar="DIR", help="Record each alert as MP4, faces blurred.")
 ]
 RetainOption = Annotated[
     float | None,

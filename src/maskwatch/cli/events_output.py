@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CSV_COLUMNS = (
     "schema", "time", "kind", "source", "run", "id", "track", "state", "score", "zone", "line", "direction",
     "duration_s", "alert", "reason", "x1", "y1", "x2", "y2", "width", "height", "model", "model_version",
-    "thumbnail", "counts", "time_s",
+    "thumbnail", "counts", "time_s", "clip",
 )  # fmt: skip
 
 _PIPE_WIDTH = 200
@@ -128,6 +128,8 @@ def hour_rows(records: Iterable[dict[str, Any]], zone: str | None) -> list[dict[
 
 def print_hours(rows: Sequence[dict[str, Any]]) -> None:
     """One row for each hour and source, crossings only where there are any; two tables if one is too wide."""
+    from maskwatch.live.tracking.counts import MASKED_STATE
+
     hours: dict[str, list[str]] = {
         "hour": [row["hour"][:16].replace("T", " ") for row in rows],
         "source": [row["source"] for row in rows],
@@ -137,8 +139,9 @@ def print_hours(rows: Sequence[dict[str, Any]]) -> None:
     for state in dict.fromkeys(state for row in rows for state in row["by_state"]):
         people[f">{state_text(state)}"] = [str(row["by_state"].get(state, 0)) for row in rows]
     people[">undecided"] = [str(row["undecided"]) for row in rows]
-    shares = [row["masked_share"] for row in rows]
-    people[">masked"] = ["–" if share is None else f"{100 * share:.0f}%" for share in shares]
+    if any(MASKED_STATE in row["by_state"] for row in rows):
+        shares = [row["masked_share"] for row in rows]
+        people[">masked"] = ["–" if share is None else f"{100 * share:.0f}%" for share in shares]
     alerts = {">alerts": [str(row["alerts"]) for row in rows]}
     if any(row["in"] or row["out"] for row in rows):
         alerts |= {f">{way}": [str(row[way]) for row in rows] for way in ("in", "out")}
@@ -162,7 +165,7 @@ def _numbers(counts: Counts, people: PeopleCounts) -> dict[str, Any]:
 
 
 def _more(event: Event) -> str:
-    parts = [event.direction, event.reason, event.thumbnail]
+    parts = [event.direction, event.reason, event.thumbnail or event.clip]
     whole = (event.counts or {}).get("all")
     if isinstance(whole, Mapping):
         people = whole.get("people", 0)

@@ -10,9 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskwatch.cli.event_options import RetainOption, ThumbnailsOption, given_options, with_event_options
-from maskwatch.cli.options import SizeOption, ThresholdOption, parse_threshold, pick_model, with_options
-from maskwatch.cli.watch import LIVE_MODEL
+from maskwatch.cli.event_options import (
+    ClipsOption,
+    RetainOption,
+    ThumbnailsOption,
+    given_options,
+    with_event_options,
+)
+from maskwatch.cli.options import (
+    SizeOption,
+    ThresholdOption,
+    parse_names,
+    parse_threshold,
+    pick_model,
+    with_options,
+)
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.text import read_lines, reading
@@ -107,12 +119,19 @@ class ServeOptions:
         Path | None,
         _watch_option("--zones", metavar="FILE", help="Zones and lines, see `maskwatch zones`."),
     ] = None
+    alert: Annotated[
+        str | None,
+        _watch_option(
+            "--alert", metavar="CLASSES", help="States that cause alerts. Default: no_mask,mask_incorrect."
+        ),
+    ] = None
     keep_faces: Annotated[
         bool,
         _watch_option("--keep-faces", metavar=None, help="Do not blur faces in what is shown and stored."),
     ] = False
     sinks: SinkSettings = field(kw_only=True)
     thumbnails: ThumbnailsOption = None
+    clips: ClipsOption = None
     retain: RetainOption = None
 
 
@@ -148,7 +167,7 @@ def _settings(options: ServeOptions) -> ServeSettings:
         "cors": tuple(options.cors or ()),
         "url_networks": tuple(options.url_networks or ()),
         "limits": ServiceLimits(**_given(options, ServiceLimits)),
-        "watch": _watch_config(options, models[0] if options.model or options.size else LIVE_MODEL),
+        "watch": _watch_config(options, models[0] if options.model or options.size else None),
     }
     if options.lanes is not None:
         values["inference_workers"] = _lanes(options.lanes, options.inference_workers)
@@ -168,13 +187,14 @@ def _lanes(lanes: int, inference_workers: int | None) -> int:
     return lanes
 
 
-def _watch_config(options: ServeOptions, model: str) -> WatchConfig | None:
+def _watch_config(options: ServeOptions, model: str | None) -> WatchConfig | None:
     if not options.watch:
         _check_nothing_watched(options)
         return None
     try:
         from maskwatch.live.capture.settings import CaptureSettings
         from maskwatch.live.config import WatchConfig
+        from maskwatch.live.tracking.settings import PeopleSettings
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"--watch (module {error.name})", "live") from None
     return WatchConfig(
@@ -183,16 +203,18 @@ def _watch_config(options: ServeOptions, model: str) -> WatchConfig | None:
         threshold=parse_threshold(options.threshold),
         threads=options.threads,
         fps=options.watch_fps,
+        people=PeopleSettings(alert_classes=parse_names(options.alert)),
         zones=options.zones,
         capture=CaptureSettings(pace=True),  # a file plays in real time: people watch the page
         sinks=options.sinks,
         thumbnails=options.thumbnails,
+        clips=options.clips,
         retain_days=options.retain,
     )
 
 
 def _check_nothing_watched(options: ServeOptions) -> None:
-    names = ("zones", "watch_fps", "thumbnails", "retain")
+    names = ("zones", "watch_fps", "alert", "thumbnails", "clips", "retain")
     values = [(name.replace("_", "-"), getattr(options, name)) for name in names]
     given = [f"--{name} {value}" for name, value in values if value is not None] + given_options(
         options.sinks

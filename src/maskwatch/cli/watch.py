@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from maskwatch.cli.event_options import RetainOption, ThumbnailsOption, with_event_options
+from maskwatch.cli.event_options import ClipsOption, RetainOption, ThumbnailsOption, with_event_options
 from maskwatch.cli.options import (
     SizeOption,
     ThreadsOption,
@@ -18,15 +18,12 @@ from maskwatch.cli.options import (
     pick_model,
     with_options,
 )
-from maskwatch.errors import MissingExtraError
+from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.live.sinks.settings import SinkSettings
 
 if TYPE_CHECKING:
     from maskwatch.live.capture.settings import Transport
     from maskwatch.live.config import WatchConfig
-
-LIVE_MODEL = "maskwatch-320"
-"""Default for cameras: as accurate as the other on their large faces, and several times as fast."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +38,25 @@ class WatchOptions:
             "pipe; NAME=SOURCE names it.",
         ),
     ]
-    fps: Annotated[float | None, typer.Option(metavar="N", help="Most frames per second of a source.")] = None
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N", help="Most frames per second of a source. Default for files without --model: 6."
+        ),
+    ] = None
+    tiles: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off|N",
+            help="For small faces, also look at parts of the frame, enlarged: N along its longer side or "
+            "that of the zones.",
+        ),
+    ] = "auto"
     pace: Annotated[bool, typer.Option("--pace", help="Play a video file in real time, as a camera.")] = False
     transport: Annotated[str, typer.Option(metavar="tcp|udp", help="Transport of RTSP.")] = "tcp"
+    hwaccel: Annotated[
+        str, typer.Option(metavar="auto|none|NAME", help="Device to decode videos on, such as cuda or vaapi.")
+    ] = "none"
     zones: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Zones and lines, see `maskwatch zones`.")
     ] = None
@@ -66,12 +79,17 @@ class WatchOptions:
     show: Annotated[bool, typer.Option("--show", help="Open a window; q closes it.")] = False
     save_video: Annotated[Path | None, typer.Option(metavar="FILE", help="Record MP4, faces blurred.")] = None
     thumbnails: ThumbnailsOption = None
+    clips: ClipsOption = None
     keep_faces: Annotated[bool, typer.Option("--keep-faces", help="Do not blur stored faces.")] = False
     force: Annotated[bool, typer.Option("--force", "-f", help="Let --save-video replace a file.")] = False
     retain: RetainOption = None
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help=f"Name of an embedded model, or a file. Default: {LIVE_MODEL}."),
+        typer.Option(
+            metavar="MODEL",
+            help="Name of an embedded model, or a file. Default: maskwatch-640, for cameras maskwatch-320 if "
+            "the other is too slow.",
+        ),
     ] = None
     size: SizeOption = None
     threshold: ThresholdOption = None
@@ -106,11 +124,16 @@ def _config(options: WatchOptions) -> WatchConfig:
     alerts = {"dwell_s": options.dwell, "cooldown_s": options.cooldown}
     return WatchConfig(
         sources=tuple(options.sources),
-        model=pick_model(options.model, options.size, default=LIVE_MODEL),
+        model=_model(options),
         threshold=parse_threshold(options.threshold),
         threads=options.threads,
         fps=options.fps,
-        capture=CaptureSettings(pace=options.pace, rtsp_transport=cast("Transport", options.transport)),
+        tiles=_tiles(options.tiles),
+        capture=CaptureSettings(
+            pace=options.pace,
+            rtsp_transport=cast("Transport", options.transport),
+            hwaccel=options.hwaccel,
+        ),
         people=PeopleSettings(
             alerts=AlertSettings(**{name: value for name, value in alerts.items() if value is not None}),
             alert_classes=parse_names(options.alert),
@@ -120,9 +143,23 @@ def _config(options: WatchOptions) -> WatchConfig:
         sinks=options.sinks,
         save_video=options.save_video,
         thumbnails=options.thumbnails,
+        clips=options.clips,
         keep_faces=options.keep_faces,
         retain_days=options.retain,
         json_lines=options.json_lines,
         show=options.show,
         force=options.force,
     )
+
+
+def _model(options: WatchOptions) -> str | None:
+    given = options.model is not None or options.size is not None
+    return pick_model(options.model, options.size) if given else None
+
+
+def _tiles(text: str) -> int | None:
+    if text in ("auto", "off"):
+        return None if text == "auto" else 0
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise OptionError(f"--tiles {text}: write auto, off, or a number of tiles, such as 2")
+    return int(text)

@@ -11,7 +11,9 @@ from maskwatch.errors import OptionError
 from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.live.output.window import check_display
 from maskwatch.live.sinks.settings import SinkSettings
+from maskwatch.live.timing import RateLimit
 from maskwatch.live.tracking.settings import PeopleSettings
+from maskwatch.live.tracking.tiles import MAX_TILES_ACROSS
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,15 @@ class WatchConfig:
 
     Attributes:
         sources: as `open_captures` takes them.
-        model, threshold, threads: as `FaceFinder` takes them.
-        fps: limit on the frames per second of each source; None for none.
+        model: name of an embedded model, or path of a model file; None for `choose_model`.
+        threshold, threads: as `FaceFinder` takes them.
+        fps: limit on the frames per second of each source; None for `choose_model`.
+        tiles: along the longer side of the frame or of the zones' area, see `TilePlan`; 0 for none, None for
+            as many as there is time for.
         zones: a file of zones and lines.
         save_video: MP4 file; with several sources the name of each is added.
         thumbnails: folder for pictures of alerts.
+        clips: folder for recordings of alerts.
         keep_faces: do not blur faces in stored pictures.
         retain_days: delete stored data after so many days; None for never.
         json_lines: print events as JSON Lines.
@@ -36,16 +42,18 @@ class WatchConfig:
     """
 
     sources: tuple[str, ...]
-    model: str
+    model: str | None = None
     threshold: Threshold | None = None
     threads: int | None = None
     fps: float | None = None
+    tiles: int | None = None
     capture: CaptureSettings = field(default_factory=CaptureSettings)
     people: PeopleSettings = field(default_factory=PeopleSettings)
     zones: Path | None = None
     sinks: SinkSettings = field(default_factory=SinkSettings)
     save_video: Path | None = None
     thumbnails: Path | None = None
+    clips: Path | None = None
     keep_faces: bool = False
     retain_days: float | None = None
     json_lines: bool = False
@@ -53,14 +61,22 @@ class WatchConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
+        RateLimit(self.fps)  # checks it, before a model is loaded
+        if self.tiles is not None and not 0 <= self.tiles <= MAX_TILES_ACROSS:
+            raise OptionError(
+                f"{self.tiles} tiles along the frame; choose 1 to {MAX_TILES_ACROSS}, or off for none"
+            )
         if self.save_video is not None and self.save_video.suffix.lower() != ".mp4":
             raise OptionError(
                 f"--save-video {self.save_video}: only MP4 is written; name a file ending in .mp4"
             )
-        if self.keep_faces and self.save_video is None and self.thumbnails is None:
-            raise OptionError("--keep-faces changes what is stored; add --save-video or --thumbnails")
+        pictures = (self.save_video, self.thumbnails, self.clips)
+        if self.keep_faces and not any(pictures):
+            raise OptionError(
+                "--keep-faces changes what is stored; add --save-video, --thumbnails or --clips"
+            )
         sinks = (self.sinks.db, self.sinks.events, self.sinks.webhook, self.sinks.mqtt)
-        if self.retain_days is not None and not any((self.save_video, self.thumbnails, *sinks)):
+        if self.retain_days is not None and not any((*pictures, *sinks)):
             raise OptionError(
                 "--retain deletes what this command stored; add something that stores, as --db, --events "
                 "or --thumbnails"

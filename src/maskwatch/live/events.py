@@ -59,6 +59,7 @@ class Event:
         width, height: of the frame in pixels.
         model, model_version: name and version of the model.
         thumbnail: path of the stored picture; None without one.
+        clip: for "alert" and "alert_end", path of the recording; the file exists once it is complete.
         counts: for "minute", see docs/events.md.
     """
 
@@ -83,6 +84,7 @@ class Event:
     model: str | None = None
     model_version: str | None = None
     thumbnail: str | None = None
+    clip: str | None = None
     counts: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

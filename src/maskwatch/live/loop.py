@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Event as Flag
 
@@ -19,11 +19,14 @@ from maskwatch.live.capture.group import CaptureGroup
 from maskwatch.live.capture.status import CaptureState, CaptureStatus
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.events import Event
+from maskwatch.live.model_choice import ModelChoice, choose_model, seconds_per_picture
 from maskwatch.live.tracking.faces import FaceFinder
 from maskwatch.live.tracking.people_tracker import PeopleTracker
 from maskwatch.live.tracking.results import FrameResult, Observer
+from maskwatch.live.tracking.tiles import TilePlan, Tiles
 from maskwatch.live.tracking.zones import Zones
 from maskwatch.live.tracking.zones_file import check_sources, read_zones
+from maskwatch.system import usable_cores
 
 _WAIT_S = 0.2  # for a frame, before the loop checks whether to stop
 
@@ -37,6 +40,9 @@ class WatchPipeline:
         trackers, zones: by source.
         run: name of this run of the program.
         fps: limit on the frames per second of each source; None for none.
+        file_fps: the same for files that do not play at their own pace, instead of `fps`.
+        tile_plans: by source; a source without one is looked at as a whole.
+        title: the model, for people.
     """
 
     captures: Sequence[Capture]
@@ -45,6 +51,14 @@ class WatchPipeline:
     zones: Mapping[str, Zones]
     run: str
     fps: float | None = None
+    file_fps: float | None = None
+    tile_plans: Mapping[str, TilePlan] = field(default_factory=dict)
+    title: str = ""
+
+    def describe(self, source: str, size_wh: tuple[int, int]) -> str:
+        """The frames of a source for people, see `TilePlan.describe`; empty for one without a plan."""
+        plan = self.tile_plans.get(source)
+        return "" if plan is None else plan.describe(size_wh)
 
 
 @dataclass(frozen=True)
@@ -55,11 +69,13 @@ class Outputs:
         put: takes each event; must not block.
         observers: receive all results and events.
         thumbnail: stores a picture of an alert and returns its path; None stores none.
+        clip: returns the path of the clip of an alert or its end; None for no clips.
     """
 
     put: Callable[[Event], None]
     observers: Sequence[Observer] = ()
     thumbnail: Callable[[Event, FrameResult], str | None] | None = None
+    clip: Callable[[Event], str | None] | None = None
 
 
 class WatchLoop:
@@ -72,6 +88,9 @@ class WatchLoop:
     def __init__(self, pipeline: WatchPipeline, outputs: Outputs) -> None:
         captures = pipeline.captures
         self._group = CaptureGroup(captures, pipeline.fps, self._on_state)
+        for capture in captures:
+            if not capture.live and pipeline.file_fps is not None:
+                capture.limit(pipeline.file_fps)
         self._pipeline, self._outputs = pipeline, outputs
         self._observers = list(outputs.observers)
         self._captures = {capture.name: capture for capture in captures}
@@ -111,7 +130,8 @@ class WatchLoop:
                     self._finish(source)
 
     def _analyse(self, frames: Sequence[LiveFrame]) -> None:
-        found = self._pipeline.finder([frame.image_rgb for frame in frames])
+        tiles = [self._tiles(frame) for frame in frames]
+        found = self._pipeline.finder([frame.image_rgb for frame in frames], tiles)
         for frame, faces in zip(frames, found, strict=True):
             scene = self._pipeline.trackers[frame.source].update(frame, faces)
             result = FrameResult(frame, faces, scene, time.monotonic() - frame.read_s)
@@ -121,9 +141,15 @@ class WatchLoop:
             for event in scene.events:
                 self._emit(event, result)
 
+    def _tiles(self, frame: LiveFrame) -> Tiles:
+        plan, (height, width) = self._pipeline.tile_plans.get(frame.source), frame.image_rgb.shape[:2]
+        return Tiles() if plan is None else plan.tiles((width, height))
+
     def _emit(self, event: Event, result: FrameResult | None = None) -> None:
         if event.kind == "alert" and result is not None and self._outputs.thumbnail is not None:
             event = replace(event, thumbnail=self._outputs.thumbnail(event, result))
+        if self._outputs.clip is not None:
+            event = replace(event, clip=self._outputs.clip(event))
         self._outputs.put(event)
         for observer in self._observers:
             observer.on_event(event)
@@ -150,11 +176,13 @@ class WatchLoop:
                 self._emit(event)
 
 
-def open_pipeline(config: WatchConfig, detector: Detector | None = None) -> WatchPipeline:
+def open_pipeline(
+    config: WatchConfig, loaded: Callable[[str], Detector | None] = lambda _: None
+) -> WatchPipeline:
     """Opens what a configuration names.
 
     Args:
-        detector: replaces the model of the configuration; None loads that.
+        loaded: returns the detector that has already loaded a model; None loads it.
 
     Raises:
         MaskwatchError: something in the configuration is not possible.
@@ -166,7 +194,41 @@ def open_pipeline(config: WatchConfig, detector: Detector | None = None) -> Watc
         zones = read_zones(config.zones)
         check_sources(zones, names, config.zones)
     by_source = {name: zones.for_source(name) for name in names}
-    finder = FaceFinder(detector or config.model, threshold=config.threshold, threads=config.threads)
+    lanes, threads = _share_threads(config.threads, len(names))
+    choice = choose_model(
+        config,
+        cameras=sum(capture.live for capture in captures),
+        files=sum(not capture.live for capture in captures),
+        load=lambda model: loaded(model) or Detector(model, threads=threads),
+        measure=lambda detector: seconds_per_picture(detector) / lanes,
+    )
+    if loaded(str(choice.detector.path)) is not None:
+        lanes = 1  # that detector has threads of its own
+    finder = FaceFinder(choice.detector, threshold=config.threshold, lanes=lanes)
     run = uuid.uuid4().hex[:12]
     trackers = {name: PeopleTracker(name, run, finder.metadata, config.people, zones) for name in names}
-    return WatchPipeline(captures, finder, trackers, by_source, run, config.fps)
+    plans = {capture.name: _tile_plan(config, choice, capture, by_source) for capture in captures}
+    return WatchPipeline(
+        captures, finder, trackers, by_source, run, config.fps, choice.file_fps, plans, choice.title
+    )
+
+
+def _tile_plan(
+    config: WatchConfig, choice: ModelChoice, capture: Capture, zones: Mapping[str, Zones]
+) -> TilePlan:
+    return TilePlan(
+        choice.detector.input_size,
+        zones[capture.name],
+        config.tiles,
+        choice.live_looks if capture.live else choice.file_looks,
+        config.people.min_height,
+    )
+
+
+def _share_threads(threads: int | None, sources: int) -> tuple[int, int | None]:
+    """Lanes of the network and threads of each: one source has all, several share them out."""
+    if sources == 1:
+        return 1, threads
+    available = usable_cores() if threads is None else threads
+    lanes = max(1, min(sources, available))  # `Detector` refuses fewer than one thread
+    return lanes, available // lanes

@@ -7,18 +7,19 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
+from maskwatch.live.capture.hwaccel import open_device
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.loop import Outputs, WatchLoop, WatchPipeline, open_pipeline
+from maskwatch.live.output.clips import AlertClips, ClipSettings
 from maskwatch.live.output.recorder import PART_S, Recorder, Recording
-from maskwatch.live.output.retention import Retention, log_rule, recording_rule, thumbnail_rule
+from maskwatch.live.output.retention import Retention, clip_rule, log_rule, recording_rule, thumbnail_rule
 from maskwatch.live.output.screen import Screen
 from maskwatch.live.output.terminal import JsonLines, PlainLines, Totals, progress_on_stderr
 from maskwatch.live.output.thumbnails import Thumbnails
@@ -46,8 +47,13 @@ def run_watch(config: WatchConfig) -> bool:
     def on_error(name: str, text: str) -> None:
         console.print(f"{name}: {text}", markup=False, soft_wrap=True)
 
+    device, reason = open_device(config.capture.hwaccel)
+    if device is None and reason:
+        on_error("hwaccel", f"decoding on the processor, since no device can be opened ({reason})")
     with contextlib.ExitStack() as stack:
-        delivery = stack.enter_context(open_delivery(config.sinks, on_error=on_error))
+        delivery = stack.enter_context(
+            open_delivery(config.sinks, pipeline.finder.metadata.classes, on_error=on_error)
+        )
         return _WatchRun(config, pipeline, delivery, on_error).go(stack)
 
 
@@ -61,14 +67,14 @@ class _WatchRun:
     on_error: OnError
 
     def go(self, stack: contextlib.ExitStack) -> bool:
-        config, model = self.config, self.pipeline.finder.metadata
+        config, title = self.config, self.pipeline.title
         console = Console(highlight=False)
-        totals = Totals(model.title, model.classes)
+        totals = Totals(title, self.pipeline.finder.metadata.classes)
         loop = self._open_loop(totals, stack)
         screen = self._screen(loop)
         loop.add_observer(screen)
         if not config.json_lines:
-            console.print(f"model: {model.title}")
+            console.print(f"model: {title}")
         if not isinstance(screen, Screen):
             stack.enter_context(progress_on_stderr(loop.status))
         retention = retention_thread(config, list(self.pipeline.trackers), self.delivery, self.on_error)
@@ -82,11 +88,9 @@ class _WatchRun:
     def _open_loop(self, totals: Totals, stack: contextlib.ExitStack) -> WatchLoop:
         """The loop with all observers except the screen."""
         config, zones, classes = self.config, self.pipeline.zones, self.pipeline.finder.metadata.classes
-        thumbnails = open_thumbnails(config.thumbnails, self.on_error, keep_faces=config.keep_faces)
-        outputs = Outputs(
-            put=self.delivery.put,
-            observers=[totals] if thumbnails is None else [totals, thumbnails],
-            thumbnail=None if thumbnails is None else thumbnails.try_store,
+        outputs = Outputs(self.delivery.put, [totals])
+        outputs = stack.enter_context(
+            with_pictures(outputs, config, self.pipeline, self.on_error, keep_faces=config.keep_faces)
         )
         loop = WatchLoop(self.pipeline, outputs)
         if config.save_video is not None:
@@ -109,14 +113,34 @@ class _WatchRun:
         if self.config.json_lines:
             return JsonLines(sys.stdout)
         if not sys.stdout.isatty():
-            return PlainLines(sys.stdout)
+            return PlainLines(sys.stdout, self.pipeline.describe)
         classes = self.pipeline.finder.metadata.classes
-        return Screen(loop.status, self.delivery.status, classes, self.config.people.alerting(classes))
+        alerting = self.config.people.alerting(classes)
+        return Screen(loop.status, self.delivery.status, classes, alerting, self.pipeline.describe)
 
 
-def open_thumbnails(folder: Path | None, on_error: OnError, *, keep_faces: bool) -> Thumbnails | None:
-    """Opens `Thumbnails`; None without a folder."""
-    return None if folder is None else Thumbnails(folder, keep_faces=keep_faces, on_error=on_error)
+@contextlib.contextmanager
+def with_pictures(
+    outputs: Outputs, config: WatchConfig, pipeline: WatchPipeline, on_error: OnError, *, keep_faces: bool
+) -> Iterator[Outputs]:
+    """Inside the block, adds thumbnails and clips of alerts to the outputs, as far as configured.
+
+    Raises:
+        OutputError: a folder cannot be made.
+    """
+    with contextlib.ExitStack() as stack:
+        if config.thumbnails is not None:
+            thumbnails = Thumbnails(config.thumbnails, keep_faces=keep_faces, on_error=on_error)
+            observers = [*outputs.observers, thumbnails]
+            outputs = replace(outputs, observers=observers, thumbnail=thumbnails.try_store)
+        if config.clips is not None:
+            settings = ClipSettings(
+                config.clips, keep_faces, config.fps or _RECORDED_FPS, config.people.alerts.dwell_s
+            )
+            clips = AlertClips(settings, pipeline.zones, pipeline.finder.metadata.classes, on_error)
+            stack.enter_context(clips)
+            outputs = replace(outputs, observers=[*outputs.observers, clips], clip=clips.path_of)
+        yield outputs
 
 
 def retention_thread(
@@ -133,6 +157,7 @@ def retention_thread(
     if config.retain_days is None:
         return contextlib.nullcontext()
     rules = [] if config.thumbnails is None else [thumbnail_rule(config.thumbnails)]
+    rules += [] if config.clips is None else [clip_rule(config.clips)]
     rules += [recording_rule(path) for path in config.video_paths(names).values()]
     if config.sinks.events is not None:
         rules.append(log_rule(config.sinks.events))

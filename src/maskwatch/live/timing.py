@@ -12,6 +12,8 @@ from maskwatch.errors import OptionError
 
 # Timestamps are rounded: the frame at 0.2 s of a file may be stamped 0.1999.
 _ROUNDING_S = 1e-3
+# Of a step, by which due times follow key frames; clocks differ by less than a thousandth.
+_DRIFT = 0.005
 # A timestamp further ahead is a jump (a stream that restarted), not a pause.
 _LONGEST_HOLD_S = 10.0
 # After a longer delay the next frames get a new schedule. Otherwise a whole segment would pass at once.
@@ -67,12 +69,20 @@ class RateLimit:
         wait = 0.0 if self._due_s is None else self._due_s - now_s
         return wait if wait > _ROUNDING_S else 0.0
 
-    def passed(self, now_s: float) -> None:
-        """Notes that a frame has passed."""
+    def passed(self, now_s: float, key_s: float | None = None) -> None:
+        """Notes that a frame has passed.
+
+        Args:
+            key_s: when it arrived, if it is a key frame; the times at which frames are due slowly move there,
+                so that key frames stay among the frames that pass although two clocks never agree.
+        """
         if self.fps is not None:
+            step_s = 1 / self.fps
             # Counted from when it was due and not from now, or else 25 would become 24.
             due = now_s if self._due_s is None else self._due_s
-            self._due_s = max(due + 1 / self.fps, now_s)
+            most_s = _DRIFT * step_s
+            drift_s = 0.0 if key_s is None else min(max(key_s - due, -most_s), most_s)
+            self._due_s = max(due + drift_s + step_s, now_s)
 
 
 @dataclass

@@ -74,8 +74,7 @@ def _open_watcher(settings: ServeSettings, service: Service) -> Watcher | None:
         return None
     from maskwatch.serve.watcher import Watcher, WatchMetrics  # needs the extra `live`
 
-    detector = service.registry.detector_of(settings.watch.model)
-    watcher = Watcher(settings.watch, detector, keep_faces=settings.keep_faces)
+    watcher = Watcher(settings.watch, service.registry.detector_of, keep_faces=settings.keep_faces)
     service.metrics.add(WatchMetrics(watcher.sources, watcher.sinks))
     return watcher
 

@@ -20,7 +20,7 @@ from maskwatch.errors import MaskwatchError
 from maskwatch.live.capture.status import CaptureState, CaptureStatus
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.loop import Outputs, WatchLoop, open_pipeline
-from maskwatch.live.run import open_thumbnails, retention_thread
+from maskwatch.live.run import retention_thread, with_pictures
 from maskwatch.live.sinks.delivery import SinkStatus
 from maskwatch.live.sinks.factory import open_delivery
 from maskwatch.serve.live_state import LiveState
@@ -30,25 +30,28 @@ class Watcher:
     """Watches cameras within `running`.
 
     Args:
-        config: its windows, terminal output and recordings are not used; sinks, thumbnails and their age are.
-        detector: that has already loaded the model of the config; None loads it.
+        config: its windows, terminal output and recordings are not used; sinks, thumbnails, clips and
+            their age are.
+        loaded: returns the detector that has already loaded a model; None loads it.
         keep_faces: show and store faces as they are.
 
     Raises:
         MaskwatchError: something of the config cannot be done.
     """
 
-    def __init__(self, config: WatchConfig, detector: Detector | None, *, keep_faces: bool) -> None:
-        self._pipeline = pipeline = open_pipeline(config, detector)
+    def __init__(
+        self, config: WatchConfig, loaded: Callable[[str], Detector | None], *, keep_faces: bool
+    ) -> None:
+        self._pipeline = pipeline = open_pipeline(config, loaded)
         self.state = LiveState(pipeline.zones, pipeline.finder.metadata.classes, keep_faces=keep_faces)
-        thumbnails = open_thumbnails(config.thumbnails, _say, keep_faces=keep_faces)
         with contextlib.ExitStack() as opened:
-            self._delivery = delivery = opened.enter_context(open_delivery(config.sinks, on_error=_say))
+            delivery = open_delivery(config.sinks, pipeline.finder.metadata.classes, on_error=_say)
+            self._delivery = opened.enter_context(delivery)
             self._retention = retention_thread(config, list(pipeline.trackers), delivery, _say)
-            outputs = Outputs(
-                put=delivery.put,
-                observers=[self.state] if thumbnails is None else [self.state, thumbnails],
-                thumbnail=None if thumbnails is None else thumbnails.try_store,
+            outputs = opened.enter_context(
+                with_pictures(
+                    Outputs(delivery.put, [self.state]), config, pipeline, _say, keep_faces=keep_faces
+                )
             )
             self._watch = WatchLoop(pipeline, outputs)
             self._opened = opened.pop_all()  # nothing has failed, so `_close` closes it

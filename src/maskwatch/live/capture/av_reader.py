@@ -11,19 +11,22 @@ import contextlib
 import errno
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 from av.codec.context import Flags as CodecFlags
+from av.codec.hwaccel import HWAccel
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from maskwatch._version import __version__
-from maskwatch.live.capture.frame import RawFrame, Reader, ReadError
+from maskwatch.live.capture.frame import RawFrame, Reader, ReadError, Wanted
+from maskwatch.live.capture.hwaccel import hwaccel_of
+from maskwatch.live.capture.packets import PacketFilter
 from maskwatch.live.capture.pipe import Pipe
-from maskwatch.live.capture.settings import CaptureSettings, Transport
+from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.live.capture.source_spec import SourceSpec
 from maskwatch.media.video_decoder import (
     MediaClock,
@@ -59,7 +62,7 @@ class AvReader(Reader):
     def __init__(self, spec: SourceSpec, settings: CaptureSettings, pipe: Pipe | None = None) -> None:
         self._spec = spec
         self._stall_s = settings.stall_s
-        self._container = self._open(settings.rtsp_transport, pipe)
+        self._container = self._open(settings, pipe)
         stream = video_stream(self._container)
         if stream is None:
             self._container.close()
@@ -80,8 +83,10 @@ class AvReader(Reader):
         has_length = bool(self._container.duration) and spec.kind != "rtsp"
         self.finite = has_length or spec.kind in ("file", "pipe")
         self.bursts = spec.kind == "http" and (has_length or self._container.format.name == "hls")
+        filtered = live and not self.bursts and self._codec.name in PacketFilter.CODECS
+        self._filter = PacketFilter(self._codec) if filtered else None
 
-    def _open(self, transport: Transport, pipe: Pipe | None) -> av.container.InputContainer:
+    def _open(self, settings: CaptureSettings, pipe: Pipe | None) -> av.container.InputContainer:
         target: Any = self._spec.address if pipe is None else pipe
         if self._spec.kind == "file":
             # Absolute, since FFmpeg would take the beginning of 08:15:04.mp4 for a protocol.
@@ -90,30 +95,41 @@ class AvReader(Reader):
         if self._spec.kind in _LIVE_KINDS:
             options |= _ANALYSED
         if self._spec.kind == "rtsp":
-            options["rtsp_transport"] = transport
+            options["rtsp_transport"] = settings.rtsp_transport
         try:
-            return open_media(self._spec, target, options, self._stall_s)
+            hwaccel = hwaccel_of(settings.hwaccel)
+            return open_media(self._spec, target, options, self._stall_s, hwaccel=hwaccel)
         except ReadError:
             if pipe is not None and pipe.empty:
                 raise ReadError("no data arrived") from None
             raise
 
-    def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
-        skips = self._codec.codec.intra_only  # others need each frame for the next one
+    def frames(self, wanted: Wanted) -> Iterator[RawFrame | None]:
         last = time.monotonic()
         for packet in packets(self._container, self._spec, self._stall_s):
-            if packet.stream_index == self._index and skips and packet.size and not wanted():
+            picked = self._pick(packet, wanted) if packet.stream_index == self._index else None
+            if picked == []:
                 last = time.monotonic()
                 yield None
                 continue
-            for frame in self._decode(packet) if packet.stream_index == self._index else ():
+            for earlier in picked[:-1] if picked else ():
+                self._decode(earlier)  # only for the frames that refer to it
+            for frame in self._decode(packet) if picked else ():
                 pts_s = self._file[0].time_s(frame) if self._file else seconds(frame.pts, frame.time_base)
-                yield RawFrame.of_av(frame, pts_s)
+                yield RawFrame.of_av(frame, pts_s, is_key=self._filter is not None and frame.key_frame)
                 last = time.monotonic()
             if time.monotonic() - last > self._stall_s and self._spec.kind in ("rtsp", "http"):
                 raise ReadError(f"data, but no picture for {self._stall_s:g} s")
         if self._file is not None and (fault := self._file[1].damage()):
             raise ReadError(fault)
+
+    def _pick(self, packet: Any, wanted: Wanted) -> list[Any]:
+        """The packets to decode now: none, or this one after those that it may refer to."""
+        if not packet.size:
+            return [packet]
+        if self._filter is not None:
+            return self._filter.pick(packet, time.monotonic(), wanted)
+        return [packet] if not self._codec.codec.intra_only or wanted() else []
 
     def _decode(self, packet: Any) -> list[VideoFrame]:
         if self._file is not None:
@@ -130,13 +146,19 @@ class AvReader(Reader):
 
 
 def open_media(
-    spec: SourceSpec, target: Any, options: dict[str, str], stall_s: float, format: str | None = None
+    spec: SourceSpec,
+    target: Any,
+    options: dict[str, str],
+    stall_s: float,
+    format: str | None = None,
+    hwaccel: HWAccel | None = None,
 ) -> av.container.InputContainer:
     """Opens an address, a path or a file-like object.
 
     Args:
         spec: for the reason of a failure.
         format: of FFmpeg, such as "data" for the bytes as they are; None detects it.
+        hwaccel: decodes on a device.
 
     Raises:
         ReadError: it cannot be opened.
@@ -145,7 +167,7 @@ def open_media(
     limit = None if spec.kind == "pipe" else (stall_s, stall_s)
     with _read_errors(spec, stall_s, "no answer"):
         container: av.container.InputContainer = av.open(
-            target, "r", format, options=options, timeout=limit, metadata_errors="replace"
+            target, "r", format, options=options, timeout=limit, metadata_errors="replace", hwaccel=hwaccel
         )
     return container
 

@@ -40,6 +40,7 @@ class _Arrival:
 
     frame: RawFrame
     to_live: Callable[[UInt8Array], LiveFrame]
+    read_s: float
     limited: bool  # the limit did not let it pass when it arrived
 
 
@@ -116,7 +117,7 @@ class Capture:
         if arrival is None:
             return None
         if self.live:
-            self._limit.passed(time.monotonic())
+            self._limit.passed(time.monotonic(), arrival.read_s if arrival.frame.is_key else None)
         return arrival.to_live(arrival.frame.to_rgb())
 
     def ready_in(self) -> float | None:
@@ -187,12 +188,17 @@ class Capture:
                 pacer.hold(frame.pts_s, self._stop)
             self._arrive(frame)
 
-    def _wanted(self) -> bool:
-        """Whether the next frame can still be the newest when the limit lets one pass."""
-        if not self.live:
+    def _wanted(self, key_in_s: float | None = None) -> bool:
+        """Whether this frame, or any before the key frame in so many seconds, can be the newest when the
+        limit lets one pass. A key frame may be a little late, since it costs least.
+        """
+        fps, limit_fps = self._health.fps(), self._limit.fps
+        if not self.live or not fps or limit_fps is None:
             return True
-        fps = self._health.fps()
-        return not fps or self._limit.remaining(time.monotonic()) < 1.5 / fps
+        due_in_s = self._limit.remaining(time.monotonic())
+        if key_in_s is None:
+            return due_in_s < 1.5 / fps
+        return due_in_s + min(1.5 / fps, 0.25 / limit_fps) < key_in_s
 
     def _arrive(self, frame: RawFrame | None) -> None:
         now_s = time.monotonic()
@@ -210,7 +216,7 @@ class Capture:
                 return
             self._limit.passed(time_s)
         to_live = partial(LiveFrame, self.name, index, time_s, when, now_s, media_time_s=status.media_time_s)
-        replaced = self._mailbox.put(_Arrival(frame, to_live, limited))
+        replaced = self._mailbox.put(_Arrival(frame, to_live, now_s, limited))
         if replaced is not None:
             status.skipped += replaced.limited
             status.dropped += not replaced.limited

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from av.video.frame import VideoFrame
 
@@ -26,11 +26,13 @@ class RawFrame:
             position in the video, see `video_decoder.MediaClock`.
         size: (width, height) in pixels.
         to_rgb: returns uint8 (H, W, 3); may be called once, from any thread.
+        is_key: packets were left out up to this frame, which needs none of them, or will be.
     """
 
     pts_s: float | None
     size: tuple[int, int]
     to_rgb: Callable[[], UInt8Array]
+    is_key: bool = False
 
     @classmethod
     def of_image(cls, image_rgb: UInt8Array, pts_s: float | None = None) -> RawFrame:
@@ -38,14 +40,21 @@ class RawFrame:
         return cls(pts_s, (image_rgb.shape[1], image_rgb.shape[0]), lambda: image_rgb)
 
     @classmethod
-    def of_av(cls, frame: VideoFrame, pts_s: float | None = None) -> RawFrame:
+    def of_av(cls, frame: VideoFrame, pts_s: float | None = None, *, is_key: bool = False) -> RawFrame:
         """From a frame as PyAV decoded it; converting it also rotates it upright."""
         transform = DisplayTransform.of(frame)
-        return cls(pts_s, transform.size_wh(frame), lambda: transform.to_rgb(frame))
+        return cls(pts_s, transform.size_wh(frame), lambda: transform.to_rgb(frame), is_key)
 
 
 class ReadError(Exception):
     """A source cannot be opened or broke off; the text gives the reason in a few words."""
+
+
+class Wanted(Protocol):
+    """Tells a reader whether to decode a frame."""
+
+    def __call__(self, key_in_s: float | None = None) -> bool:
+        """Whether this frame may be used; or, with `key_in_s`, any before a key frame in so many seconds."""
 
 
 class Reader(ABC):
@@ -62,7 +71,7 @@ class Reader(ABC):
     duration_s: float | None = None
 
     @abstractmethod
-    def frames(self, wanted: Callable[[], bool]) -> Iterator[RawFrame | None]:
+    def frames(self, wanted: Wanted) -> Iterator[RawFrame | None]:
         """The frames until the source ends; None for a frame that was not decoded since `wanted()` was False.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Deletes old thumbnails, recordings, rotated logs and events that watching has stored."""
+"""Deletes old thumbnails, clips, recordings, rotated logs and events that watching has stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from maskwatch.errors import OptionError
-from maskwatch.live.output import thumbnails
+from maskwatch.live.output import clips, thumbnails
 from maskwatch.live.output.recorder import STAMP, part_pattern
 from maskwatch.live.sinks.jsonl import LINE_START
 from maskwatch.text import plural
@@ -49,6 +49,11 @@ class RetentionRule:
 def thumbnail_rule(folder: Path) -> RetentionRule:
     """The pictures of `Thumbnails(folder)`."""
     return RetentionRule("picture", folder, thumbnails.NAMES, b"\xff\xd8\xff")
+
+
+def clip_rule(folder: Path) -> RetentionRule:
+    """The files of `AlertClips` in a folder. An MP4 begins with the length of its first box, 32 bits."""
+    return RetentionRule("clip", folder, clips.NAMES, b"\0\0\0")
 
 
 def recording_rule(path: Path) -> RetentionRule:

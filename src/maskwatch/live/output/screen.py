@@ -16,9 +16,9 @@ from rich.text import Text
 from maskwatch.labels import color_rgb
 from maskwatch.live.capture.status import CaptureStatus
 from maskwatch.live.events import Event
-from maskwatch.live.output.terminal import QUIET_KINDS, progress_bars
+from maskwatch.live.output.terminal import QUIET_KINDS, Describe, live_line, progress_bars
 from maskwatch.live.sinks.delivery import SinkStatus
-from maskwatch.live.sinks.event_text import duration, event_line, state_text
+from maskwatch.live.sinks.event_text import duration, state_text
 from maskwatch.live.tracking.results import FrameResult, Observer, Person
 
 _EVENTS_SHOWN = 8
@@ -48,6 +48,7 @@ class Screen(Observer):
         sinks: returns the status of every sink.
         class_names: in the order of their ids, for the colours.
         alert_classes: people in these states are listed, with the duration of the state.
+        describe: as `PlainLines` takes it.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Screen(Observer):
         sinks: Callable[[], Sequence[SinkStatus]],
         class_names: Sequence[str],
         alert_classes: Sequence[str],
+        describe: Describe = lambda *_: "",
     ) -> None:
-        self._statuses, self._sinks = statuses, sinks
+        self._statuses, self._sinks, self._describe = statuses, sinks, describe
         self._styles = {name: "rgb({},{},{})".format(*color_rgb(i)) for i, name in enumerate(class_names)}
         self._alert_classes = frozenset(alert_classes)
         self._views: dict[str, _SourceView] = {}
@@ -101,11 +103,14 @@ class Screen(Observer):
             parts += self._alerting()
             if sinks:
                 parts.append(_sink_table(sinks))
-            parts += [self._line(event) for event in self._events]
+            sizes = {status.name: status.size for status in statuses}
+            parts += [self._line(event, sizes.get(event.source)) for event in self._events]
         return Group(*parts)
 
-    def _line(self, event: Event) -> Text:
-        return Text(event_line(event), style=self._styles.get(event.state or "", ""))
+    def _line(self, event: Event, size_wh: tuple[int, int] | None) -> Text:
+        live = event.kind == "source" and event.state == "live"
+        detail = self._describe(event.source, size_wh) if live and size_wh is not None else ""
+        return Text(live_line(event, detail), style=self._styles.get(event.state or "", ""))
 
     def _sources(self, statuses: Sequence[CaptureStatus]) -> Table:
         names = (Column(name, no_wrap=True) for name in ("source", "state"))

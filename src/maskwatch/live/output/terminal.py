@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Self, TextIO
+from typing import Self, TextIO, TypeAlias
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,10 +17,13 @@ from maskwatch.live.capture.status import CaptureStatus
 from maskwatch.live.events import Event
 from maskwatch.live.sinks.event_text import duration, event_line, state_text, timecode
 from maskwatch.live.tracking.counts import MASKED_STATE, Counts, PeopleCounts
-from maskwatch.live.tracking.results import Observer
+from maskwatch.live.tracking.results import FrameResult, Observer
 
 QUIET_KINDS = frozenset(["minute"])
 """Kinds that are stored but not shown: they would push the others off the screen."""
+
+Describe: TypeAlias = Callable[[str, tuple[int, int]], str]
+"""Returns what stands behind `live`, for a source and the size (width, height) of its frames."""
 
 _BAR_WIDTH = 30
 
@@ -44,11 +47,38 @@ class JsonLines(_Lines):
 
 
 class PlainLines(_Lines):
-    """Every event as a line of text, for logs."""
+    """Every event as a line of text, for logs.
+
+    Args:
+        describe: for the lines of sources that go live.
+    """
+
+    def __init__(self, file: TextIO, describe: Describe) -> None:
+        super().__init__(file)
+        self._describe = describe
+        self._went_live: dict[str, Event] = {}  # by source, until the first frame tells its size
+
+    def on_frame(self, result: FrameResult) -> None:
+        frame = result.frame
+        height, width = frame.image_rgb.shape[:2]
+        self._print_live(frame.source, self._describe(frame.source, (width, height)))
 
     def on_event(self, event: Event) -> None:
-        if event.kind not in QUIET_KINDS:
+        if event.kind == "source" and event.state == "live":
+            self._went_live[event.source] = event
+        elif event.kind not in QUIET_KINDS:
+            self._print_live(event.source)
             print(event_line(event), file=self._file, flush=True)
+
+    def _print_live(self, source: str, detail: str = "") -> None:
+        event = self._went_live.pop(source, None)
+        if event is not None:
+            print(live_line(event, detail), file=self._file, flush=True)
+
+
+def live_line(event: Event, detail: str) -> str:
+    """A source that goes live: `12:03:44 door: live, 1920x1080, faces from 72 px`."""
+    return event_line(event) + (f", {detail}" if detail else "")
 
 
 class Totals(Observer):

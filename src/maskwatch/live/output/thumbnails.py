@@ -65,7 +65,7 @@ class Thumbnails(Observer):
         own = np.zeros((0, 4)) if event.box_xyxy is None else np.array([event.box_xyxy], np.float64)
         if not self._keep_faces:
             image_rgb = blur(image_rgb, np.concatenate([hidden_xyxy, own]))
-        path = self._folder / _name(event)
+        path = self._folder / f"{event_stem(event)}.jpg"
         save_picture(_cut(image_rgb, own), path)
         keep_from_others(path)
         return path
@@ -79,12 +79,20 @@ class Thumbnails(Observer):
             return None
 
 
-def _name(event: Event) -> str:
-    """The name of a picture, without characters that are special to a file system or a shell."""
-    source = re.sub(r"[^A-Za-z0-9.-]+", "-", event.source)[:40].strip(".") or "source"
+def event_stem(event: Event, *, with_state: bool = False) -> str:
+    """A file name for an event without its suffix: time, source, person, state if wanted, and id.
+
+    It has no characters that are special to a file system or a shell.
+    """
+    source = _plain(event.source, 40) or "source"
     track = "-" if event.track is None else str(event.track)
+    state = [_plain(event.state or "", 20) or "-"] if with_state else []
     short = re.sub(r"[^A-Za-z0-9]", "", event.id)[:8] or "0"
-    return f"{event.time.astimezone(UTC).strftime(STAMP)}_{source}_t{track}_{short}.jpg"
+    return "_".join([event.time.astimezone(UTC).strftime(STAMP), source, f"t{track}", *state, short])
+
+
+def _plain(text: str, longest: int) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", text)[:longest].strip(".")
 
 
 def _cut(image_rgb: UInt8Array, box_xyxy: Boxes) -> UInt8Array:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from maskwatch.errors import MissingExtraError, OptionError
+from maskwatch.labels import MASK_CLASSES
 from maskwatch.live.sinks import Sink
 from maskwatch.live.sinks.delivery import Delivery, OnError, ignore
 from maskwatch.live.sinks.desktop import NotifySink, SoundSink
@@ -21,13 +22,18 @@ WEBHOOK_SECRET = "MASKWATCH_WEBHOOK_SECRET"
 MQTT_PASSWORD = "MASKWATCH_MQTT_PASSWORD"
 
 
-def open_delivery(settings: SinkSettings, *, on_error: OnError = ignore) -> Delivery:
-    """Opens the sinks and starts to deliver; raises as `open_sinks`."""
-    return Delivery(open_sinks(settings), on_error=on_error)
+def open_delivery(
+    settings: SinkSettings, class_names: Sequence[str] = MASK_CLASSES, *, on_error: OnError = ignore
+) -> Delivery:
+    """Opens the sinks and starts to deliver; takes and raises as `open_sinks`."""
+    return Delivery(open_sinks(settings, class_names), on_error=on_error)
 
 
-def open_sinks(settings: SinkSettings) -> list[Sink]:
+def open_sinks(settings: SinkSettings, class_names: Sequence[str] = MASK_CLASSES) -> list[Sink]:
     """Opens all sinks of the settings, or none.
+
+    Args:
+        class_names: of the model; they decide which sensors Home Assistant gets.
 
     Raises:
         OptionError: a value that cannot be used.
@@ -36,7 +42,7 @@ def open_sinks(settings: SinkSettings) -> list[Sink]:
     """
     sinks: list[Sink] = []
     try:
-        for sink in _opened(settings):
+        for sink in _opened(settings, class_names):
             sinks.append(sink)
             sink.kinds = settings.kinds.get(sink.name, sink.kinds)
     except BaseException:
@@ -62,7 +68,7 @@ def read_secret(name: str) -> str | None:
     return text
 
 
-def _opened(settings: SinkSettings) -> Iterator[Sink]:
+def _opened(settings: SinkSettings, class_names: Sequence[str]) -> Iterator[Sink]:
     """The sinks that create no files come first, so that an error leaves none behind."""
     if settings.notify:
         yield NotifySink()
@@ -90,7 +96,7 @@ def _opened(settings: SinkSettings) -> Iterator[Sink]:
             from maskwatch.live.sinks.mqtt import Broker, MqttSink
         broker = Broker.parse(settings.mqtt, read_secret(MQTT_PASSWORD))
         path = outbox_path(settings.outboxes or outbox_folder(), f"{broker}/{broker.prefix}")
-        yield MqttSink(broker, path)
+        yield MqttSink(broker, path, class_names)
 
 
 @contextlib.contextmanager

@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from maskwatch._version import __version__
+from maskwatch.labels import MASK_CLASSES
 from maskwatch.live.events import Event
-from maskwatch.live.tracking.counts import PeopleCounts
+from maskwatch.live.tracking.counts import MASKED_STATE, PeopleCounts
 
 DISCOVERY_PREFIX = "homeassistant"
 ONLINE, OFFLINE = "online", "offline"
@@ -64,10 +66,13 @@ class _Source:
             "source": self.name,
             "available": ONLINE if self.available else OFFLINE,
             "people": None if counts is None else sum(counts.people.values()),
+            "undecided": None if counts is None else counts.undecided,
             "masked_share": None if share is None else round(100 * share, 1),
             "without_mask": "ON" if self.open_alerts else "OFF",
+            "open_alert": "ON" if self.open_alerts else "OFF",
             "open_alerts": len(self.open_alerts),
             "last_alert": None if last is None else last.time.isoformat(timespec="milliseconds"),
+            "last_alert_time_s": None if last is None or last.time_s is None else round(last.time_s, 4),
             "last_alert_state": None if last is None else last.state,
             "last_alert_zone": None if last is None else last.zone,
         }
@@ -83,7 +88,10 @@ _SENSORS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ),
     ("sensor", "last_alert", {"name": "Last alert", "device_class": "timestamp"}),
     ("binary_sensor", "without_mask", {"name": "Somebody without mask", "device_class": "problem"}),
+    ("binary_sensor", "open_alert", {"name": "Open alert", "device_class": "problem"}),
 )
+_OF_MASKS = frozenset(["masked_share", "without_mask"])
+_OF_OTHER_CLASSES = frozenset(["open_alert"])
 
 
 class HomeAssistantState:
@@ -92,10 +100,17 @@ class HomeAssistantState:
     Args:
         prefix: of the topics.
         discovery: prefix that Home Assistant listens to; None announces nothing.
+        class_names: of the model. Without the class `mask` there is nothing to tell about masks.
     """
 
-    def __init__(self, prefix: str, discovery: str | None = DISCOVERY_PREFIX) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        discovery: str | None = DISCOVERY_PREFIX,
+        class_names: Sequence[str] = MASK_CLASSES,
+    ) -> None:
         self._prefix, self._discovery = prefix, discovery
+        self._left_out = _OF_OTHER_CLASSES if MASKED_STATE in class_names else _OF_MASKS
         self.status_topic = f"{prefix}/status"
         """The topic of "online" and "offline"."""
         self._sources: dict[str, _Source] = {}
@@ -113,11 +128,13 @@ class HomeAssistantState:
         return [message for source in self._sources.values() for message in self._messages(source)]
 
     def _messages(self, source: _Source) -> list[Message]:
-        found = [] if self._discovery is None else [self._config(source, *sensor) for sensor in _SENSORS]
+        sensors = () if self._discovery is None else _SENSORS
+        found = [self._config(source, *sensor) for sensor in sensors if sensor[1] not in self._left_out]
         return [*found, self._state(source)]
 
     def _state(self, source: _Source) -> Message:
-        return Message(source.topic, json.dumps(source.record()))
+        record = {key: value for key, value in source.record().items() if key not in self._left_out}
+        return Message(source.topic, json.dumps(record))
 
     def _config(self, source: _Source, component: str, key: str, more: dict[str, str]) -> Message:
         device = f"maskwatch_{slug(self._prefix)}_{slug(source.name)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from paho.mqtt.client import Client, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from maskwatch.errors import OptionError
+from maskwatch.labels import MASK_CLASSES
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import Backlog, RetryableError
 from maskwatch.live.sinks.home_assistant import OFFLINE, ONLINE, HomeAssistantState, Message
@@ -87,15 +89,18 @@ class MqttSink(OutboxSink):
     """Publishes each event, and the states that Home Assistant shows. See docs/events.md for the topics.
 
     An event leaves the outbox when the broker has confirmed it. Raises as `OutboxSink`.
+
+    Args:
+        class_names: of the model, as `HomeAssistantState` takes them.
     """
 
     name = "mqtt"
 
-    def __init__(self, broker: Broker, outbox: Path) -> None:
+    def __init__(self, broker: Broker, outbox: Path, class_names: Sequence[str] = MASK_CLASSES) -> None:
         self._broker = broker
         self._topic = f"{broker.prefix}/events"
         self._lock = threading.Lock()
-        self._home_assistant = HomeAssistantState(broker.prefix)
+        self._home_assistant = HomeAssistantState(broker.prefix, class_names=class_names)
         self._connected = threading.Event()
         self._connection_problem: str | None = None
         super().__init__(outbox)

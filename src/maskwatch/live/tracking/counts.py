@@ -57,8 +57,8 @@ class PeopleCounts:
 
     @property
     def masked_share(self) -> float | None:
-        """The share of people with a mask, 0..1; None without people."""
-        return self.share([MASKED_STATE])
+        """The share of people with a mask, 0..1; None without people, and for a model without that class."""
+        return self.share([MASKED_STATE]) if MASKED_STATE in self.people else None
 
     def to_record(self) -> dict[str, Any]:
         """A plain dictionary for `json.dumps`."""
