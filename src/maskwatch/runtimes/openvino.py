@@ -24,6 +24,7 @@ from maskwatch.runtimes.base import (
     check_threads,
     option_feeds,
 )
+from maskwatch.system import usable_cores
 from maskwatch.text import first_line
 
 _ELEMENT_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -63,8 +64,10 @@ class OpenVino:
         core = ov.Core()
         name = _device(core, device, precision)
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        if threads is not None:
-            options["INFERENCE_NUM_THREADS"] = threads
+        if threads is not None and device == "cpu":
+            # Calls of several threads at once run on a stream each.
+            streams = max(1, usable_cores() // threads)
+            options = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams * threads}
         if cache is not None:
             options["CACHE_DIR"] = str(cache)
         try:
