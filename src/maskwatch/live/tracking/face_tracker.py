@@ -161,8 +161,9 @@ class _ByteTrack(ByteTrackTracker):
 
     def show(self, faces: Faces, image_rgb: UInt8Array | None, time_s: float) -> None:
         """The faces of the next update; None for the picture, where there is none."""
-        sees = _IS_TESTED and self.appearance > 0 and image_rgb is not None
-        self._looks = [colours(image_rgb, box) for box in faces.boxes_xyxy] if sees else None
+        self._looks: list[FloatArray] | None = None
+        if image_rgb is not None and _IS_TESTED and self.appearance > 0:
+            self._looks = [colours(image_rgb, box) for box in faces.boxes_xyxy]
         self._alone = _alone(faces.boxes_xyxy)
         self._time_s = time_s
         # The library asks twice: for confident faces and all tracks, then for the others and what is left.
@@ -178,7 +179,7 @@ class _ByteTrack(ByteTrackTracker):
         whatever it looks like, since hands and masks come and go.
         """
         if self._looks is None:
-            return super()._get_associated_indices(similarity_matrix, min_similarity_thresh)  # type: ignore[no-any-return]
+            return super()._get_associated_indices(similarity_matrix, min_similarity_thresh)
         tracks = self.tracks if self._rows is None else self._rows
         faces = self._stages.pop(0)
         weighted = similarity_matrix.copy()
