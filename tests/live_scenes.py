@@ -109,7 +109,7 @@ def draw_person(
     hair: tuple[int, int, int] = (60, 45, 35),
     clothes: tuple[int, int, int],
 ) -> None:
-    """Draws somebody in coloured clothes around a face."""
+    """Draws a person in coloured clothes around a face."""
     x1, y1, x2, y2 = box_xyxy
     width, height = x2 - x1, y2 - y1
 

@@ -57,7 +57,7 @@ def test_a_double_box_on_a_profile_is_one_face_with_the_better_box() -> None:
     np.testing.assert_allclose(found.boxes_xyxy, [[0, 0, 40, 40]])
     np.testing.assert_allclose(found.scores, [[0.6, 0, 0]])
     weak = merge_classes(detections(((0, 0, 40, 40), 0.6, 0), ((18, 0, 58, 40), 0.3, 1)), THRESHOLDS)
-    assert weak.confident.tolist() == [True, False], "it begins no track, and may be somebody half hidden"
+    assert weak.confident.tolist() == [True, False], "it begins no track, and may be a person half hidden"
 
 
 def test_no_detections() -> None:

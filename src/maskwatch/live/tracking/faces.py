@@ -98,7 +98,7 @@ def merge_classes(detections: sv.Detections, thresholds: FloatArray) -> Faces:
 
     The box of a face is the mean of those that overlap its best box by more than `SAME_FACE_IOU`, weighted by
     score, so that it does not jump when two classes swap ranks. Of two confident faces that then overlap by
-    more than `DOUBLE_IOU`, the better one stays; weak faces begin no track and may be somebody half hidden.
+    more than `DOUBLE_IOU`, the better one stays; weak faces begin no track and may be a person half hidden.
 
     Args:
         detections: best first, with `confidence` and `class_id`.
