@@ -28,7 +28,7 @@ import numpy as np
 import supervision as sv
 from command import head, parser_of, row, run
 from stream_levels import MATCH_IOU, Shot, Stream, perfect, read_gallery, rendered, simulated
-from stream_scripts import HEIGHT, WIDTH, Boxes
+from stream_scripts import Boxes
 
 from maskwatch.data import read_data
 from maskwatch.labels import ClassMap
@@ -133,14 +133,12 @@ def _whose(stream: Stream, shot: Shot, box: Boxes, class_id: int) -> tuple[int, 
 def watch(stream: Stream, model: ModelMetadata, settings: PeopleSettings) -> Score:
     """Runs `PeopleTracker` on a stream."""
     people = PeopleTracker("stream", "run", model, settings)
-    empty = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     events: list[tuple[float, Event]] = []
     last_number: dict[int, int] = {}
     switches = 0
-    frame = LiveFrame("stream", 0, 0.0, START, 0.0, empty)
     for index, shot in enumerate(stream.shots):
         when = START + timedelta(seconds=shot.time_s)
-        frame = LiveFrame("stream", index, shot.time_s, when, 0.0, empty)
+        frame = LiveFrame("stream", index, shot.time_s, when, 0.0, stream.draw(shot.time_s))
         scene = people.update(frame, shot.faces)
         events += [(shot.time_s, event) for event in scene.events]
         seen = [person for person in scene.people if person.seen]
@@ -196,6 +194,7 @@ GRID: Mapping[tuple[str, str], tuple[float, ...]] = {
     ("tracks", "frame_rate"): (5.0, 10.0, 30.0),
     ("tracks", "reach"): (0.0, 1.0, 2.0),
     ("tracks", "lost_s"): (1.0, 2.0, 3.0),
+    ("tracks", "appearance"): (0.0, 0.3, 0.5),
     ("vote", "hold_s"): (0.4, 0.8, 1.2),
     ("vote", "evidence"): (2.0, 3.0, 4.0),
     ("vote", "doubt"): (0.05, 0.1, 0.2),

@@ -5,8 +5,9 @@ Part of events.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -142,21 +143,29 @@ class Shot:
 
 @dataclass(frozen=True)
 class Stream:
+    """What was found in a script. `draw` gives the frame at a time, black where there are no pixels."""
+
     script: Script
     shots: tuple[Shot, ...]
+    draw: Callable[[float], Image]
 
 
-def play(script: Script, found: Sequence[Faces]) -> Stream:
+def black(_: float) -> Image:
+    return np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+
+
+def play(script: Script, found: Sequence[Faces], draw: Callable[[float], Image] = black) -> Stream:
     shots = []
     for time_s, faces in zip(script.times_s, found, strict=True):
         boxes = script.boxes(time_s)
         shots.append(Shot(time_s, faces, boxes, script.visible(time_s, boxes)))
-    return Stream(script, tuple(shots))
+    return Stream(script, tuple(shots), draw)
 
 
 def rendered(script: Script, gallery: Gallery, finder: FaceFinder) -> Stream:
     """Detects in every frame."""
-    return play(script, [finder([draw_frame(script, gallery, time_s)])[0] for time_s in script.times_s])
+    draw = partial(draw_frame, script, gallery)
+    return play(script, [finder([draw(time_s)])[0] for time_s in script.times_s], draw)
 
 
 def draw_frame(script: Script, gallery: Gallery, time_s: float) -> Image:

@@ -100,3 +100,22 @@ class Play:
             for time_s, event in self.events
             if (event.kind in kinds if kinds else event.kind != "minute")
         ]
+
+
+def draw_person(
+    image: npt.NDArray[np.uint8],
+    box_xyxy: tuple[float, float, float, float],
+    *,
+    hair: tuple[int, int, int] = (60, 45, 35),
+    clothes: tuple[int, int, int],
+) -> None:
+    """Draws a person in coloured clothes around a face."""
+    x1, y1, x2, y2 = box_xyxy
+    width, height = x2 - x1, y2 - y1
+
+    def fill(left: float, top: float, right: float, bottom: float, colour: tuple[int, int, int]) -> None:
+        image[max(0, round(top)) : max(0, round(bottom)), max(0, round(left)) : max(0, round(right))] = colour
+
+    fill(x1 - 0.8 * width, y2, x2 + 0.8 * width, y2 + 2 * height, clothes)
+    fill(x1 - 0.1 * width, y1 - 0.3 * height, x2 + 0.1 * width, y2, hair)
+    fill(x1, y1, x2, y2, (205, 165, 140))

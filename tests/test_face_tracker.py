@@ -5,8 +5,10 @@ from __future__ import annotations
 from importlib.metadata import version
 
 import numpy as np
+import pytest
 
-from live_scenes import BARE, MASK, face, faces
+from live_scenes import BARE, EMPTY, MASK, draw_person, face, faces
+from maskwatch.live.tracking.appearance import colours, unlikeness
 from maskwatch.live.tracking.face_tracker import (
     NO_TRACK,
     TESTED_TRACKERS,
@@ -89,6 +91,49 @@ def test_two_people_who_cross_keep_their_numbers() -> None:
             if found != NO_TRACK:
                 seen[name].add(int(found))
     assert seen == {"right": {1}, "left": {2}}
+
+
+@pytest.mark.parametrize(("appearance", "kept"), [(0.3, True), (0.0, False)])
+def test_two_people_who_meet_and_turn_back_keep_their_numbers(appearance: float, kept: bool) -> None:
+    """Motion alone takes them for two who walked on; their clothes tell them apart."""
+    tracks = FaceTracker(TrackSettings(appearance=appearance))
+    seen: dict[str, set[int]] = {"left": set(), "right": set()}
+    for number in range(60):
+        aside = 8 + 8 * abs(number - 30)
+        rows = {"left": (face(300 - aside), BARE), "right": (face(300 + aside), MASK)}
+        image = EMPTY + np.uint8(110)
+        draw_person(image, rows["right"][0], clothes=(30, 60, 160))
+        draw_person(image, rows["left"][0], clothes=(190, 40, 40))
+        if 26 <= number <= 34:  # one is before the other
+            del rows["right"]
+        for name, found in zip(rows, tracks.update(number / 10, faces(*rows.values()), image), strict=True):
+            if found != NO_TRACK:
+                seen[name].add(int(found))
+    assert (seen == {"left": {1}, "right": {2}}) is kept
+
+
+def test_a_face_alone_keeps_its_number_whatever_it_looks_like() -> None:
+    tracks = FaceTracker(TrackSettings())
+    numbers = []
+    for number in range(20):
+        image = EMPTY + np.uint8(110)
+        draw_person(image, face(100), clothes=(190, 40, 40) if number < 10 else (30, 60, 160))
+        numbers += tracks.update(number / 10, faces((face(100), BARE)), image).tolist()
+    assert numbers == [NO_TRACK, *[1] * 19]
+
+
+def test_colours_do_not_depend_on_the_exposure_and_exist_at_the_edge() -> None:
+    def seen(place: tuple[float, ...], clothes: tuple[int, int, int], gain: float = 1.0) -> np.ndarray:
+        image = EMPTY + np.uint8(110)
+        draw_person(image, place, clothes=clothes)
+        return colours((image * gain).astype(np.uint8), np.array(place, np.float32))
+
+    red, dim = (seen(face(100), (190, 40, 40), gain) for gain in (1.0, 0.6))
+    blue = seen(face(300), (30, 60, 160))
+    assert red.shape == (54,)
+    assert unlikeness(red, dim) == 0
+    assert unlikeness(red, blue) > 0.5
+    assert np.isfinite(seen(face(-5), (190, 40, 40))).all()
 
 
 def test_a_face_that_returns_nearby_continues_its_track() -> None:

@@ -51,6 +51,15 @@ def test_two_boxes_of_one_class_on_one_face_are_one() -> None:
     np.testing.assert_allclose(found.scores, [[0.6, 0, 0]])
 
 
+def test_a_double_box_on_a_profile_is_one_face_with_the_better_box() -> None:
+    found = merge_classes(detections(((0, 0, 40, 40), 0.6, 0), ((18, 0, 58, 40), 0.5, 1)), THRESHOLDS)
+    assert len(found) == 1
+    np.testing.assert_allclose(found.boxes_xyxy, [[0, 0, 40, 40]])
+    np.testing.assert_allclose(found.scores, [[0.6, 0, 0]])
+    weak = merge_classes(detections(((0, 0, 40, 40), 0.6, 0), ((18, 0, 58, 40), 0.3, 1)), THRESHOLDS)
+    assert weak.confident.tolist() == [True, False], "it begins no track, and may be a person half hidden"
+
+
 def test_no_detections() -> None:
     found = merge_classes(sv.Detections.empty(), THRESHOLDS)
     assert (len(found), found.scores.shape, found.class_ids.shape) == (0, (0, 3), (0,))

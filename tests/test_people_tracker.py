@@ -7,12 +7,14 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+import supervision as sv
 
-from live_scenes import BARE, EMPTY, MASK, MODEL, START, WRONG, Play, face, faces, frame
+from live_scenes import BARE, EMPTY, MASK, MODEL, START, WRONG, Play, draw_person, face, faces, frame
 from maskwatch.errors import OptionError
 from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.tracking.alerts import AlertSettings
 from maskwatch.live.tracking.face_tracker import TrackSettings
+from maskwatch.live.tracking.faces import merge_classes
 from maskwatch.live.tracking.people_tracker import PeopleTracker
 from maskwatch.live.tracking.settings import PeopleSettings
 from maskwatch.live.tracking.zones import Line, Zone, Zones
@@ -164,6 +166,32 @@ def test_two_people_who_cross_are_two_events() -> None:
     assert [row[1:] for row in scenes.summary()] == [("alert", "no_mask", None)]
     assert scenes.scene is not None
     assert [person.state for person in scenes.scene.people] == ["no_mask", "mask"]
+
+
+def test_masked_and_bare_who_meet_and_turn_back_keep_their_states() -> None:
+    people, events = PeopleTracker("door", "run", MODEL, SETTINGS), []
+    for number in range(60):
+        aside = 8 + 8 * abs(number - 30)
+        bare, masked = (face(300 - aside), BARE), (face(300 + aside), MASK)
+        image = EMPTY + np.uint8(110)
+        draw_person(image, masked[0], clothes=(30, 60, 160))
+        draw_person(image, bare[0], clothes=(190, 40, 40))
+        found = faces(bare) if 26 <= number <= 34 else faces(bare, masked)
+        scene = people.update(replace(frame(number / 10, number), image_rgb=image), found)
+        events += [(event.kind, event.state, event.track) for event in scene.events]
+    assert [(person.track, person.state) for person in scene.people] == [(1, "no_mask"), (2, "mask")]
+    assert events == [("alert", "no_mask", 1)]
+
+
+def test_a_double_box_is_one_person() -> None:
+    """A profile that the model finds twice, in boxes that overlap by 0.38."""
+    twice = sv.Detections(
+        np.array([face(100), face(118)], np.float32), None, np.array([0.8, 0.6], np.float32), np.array([1, 1])
+    )
+    people = PeopleTracker("door", "run", MODEL, SETTINGS)
+    for number in range(50):
+        scene = people.update(frame(number / 10, number), merge_classes(twice, np.full(3, 0.5, np.float32)))
+    assert [(person.track, person.state) for person in scene.people] == [(1, "no_mask")]
 
 
 def test_weak_and_small_faces_are_nobody() -> None:

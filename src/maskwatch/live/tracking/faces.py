@@ -27,6 +27,10 @@ association of ByteTrack, https://arxiv.org/abs/2110.06864) and have a small wei
 SAME_FACE_IOU = 0.5
 """Boxes that overlap more are one face, detected as several classes."""
 
+DOUBLE_IOU = 0.35
+"""Of two confident faces that overlap more, one is a double, as happens on profiles. Of the 16 901 annotated
+faces in the training and validation photographs, 12 pairs overlap so much, 7 of them by more than 0.5."""
+
 _SAME_FACE_COVERED = 0.5
 # Boxes from two looks at a frame are one face if more of the smaller one is covered: IoU is low where the
 # tile shows a face well and the whole frame hardly does, or where a border cuts it. SAHI calls it IOS.
@@ -122,9 +126,11 @@ class FaceFinder:
 
 
 def merge_classes(detections: sv.Detections, thresholds: FloatArray) -> Faces:
-    """Merges boxes that overlap by more than `SAME_FACE_IOU` to one face, best box first.
+    """Merges the boxes of one face, best box first.
 
-    The box of a face is their mean, weighted by score, so that it does not jump when two classes swap ranks.
+    The box of a face is the mean of those that overlap its best box by more than `SAME_FACE_IOU`, weighted by
+    score, so that it does not jump when two classes swap ranks. Of two confident faces that then overlap by
+    more than `DOUBLE_IOU`, the better one stays; weak faces begin no track and may be a person half hidden.
 
     Args:
         detections: best first, with `confidence` and `class_id`.
@@ -148,8 +154,11 @@ def merge_classes(detections: sv.Detections, thresholds: FloatArray) -> Faces:
         by_class = np.zeros(len(thresholds), np.float32)
         np.maximum.at(by_class, detections.class_id[members], weights)
         scores.append(by_class)
-    table = np.array(scores, np.float32)  # (N, C)
-    return Faces(np.array(boxes, np.float32), table, table.max(1) > thresholds[table.argmax(1)])
+    boxes_xyxy, table = np.array(boxes, np.float32), np.array(scores, np.float32)  # (N, 4), (N, C)
+    confident = table.max(1) > thresholds[table.argmax(1)]
+    overlap = np.triu(box_iou(boxes_xyxy, boxes_xyxy), 1) > DOUBLE_IOU  # (N, N), the better face first
+    double = (overlap & confident[:, None] & confident).any(0)
+    return Faces(boxes_xyxy[~double], table[~double], confident[~double])
 
 
 def merge_tiles(whole: Faces, tiles: Tiles, in_tiles: Sequence[Faces], size_wh: tuple[int, int]) -> Faces:

@@ -79,7 +79,7 @@ class PeopleTracker:
         if self._cuts.update(frame.image_rgb):
             events += self._leave_all(frame, "left")
             self._alerts.forget()
-        numbers = self._face_tracker.update(frame.clock_s, faces)
+        numbers = self._face_tracker.update(frame.clock_s, faces, frame.image_rgb)
         for index in np.flatnonzero(numbers != NO_TRACK):
             events += self._see(frame, int(numbers[index]), faces, int(index))
         for number, track in list(self._tracks.items()):

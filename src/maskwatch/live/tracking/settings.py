@@ -17,7 +17,7 @@ ALERT_CLASSES = ("no_mask", "mask_incorrect")
 """Classes that alert by default, for a model of the mask classes."""
 
 _POSITIVE = frozenset(["lost_s", "memory_s", "independent_s", "doubt", "frame_rate", "min_frames"])
-_SHARES = frozenset(["min_iou"])
+_SHARES = frozenset(["min_iou", "appearance"])
 
 
 @dataclass(frozen=True)
