@@ -150,9 +150,9 @@ def _device(core: Any, device: str, precision: str) -> str:
 def read_model(core: Any, path: str) -> Any:
     """A model file as OpenVINO's CPU plugin computes it rightly.
 
-    The plugin (2026.4) merges a mean without `keepdims` with the sum of (N, A) and (A,) that follows, and then
-    adds the wrong numbers from N = 2 on: with two scales, large faces were missed in batches. A mean that
-    keeps its axis is not merged.
+    The plugin (2026.4) merges a mean without `keepdims` with the sum of (N, A) and (A,) that follows, and
+    then adds the wrong numbers from N = 2 on, so that two scales took boxes of the wrong sizes in batches. A
+    mean that keeps its axis is not merged.
     """
     from openvino import opset13
 
