@@ -260,3 +260,19 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file"):
         write_model(MODEL, tmp_path / "file" / "out", ONNX_RAW, [])
+
+
+def test_program_of_torch_export_has_free_batches_and_metadata(tmp_path: Path) -> None:
+    """Of a file with merged BatchNorms."""
+    import torch
+
+    assert run(MODEL, "--to", "pt2", "-o", tmp_path / "pt2") == 0
+    props = {"maskwatch.json": ""}
+    program = torch.export.load(tmp_path / "pt2" / f"{MODEL}.pt2", extra_files=props)
+    assert json.loads(props["maskwatch.json"]) == load_model_file(MODEL).metadata.to_props()
+    assert not [node for node in program.graph.nodes if "stack_trace" in node.meta]
+    boxes_xyxy, scores = program.module()(torch.zeros(3, 320, 320, 3, dtype=torch.uint8))
+    assert (boxes_xyxy.shape, scores.shape) == ((3, 4268, 4), (3, 4268, 3))
+    about = described(tmp_path / "pt2")
+    assert about["outputs"][1]["shape"] == ["N", 4268, 3]  # type: ignore[index]
+    assert about["status"] == "verified"

@@ -16,6 +16,7 @@ from maskwatch.export.formats.base import INPUT_TYPES, ConvertOptions, ExportFor
 from maskwatch.export.formats.comparison import Comparison, compare_ap, compare_models
 from maskwatch.export.formats.onnx_raw import ONNX_RAW
 from maskwatch.export.formats.openvino import OPENVINO
+from maskwatch.export.formats.pt2 import PT2
 from maskwatch.export.formats.servers import MODEL_SERVER, TRITON
 from maskwatch.export.photographs import Photograph
 from maskwatch.models import ModelFile, load_model_file
@@ -25,7 +26,7 @@ from maskwatch.runtimes.onnx_runtime import OnnxRuntime
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
 
-FORMATS: tuple[ExportFormat, ...] = (OPENVINO, ONNX_RAW, TRITON, MODEL_SERVER)
+FORMATS: tuple[ExportFormat, ...] = (OPENVINO, ONNX_RAW, PT2, TRITON, MODEL_SERVER)
 
 SCHEMA = "maskwatch.export/1"
 """Of the JSON file that lies beside every exported model."""

@@ -118,5 +118,15 @@ def whole_model_signature(metadata: ModelMetadata) -> Signature:
 RAW_OUTPUTS = ("boxes_xyxy", "scores")
 """Of a model without NMS: (N, A, 4) in pixels, not clipped, and (N, A, C), not calibrated."""
 
+
+def raw_signature(metadata: ModelMetadata, anchors: int, batch: int | str) -> Signature:
+    """Of a model without NMS that takes uint8."""
+    sides = (4, len(metadata.classes))
+    outputs = tuple(
+        Tensor(name, "float32", (batch, anchors, side)) for name, side in zip(RAW_OUTPUTS, sides, strict=True)
+    )
+    return (Tensor("images", "uint8", (batch, *metadata.input_size, 3)),), outputs
+
+
 RawModel: TypeAlias = Callable[[UInt8Array], tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 """uint8 (N, H, W, 3) → the two of `RAW_OUTPUTS`."""
