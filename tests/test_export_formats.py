@@ -276,3 +276,21 @@ def test_program_of_torch_export_has_free_batches_and_metadata(tmp_path: Path) -
     about = described(tmp_path / "pt2")
     assert about["outputs"][1]["shape"] == ["N", 4268, 3]  # type: ignore[index]
     assert about["status"] == "verified"
+
+
+@pytest.mark.slow
+def test_litert_takes_one_picture(tmp_path: Path) -> None:
+    pytest.importorskip("litert_torch", reason="the extra litert is not installed")
+    from ai_edge_litert.interpreter import Interpreter
+
+    assert run(MODEL, "--to", "litert", "-o", tmp_path / "lite") == 0
+    about = described(tmp_path / "lite")
+    path = tmp_path / "lite" / f"{MODEL}.tflite"
+    assert path.stat().st_size < 0.6 * load_model_file(MODEL).path.stat().st_size
+    runner = Interpreter(model_path=str(path)).get_signature_runner()
+    for details, names in ((runner.get_input_details(), "inputs"), (runner.get_output_details(), "outputs")):
+        found = [
+            {"name": name, "type": np.dtype(tensor["dtype"]).name, "shape": tensor["shape"].tolist()}
+            for name, tensor in details.items()
+        ]
+        assert found == about[names]

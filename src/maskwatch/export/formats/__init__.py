@@ -14,6 +14,7 @@ from maskwatch.detector import Detector
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.export.formats.base import INPUT_TYPES, ConvertOptions, ExportFormat, Signature, file_stem
 from maskwatch.export.formats.comparison import Comparison, compare_ap, compare_models
+from maskwatch.export.formats.litert import LITERT
 from maskwatch.export.formats.onnx_raw import ONNX_RAW
 from maskwatch.export.formats.openvino import OPENVINO
 from maskwatch.export.formats.pt2 import PT2
@@ -26,7 +27,7 @@ from maskwatch.runtimes.onnx_runtime import OnnxRuntime
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
 
-FORMATS: tuple[ExportFormat, ...] = (OPENVINO, ONNX_RAW, PT2, TRITON, MODEL_SERVER)
+FORMATS: tuple[ExportFormat, ...] = (OPENVINO, ONNX_RAW, LITERT, PT2, TRITON, MODEL_SERVER)
 
 SCHEMA = "maskwatch.export/1"
 """Of the JSON file that lies beside every exported model."""
