@@ -119,3 +119,57 @@ def test_the_clip_is_one_alert(tmp_path: Path, capsys: pytest.CaptureFixture[str
         for text in (capsys.readouterr().out, promised)
     )
     assert shown == told
+
+
+@pytest.mark.parametrize("model", ["maskwatch-640", "maskwatch-320"])
+def test_a_program_without_maskwatch_finds_the_same(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    source = (EXAMPLES / "detect_onnx.py").read_text("utf-8")
+    assert {*re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE)} == {
+        *("json", "sys", "numpy", "onnxruntime", "PIL")
+    }
+    example, detector = load("detect_onnx"), Detector(model)
+    for name in ("astronaut.jpg", "astronaut_masked.jpg"):
+        example.main(str(detector.path), str(EXAMPLES / name))
+        (line,) = capsys.readouterr().out.splitlines()
+        label, score, *corners = line.split()
+        expected = detector(EXAMPLES / name)
+        assert [label] == list(expected.data["class_name"])
+        assert float(score) == pytest.approx(expected.confidence[0], abs=0.01)
+        np.testing.assert_allclose(np.array(corners, float), expected.xyxy[0], atol=1)
+
+
+@pytest.mark.parametrize("model", ["maskwatch-640", "maskwatch-320"])
+def test_the_decoder_in_numpy_is_that_of_the_model_file(model: str) -> None:
+    """At a low threshold, with the calibration and the voting of each."""
+    from dataclasses import asdict, replace
+
+    from maskwatch.export.formats.base import RAW_OUTPUTS, ConvertOptions
+    from maskwatch.export.formats.onnx_raw import raw_graph
+    from maskwatch.models import load_model_file
+    from maskwatch.runtimes.onnx_runtime import OnnxRuntime, open_tensors
+
+    file = load_model_file(model)
+    images, _ = Detector(model).prepare([EXAMPLES / "astronaut.jpg"])
+    boxes, scores = open_tensors(raw_graph(file, ConvertOptions()).SerializeToString(), RAW_OUTPUTS)(images)
+    thresholds = (0.02, 0.01, 0.015)
+    about = asdict(replace(file.metadata, thresholds=thresholds))
+    found = load("decode_raw").decode(boxes[0], scores[0], about)
+    raw = OnnxRuntime(file.path)(images, np.array(thresholds, np.float32))
+    count = int(raw.num_detections[0])
+    assert count > (20 if model == "maskwatch-320" else 0)
+    for ours, theirs in zip(found, (raw.boxes, raw.scores, raw.classes), strict=True):
+        np.testing.assert_allclose(ours, theirs[0, :count], atol=1e-3)
+
+
+def test_the_decoder_runs_on_an_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from maskwatch.cli.app import main
+
+    with pytest.raises(SystemExit):
+        main(["export", "maskwatch-640", "--to", "onnx-raw", "-o", str(tmp_path / "raw")])
+    capsys.readouterr()
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    load("decode_raw").main(str(tmp_path / "raw"), str(EXAMPLES / "astronaut.jpg"))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("no_mask 0.97")
