@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -173,3 +174,60 @@ def test_the_decoder_runs_on_an_export(
     load("decode_raw").main(str(tmp_path / "raw"), str(EXAMPLES / "astronaut.jpg"))
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("no_mask 0.97")
+
+
+# ---- C++ --------------------------------------------------------------------------------------------------
+
+
+def build(source: str, target: Path, flags: list[str]) -> None:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not installed")
+    command = [compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", EXAMPLES / source, "-o", target, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def check_program(program: Path, model: Path, detector: Detector, folder: Path) -> None:
+    """It gives the detections of the masked portrait, in pixels of the network's input."""
+    (image,), (placement,) = detector.prepare([EXAMPLES / "astronaut_masked.jpg"])
+    picture = folder / "picture.ppm"
+    height, width, _ = image.shape
+    picture.write_bytes(f"P6\n{width} {height}\n255\n".encode() + image.tobytes())
+    done = subprocess.run([program, model, picture], capture_output=True, text=True, check=True)
+    (line,) = done.stdout.splitlines()
+    class_id, score, *corners = map(float, line.split())
+    expected = detector(EXAMPLES / "astronaut_masked.jpg")
+    assert [class_id] == expected.class_id.tolist()
+    assert score == pytest.approx(expected.confidence[0], abs=1e-3)
+    boxes_xyxy = placement.to_original(np.array([corners], np.float32))
+    np.testing.assert_allclose(boxes_xyxy, expected.xyxy, atol=0.5)
+    (folder / "none.ppm").write_bytes(b"P6\n640 640\n255\nshort")
+    assert subprocess.run([program, model, folder / "none.ppm"], capture_output=True).returncode == 2
+
+
+def test_the_example_in_cpp_runs_a_model_file(tmp_path: Path) -> None:
+    folders = [Path("/usr/include"), *Path("/usr/include").glob("onnxruntime*/**/")]
+    found = [folder for folder in folders if (folder / "onnxruntime_cxx_api.h").is_file()]
+    if not found:
+        pytest.skip("the headers of ONNX Runtime are not installed; Debian 13 has them: libonnxruntime-dev")
+    build("detect_onnx.cpp", tmp_path / "detect", [f"-isystem{found[0]}", "-lonnxruntime"])
+    detector = Detector("maskwatch-640", runtime="onnxruntime", device="cpu")
+    check_program(tmp_path / "detect", detector.path, detector, tmp_path)
+
+
+def test_the_example_in_cpp_runs_openvino_ir(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    from maskwatch.export.formats.base import ConvertOptions
+    from maskwatch.export.formats.openvino import write_ir
+    from maskwatch.models import load_model_file
+
+    package = Path(openvino.__file__).parent
+    library = next((package / "libs").glob("libopenvino.so*"), None)
+    if library is None or not (package / "include" / "openvino").is_dir():
+        pytest.skip("this package of OpenVINO holds no headers")
+    flags = [f"-isystem{package / 'include'}", library, f"-Wl,-rpath,{library.parent}"]
+    build("detect_openvino.cpp", tmp_path / "detect", list(map(str, flags)))
+    write_ir(load_model_file("maskwatch-640"), tmp_path, ConvertOptions())
+    detector = Detector("maskwatch-640", runtime="onnxruntime", device="cpu")
+    check_program(tmp_path / "detect", tmp_path / "maskwatch-640.xml", detector, tmp_path)

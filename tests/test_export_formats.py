@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,63 @@ def test_pictures_without_faces_prove_nothing(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="on grey, so that there is nothing to compare"):
         write_model(MODEL, tmp_path / "out", ONNX_RAW, grey)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_exported_first_and_ap_is_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from drawn_data import draw_faces
+    from test_cli_export import write_checkpoint
+
+    checkpoint = write_checkpoint(tmp_path / "best.ckpt", 32)
+    draw_faces(tmp_path / "faces", 5)
+    options = ["--classes", "face=with_mask|without_mask,back", "--data", tmp_path / "faces"]
+    options += ["--verify-on", tmp_path / "faces", "--name", "small/faces"]
+    assert run(checkpoint, "--to", "onnx-raw", "-o", tmp_path / "raw", *options) == 0
+    out = capsys.readouterr().out
+    assert "compared with torch on 5 pictures" in out
+    assert "compared with the model file on 5 pictures" in out
+    assert re.search(r"AP 0\.\d{3}, of the model file 0\.\d{3}", out)
+    assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == [
+        *(".maskwatch", "small_faces.json", "small_faces.onnx")
+    ]
+    ours, copied = described(tmp_path / "raw", "small_faces")["comparison"]["ap"]  # type: ignore[index]
+    assert ours == pytest.approx(copied, abs=1e-3)
+
+
+def test_another_average_precision_is_refused(tmp_path: Path) -> None:
+    from drawn_data import draw_faces
+    from maskwatch import Detector
+    from maskwatch.data import read_data
+    from maskwatch.export.formats.comparison import compare_ap
+    from maskwatch.labels import ClassMap
+    from maskwatch.runtimes.base import RawDetections
+    from maskwatch.runtimes.onnx_runtime import OnnxRuntime
+
+    draw_faces(tmp_path, 4)
+    data = read_data([tmp_path], ClassMap.parse("mask=with_mask,no_mask=without_mask,mask_incorrect"))
+    detector = Detector(MODEL, runtime="onnxruntime", device="cpu")
+    exact = OnnxRuntime(detector.path, 1)
+
+    def perfect(images: np.ndarray, *options: object) -> RawDetections:
+        """One detection of each true box."""
+        raw = exact(images[:1], np.ones(3, np.float32))
+        sample = data.samples[perfect.calls]  # type: ignore[attr-defined]
+        perfect.calls += 1  # type: ignore[attr-defined]
+        count = len(sample.boxes_xyxy)
+        _, (placement,) = detector.prepare([sample.image_path])
+        scale = 100 / placement.to_original(np.array([[0, 0, 100, 100]], np.float32))[0, 2]
+        raw.boxes[0, :count] = sample.boxes_xyxy * scale
+        raw.scores[0, :count], raw.classes[0, :count] = 0.9, sample.class_ids
+        raw.num_detections[0] = count
+        return raw
+
+    perfect.calls = 0  # type: ignore[attr-defined]
+    with pytest.raises(
+        ExportError, match=r"AP (1\.0000|0\.9\d+), of the model file 0\.\d+: more than 0\.005"
+    ):
+        compare_ap(detector, perfect, data, batch=1)
 
 
 # ---- Formats ----------------------------------------------------------------------------------------------
