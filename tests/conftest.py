@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# Numbers in tests are those of the reference. Tests of other runtimes name them.
+os.environ.setdefault("MASKWATCH_RUNTIME", "onnxruntime")
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The processes share the cores: threads of PyTorch that wait for one another would only take them away.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -14,7 +14,7 @@ from PIL import Image
 from maskwatch import Detector
 from maskwatch.errors import ImageError, LabelError, MaskwatchError, ModelFileError, OptionError, SourceError
 from maskwatch.media.videos import Video, video_writer
-from maskwatch.runtimes import OnnxRuntime, open_runtime
+from maskwatch.runtimes.onnx_runtime import OnnxRuntime
 
 FOUND = [[16, 0, 32, 16], [0, 32, 16, 48], [48, 48, 64, 64]]
 
@@ -229,7 +229,7 @@ def test_runtime_leaves_options_at_the_files_own(tiny_model: Path) -> None:
     assert raw.boxes.shape == (1, 100, 4)
     assert raw.num_detections.tolist() == [0]
     assert raw.classes.tolist() == [[-1] * 100]
-    raw = open_runtime("onnxruntime", tiny_model)(faint(100)[None], np.array([0.1, 0.1, 0.1], np.float32))
+    raw = OnnxRuntime(tiny_model)(faint(100)[None], np.array([0.1, 0.1, 0.1], np.float32))
     assert raw.num_detections.tolist() == [1]
 
 

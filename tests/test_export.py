@@ -20,7 +20,7 @@ from maskwatch import Detector, load_model_file
 from maskwatch.errors import ExportError, ImageError, OptionError, OutputError, SourceError
 from maskwatch.labels import MASK_CLASSES
 from maskwatch.models import IOU_THRESHOLD, ModelMetadata
-from maskwatch.runtimes import OnnxRuntime
+from maskwatch.runtimes.onnx_runtime import OnnxRuntime
 from maskwatch.training.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -45,6 +45,7 @@ LAYERS = (
 )
 # Inside a package: each imports from those before it. What is not named comes last: it joins the others.
 INSIDE = {
+    "runtimes": ("base", "onnx_runtime", "openvino", "choice"),
     "serve": (
         "settings",
         "core",
@@ -84,6 +85,7 @@ HEAVY = {
     "fastapi",
     "jinja2",
     "lightning",
+    "openvino",
     "onnx",
     "onnxscript",
     "paho",

@@ -104,7 +104,7 @@ def test_import_is_quick() -> None:
 
 def test_detecting_leaves_no_trace_of_onnxruntime_telemetry(tmp_path: Path, tiny_model: Path) -> None:
     code = (
-        "import numpy as np; from maskwatch.runtimes import OnnxRuntime;"
+        "import numpy as np; from maskwatch.runtimes.onnx_runtime import OnnxRuntime;"
         f"OnnxRuntime({str(tiny_model)!r}, 1)(np.zeros((1, 64, 64, 3), np.uint8)); print('ran')"
     )
     # Without CI in the environment, where it is off anyway; an empty value is as good as none.

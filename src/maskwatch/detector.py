@@ -17,7 +17,8 @@ from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
 from maskwatch.labels import class_values
 from maskwatch.media.images import FloatArray, ImageInput, Placement, UInt8Array, as_rgb, fit
 from maskwatch.models import DEFAULT_MODEL, ModelMetadata, load_model_file
-from maskwatch.runtimes import RawDetections, open_runtime
+from maskwatch.runtimes.base import Backend, RawDetections
+from maskwatch.runtimes.choice import AUTO, RuntimeSettings, open_runtime
 
 if TYPE_CHECKING:
     from maskwatch.media.videos import Frame, Video
@@ -42,12 +43,14 @@ class Detector:
             the file's.
         class_agnostic: True applies NMS across all classes (one face, one box), False within each class;
             None uses the file's.
-        runtime: "onnxruntime".
+        runtime, device, precision: what computes, see `runtimes.choice.BACKENDS`; "auto" takes the fastest
+            that is installed and known to give the same detections.
         threads: of one call; None for one per core.
 
     Raises:
         ModelFileError: there is no such model, or the file is not a Maskwatch model.
-        OptionError, LabelError: a value is out of range; the model has no such class.
+        OptionError, LabelError: a value is out of range, or this machine lacks the runtime, device or
+            precision; the model has no such class.
 
     Examples:
         >>> detections = Detector()("photo.jpg")
@@ -60,7 +63,9 @@ class Detector:
         threshold: Threshold | None = None,
         iou_threshold: float | None = None,
         class_agnostic: bool | None = None,
-        runtime: str = "onnxruntime",
+        runtime: str = AUTO,
+        device: str = AUTO,
+        precision: str = AUTO,
         threads: int | None = None,
     ) -> None:
         file = load_model_file(model)
@@ -69,7 +74,7 @@ class Detector:
         self._iou_threshold = None if iou_threshold is None else _unit("iou_threshold", iou_threshold)
         self._class_agnostic = class_agnostic
         self._class_names = np.array(file.metadata.classes)
-        self._runtime = open_runtime(runtime, file.path, threads)
+        self._runtime = open_runtime(file.path, RuntimeSettings(runtime, device, precision, threads))
 
     def variant(self, *, threshold: Threshold | None = None, class_agnostic: bool | None = None) -> Detector:
         """The same loaded model with other options, without further memory.
@@ -100,6 +105,11 @@ class Detector:
     def metadata(self) -> ModelMetadata:
         """The metadata of the model file."""
         return self._metadata
+
+    @property
+    def backend(self) -> Backend:
+        """Runtime, device and precision in use."""
+        return self._runtime.backend
 
     @property
     def class_names(self) -> tuple[str, ...]:

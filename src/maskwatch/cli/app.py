@@ -7,6 +7,7 @@ by the error that is printed; 130 interrupted.
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import warnings
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from maskwatch.cli.serve import serve
 from maskwatch.cli.train import train
 from maskwatch.cli.watch import watch
 from maskwatch.cli.zones import zones
-from maskwatch.errors import MaskwatchError
+from maskwatch.errors import MaskwatchError, OptionError
 
 FAILED = 2
 INTERRUPTED = 130
@@ -45,19 +46,32 @@ app.add_typer(data_app)
 app.add_typer(events_app)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"maskwatch {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="--version: also what computes on this machine.")
     ] = False,
 ) -> None:
     """Find every face in a picture or a video and say whether it wears a mask."""
+    if version:
+        print(f"maskwatch {__version__}")
+        if verbose:
+            _print_backends()
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise OptionError("no command; see maskwatch --help")
+
+
+def _print_backends() -> None:
+    from maskwatch.runtimes.choice import installed_backends, runtime_versions
+
+    print(f"python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    for name, version in runtime_versions().items():
+        print(f"{name} {version}")
+    for place, backend in enumerate(installed_backends()):
+        print(f"{'takes' if place == 0 else 'also '} {backend}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

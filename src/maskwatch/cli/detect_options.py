@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from maskwatch.cli.options import ModelOption, SizeOption, ThreadsOption, ThresholdOption
+from maskwatch.cli.options import (
+    DeviceOption,
+    ModelOption,
+    PrecisionOption,
+    RuntimeOption,
+    SizeOption,
+    ThreadsOption,
+    ThresholdOption,
+)
 
 
 @dataclass(frozen=True)
@@ -42,4 +50,7 @@ class DetectOptions:
         bool, typer.Option("--per-class-nms", help="Let boxes of different classes overlap.")
     ] = False
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing results.")] = False
+    runtime: RuntimeOption = None
+    device: DeviceOption = None
+    precision: PrecisionOption = None
     threads: ThreadsOption = None

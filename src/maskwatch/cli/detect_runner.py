@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from maskwatch.cli.detect_annotator import VideoAnnotator, faces_to_blur
 from maskwatch.cli.detect_options import DetectOptions
 from maskwatch.cli.detect_printer import DetectPrinter, VideoCounts
-from maskwatch.cli.options import parse_names, parse_threshold, pick_model
+from maskwatch.cli.options import parse_names, parse_threshold, pick_model, pick_runtime
 from maskwatch.detector import Detector, only_classes
 from maskwatch.drawing.annotate import draw, save_picture
 from maskwatch.drawing.blur import blur
@@ -31,7 +31,7 @@ def run_detect(options: DetectOptions) -> int:
         pick_model(options.model, options.size),
         threshold=threshold,
         class_agnostic=False if options.per_class_nms else None,
-        threads=options.threads,
+        **asdict(pick_runtime(options)),
     )
     class_ids = _class_ids(detector, options.classes)
     printer = DetectPrinter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ def evaluate(options: EvaluateOptions) -> None:
 
     require_pycocotools()
     options.check()
-    detector = _open_detector(options.model, parse_size(options.size), options.class_agnostic)
+    detector = _open_detector(options, options.model, options.class_agnostic)
     classes = ClassMap(detector.class_names) if options.classes is None else ClassMap.parse(options.classes)
     check_classes(detector.class_names, classes.names)
     groups = [Group([path], read_stems(options.stems), options.split) for path in options.data]
@@ -55,8 +56,9 @@ def evaluate(options: EvaluateOptions) -> None:
     _print(options, scores)
 
 
-def _open_detector(model: str, size_hw: tuple[int, int] | None, class_agnostic: bool) -> Model:
+def _open_detector(options: EvaluateOptions, model: str, class_agnostic: bool) -> Model:
     """The detector without a threshold, which would cut off part of the area under the curve, that is AP."""
+    size_hw = parse_size(options.size) if model == options.model else None
     if Path(model).suffix.lower() == CHECKPOINT:
         try:
             from maskwatch.training.torch_detector import TorchDetector
@@ -65,7 +67,8 @@ def _open_detector(model: str, size_hw: tuple[int, int] | None, class_agnostic: 
         return TorchDetector.load(model, size_hw, class_agnostic=class_agnostic)
     from maskwatch.detector import Detector
 
-    detector = Detector(model, threshold=0.0, class_agnostic=class_agnostic)
+    runtime = asdict(options.runtime_settings)
+    detector = Detector(model, threshold=0.0, class_agnostic=class_agnostic, **runtime)
     if size_hw is not None and size_hw != detector.input_size:
         height, width = detector.input_size
         raise OptionError(
@@ -75,8 +78,8 @@ def _open_detector(model: str, size_hw: tuple[int, int] | None, class_agnostic: 
     return detector
 
 
-def _open_second(model: str, classes: ClassMap) -> DetectorLike:
-    second = _open_detector(model, None, False)
+def _open_second(options: EvaluateOptions, model: str, classes: ClassMap) -> DetectorLike:
+    second = _open_detector(options, model, False)
     if tuple(second.class_names) != classes.names:
         known = ", ".join(second.class_names)
         raise OptionError(
@@ -106,7 +109,7 @@ def _report(
             detector,
             list(zip(map(str, options.data), sets, strict=True)),
             report_options,
-            second=None if options.against is None else _open_second(options.against, classes),
+            second=None if options.against is None else _open_second(options, options.against, classes),
             validation=None if options.tune is None else read_validation([options.tune], classes),
             calibrate=partial(_calibrated, detector, options, Path(folder)) if options.calibrate else None,
             progress=progress_bar,
@@ -123,7 +126,7 @@ def _calibrated(detector: Model, options: EvaluateOptions, folder: Path, calibra
 
     copy = folder / detector.path.name
     write_tuned(detector.path, copy, detector.metadata.thresholds, calibration)
-    return _open_detector(str(copy), None, options.class_agnostic)
+    return _open_detector(options, str(copy), options.class_agnostic)
 
 
 def _scores(

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskwatch.cli.json_file import is_stdout
+from maskwatch.cli.options import DeviceOption, PrecisionOption, RuntimeOption, ThreadsOption, pick_runtime
 from maskwatch.errors import OptionError
 
 if TYPE_CHECKING:
     from maskwatch.evaluation.thresholds import ThresholdObjective
+    from maskwatch.runtimes.choice import RuntimeSettings
 
 CHECKPOINT = ".ckpt"
 
@@ -131,6 +133,10 @@ class EvaluateOptions:
         ),
     ] = None
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace what these options name.")] = False
+    runtime: RuntimeOption = None
+    device: DeviceOption = None
+    precision: PrecisionOption = None
+    threads: ThreadsOption = None
 
     @cached_property
     def objective(self) -> ThresholdObjective:
@@ -138,6 +144,11 @@ class EvaluateOptions:
         from maskwatch.evaluation.thresholds import ThresholdObjective
 
         return ThresholdObjective(self.cost_missed, self.cost_alarm, self.recall)
+
+    @property
+    def runtime_settings(self) -> RuntimeSettings:
+        """Raises OptionError for what is unknown; without options ONNX Runtime on the CPU in float32."""
+        return pick_runtime(self, reference=True)
 
     @property
     def needs_report(self) -> bool:
@@ -150,6 +161,11 @@ class EvaluateOptions:
         if self.bootstrap is not None:
             return self.bootstrap
         return 1000 if self.needs_report else 0
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether the model is a checkpoint, which torch runs."""
+        return Path(self.model).suffix.lower() == CHECKPOINT
 
     def check(self) -> None:
         """Checks all options before any work.
@@ -176,7 +192,11 @@ class EvaluateOptions:
     def _check_together(self) -> None:
         objective = self.objective
         if self.write is not None:
-            _check_write(self.write, self.model, self.tune)
+            self._check_write(self.write)
+        if self.is_checkpoint and (self.runtime or self.device or self.precision):
+            raise OptionError(
+                f"--runtime, --device and --precision are for model files; {self.model} is a checkpoint"
+            )
         if self.calibrate and self.tune is None:
             raise OptionError("--calibrate needs a data set to fit on; add --tune DATA")
         if objective.recall is not None and self.tune is None:
@@ -190,18 +210,19 @@ class EvaluateOptions:
         if objective.has_costs and not self.needs_report:
             raise OptionError("--cost-missed and --cost-alarm are for --tune or --report; add one")
 
+    def _check_write(self, target: Path) -> None:
+        if self.tune is None:
+            raise OptionError(f"--write {target} has no thresholds to write; choose them with --tune DATA")
+        if self.is_checkpoint:
+            raise OptionError(
+                f"--write: {self.model} is a checkpoint; export it with --tune, or give a model file"
+            )
+        if target.suffix.lower() != ".onnx":
+            raise OptionError(f"--write {target}: a model file ends in .onnx; write for example tuned.onnx")
+
 
 def _given(*paths: Path | None) -> list[Path]:
     return [path for path in paths if path is not None]
-
-
-def _check_write(target: Path, model: str, tune: Path | None) -> None:
-    if tune is None:
-        raise OptionError(f"--write {target} has no thresholds to write; choose them with --tune DATA")
-    if Path(model).suffix.lower() == CHECKPOINT:
-        raise OptionError(f"--write: {model} is a checkpoint; export it with --tune, or give a model file")
-    if target.suffix.lower() != ".onnx":
-        raise OptionError(f"--write {target}: a model file ends in .onnx; write for example tuned.onnx")
 
 
 def _check_apart(targets: Sequence[Path], inputs: Sequence[Path]) -> None:

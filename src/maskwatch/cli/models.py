@@ -4,8 +4,9 @@ from __future__ import annotations
 
 
 def models() -> None:
-    """List the models inside the package: name, size, thresholds by class, file."""
+    """List the models inside the package: name, size, thresholds by class, file, and what they run on."""
     from maskwatch.models import embedded_models, load_model_file
+    from maskwatch.runtimes.choice import RuntimeSettings, first_installed
 
     rows = [("name", "size", "classes and thresholds", "file")]
     for name in embedded_models():
@@ -18,3 +19,4 @@ def models() -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(f"they run on: {first_installed(RuntimeSettings())}")

@@ -6,9 +6,9 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from datetime import datetime, time, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -18,6 +18,8 @@ from maskwatch.labels import parse_class_numbers
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+    from maskwatch.runtimes.choice import RuntimeSettings
 
 Options = TypeVar("Options", bound="DataclassInstance")
 
@@ -35,7 +37,20 @@ ThresholdOption = Annotated[
     ),
 ]
 ThreadsOption = Annotated[
-    int | None, typer.Option(metavar="N", help="Threads of the network. Default: one a core.")
+    int | None,
+    typer.Option(metavar="N", help="Threads of the network. Default: one a core.", rich_help_panel="Speed"),
+]
+
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="What computes: auto, onnxruntime, openvino.", rich_help_panel="Speed"),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda, gpu …", rich_help_panel="Speed")
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="auto, float32, bfloat16, float16.", rich_help_panel="Speed"),
 ]
 
 _TIME_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -129,6 +144,38 @@ def pick_model(model: str | None, size: int | None, default: str | None = None) 
     if model is not None:
         raise OptionError(f"--size {size} picks an embedded model, --model {model} names one; give only one")
     return embedded_of_size(size)
+
+
+class RuntimeOptions(Protocol):
+    """The options of a command that say what computes; None leaves the choice."""
+
+    @property
+    def runtime(self) -> str | None: ...
+    @property
+    def device(self) -> str | None: ...
+    @property
+    def precision(self) -> str | None: ...
+    @property
+    def threads(self) -> int | None: ...
+
+
+def pick_runtime(options: RuntimeOptions, *, reference: bool = False) -> RuntimeSettings:
+    """What the options name, "auto" for the rest.
+
+    Args:
+        reference: without any, take ONNX Runtime on the CPU in float32, so that a measurement does not depend
+            on the machine.
+
+    Raises:
+        OptionError: an unknown value, or a combination that does not exist.
+    """
+    from maskwatch.runtimes.choice import AUTO, REFERENCE, RuntimeSettings
+
+    names = (options.runtime, options.device, options.precision)
+    if reference and names == (None, None, None):
+        return replace(REFERENCE, threads=options.threads)
+    runtime, device, precision = (name or AUTO for name in names)
+    return RuntimeSettings(runtime, device, precision, options.threads)
 
 
 def parse_moment(option: str, text: str | None, now: datetime) -> datetime | None:

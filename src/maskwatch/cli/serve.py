@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,11 +18,15 @@ from maskwatch.cli.event_options import (
     with_event_options,
 )
 from maskwatch.cli.options import (
+    DeviceOption,
+    PrecisionOption,
+    RuntimeOption,
     SizeOption,
     ThresholdOption,
     parse_names,
     parse_threshold,
     pick_model,
+    pick_runtime,
     with_options,
 )
 from maskwatch.errors import MissingExtraError, OptionError
@@ -65,6 +69,9 @@ class ServeOptions:
     threads: Annotated[
         int | None, _option(help="Threads of the network in a call. Default: cores / inference workers.")
     ] = None
+    runtime: RuntimeOption = None
+    device: DeviceOption = None
+    precision: PrecisionOption = None
     inference_workers: Annotated[
         int | None, _option(help="Parallel calls of the network, in each worker. Default: 2.")
     ] = None
@@ -166,6 +173,7 @@ def _settings(options: ServeOptions) -> ServeSettings:
         "token": _token(options.token_file),
         "cors": tuple(options.cors or ()),
         "url_networks": tuple(options.url_networks or ()),
+        "runtime": replace(pick_runtime(options), threads=None),
         "limits": ServiceLimits(**_given(options, ServiceLimits)),
         "watch": _watch_config(options, models[0] if options.model or options.size else None),
     }
@@ -201,7 +209,7 @@ def _watch_config(options: ServeOptions, model: str | None) -> WatchConfig | Non
         sources=tuple(options.watch),
         model=model,
         threshold=parse_threshold(options.threshold),
-        threads=options.threads,
+        runtime=pick_runtime(options),
         fps=options.watch_fps,
         people=PeopleSettings(alert_classes=parse_names(options.alert)),
         zones=options.zones,

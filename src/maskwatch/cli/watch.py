@@ -10,12 +10,16 @@ import typer
 
 from maskwatch.cli.event_options import ClipsOption, RetainOption, ThumbnailsOption, with_event_options
 from maskwatch.cli.options import (
+    DeviceOption,
+    PrecisionOption,
+    RuntimeOption,
     SizeOption,
     ThreadsOption,
     ThresholdOption,
     parse_names,
     parse_threshold,
     pick_model,
+    pick_runtime,
     with_options,
 )
 from maskwatch.errors import MissingExtraError, OptionError
@@ -93,6 +97,9 @@ class WatchOptions:
     ] = None
     size: SizeOption = None
     threshold: ThresholdOption = None
+    runtime: RuntimeOption = None
+    device: DeviceOption = None
+    precision: PrecisionOption = None
     threads: ThreadsOption = None
 
 
@@ -126,7 +133,7 @@ def _config(options: WatchOptions) -> WatchConfig:
         sources=tuple(options.sources),
         model=_model(options),
         threshold=parse_threshold(options.threshold),
-        threads=options.threads,
+        runtime=pick_runtime(options),
         fps=options.fps,
         tiles=_tiles(options.tiles),
         capture=CaptureSettings(

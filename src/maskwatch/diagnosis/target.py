@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from maskwatch.errors import CheckpointError, RecipeError
 from maskwatch.evaluation.predictor import DetectorLike
 from maskwatch.media.images import ResizeRule
 from maskwatch.models import embedded_models, load_model_file
+from maskwatch.runtimes.choice import REFERENCE
 from maskwatch.training.checkpoint import load_checkpoint, read_checkpoint
 from maskwatch.training.recipe import Recipe, recipe_of
 from maskwatch.training.torch_detector import TorchDetector
@@ -99,7 +100,9 @@ def _of_model(model: str) -> Target:
     for value in graph.input:
         if value.name == "score_thresholds":
             head = int(value.type.tensor_type.shape.dim[0].dim_value)
-    detector = Detector(model, threshold=0.0, class_agnostic=False) if head == len(names) else None
+    detector = None
+    if head == len(names):
+        detector = Detector(model, threshold=0.0, class_agnostic=False, **asdict(REFERENCE))
     recipe, size_hw = _recipe_in(file.metadata.recipe), file.metadata.input_size
     return Target(model, names, head, detector, recipe, input_hw=size_hw, resize=file.metadata.resize)
 

@@ -22,7 +22,7 @@ from maskwatch.detector import Detector
 from maskwatch.evaluation.predictor import BATCH_SIZE, check_classes, in_batches
 from maskwatch.media.images import Placement, UInt8Array
 from maskwatch.models import CANDIDATE_TENSORS, IOU_THRESHOLD, MAX_DETECTIONS, Calibration
-from maskwatch.runtimes import open_tensors
+from maskwatch.runtimes.onnx_runtime import open_tensors
 
 if TYPE_CHECKING:
     import supervision as sv

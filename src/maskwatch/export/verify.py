@@ -26,7 +26,8 @@ from maskwatch.models import CANDIDATES, IOU_THRESHOLD, MAX_DETECTIONS, Calibrat
 from maskwatch.network import Network, preprocess
 from maskwatch.network.boxes import decode
 from maskwatch.network.postprocess import best_pairs, calibrate, select, vote
-from maskwatch.runtimes import OnnxRuntime, RawDetections
+from maskwatch.runtimes.base import RawDetections
+from maskwatch.runtimes.onnx_runtime import OnnxRuntime
 
 NEAR_ZERO = 1e-6
 """A threshold that leaves a hundred detections to compare on nearly every image."""

@@ -14,6 +14,7 @@ from maskwatch.live.sinks.settings import SinkSettings
 from maskwatch.live.timing import RateLimit
 from maskwatch.live.tracking.settings import PeopleSettings
 from maskwatch.live.tracking.tiles import MAX_TILES_ACROSS
+from maskwatch.runtimes.choice import RuntimeSettings
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class WatchConfig:
     Attributes:
         sources: as `open_captures` takes them.
         model: name of an embedded model, or path of a model file; None for `choose_model`.
-        threshold, threads: as `FaceFinder` takes them.
+        threshold: as `FaceFinder` takes it.
+        runtime: what computes; several sources share out its threads.
         fps: limit on the frames per second of each source; None for `choose_model`.
         tiles: along the longer side of the frame or of the zones' area, see `TilePlan`; 0 for none, None for
             as many as there is time for.
@@ -44,7 +46,7 @@ class WatchConfig:
     sources: tuple[str, ...]
     model: str | None = None
     threshold: Threshold | None = None
-    threads: int | None = None
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     fps: float | None = None
     tiles: int | None = None
     capture: CaptureSettings = field(default_factory=CaptureSettings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from threading import Event as Flag
 
@@ -194,12 +194,13 @@ def open_pipeline(
         zones = read_zones(config.zones)
         check_sources(zones, names, config.zones)
     by_source = {name: zones.for_source(name) for name in names}
-    lanes, threads = _share_threads(config.threads, len(names))
+    lanes, threads = _share_threads(config.runtime.threads, len(names))
+    runtime = replace(config.runtime, threads=threads)
     choice = choose_model(
         config,
         cameras=sum(capture.live for capture in captures),
         files=sum(not capture.live for capture in captures),
-        load=lambda model: loaded(model) or Detector(model, threads=threads),
+        load=lambda model: loaded(model) or Detector(model, **asdict(runtime)),
         measure=lambda detector: seconds_per_picture(detector) / lanes,
     )
     if loaded(str(choice.detector.path)) is not None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from maskwatch.detector import Threshold
 from maskwatch.errors import OptionError
 from maskwatch.net.address_guard import leads_to_loopback
+from maskwatch.runtimes.choice import RuntimeSettings
 
 if TYPE_CHECKING:
     from maskwatch.live.config import WatchConfig
@@ -81,6 +82,7 @@ class ServeSettings:
         host, port: where it listens; port 0 takes a free one.
         workers: processes.
         threads: of the network in one call; None shares the cores among all inference workers.
+        runtime: what computes; `threads` and the share of the cores replace its threads.
         inference_workers: calls of the network at the same time, in each worker process.
         batch: waiting pictures in one call, at most.
         token: that clients must send; None needs none.
@@ -102,6 +104,7 @@ class ServeSettings:
     port: int = 8765
     workers: int = 1
     threads: int | None = None
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     inference_workers: int = 2
     batch: int = 1
     token: str | None = field(default=None, repr=False)

@@ -73,6 +73,10 @@ class ServedModel(ModelHead):
     box_voting: bool
     trained_on: str
     file: str = Field(examples=["/v1/models/maskwatch-640.onnx?v=0123456789abcdef"])
+    backend: dict[str, str] = Field(
+        examples=[{"runtime": "onnxruntime", "device": "cpu", "precision": "float32"}],
+        description="What the service runs it on.",
+    )
     bytes: int
     sha256: str
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from maskwatch.detector import Detector, Threshold
 from maskwatch.errors import OptionError
 from maskwatch.models import load_model_file
+from maskwatch.runtimes.choice import RuntimeSettings
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.settings import ServeSettings
 from maskwatch.system import usable_cores
@@ -61,6 +62,7 @@ class LoadedModel:
             "box_voting": about.box_voting,
             "trained_on": about.trained_on,
             "file": f"/v1/models/{about.name}.onnx?v={self.version_key}",
+            "backend": asdict(self.detector.backend),
             "bytes": self.size,
             "sha256": self.sha256,
         }
@@ -79,9 +81,10 @@ class ModelRegistry:
     def __init__(self, settings: ServeSettings) -> None:
         # The inference workers of all processes together fill the cores.
         share = usable_cores() // (settings.workers * settings.inference_workers)
+        runtime = replace(settings.runtime, threads=settings.threads or max(1, share))
         self.by_name: dict[str, LoadedModel] = {}
         for name_or_path in settings.models:
-            model = _load(name_or_path, settings.threshold, settings.threads or max(1, share))
+            model = _load(name_or_path, settings.threshold, runtime)
             if (other := self.by_name.get(model.name)) is not None:
                 text = f"its name {model.name!r} is that of {other.path}"
                 raise OptionError(f"--model {name_or_path}: {text}; serve one of them")
@@ -100,9 +103,9 @@ class ModelRegistry:
         return next((model.detector for model in self.by_name.values() if model.path.resolve() == path), None)
 
 
-def _load(name_or_path: str, threshold: Threshold | None, threads: int) -> LoadedModel:
+def _load(name_or_path: str, threshold: Threshold | None, runtime: RuntimeSettings) -> LoadedModel:
     path = load_model_file(name_or_path).path
     data = path.read_bytes()
-    detector = Detector(name_or_path, threshold=threshold, threads=threads)
+    detector = Detector(name_or_path, threshold=threshold, **asdict(runtime))
     detector.run(np.zeros((1, *detector.input_size, 3), np.uint8))  # warm-up
     return LoadedModel(detector, path, hashlib.sha256(data).hexdigest(), len(data))

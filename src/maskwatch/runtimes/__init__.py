@@ -1,0 +1,1 @@
+"""Runs model files: ONNX Runtime and OpenVINO behind one call, and the choice between them."""

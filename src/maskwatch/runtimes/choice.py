@@ -1,0 +1,152 @@
+"""Which runtime, device and precision a model runs on.
+
+The order of `auto` depends on what is installed and on the processor only, never on a measurement, so that
+the same machine gives the same results every time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import onnxruntime as ort
+import platformdirs
+
+from maskwatch.errors import MissingExtraError, ModelFileError, OptionError
+from maskwatch.runtimes.base import Backend, BackendUnavailableError, Runtime
+from maskwatch.runtimes.onnx_runtime import PROVIDERS, OnnxRuntime
+from maskwatch.runtimes.openvino import OpenVino, native_precision
+
+AUTO = "auto"
+
+BACKENDS = (
+    Backend("onnxruntime", "cuda", "float32"),
+    Backend("openvino", "cpu", "bfloat16"),
+    Backend("onnxruntime", "cpu", "float32"),
+    Backend("openvino", "cpu", "float32"),
+    Backend("openvino", "gpu", "float16"),
+    Backend("openvino", "gpu", "float32"),
+    Backend("openvino", "npu", "float16"),
+    Backend("onnxruntime", "tensorrt", "float16"),
+    Backend("onnxruntime", "tensorrt", "float32"),
+    Backend("onnxruntime", "coreml", "float32"),
+    Backend("onnxruntime", "directml", "float32"),
+    Backend("onnxruntime", "openvino", "float32"),
+)
+"""All that can be asked for, in the order in which "auto" takes them; the third is always there."""
+
+_log = logging.getLogger("maskwatch")
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """What to run a model on: the first of `BACKENDS` that fits and is there.
+
+    The environment variables MASKWATCH_RUNTIME, MASKWATCH_DEVICE and MASKWATCH_PRECISION replace "auto".
+
+    Attributes:
+        runtime, device, precision: as in `Backend`, or "auto".
+        threads: of one call; None for one per core.
+
+    Raises:
+        OptionError: a value is unknown, or no backend has this combination.
+    """
+
+    runtime: str = AUTO
+    device: str = AUTO
+    precision: str = AUTO
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(Backend):
+            value = getattr(self, field.name)
+            if value == AUTO:
+                value = os.environ.get(f"MASKWATCH_{field.name.upper()}") or AUTO
+                object.__setattr__(self, field.name, value)
+            known = dict.fromkeys(getattr(backend, field.name) for backend in BACKENDS)
+            if value not in (AUTO, *known):
+                raise OptionError(f"{field.name} {value!r} is unknown; use {', '.join((AUTO, *known))}")
+        if not any(map(self.fits, BACKENDS)):
+            raise OptionError(
+                f"there is no {self.runtime}, {self.device}, {self.precision}; leave out one of runtime, "
+                "device and precision"
+            )
+
+    def fits(self, backend: Backend) -> bool:
+        """Whether these settings allow it."""
+        pairs = ((getattr(self, field.name), getattr(backend, field.name)) for field in fields(Backend))
+        return all(wanted in (AUTO, value) for wanted, value in pairs)
+
+
+REFERENCE = RuntimeSettings("onnxruntime", "cpu", "float32")
+"""What evaluation and export use, so that their numbers do not depend on the machine."""
+
+
+def open_runtime(path: str | Path, settings: RuntimeSettings) -> Runtime:
+    """Loads a model file on the first backend that fits the settings, is installed, and works.
+
+    The log "maskwatch" gets a line with the reason where an installed one does not work.
+
+    Raises:
+        ModelFileError: the file cannot be loaded.
+        OptionError: `threads` is less than 1, or what was asked for is not there.
+    """
+    installed = _to_try(settings)
+    for backend, following in zip(installed, [*installed[1:], None], strict=True):
+        try:
+            return _open(path, backend, settings.threads)
+        except (BackendUnavailableError, MissingExtraError, ModelFileError) as error:
+            if following is None:
+                raise
+            _log.warning("%s does not work, taking %s: %s", backend, following, error)
+    raise AssertionError("at least one backend fits")
+
+
+def first_installed(settings: RuntimeSettings) -> Backend:
+    """What these settings take, unless it turns out not to work."""
+    return _to_try(settings)[0]
+
+
+def _to_try(settings: RuntimeSettings) -> list[Backend]:
+    fitting = list(filter(settings.fits, BACKENDS))
+    # Where none is installed, opening the first one raises the reason.
+    return list(filter(_is_installed, fitting)) or fitting[:1]
+
+
+def runtime_versions() -> dict[str, str]:
+    """The runtimes on this machine and their versions."""
+    names = ("onnxruntime", "openvino") if find_spec("openvino") is not None else ("onnxruntime",)
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # another package provides the module, such as onnxruntime-gpu
+        return "of unknown version"
+
+
+def installed_backends() -> Iterator[Backend]:
+    """What "auto" can choose from on this machine, in its order."""
+    return filter(_is_installed, BACKENDS)
+
+
+def _is_installed(backend: Backend) -> bool:
+    """Whether it is worth a try: no line tells that a CPU lacks bfloat16, or that nobody installed CUDA."""
+    if backend.runtime == "onnxruntime":
+        return PROVIDERS[backend.device] in ort.get_available_providers()
+    if find_spec("openvino") is None:
+        return False
+    return backend.precision != "bfloat16" or native_precision() == "bfloat16"
+
+
+def _open(path: str | Path, backend: Backend, threads: int | None) -> Runtime:
+    if backend.runtime == "openvino":
+        cache = platformdirs.user_cache_path("maskwatch") / "openvino"
+        return OpenVino(path, threads, device=backend.device, precision=backend.precision, cache=cache)
+    return OnnxRuntime(path, threads, device=backend.device, precision=backend.precision)
