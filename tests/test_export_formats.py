@@ -54,7 +54,7 @@ def test_command_writes_names_and_describes(tmp_path: Path, capsys: pytest.Captu
     about = described(target)
     assert about["schema"] == "maskwatch.export/1"
     assert about["files"] == {"maskwatch-320.onnx": (target / "maskwatch-320.onnx").stat().st_size}
-    assert about["comparison"]["detections"] > 100  # type: ignore[index]
+    assert about["comparison"]["detections"] > 10  # type: ignore[index]
     metadata = load_model_file(MODEL).metadata
     assert about["model"]["classes"] == list(metadata.classes)  # type: ignore[index]
     assert about["model"]["thresholds"] == list(metadata.thresholds)  # type: ignore[index]
