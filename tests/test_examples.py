@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,114 @@ def test_the_clip_is_one_alert(tmp_path: Path, capsys: pytest.CaptureFixture[str
         for text in (capsys.readouterr().out, promised)
     )
     assert shown == told
+
+
+@pytest.mark.parametrize("model", ["maskwatch-640", "maskwatch-320"])
+def test_a_program_without_maskwatch_finds_the_same(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    source = (EXAMPLES / "detect_onnx.py").read_text("utf-8")
+    assert {*re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE)} == {
+        *("json", "sys", "numpy", "onnxruntime", "PIL")
+    }
+    example, detector = load("detect_onnx"), Detector(model)
+    for name in ("astronaut.jpg", "astronaut_masked.jpg"):
+        example.main(str(detector.path), str(EXAMPLES / name))
+        (line,) = capsys.readouterr().out.splitlines()
+        label, score, *corners = line.split()
+        expected = detector(EXAMPLES / name)
+        assert [label] == list(expected.data["class_name"])
+        assert float(score) == pytest.approx(expected.confidence[0], abs=0.01)
+        np.testing.assert_allclose(np.array(corners, float), expected.xyxy[0], atol=1)
+
+
+@pytest.mark.parametrize("model", ["maskwatch-640", "maskwatch-320"])
+def test_the_decoder_in_numpy_is_that_of_the_model_file(model: str) -> None:
+    """At a low threshold, with the calibration and the voting of each."""
+    from dataclasses import asdict, replace
+
+    from maskwatch.export.formats.base import RAW_OUTPUTS, ConvertOptions
+    from maskwatch.export.formats.onnx_raw import raw_graph
+    from maskwatch.models import load_model_file
+    from maskwatch.runtimes.onnx_runtime import OnnxRuntime, open_tensors
+
+    file = load_model_file(model)
+    images, _ = Detector(model).prepare([EXAMPLES / "astronaut.jpg"])
+    boxes, scores = open_tensors(raw_graph(file, ConvertOptions()).SerializeToString(), RAW_OUTPUTS)(images)
+    thresholds = (2e-4, 1e-4, 1.5e-4)
+    about = asdict(replace(file.metadata, thresholds=thresholds))
+    found = load("decode_raw").decode(boxes[0], scores[0], about)
+    raw = OnnxRuntime(file.path)(images, np.array(thresholds, np.float32))
+    count = int(raw.num_detections[0])
+    assert count > 10
+    for ours, theirs in zip(found, (raw.boxes, raw.scores, raw.classes), strict=True):
+        np.testing.assert_allclose(ours, theirs[0, :count], atol=1e-3)
+
+
+def test_the_decoder_runs_on_an_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from maskwatch.cli.app import main
+
+    with pytest.raises(SystemExit):
+        main(["export", "maskwatch-640", "--to", "onnx-raw", "-o", str(tmp_path / "raw")])
+    capsys.readouterr()
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    load("decode_raw").main(str(tmp_path / "raw"), str(EXAMPLES / "astronaut.jpg"))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("no_mask 0.97")
+
+
+# ---- C++ --------------------------------------------------------------------------------------------------
+
+
+def build(source: str, target: Path, flags: list[str]) -> None:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not installed")
+    command = [compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", EXAMPLES / source, "-o", target, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def check_program(program: Path, model: Path, detector: Detector, folder: Path) -> None:
+    """It gives the detections of the masked portrait, in pixels of the network's input."""
+    (image,), (placement,) = detector.prepare([EXAMPLES / "astronaut_masked.jpg"])
+    picture = folder / "picture.ppm"
+    height, width, _ = image.shape
+    picture.write_bytes(f"P6\n{width} {height}\n255\n".encode() + image.tobytes())
+    done = subprocess.run([program, model, picture], capture_output=True, text=True, check=True)
+    (line,) = done.stdout.splitlines()
+    class_id, score, *corners = map(float, line.split())
+    expected = detector(EXAMPLES / "astronaut_masked.jpg")
+    assert [class_id] == expected.class_id.tolist()
+    assert score == pytest.approx(expected.confidence[0], abs=1e-3)
+    boxes_xyxy = placement.to_original(np.array([corners], np.float32))
+    np.testing.assert_allclose(boxes_xyxy, expected.xyxy, atol=0.5)
+    (folder / "none.ppm").write_bytes(b"P6\n640 640\n255\nshort")
+    assert subprocess.run([program, model, folder / "none.ppm"], capture_output=True).returncode == 2
+
+
+def test_the_example_in_cpp_runs_a_model_file(tmp_path: Path) -> None:
+    folders = [Path("/usr/include"), *Path("/usr/include").glob("onnxruntime*/**/")]
+    found = [folder for folder in folders if (folder / "onnxruntime_cxx_api.h").is_file()]
+    if not found:
+        pytest.skip("the headers of ONNX Runtime are not installed; Debian 13 has them: libonnxruntime-dev")
+    build("detect_onnx.cpp", tmp_path / "detect", [f"-isystem{found[0]}", "-lonnxruntime"])
+    detector = Detector("maskwatch-640", runtime="onnxruntime", device="cpu")
+    check_program(tmp_path / "detect", detector.path, detector, tmp_path)
+
+
+def test_the_example_in_cpp_runs_openvino_ir(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    from maskwatch.export.formats.base import ConvertOptions
+    from maskwatch.export.formats.openvino import write_ir
+    from maskwatch.models import load_model_file
+
+    package = Path(openvino.__file__).parent
+    library = next((package / "libs").glob("libopenvino.so*"), None)
+    if library is None or not (package / "include" / "openvino").is_dir():
+        pytest.skip("this package of OpenVINO holds no headers")
+    flags = [f"-isystem{package / 'include'}", library, f"-Wl,-rpath,{library.parent}"]
+    build("detect_openvino.cpp", tmp_path / "detect", list(map(str, flags)))
+    write_ir(load_model_file("maskwatch-640"), tmp_path, ConvertOptions())
+    detector = Detector("maskwatch-640", runtime="onnxruntime", device="cpu")
+    check_program(tmp_path / "detect", tmp_path / "maskwatch-640.xml", detector, tmp_path)

@@ -208,6 +208,17 @@ def test_openvino_gives_the_same_alone_and_in_a_batch(openvino_320: Detector) ->
         assert (np.diag(box_iou(alone.xyxy, found.xyxy)) > 0.99).all()
 
 
+def test_openvino_gives_the_same_in_a_batch_with_two_scales() -> None:
+    """Its CPU plugin mixed up the sizes of boxes from the second picture on, see `read_model`."""
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    detector = Detector("maskwatch-640", runtime="openvino", device="cpu", precision="float32")
+    batch, _ = detector.prepare([EXAMPLES / name for name in PICTURES])
+    together, reference = detector.run(batch), OnnxRuntime(detector.path)(batch)
+    assert together.num_detections.tolist() == [1, 1]
+    np.testing.assert_allclose(together.boxes, reference.boxes, atol=0.01)
+    np.testing.assert_allclose(together.scores, reference.scores, atol=1e-4)
+
+
 def test_a_file_without_candidates_runs_on_onnx_runtime(
     tiny_model: Path, caplog: pytest.LogCaptureFixture, installed: set[Backend]
 ) -> None:

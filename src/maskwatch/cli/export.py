@@ -1,8 +1,9 @@
-"""`maskwatch export`: from a checkpoint to a model file."""
+"""`maskwatch export`: from a checkpoint to a model file, and from there to other formats."""
 
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskwatch.cli.datasets import read_validation
+from maskwatch.cli.datasets import Group, read_sets, read_validation
 from maskwatch.cli.options import parse_size, parse_threshold, with_options
 from maskwatch.errors import LabelError, MissingExtraError, OptionError
 from maskwatch.labels import ClassMap, class_values
@@ -18,6 +19,8 @@ from maskwatch.labels import ClassMap, class_values
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
     from maskwatch.evaluation.calibration import CalibrationFit
+    from maskwatch.export.formats.base import ConvertOptions, ExportFormat
+    from maskwatch.export.photographs import Photograph
     from maskwatch.models import ModelMetadata
     from maskwatch.training.torch_detector import TorchDetector
 
@@ -31,10 +34,19 @@ class ExportArguments:
     checkpoints: Annotated[
         list[Path],
         typer.Argument(
-            help="A .ckpt of maskwatch train; of several (model files may follow), the mean of their weights."
+            help="A .ckpt of maskwatch train; of several (model files may follow), the mean of their "
+            "weights. --to takes a model file too."
         ),
     ]
-    out: Annotated[Path, typer.Option("--out", "-o", help="The model file to write, NAME.onnx.")]
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The model file to write, NAME.onnx; with --to, a folder.")
+    ]
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Another format: openvino, onnx-raw, litert, pt2, triton or openvino-model-server."
+        ),
+    ] = None
     size: Annotated[
         str | None,
         typer.Option(help="Network size: 640, or 480x640 (H x W); that of the recipe if left out."),
@@ -57,33 +69,78 @@ class ExportArguments:
         typer.Option("--calibrate/--no-calibrate", help="--tune: whether to calibrate scores as well."),
     ] = True
     classes: Annotated[
-        str | None, typer.Option(help="Spellings of the classes in --tune, in the order of the checkpoint's.")
+        str | None,
+        typer.Option(help="Spellings of the classes in --tune and --data, in the order of the model's."),
     ] = None
     verify_on: Annotated[
         Path | None,
         typer.Option(help="Photograph or folder to compare on; else those of --tune, else two portraits."),
     ] = None
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="--to: also compare AP on this data set, which may differ by 0.005."),
+    ] = None
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="--to onnx-raw, pt2: a fixed number of pictures.")
+    ] = None
+    input_type: Annotated[
+        str,
+        typer.Option(help="--to onnx-raw: uint8 (N, H, W, 3), or float32 (N, 3, H, W) of 0 to 255."),
+    ] = "uint8"
     two_scales: Annotated[
         bool,
         typer.Option(
             "--two-scales", help="Also run the network at half size, for faces that fill the picture."
         ),
     ] = False
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the model file.")] = False
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the model file or folder.")] = False
+
+    @property
+    def model(self) -> str | None:
+        """The model file or embedded model to convert; None where checkpoints are given."""
+        from maskwatch.models import embedded_models
+
+        first = self.checkpoints[0]
+        is_model = first.suffix == _SUFFIX or str(first) in embedded_models()
+        return str(first) if is_model and len(self.checkpoints) == 1 else None
 
     def check(self) -> None:
         """Raises OptionError or OutputError before any work begins."""
-        from maskwatch.outputs import check_targets
+        from maskwatch.outputs import check_new_folder, check_targets
 
-        if self.out.suffix.lower() != _SUFFIX:
-            raise OptionError(
-                f"--out {self.out}: a model file ends in {_SUFFIX}; write for example -o model.onnx"
-            )
         if self.threshold is not None and self.tune:
             raise OptionError(
                 f"--threshold {self.threshold} and --tune both set the thresholds; give only one"
             )
+        if self.to is not None:
+            if self.model is not None:
+                self._check_model()
+            check_new_folder(self.out, force=self.force, sources=self.checkpoints)
+            return
+        for option, value in (("data", self.data), ("batch", self.batch)):
+            if value:
+                raise OptionError(f"--{option} is for other formats; name one with --to")
+        if self.out.suffix.lower() != _SUFFIX:
+            raise OptionError(
+                f"--out {self.out}: a model file ends in {_SUFFIX}; write for example -o model.onnx"
+            )
         check_targets([self.out], [], force=self.force)
+
+    def _check_model(self) -> None:
+        """Raises OptionError for what only a checkpoint can be exported with."""
+        given = {
+            "--size": self.size,
+            "--name": self.name,
+            "--threshold": self.threshold,
+            "--tune": self.tune,
+            "--two-scales": self.two_scales,
+        }
+        for option, value in given.items():
+            if value:
+                raise OptionError(
+                    f"{option} is for checkpoints, not for {self.model}; leave it out, or change the "
+                    "thresholds first, with maskwatch evaluate MODEL DATA --tune VAL --write FILE"
+                )
 
 
 @with_options(ExportArguments)
@@ -94,33 +151,95 @@ def export(arguments: ExportArguments) -> None:
     may be the mean with the start of the run, as in `export last.ckpt maskwatch-640`; a name given twice
     counts twice. The file is compared with torch on photographs before it counts as written.
 
-    Example: maskwatch export runs/default/best.ckpt -o model.onnx --tune masks/val
+    --to writes a checkpoint or a model file in the format of another runtime, compared in that runtime.
+
+    Examples: maskwatch export runs/default/best.ckpt -o model.onnx --tune masks/val
+
+    maskwatch export maskwatch-640 --to openvino -o maskwatch-640-openvino
     """
-    _require_extra()
+    if arguments.model is None or arguments.to is None:
+        _require_extra()
+    if arguments.to is not None:
+        _convert(arguments, arguments.to)
+        return
+    arguments.check()
+    metadata, _ = _write(arguments, arguments.out)
+    _report(arguments.out, metadata)
+
+
+def _write(arguments: ExportArguments, out: Path) -> tuple[ModelMetadata, list[Photograph]]:
+    """Writes the model file of the checkpoints; returns its metadata and what it was compared on."""
     from maskwatch.export import photographs
     from maskwatch.export.onnx import describe_model, export_network
     from maskwatch.training.start import load_mean
     from maskwatch.training.torch_detector import TorchDetector
 
-    arguments.check()
-    checkpoint, out, size_hw = load_mean(arguments.checkpoints), arguments.out, parse_size(arguments.size)
+    checkpoint, size_hw = load_mean(arguments.checkpoints), parse_size(arguments.size)
     detector = TorchDetector.of(checkpoint, size_hw, class_agnostic=True, two_scales=arguments.two_scales)
-    folder = arguments.verify_on
-    compared = photographs.own_photographs() if folder is None else photographs.photographs_at(folder)
+    compared = _photographs(arguments)
     thresholds = _thresholds(arguments.threshold, checkpoint.class_names)
     fit = None
     if arguments.tune:
-        classes = arguments.classes
-        names = ClassMap(checkpoint.class_names) if classes is None else ClassMap.parse(classes)
-        validation = read_validation(arguments.tune, names)
+        validation = read_validation(arguments.tune, _class_map(arguments, checkpoint.class_names))
         thresholds, fit = _tuned(detector, validation, calibrate=arguments.calibrate)
-        if folder is None:
+        if arguments.verify_on is None:
             compared = photographs.read_photographs([sample.image_path for sample in validation.samples])
-    metadata = describe_model(checkpoint, arguments.name or out.stem, detector.input_size, thresholds)
+    name = arguments.name or arguments.out.stem
+    metadata = describe_model(checkpoint, name, detector.input_size, thresholds)
     if fit is not None:
         metadata = replace(metadata, calibration=fit.calibration, calibrated_on=fit.pictures)
     typer.echo(export_network(detector.network, metadata, out, compared))
-    _report(out, metadata)
+    return metadata, compared
+
+
+def _convert(arguments: ExportArguments, to: str) -> None:
+    from maskwatch.export.formats import format_named
+    from maskwatch.export.formats.base import ConvertOptions
+    from maskwatch.models import load_model_file
+
+    options = ConvertOptions(arguments.batch, arguments.input_type)
+    format = format_named(to, options)
+    arguments.check()
+    if arguments.model is not None:
+        file = load_model_file(arguments.model)
+        _write_format(arguments, format, options, file.path, file.metadata, _photographs(arguments))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{_SUFFIX}"
+        metadata, compared = _write(arguments, path)
+        _write_format(arguments, format, options, path, metadata, compared)
+
+
+def _write_format(
+    arguments: ExportArguments,
+    format: ExportFormat,
+    options: ConvertOptions,
+    path: Path,
+    metadata: ModelMetadata,
+    photographs: Sequence[Photograph],
+) -> None:
+    from maskwatch.export.formats import write_model
+
+    data = None
+    if arguments.data:
+        (data,) = read_sets([Group(arguments.data)], _class_map(arguments, metadata.classes))
+    written = write_model(path, arguments.out, format, photographs, options, data=data, force=arguments.force)
+    for name, size in written.files.items():
+        typer.echo(f"{arguments.out / name} ({size / 1e6:.1f} MB)")
+    if written.comparison is not None:
+        typer.echo(str(written.comparison))
+    typer.echo(f"wrote {metadata.name} for {format.name} to {arguments.out} ({written.status})")
+
+
+def _photographs(arguments: ExportArguments) -> list[Photograph]:
+    from maskwatch.export import photographs
+
+    folder = arguments.verify_on
+    return photographs.own_photographs() if folder is None else photographs.photographs_at(folder)
+
+
+def _class_map(arguments: ExportArguments, class_names: Sequence[str]) -> ClassMap:
+    return ClassMap(class_names) if arguments.classes is None else ClassMap.parse(arguments.classes)
 
 
 def _require_extra() -> None:

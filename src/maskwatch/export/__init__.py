@@ -1,1 +1,1 @@
-"""Writes and verifies model files of trained networks. Needs the `train` extra."""
+"""Writes and verifies model files, and these in other formats. Most needs the `train` extra."""

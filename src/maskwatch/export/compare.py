@@ -28,6 +28,26 @@ IOU_TOLERANCE = 5e-3
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """How far a detection may be from its counterpart.
+
+    box: pixels of the network's input, for each corner. score, share: a score may differ by either, whichever
+    is less.
+    """
+
+    box: float
+    score: float
+    share: float = 1.0
+
+    def of_scores(self, scores: FloatArray) -> FloatArray:
+        return np.asarray(np.minimum(self.score, self.share * scores))
+
+
+EXACT = Tolerance(BOX_TOLERANCE, SCORE_TOLERANCE, SCORE_SHARE)
+"""Of two programs that both compute in float32."""
+
+
+@dataclass(frozen=True)
 class Boxes:
     """Detections of an image, or candidates for them: (D, 4) xyxy in pixels, (D,), (D,).
 
@@ -80,10 +100,11 @@ class Match:
     added: npt.NDArray[np.intp]
 
 
-def match(expected: Boxes, actual: Boxes) -> Match:
+def match(expected: Boxes, actual: Boxes, tolerance: Tolerance = EXACT) -> Match:
     """Pairs detections of one class whose boxes and scores agree, the closest first, whatever their order."""
-    agree, box_gaps, score_gaps = _agreement(expected, actual)
-    gaps = box_gaps / BOX_TOLERANCE + score_gaps / SCORE_TOLERANCE  # voting can put two boxes in one place
+    agree, box_gaps, score_gaps = _agreement(expected, actual, tolerance)
+    # Voting can put two boxes in one place.
+    gaps = box_gaps / tolerance.box + score_gaps / tolerance.score
     left = np.ones(len(expected), np.bool_)
     right = np.ones(len(actual), np.bool_)
     differences = [(0.0, 0.0)]
@@ -166,17 +187,19 @@ def _wrongly_suppressed(
     return wrongly
 
 
-def _agreement(expected: Boxes, actual: Boxes) -> tuple[npt.NDArray[np.bool_], FloatArray, FloatArray]:
+def _agreement(
+    expected: Boxes, actual: Boxes, tolerance: Tolerance = EXACT
+) -> tuple[npt.NDArray[np.bool_], FloatArray, FloatArray]:
     """(E, A) each: whether two agree; largest difference of their corners in pixels; that of their scores."""
     box_gaps: FloatArray = np.abs(expected.boxes_xyxy[:, None] - actual.boxes_xyxy).max(-1)
     score_gaps: FloatArray = np.abs(expected.scores[:, None] - actual.scores)
-    agree = (expected.class_ids[:, None] == actual.class_ids) & (box_gaps <= BOX_TOLERANCE)
-    agree &= score_gaps <= _score_tolerance(expected.scores)[:, None]
+    agree = (expected.class_ids[:, None] == actual.class_ids) & (box_gaps <= tolerance.box)
+    agree &= score_gaps <= tolerance.of_scores(expected.scores)[:, None]
     return agree, box_gaps, score_gaps
 
 
 def _score_tolerance(scores: FloatArray) -> FloatArray:
-    return np.asarray(np.minimum(SCORE_TOLERANCE, SCORE_SHARE * scores))
+    return EXACT.of_scores(scores)
 
 
 def _overlaps(one: Boxes, other: Boxes, options: NmsOptions) -> FloatArray:

@@ -147,12 +147,34 @@ def _device(core: Any, device: str, precision: str) -> str:
     return name
 
 
+def read_model(core: Any, path: str) -> Any:
+    """A model file as OpenVINO's CPU plugin computes it rightly.
+
+    The plugin (2026.4) merges a mean without `keepdims` with the sum of (N, A) and (A,) that follows, and
+    then adds the wrong numbers from N = 2 on, so that two scales took boxes of the wrong sizes in batches. A
+    mean that keeps its axis is not merged.
+    """
+    from openvino import opset13
+
+    model = core.read_model(path)
+    for node in model.get_ops():
+        if node.get_type_name() != "ReduceMean" or node.get_attributes()["keep_dims"]:
+            continue
+        source, axes = (node.input(place).get_source_output() for place in range(2))
+        mean = opset13.squeeze(opset13.reduce_mean(source, axes, keep_dims=True), axes)
+        names = node.output(0).get_names()
+        for reader in list(node.output(0).get_target_inputs()):
+            reader.replace_source_output(mean.output(0))
+        mean.output(0).set_names(names)
+    return model
+
+
 def _cut(ov: Any, core: Any, path: str) -> tuple[Any, Any, dict[str, npt.NDArray[Any]]]:
     """The network up to the candidates, what follows, and the defaults of the optional inputs.
 
     OpenVINO reads an optional input as a constant; here it is an input again.
     """
-    model = core.read_model(path)
+    model = read_model(core, path)
     outputs = {
         name: output for node in model.get_ops() for output in node.outputs() for name in output.get_names()
     }

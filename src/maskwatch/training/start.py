@@ -15,7 +15,7 @@ from torch import Tensor
 
 from maskwatch.errors import CheckpointError, RecipeError
 from maskwatch.labels import find_class
-from maskwatch.models import embedded_models, load_model_file
+from maskwatch.models import ModelFile, embedded_models, load_model_file
 from maskwatch.network import SSD, AnchorSpec
 from maskwatch.tf_compat import zoo
 from maskwatch.training.checkpoint import Checkpoint, anchors_of, load_checkpoint
@@ -115,14 +115,7 @@ def _shape(checkpoint: Checkpoint) -> tuple[object, ...]:
 def _read_model(name_or_path: str | Path) -> tuple[tuple[str, ...], AnchorSpec, dict[str, Tensor]]:
     """Classes, anchors and weights of a model file."""
     file = load_model_file(name_or_path)
-    weights = {tensor.name: tensor for tensor in onnx.load(file.path).graph.initializer}
-    try:
-        recipe = json.loads(file.metadata.recipe)
-        # Its other keys may be those of another version.
-        spec = anchors_of(recipe_of({key: recipe[key] for key in _ANCHOR_KEYS}))
-    except (ValueError, TypeError, KeyError, RecipeError):
-        raise CheckpointError(f"{name_or_path}: its metadata lacks the anchors; {_INSTEAD}") from None
-    prefix = next((n.removesuffix(_LANDMARK) for n in weights if n.endswith(_LANDMARK)), "")
+    spec, prefix, weights = read_weights(file)
     state = SSD(len(file.metadata.classes), spec).state_dict()
     for name in state:
         if name.endswith("num_batches_tracked"):
@@ -132,8 +125,28 @@ def _read_model(name_or_path: str | Path) -> tuple[tuple[str, ...], AnchorSpec, 
                 f"{name_or_path}: its BatchNorms are merged into its convolutions, there is no {name} to "
                 f"train; {_INSTEAD}"
             )
-        state[name] = torch.from_numpy(np.array(numpy_helper.to_array(weights[prefix + name])))
+        state[name] = weights[prefix + name]
     return file.metadata.classes, spec, state
+
+
+def read_weights(file: ModelFile) -> tuple[AnchorSpec, str, dict[str, Tensor]]:
+    """Anchors of a model file, what precedes the names of its network's weights, and all its constants.
+
+    Raises:
+        CheckpointError: its metadata lacks the anchors.
+    """
+    weights = {
+        tensor.name: torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
+        for tensor in onnx.load(file.path).graph.initializer
+    }
+    try:
+        recipe = json.loads(file.metadata.recipe)
+        # Its other keys may be those of another version.
+        spec = anchors_of(recipe_of({key: recipe[key] for key in _ANCHOR_KEYS}))
+    except (ValueError, TypeError, KeyError, RecipeError):
+        raise CheckpointError(f"{file.path}: its metadata lacks the anchors; {_INSTEAD}") from None
+    prefix = next((n.removesuffix(_LANDMARK) for n in weights if n.endswith(_LANDMARK)), "")
+    return spec, prefix, weights
 
 
 def load_zoo(
