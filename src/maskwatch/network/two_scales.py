@@ -64,7 +64,9 @@ class TwoScales(nn.Module):
         """(N, A) logarithm of the geometric mean of width and height, which needs no decoding."""
         anchors = self.anchors_xyxy(size_hw).to(encodings.device)
         log_sides = (anchors[:, 2:] - anchors[:, :2]).log().mean(-1)  # (A,)
-        return encodings[..., 2:].mean(-1) / SIZE_SCALE + log_sides
+        # A mean that keeps its axis: OpenVINO computes others wrongly in batches, see `runtimes.openvino`.
+        mean = encodings[..., 2:].mean(-1, keepdim=True).squeeze(-1)
+        return mean / SIZE_SCALE + log_sides
 
     def anchors_xyxy(self, size_hw: tuple[int, int]) -> Tensor:
         """(A, 4) pixels of the full input: the anchors behind the rows of `forward`."""
