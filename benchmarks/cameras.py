@@ -43,6 +43,7 @@ from maskwatch.live.capture import group
 from maskwatch.live.capture.core import Capture
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.loop import Outputs, WatchLoop, open_pipeline
+from maskwatch.runtimes.choice import RuntimeSettings
 from maskwatch.system import usable_cores
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -178,7 +179,8 @@ def watch(model: str, urls: Sequence[str], options: argparse.Namespace) -> Step:
     """Watches cameras for some seconds, after each has delivered."""
     sources = tuple(f"cam{index}={url}" for index, url in enumerate(urls))
     group.MAX_BATCH = options.batch
-    config = WatchConfig(sources=sources, model=model, threads=options.threads, fps=options.fps)
+    runtime = RuntimeSettings(threads=options.threads)
+    config = WatchConfig(sources=sources, model=model, runtime=runtime, fps=options.fps, tiles=0)
     pipeline = open_pipeline(config)
     clock = Clock()
     for tracker in pipeline.trackers.values():
