@@ -45,7 +45,7 @@ LAYERS = (
 )
 # Inside a package: each imports from those before it. What is not named comes last: it joins the others.
 INSIDE = {
-    "runtimes": ("base", "onnx_runtime", "openvino", "choice"),
+    "runtimes": ("base", "session_cache", "onnx_runtime", "openvino", "choice"),
     "serve": (
         "settings",
         "core",

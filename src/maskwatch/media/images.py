@@ -63,24 +63,33 @@ class Placement:
         return np.array([self.scale_x, self.scale_y] * 2, np.float32)
 
 
-def letterbox(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Array, Placement]:
+def letterbox(
+    image_rgb: UInt8Array, size_hw: tuple[int, int], whole_hw: tuple[int, int] | None = None
+) -> tuple[UInt8Array, Placement]:
     """Resizes a picture (h, w, 3) into a canvas (H, W, 3), keeping its aspect ratio.
 
-    The picture lies top-left, so that boxes need no offset; the rest is grey (`PAD_VALUE`).
+    The picture lies top-left, so that boxes need no offset; the rest is grey (`PAD_VALUE`). `whole_hw` as in
+    `fit`.
     """
-    height, width = image_rgb.shape[:2]
+    height, width = whole_hw or image_rgb.shape[:2]
     scale = min(size_hw[0] / height, size_hw[1] / width)
     new_hw = (max(1, round(height * scale)), max(1, round(width * scale)))
-    resized, placement = squash(image_rgb, new_hw)
+    resized, placement = squash(image_rgb, new_hw, whole_hw)
     canvas = np.full((*size_hw, 3), PAD_VALUE, np.uint8)
     canvas[: new_hw[0], : new_hw[1]] = resized
     return canvas, placement
 
 
-def squash(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Array, Placement]:
-    """Resizes a picture (h, w, 3) to exactly (H, W, 3), without keeping its aspect ratio."""
+def squash(
+    image_rgb: UInt8Array, size_hw: tuple[int, int], whole_hw: tuple[int, int] | None = None
+) -> tuple[UInt8Array, Placement]:
+    """Resizes a picture (h, w, 3) to exactly (H, W, 3), without keeping its aspect ratio.
+
+    `whole_hw` as in `fit`.
+    """
+    whole_h, whole_w = whole_hw or image_rgb.shape[:2]
+    placement = Placement(size_hw[1] / whole_w, size_hw[0] / whole_h, whole_w, whole_h)
     height, width = image_rgb.shape[:2]
-    placement = Placement(size_hw[1] / width, size_hw[0] / height, width, height)
     if (height, width) == tuple(size_hw):
         return image_rgb.copy(), placement
     shrinks = size_hw[0] * size_hw[1] < height * width
@@ -89,12 +98,18 @@ def squash(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Array,
     return np.asarray(resized, np.uint8), placement
 
 
-def fit(image_rgb: UInt8Array, size_hw: tuple[int, int], rule: ResizeRule) -> tuple[UInt8Array, Placement]:
-    """Resizes a picture (h, w, 3) to (H, W, 3) by a rule; raises `ValueError` for an unknown one."""
+def fit(
+    image_rgb: UInt8Array, size_hw: tuple[int, int], rule: ResizeRule, whole_hw: tuple[int, int] | None = None
+) -> tuple[UInt8Array, Placement]:
+    """Resizes a picture (h, w, 3) to (H, W, 3) by a rule; raises `ValueError` for an unknown one.
+
+    `whole_hw` is the size of the whole picture where `image_rgb` is a reduced one (`read_reduced`); boxes refer
+    to it.
+    """
     if rule == "letterbox":
-        return letterbox(image_rgb, size_hw)
+        return letterbox(image_rgb, size_hw, whole_hw)
     if rule == "squash":
-        return squash(image_rgb, size_hw)
+        return squash(image_rgb, size_hw, whole_hw)
     raise ValueError(f"resize rule {rule!r} is unknown; use 'letterbox' or 'squash'")
 
 
@@ -126,13 +141,15 @@ class ReducedImage(NamedTuple):
     metadata: ImageMetadata
 
 
-def read_reduced(source: str | Path, side: int, *, max_pixels: int = MAX_PIXELS) -> ReducedImage:
-    """Reads a picture file, a JPEG at a half, a quarter or an eighth of its size.
+def read_reduced(
+    source: FileInput, side: int, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+) -> ReducedImage:
+    """Reads a picture file, or the bytes of one; a JPEG at a half, a quarter or an eighth of its size.
 
     That skips most of the arithmetic and still reads every byte, so that a truncated file is noticed. The
     longer side keeps at least `side` pixels, if the picture has them. Raises as `read_image`.
     """
-    with open_picture(source, None, max_pixels) as picture:
+    with open_picture(source, name, max_pixels) as picture:
         image, reduces = picture.image, picture.image.format == "JPEG"
         if reduces:
             width, height = image.size

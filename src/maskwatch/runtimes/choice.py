@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,8 +21,12 @@ from maskwatch.errors import MissingExtraError, ModelFileError, OptionError
 from maskwatch.runtimes.base import Backend, BackendUnavailableError, Runtime
 from maskwatch.runtimes.onnx_runtime import PROVIDERS, OnnxRuntime
 from maskwatch.runtimes.openvino import OpenVino, native_precision
+from maskwatch.system import usable_cores
 
 AUTO = "auto"
+
+MAX_LANES = 8
+"""Calls at once on a folder of pictures; each takes memory of its own for a picture and its layers."""
 
 BACKENDS = (
     Backend("onnxruntime", "cuda", "float32"),
@@ -81,6 +85,15 @@ class RuntimeSettings:
         """Whether these settings allow it."""
         pairs = ((getattr(self, field.name), getattr(backend, field.name)) for field in fields(Backend))
         return all(wanted in (AUTO, value) for wanted, value in pairs)
+
+    def for_lanes(self) -> RuntimeSettings:
+        """These settings with the threads of a call that leave cores for other calls at the same time.
+
+        A GPU is left alone, and so is a number of threads.
+        """
+        if self.threads is not None or first_installed(self).device != "cpu":
+            return self
+        return replace(self, threads=max(1, usable_cores() // MAX_LANES))
 
 
 REFERENCE = RuntimeSettings("onnxruntime", "cpu", "float32")
@@ -146,7 +159,7 @@ def _is_installed(backend: Backend) -> bool:
 
 
 def _open(path: str | Path, backend: Backend, threads: int | None) -> Runtime:
+    cache = platformdirs.user_cache_path("maskwatch") / backend.runtime
     if backend.runtime == "openvino":
-        cache = platformdirs.user_cache_path("maskwatch") / "openvino"
         return OpenVino(path, threads, device=backend.device, precision=backend.precision, cache=cache)
-    return OnnxRuntime(path, threads, device=backend.device, precision=backend.precision)
+    return OnnxRuntime(path, threads, device=backend.device, precision=backend.precision, cache=cache)
