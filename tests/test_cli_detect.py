@@ -336,7 +336,7 @@ def test_a_defect_keeps_its_traceback(run: Run, photo: Path, monkeypatch: pytest
     def broken(*_: object) -> None:
         raise RuntimeError("defect")
 
-    monkeypatch.setattr("maskwatch.media.sources.Source.load_picture", broken)
+    monkeypatch.setattr("maskwatch.media.sources.Source.read", broken)
     with pytest.raises(RuntimeError, match="defect"):
         main(["detect", str(photo)])
 

@@ -18,7 +18,7 @@ import numpy as np
 from maskwatch.boxes import BoxDetections
 from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
 from maskwatch.labels import class_values
-from maskwatch.media.formats import ImageMetadata
+from maskwatch.media.formats import FileInput
 from maskwatch.media.images import (
     FloatArray,
     ImageInput,
@@ -149,11 +149,6 @@ class Detector:
         return 1 if self._threads is None else max(1, usable_cores() // self._threads)
 
     @property
-    def read_side(self) -> int:
-        """Pixels that the longer side of a JPEG keeps when it is read from a file, see `read_reduced`."""
-        return READ_SCALE * max(self.input_size)
-
-    @property
     def thresholds(self) -> dict[str, float]:
         """Class name → score above which detections are returned."""
         return dict(zip(self.class_names, self._thresholds, strict=True))
@@ -256,8 +251,7 @@ class Detector:
         thresholds = self._resolve(threshold, self._thresholds)
 
         def detect(source: Source) -> BoxDetections:
-            picture = read_reduced(source.read(), self.read_side, name=source.name)
-            return next(self._detect([picture], thresholds))
+            return next(self._detect([self.read(source.read(), source.name)], thresholds))
 
         pictures = [source for source in find_sources([str(folder)]) if source.kind != "video"]
         for source, result in in_order(detect, pictures, self.lanes + 1, Source.is_regular):
@@ -270,6 +264,14 @@ class Detector:
                 on_error(source.path, error)
             else:
                 yield source.path, found.to_supervision()
+
+    def read(self, source: FileInput, name: str | None = None) -> ReducedImage:
+        """Reads a picture file, a JPEG much larger than the network's input at a reduced size.
+
+        Raises:
+            ImageError: it cannot be read; `name` is its name in the message, or its path.
+        """
+        return read_reduced(source, READ_SCALE * max(self.input_size), exact=True, name=name)
 
     def prepare(self, images: Sequence[ImageInput | ReducedImage]) -> tuple[UInt8Array, list[Placement]]:
         """Reads pictures and resizes them to network size: uint8 (N, H, W, 3), and the placement of each."""
@@ -293,7 +295,7 @@ class Detector:
 
     def _fit(self, image: ImageInput | ReducedImage) -> tuple[UInt8Array, Placement]:
         if isinstance(image, (str, Path, bytes, bytearray, memoryview)):
-            image = read_reduced(image, self.read_side)
+            image = self.read(image)
         if not isinstance(image, ReducedImage):
             return fit(as_rgb(image), self.input_size, self._metadata.resize)
         return fit(image.image_rgb, self.input_size, self._metadata.resize, image.metadata.size_hw)

@@ -26,9 +26,9 @@ def usable_cores() -> int:
 
 @cache
 def cpu_name() -> str:
-    """What distinguishes this CPU from others, with a short hash of its instruction sets where they are listed.
+    """The CPU's name, and a short hash of its instruction sets where the system lists them.
 
-    Virtual machines give CPUs of several generations the same name.
+    In virtual machines, CPUs of several generations have one name.
     """
     with contextlib.suppress(OSError):
         text = Path("/proc/cpuinfo").read_text("utf-8", "replace")

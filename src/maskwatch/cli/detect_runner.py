@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from maskwatch.boxes import BoxDetections
 from maskwatch.cli.detect_options import DetectOptions
 from maskwatch.cli.detect_printer import DetectPrinter, VideoCounts
 from maskwatch.cli.options import parse_names, parse_threshold, pick_model, pick_runtime
-from maskwatch.boxes import BoxDetections
 from maskwatch.detector import Detector, only_classes
 from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
 from maskwatch.labels import find_classes
-from maskwatch.media.images import ReducedImage, read_image, read_reduced
+from maskwatch.media.images import ReducedImage, read_image
 from maskwatch.media.sources import Source, find_sources, plan_targets
 from maskwatch.outputs import check_targets, make_folder
 from maskwatch.records import CsvWriter, JsonWriter, RecordWriter, Result, open_record_file
@@ -72,7 +72,7 @@ class _DetectRun:
     def find(self, source: Source) -> _Found:
         """Detects in a picture; called in several threads at once."""
         data = source.read()
-        picture = read_reduced(data, self.detector.read_side, name=source.name)
+        picture = self.detector.read(data, source.name)
         return _Found(data, picture, self.detector.detect_boxes(picture))
 
     def add(self, source: Source, result: Callable[[], _Found]) -> None:
@@ -99,7 +99,7 @@ class _DetectRun:
         from maskwatch.drawing.annotate import draw, save_picture
 
         image_rgb = found.picture.image_rgb
-        if image_rgb.shape[:2] != found.picture.metadata.size_hw:  # a reduced one finds faces, a whole one is drawn
+        if image_rgb.shape[:2] != found.picture.metadata.size_hw:  # reduced for the network
             image_rgb = read_image(found.data, name=source.name)
         if self.blurred:
             from maskwatch.cli.detect_annotator import faces_to_blur

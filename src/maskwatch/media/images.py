@@ -103,8 +103,8 @@ def fit(
 ) -> tuple[UInt8Array, Placement]:
     """Resizes a picture (h, w, 3) to (H, W, 3) by a rule; raises `ValueError` for an unknown one.
 
-    `whole_hw` is the size of the whole picture where `image_rgb` is a reduced one (`read_reduced`); boxes refer
-    to it.
+    `whole_hw` is the size of the whole picture, which boxes refer to, where `image_rgb` is reduced
+    (`read_reduced`).
     """
     if rule == "letterbox":
         return letterbox(image_rgb, size_hw, whole_hw)
@@ -142,18 +142,30 @@ class ReducedImage(NamedTuple):
 
 
 def read_reduced(
-    source: FileInput, side: int, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+    source: FileInput,
+    side: int,
+    *,
+    exact: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
 ) -> ReducedImage:
     """Reads a picture file, or the bytes of one; a JPEG at a half, a quarter or an eighth of its size.
 
     That skips most of the arithmetic and still reads every byte, so that a truncated file is noticed. The
-    longer side keeps at least `side` pixels, if the picture has them. Raises as `read_image`.
+    longer side keeps at least `side` pixels, if the picture has them. With `exact`, width and height are divided
+    without a remainder, so that boxes have the same place in both. Raises as `read_image`.
     """
     with open_picture(source, name, max_pixels) as picture:
         image, reduces = picture.image, picture.image.format == "JPEG"
         if reduces:
             width, height = image.size
-            wanted = [max(1, math.ceil(length * side / max(width, height))) for length in (width, height)]
+            if exact:
+                factors = [
+                    n for n in (2, 4, 8) if max(width, height) >= n * side and not width % n + height % n
+                ]
+                wanted = [length // max(factors, default=1) for length in (width, height)]
+            else:
+                wanted = [max(1, math.ceil(length * side / max(width, height))) for length in (width, height)]
             image.draft("RGB", (wanted[0], wanted[1]))
         image_rgb = _pil_to_rgb(image, picture.name)
     if not reduces:

@@ -1,7 +1,7 @@
 """Which runtime, device and precision a model runs on.
 
-The order of `auto` depends on what is installed and on the processor only, never on a measurement, so that
-the same machine gives the same results every time.
+The order of `auto` depends on what is installed and on the processor only, so that the same machine gives the
+same results every time. A measurement counts only where a user stored it with `maskwatch bench --write`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from maskwatch.errors import MissingExtraError, ModelFileError, OptionError
 from maskwatch.runtimes.base import Backend, BackendUnavailableError, Runtime
 from maskwatch.runtimes.onnx_runtime import PROVIDERS, OnnxRuntime
 from maskwatch.runtimes.openvino import OpenVino, native_precision
+from maskwatch.runtimes.stored_choice import stored_backend
 from maskwatch.system import usable_cores
 
 AUTO = "auto"
@@ -127,8 +128,17 @@ def first_installed(settings: RuntimeSettings) -> Backend:
 
 def _to_try(settings: RuntimeSettings) -> list[Backend]:
     fitting = list(filter(settings.fits, BACKENDS))
+    stored = chosen_backend()
+    if stored in fitting:
+        fitting = [stored, *(backend for backend in fitting if backend != stored)]
     # Where none is installed, opening the first one raises the reason.
     return list(filter(_is_installed, fitting)) or fitting[:1]
+
+
+def chosen_backend() -> Backend | None:
+    """What `maskwatch bench --write` stored for this machine, as long as it is valid and installed."""
+    stored = stored_backend(runtime_versions())
+    return stored if stored in BACKENDS and _is_installed(stored) else None
 
 
 def runtime_versions() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Optimised models of ONNX Runtime in the user's cache folder: loading one takes a third of the time.
 
-An entry is used only for the same model, version of ONNX Runtime and CPU, and only where its SHA-256 is right. The
-number of threads changes nothing in it. Whatever fails here costs the time that the cache would have saved.
+An entry is used for the same model, version of ONNX Runtime and CPU only, and where its SHA-256 is right.
+The number of threads changes nothing in it. Where the cache fails, the model is optimised as without one.
 """
 
 from __future__ import annotations
