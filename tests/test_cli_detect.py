@@ -317,7 +317,7 @@ def test_models(run: Run, tiny_embedded: Path) -> None:
     done = run("models")
     assert done.code == 0
     lines = done.out.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert "mask 0.50, no_mask 0.40, mask_incorrect 0.30" in lines[1]
     assert lines[1].startswith("maskwatch-640  64x64")
     assert lines[2].endswith(str(tiny_embedded / "maskwatch-320.onnx"))

@@ -293,7 +293,7 @@ def table(measurements: Sequence[Measurement]) -> Iterator[str]:
         for one in sorted(rows, key=lambda one: math.inf if one.error else one.median_ms):
             yield _row(one, lanes, width, _with_ap(measurements))
     yield ""
-    yield "ms: median of one picture in memory; n/s: pictures a second by n threads at once;"
+    yield "ms: median of one picture in memory; n/s: pictures a second by n threads;"
     yield "MB: peak memory beyond that of the started program."
     if absent:
         yield from textwrap.wrap(f"not on this machine: {', '.join(absent)}", 80)

@@ -46,9 +46,9 @@ _Detections = TypeVar("_Detections", "sv.Detections", BoxDetections)
 BATCH_SIZE = 8
 """Pictures that go through the network at once; longer lists are split, to save memory."""
 
-READ_SCALE = 2
-"""A large JPEG is decoded at a half, a quarter or an eighth of its size while its longer side keeps this many
-times the network's. docs/speed.md has what it changes."""
+READ_SIDE, READ_SCALE = 1920, 3
+"""A JPEG is decoded at a half, a quarter or an eighth of its size while its longer side keeps so many pixels, and
+so many times those of the network. `benchmarks/reduced_pictures.py` measures what that changes."""
 
 
 class Detector:
@@ -271,7 +271,8 @@ class Detector:
         Raises:
             ImageError: it cannot be read; `name` is its name in the message, or its path.
         """
-        return read_reduced(source, READ_SCALE * max(self.input_size), exact=True, name=name)
+        side = max(READ_SIDE, READ_SCALE * max(self.input_size))
+        return read_reduced(source, side, exact=True, name=name)
 
     def prepare(self, images: Sequence[ImageInput | ReducedImage]) -> tuple[UInt8Array, list[Placement]]:
         """Reads pictures and resizes them to network size: uint8 (N, H, W, 3), and the placement of each."""

@@ -129,9 +129,7 @@ def _average_precision(one: Measurement, paths: Sequence[Path]) -> float:
 
     detector = Detector(one.model, threshold=0.0, **asdict(one.backend))
     (detection_set,) = read_sets([Group(paths)], ClassMap(detector.class_names))
-    return coco_evaluate(detection_set, predict(detector, detection_set)).stats[
-        "DetectionBoxes_Precision/mAP"
-    ]
+    return coco_evaluate(detection_set, predict(detector, detection_set)).stats["AP"]
 
 
 def _advice(best: Backend | None) -> list[str]:

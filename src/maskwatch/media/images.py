@@ -152,18 +152,16 @@ def read_reduced(
     """Reads a picture file, or the bytes of one; a JPEG at a half, a quarter or an eighth of its size.
 
     That skips most of the arithmetic and still reads every byte, so that a truncated file is noticed. The
-    longer side keeps at least `side` pixels, if the picture has them. With `exact`, width and height are divided
-    without a remainder, so that boxes have the same place in both. Raises as `read_image`.
+    longer side keeps at least `side` pixels, if the picture has them. With `exact`, width and height are
+    divided without a remainder, so that boxes have the same place in both. Raises as `read_image`.
     """
     with open_picture(source, name, max_pixels) as picture:
         image, reduces = picture.image, picture.image.format == "JPEG"
         if reduces:
             width, height = image.size
             if exact:
-                factors = [
-                    n for n in (2, 4, 8) if max(width, height) >= n * side and not width % n + height % n
-                ]
-                wanted = [length // max(factors, default=1) for length in (width, height)]
+                factor = _exact_factor(width, height, side)
+                wanted = [width // factor, height // factor]
             else:
                 wanted = [max(1, math.ceil(length * side / max(width, height))) for length in (width, height)]
             image.draft("RGB", (wanted[0], wanted[1]))
@@ -171,6 +169,12 @@ def read_reduced(
     if not reduces:
         _check_size(picture, image_rgb)
     return ReducedImage(image_rgb, picture.metadata)
+
+
+def _exact_factor(width: int, height: int, side: int) -> int:
+    """The largest factor of JPEG decoders that divides both and leaves `side` pixels, else 1."""
+    fitting = (n for n in (8, 4, 2) if max(width, height) >= n * side and width % n == height % n == 0)
+    return next(fitting, 1)
 
 
 def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:

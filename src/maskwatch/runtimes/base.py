@@ -16,8 +16,8 @@ OPTIONAL_INPUTS = ("score_thresholds", "iou_threshold", "class_agnostic")
 
 
 TOLERANCES = {"float32": (1e-4, 1e-4), "bfloat16": (0.02, 0.05), "float16": (0.02, 0.05)}
-"""By precision: how far a detection may be from that of ONNX Runtime on the CPU in float32. Each corner, as a share
-of the box's longer side, and the score."""
+"""By precision: how far a detection may be from that of ONNX Runtime on the CPU in float32: each corner, as a
+share of the box's longer side, and the score."""
 
 
 class BackendUnavailableError(OptionError):
