@@ -47,8 +47,8 @@ BATCH_SIZE = 8
 """Pictures that go through the network at once; longer lists are split, to save memory."""
 
 READ_SIDE, READ_SCALE = 1920, 3
-"""A JPEG is decoded at a half, a quarter or an eighth of its size while its longer side keeps so many pixels, and
-so many times those of the network. `benchmarks/reduced_pictures.py` measures what that changes."""
+"""A JPEG is decoded at a half, a quarter or an eighth of its size while its longer side keeps so many pixels,
+and so many times those of the network. `benchmarks/reduced_pictures.py` measures what that changes."""
 
 
 class Detector:

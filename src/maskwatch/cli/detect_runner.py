@@ -176,11 +176,10 @@ def _may_start(source: Source) -> bool:
 
 
 def _runtime(options: DetectOptions, sources: Sequence[Source]) -> RuntimeSettings:
-    """Several pictures are computed at once, on a core each."""
+    """Several pictures are computed at once, on a core each; a video is computed on all cores."""
     settings = pick_runtime(options)
-    if settings.threads is None and sum(map(_may_start, sources)) > usable_cores():
-        return settings.for_lanes()
-    return settings
+    videos = any(source.kind == "video" for source in sources)
+    return settings if videos or sum(map(_may_start, sources)) <= usable_cores() else settings.for_lanes()
 
 
 @contextlib.contextmanager

@@ -131,11 +131,11 @@ def read_image(source: FileInput, *, max_pixels: int = MAX_PIXELS, name: str | N
     with open_picture(source, name, max_pixels) as picture:
         image_rgb = _pil_to_rgb(picture.image, picture.name)
     _check_size(picture, image_rgb)
-    return image_rgb
+    return _writable(image_rgb)
 
 
 class ReducedImage(NamedTuple):
-    """image_rgb: uint8 (h, w, 3), possibly reduced; metadata: size and orientation of the whole picture."""
+    """image_rgb: uint8 (h, w, 3), possibly reduced, read-only; metadata: of the whole picture."""
 
     image_rgb: UInt8Array
     metadata: ImageMetadata
@@ -191,7 +191,7 @@ def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         return read_image(image, max_pixels=max_pixels)
     if isinstance(image, Image.Image):
         check_pixels("picture", (image.height, image.width), max_pixels)
-        return _pil_to_rgb(image, "picture")
+        return _writable(_pil_to_rgb(image, "picture"))
     if isinstance(image, np.ndarray):
         return _array_to_rgb(image)
     raise ImageError(
@@ -210,7 +210,12 @@ def _check_size(picture: OpenPicture, image_rgb: UInt8Array) -> None:
         )
 
 
+def _writable(image_rgb: UInt8Array) -> UInt8Array:
+    return image_rgb if image_rgb.flags.writeable else image_rgb.copy()
+
+
 def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
+    """uint8 (h, w, 3), which may be read-only: a copy of a large picture takes as long as its decoding."""
     try:
         return _decode(image, name)
     except ImageError:
@@ -232,7 +237,7 @@ def _decode(image: Image.Image, name: str) -> UInt8Array:
         raise ImageError(f"{name}: grey values in floating point; save it with 8 or 16 bits")
     if image.has_transparency_data:
         return _over_white(np.asarray(image.convert("RGBA")), premultiplied)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
 
 
 def _load_tiff(image: TiffImageFile) -> bool:
