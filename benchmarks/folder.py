@@ -29,19 +29,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def bare_network(detector: Detector, paths: Sequence[Path]) -> Callable[[], object]:
-    """The network alone on the prepared pictures, in `detector.lanes` threads."""
+    """The network alone on the prepared pictures, in `detector.workers` threads."""
     batches = [detector.prepare([path])[0] for path in paths]
-    pool = ThreadPoolExecutor(detector.lanes)
+    pool = ThreadPoolExecutor(detector.workers)
     return lambda: list(pool.map(detector.run, batches))
 
 
 def ways(model: str, folder: Path, paths: Sequence[Path]) -> dict[str, Callable[[], object]]:
     """What is compared, by name."""
-    whole, lanes = Detector(model), Detector(model, threads=RuntimeSettings().for_lanes().threads)
+    whole, workers = Detector(model), Detector(model, threads=RuntimeSettings().for_workers().threads)
     return {
-        "network, lanes": bare_network(lanes, paths),
+        "network, workers": bare_network(workers, paths),
         "network, one call": bare_network(whole, paths),
-        "detect_folder, lanes": lambda: list(lanes.detect_folder(folder)),
+        "detect_folder, workers": lambda: list(workers.detect_folder(folder)),
         "detect_folder": lambda: list(whole.detect_folder(folder)),
         "one after the other": lambda: [whole(path) for path in paths],
         "decoded whole": lambda: [whole(read_image(path)) for path in paths],
@@ -71,7 +71,7 @@ def measure(options: argparse.Namespace) -> Iterator[str]:
                 call()
                 if number:
                     best[name] = min(best[name], perf_counter() - start)
-    network = min(best["network, lanes"], best["network, one call"])
+    network = min(best["network, workers"], best["network, one call"])
     yield f"{len(paths)} pictures, {options.model}, {os.cpu_count()} cores, best of {options.rounds} rounds"
     yield ""
     yield from head(row("way", "pictures a second", "share of the network's time"))

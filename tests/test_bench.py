@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from maskwatch import bench
-from maskwatch.bench import Measurement, agree, lane_counts, recommend, run_bench, table, throughput
+from maskwatch.bench import Measurement, agree, recommend, run_bench, table, throughput, worker_counts
 from maskwatch.boxes import BoxDetections
 from maskwatch.cli.app import main
 from maskwatch.runtimes import choice
@@ -151,8 +151,8 @@ def test_throughput_counts_the_calls_of_all_threads() -> None:
     assert 1 <= len(names) <= 3
 
 
-def test_lanes() -> None:
-    assert [lane_counts(cores) for cores in (1, 2, 4, 64)] == [[1], [1, 2], [1, 2, 4], [1, 2, 8]]
+def test_workers() -> None:
+    assert [worker_counts(cores) for cores in (1, 2, 4, 64)] == [[1], [1, 2], [1, 2, 4], [1, 2, 8]]
     assert bench.percentile([3, 1, 2, 4], 0.5) == 2
 
 

@@ -404,14 +404,18 @@ def test_a_truncated_large_jpeg_is_an_error(detector: Detector, street: np.ndarr
         detector(tmp_path / "a.jpg")
 
 
-def test_a_folder_in_lanes_gives_the_same_in_the_same_order(
+def test_a_folder_by_workers_gives_the_same_in_the_same_order(
     tiny_model: Path, street: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(9):
         Image.fromarray(np.roll(street, 16 * number, 1)).save(tmp_path / f"{number}.png")
     monkeypatch.setattr("maskwatch.detector.usable_cores", lambda: 4)
     detector = Detector(tiny_model, threads=1)
-    assert (detector.lanes, Detector(tiny_model).lanes, Detector(tiny_model, threads=9).lanes) == (4, 1, 1)
+    assert (detector.workers, Detector(tiny_model).workers, Detector(tiny_model, threads=9).workers) == (
+        4,
+        1,
+        1,
+    )
     found = list(detector.detect_folder(tmp_path))
     assert [path.name for path, _ in found] == [f"{number}.png" for number in range(9)]
     for path, detections in found:

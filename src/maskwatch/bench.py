@@ -19,14 +19,14 @@ from maskwatch.detector import Detector
 from maskwatch.errors import MaskwatchError
 from maskwatch.media.images import UInt8Array
 from maskwatch.runtimes.base import TOLERANCES, Backend, BackendUnavailableError
+from maskwatch.runtimes.choice import MAX_WORKERS
 from maskwatch.system import usable_cores
 
 MIN_ROUNDS = 5
 """Measured even where the time is over."""
 
 # Shares of the time, counted from the start, at which a part of the measurement ends.
-_ROUNDS_END, _LANES_END = 0.4, 0.7
-_MAX_LANES = 8
+_ROUNDS_END, _WORKERS_END = 0.4, 0.7
 _MEMORY_TIMEOUT_S = 60.0
 _REFERENCE = Backend("onnxruntime", "cpu", "float32")
 
@@ -40,7 +40,7 @@ class Measurement:
     Attributes:
         model: name or path.
         times_ms: of one picture in memory, from pixels to boxes, one for each round.
-        pictures_per_s: by the number of lanes: threads that call at once, each with its share of the cores.
+        pictures_per_s: by the number of workers, threads that call at once, each with its share of the cores.
         memory_mb: by how much loading and running raises the peak memory of a new process; None where that
             was not measured.
         agrees: whether the detections are those of ONNX Runtime on the CPU in float32, within `TOLERANCES`.
@@ -129,7 +129,7 @@ def run_bench(
             else:
                 running.append((one, detector))
     _time_rounds(running, images_rgb, start + _ROUNDS_END * seconds, clock)
-    _time_lanes(running, images_rgb, start + _LANES_END * seconds, open_detector, clock)
+    _time_workers(running, images_rgb, start + _WORKERS_END * seconds, open_detector, clock)
     for one, _ in running:
         if clock() < start + seconds:
             one.memory_mb = memory_of(one.model, one.backend, images_rgb[0])
@@ -161,9 +161,9 @@ def recommend(measurements: Sequence[Measurement]) -> Backend | None:
     return min(means, key=means.__getitem__, default=None)
 
 
-def lane_counts(cores: int) -> list[int]:
-    """Numbers of lanes to measure: 1, 2, and one for each core."""
-    return sorted({1, min(2, cores), min(cores, _MAX_LANES)})
+def worker_counts(cores: int) -> list[int]:
+    """Numbers of workers to measure: 1, 2, and as many as there are cores, up to `MAX_WORKERS`."""
+    return sorted({1, min(2, cores), min(cores, MAX_WORKERS)})
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -192,7 +192,7 @@ def _time_rounds(
         rounds += 1
 
 
-def _time_lanes(
+def _time_workers(
     running: Sequence[tuple[Measurement, Detector]],
     images_rgb: Sequence[UInt8Array],
     end: float,
@@ -200,23 +200,23 @@ def _time_lanes(
     clock: Callable[[], float],
 ) -> None:
     cores = usable_cores()
-    left = [(one, detector, lanes) for one, detector in running for lanes in lane_counts(cores)]
+    left = [(one, detector, workers) for one, detector in running for workers in worker_counts(cores)]
     while left:
         seconds = max(0.0, (end - clock()) / len(left))
-        one, detector, lanes = left.pop(0)
-        if lanes > 1:
-            detector = open_detector(one.model, one.backend, cores // lanes)
-        one.pictures_per_s[lanes] = throughput(detector, images_rgb, lanes, seconds, clock)
+        one, detector, workers = left.pop(0)
+        if workers > 1:
+            detector = open_detector(one.model, one.backend, cores // workers)
+        one.pictures_per_s[workers] = throughput(detector, images_rgb, workers, seconds, clock)
 
 
 def throughput(
     detector: Detector,
     images_rgb: Sequence[UInt8Array],
-    lanes: int,
+    workers: int,
     seconds: float,
     clock: Callable[[], float] = perf_counter,
 ) -> float:
-    """Pictures a second in `lanes` threads at once; each computes at least one."""
+    """Pictures a second in `workers` threads at once; each computes at least one."""
 
     def work(end: float) -> int:
         done = 0
@@ -225,10 +225,10 @@ def throughput(
             done += 1
         return done
 
-    with ThreadPoolExecutor(lanes) as pool:
-        list(pool.map(work, [-math.inf] * lanes))  # warms up
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, [-math.inf] * workers))  # warms up
         start = clock()
-        done = sum(pool.map(work, [start + seconds] * lanes))
+        done = sum(pool.map(work, [start + seconds] * workers))
         return done / (clock() - start)
 
 
@@ -277,12 +277,12 @@ def table(measurements: Sequence[Measurement]) -> Iterator[str]:
     """The result in lines of at most 80 columns, a block for each model."""
     absent = dict.fromkeys(_name(one.backend) for one in measurements if one.absent)
     measurements = [one for one in measurements if not one.absent]
-    lanes = sorted({count for one in measurements for count in one.pictures_per_s})
+    workers = sorted({count for one in measurements for count in one.pictures_per_s})
     width = max(len(_name(one.backend)) for one in measurements)
     heads = [
         "ms",
         "p95",
-        *(f"{count}/s" for count in lanes),
+        *(f"{count}/s" for count in workers),
         "MB",
         *(["AP"] if _with_ap(measurements) else []),
     ]
@@ -291,9 +291,9 @@ def table(measurements: Sequence[Measurement]) -> Iterator[str]:
         yield "  ".join([" " * width, *(head.rjust(5) for head in heads)])
         rows = [one for one in measurements if one.model == model]
         for one in sorted(rows, key=lambda one: math.inf if one.error else one.median_ms):
-            yield _row(one, lanes, width, _with_ap(measurements))
+            yield _row(one, workers, width, _with_ap(measurements))
     yield ""
-    yield "ms: median of one picture in memory; n/s: pictures a second by n threads;"
+    yield "ms: median of one picture in memory; n/s: pictures a second by n workers;"
     yield "MB: peak memory beyond that of the started program."
     if absent:
         yield from textwrap.wrap(f"not on this machine: {', '.join(absent)}", 80)
@@ -301,12 +301,12 @@ def table(measurements: Sequence[Measurement]) -> Iterator[str]:
         yield "*: detections differ from those of ONNX Runtime in float32 on the CPU."
 
 
-def _row(one: Measurement, lanes: Sequence[int], width: int, with_ap: bool) -> str:
+def _row(one: Measurement, workers: Sequence[int], width: int, with_ap: bool) -> str:
     name = _name(one.backend).ljust(width)
     if one.error:
         return f"{name}  {one.error}"[:79]
     cells = [f"{one.median_ms:.1f}", f"{one.p95_ms:.1f}"]
-    cells += [f"{one.pictures_per_s[count]:.1f}" if count in one.pictures_per_s else "-" for count in lanes]
+    cells += [f"{one.pictures_per_s[count]:.1f}" if count in one.pictures_per_s else "-" for count in workers]
     cells.append("-" if one.memory_mb is None else f"{one.memory_mb:.0f}")
     if with_ap:
         cells.append("-" if one.ap is None else f"{one.ap:.3f}")

@@ -144,7 +144,7 @@ class Detector:
         return self._metadata.input_size
 
     @property
-    def lanes(self) -> int:
+    def workers(self) -> int:
         """Calls at once that keep all cores busy."""
         return 1 if self._threads is None else max(1, usable_cores() // self._threads)
 
@@ -254,7 +254,7 @@ class Detector:
             return next(self._detect([self.read(source.read(), source.name)], thresholds))
 
         pictures = [source for source in find_sources([str(folder)]) if source.kind != "video"]
-        for source, result in in_order(detect, pictures, self.lanes + 1, Source.is_regular):
+        for source, result in in_order(detect, pictures, self.workers + 1, Source.is_regular):
             assert source.path is not None, "a folder gives files"
             try:
                 found = result()

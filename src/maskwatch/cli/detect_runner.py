@@ -45,7 +45,7 @@ def run_detect(options: DetectOptions) -> int:
     )
     with _open_writers(detector, options) as writers, printer:
         run = _DetectRun(detector, class_ids, targets, options.blur, printer, writers)
-        for source, result in in_order(run.find, sources, detector.lanes + 1, _may_start):
+        for source, result in in_order(run.find, sources, detector.workers + 1, _may_start):
             with printer.source(source.name):
                 run.add(source, result)
     printer.table()
@@ -179,7 +179,7 @@ def _runtime(options: DetectOptions, sources: Sequence[Source]) -> RuntimeSettin
     """Several pictures are computed at once, on a core each; a video is computed on all cores."""
     settings = pick_runtime(options)
     videos = any(source.kind == "video" for source in sources)
-    return settings if videos or sum(map(_may_start, sources)) <= usable_cores() else settings.for_lanes()
+    return settings if videos or sum(map(_may_start, sources)) <= usable_cores() else settings.for_workers()
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ same results every time. A measurement counts only where a user stored it with `
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -26,7 +27,7 @@ from maskwatch.system import usable_cores
 
 AUTO = "auto"
 
-MAX_LANES = 8
+MAX_WORKERS = 8
 """Calls at once on a folder of pictures; each takes memory of its own for a picture and its layers."""
 
 BACKENDS = (
@@ -87,14 +88,14 @@ class RuntimeSettings:
         pairs = ((getattr(self, field.name), getattr(backend, field.name)) for field in fields(Backend))
         return all(wanted in (AUTO, value) for wanted, value in pairs)
 
-    def for_lanes(self) -> RuntimeSettings:
-        """These settings with the threads of a call that leave cores for other calls at the same time.
+    def for_workers(self) -> RuntimeSettings:
+        """These settings for calls that come from several threads at once: each takes few cores.
 
         A GPU is left alone, and so is a number of threads.
         """
         if self.threads is not None or first_installed(self).device != "cpu":
             return self
-        return replace(self, threads=max(1, usable_cores() // MAX_LANES))
+        return replace(self, threads=math.ceil(usable_cores() / MAX_WORKERS))
 
 
 REFERENCE = RuntimeSettings("onnxruntime", "cpu", "float32")
