@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from maskwatch import bench
 from maskwatch.bench import Measurement, agree, recommend, run_bench, table, throughput, worker_counts
@@ -256,7 +258,28 @@ def test_wrong_options(run: Callable[..., str], tmp_path: Path) -> None:
     assert "--seconds 0 is not between" in run("--seconds", "0")
     assert "contradict each other" in run("--write", "--forget")
     assert "no such file" in run("--image", tmp_path / "none.jpg")
+    (tmp_path / "a.json").touch()
+    assert "exists already" in run("--json", tmp_path / "a.json")
     assert "name one picture or video" in run("--image", Path(__file__).parents[1] / "examples")
+
+
+def test_ap_on_annotated_pictures(
+    run: Callable[..., str], tiny_model: Path, street: np.ndarray, tmp_path: Path
+) -> None:
+    pytest.importorskip("pycocotools", reason="AP needs pycocotools")
+    Image.fromarray(street).save(tmp_path / "a.png")
+    corners = "<xmin>16</xmin><ymin>0</ymin><xmax>32</xmax><ymax>16</ymax>"
+    face = f"<object><name>mask</name><bndbox>{corners}</bndbox></object>"
+    (tmp_path / "a.xml").write_text(f"<annotation>{face}</annotation>")
+    rows = [measured(CPU, 10.0, model=str(tiny_model)), measured(FAST, error="broken", model=str(tiny_model))]
+    lines = run("--data", tmp_path, rows=rows).splitlines()
+    assert lines[1].split()[-1] == "AP"
+    assert lines[2].split()[-1] == "1.000"
+
+
+def test_ap_needs_the_extra(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    assert "pip install 'maskwatch[train]'" in run("--data", ".")
 
 
 def test_a_video_gives_its_first_frames(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ class BenchOptions:
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - for stdout.")
     ] = None
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite what --json names.")] = False
     write: Annotated[
         bool, typer.Option("--write", help="Let auto take the recommended backend on this machine.")
     ] = False
@@ -70,8 +71,11 @@ def bench(options: BenchOptions) -> None:
         return
     from maskwatch.bench import recommend, run_bench, table
     from maskwatch.models import embedded_models
+    from maskwatch.outputs import check_targets
     from maskwatch.runtimes.choice import installed_backends
 
+    if options.json_file is not None and not is_stdout(options.json_file):
+        check_targets([options.json_file], [options.image] if options.image else [], force=options.force)
     if options.data:
         _require_evaluation()
     images_rgb = _pictures(options.image)
