@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from maskwatch.media.images import UInt8Array
 from maskwatch.runtimes.base import TOLERANCES, Backend, BackendUnavailableError
 from maskwatch.runtimes.choice import MAX_WORKERS
 from maskwatch.system import usable_cores
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 MIN_ROUNDS = 5
 """Measured even where the time is over."""
@@ -83,14 +87,23 @@ def open_detector(model: str, backend: Backend, threads: int | None) -> Detector
 
 def peak_growth_mb(model: str, backend: Backend, image_rgb: UInt8Array) -> float | None:
     """See `Measurement.memory_mb`; None where the system does not tell, or the process fails."""
-    from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        try:
-            return pool.submit(_own_peak_growth_mb, model, backend, image_rgb).result(_MEMORY_TIMEOUT_S)
-        except Exception:  # whatever a child process can do; the figure is then missing from the table
-            return None
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(
+        target=_send_peak_growth_mb, args=(sender, model, backend, image_rgb), daemon=True
+    )
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv() if receiver.poll(_MEMORY_TIMEOUT_S) else None
+    except EOFError:  # it ended without an answer
+        return None
+    finally:
+        receiver.close()
+        process.kill()
+        process.join()
 
 
 def run_bench(
@@ -250,14 +263,17 @@ def _all_in(found: BoxDetections, others: BoxDetections, precision: str) -> bool
     return True
 
 
-def _own_peak_growth_mb(model: str, backend: Backend, image_rgb: UInt8Array) -> float | None:
+def _send_peak_growth_mb(sender: Connection, model: str, backend: Backend, image_rgb: UInt8Array) -> None:
     """Runs in a process of its own."""
     before = _peak_mb()
-    detector = open_detector(model, backend, None)
-    for _ in range(3):
-        detector.detect_boxes(image_rgb)
+    try:
+        detector = open_detector(model, backend, None)
+        for _ in range(3):
+            detector.detect_boxes(image_rgb)
+    except MaskwatchError:
+        return
     after = _peak_mb()
-    return None if before is None or after is None else after - before
+    sender.send(None if before is None or after is None else after - before)
 
 
 def _peak_mb() -> float | None:
