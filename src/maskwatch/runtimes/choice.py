@@ -161,7 +161,7 @@ def installed_backends() -> Iterator[Backend]:
 
 
 def _is_installed(backend: Backend) -> bool:
-    """Whether it is worth a try: no line tells that a CPU lacks bfloat16, or that nobody installed CUDA."""
+    """Whether it is worth a try: no line tells that a CPU lacks bfloat16, or that CUDA is not installed."""
     if backend.runtime == "onnxruntime":
         return PROVIDERS[backend.device] in ort.get_available_providers()
     if find_spec("openvino") is None:

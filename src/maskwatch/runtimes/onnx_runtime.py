@@ -81,7 +81,7 @@ class OnnxRuntime:
                 f"{path}: ONNX Runtime cannot load it ({first_line(error)}); "
                 "export it again or upgrade onnxruntime"
             ) from error
-        if self._session.get_providers()[0] != provider[0]:  # it falls back to the CPU by itself
+        if self._session.get_providers()[0] != provider[0]:  # it falls back to the CPU silently
             raise BackendUnavailableError(
                 f"device {device!r}: ONNX Runtime cannot load its {provider[0]} here; install the libraries "
                 "that it needs, or use device 'cpu'"
