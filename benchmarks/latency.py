@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import statistics
@@ -25,6 +24,7 @@ from typing import Any, TypeVar
 from command import head, parser_of, row, run
 
 from maskwatch import Detector, __version__, embedded_models, load_model_file, read_image
+from maskwatch.bench import percentile
 from maskwatch.media.images import fit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,12 +94,6 @@ def medians(models: Sequence[str], image: Path, runs: int, threads: int | None) 
         }
         for detector, mine in zip(detectors, passes, strict=True)
     ]
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of all do not exceed."""
-    ordered = sorted(values)
-    return ordered[math.ceil(share * len(ordered)) - 1]
 
 
 def report(image: Path, runs: int, threads: int | None, models: Sequence[str]) -> dict[str, Any]:

@@ -317,7 +317,7 @@ def test_models(run: Run, tiny_embedded: Path) -> None:
     done = run("models")
     assert done.code == 0
     lines = done.out.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert "mask 0.50, no_mask 0.40, mask_incorrect 0.30" in lines[1]
     assert lines[1].startswith("maskwatch-640  64x64")
     assert lines[2].endswith(str(tiny_embedded / "maskwatch-320.onnx"))
@@ -336,7 +336,7 @@ def test_a_defect_keeps_its_traceback(run: Run, photo: Path, monkeypatch: pytest
     def broken(*_: object) -> None:
         raise RuntimeError("defect")
 
-    monkeypatch.setattr("maskwatch.media.sources.Source.load_picture", broken)
+    monkeypatch.setattr("maskwatch.media.sources.Source.read", broken)
     with pytest.raises(RuntimeError, match="defect"):
         main(["detect", str(photo)])
 
@@ -372,6 +372,59 @@ def test_interrupted(tiny_model: Path, photo: Path, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert (out, err) == (b"", b"")
     assert not [path.name for path in tmp_path.iterdir() if "r." in path.name or "part" in path.name]
+
+
+def test_interrupted_among_many_pictures(tiny_model: Path, photo: Path, tmp_path: Path) -> None:
+    for number in range(400):
+        photo.with_name(f"{number}.png").hardlink_to(photo)
+    process = start("detect", photo.parent, "--model", tiny_model, "--json", tmp_path / "r.json")
+    assert process.stdout is not None
+    for _ in range(3):
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, b"")
+    assert not [path.name for path in tmp_path.iterdir() if "r." in path.name or "part" in path.name]
+
+
+def test_many_pictures_are_computed_on_a_core_each(
+    run: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        photo.with_name(f"{number}.png").write_bytes(photo.read_bytes())
+    photo.with_name("1.png").write_bytes(b"no picture")
+    texts = {}
+    for cores in (1, 4):
+        for module in ("runtimes.choice", "detector", "cli.detect_runner"):
+            monkeypatch.setattr(f"maskwatch.{module}.usable_cores", lambda cores=cores: cores)
+        done = run(
+            "detect", photo.parent, "--json", tmp_path / f"{cores}.json", "--out", tmp_path / str(cores)
+        )
+        assert done.code == 1
+        texts[cores] = done.out, done.err, (tmp_path / f"{cores}.json").read_text("utf-8")
+    assert texts[1] == texts[4]
+    assert [line.split(": ")[0][-5:] for line in texts[4][0].splitlines()[1:4]] == ["0.png", "2.png", "ï.png"]
+
+
+@pytest.mark.parametrize("data", ["file", "stdin"])
+def test_records_of_a_large_jpeg_are_the_same_with_an_annotated_copy(
+    run: Run, street: np.ndarray, tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.jpg"
+    Image.fromarray(street).resize((3840, 3840)).save(path)
+    source = str(path)
+    records = []
+    for options in ([], ["--out", tmp_path / "out", "--blur"]):
+        if data == "stdin":
+            source = "-"
+            monkeypatch.setattr("maskwatch.media.sources.read_stdin", path.read_bytes)
+        done = run("detect", source, "--json", "-", *options)
+        assert done.code == 0
+        records.append(json.loads(done.out)["results"])
+    assert records[0] == records[1]
+    assert records[0][0]["width"] == 3840
+    (drawn,) = (tmp_path / "out").iterdir()
+    assert Image.open(drawn).size == (3840, 3840)
 
 
 def test_a_reader_that_stops_reading(tiny_model: Path, photo: Path) -> None:

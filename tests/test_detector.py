@@ -11,7 +11,7 @@ import pytest
 import supervision as sv
 from PIL import Image
 
-from maskwatch import Detector
+from maskwatch import Detector, read_image
 from maskwatch.errors import ImageError, LabelError, MaskwatchError, ModelFileError, OptionError, SourceError
 from maskwatch.media.videos import Video, video_writer
 from maskwatch.runtimes.onnx_runtime import OnnxRuntime
@@ -341,3 +341,82 @@ def test_broken_pictures_of_a_folder(detector: Detector, street: np.ndarray, tmp
         list(detector.detect_folder(tmp_path))
     with pytest.raises(SourceError, match="no such file or folder"):
         next(detector.detect_folder(tmp_path / "gone"))
+
+
+# ---- Large JPEGs ------------------------------------------------------------------------------------------
+
+
+def large(street: np.ndarray, mode: str = "RGB", side: int = 3840) -> Image.Image:
+    """The street with `side` pixels, two thirds as high; every cell keeps its colour."""
+    return Image.fromarray(street[:43]).resize((side, side * 2 // 3), Image.Resampling.NEAREST).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "orientation", "options"),
+    [
+        ("RGB", 1, {}),
+        ("RGB", 6, {}),
+        ("RGB", 7, {"progressive": True}),
+        ("CMYK", 1, {}),
+        ("L", 1, {"progressive": True}),
+    ],
+)
+def test_a_reduced_jpeg_has_the_boxes_of_the_whole_one(
+    detector: Detector, street: np.ndarray, mode: str, orientation: int, options: dict[str, bool]
+) -> None:
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    large(street, mode).save(file, "JPEG", quality=95, exif=exif, **options)
+    picture = detector.read(file.getvalue())
+    whole_rgb = read_image(file.getvalue())
+    assert max(picture.image_rgb.shape) == 1920
+    assert picture.metadata.size_hw == whole_rgb.shape[:2]
+    found, expected = detector(file.getvalue()), detector(whole_rgb)
+    assert len(expected) == (0 if mode == "L" else 2)
+    np.testing.assert_allclose(found.xyxy, expected.xyxy, atol=1)
+    np.testing.assert_allclose(found.confidence, expected.confidence, atol=0.01)
+    assert found.class_id.tolist() == expected.class_id.tolist()
+
+
+@pytest.mark.parametrize(
+    ("side", "kind", "read"),
+    [
+        (3838, "JPEG", 3838),  # half of it would be less than 1920
+        (3844, "JPEG", 1922),
+        (3842, "JPEG", 3842),  # its height is odd
+        (7680, "JPEG", 1920),
+        (3840, "PNG", 3840),
+    ],
+)
+def test_what_is_reduced(detector: Detector, street: np.ndarray, side: int, kind: str, read: int) -> None:
+    file = io.BytesIO()
+    large(street, side=side).save(file, kind)
+    picture = detector.read(file.getvalue())
+    assert picture.image_rgb.shape[1] == read
+    assert picture.metadata.size_hw == (side * 2 // 3, side)
+
+
+def test_a_truncated_large_jpeg_is_an_error(detector: Detector, street: np.ndarray, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    large(street).save(file, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(file.getvalue()[:-2000])
+    with pytest.raises(ImageError, match=r"a\.jpg: broken picture"):
+        detector(tmp_path / "a.jpg")
+
+
+def test_a_folder_by_workers_gives_the_same_in_the_same_order(
+    tiny_model: Path, street: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        Image.fromarray(np.roll(street, 16 * number, 1)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr("maskwatch.detector.usable_cores", lambda: 4)
+    detector = Detector(tiny_model, threads=1)
+    assert (detector.workers, Detector(tiny_model).workers, Detector(tiny_model, threads=9).workers) == (
+        4,
+        1,
+        1,
+    )
+    found = list(detector.detect_folder(tmp_path))
+    assert [path.name for path, _ in found] == [f"{number}.png" for number in range(9)]
+    for path, detections in found:
+        np.testing.assert_array_equal(detections.xyxy, detector(read_image(path)).xyxy)

@@ -29,6 +29,7 @@ LAYERS = (
     "detector",
     "drawing",
     "records",
+    "bench",
     "client",
     "live",
     "serve",
@@ -45,7 +46,7 @@ LAYERS = (
 )
 # Inside a package: each imports from those before it. What is not named comes last: it joins the others.
 INSIDE = {
-    "runtimes": ("base", "onnx_runtime", "openvino", "choice"),
+    "runtimes": ("base", "session_cache", "onnx_runtime", "openvino", "stored_choice", "choice"),
     "serve": (
         "settings",
         "core",

@@ -30,9 +30,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(maskwatch.__file__).parents[1]), **more}
 
 
-def python(code: str, **more: str) -> str:
+def python(code: str, cwd: Path | None = None, **more: str) -> str:
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment(**more), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, env=environment(**more), cwd=cwd, capture_output=True, text=True, check=True
+    )
     return done.stdout
 
 
@@ -95,6 +97,30 @@ def test_import_loads_nothing_heavy() -> None:
 def test_command_line_starts_without_the_heavy_ones() -> None:
     loaded = python("import sys, maskwatch.cli.app; print(*sys.modules)").split()
     assert not {name.partition(".")[0] for name in loaded} & {"torch", "tensorflow", "supervision", "cv2"}
+
+
+def test_detecting_in_a_picture_loads_only_what_it_needs(tiny_model: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from PIL import Image; Image.new('RGB', (64, 48)).save('a.jpg')\n"
+        "from maskwatch.cli.app import main\n"
+        f"try: main(['detect', 'a.jpg', '--json', 'a.json', '--model', {str(tiny_model)!r}])\n"
+        "except SystemExit as end: print(end.code, *sys.modules)"
+    )
+    loaded = python(code, MASKWATCH_RUNTIME="onnxruntime", cwd=tmp_path).splitlines()[-1].split()
+    assert loaded[0] == "0"
+    needless = {
+        "asyncio",
+        "av",
+        "http",
+        "matplotlib",
+        "openvino",
+        "requests",
+        "scipy",
+        "ssl",
+        "supervision",
+        "torch",
+    }
+    assert not {name.partition(".")[0] for name in loaded} & needless
 
 
 def test_import_is_quick() -> None:

@@ -14,7 +14,7 @@ from maskwatch.boxes import box_iou
 from maskwatch.errors import ModelFileError, OptionError
 from maskwatch.models import load_model_file
 from maskwatch.runtimes import choice
-from maskwatch.runtimes.base import Backend, BackendUnavailableError
+from maskwatch.runtimes.base import TOLERANCES, Backend, BackendUnavailableError
 from maskwatch.runtimes.choice import BACKENDS, REFERENCE, RuntimeSettings, open_runtime
 from maskwatch.runtimes.onnx_runtime import OnnxRuntime
 
@@ -157,10 +157,6 @@ def test_a_broken_file_is_an_error_of_the_last_runtime(tmp_path: Path, installed
 def openvino_320(request: pytest.FixtureRequest) -> Detector:
     pytest.importorskip("openvino", reason="OpenVINO is not installed")
     return Detector("maskwatch-320", runtime="openvino", device="cpu", precision=request.param)
-
-
-# Largest difference of a box from ONNX Runtime's, as a share of its side, and of a score.
-TOLERANCES = {"float32": (1e-4, 1e-4), "bfloat16": (0.02, 0.05)}
 
 
 @pytest.mark.parametrize("class_agnostic", [None, False])

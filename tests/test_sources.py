@@ -185,7 +185,7 @@ def test_standard_input_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceError, match="nothing is piped"):
         read_stdin()
     monkeypatch.setattr("sys.stdin", FakeStdin(b"x" * 11))
-    monkeypatch.setattr("maskwatch.media.sources.MAX_BYTES", 10)
+    monkeypatch.setattr("maskwatch.net.fetch.MAX_BYTES", 10)
     with pytest.raises(SourceError, match="-: more than"):
         read_stdin()
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark_module import load_benchmark
 from camera_servers import why_no_rtsp
@@ -69,6 +71,44 @@ def test_latency_errors_are_one_line(
 )
 def test_percentile(latency: ModuleType, values: list[float], share: float, wanted: float) -> None:
     assert latency.percentile(values, share) == wanted
+
+
+# ---- First detection, folders, reduced pictures (docs/speed.md) ----------------------------------------
+
+
+def test_first_detection(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark = load_benchmark("first_detection", monkeypatch)
+    source = str(benchmark.ROOT / "src")
+    options = ["--runs", "1", "--cold", "--against", source, "--options", "--model", str(tiny_model)]
+    assert benchmark.main(options) == 0
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"\| (?:warm|cold) \| \d", printed)) == 2
+    assert re.search(r"this tree takes \d\.\d\d of the time of", printed)
+
+
+def test_folder(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark = load_benchmark("folder", monkeypatch)
+    assert benchmark.main(["--model", str(tiny_model), "--side", "64", "--count", "3", "--rounds", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("3 pictures")
+    assert len(re.findall(r"\| \d+\.\d \| \d+\.\d\d \|", printed)) == 6
+
+
+def test_reduced_pictures(
+    tiny_model: Path, tmp_path: Path, street: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    benchmark = load_benchmark("reduced_pictures", monkeypatch)
+    Image.fromarray(street).save(tmp_path / "a.png")
+    assert benchmark.main([str(tmp_path), "--model", str(tiny_model)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("3 boxes")
+    assert "| reduced | " in printed
+    assert "inf" not in printed
 
 
 # ---- The data check (docs/data.md) -------------------------------------------------------------------------

@@ -1,11 +1,49 @@
-"""Geometry of boxes in NumPy; on tensors, torchvision does it."""
+"""Boxes in NumPy: IoU, and detections without supervision. On tensors, torchvision computes."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+AnyDetections: TypeAlias = "sv.Detections | BoxDetections"
+
+
+@dataclass(frozen=True)
+class BoxDetections:
+    """What a `Detector` puts into `supervision.Detections`, under the same names.
+
+    Importing supervision takes longer than everything else that the faces of one picture need.
+
+    Attributes:
+        xyxy: float32 (N, 4) in pixels of the picture.
+        confidence: float32 (N,), descending.
+        class_id: int64 (N,).
+        data: "class_name" → str (N,).
+    """
+
+    xyxy: npt.NDArray[np.float32]
+    confidence: npt.NDArray[np.float32]
+    class_id: npt.NDArray[np.int64]
+    data: dict[str, npt.NDArray[np.str_]]
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def __getitem__(self, kept: npt.NDArray[np.bool_]) -> BoxDetections:
+        data = {key: values[kept] for key, values in self.data.items()}
+        return BoxDetections(self.xyxy[kept], self.confidence[kept], self.class_id[kept], data)
+
+    def to_supervision(self) -> sv.Detections:
+        """The same detections in the type that `Detector` returns."""
+        import supervision as sv
+
+        return sv.Detections(self.xyxy, None, self.confidence, self.class_id, data={**self.data})
 
 
 def box_iou(a_xyxy: npt.NDArray[Any], b_xyxy: npt.NDArray[Any]) -> npt.NDArray[Any]:

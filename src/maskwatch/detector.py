@@ -1,4 +1,7 @@
-"""Pictures, videos and folders in, `supervision.Detections` out."""
+"""Pictures, videos and folders in, `supervision.Detections` out.
+
+supervision is imported where its type is made: the command line needs only `BoxDetections`.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import numpy as np
-import supervision as sv
 
+from maskwatch.boxes import BoxDetections
 from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
 from maskwatch.labels import class_values
-from maskwatch.media.images import FloatArray, ImageInput, Placement, UInt8Array, as_rgb, fit
+from maskwatch.media.formats import FileInput
+from maskwatch.media.images import (
+    FloatArray,
+    ImageInput,
+    Placement,
+    ReducedImage,
+    UInt8Array,
+    as_rgb,
+    fit,
+    read_reduced,
+)
 from maskwatch.models import DEFAULT_MODEL, ModelMetadata, load_model_file
 from maskwatch.runtimes.base import Backend, RawDetections
 from maskwatch.runtimes.choice import AUTO, RuntimeSettings, open_runtime
+from maskwatch.system import in_order, usable_cores
 
 if TYPE_CHECKING:
+    import supervision as sv
+
     from maskwatch.media.videos import Frame, Video
 
 Threshold: TypeAlias = "float | Mapping[str, float]"
 _Image = TypeVar("_Image", bound=ImageInput)
+_Detections = TypeVar("_Detections", "sv.Detections", BoxDetections)
 
 BATCH_SIZE = 8
 """Pictures that go through the network at once; longer lists are split, to save memory."""
+
+READ_SIDE, READ_SCALE = 1920, 3
+"""A JPEG is decoded at a half, a quarter or an eighth of its size while its longer side keeps so many pixels,
+and so many times those of the network. `benchmarks/reduced_pictures.py` measures what that changes."""
 
 
 class Detector:
@@ -74,6 +95,7 @@ class Detector:
         self._iou_threshold = None if iou_threshold is None else _unit("iou_threshold", iou_threshold)
         self._class_agnostic = class_agnostic
         self._class_names = np.array(file.metadata.classes)
+        self._threads = threads
         self._runtime = open_runtime(file.path, RuntimeSettings(runtime, device, precision, threads))
 
     def variant(self, *, threshold: Threshold | None = None, class_agnostic: bool | None = None) -> Detector:
@@ -122,6 +144,11 @@ class Detector:
         return self._metadata.input_size
 
     @property
+    def workers(self) -> int:
+        """Calls at once that keep all cores busy."""
+        return 1 if self._threads is None else max(1, usable_cores() // self._threads)
+
+    @property
     def thresholds(self) -> dict[str, float]:
         """Class name → score above which detections are returned."""
         return dict(zip(self.class_names, self._thresholds, strict=True))
@@ -154,8 +181,12 @@ class Detector:
         """
         thresholds = self._resolve(threshold, self._thresholds)
         if not isinstance(images, (list, tuple)):
-            return next(self._detect([images], thresholds))
-        return list(self._detect(images, thresholds))
+            return next(self._detect([images], thresholds)).to_supervision()
+        return [found.to_supervision() for found in self._detect(images, thresholds)]
+
+    def detect_boxes(self, image: ImageInput | ReducedImage) -> BoxDetections:
+        """As the call, for one picture, in a type that needs no supervision."""
+        return next(self._detect([image], self._thresholds))
 
     def detect_video(
         self, video: str | Path | Video, *, threshold: Threshold | None = None
@@ -188,7 +219,8 @@ class Detector:
                 video = stack.enter_context(Video(Path(video)))
             for batch in video.batches(BATCH_SIZE):
                 found = self._detect([frame.image_rgb for frame in batch], thresholds)
-                yield from zip(batch, found, strict=True)
+                for frame, boxes in zip(batch, found, strict=True):
+                    yield frame, boxes.to_supervision()
 
     def detect_folder(
         self,
@@ -214,24 +246,37 @@ class Detector:
             SourceError: there is no such folder, or no picture or video in it.
             ImageError: a picture cannot be read, and `on_error` is None.
         """
-        from maskwatch.media.sources import find_sources
+        from maskwatch.media.sources import Source, find_sources
 
         thresholds = self._resolve(threshold, self._thresholds)
-        for source in find_sources([str(folder)]):
-            if source.kind == "video" or source.path is None:
-                continue
+
+        def detect(source: Source) -> BoxDetections:
+            return next(self._detect([self.read(source.read(), source.name)], thresholds))
+
+        pictures = [source for source in find_sources([str(folder)]) if source.kind != "video"]
+        for source, result in in_order(detect, pictures, self.workers + 1, Source.is_regular):
+            assert source.path is not None, "a folder gives files"
             try:
-                image_rgb = source.load_picture()
+                found = result()
             except (ImageError, SourceError) as error:
                 if on_error is None:
                     raise
                 on_error(source.path, error)
             else:
-                yield source.path, next(self._detect([image_rgb], thresholds))
+                yield source.path, found.to_supervision()
 
-    def prepare(self, images: Sequence[ImageInput]) -> tuple[UInt8Array, list[Placement]]:
+    def read(self, source: FileInput, name: str | None = None) -> ReducedImage:
+        """Reads a picture file, a JPEG much larger than the network's input at a reduced size.
+
+        Raises:
+            ImageError: it cannot be read; `name` is its name in the message, or its path.
+        """
+        side = max(READ_SIDE, READ_SCALE * max(self.input_size))
+        return read_reduced(source, side, exact=True, name=name)
+
+    def prepare(self, images: Sequence[ImageInput | ReducedImage]) -> tuple[UInt8Array, list[Placement]]:
         """Reads pictures and resizes them to network size: uint8 (N, H, W, 3), and the placement of each."""
-        fitted = [fit(as_rgb(image), self.input_size, self._metadata.resize) for image in images]
+        fitted = [self._fit(image) for image in images]
         return np.stack([canvas for canvas, _ in fitted]), [placement for _, placement in fitted]
 
     def run(self, batch_nhwc: UInt8Array, *, threshold: Threshold | None = None) -> RawDetections:
@@ -240,24 +285,36 @@ class Detector:
 
     def collect(self, raw: RawDetections, placements: Sequence[Placement]) -> list[sv.Detections]:
         """Turns the model's padded output into one `Detections` per picture, in pixels of the picture."""
-        return [self._collect_one(raw, row, placement) for row, placement in enumerate(placements)]
+        return [boxes.to_supervision() for boxes in self._collect(raw, placements)]
 
-    def _detect(self, images: Sequence[ImageInput], thresholds: tuple[float, ...]) -> Iterator[sv.Detections]:
+    def _detect(
+        self, images: Sequence[ImageInput | ReducedImage], thresholds: tuple[float, ...]
+    ) -> Iterator[BoxDetections]:
         for start in range(0, len(images), BATCH_SIZE):
             batch, placements = self.prepare(images[start : start + BATCH_SIZE])
-            yield from self.collect(self._run(batch, thresholds), placements)
+            yield from self._collect(self._run(batch, thresholds), placements)
+
+    def _fit(self, image: ImageInput | ReducedImage) -> tuple[UInt8Array, Placement]:
+        if isinstance(image, (str, Path, bytes, bytearray, memoryview)):
+            image = self.read(image)
+        if not isinstance(image, ReducedImage):
+            return fit(as_rgb(image), self.input_size, self._metadata.resize)
+        return fit(image.image_rgb, self.input_size, self._metadata.resize, image.metadata.size_hw)
 
     def _run(self, batch_nhwc: UInt8Array, thresholds: tuple[float, ...]) -> RawDetections:
         scores: FloatArray = np.array(thresholds, np.float32)
         return self._runtime(batch_nhwc, scores, self._iou_threshold, self._class_agnostic)
 
-    def _collect_one(self, raw: RawDetections, row: int, placement: Placement) -> sv.Detections:
+    def _collect(self, raw: RawDetections, placements: Sequence[Placement]) -> list[BoxDetections]:
+        return [self._collect_one(raw, row, placement) for row, placement in enumerate(placements)]
+
+    def _collect_one(self, raw: RawDetections, row: int, placement: Placement) -> BoxDetections:
         used = slice(int(raw.num_detections[row]))
         boxes_xyxy = placement.to_original(raw.boxes[row, used])
         # A box inside the letterbox's padding has no area left.
         real = (boxes_xyxy[:, 2] > boxes_xyxy[:, 0]) & (boxes_xyxy[:, 3] > boxes_xyxy[:, 1])
         class_ids = raw.classes[row, used][real].astype(np.int64)
-        return sv.Detections(
+        return BoxDetections(
             xyxy=boxes_xyxy[real],
             confidence=raw.scores[row, used][real].astype(np.float32),
             class_id=class_ids,
@@ -281,11 +338,11 @@ class Detector:
         return tuple(map(float, values))
 
 
-def only_classes(detections: sv.Detections, class_ids: Collection[int]) -> sv.Detections:
+def only_classes(detections: _Detections, class_ids: Collection[int]) -> _Detections:
     """The detections of these classes, in the same order."""
     assert detections.class_id is not None, "every Detector gives classes"
     kept = detections[np.isin(detections.class_id, list(class_ids))]
-    assert isinstance(kept, sv.Detections)
+    assert isinstance(kept, type(detections))
     return kept
 
 

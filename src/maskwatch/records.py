@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias
 
-import supervision as sv
-
 from maskwatch._version import __version__
+from maskwatch.boxes import AnyDetections
 from maskwatch.outputs import atomic_write, output_errors
 
 JSON_SCHEMA = "maskwatch.detections/1"
@@ -37,7 +36,7 @@ class Result:
     source: str
     width: int
     height: int
-    detections: sv.Detections
+    detections: AnyDetections
     frame: int | None = None
     time_s: float | None = None
 
@@ -46,7 +45,7 @@ class Result:
         return "picture" if self.frame is None else "video"
 
 
-def to_records(detections: sv.Detections) -> list[dict[str, Any]]:
+def to_records(detections: AnyDetections) -> list[dict[str, Any]]:
     """One dictionary for each detection, ready for `json.dumps`.
 
     Keys: `class`, `class_id`, `score` (0..1) and `box`, [x1, y1, x2, y2] in pixels of the picture.

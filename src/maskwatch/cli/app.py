@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from maskwatch._version import __version__
+from maskwatch.cli.bench import bench
 from maskwatch.cli.data import data_app
 from maskwatch.cli.detect import detect
 from maskwatch.cli.diagnose import diagnose
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain lines, the same on a terminal and in a log
 )
-for verb in (detect, watch, serve, zones, train, evaluate, diagnose, export, models):
+for verb in (detect, watch, serve, zones, train, evaluate, diagnose, export, models, bench):
     app.command(cls=PanelCommand)(verb)
 app.add_typer(data_app)
 app.add_typer(events_app)
@@ -65,13 +66,16 @@ def options(
 
 
 def _print_backends() -> None:
-    from maskwatch.runtimes.choice import installed_backends, runtime_versions
+    from maskwatch.runtimes.choice import chosen_backend, installed_backends, runtime_versions
 
     print(f"python {platform.python_version()}, {platform.system()} {platform.machine()}")
     for name, version in runtime_versions().items():
         print(f"{name} {version}")
-    for place, backend in enumerate(installed_backends()):
-        print(f"{'takes' if place == 0 else 'also '} {backend}")
+    stored, backends = chosen_backend(), list(installed_backends())
+    for backend in backends:
+        print(f"{'takes' if backend == (stored or backends[0]) else 'also '} {backend}")
+    if stored:
+        print(f"stored by maskwatch bench --write: {stored}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
-import supervision as sv
 
+from maskwatch.boxes import AnyDetections
 from maskwatch.detector import BATCH_SIZE, Detector
 from maskwatch.drawing.annotate import draw
 from maskwatch.drawing.blur import blur, boxes_to_blur, cover_thresholds
@@ -15,11 +15,11 @@ from maskwatch.drawing.privacy_mask import Boxes, PrivacyMask
 from maskwatch.media.images import UInt8Array
 from maskwatch.media.videos import Frame, WriteFrame
 
-_Drawing: TypeAlias = tuple[Frame, sv.Detections]
+_Drawing: TypeAlias = tuple[Frame, AnyDetections]
 
 
 def faces_to_blur(
-    detector: Detector, images_rgb: list[UInt8Array], found: Sequence[sv.Detections]
+    detector: Detector, images_rgb: list[UInt8Array], found: Sequence[AnyDetections]
 ) -> list[Boxes]:
     """Boxes (N, 4) to blur in each picture: those `found` in it first, then faces of low scores."""
     faint = detector(images_rgb, threshold=cover_thresholds(detector.thresholds))
@@ -31,10 +31,10 @@ class VideoAnnotator:
 
     def __init__(self, detector: Detector, write: WriteFrame, *, blurred: bool) -> None:
         self._detector, self._write = detector, write
-        self._batch: list[tuple[Frame, sv.Detections, sv.Detections]] = []
+        self._batch: list[tuple[Frame, AnyDetections, AnyDetections]] = []
         self._mask: PrivacyMask[_Drawing] | None = PrivacyMask() if blurred else None
 
-    def add(self, frame: Frame, found: sv.Detections, shown: sv.Detections) -> None:
+    def add(self, frame: Frame, found: AnyDetections, shown: AnyDetections) -> None:
         """Takes the next frame, its detections, and those of them to draw."""
         if self._mask is None:
             self._write(draw(frame.image_rgb, shown), frame.time_s, frame.duration_s)

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import supervision as sv
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from maskwatch.boxes import AnyDetections
 from maskwatch.text import plural
 
 
@@ -79,7 +79,7 @@ class DetectPrinter:
         finally:
             self._progress.remove_task(task)
 
-    def picture(self, name: str, detections: sv.Detections) -> None:
+    def picture(self, name: str, detections: AnyDetections) -> None:
         """Counts a picture and prints its line."""
         self._seen["picture"] += 1
         self._line(f"{name}: {self._listed(self.count(detections))}")
@@ -90,7 +90,7 @@ class DetectPrinter:
         most = f", at most {counts.most} at once" if counts.most else ""
         self._line(f"{counts.name}: {plural(counts.frames, 'frame')}: {self._listed(counts.faces)}{most}")
 
-    def count(self, detections: sv.Detections) -> Counter[str]:
+    def count(self, detections: AnyDetections) -> Counter[str]:
         """Adds the detections of one picture or frame to the table; returns their number by class."""
         faces = Counter(str(name) for name in detections.data["class_name"])
         self._faces.update(faces)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from maskwatch.cli.detect_annotator import VideoAnnotator, faces_to_blur
+from maskwatch.boxes import BoxDetections
 from maskwatch.cli.detect_options import DetectOptions
 from maskwatch.cli.detect_printer import DetectPrinter, VideoCounts
 from maskwatch.cli.options import parse_names, parse_threshold, pick_model, pick_runtime
 from maskwatch.detector import Detector, only_classes
-from maskwatch.drawing.annotate import draw, save_picture
-from maskwatch.drawing.blur import blur
 from maskwatch.errors import ImageError, LabelError, OptionError, SourceError
 from maskwatch.labels import find_classes
+from maskwatch.media.images import ReducedImage, read_image
 from maskwatch.media.sources import Source, find_sources, plan_targets
-from maskwatch.media.videos import Video, video_writer
 from maskwatch.outputs import check_targets, make_folder
 from maskwatch.records import CsvWriter, JsonWriter, RecordWriter, Result, open_record_file
+from maskwatch.runtimes.choice import RuntimeSettings
+from maskwatch.system import in_order, usable_cores
+
+if TYPE_CHECKING:
+    from maskwatch.cli.detect_annotator import VideoAnnotator
 
 
 def run_detect(options: DetectOptions) -> int:
@@ -31,7 +34,7 @@ def run_detect(options: DetectOptions) -> int:
         pick_model(options.model, options.size),
         threshold=threshold,
         class_agnostic=False if options.per_class_nms else None,
-        **asdict(pick_runtime(options)),
+        **asdict(_runtime(options, sources)),
     )
     class_ids = _class_ids(detector, options.classes)
     printer = DetectPrinter(
@@ -42,11 +45,19 @@ def run_detect(options: DetectOptions) -> int:
     )
     with _open_writers(detector, options) as writers, printer:
         run = _DetectRun(detector, class_ids, targets, options.blur, printer, writers)
-        for source in sources:
+        for source, result in in_order(run.find, sources, detector.workers + 1, _may_start):
             with printer.source(source.name):
-                run.add(source)
+                run.add(source, result)
     printer.table()
     return printer.failures
+
+
+class _Found(NamedTuple):
+    """data: what was decoded; picture: what the network saw, reduced; boxes: in pixels of the whole one."""
+
+    data: Path | bytes
+    picture: ReducedImage
+    boxes: BoxDetections
 
 
 @dataclass(frozen=True)
@@ -58,29 +69,44 @@ class _DetectRun:
     printer: DetectPrinter
     writers: list[RecordWriter]
 
-    def add(self, source: Source) -> None:
-        """Detects in a source; reports and skips one that cannot be read."""
+    def find(self, source: Source) -> _Found:
+        """Detects in a picture; called in several threads at once."""
+        data = source.read()
+        picture = self.detector.read(data, source.name)
+        return _Found(data, picture, self.detector.detect_boxes(picture))
+
+    def add(self, source: Source, result: Callable[[], _Found]) -> None:
+        """Takes the result of a picture, or detects in a video; reports and skips one that cannot be read."""
         try:
             if source.kind == "video":
                 self._detect_video(source)
             else:
-                self._detect_picture(source)
+                self._add_picture(source, result())
         except (ImageError, SourceError) as error:
             self.printer.failure(str(error))
             for writer in self.writers:
                 writer.fail(source.name, str(error).removeprefix(f"{source.name}: "))
 
-    def _detect_picture(self, source: Source) -> None:
-        image_rgb = source.load_picture()
-        found = self.detector(image_rgb)
-        shown = only_classes(found, self.class_ids)
+    def _add_picture(self, source: Source, found: _Found) -> None:
+        shown = only_classes(found.boxes, self.class_ids)
         if source in self.targets:
-            background_rgb = image_rgb
-            if self.blurred:
-                background_rgb = blur(image_rgb, *faces_to_blur(self.detector, [image_rgb], [found]))
-            save_picture(draw(background_rgb, shown), self.targets[source])
-        self._write(Result(source.name, image_rgb.shape[1], image_rgb.shape[0], shown))
+            self._save_picture(source, found, shown)
+        height, width = found.picture.metadata.size_hw
+        self._write(Result(source.name, width, height, shown))
         self.printer.picture(source.name, shown)
+
+    def _save_picture(self, source: Source, found: _Found, shown: BoxDetections) -> None:
+        from maskwatch.drawing.annotate import draw, save_picture
+
+        image_rgb = found.picture.image_rgb
+        if image_rgb.shape[:2] != found.picture.metadata.size_hw:  # reduced for the network
+            image_rgb = read_image(found.data, name=source.name)
+        if self.blurred:
+            from maskwatch.cli.detect_annotator import faces_to_blur
+            from maskwatch.drawing.blur import blur
+
+            image_rgb = blur(image_rgb, *faces_to_blur(self.detector, [image_rgb], [found.boxes]))
+        save_picture(draw(image_rgb, shown), self.targets[source])
 
     def _write(self, result: Result) -> None:
         for writer in self.writers:
@@ -88,6 +114,8 @@ class _DetectRun:
 
     def _detect_video(self, source: Source) -> None:
         """A damaged video gives results up to its last readable frame, and counts as skipped."""
+        from maskwatch.media.videos import Video
+
         assert source.path is not None
         counts, broken = VideoCounts(source.name), None
         with contextlib.ExitStack() as stack:
@@ -117,6 +145,9 @@ class _DetectRun:
     ) -> VideoAnnotator | None:
         if source not in self.targets:
             return None
+        from maskwatch.cli.detect_annotator import VideoAnnotator
+        from maskwatch.media.videos import video_writer
+
         make_folder(self.targets[source].parent)
         write = stack.enter_context(video_writer(self.targets[source], fps))
         return VideoAnnotator(self.detector, write, blurred=self.blurred)
@@ -137,6 +168,18 @@ def _plan(options: DetectOptions) -> tuple[list[Source], dict[Source, Path]]:
         if not file.parent.is_dir():
             raise OptionError(f"{file}: the folder {file.parent} does not exist; create it first")
     return sources, targets
+
+
+def _may_start(source: Source) -> bool:
+    """Whether a source can be read before its turn: not a video, a pipe or an address."""
+    return source.kind == "picture" and source.is_regular()
+
+
+def _runtime(options: DetectOptions, sources: Sequence[Source]) -> RuntimeSettings:
+    """Several pictures are computed at once, on a core each; a video is computed on all cores."""
+    settings = pick_runtime(options)
+    videos = any(source.kind == "video" for source in sources)
+    return settings if videos or sum(map(_may_start, sources)) <= usable_cores() else settings.for_workers()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from __future__ import annotations
 def models() -> None:
     """List the models inside the package: name, size, thresholds by class, file, and what they run on."""
     from maskwatch.models import embedded_models, load_model_file
-    from maskwatch.runtimes.choice import RuntimeSettings, first_installed
+    from maskwatch.runtimes.choice import RuntimeSettings, chosen_backend, first_installed
 
     rows = [("name", "size", "classes and thresholds", "file")]
     for name in embedded_models():
@@ -20,3 +20,5 @@ def models() -> None:
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(f"they run on: {first_installed(RuntimeSettings())}")
+    if stored := chosen_backend():
+        print(f"stored by maskwatch bench --write: {stored}")

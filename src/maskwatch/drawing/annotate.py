@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import supervision as sv
 from PIL import Image, ImageDraw, ImageFont
 
+from maskwatch.boxes import AnyDetections
 from maskwatch.labels import color_rgb
 from maskwatch.media.images import UInt8Array
 from maskwatch.outputs import new_file
@@ -30,7 +30,7 @@ class _Label:
     place: Rectangle
 
 
-def draw(image_rgb: UInt8Array, detections: sv.Detections) -> UInt8Array:
+def draw(image_rgb: UInt8Array, detections: AnyDetections) -> UInt8Array:
     """Draws boxes with class name and score into a copy of a picture (H, W, 3) RGB.
 
     Line width and text size grow with the picture; text size also with the box. A label stays inside the
@@ -160,7 +160,7 @@ def _area(a: Rectangle) -> int:
     return (a[2] - a[0]) * (a[3] - a[1])
 
 
-def _texts(detections: sv.Detections, index: int) -> tuple[str, ...]:
+def _texts(detections: AnyDetections, index: int) -> tuple[str, ...]:
     names = detections.data.get("class_name")
     class_ids, scores = detections.class_id, detections.confidence
     name = str(names[index] if names is not None else "" if class_ids is None else class_ids[index])

@@ -46,6 +46,7 @@ MAX_PIXELS = 200_000_000
 # A list, so that no file can reach Pillow's rarer decoders (EPS, for one, starts Ghostscript). `_open_image`
 # recognises JPEG, PNG and HEIC.
 _OTHER_FORMATS = ("WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "PPM")
+_ANIMATED_FORMATS = ("GIF", "PNG", "WEBP")
 _READABLE = "JPEG, PNG, WebP, HEIC, AVIF, BMP, TIFF, GIF or PPM"
 
 _HEAD_BYTES = 64
@@ -145,6 +146,16 @@ def starts_like_picture(head: bytes) -> bool:
     return _SIGNATURES.match(head) is not None or bool(_brands(head) & _PICTURE_BRANDS)
 
 
+def is_animation(path: Path) -> bool:
+    """Whether the content of a file is an animated GIF, PNG or WebP."""
+    return _animated_format(path) is not None
+
+
+def is_animated_webp(path: Path) -> bool:
+    """Whether the content of a file is an animated WebP, which FFmpeg cannot decode."""
+    return _animated_format(path) == "WEBP"
+
+
 def orientation_of(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8, else that of XMP; 1 where it is damaged or invalid."""
     try:
@@ -192,6 +203,19 @@ def _quiet_pillow() -> Iterator[None]:
     with _pillow_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def _animated_format(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(12) if file.seekable() else b""
+            if not head.startswith((b"GIF8", b"\x89PNG")) and head[8:] != b"WEBP":
+                return None
+            file.seek(0)
+            with Image.open(file, formats=_ANIMATED_FORMATS) as image:
+                return image.format if getattr(image, "is_animated", False) else None
+    except Exception:  # Pillow's decoders raise anything; reading the file reports the reason
+        return None
 
 
 def _metadata(image: Image.Image) -> ImageMetadata:

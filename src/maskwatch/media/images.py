@@ -63,24 +63,33 @@ class Placement:
         return np.array([self.scale_x, self.scale_y] * 2, np.float32)
 
 
-def letterbox(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Array, Placement]:
+def letterbox(
+    image_rgb: UInt8Array, size_hw: tuple[int, int], whole_hw: tuple[int, int] | None = None
+) -> tuple[UInt8Array, Placement]:
     """Resizes a picture (h, w, 3) into a canvas (H, W, 3), keeping its aspect ratio.
 
-    The picture lies top-left, so that boxes need no offset; the rest is grey (`PAD_VALUE`).
+    The picture lies top-left, so that boxes need no offset; the rest is grey (`PAD_VALUE`). `whole_hw` as in
+    `fit`.
     """
-    height, width = image_rgb.shape[:2]
+    height, width = whole_hw or image_rgb.shape[:2]
     scale = min(size_hw[0] / height, size_hw[1] / width)
     new_hw = (max(1, round(height * scale)), max(1, round(width * scale)))
-    resized, placement = squash(image_rgb, new_hw)
+    resized, placement = squash(image_rgb, new_hw, whole_hw)
     canvas = np.full((*size_hw, 3), PAD_VALUE, np.uint8)
     canvas[: new_hw[0], : new_hw[1]] = resized
     return canvas, placement
 
 
-def squash(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Array, Placement]:
-    """Resizes a picture (h, w, 3) to exactly (H, W, 3), without keeping its aspect ratio."""
+def squash(
+    image_rgb: UInt8Array, size_hw: tuple[int, int], whole_hw: tuple[int, int] | None = None
+) -> tuple[UInt8Array, Placement]:
+    """Resizes a picture (h, w, 3) to exactly (H, W, 3), without keeping its aspect ratio.
+
+    `whole_hw` as in `fit`.
+    """
+    whole_h, whole_w = whole_hw or image_rgb.shape[:2]
+    placement = Placement(size_hw[1] / whole_w, size_hw[0] / whole_h, whole_w, whole_h)
     height, width = image_rgb.shape[:2]
-    placement = Placement(size_hw[1] / width, size_hw[0] / height, width, height)
     if (height, width) == tuple(size_hw):
         return image_rgb.copy(), placement
     shrinks = size_hw[0] * size_hw[1] < height * width
@@ -89,12 +98,18 @@ def squash(image_rgb: UInt8Array, size_hw: tuple[int, int]) -> tuple[UInt8Array,
     return np.asarray(resized, np.uint8), placement
 
 
-def fit(image_rgb: UInt8Array, size_hw: tuple[int, int], rule: ResizeRule) -> tuple[UInt8Array, Placement]:
-    """Resizes a picture (h, w, 3) to (H, W, 3) by a rule; raises `ValueError` for an unknown one."""
+def fit(
+    image_rgb: UInt8Array, size_hw: tuple[int, int], rule: ResizeRule, whole_hw: tuple[int, int] | None = None
+) -> tuple[UInt8Array, Placement]:
+    """Resizes a picture (h, w, 3) to (H, W, 3) by a rule; raises `ValueError` for an unknown one.
+
+    `whole_hw` is the size of the whole picture, which boxes refer to, where `image_rgb` is reduced
+    (`read_reduced`).
+    """
     if rule == "letterbox":
-        return letterbox(image_rgb, size_hw)
+        return letterbox(image_rgb, size_hw, whole_hw)
     if rule == "squash":
-        return squash(image_rgb, size_hw)
+        return squash(image_rgb, size_hw, whole_hw)
     raise ValueError(f"resize rule {rule!r} is unknown; use 'letterbox' or 'squash'")
 
 
@@ -116,32 +131,50 @@ def read_image(source: FileInput, *, max_pixels: int = MAX_PIXELS, name: str | N
     with open_picture(source, name, max_pixels) as picture:
         image_rgb = _pil_to_rgb(picture.image, picture.name)
     _check_size(picture, image_rgb)
-    return image_rgb
+    return _writable(image_rgb)
 
 
 class ReducedImage(NamedTuple):
-    """image_rgb: uint8 (h, w, 3), possibly reduced; metadata: size and orientation of the whole picture."""
+    """image_rgb: uint8 (h, w, 3), possibly reduced, read-only; metadata: of the whole picture."""
 
     image_rgb: UInt8Array
     metadata: ImageMetadata
 
 
-def read_reduced(source: str | Path, side: int, *, max_pixels: int = MAX_PIXELS) -> ReducedImage:
-    """Reads a picture file, a JPEG at a half, a quarter or an eighth of its size.
+def read_reduced(
+    source: FileInput,
+    side: int,
+    *,
+    exact: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+) -> ReducedImage:
+    """Reads a picture file, or the bytes of one; a JPEG at a half, a quarter or an eighth of its size.
 
     That skips most of the arithmetic and still reads every byte, so that a truncated file is noticed. The
-    longer side keeps at least `side` pixels, if the picture has them. Raises as `read_image`.
+    longer side keeps at least `side` pixels, if the picture has them. With `exact`, width and height are
+    divided without a remainder, so that boxes have the same place in both. Raises as `read_image`.
     """
-    with open_picture(source, None, max_pixels) as picture:
+    with open_picture(source, name, max_pixels) as picture:
         image, reduces = picture.image, picture.image.format == "JPEG"
         if reduces:
             width, height = image.size
-            wanted = [max(1, math.ceil(length * side / max(width, height))) for length in (width, height)]
+            if exact:
+                factor = _exact_factor(width, height, side)
+                wanted = [width // factor, height // factor]
+            else:
+                wanted = [max(1, math.ceil(length * side / max(width, height))) for length in (width, height)]
             image.draft("RGB", (wanted[0], wanted[1]))
         image_rgb = _pil_to_rgb(image, picture.name)
     if not reduces:
         _check_size(picture, image_rgb)
     return ReducedImage(image_rgb, picture.metadata)
+
+
+def _exact_factor(width: int, height: int, side: int) -> int:
+    """The largest factor of JPEG decoders that divides both and leaves `side` pixels, else 1."""
+    fitting = (n for n in (8, 4, 2) if max(width, height) >= n * side and width % n == height % n == 0)
+    return next(fitting, 1)
 
 
 def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
@@ -158,7 +191,7 @@ def as_rgb(image: ImageInput, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         return read_image(image, max_pixels=max_pixels)
     if isinstance(image, Image.Image):
         check_pixels("picture", (image.height, image.width), max_pixels)
-        return _pil_to_rgb(image, "picture")
+        return _writable(_pil_to_rgb(image, "picture"))
     if isinstance(image, np.ndarray):
         return _array_to_rgb(image)
     raise ImageError(
@@ -177,7 +210,12 @@ def _check_size(picture: OpenPicture, image_rgb: UInt8Array) -> None:
         )
 
 
+def _writable(image_rgb: UInt8Array) -> UInt8Array:
+    return image_rgb if image_rgb.flags.writeable else image_rgb.copy()
+
+
 def _pil_to_rgb(image: Image.Image, name: str) -> UInt8Array:
+    """uint8 (h, w, 3), which may be read-only: a copy of a large picture takes as long as its decoding."""
     try:
         return _decode(image, name)
     except ImageError:
@@ -199,7 +237,7 @@ def _decode(image: Image.Image, name: str) -> UInt8Array:
         raise ImageError(f"{name}: grey values in floating point; save it with 8 or 16 bits")
     if image.has_transparency_data:
         return _over_white(np.asarray(image.convert("RGBA")), premultiplied)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"), np.uint8)
 
 
 def _load_tiff(image: TiffImageFile) -> bool:

@@ -19,12 +19,11 @@ from maskwatch.media.formats import (
     UNSUPPORTED_SUFFIXES,
     VIDEO_SUFFIXES,
     WRITABLE_SUFFIXES,
+    is_animation,
     is_picture,
 )
 from maskwatch.media.images import UInt8Array, read_image
-from maskwatch.media.videos import is_animation
 from maskwatch.net.addresses import Address, is_address, shown_argument, without_credentials
-from maskwatch.net.fetch import MAX_BYTES, fetch
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,23 @@ class Source:
 
     def load_picture(self) -> UInt8Array:
         """Reads a picture: uint8 (H, W, 3) RGB. Raises `ImageError` and `SourceError`."""
+        return read_image(self.read(), name=self.name)
+
+    def is_regular(self) -> bool:
+        """Whether it is a file on disk, which can be read at any time."""
+        return self.path is not None and self.path.is_file()
+
+    def read(self) -> Path | bytes:
+        """The path of a file; the bytes of an address or of standard input. Raises `SourceError`."""
         if self.kind == "unreadable":
             raise SourceError(f"{self.name}: the folder cannot be listed; check its permissions")
-        data = self.path or (read_stdin() if self.url is None else fetch(self.url))
-        return read_image(data, name=self.name)
+        if self.path is not None:
+            return self.path
+        if self.url is None:
+            return read_stdin()
+        from maskwatch.net.fetch import fetch
+
+        return fetch(self.url)
 
 
 def find_sources(specs: Sequence[str], *, leave_out: Path | None = None) -> list[Source]:
@@ -92,7 +104,9 @@ def plan_targets(sources: Iterable[Source], folder: Path) -> dict[Source, Path]:
 
 
 def read_stdin() -> bytes:
-    """Everything on standard input; raises `SourceError` for a terminal, or more than `MAX_BYTES`."""
+    """Everything on standard input; raises `SourceError` for a terminal, or more than `fetch.MAX_BYTES`."""
+    from maskwatch.net.fetch import MAX_BYTES
+
     if sys.stdin is None or sys.stdin.isatty():
         raise SourceError("-: nothing is piped to standard input; use: maskwatch detect - < photo.jpg")
     data = sys.stdin.buffer.read(MAX_BYTES + 1)

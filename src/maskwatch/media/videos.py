@@ -16,6 +16,7 @@ from av.error import FFmpegError
 from PIL import Image
 
 from maskwatch.errors import ImageError, OutputError, SourceError
+from maskwatch.media.formats import is_animated_webp
 from maskwatch.media.images import UInt8Array, as_rgb
 from maskwatch.media.mp4 import Mp4Writer
 from maskwatch.media.video_decoder import (
@@ -30,7 +31,6 @@ from maskwatch.media.video_decoder import (
 from maskwatch.outputs import atomic_write
 from maskwatch.text import reading
 
-_ANIMATED_FORMATS = ("GIF", "PNG", "WEBP")
 _DEFAULT_DURATION_S = 0.1  # of a frame without a duration, as in browsers
 
 
@@ -148,16 +148,6 @@ class Video:
             raise SourceError(f"{self.path}: {damage}; get a complete copy of it")
 
 
-def is_animation(path: Path) -> bool:
-    """Whether the content of a file is an animated GIF, PNG or WebP."""
-    return _animated_format(path) is not None
-
-
-def is_animated_webp(path: Path) -> bool:
-    """Whether the content of a file is an animated WebP, which FFmpeg cannot decode."""
-    return _animated_format(path) == "WEBP"
-
-
 def webp_frames(path: Path) -> Iterator[tuple[float, float, UInt8Array]]:
     """Time and duration in seconds, and uint8 (H, W, 3) RGB, of each frame of an animated WebP.
 
@@ -225,16 +215,3 @@ def video_writer(path: Path, fps: float) -> Iterator[WriteFrame]:
             raise
         if writer is not None:
             writer.close()
-
-
-def _animated_format(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            head = file.read(12) if file.seekable() else b""
-            if not head.startswith((b"GIF8", b"\x89PNG")) and head[8:] != b"WEBP":
-                return None
-            file.seek(0)
-            with Image.open(file, formats=_ANIMATED_FORMATS) as image:
-                return image.format if getattr(image, "is_animated", False) else None
-    except Exception:  # Pillow's decoders raise anything; reading the file reports the reason
-        return None

@@ -1,15 +1,16 @@
 """Which runtime, device and precision a model runs on.
 
-The order of `auto` depends on what is installed and on the processor only, never on a measurement, so that
-the same machine gives the same results every time.
+The order of `auto` depends on what is installed and on the processor only, so that the same machine gives the
+same results every time. A measurement counts only where a user stored it with `maskwatch bench --write`.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,8 +22,13 @@ from maskwatch.errors import MissingExtraError, ModelFileError, OptionError
 from maskwatch.runtimes.base import Backend, BackendUnavailableError, Runtime
 from maskwatch.runtimes.onnx_runtime import PROVIDERS, OnnxRuntime
 from maskwatch.runtimes.openvino import OpenVino, native_precision
+from maskwatch.runtimes.stored_choice import stored_backend
+from maskwatch.system import usable_cores
 
 AUTO = "auto"
+
+MAX_WORKERS = 8
+"""Calls at once on a folder of pictures; each takes memory of its own for a picture and its layers."""
 
 BACKENDS = (
     Backend("onnxruntime", "cuda", "float32"),
@@ -82,6 +88,15 @@ class RuntimeSettings:
         pairs = ((getattr(self, field.name), getattr(backend, field.name)) for field in fields(Backend))
         return all(wanted in (AUTO, value) for wanted, value in pairs)
 
+    def for_workers(self) -> RuntimeSettings:
+        """These settings for calls that come from several threads at once: each takes few cores.
+
+        A GPU is left alone, and so is a number of threads.
+        """
+        if self.threads is not None or first_installed(self).device != "cpu":
+            return self
+        return replace(self, threads=math.ceil(usable_cores() / MAX_WORKERS))
+
 
 REFERENCE = RuntimeSettings("onnxruntime", "cpu", "float32")
 """What evaluation and export use, so that their numbers do not depend on the machine."""
@@ -114,8 +129,17 @@ def first_installed(settings: RuntimeSettings) -> Backend:
 
 def _to_try(settings: RuntimeSettings) -> list[Backend]:
     fitting = list(filter(settings.fits, BACKENDS))
+    stored = chosen_backend()
+    if stored in fitting:
+        fitting = [stored, *(backend for backend in fitting if backend != stored)]
     # Where none is installed, opening the first one raises the reason.
     return list(filter(_is_installed, fitting)) or fitting[:1]
+
+
+def chosen_backend() -> Backend | None:
+    """What `maskwatch bench --write` stored for this machine, as long as it is valid and installed."""
+    stored = stored_backend(runtime_versions())
+    return stored if stored in BACKENDS and _is_installed(stored) else None
 
 
 def runtime_versions() -> dict[str, str]:
@@ -137,7 +161,7 @@ def installed_backends() -> Iterator[Backend]:
 
 
 def _is_installed(backend: Backend) -> bool:
-    """Whether it is worth a try: no line tells that a CPU lacks bfloat16, or that nobody installed CUDA."""
+    """Whether it is worth a try: no line tells that a CPU lacks bfloat16, or that CUDA is not installed."""
     if backend.runtime == "onnxruntime":
         return PROVIDERS[backend.device] in ort.get_available_providers()
     if find_spec("openvino") is None:
@@ -146,7 +170,7 @@ def _is_installed(backend: Backend) -> bool:
 
 
 def _open(path: str | Path, backend: Backend, threads: int | None) -> Runtime:
+    cache = platformdirs.user_cache_path("maskwatch") / backend.runtime
     if backend.runtime == "openvino":
-        cache = platformdirs.user_cache_path("maskwatch") / "openvino"
         return OpenVino(path, threads, device=backend.device, precision=backend.precision, cache=cache)
-    return OnnxRuntime(path, threads, device=backend.device, precision=backend.precision)
+    return OnnxRuntime(path, threads, device=backend.device, precision=backend.precision, cache=cache)

@@ -16,7 +16,8 @@ from maskwatch.live.capture.pipe import Pipe, stdin_descriptor
 from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.live.capture.source_spec import SourceSpec
 from maskwatch.live.capture.webcam import Webcam
-from maskwatch.media.videos import is_animated_webp, webp_frames
+from maskwatch.media.formats import is_animated_webp
+from maskwatch.media.videos import webp_frames
 
 _SNAPSHOT_FPS = 1.0
 """How often a snapshot is requested where there is no limit."""
