@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,6 +149,12 @@ def test_a_broken_file_is_an_error_of_the_last_runtime(tmp_path: Path, installed
     path.write_bytes(b"\x08\x0a\x3a\x00")
     with pytest.raises(ModelFileError, match="ONNX Runtime cannot load it"):
         open_runtime(path, RuntimeSettings())
+
+
+def test_the_docs_show_the_order() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "speed.md").read_text("utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| \d+ \|", line)]
+    assert [Backend(*cells[1:]) for cells in rows] == list(BACKENDS)
 
 
 # ---- OpenVINO ---------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import platformdirs
 from maskwatch.errors import MissingExtraError, ModelFileError, OptionError
 from maskwatch.runtimes.base import Backend, BackendUnavailableError, Runtime
 from maskwatch.runtimes.onnx_runtime import PROVIDERS, OnnxRuntime
-from maskwatch.runtimes.openvino import OpenVino, native_precision
+from maskwatch.runtimes.openvino import OpenVino, has_device, native_precision
 from maskwatch.runtimes.stored_choice import stored_backend
 from maskwatch.system import usable_cores
 
@@ -164,7 +164,7 @@ def _is_installed(backend: Backend) -> bool:
     """Whether it is worth a try: no line tells that a CPU lacks bfloat16, or that CUDA is not installed."""
     if backend.runtime == "onnxruntime":
         return PROVIDERS[backend.device] in ort.get_available_providers()
-    if find_spec("openvino") is None:
+    if find_spec("openvino") is None or not has_device(backend.device):
         return False
     return backend.precision != "bfloat16" or native_precision() == "bfloat16"
 

@@ -113,6 +113,11 @@ class OpenVino:
         return network, postprocessing
 
 
+def has_device(device: str) -> bool:
+    """Whether OpenVINO finds this device; raises `MissingExtraError` without OpenVINO."""
+    return device in _devices(_openvino().Core())
+
+
 def native_precision() -> str:
     """The precision that OpenVINO itself takes on this CPU: "bfloat16" where it has the instructions.
 
@@ -131,14 +136,18 @@ def _openvino() -> Any:
     return openvino
 
 
+def _devices(core: Any) -> set[str]:
+    """A machine with two GPUs has GPU.0 and GPU.1, and GPU means the first."""
+    return {name.split(".")[0].lower() for name in core.available_devices}
+
+
 def _device(core: Any, device: str, precision: str) -> str:
     """OpenVINO's name of a device that has the precision."""
-    name = device.upper()
-    # A machine with two GPUs has GPU.0 and GPU.1, and GPU means the first.
-    if name not in {listed.split(".")[0] for listed in core.available_devices}:
-        there = ", ".join(sorted(listed.lower() for listed in core.available_devices))
+    name, there = device.upper(), _devices(core)
+    if device not in there:
         raise BackendUnavailableError(
-            f"device {device!r}: OpenVINO finds none here, only {there}; install its driver or use 'cpu'"
+            f"device {device!r}: OpenVINO finds none here, only {', '.join(sorted(there))}; install its "
+            "driver or use 'cpu'"
         )
     if _CAPABILITIES[precision] not in core.get_property(name, "OPTIMIZATION_CAPABILITIES"):
         raise BackendUnavailableError(
