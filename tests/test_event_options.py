@@ -77,7 +77,8 @@ def test_both_offer_the_same(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_has_each_option_once_and_the_rest_apart(capsys: pytest.CaptureFixture[str]) -> None:
     found = panels("serve", capsys)
-    assert [*found] == ["Options", "Watching", "Events"]
+    assert [*found] == ["Options", "Speed", "Watching", "Events"]
+    assert found["Speed"] == ["--runtime", "--device", "--precision"]
     assert found["Watching"] == ["--watch", "--watch-fps", "--zones", "--alert", "--keep-faces"]
     assert found["Options"][0] == "--host"
     assert found["Options"][-1] == "--help"
@@ -86,7 +87,7 @@ def test_help_has_each_option_once_and_the_rest_apart(capsys: pytest.CaptureFixt
     shown = [param for param in commands["serve"].params if not param.hidden]
     assert {param.opts[0] for param in commands["serve"].params if param.hidden} == {"--lanes"}
     assert sorted(names) == sorted([param.opts[0] for param in shown] + ["--help"])
-    assert [*panels("watch", capsys)] == ["Arguments", "Options", "Events"]
+    assert [*panels("watch", capsys)] == ["Arguments", "Options", "Events", "Speed"]
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise tries it below Python 3.13

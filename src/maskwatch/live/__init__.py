@@ -4,6 +4,3 @@ Data goes one way: `capture` reads the newest frames, `tracking` turns faces int
 deliver events, `output` shows and records. `loop` opens these parts from a `config` and runs them; `run` is
 the command. No event depends on a single frame.
 """
-
-# Before PyAV, whose copy of libxcb otherwise lets the first window of OpenCV hang.
-import cv2  # noqa: F401
