@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import shutil
@@ -124,8 +125,13 @@ def test_the_site_works_in_a_browser_on_its_own(address: str) -> None:
         for name in ("cli", "recipe", "api", "events", "index"):
             page.goto(f"{address}/{name}.html")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        page.keyboard.press("Control+k")
-        page.wait_for_function(IN_A_FIELD)  # before that, letters are shortcuts: n goes to the next page
+        for _ in range(20):  # the page's script may not listen yet
+            page.keyboard.press("Control+k")
+            with contextlib.suppress(playwright.TimeoutError):
+                # Before it is true, letters are shortcuts: n goes to the next page.
+                page.wait_for_function(IN_A_FIELD, timeout=2000)
+                break
+        assert page.evaluate(IN_A_FIELD)
         page.keyboard.type("cooldown", delay=20)
         page.wait_for_selector("a[href*='people.html']:has-text('cooldown')")
         browser.close()
