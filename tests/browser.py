@@ -34,7 +34,7 @@ SOFTWARE_GPU = (
     "--enable-unsafe-swiftshader",
 )
 CAMERA_WH = (640, 480)
-WAIT_MS = 60_000  # the machine may be busy; whatever is waited for comes in a second or two
+WAIT_MS = 180_000
 
 
 def installed_chromium() -> str:
