@@ -34,7 +34,7 @@ SOFTWARE_GPU = (
     "--enable-unsafe-swiftshader",
 )
 CAMERA_WH = (640, 480)
-WAIT_MS = 180_000
+WAIT_MS = 180_000  # the machine may be busy, and WebGPU in software takes 40 s alone
 
 
 def installed_chromium() -> str:
