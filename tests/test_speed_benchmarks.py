@@ -183,7 +183,7 @@ def test_cameras(
     length = ["--seconds", "1.5", "--warm-up", "0.2", "--most", "1", "--models"]
     assert benchmark.main([*size, *length, str(tiny_model)]) == 0
     printed = capsys.readouterr().out
-    (found,) = re.findall(rf"^\| {tiny_model} \| 1 \| (\d+)% \| ([\d |]+) \|$", printed, re.M)
+    (found,) = re.findall(rf"^\| {tiny_model} \| 1 \| (\d+)% \| ([-\d |]+) \|$", printed, re.M)
     times = [int(time) for time in found[1].split(" | ")]
     assert int(found[0]) > 0
     assert times[-1] == pytest.approx(sum(times[:-1]), abs=3)
