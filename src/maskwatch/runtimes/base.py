@@ -60,10 +60,8 @@ class Backend:
         return f"{self.runtime}, {self.device}, {self.precision}"
 
 
-class Runtime(Protocol):
-    """A loaded model file; may be called from several threads at once."""
-
-    backend: Backend
+class Model(Protocol):
+    """A loaded model."""
 
     def __call__(
         self,
@@ -78,6 +76,12 @@ class Runtime(Protocol):
             ModelFileError: the runtime fails on these pictures.
         """
         ...
+
+
+class Runtime(Model, Protocol):
+    """A loaded model file; may be called from several threads at once."""
+
+    backend: Backend
 
 
 def check_threads(threads: int | None) -> None:

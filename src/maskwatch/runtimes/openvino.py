@@ -6,6 +6,7 @@ runs in the wanted precision, what follows in float32, because bfloat16 has a st
 
 from __future__ import annotations
 
+import functools
 import threading
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class OpenVino:
         ov = _openvino()
         self._path = Path(path)
         self.backend = Backend("openvino", device, precision)
-        core = ov.Core()
+        core = _core()
         name = _device(core, device, precision)
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None and device == "cpu":
@@ -115,7 +116,7 @@ class OpenVino:
 
 def has_device(device: str) -> bool:
     """Whether OpenVINO finds this device; raises `MissingExtraError` without OpenVINO."""
-    return device in _devices(_openvino().Core())
+    return device in _devices(_core())
 
 
 def native_precision() -> str:
@@ -124,8 +125,14 @@ def native_precision() -> str:
     Raises:
         MissingExtraError: OpenVINO is not installed.
     """
-    hint = _openvino().Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+    hint = _core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
     return {element: name for name, element in _ELEMENT_TYPES.items()}.get(hint, "float32")
+
+
+@functools.cache
+def _core() -> Any:
+    """The one of this process; making it loads the plugins of all devices."""
+    return _openvino().Core()
 
 
 def _openvino() -> Any:

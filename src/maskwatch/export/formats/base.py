@@ -9,28 +9,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
 from maskwatch.export.compare import Tolerance
-from maskwatch.media.images import FloatArray, UInt8Array
+from maskwatch.media.images import UInt8Array
 from maskwatch.models import ModelFile, ModelMetadata
-from maskwatch.runtimes.base import RawDetections
+from maskwatch.runtimes.base import Model
 
 INPUT_TYPES = ("uint8", "float32")
-
-
-class Model(Protocol):
-    """A loaded model, called as a `runtimes.base.Runtime` is."""
-
-    def __call__(
-        self,
-        images_nhwc: UInt8Array,
-        score_thresholds: FloatArray | None = None,
-        iou_threshold: float | None = None,
-        class_agnostic: bool | None = None,
-    ) -> RawDetections: ...
 
 
 FLOAT32 = Tolerance(box=0.1, score=1e-3)

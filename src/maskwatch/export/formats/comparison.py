@@ -10,11 +10,10 @@ import numpy as np
 
 from maskwatch.errors import ExportError
 from maskwatch.export.compare import Boxes, Tolerance, match
-from maskwatch.export.formats.base import Model
 from maskwatch.export.photographs import BATCH, Photograph
 from maskwatch.media.images import UInt8Array, fit
 from maskwatch.models import ModelMetadata
-from maskwatch.runtimes.base import RawDetections
+from maskwatch.runtimes.base import Model, RawDetections
 
 if TYPE_CHECKING:
     import supervision as sv

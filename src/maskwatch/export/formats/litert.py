@@ -14,7 +14,6 @@ from maskwatch.export.formats.base import (
     FLOAT16,
     ConvertOptions,
     ExportFormat,
-    Model,
     Signature,
     Tensor,
     file_stem,
@@ -24,6 +23,7 @@ from maskwatch.export.formats.raw import decoded
 from maskwatch.media.images import FloatArray, UInt8Array
 from maskwatch.models import ModelFile, ModelMetadata
 from maskwatch.outputs import output_errors
+from maskwatch.runtimes.base import Model
 from maskwatch.text import first_line
 
 _INPUT = "args_0"

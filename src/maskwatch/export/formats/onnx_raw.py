@@ -18,7 +18,6 @@ from maskwatch.export.formats.base import (
     RAW_OUTPUTS,
     ConvertOptions,
     ExportFormat,
-    Model,
     Signature,
     Tensor,
     file_stem,
@@ -26,6 +25,7 @@ from maskwatch.export.formats.base import (
 from maskwatch.export.formats.raw import decoded
 from maskwatch.media.images import UInt8Array
 from maskwatch.models import CANDIDATE_TENSORS, ModelFile, ModelMetadata
+from maskwatch.runtimes.base import Model
 
 if TYPE_CHECKING:
     import onnx

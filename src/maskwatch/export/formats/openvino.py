@@ -15,14 +15,13 @@ from maskwatch.export.formats.base import (
     FLOAT16,
     ConvertOptions,
     ExportFormat,
-    Model,
     Signature,
     file_stem,
     whole_model_signature,
 )
 from maskwatch.media.images import FloatArray, UInt8Array
 from maskwatch.models import IOU_THRESHOLD, ModelFile, ModelMetadata
-from maskwatch.runtimes.base import OPTIONAL_INPUTS, OUTPUTS, RawDetections, option_feeds
+from maskwatch.runtimes.base import OPTIONAL_INPUTS, OUTPUTS, Model, RawDetections, option_feeds
 from maskwatch.runtimes.openvino import read_model
 
 _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")

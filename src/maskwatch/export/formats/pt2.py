@@ -9,7 +9,6 @@ from maskwatch.export.formats.base import (
     FLOAT32,
     ConvertOptions,
     ExportFormat,
-    Model,
     Signature,
     file_stem,
     raw_signature,
@@ -17,6 +16,7 @@ from maskwatch.export.formats.base import (
 from maskwatch.export.formats.raw import decoded
 from maskwatch.media.images import FloatArray, UInt8Array
 from maskwatch.models import ModelFile, ModelMetadata
+from maskwatch.runtimes.base import Model
 
 PROPS = "maskwatch.json"
 """The extra file inside the program: the `metadata_props` of the model file as one JSON object."""

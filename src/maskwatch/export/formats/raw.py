@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from maskwatch.export.formats.base import Model, RawModel
+from maskwatch.export.formats.base import RawModel
 from maskwatch.media.images import FloatArray, UInt8Array
 from maskwatch.models import IOU_THRESHOLD, MAX_DETECTIONS, ModelMetadata
-from maskwatch.runtimes.base import RawDetections
+from maskwatch.runtimes.base import Model, RawDetections
 
 
 def decoded(raw: RawModel, metadata: ModelMetadata) -> Model:

@@ -11,7 +11,6 @@ from maskwatch.export.formats.base import (
     FLOAT32,
     ConvertOptions,
     ExportFormat,
-    Model,
     Signature,
     Tensor,
     file_stem,
@@ -20,7 +19,7 @@ from maskwatch.export.formats.base import (
 from maskwatch.export.formats.openvino import load_ir, write_ir
 from maskwatch.models import ModelFile, ModelMetadata
 from maskwatch.outputs import make_folder
-from maskwatch.runtimes.base import OPTIONAL_INPUTS
+from maskwatch.runtimes.base import OPTIONAL_INPUTS, Model
 from maskwatch.runtimes.onnx_runtime import OnnxRuntime
 from maskwatch.tf_compat import textproto
 
