@@ -19,7 +19,7 @@ from maskwatch.labels import ClassMap
 from maskwatch.media.images import PAD_VALUE
 from maskwatch.training.augment import STRONG, WEAK, as_jpeg, augment_multiscale, augment_ssd, colour_jitter
 from maskwatch.training.copy_paste import FaceClasses, SourceFace, occlude_mouths, paste_mask, paste_masks
-from maskwatch.training.crops import IGNORE_CLASS, TrainingSample, flip
+from maskwatch.training.crops import IGNORE_CLASS, TrainingSample, flip, rotate
 from maskwatch.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -46,10 +46,13 @@ def test_flip_twice_is_nothing() -> None:
 @pytest.mark.parametrize("kind", ["scale", "ssd"])
 def test_boxes_stay_on_their_squares(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("maskwatch.training.augment.colour_jitter", lambda image, rng: image)
-    sample, seen = marked_sample(), 0
+    upright, sample, seen = replace(STRONG, rotation=0.0), marked_sample(), 0
     for seed in range(120):
         rng = np.random.default_rng(seed)
-        out = augment_ssd(sample, 160, rng) if kind == "ssd" else augment_multiscale(sample, 160, 160, rng)
+        if kind == "ssd":
+            out = augment_ssd(sample, 160, rng)
+        else:
+            out = augment_multiscale(sample, 160, 160, rng, upright)
         assert out.image.shape == (160, 160, 3)
         assert out.image.dtype == np.uint8
         for x0, y0, x1, y1 in out.boxes_xyxy:
@@ -73,7 +76,8 @@ def test_boxes_follow_the_rounding_of_the_picture(monkeypatch: pytest.MonkeyPatc
     sample = TrainingSample(image, np.array([[80, 90, 92, 106]], np.float32), np.zeros(1, np.int64))
     compared = 0
     for seed in range(200):
-        out = augment_multiscale(sample, 160, 160, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        out = augment_multiscale(sample, 160, 160, rng, replace(STRONG, rotation=0.0))
         if len(out.boxes_xyxy) and out.boxes_xyxy.min() > 2 and out.boxes_xyxy.max() < 158:
             x0, y0, x1, y1 = out.boxes_xyxy[0]
             light = out.image[..., 0] / 255.0
@@ -83,6 +87,31 @@ def test_boxes_follow_the_rounding_of_the_picture(monkeypatch: pytest.MonkeyPatc
             assert light.sum() == pytest.approx((x1 - x0) * (y1 - y0), rel=0.06), f"seed {seed}"
             compared += 1
     assert compared > 40
+
+
+@pytest.mark.parametrize("degrees", [-35.0, -10.0, 0.0, 20.0, 35.0, 90.0])
+def test_a_turned_face_has_a_box_as_tight_as_before(degrees: float) -> None:
+    for box in ([40, 60, 80, 120], [170, 90, 240, 150]):
+        image, (x0, y0, x1, y1) = np.zeros((200, 300, 3), np.uint8), box
+        rows, columns = np.indices(image.shape[:2]) + 0.5
+        image[np.hypot((2 * columns - x0 - x1) / (x1 - x0), (2 * rows - y0 - y1) / (y1 - y0)) <= 1] = 250
+        turned = rotate(TrainingSample(image, np.array([box], np.float32), np.array([1])), degrees)
+        rows, columns = np.nonzero((turned.image[..., 0] > 125) & (turned.image[..., 1] > 125))
+        if rows.min() > 0 and rows.max() < 199:  # a quarter turn moves one of them to the border
+            drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            np.testing.assert_allclose(turned.boxes_xyxy[0], drawn, atol=1.0)
+
+
+def test_a_quarter_turn_is_exact_and_what_leaves_the_picture_is_dropped() -> None:
+    """Counter-clockwise, as np.rot90."""
+    sample = marked_sample(240, 240)
+    turned = rotate(sample, 90.0)
+    np.testing.assert_array_equal(turned.image, np.rot90(sample.image))
+    np.testing.assert_allclose(turned.boxes_xyxy[0], [30, 180, 70, 220], atol=1e-3)
+    assert rotate(marked_sample(), 90.0).class_ids.tolist() == [0, 1]  # two fifths of the first are left
+    region = TrainingSample(sample.image, sample.boxes_xyxy[1:2], np.array([IGNORE_CLASS]))
+    x0, y0, x1, y1 = rotate(region, 45.0).boxes_xyxy[0]
+    assert (x1 - x0, y1 - y0) == pytest.approx((30 * 2**0.5, 30 * 2**0.5), rel=1e-5)
 
 
 def test_scales_reach_from_small_to_filling() -> None:

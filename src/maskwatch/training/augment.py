@@ -18,12 +18,15 @@ from maskwatch.training.crops import (
     TrainingSample,
     UInt8Array,
     flip,
+    rotate,
     scaled_crop,
     ssd_crop,
 )
 
 # For a large face an image is enlarged up to this many times the scale that the network sees.
 MAX_ENLARGEMENT = 8.0
+# Heads are tilted by this much, seldom by more; beyond, the boxes of turned faces fit less and less.
+MAX_DEGREES = 35.0
 
 
 def augment_ssd(
@@ -51,23 +54,37 @@ class AugmentConfig:
     letterbox: probability of a scale about that of a letterbox; otherwise a face gets a random size.
     scales: range of that scale, times the letterbox's.
     stretch: largest factor between width and height, either way.
-    colour_jitter, mask_paste, occlusion: probabilities, the first of an image, the others of a bare face.
+    rotation, colour_jitter: probabilities for an image, the former of an angle up to `MAX_DEGREES`.
+    mask_paste, occlusion: probabilities for a bare face.
     """
 
     letterbox: float
     scales: tuple[float, float]
     stretch: float
+    rotation: float
     colour_jitter: float
     mask_paste: float
     occlusion: float
 
 
 STRONG = AugmentConfig(
-    letterbox=0.5, scales=(0.6, 1.5), stretch=1.1, colour_jitter=1.0, mask_paste=0.1, occlusion=0.1
+    letterbox=0.5,
+    scales=(0.6, 1.5),
+    stretch=1.1,
+    rotation=0.3,
+    colour_jitter=1.0,
+    mask_paste=0.1,
+    occlusion=0.1,
 )
 # For the last steps, which fit the network to unchanged images; large faces still occur.
 WEAK = AugmentConfig(
-    letterbox=0.75, scales=(0.85, 1.2), stretch=1.0, colour_jitter=0.3, mask_paste=0.05, occlusion=0.05
+    letterbox=0.75,
+    scales=(0.85, 1.2),
+    stretch=1.0,
+    rotation=0.1,
+    colour_jitter=0.3,
+    mask_paste=0.05,
+    occlusion=0.05,
 )
 
 
@@ -79,7 +96,7 @@ def augment_multiscale(
     config: AugmentConfig = STRONG,
     classes: FaceClasses | None = None,
 ) -> TrainingSample:
-    """A square crop at a random scale, flipped, with masks, occlusions and colours changed.
+    """A square crop at a random scale, flipped, turned, with masks, occlusions and colours changed.
 
     Some crops scale the image about as the network will see it, a letterbox of `network_size`; the others
     pick a face and give it a random size, so that faces from a dozen pixels to the whole crop all occur.
@@ -97,6 +114,8 @@ def augment_multiscale(
     crop = scaled_crop(sample, size, (scale * stretch, scale / stretch), kept, rng)
     if rng.random() < 0.5:
         crop = flip(crop)
+    if rng.random() < config.rotation:
+        crop = rotate(crop, float(rng.uniform(-MAX_DEGREES, MAX_DEGREES)))
     if classes is not None:
         crop = paste_masks(crop, rng, config.mask_paste, classes)
         crop = occlude_mouths(crop, rng, config.occlusion, classes.no_mask)

@@ -1,4 +1,4 @@
-"""Geometry of training samples: flips, crops, and where boxes go with them.
+"""Geometry of training samples: flips, turns, crops, and where boxes go with them.
 
 All randomness comes from the generator that is passed in.
 """
@@ -84,11 +84,43 @@ def scaled_crop(
         origin.append(rng.uniform(low, high))
     image, factors_xy, offset_xy = _window(sample.image, size, scale_xy, (origin[0], origin[1]))
     full = (sample.boxes_xyxy * np.array(factors_xy * 2) + np.array(offset_xy * 2)).astype(np.float32)
-    boxes = full.clip(0, size)
-    visible = _area(boxes) / np.maximum(_area(full), 1e-6)
+    boxes, kept = _clip(full, sample.class_ids, (size, size))
+    return TrainingSample(image, boxes[kept], sample.class_ids[kept])
+
+
+def rotate(sample: TrainingSample, degrees: float) -> TrainingSample:
+    """Turned about its centre, counter-clockwise on the screen; what comes from outside is padding.
+
+    A box becomes the one around the ellipse that it held, since a face fills its box as an ellipse does; one
+    around the turned corners would be far too large. An ignore region gets that, to cover what it did.
+    """
+    height, width = sample.image.shape[:2]
+    centre_xy = np.array([width / 2, height / 2])
+    # Pixel centres lie at halves in box coordinates and at whole numbers in OpenCV's.
+    matrix = cv2.getRotationMatrix2D((width / 2 - 0.5, height / 2 - 0.5), degrees, 1.0)
+    image = cv2.warpAffine(sample.image, matrix, (width, height), borderValue=(PAD_VALUE,) * 3)
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    corners = sample.boxes_xyxy.reshape(-1, 2, 2)  # (G, 2, 2)
+    offsets_xy = corners.mean(1) - centre_xy
+    centres_xy = offsets_xy @ np.array([[cos, -sin], [sin, cos]]) + centre_xy
+    sides_wh = corners[:, 1] - corners[:, 0]
+    parts_wh = np.stack([sides_wh * abs(cos), sides_wh[:, ::-1] * abs(sin)])  # (2, G, 2)
+    ellipse_wh, rectangle_wh = np.hypot(*parts_wh), parts_wh.sum(0)
+    new_wh = np.where((sample.class_ids == IGNORE_CLASS)[:, None], rectangle_wh, ellipse_wh)
+    full = np.concatenate([centres_xy - new_wh / 2, centres_xy + new_wh / 2], 1).astype(np.float32)
+    boxes, kept = _clip(full, sample.class_ids, (width, height))
+    return TrainingSample(np.asarray(image, np.uint8), boxes[kept], sample.class_ids[kept])
+
+
+def _clip(
+    full_xyxy: FloatArray, class_ids: npt.NDArray[np.int64], size_wh: tuple[int, int]
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Boxes (G, 4) as far as they lie in the image, and which of them (G,) still show enough."""
+    boxes = full_xyxy.clip(0, np.array(size_wh * 2, np.float32))
+    visible = _area(boxes) / np.maximum(_area(full_xyxy), 1e-6)
     kept = (visible >= MIN_VISIBLE) & ((boxes[:, 2:] - boxes[:, :2]).min(1, initial=np.inf) >= MIN_SIDE)
-    kept |= (sample.class_ids == IGNORE_CLASS) & (visible > 0)  # any rest of an ignore region is still one
-    return TrainingSample(image, boxes[kept].astype(np.float32), sample.class_ids[kept])
+    kept |= (class_ids == IGNORE_CLASS) & (visible > 0)  # any rest of an ignore region is still one
+    return boxes, kept
 
 
 def _area(boxes_xyxy: FloatArray) -> FloatArray:
