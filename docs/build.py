@@ -6,7 +6,7 @@ GitHub shows docs/*.md as they are. For the site this script
 - copies the files of the repository that they link to (a unit, a proxy's configuration, a script),
 - fills each marker `<!-- generated: NAME -->` from the code,
 
-and runs Zensical with warnings as errors. Zensical runs no hooks, so this is a script of its own.
+and runs Zensical with warnings as errors. Zensical runs no hooks, so this is a separate script.
 """
 
 from __future__ import annotations

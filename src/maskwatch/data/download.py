@@ -119,7 +119,7 @@ def _lift(folder: Path) -> None:
     if len(entries) != 1 or not entries[0].is_dir():
         return
     with output_errors(folder):
-        inner = entries[0].rename(folder / f"{MARK}.lift")  # it may hold something of its own name
+        inner = entries[0].rename(folder / f"{MARK}.lift")  # it may hold something of the same name
         for entry in inner.iterdir():
             entry.rename(folder / entry.name)
         inner.rmdir()

@@ -204,7 +204,7 @@ def open_pipeline(
         measure=lambda detector: seconds_per_picture(detector) / lanes,
     )
     if loaded(str(choice.detector.path)) is not None:
-        lanes = 1  # that detector has threads of its own
+        lanes = 1  # that detector has its own threads
     finder = FaceFinder(choice.detector, threshold=config.threshold, lanes=lanes)
     run = uuid.uuid4().hex[:12]
     trackers = {name: PeopleTracker(name, run, finder.metadata, config.people, zones) for name in names}
