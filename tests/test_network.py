@@ -105,6 +105,28 @@ def test_same_padding_of_stride_two(size: int, taps: list[int]) -> None:
     assert conv(ramp)[0, 0, 0].tolist() == taps
 
 
+@pytest.mark.parametrize("height", [8, 9])
+def test_a_strided_depthwise_convolution_in_bfloat16_has_the_gradients_of_float32(height: int) -> None:
+    """Within the rounding of bfloat16, whose steps are 1/256 of a value."""
+    import torch
+
+    from maskwatch.network.layers import SameConv2d
+
+    torch.manual_seed(0)
+    conv = SameConv2d(32, 32, 3, stride=2, groups=32, bias=True)
+    leaves = [torch.randn(2, 32, height, 10, requires_grad=True), *conv.parameters()]
+    exact = conv(leaves[0])
+    weights = torch.randn_like(exact)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = conv(leaves[0])
+    assert rounded.dtype == torch.bfloat16
+    assert type(rounded.grad_fn).__name__ == "_StridedDepthwiseBackward"
+    torch.testing.assert_close(rounded.float(), exact, rtol=0.02, atol=0.02)
+    expected = torch.autograd.grad((exact * weights).sum(), leaves)
+    found = torch.autograd.grad((rounded.float() * weights).sum(), leaves)
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.05)
+
+
 def test_preprocess() -> None:
     import torch
 

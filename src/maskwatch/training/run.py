@@ -15,6 +15,7 @@ from maskwatch.data import DetectionSet
 from maskwatch.errors import CheckpointError, DataError, OutputError
 from maskwatch.evaluation.coco import CocoResult
 from maskwatch.outputs import make_folder
+from maskwatch.system import keep_freed_memory
 from maskwatch.training.batches import (
     StepSampler,
     TrainingDataset,
@@ -98,6 +99,7 @@ def train(
         _check_same(last, resumed, recipe, training_set)
     L.seed_everything(recipe.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
+    keep_freed_memory()
     network = start_network(None if last else options.start, recipe, training_set.class_names)
     module = DetectionModule(
         network.to(memory_format=torch.channels_last), recipe, validation_set, options.trained_on
