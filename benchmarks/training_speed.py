@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/training_speed.py ../shared/data/masks/train ../shared/data/more/train
     python benchmarks/training_speed.py photos/ --recipe fast --rounds 5
 
-Both ways take turns in one process, with the same batches. The seconds are those of the CPU, of all threads, so
-that other work on the machine changes them little; with several threads they contain the waiting of one for
-another. The last line has the elapsed time.
+Both ways take turns in one process, with the same batches. The seconds are those of the CPU, of all threads,
+so that other work on the machine changes them little; with several threads they contain the waiting of one
+for another. The last line has the elapsed time.
 """
 
 from __future__ import annotations
