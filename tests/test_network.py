@@ -127,6 +127,23 @@ def test_a_strided_depthwise_convolution_in_bfloat16_has_the_gradients_of_float3
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.05)
 
 
+def test_relu6_in_place_has_the_gradient_of_torchs() -> None:
+    import torch
+    import torch.nn.functional as F
+
+    from maskwatch.network.layers import relu6
+
+    x = torch.tensor([-1.0, 0.0, 1e-6, 3.0, 6.0, 7.0], requires_grad=True)
+    weights = torch.arange(1.0, 7)
+    layer = x * 1
+    result = relu6(layer)
+    assert result.data_ptr() == layer.data_ptr()
+    assert torch.equal(result, F.relu6(x))
+    (found,) = torch.autograd.grad((result * weights).sum(), x)
+    (expected,) = torch.autograd.grad((F.relu6(x) * weights).sum(), x)
+    assert torch.equal(found, expected)
+
+
 def test_preprocess() -> None:
     import torch
 

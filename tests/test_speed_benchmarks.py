@@ -111,6 +111,23 @@ def test_reduced_pictures(
     assert "inf" not in printed
 
 
+# ---- Training (docs/speed.md) ------------------------------------------------------------------------------
+
+
+def test_training_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark = load_benchmark("training_speed", monkeypatch)
+    draw_faces(tmp_path / "faces", 3)
+    settings = ("size=128", "train_sizes=[128]", "batch_size=2")
+    options = [option for setting in settings for option in ("--set", setting)]
+    assert benchmark.main([str(tmp_path / "faces"), "--rounds", "1", *options]) == 0
+    rows = re.findall(r"\| (\w+) \| (\d+\.\d) \| (\d+\.\d) \| \d+\.\d\d \|", capsys.readouterr().out)
+    assert [part for part, *_ in rows] == [*benchmark.PARTS, "sum", "elapsed"]
+    *parts, total, _ = [float(after) for *_, after in rows]
+    assert total == pytest.approx(sum(parts), abs=1)
+
+
 # ---- The data check (docs/data.md) -------------------------------------------------------------------------
 
 

@@ -117,6 +117,39 @@ def conv_norm(conv: SameConv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     return conv.convolve(x, conv.weight * factor[:, None, None, None], shift)
 
 
+class _Relu6(torch.autograd.Function):
+    """ReLU6 in place that keeps its result for the gradient; torch's own first copies its input for that.
+
+    The gradient is the same, since a result of 0 or 6 has none either way.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x.clamp_(0, 6)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (result,) = ctx.saved_tensors
+        return torch.as_tensor(torch.ops.aten.hardtanh_backward(gradients[0], result, 0, 6))
+
+
+def relu6(layer_output: Tensor, inplace: bool = False) -> Tensor:
+    """ReLU6 of a layer's output; where gradients are wanted always in place."""
+    if torch.is_grad_enabled() and layer_output.requires_grad:
+        return torch.as_tensor(_Relu6.apply(layer_output))
+    return F.relu6(layer_output, inplace)
+
+
+class Relu6(nn.ReLU6):
+    """`relu6` as a module."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return relu6(input, self.inplace)
+
+
 class SeparableConv2d(nn.Module):
     """Depthwise 3×3, then pointwise 1×1, as Keras' SeparableConv2D; the pointwise has the bias."""
 
@@ -142,7 +175,7 @@ class ConvNormRelu6(nn.Sequential):
         linear: bool = False,
     ) -> None:
         conv = SameConv2d(channels_in, channels_out, kernel, stride, groups)
-        activation = () if linear else (nn.ReLU6(inplace=True),)
+        activation = () if linear else (Relu6(inplace=True),)
         super().__init__(conv, batch_norm(channels_out), *activation)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -158,7 +191,7 @@ class SeparableNormRelu6(nn.Sequential):
 
     def __init__(self, channels: int, stride: int = 1) -> None:
         conv = SeparableConv2d(channels, channels, stride)
-        super().__init__(conv, batch_norm(channels), nn.ReLU6(inplace=True))
+        super().__init__(conv, batch_norm(channels), Relu6(inplace=True))
 
     def forward(self, input: Tensor) -> Tensor:
         separable, norm, activation = self

@@ -13,7 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskwatch.network.anchors import AnchorSpec, anchors_xyxy
-from maskwatch.network.layers import ConvNormRelu6, SeparableConv2d, SeparableNormRelu6, batch_norm, conv_norm
+from maskwatch.network.layers import (
+    ConvNormRelu6,
+    SeparableConv2d,
+    SeparableNormRelu6,
+    batch_norm,
+    conv_norm,
+    relu6,
+)
 
 SIZE_MULTIPLE = 32
 
@@ -156,7 +163,7 @@ class PredictionHead(nn.Module):
             for conv, norm in zip(self.tower, norms, strict=True):
                 assert isinstance(conv, SeparableConv2d)
                 assert isinstance(norm, nn.BatchNorm2d)
-                x = F.relu6(conv_norm(conv.pointwise, norm, conv.depthwise(x)))
+                x = relu6(conv_norm(conv.pointwise, norm, conv.depthwise(x)))
             encodings.append(_per_anchor(self.boxes(x), 4))
             logits.append(_per_anchor(self.classes(x), self.columns))
         return torch.cat(encodings, 1), torch.cat(logits, 1)
