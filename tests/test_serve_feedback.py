@@ -160,3 +160,17 @@ def test_old_cases_are_deleted_by_the_service(tiny_model: Path, tmp_path: Path) 
         client_of(tiny_model, keep_hard=tmp_path, retain_days=-1),
     ):
         pass
+
+
+def test_the_options_of_the_command(tmp_path: Path) -> None:
+    from maskwatch.cli.serve import ServeOptions, _settings
+    from maskwatch.live.sinks.settings import SinkSettings
+
+    options = ServeOptions(keep_hard=tmp_path, retain=3.0, sinks=SinkSettings())
+    settings = _settings(options)
+    assert (settings.keep_hard, settings.retain_days, settings.watch) == (tmp_path, 3.0, None)
+    with pytest.raises(OptionError, match=r"--retain 3\.0 is about what is watched; add --watch SOURCE"):
+        _settings(ServeOptions(retain=3.0, sinks=SinkSettings()))
+    watching = _settings(ServeOptions(watch=["0"], keep_hard=tmp_path, sinks=SinkSettings())).watch
+    assert watching is not None
+    assert watching.keep_hard == tmp_path
