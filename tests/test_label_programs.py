@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import xml.etree.ElementTree as ET
@@ -290,6 +291,24 @@ def test_a_rectangle_with_labels_of_its_own(tmp_path: Path) -> None:
     write(tmp_path / "p.json", [task_of("a.jpg", [box, labels])])
     (sample,) = read_data(tmp_path).samples
     assert sample.class_ids.tolist() == [1]
+
+
+def test_two_boxes_with_the_same_corners_stay_two(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    value = {**region(1)["value"], "original_width": 200, "original_height": 100}
+    write(tmp_path / "p.json", [{"image": "a.jpg", "id": 4, "label": [value, value], "annotator": 1}])
+    assert len(read_data(tmp_path).samples[0]) == 2
+
+
+@pytest.mark.parametrize("odd", [["x"], {"a": 1}, None, 7, ""])
+@pytest.mark.parametrize("key", ["type", "id", "meta", "image_rotation", "original_width", "from_name"])
+def test_values_of_another_kind(tmp_path: Path, key: str, odd: object) -> None:
+    picture(tmp_path / "a.jpg")
+    results = [region(1, value={"rotation": 30}), {**region(1), "type": "choices", "value": {"choices": [1]}}]
+    results[0][key] = results[1][key] = odd
+    write(tmp_path / "p.json", [task_of("a.jpg", results)])
+    with contextlib.suppress(DataError):
+        read_data(tmp_path)
 
 
 def test_rotated_boxes_become_the_upright_ones_around_them(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ET
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -49,7 +49,7 @@ XML = ".xml"
 _ROOT = re.compile(rb"<annotations[\s>]")
 _SUBSET = re.compile(r"""<image\s[^>]*?\ssubset=["']([^"']*)["']""")
 _FRAME = re.compile(r"frame_(\d+)")
-_FRAME_STEP = re.compile(r"step\s*=\s*(\d+)")
+_FRAME_STEP = re.compile(r"step\s*=\s*([1-9]\d{0,5})", re.ASCII)
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
 # Attributes of a box in XML that become notes, with the value that means nothing.
 _OWN = {"occluded": "0", "z_order": "0", "source": "manual", "group_id": ""}
@@ -180,10 +180,11 @@ class _Content(IndexContent):
 
     def _add_frames(self, root: ET.Element) -> None:
         """The frames of a video: images that CVAT names frame_000012.png."""
-        frames: dict[int, list[RawObject]] = {}
+        paths: dict[int, list[Path]] = defaultdict(list)
         for path in self.file.images:
             if found := _FRAME.fullmatch(path.stem):
-                frames[int(found[1])] = []
+                paths[int(found[1])].append(path)
+        frames: dict[int, list[RawObject]] = {number: [] for number in paths}
         if not frames:
             text = "no picture frame_000000.png or the like: the boxes are of a video"
             fix = "export it from CVAT with images, or write its frames under these names"
@@ -195,7 +196,7 @@ class _Content(IndexContent):
         size = [(root.findtext(f"meta//original_size/{side}") or "0").strip() for side in ("width", "height")]
         for number, objects in sorted(frames.items()):
             name = f"frame_{number:06d}"
-            image = self.picture(name, objects[0].where if objects else name)
+            image = self.picture(name, objects[0].where if objects else name, paths.get(number, []))
             if image is not None:
                 self._add(image, tuple(objects), (size[0], size[1]))
 

@@ -114,9 +114,9 @@ class _Content(IndexContent):
         if image is None or results is None:
             return None
         objects = tuple(self._objects(results, where))
-        turned = {turn for result in results if (turn := result.get("image_rotation"))}
-        if turned:
-            text = f"was labelled on the picture turned by {turned.pop()}°"
+        turned = next((turn for result in results if (turn := result.get("image_rotation"))), None)
+        if turned is not None:
+            text = f"was labelled on the picture turned by {turned}°"
             self.note(Reason("size-turned", text, "turn it back in Label Studio and export again"), where)
         return RawImage(
             image,
@@ -182,10 +182,13 @@ class _Content(IndexContent):
             if result.get("type") == "relation":
                 self._note_lost("relations between boxes", task)
             else:
-                regions[_region(result)].append(result)
+                key = _region(result)
+                if _is_shape(result) and any(map(_is_shape, regions[key])):
+                    key = (key, len(regions))  # two boxes with the same corners, without ids
+                regions[key].append(result)
         for number, region in enumerate(regions.values(), start=1):
             where = f"region {region[0].get('id') or number}"
-            shapes = [result for result in region if result.get("type") not in (*_ATTRIBUTES, _LABELS)]
+            shapes = [result for result in region if _is_shape(result)]
             if shapes:
                 yield self._object(shapes[0], region, where, task)
             elif any(result.get("type") == _LABELS for result in region):
@@ -324,6 +327,10 @@ def _region(result: Json) -> object:
     return tuple(str(value.get(key)) for key in _CORNER_KEYS) if "x" in value else id(result)
 
 
+def _is_shape(result: Json) -> bool:
+    return result.get("type") not in (*_ATTRIBUTES, _LABELS)
+
+
 def _class_names(result: Json) -> list[str]:
     kind = str(result.get("type"))
     names = result["value"].get(kind) if kind.endswith(_LABELS) else None
@@ -335,7 +342,7 @@ def _notes(region: Sequence[Json]) -> tuple[dict[str, str], bool]:
     notes: dict[str, str] = {}
     marks: set[str] = set()
     for result in region:
-        meta, kind = result.get("meta"), result.get("type")
+        meta, kind = result.get("meta"), str(result.get("type"))
         for key, value in (meta if isinstance(meta, dict) else {}).items():
             texts = _texts(value)
             if key in (*_DIFFICULT_MARKS, *_CROWD_MARKS):
@@ -378,7 +385,7 @@ def _box(result: Json, rotation: float) -> Box:
         return NO_BOX
     if rotation:
         size = [_number(result.get(f"original_{side}")) for side in ("width", "height")]
-        if min(size) <= 0 or not math.isfinite(rotation):
+        if not all(side > 0 for side in size) or not math.isfinite(rotation):
             return NO_BOX
         corners = [_rotated(dx, dy, rotation, size[0] / size[1]) for dx in (0, width) for dy in (0, height)]
         xs, ys = zip(*corners, strict=True)
