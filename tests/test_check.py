@@ -288,7 +288,7 @@ def test_a_healthy_set_exits_with_0(sick: Path, capsys: pytest.CaptureFixture[st
     assert "0 errors, 1 warning in 4 pictures" in out
     code, _, err = run(["data", "check", str(sick / "val"), "--format", "pdf"], capsys)
     assert code == 2
-    assert "--format 'pdf' is not one of voc, yolo, coco" in err
+    assert "--format 'pdf' is not one of voc, yolo, label-studio, coco" in err
     code, _, err = run(["data", "check", str(sick / "nowhere")], capsys)
     assert code == 2
     assert "does not exist" in err

@@ -209,7 +209,7 @@ def test_bad_targets_and_classes_are_named(
 ) -> None:
     code, _, err = run(capsys, "convert", faces, "--to", "pdf", "-o", tmp_path / "a")
     assert code == 2
-    assert "--to 'pdf' is not one of voc, yolo, coco, tfrecord" in err
+    assert "--to 'pdf' is not one of voc, yolo, label-studio, coco, cvat, tfrecord" in err
     code, _, err = run(capsys, "convert", faces, "--to", "coco", "-o", tmp_path / "a", "--classes", "cat")
     assert code == 2
     assert "unknown class 'with_mask'" in err

@@ -92,7 +92,9 @@ def test_a_further_format_is_one_object_in_the_table(tmp_path: Path, monkeypatch
 
 
 def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="'pdf' is not one of voc, yolo, coco, tfrecord; choose one"):
+    with pytest.raises(
+        OptionError, match="'pdf' is not one of voc, yolo, label-studio, coco, cvat, tfrecord; choose one"
+    ):
         find_splits(tmp_path, "pdf")
     with pytest.raises(OptionError, match="--to 'pdf' is not one of"):
         format_named("pdf", "--to")

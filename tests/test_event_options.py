@@ -60,7 +60,7 @@ def panels(verb: str, capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]
 
 def test_both_offer_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    listed = [*OPTIONS, "--thumbnails", "--clips", "--retain"]
+    listed = [*OPTIONS, "--thumbnails", "--clips", "--keep-hard", "--retain"]
     offered = [
         [
             (param.opts, param.help, param.metavar, param.default)

@@ -29,6 +29,7 @@ LAYERS = (
     "detector",
     "drawing",
     "records",
+    "hard_cases",
     "bench",
     "client",
     "live",

@@ -372,7 +372,7 @@ def test_labels_that_belong_to_no_picture_are_told(tmp_path: Path, folder: str) 
     [
         ("train/_annotations.createml.json", '[{"image": "1.jpg", "annotations": []}]'),
         ("train/1.json", '{"version": "5.2.1", "shapes": []}'),
-        ("annotations.xml", "<annotations><version>1.1</version></annotations>"),
+        ("annotations.xml", "<dataset><name>faces</name></dataset>"),
         ("_annotations.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\n"),
     ],
 )

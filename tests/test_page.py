@@ -412,6 +412,31 @@ def test_keyboard_alone(tab: Tab) -> None:
     assert download.value.suggested_filename == "astronaut-maskwatch.jpg"
 
 
+def test_a_wrong_answer_is_sent_where_the_service_keeps_it(browser: Browser, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="the tests write their own model files with onnx")
+    from tiny_model import metadata, write_tiny_model
+
+    model, picture = write_tiny_model(tmp_path / "tiny.onnx", metadata()), drawn_cells(tmp_path / "cells.png")
+    with serving(str(model), keep_hard=tmp_path / "hard") as address, tab_of(browser, address) as tab:
+        tab.open()
+        tab.page.wait_for_selector("#wrong:visible")
+        assert tab.page.is_disabled("#wrong")
+        tab.choose(picture)
+        assert tab.axe_violations() == []
+        tab.page.click("#wrong")
+        tab.page.wait_for_function(
+            "() => document.querySelector('#status').textContent.includes('is stored')"
+        )
+        (xml,) = (tmp_path / "hard").glob("*_cells.png_t-_wrong_*.xml")
+        found = {one["class"] for one in tab.document()["results"][0]["detections"]}
+        assert {name for name in found if f"<name>{name}</name>" in xml.read_text("utf-8")} == found
+
+
+def test_without_the_option_there_is_no_button(tab: Tab) -> None:
+    tab.choose(ASTRONAUT)
+    assert not tab.page.is_visible("#wrong")
+
+
 def test_token_and_a_squashing_model(browser: Browser, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="the tests write their own model files with onnx")
     from tiny_model import metadata, write_tiny_model

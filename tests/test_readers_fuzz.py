@@ -159,12 +159,59 @@ def plain_yolo(root: Path) -> None:
     write(root / "classes.txt", "with_mask\n未戴口罩\n", "utf-16")
 
 
+def label_studio(root: Path) -> None:
+    picture(root / "images" / "a.jpg")
+    corners = [{"x": 5.0 + n, "y": 5, "width": 40.5, "height": 60, "rotation": 0} for n in range(len(NAMES))]
+    common = {"original_width": 60, "original_height": 40, "image_rotation": 0, "to_name": "image"}
+    results: list[dict[str, Any]] = [
+        {"id": f"r{n}", **common, "type": "rectanglelabels", "value": {**box, "rectanglelabels": [name]}}
+        for n, (name, box) in enumerate(zip(NAMES, corners, strict=True))
+    ]
+    flags = {"id": "r1", **common, "type": "choices", "from_name": "flags"}
+    results.append({**flags, "value": {**corners[1], "choices": ["difficult"]}})
+    annotation = {"id": 7, "completed_by": 1, "was_cancelled": False, "result": results}
+    task = {"id": 1, "data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"}, "annotations": [annotation]}
+    write(root / "project-1.json", json.dumps([task], indent=1))
+
+
+def label_studio_min(root: Path) -> None:
+    picture(root / "a.jpg")
+    box = {"x": 70, "y": 5, "width": 40, "height": 60, "rotation": 90, "rectanglelabels": [NAMES[0]]}
+    size = {"original_width": 60, "original_height": 40}
+    entry = {"image": "/data/local-files/?d=set/a.jpg", "id": 1, "label": [{**box, **size}], "annotator": 1}
+    write(root / "p.json", json.dumps([entry]))
+
+
+def cvat(root: Path) -> None:
+    picture(root / "images" / "a.jpg")
+    boxes = "".join(
+        f'<box label="{name}" occluded="0" xtl="{2 + n}" ytl="3" xbr="20.5" ybr="30" rotation="{n}">'
+        f'<attribute name="difficult">true</attribute></box>\n'
+        for n, name in enumerate(NAMES)
+    )
+    labels = "".join(f"<label><name>{name}</name></label>" for name in NAMES)
+    meta = f"<meta><task><labels>{labels}</labels></task></meta>"
+    image = f'<image id="0" name="a.jpg" subset="train" width="60" height="40">\n{boxes}</image>'
+    write(root / "annotations.xml", f"<annotations>\n{meta}\n{image}\n</annotations>\n")
+
+
+def cvat_video(root: Path) -> None:
+    picture(root / "images" / "frame_000000.jpg")
+    box = 'outside="0" occluded="0" xtl="2" ytl="3" xbr="20.5" ybr="30" z_order="0"'
+    track = f'<track id="0" label="{NAMES[0]}"><box frame="0" {box}></box></track>'
+    write(root / "annotations.xml", f"<annotations>\n<meta/>\n{track}\n</annotations>\n")
+
+
 FACE = "0.5 0.5 0.4 0.4 0.42 0.45 0.58 0.45 0.5 0.52 0.45 0.6 0.55 0.6"
 EXPORTS: dict[str, Callable[[Path], None]] = {
     "labelImg": labelimg,
     "VOC in GB2312": chinese_voc,
     "CVAT COCO": cvat_coco,
     "Roboflow COCO": roboflow_coco,
+    "Label Studio JSON": label_studio,
+    "Label Studio JSON-MIN": label_studio_min,
+    "CVAT for images": cvat,
+    "CVAT for video": cvat_video,
     "YOLO": yolo("0 0.5 0.5 0.2 0.2\n1 0.3 0.5 0.2 0.2\n"),
     "YOLO faces": yolo(f"0 {FACE}\n1 0.3 0.5 0.2 0.2{' -1' * 10}\n"),
     "YOLO pose": yolo(f"0 0.5 0.5 0.4 0.4 {'0.4 0.5 2 ' * 5}\n", "kpt_shape: [5, 3]\n"),

@@ -23,7 +23,8 @@ from maskwatch.labels import ClassMap
 from maskwatch.media.images import read_image
 
 NAMES = ("helm & hat", "kopf", "no head")
-FORMATS = ("voc", "coco", "yolo")
+LOSSLESS = ("voc", "coco", "label-studio", "cvat")
+FORMATS = (*LOSSLESS, "yolo")
 
 # Not importorskip, which would load it before Triton.
 needs_tensorflow = pytest.mark.skipif(
@@ -100,7 +101,7 @@ def test_names_of_any_script_stay_apart(tmp_path: Path, format: str, split: str)
     same(whole, read_data(tmp_path / "out", ClassMap(names)), 1e-4)
 
 
-@pytest.mark.parametrize("format", ["voc", "coco"])
+@pytest.mark.parametrize("format", LOSSLESS)
 def test_notes_of_any_name_are_kept(tmp_path: Path, format: str) -> None:
     notes = {"face quality": "good", "name": "Ann", "遮挡": "是", "pose": "Left", "1st": "a < b & c"}
     one = replace(sample(tmp_path / "in" / "a.jpg", [[10, 20, 40, 60]], [0]), notes=(notes,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,9 @@ from pathlib import Path
 from maskwatch._version import __version__
 from maskwatch.errors import OutputError
 from maskwatch.text import reason_of
+
+STAMP = "%Y%m%dT%H%M%SZ"
+"""The time in names of files, UTC."""
 
 MARK = ".maskwatch"
 """A file in every folder that `new_folder` made; --force replaces no other folder."""
@@ -50,6 +54,11 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         reason = "a file is in the way" if isinstance(error, FileExistsError) else error.strerror
         raise OutputError(f"{folder}: cannot create this folder ({reason}); choose another one") from None
+
+
+def plain_name(text: str, longest: int) -> str:
+    """A part of a file name, without what is special to a file system or a shell; may be empty."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", text)[:longest].strip(".")
 
 
 def keep_from_others(path: Path) -> None:

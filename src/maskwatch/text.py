@@ -29,6 +29,7 @@ _UTF_16_OR_32 = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 _CONTROL = re.compile("[\0-\x08\x0e-\x1f]")
 _DECLARED = re.compile(rb"\s*<\?xml\s[^>]*?\bencoding\s*=\s*[\"']([A-Za-z][\w.:()-]*)[\"'][^>]*>")
 _DECLARATION = re.compile(r"\s*<\?xml\s[^>]*>")
+_NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _THREE_BYTES = re.compile(rb"[\xe0-\xf4][\x80-\xbf]{2}")
 
 # Declared name → codecs to try. Windows writes its extensions under the name of the standard, and browsers
@@ -102,6 +103,11 @@ def parse_xml(data: bytes) -> ET.Element:
     if declaration := _DECLARATION.match(text):
         text = "\n" * declaration[0].count("\n") + text[declaration.end() :]
     return ET.fromstring(text)
+
+
+def xml_text(text: str) -> str:
+    """The text without the characters that XML cannot hold (XML 1.0, section 2.2)."""
+    return _NO_XML.sub("", text)
 
 
 def decode_text(data: bytes) -> str:

@@ -1,7 +1,7 @@
 // The service's API, version 1: docs/service.md.
 
 import { patiently } from "./patience";
-import type { Finding, Model } from "./records";
+import type { Detection, Finding, Model } from "./records";
 
 const TOKEN_KEY = "maskwatch.token";
 
@@ -97,6 +97,24 @@ export class Api {
     const [result] = (answer as { results: Finding[] }).results;
     if (!result) throw new Problem(422, "the service gave no answer for this picture; try again");
     return result;
+  }
+
+  /** Whether the service stores pictures whose answer is wrong. */
+  async keepsFeedback(): Promise<boolean> {
+    try {
+      return ((await this.json("v1/feedback")) as { kept: boolean }).kept;
+    } catch (error) {
+      if (error instanceof Problem && error.status === 404) return false;
+      throw error;
+    }
+  }
+
+  /** Stores a picture and its wrong answer; false for one that is stored already. */
+  async sendFeedback(data: string, name: string, model: string, detections: Detection[]): Promise<boolean> {
+    const found = detections.map(({ class: name, score, box }) => ({ class: name, score, box }));
+    const body = JSON.stringify({ data, name: name.slice(0, 200), model, detections: found });
+    const headers = { "Content-Type": "application/json" };
+    return ((await this.json("v1/feedback", { method: "POST", body, headers })) as { kept: boolean }).kept;
   }
 
   /** What is watched, or null where the service watches nothing. */

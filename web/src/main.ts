@@ -43,6 +43,7 @@ class Page {
     this.offer(true);
     this.offerModels();
     await this.choose();
+    await this.offerFeedback().catch((error: unknown) => trouble(textOf(error)));
     await new Watch(this.api).begin().catch((error: unknown) => trouble(textOf(error)));
   }
 
@@ -76,6 +77,7 @@ class Page {
     element("save-picture").addEventListener("click", () => this.attempt(() => this.view.download()));
     element("save-json").addEventListener("click", () => this.saveJson());
     element("copy-json").addEventListener("click", () => this.attempt(() => this.copyJson()));
+    element("wrong").addEventListener("click", () => this.attempt(() => this.sendWrong()));
     this.listenForFiles();
   }
 
@@ -205,6 +207,7 @@ class Page {
   private enable(): void {
     const any = this.frame !== null || this.pictures.list.length > 0;
     for (const id of ["save-json", "copy-json"]) element<HTMLButtonElement>(id).disabled = !any;
+    element<HTMLButtonElement>("wrong").disabled = this.frame !== null || !this.pictures.selected?.finding;
   }
 
   /** All pictures, or the frame of a camera or video that is shown now. */
@@ -227,9 +230,33 @@ class Page {
     element("status").textContent = "The JSON is in the clipboard";
   }
 
+  private async offerFeedback(): Promise<void> {
+    show(element("feedback"), await this.api.keepsFeedback());
+  }
+
+  /** Sends the selected picture with the faces that are shown. */
+  private async sendWrong(): Promise<void> {
+    const picture = this.pictures.selected;
+    if (!picture?.finding) return;
+    trouble("");
+    const { model } = this;
+    const found = counting(picture.finding.detections, thresholdsFor(this.choice, model.thresholds));
+    const kept = await this.api.sendFeedback(await dataAddress(picture.file), picture.name, model.name, found);
+    element("status").textContent = kept ? "The picture is stored for labelling" : "The service has this picture already";
+  }
+
   private attempt(task: () => Promise<void>): void {
     task().catch((error: unknown) => trouble(textOf(error)));
   }
+}
+
+function dataAddress(file: Blob): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(String(reader.result));
+    reader.onerror = () => reject(new Error("this browser cannot read the file again; choose it once more"));
+    reader.readAsDataURL(file);
+  });
 }
 
 const page = new Page();

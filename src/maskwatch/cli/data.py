@@ -135,7 +135,9 @@ def _shares(text: str) -> Mapping[str, float]:
 
 def convert(
     paths: DataPaths,
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="voc, coco, yolo or tfrecord.")],
+    to: Annotated[
+        str, typer.Option(metavar="FORMAT", help="voc, coco, yolo, tfrecord, label-studio or cvat.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="New folder for the copy.")],
     classes: ClassesOption = None,
     format: FormatOption = None,

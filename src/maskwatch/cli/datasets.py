@@ -20,13 +20,17 @@ DataPaths = Annotated[
     list[Path],
     typer.Argument(
         metavar="DATA",
-        help="Folders of Pascal VOC, COCO, YOLO or TFRecord, a COCO .json or a data.yaml.",
+        help="Folders of Pascal VOC, COCO, YOLO, TFRecord, Label Studio or CVAT, or their one file.",
         show_default=False,
     ),
 ]
 FormatOption = Annotated[
     str | None,
-    typer.Option("--format", metavar="FORMAT", help="voc, coco, yolo or tfrecord, if it is not recognised."),
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="voc, coco, yolo, tfrecord, label-studio or cvat, if it is not recognised.",
+    ),
 ]
 ClassesOption = Annotated[
     str | None,

@@ -25,6 +25,10 @@ ThumbnailsOption = Annotated[
 ClipsOption = Annotated[
     Path | None, _option("--clips", metavar="DIR", help="Record each alert as MP4, faces blurred.")
 ]
+KeepHardOption = Annotated[
+    Path | None,
+    _option("--keep-hard", metavar="DIR", help="Store hard cases for labelling, faces shown."),
+]
 RetainOption = Annotated[
     float | None,
     _option("--retain", metavar="DAYS", help="Delete stored data after so many days."),

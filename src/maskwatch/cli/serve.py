@@ -12,6 +12,7 @@ import typer
 
 from maskwatch.cli.event_options import (
     ClipsOption,
+    KeepHardOption,
     RetainOption,
     ThumbnailsOption,
     given_options,
@@ -139,6 +140,7 @@ class ServeOptions:
     sinks: SinkSettings = field(kw_only=True)
     thumbnails: ThumbnailsOption = None
     clips: ClipsOption = None
+    keep_hard: KeepHardOption = None
     retain: RetainOption = None
 
 
@@ -153,6 +155,10 @@ def serve(options: ServeOptions) -> None:
     Example: MASKWATCH_TOKEN=... maskwatch serve --host 0.0.0.0 --workers 2
     """
     settings = _settings(options)
+    if settings.keep_hard is not None:
+        from maskwatch.hard_cases import notice
+
+        print(f"keep-hard: {notice(settings.keep_hard)}", file=sys.stderr, flush=True)
     if settings.workers == 1:
         from maskwatch.serve.server import run_server as run
     else:
@@ -175,6 +181,7 @@ def _settings(options: ServeOptions) -> ServeSettings:
         "url_networks": tuple(options.url_networks or ()),
         "runtime": replace(pick_runtime(options), threads=None),
         "limits": ServiceLimits(**_given(options, ServiceLimits)),
+        "retain_days": options.retain,
         "watch": _watch_config(options, models[0] if options.model or options.size else None),
     }
     if options.lanes is not None:
@@ -217,12 +224,14 @@ def _watch_config(options: ServeOptions, model: str | None) -> WatchConfig | Non
         sinks=options.sinks,
         thumbnails=options.thumbnails,
         clips=options.clips,
+        keep_hard=options.keep_hard,
         retain_days=options.retain,
     )
 
 
 def _check_nothing_watched(options: ServeOptions) -> None:
-    names = ("zones", "watch_fps", "alert", "thumbnails", "clips", "retain")
+    names = ["zones", "watch_fps", "alert", "thumbnails", "clips"]
+    names += ["retain"] if options.keep_hard is None else []
     values = [(name.replace("_", "-"), getattr(options, name)) for name in names]
     given = [f"--{name} {value}" for name, value in values if value is not None] + given_options(
         options.sinks

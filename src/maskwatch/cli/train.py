@@ -42,7 +42,7 @@ class TrainArguments:
     data: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders of Pascal VOC, COCO, YOLO or TFRecord, a COCO .json, a data.yaml; split or not."
+            help="Folders of Pascal VOC, COCO, YOLO, TFRecord, Label Studio or CVAT; split or not."
         ),
     ] = None
     recipe: Annotated[

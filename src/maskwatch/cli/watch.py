@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from maskwatch.cli.event_options import ClipsOption, RetainOption, ThumbnailsOption, with_event_options
+from maskwatch.cli.event_options import (
+    ClipsOption,
+    KeepHardOption,
+    RetainOption,
+    ThumbnailsOption,
+    with_event_options,
+)
 from maskwatch.cli.options import (
     DeviceOption,
     PrecisionOption,
@@ -84,6 +90,7 @@ class WatchOptions:
     save_video: Annotated[Path | None, typer.Option(metavar="FILE", help="Record MP4, faces blurred.")] = None
     thumbnails: ThumbnailsOption = None
     clips: ClipsOption = None
+    keep_hard: KeepHardOption = None
     keep_faces: Annotated[bool, typer.Option("--keep-faces", help="Do not blur stored faces.")] = False
     force: Annotated[bool, typer.Option("--force", "-f", help="Let --save-video replace a file.")] = False
     retain: RetainOption = None
@@ -151,6 +158,7 @@ def _config(options: WatchOptions) -> WatchConfig:
         save_video=options.save_video,
         thumbnails=options.thumbnails,
         clips=options.clips,
+        keep_hard=options.keep_hard,
         keep_faces=options.keep_faces,
         retain_days=options.retain,
         json_lines=options.json_lines,

@@ -31,15 +31,16 @@ def read_data(
     *,
     stems: Collection[str] | None = None,
 ) -> DetectionSet:
-    """Reads a data set, or several as one: Pascal VOC, COCO, YOLO or TFRecord (see `find_splits`).
+    """Reads a data set, or several as one, in any format of `formats.FORMATS` (see `find_splits`).
 
     Args:
-        path: a folder, a COCO JSON file or a data.yaml, or a list of these, merged in order.
+        path: a folder, or the one file of COCO, Label Studio, CVAT or YOLO (data.yaml), or a list of these,
+            merged in order.
         classes: how annotated names map to classes; None means the mask classes.
         image_ids: keep only these images: names or unique ends of paths, with or without suffix; each must be
             in one of the sets.
         split: "train", "val" or "test"; required for a set that is split.
-        format: "voc", "coco", "yolo" or "tfrecord"; None detects it.
+        format: "voc", "coco", "yolo", "tfrecord", "label-studio" or "cvat"; None detects it.
         stems: the former name of `image_ids`.
 
     Raises:

@@ -33,6 +33,7 @@ class WatchConfig:
         save_video: MP4 file; with several sources the name of each is added.
         thumbnails: folder for pictures of alerts.
         clips: folder for recordings of alerts.
+        keep_hard: folder for hard cases, see `HardCases`; their faces are never blurred.
         keep_faces: do not blur faces in stored pictures.
         retain_days: delete stored data after so many days; None for never.
         json_lines: print events as JSON Lines.
@@ -56,6 +57,7 @@ class WatchConfig:
     save_video: Path | None = None
     thumbnails: Path | None = None
     clips: Path | None = None
+    keep_hard: Path | None = None
     keep_faces: bool = False
     retain_days: float | None = None
     json_lines: bool = False
@@ -78,7 +80,7 @@ class WatchConfig:
                 "--keep-faces changes what is stored; add --save-video, --thumbnails or --clips"
             )
         sinks = (self.sinks.db, self.sinks.events, self.sinks.webhook, self.sinks.mqtt)
-        if self.retain_days is not None and not any((*pictures, *sinks)):
+        if self.retain_days is not None and not any((*pictures, self.keep_hard, *sinks)):
             raise OptionError(
                 "--retain deletes what this command stored; add something that stores, as --db, --events "
                 "or --thumbnails"

@@ -9,17 +9,27 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
+from maskwatch.hard_cases import HardCaseStore, notice
 from maskwatch.live.capture.hwaccel import open_device
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.loop import Outputs, WatchLoop, WatchPipeline, open_pipeline
 from maskwatch.live.output.clips import AlertClips, ClipSettings
+from maskwatch.live.output.hard_cases import HardCases
 from maskwatch.live.output.recorder import PART_S, Recorder, Recording
-from maskwatch.live.output.retention import Retention, clip_rule, log_rule, recording_rule, thumbnail_rule
+from maskwatch.live.output.retention import (
+    Retention,
+    clip_rule,
+    hard_case_rules,
+    log_rule,
+    recording_rule,
+    thumbnail_rule,
+)
 from maskwatch.live.output.screen import Screen
 from maskwatch.live.output.terminal import JsonLines, PlainLines, Totals, progress_on_stderr
 from maskwatch.live.output.thumbnails import Thumbnails
@@ -50,6 +60,8 @@ def run_watch(config: WatchConfig) -> bool:
     device, reason = open_device(config.capture.hwaccel)
     if device is None and reason:
         on_error("hwaccel", f"decoding on the processor, since no device can be opened ({reason})")
+    if config.keep_hard is not None:
+        on_error("keep-hard", notice(config.keep_hard))
     with contextlib.ExitStack() as stack:
         delivery = stack.enter_context(
             open_delivery(config.sinks, pipeline.finder.metadata.classes, on_error=on_error)
@@ -123,7 +135,7 @@ class _WatchRun:
 def with_pictures(
     outputs: Outputs, config: WatchConfig, pipeline: WatchPipeline, on_error: OnError, *, keep_faces: bool
 ) -> Iterator[Outputs]:
-    """Inside the block, adds thumbnails and clips of alerts to the outputs, as far as configured.
+    """Inside the block, adds thumbnails and clips of alerts, and hard cases, to the outputs, as configured.
 
     Raises:
         OutputError: a folder cannot be made.
@@ -140,6 +152,11 @@ def with_pictures(
             clips = AlertClips(settings, pipeline.zones, pipeline.finder.metadata.classes, on_error)
             stack.enter_context(clips)
             outputs = replace(outputs, observers=[*outputs.observers, clips], clip=clips.path_of)
+        if config.keep_hard is not None:
+            detector, store = pipeline.finder.detector, HardCaseStore(config.keep_hard)
+            hard = HardCases(store, detector.name, detector.thresholds, on_error)
+            stack.enter_context(hard)
+            outputs = replace(outputs, observers=[*outputs.observers, hard])
         yield outputs
 
 
@@ -158,10 +175,20 @@ def retention_thread(
         return contextlib.nullcontext()
     rules = [] if config.thumbnails is None else [thumbnail_rule(config.thumbnails)]
     rules += [] if config.clips is None else [clip_rule(config.clips)]
+    rules += [] if config.keep_hard is None else hard_case_rules(config.keep_hard)
     rules += [recording_rule(path) for path in config.video_paths(names).values()]
     if config.sinks.events is not None:
         rules.append(log_rule(config.sinks.events))
     return _running(Retention(config.retain_days, rules, [delivery.delete_before]), on_error)
+
+
+def hard_case_retention(
+    days: float | None, folder: Path, on_error: OnError
+) -> contextlib.AbstractContextManager[None]:
+    """As `retention_thread`, for a service that only stores hard cases."""
+    if days is None:
+        return contextlib.nullcontext()
+    return _running(Retention(days, hard_case_rules(folder)), on_error)
 
 
 @contextlib.contextmanager

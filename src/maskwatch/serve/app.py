@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -10,7 +11,9 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from maskwatch._version import __version__
+from maskwatch.errors import MissingExtraError
 from maskwatch.serve.api import detect, info, stream
+from maskwatch.serve.api.feedback import feedback_router
 from maskwatch.serve.api.page import mount_page
 from maskwatch.serve.api.schemas import add_problem_schema
 from maskwatch.serve.core.problem import add_handlers
@@ -38,6 +41,7 @@ def create_app(
     """
     service = Service(settings)
     watcher = _open_watcher(settings, service)
+    retention = _retention(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -46,6 +50,7 @@ def create_app(
             await stack.enter_async_context(service.running())
             if watcher is not None:
                 await stack.enter_async_context(watcher.running())
+            stack.enter_context(retention)
             stack.enter_context(around(service))
             yield
 
@@ -79,8 +84,25 @@ def _open_watcher(settings: ServeSettings, service: Service) -> Watcher | None:
     return watcher
 
 
+def _retention(settings: ServeSettings) -> AbstractContextManager[None]:
+    """Deletes old hard cases within its block; where cameras are watched, the watcher does it."""
+    if settings.keep_hard is None or settings.retain_days is None or settings.watch is not None:
+        return nullcontext()
+    try:
+        from maskwatch.live.run import hard_case_retention
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"--retain (module {error.name})", "live") from None
+    return hard_case_retention(settings.retain_days, settings.keep_hard, _say)
+
+
+def _say(name: str, text: str) -> None:
+    print(f"{name}: {text}", file=sys.stderr, flush=True)
+
+
 def _routers(settings: ServeSettings) -> Iterator[APIRouter]:
     yield from (detect.router, stream.router, info.router)
+    if settings.keep_hard is not None:
+        yield feedback_router(settings.keep_hard)
     if settings.watch is not None:
         from maskwatch.serve.api import watch  # needs the extra `live`
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -93,6 +94,9 @@ class ServeSettings:
         drain_s: seconds for which a stopping service still answers requests, with 503.
         watch: cameras to watch in the same process; None for none.
         keep_faces: do not blur faces in what is watched.
+        keep_hard: folder for pictures with a wrong answer, which users send (`POST /v1/feedback`); None
+            takes none.
+        retain_days: delete these after so many days; None for never.
 
     Raises:
         OptionError: a value that cannot be used, or an open address without a token.
@@ -115,6 +119,8 @@ class ServeSettings:
     drain_s: float = 0.0
     watch: WatchConfig | None = None
     keep_faces: bool = False
+    keep_hard: Path | None = None
+    retain_days: float | None = None
 
     def __post_init__(self) -> None:
         _check_numbers(self)

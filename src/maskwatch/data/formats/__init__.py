@@ -8,13 +8,15 @@ from pathlib import Path
 from maskwatch.data.dataset import CROWD, DetectionSet
 from maskwatch.data.formats.base import Format
 from maskwatch.data.formats.coco import COCO
+from maskwatch.data.formats.cvat import CVAT
+from maskwatch.data.formats.label_studio import LABEL_STUDIO
 from maskwatch.data.formats.tfrecord import TFRECORD
 from maskwatch.data.formats.voc import VOC
 from maskwatch.data.formats.yolo import YOLO
 from maskwatch.errors import OptionError
 from maskwatch.outputs import new_folder, output_errors
 
-FORMATS: tuple[Format, ...] = (VOC, YOLO, COCO, TFRECORD)
+FORMATS: tuple[Format, ...] = (VOC, YOLO, LABEL_STUDIO, COCO, CVAT, TFRECORD)
 
 
 def format_named(name: str, option: str = "format") -> Format:
@@ -40,6 +42,8 @@ def write_data(
     - voc: `SPLIT/`, images and XML side by side, as in the TensorFlow tutorials.
     - coco: `annotations/instances_SPLIT.json`, images in `SPLIT/`.
     - yolo: `data.yaml`, `images/SPLIT/`, `labels/SPLIT/`.
+    - label-studio: `SPLIT.json`, images in `SPLIT/`, and `label_config.xml`, the labelling interface.
+    - cvat: a task a split, `SPLIT/annotations.xml` and `SPLIT/images/`, and `labels.json`, its labels.
     - tfrecord: `SPLIT.tfrecord`, and `label_map.pbtxt` with ids from 1; needs the extra tf.
 
     A set that is not split lies one folder higher. The folder appears when all of it is written.

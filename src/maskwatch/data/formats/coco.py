@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from maskwatch.data.dataset import CROWD, DetectionSet
 from maskwatch.data.formats.base import (
     NO_BOX,
-    Annotations,
     Format,
     Found,
     RawImage,
@@ -22,13 +19,20 @@ from maskwatch.data.formats.base import (
     Split,
     copy_images,
 )
-from maskwatch.data.formats.coco_files import JSON, CocoFile, find_files, open_alone
+from maskwatch.data.formats.coco_files import JSON, coco_files
+from maskwatch.data.formats.index_files import (
+    IndexAnnotations,
+    IndexContent,
+    IndexFile,
+    find_files,
+    open_alone,
+    read_json,
+)
 from maskwatch.data.formats.tree import Folder
-from maskwatch.data.issues import Box, Issue, Reason
-from maskwatch.data.names import ambiguity
+from maskwatch.data.issues import Box, Reason
 from maskwatch.errors import DataError
 from maskwatch.outputs import make_folder
-from maskwatch.text import plural, read_text, reason_of
+from maskwatch.text import plural
 
 # Keys of an annotation that are not notes.
 _OWN_KEYS = frozenset(["id", "image_id", "category_id", "bbox", "area", "segmentation", "attributes"])
@@ -39,36 +43,15 @@ _IDS = {"images": ("id",), "annotations": ("id", "image_id", "category_id"), "ca
 
 def find(folder: Folder) -> Found:
     """One split for each JSON file of a folder."""
-    files, rest = find_files(folder)
-    return [Split(file.split, COCO.name, file.path, CocoAnnotations(file)) for file in files], rest
+    files, rest = find_files(folder, coco_files)
+    return [Split(f.split, COCO.name, f.path, IndexAnnotations(f, _Content)) for f in files], rest
 
 
 def open_file(file: Path) -> list[Split] | None:
     """A single JSON file; its name does not determine the split."""
     if file.suffix.lower() != JSON:
         return None
-    return [Split("", COCO.name, file, CocoAnnotations(open_alone(file)))]
-
-
-@dataclass(frozen=True)
-class CocoAnnotations(Annotations):
-    """A JSON file and the images it names; it is parsed once."""
-
-    file: CocoFile
-
-    @cached_property
-    def _content(self) -> _Content:
-        return _Content(self.file)
-
-    def images(self) -> tuple[Path, ...]:
-        return self.file.images
-
-    def class_names(self) -> tuple[str, ...]:
-        return self._content.class_names
-
-    def read(self, issues: list[Issue], image_ids: Collection[str] | None = None) -> list[RawImage]:
-        issues += self._content.issues
-        return self._content.images
+    return [Split("", COCO.name, file, IndexAnnotations(open_alone(file, coco_files), _Content))]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -77,10 +60,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it cannot be read, or is not a COCO detection file.
     """
-    try:
-        document = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError([f"{path}: not readable as JSON ({reason_of(error)}); get a complete copy"]) from None
+    document = read_json(path)
     for key in _IDS:
         rows = document.get(key) if isinstance(document, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -111,18 +91,12 @@ def _category_names(document: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-class _Content:
-    """What a JSON file holds: images in the order of the file, class names, and issues."""
-
-    def __init__(self, file: CocoFile) -> None:
-        self.file = file
-        self.issues: list[Issue] = []
+class _Content(IndexContent):
+    def __init__(self, file: IndexFile) -> None:
+        super().__init__(file)
         document = _read_json(file.path)
         self.class_names = _category_names(document)
         self.images = list(self._raw_images(document["images"], self._objects(document)))
-
-    def _note(self, kind: str, text: str, fix: str, where: str) -> None:
-        self.issues.append(Issue(kind, self.file.path, text, fix, where))
 
     def _objects(self, document: Mapping[str, Any]) -> dict[str, list[RawObject]]:
         names = {_id(row, "id"): str(row.get("name", "")) for row in document["categories"]}
@@ -132,7 +106,7 @@ class _Content:
             name = names.get(_id(row, "category_id"))
             if name is None:
                 text = f"category_id {row.get('category_id')!r} is not among the categories"
-                self._note("class-unknown", text, "add the category or fix the id", where)
+                self.note(Reason("class-unknown", text, "add the category or fix the id"), where)
                 continue
             box, shown = _box(row.get("bbox")), f"bbox {json.dumps(row.get('bbox'))}"
             notes, difficult = _notes(row)
@@ -143,28 +117,26 @@ class _Content:
         self, rows: Sequence[Mapping[str, Any]], objects: Mapping[str, Sequence[RawObject]]
     ) -> Iterator[RawImage]:
         seen: set[str] = set()
-        taken: dict[Path, str] = {}
         for number, row in enumerate(rows, start=1):
             where, file_name = f"image {row.get('id', f'number {number}')}", str(row.get("file_name") or "")
             number_id = _id(row, "id")
             if number_id in seen:
                 text = f"the id of {file_name or 'this image'} is used twice"
-                self._note("picture-double", text, "give each image its own id", where)
+                self.note(Reason("picture-double", text, "give each image its own id"), where)
                 continue
             seen.add(number_id)
-            found = self.file.find(file_name)
-            problem = _name_problem(found, file_name, taken)
-            if problem is not None:
-                self._note(*problem, where)
+            image = self.picture(file_name, where)
+            if image is None:
                 continue
             stated = (str(row.get("width") or 0), str(row.get("height") or 0))
-            items, image_id = tuple(objects.get(number_id, ())), self.file.image_id(found[0])
-            yield RawImage(found[0], self.file.path, image_id, items, stated, own_file=False)
+            items, image_id = tuple(objects.get(number_id, ())), self.file.image_id(image)
+            yield RawImage(image, self.file.path, image_id, items, stated, own_file=False)
         for number_id, mine in objects.items():
             if number_id in seen:
                 continue
             text = f"{plural(len(mine), 'annotation')} of image_id {number_id}, which is not among the images"
-            self._note("picture-missing", text, "add the image or remove the annotations", mine[0].where)
+            reason = Reason("picture-missing", text, "add the image or remove the annotations")
+            self.note(reason, mine[0].where)
 
 
 def _id(row: Mapping[str, Any], key: str) -> str:
@@ -203,20 +175,6 @@ def _box(box: object) -> Box:
         return NO_BOX
     corners = (x, y, x + width, y + height)
     return corners if all(map(math.isfinite, corners)) else NO_BOX
-
-
-def _name_problem(found: Sequence[Path], file_name: str, taken: dict[Path, str]) -> Reason | None:
-    """Why a name does not identify one image; adds to `taken`, the images named before."""
-    if not found:
-        text = f"no picture {file_name or '(no file_name)'} in the folder of the data set"
-        return Reason("picture-missing", text, "add it or remove the entry")
-    if len(found) > 1:
-        return Reason("picture-ambiguous", *ambiguity(file_name, map(str, found)))
-    before = taken.setdefault(found[0], file_name)
-    if before == file_name:
-        return None
-    text = f"{file_name} can only be {found[0]}, which is the picture of {before} already"
-    return Reason("picture-ambiguous", text, "add the missing picture or remove the entry")
 
 
 def write(sets: Mapping[str, DetectionSet], root: Path) -> None:

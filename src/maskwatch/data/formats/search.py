@@ -22,7 +22,7 @@ from maskwatch.text import plural
 
 # Names of folders that only say what they hold.
 _HOLDERS = (*PICTURE_FOLDERS, "annotations")
-# CreateML, labelme, VIA; tables of TensorFlow's tutorials; CVAT's own XML; Matlab.
+# CreateML, labelme, VIA; tables of TensorFlow's tutorials; other XML; Matlab.
 _OTHER_FORMATS = (".json", ".csv", ".xml", ".mat")
 _GIVE_FOLDER = "give the folder that holds the pictures and the annotations"
 
@@ -33,7 +33,8 @@ def find_splits(path: str | os.PathLike[str], format: str | None = None) -> list
     A folder is searched in depth, so that each split of each data set in it is found.
 
     Args:
-        path: a folder, the JSON file of a COCO set, the data.yaml of a YOLO set, or a file of TFRecord.
+        path: a folder, the JSON of COCO or Label Studio, CVAT's XML, the data.yaml of a YOLO set, or a
+            TFRecord.
         format: of the annotations; None recognises it.
 
     Raises:
@@ -52,7 +53,8 @@ def find_splits(path: str | os.PathLike[str], format: str | None = None) -> list
 def _open_file(file: Path, formats: Sequence[Format]) -> list[Split]:
     splits = next((found for format in formats if (found := format.open_file(file)) is not None), None)
     if splits is None:
-        raise DataError([f"{file}: is a file; {_GIVE_FOLDER}, a COCO .json or a data.yaml"])
+        files = "the .json of COCO or Label Studio, CVAT's .xml or a data.yaml"
+        raise DataError([f"{file}: is a file; {_GIVE_FOLDER}, {files}"])
     return splits
 
 

@@ -31,12 +31,11 @@ from maskwatch.data.formats.tree import Folder, split_of
 from maskwatch.data.formats.voc_files import pair_folder, read_xml, splits_by_list
 from maskwatch.data.issues import Box, Issue
 from maskwatch.data.names import path_parts, without_suffix
+from maskwatch.text import xml_text
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _OWN_TAGS = ("name", "difficult", "bndbox", "attributes")
 _TAG = re.compile(r"(?!(?i:xml))[A-Za-z_][A-Za-z0-9_.-]*")
-# Characters that XML cannot hold (XML 1.0, section 2.2).
-_NO_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def find(folder: Folder, *, certain: bool = False) -> Found:
@@ -150,7 +149,7 @@ def voc_xml(sample: Sample, class_names: Sequence[str], file_name: str | None = 
     ignore = sample.ignore
     for number, (box_xyxy, class_id) in enumerate(zip(sample.boxes_xyxy, sample.class_ids, strict=True)):
         node = ET.SubElement(root, "object")
-        ET.SubElement(node, "name").text = _NO_XML.sub("", class_names[class_id])
+        ET.SubElement(node, "name").text = xml_text(class_names[class_id])
         _write_notes(node, sample.notes[number] if sample.notes else {})
         ET.SubElement(node, "difficult").text = str(int(ignore[number]))
         corners = ET.SubElement(node, "bndbox")
@@ -165,12 +164,12 @@ def _write_notes(node: ET.Element, notes: Mapping[str, str]) -> None:
     others = {key: note for key, note in notes.items() if not _TAG.fullmatch(key) or key in _OWN_TAGS}
     for key, note in notes.items():
         if key not in others:
-            ET.SubElement(node, key).text = _NO_XML.sub("", note)
+            ET.SubElement(node, key).text = xml_text(note)
     attributes = ET.SubElement(node, "attributes") if others else node
     for key, note in others.items():
         attribute = ET.SubElement(attributes, "attribute")
         for tag, text in (("name", key), ("value", note)):
-            ET.SubElement(attribute, tag).text = _NO_XML.sub("", text)
+            ET.SubElement(attribute, tag).text = xml_text(text)
 
 
 VOC = Format("voc", write, find, find_named=lambda folder: find(folder, certain=True))

@@ -20,11 +20,10 @@ from maskwatch.live.tracking.results import FrameResult, Observer
 from maskwatch.live.tracking.zones import Zones
 from maskwatch.media.images import UInt8Array
 from maskwatch.media.mp4 import Mp4Writer
-from maskwatch.outputs import keep_from_others, make_folder
+from maskwatch.outputs import STAMP, keep_from_others, make_folder
 
 Draw: TypeAlias = Callable[[UInt8Array], UInt8Array]
 
-STAMP = "%Y%m%dT%H%M%SZ"
 """Date and time, UTC, in the names of stored files."""
 
 PART_S = 3600.0

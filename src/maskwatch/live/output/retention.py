@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from maskwatch import hard_cases
 from maskwatch.errors import OptionError
 from maskwatch.live.output import clips, thumbnails
-from maskwatch.live.output.recorder import STAMP, part_pattern
+from maskwatch.live.output.recorder import part_pattern
 from maskwatch.live.sinks.jsonl import LINE_START
+from maskwatch.outputs import STAMP
 from maskwatch.text import plural
 
 EVERY = timedelta(hours=1)
@@ -37,6 +39,7 @@ class RetentionRule:
             change of the file counts.
         head: the first bytes of each file.
         lines: the files consist of lines that begin with `head`; the first line may be damaged.
+        spares: files that stay, however old.
     """
 
     noun: str
@@ -44,6 +47,7 @@ class RetentionRule:
     names: re.Pattern[str]
     head: bytes = b""
     lines: bool = False
+    spares: Callable[[Path], bool] = lambda path: False
 
 
 def thumbnail_rule(folder: Path) -> RetentionRule:
@@ -54,6 +58,15 @@ def thumbnail_rule(folder: Path) -> RetentionRule:
 def clip_rule(folder: Path) -> RetentionRule:
     """The files of `AlertClips` in a folder. An MP4 begins with the length of its first box, 32 bits."""
     return RetentionRule("clip", folder, clips.NAMES, b"\0\0\0")
+
+
+def hard_case_rules(folder: Path) -> list[RetentionRule]:
+    """The pictures and annotations of a `HardCaseStore`; those that a person labelled stay."""
+    names, spares = hard_cases.NAMES, hard_cases.is_labelled
+    return [
+        RetentionRule("hard case", folder, names, b"\xff\xd8\xff", spares=spares),
+        RetentionRule("proposal", folder, names, b"<annotation", spares=spares),
+    ]
 
 
 def recording_rule(path: Path) -> RetentionRule:
@@ -155,7 +168,7 @@ def _old_files(rule: RetentionRule, limit: datetime, failures: list[str]) -> Ite
             continue
         try:
             written = _written(path, match)
-            if written is not None and written < limit and _matches(path, rule):
+            if written is not None and written < limit and _matches(path, rule) and not rule.spares(path):
                 yield path
         except OSError as error:
             failures.append(f"{path}: cannot be read ({error.strerror}); check its permissions")

@@ -14,11 +14,10 @@ from maskwatch.drawing.privacy_mask import Boxes
 from maskwatch.errors import OutputError
 from maskwatch.live.events import Event
 from maskwatch.live.output.face_hider import FaceHider
-from maskwatch.live.output.recorder import STAMP
 from maskwatch.live.sinks.delivery import OnError, ignore
 from maskwatch.live.tracking.results import FrameResult, Observer
 from maskwatch.media.images import UInt8Array, squash
-from maskwatch.outputs import keep_from_others, make_folder
+from maskwatch.outputs import STAMP, keep_from_others, make_folder, plain_name
 
 _CONTEXT = 1.5
 """Sides of the face that are shown around it, on each side."""
@@ -84,15 +83,11 @@ def event_stem(event: Event, *, with_state: bool = False) -> str:
 
     It has no characters that are special to a file system or a shell.
     """
-    source = _plain(event.source, 40) or "source"
+    source = plain_name(event.source, 40) or "source"
     track = "-" if event.track is None else str(event.track)
-    state = [_plain(event.state or "", 20) or "-"] if with_state else []
+    state = [plain_name(event.state or "", 20) or "-"] if with_state else []
     short = re.sub(r"[^A-Za-z0-9]", "", event.id)[:8] or "0"
     return "_".join([event.time.astimezone(UTC).strftime(STAMP), source, f"t{track}", *state, short])
-
-
-def _plain(text: str, longest: int) -> str:
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", text)[:longest].strip(".")
 
 
 def _cut(image_rgb: UInt8Array, box_xyxy: Boxes) -> UInt8Array:

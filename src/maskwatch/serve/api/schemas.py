@@ -94,6 +94,18 @@ class Ticket(BaseModel):
     expires_s: int = Field(examples=[60])
 
 
+class FeedbackOffered(BaseModel):
+    """The answer of `GET /v1/feedback`."""
+
+    kept: bool = Field(description="The service stores what is sent; always true.")
+
+
+class FeedbackKept(BaseModel):
+    """The answer of `POST /v1/feedback`."""
+
+    kept: bool = Field(description="False for a near-duplicate of a picture that is stored already.")
+
+
 class WatchedPerson(BaseModel):
     """A person in front of a source: `box` is left, top, right, bottom in pixels of the frame."""
 

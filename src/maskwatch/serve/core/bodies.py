@@ -129,7 +129,7 @@ def _too_large(size: str, limits: ServiceLimits) -> Problem:
 
 
 def _parse_json(body: bytes, limits: ServiceLimits, *, allow_urls: bool) -> list[UploadedImage]:
-    _check_delimiters(body, limits)
+    check_delimiters(body, limits)
     try:
         document = from_json(body.removeprefix(_BYTE_ORDER_MARK), cache_strings=False)
     except ValueError as error:
@@ -144,7 +144,7 @@ def _parse_json(body: bytes, limits: ServiceLimits, *, allow_urls: bool) -> list
     return [_uploaded(picture, number, allow_urls) for number, picture in enumerate(pictures, 1)]
 
 
-def _check_delimiters(body: bytes, limits: ServiceLimits) -> None:
+def check_delimiters(body: bytes, limits: ServiceLimits) -> None:
     """Bounds the work before anything is built from the body."""
     found = sum(map(body.count, _DELIMITERS))
     if found > _FREE_DELIMITERS + limits.max_images * _DELIMITERS_EACH:
