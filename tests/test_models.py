@@ -44,6 +44,8 @@ def test_props_are_the_contract() -> None:
         "maskwatch.box_voting": "false",
         "maskwatch.calibration": "[]",
         "maskwatch.calibrated_on": "0",
+        "maskwatch.precision": "float32",
+        "maskwatch.quantised_on": "",
     }
 
 

@@ -24,6 +24,8 @@ INPUT_TYPES = ("uint8", "float32")
 FLOAT32 = Tolerance(box=0.1, score=1e-3)
 FLOAT16 = Tolerance(box=1.0, score=0.01)
 """Of weights in these types."""
+INT8 = Tolerance(box=8.0, score=0.05)
+"""Of two runtimes that both compute in int8, where a step of rounding is a large one."""
 
 
 @dataclass(frozen=True)
