@@ -6,7 +6,7 @@
 
 The stages are the functions that `Detector` itself calls, one picture at a time. All models on all backends
 of this machine take turns in every round, so that whatever else the machine is doing falls on all of them
-alike. The ratio is that of the network to ONNX Runtime in float32 with the first model of the same input size.
+alike. The ratio is that of the network to ONNX Runtime in float32, with the first model of the same size.
 """
 
 from __future__ import annotations

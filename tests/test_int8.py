@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +53,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- Without NNCF ----------------------------------------------------------------------------------------
 
 
-def test_cutting_folding_and_joining_change_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cutting_folding_and_joining_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from maskwatch.export import int8
     from maskwatch.export.onnx import build_model
     from maskwatch.network import TwoScales
@@ -143,7 +141,12 @@ def test_a_fall_of_average_precision_is_refused_with_the_numbers(
 
     script(monkeypatch, tiny_model, (0.5, *[0.4949] * len(FLOAT_PARTS)))
     data = drawn(tmp_path / "data")
-    with pytest.raises(ExportError, match=r"more than 0\.005 in int8, .*: AP 0\.4949, in float32 0\.5000; AP"):
+    with pytest.raises(
+        ExportError, match=r"more than 0\.005 in int8, .*: AP 0\.4949, in float32 0\.5000; AP"
+    ):
+        write_int8(tiny_model, tmp_path / "int8.onnx", data, data, "val")  # type: ignore[arg-type]
+    script(monkeypatch, tiny_model, (-1.0,))
+    with pytest.raises(ExportError, match="val: holds no box to measure AP by"):
         write_int8(tiny_model, tmp_path / "int8.onnx", data, data, "val")  # type: ignore[arg-type]
     assert not list(tmp_path.glob("*.onnx"))
 
@@ -153,20 +156,27 @@ def test_the_missing_extra_is_named(
 ) -> None:
     from importlib.util import find_spec
 
-    monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: None if name == "nncf" else find_spec(name)
-    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "nncf" else find_spec(name))
     assert run(MODEL, "--int8", tmp_path, "-o", tmp_path / "x.onnx") == 2
     error = capsys.readouterr().err
     assert "--int8 (module nncf) needs the 'int8' extra; run: pip install 'maskwatch[int8]'" in error
     assert len(error.splitlines()) == 1
 
 
+def test_formats_that_build_the_network_again_have_no_int8(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nncf", reason="the extra int8 is not installed")
+    assert run(MODEL, "--int8", tmp_path, "--to", "pt2", "-o", tmp_path / "out") == 2
+    assert "--to pt2 has no int8, only openvino, onnx-raw, triton" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---- With NNCF -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Iterator[Path]:
+def written(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
     """A file in int8 and, in a folder, its OpenVINO IR, as the command writes them.
 
     Two portraits with boxes to the pixel are no measure of AP, so a larger fall is allowed here.
@@ -177,7 +187,7 @@ def written(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Iterat
         patch.setattr("maskwatch.export.int8.AP_TOLERANCE", 0.2)
         patch.setattr("maskwatch.export.formats.comparison.AP_TOLERANCE", 0.2)
         assert run(MODEL, "--int8", tiny_data, "-o", folder / "int8.onnx") == 0
-    yield folder / "int8.onnx"
+    return folder / "int8.onnx"
 
 
 @pytest.mark.slow

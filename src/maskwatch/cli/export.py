@@ -80,7 +80,7 @@ class ExportArguments:
     data: Annotated[
         list[Path] | None,
         typer.Option(
-            help="--to: also compare AP on this data set, which may differ by 0.005. --int8: measure AP on it."
+            help="--to: also compare AP on this data set, which may differ by 0.005. --int8: AP on it counts."
         ),
     ] = None
     int8: Annotated[
@@ -162,8 +162,9 @@ def export(arguments: ExportArguments) -> None:
     may be the mean with the start of the run, as in `export last.ckpt maskwatch-640`; a name given twice
     counts twice. The file is compared with torch on photographs before it counts as written.
 
-    --to writes a checkpoint or a model file in the format of another runtime, compared in that runtime. --int8
-    writes either as a model file whose network computes in int8, or, with --to, in that format.
+    --to writes a checkpoint or a model file in the format of another runtime, compared in that runtime.
+
+    --int8 writes either as a model file whose network computes in int8, with --to in that format.
 
     Examples: maskwatch export runs/default/best.ckpt -o model.onnx --tune masks/val
 
@@ -215,7 +216,7 @@ def _convert(arguments: ExportArguments) -> None:
     options = ConvertOptions(arguments.batch, arguments.input_type)
     format = None if arguments.to is None else format_named(arguments.to, options)
     if arguments.int8:
-        _require_int8()
+        _require_int8(format)
     arguments.check()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -241,9 +242,7 @@ def _write_int8(arguments: ExportArguments, source: Path, target: Path, metadata
     groups = [Group(paths) for paths in (arguments.int8, arguments.data) if paths]
     sets = read_sets(groups, classes)
     names = ", ".join("/".join(path.resolve().parts[1:][-2:]) for path in arguments.int8)
-    written = write_int8(
-        source, target, sets[0], sets[-1], names, lambda line: typer.echo(line, err=True)
-    )
+    written = write_int8(source, target, sets[0], sets[-1], names, lambda line: typer.echo(line, err=True))
     if arguments.to is None:
         size = target.stat().st_size / 1e6
         typer.echo(f"wrote {target} ({size:.1f} MB): {metadata.name} in int8, {written}")
@@ -293,7 +292,12 @@ def _require_extra() -> None:
             raise MissingExtraError(f"exporting (module {module})", "train")
 
 
-def _require_int8() -> None:
+def _require_int8(format: ExportFormat | None) -> None:
+    from maskwatch.export.formats import FORMATS
+
+    if format is not None and not format.int8:
+        able = ", ".join(other.name for other in FORMATS if other.int8)
+        raise OptionError(f"--int8: --to {format.name} has no int8, only {able}; leave it out")
     for module, extra in (("onnx", "train"), ("pycocotools", "train"), ("nncf", "int8")):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(f"--int8 (module {module})", extra)

@@ -21,8 +21,8 @@ TOLERANCES = {
     "float16": (0.02, 0.05),
     "int8": (0.02, 0.05),
 }
-"""By precision, int8 where a model file is in int8: how far a detection may be from that of ONNX Runtime on the CPU in float32: each corner, as a
-share of the box's longer side, and the score."""
+"""By precision, int8 for files in int8: how far a detection may be from that of ONNX Runtime on the CPU in
+float32, with the same file: each corner, as a share of the box's longer side, and the score."""
 
 
 class BackendUnavailableError(OptionError):

@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING, Any
 from maskwatch._version import __version__
 from maskwatch.detector import Detector
 from maskwatch.errors import MissingExtraError, OptionError
-from maskwatch.export.formats.base import (
-    INPUT_TYPES,
-    INT8,
-    ConvertOptions,
-    ExportFormat,
-    Signature,
-    file_stem,
-)
+from maskwatch.export.formats.base import INPUT_TYPES, ConvertOptions, ExportFormat, Signature, file_stem
 from maskwatch.export.formats.comparison import Comparison, compare_ap, compare_models
 from maskwatch.export.formats.litert import LITERT
 from maskwatch.export.formats.onnx_raw import ONNX_RAW
@@ -110,12 +103,17 @@ def write_model(
     """
     options = options or ConvertOptions()
     file = load_model_file(model)
-    if file.metadata.is_int8:
-        format = replace(format, tolerance=INT8)
     with new_folder(target, force=force) as folder, output_errors(target):
         signature = format.convert(file, folder, options)
         comparison = _compared(
-            file, folder, format, photographs, options, signature, data, file.path if source is None else source
+            file,
+            folder,
+            format,
+            photographs,
+            options,
+            signature,
+            data,
+            file.path if source is None else source,
         )
         files = {
             path.relative_to(folder).as_posix(): path.stat().st_size

@@ -24,8 +24,6 @@ INPUT_TYPES = ("uint8", "float32")
 FLOAT32 = Tolerance(box=0.1, score=1e-3)
 FLOAT16 = Tolerance(box=1.0, score=0.01)
 """Of weights in these types."""
-INT8 = Tolerance(box=8.0, score=0.05)
-"""Of two runtimes that both compute in int8, where a step of rounding is a large one."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,7 @@ class ExportFormat:
         tolerance: of its detections against those of the model file.
         extra, modules: what it needs installed.
         options: the fields of `ConvertOptions` that it has.
+        int8: whether it can hold a network in int8.
         unverified: where it was not verified, since this machine cannot run that: "in Triton itself".
     """
 
@@ -77,6 +76,7 @@ class ExportFormat:
     extra: str = ""
     modules: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    int8: bool = False
     unverified: str = ""
 
 
