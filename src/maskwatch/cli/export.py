@@ -71,7 +71,7 @@ class ExportArguments:
     ] = True
     classes: Annotated[
         str | None,
-        typer.Option(help="Spellings of the classes in --tune and --data, in the order of the model's."),
+        typer.Option(help="Spellings of the classes in --tune, --data, --int8, in the order of the model's."),
     ] = None
     verify_on: Annotated[
         Path | None,
