@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -177,17 +178,19 @@ def test_formats_that_build_the_network_again_have_no_int8(
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
-    """A file in int8 and, in a folder, its OpenVINO IR, as the command writes them.
-
-    Two portraits with boxes to the pixel are no measure of AP, so a larger fall is allowed here.
-    """
+    """A file in int8."""
     pytest.importorskip("nncf", reason="the extra int8 is not installed")
-    folder = tmp_path_factory.mktemp("int8")
+    target = tmp_path_factory.mktemp("int8") / "int8.onnx"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("maskwatch.export.int8.AP_TOLERANCE", 0.2)
-        patch.setattr("maskwatch.export.formats.comparison.AP_TOLERANCE", 0.2)
-        assert run(MODEL, "--int8", tiny_data, "-o", folder / "int8.onnx") == 0
-    return folder / "int8.onnx"
+        allow_a_larger_fall(patch)
+        assert run(MODEL, "--int8", tiny_data, "-o", target) == 0
+    return target
+
+
+def allow_a_larger_fall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two portraits with boxes to the pixel are no measure of AP."""
+    for module in ("int8", "formats.comparison"):
+        monkeypatch.setattr(f"maskwatch.export.{module}.AP_TOLERANCE", 0.2)
 
 
 @pytest.mark.slow
@@ -223,6 +226,23 @@ def test_openvino_computes_convolutions_in_int8(written: Path) -> None:
         if node.get_rt_info()["layerType"].astype(str) == "Convolution"
     )
     assert precisions["u8"] + precisions["i8"] > 40, precisions
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_openvino_ir_in_int8_is_compared_with_the_float_model(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nncf", reason="the extra int8 is not installed")
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    allow_a_larger_fall(monkeypatch)
+    assert run(MODEL, "--int8", tiny_data, "--to", "openvino", "-o", tmp_path / "ir") == 0
+    about = json.loads((tmp_path / "ir" / f"{MODEL}.json").read_text("utf-8"))
+    assert (about["status"], about["model"]["precision"]) == ("verified", "int8")
+    float32_ap, ap = about["comparison"]["ap"]
+    assert float32_ap == pytest.approx(1, abs=0.02), "the annotations are its own detections"
+    assert ap > 0.8
+    assert about["files"][f"{MODEL}.bin"] < 0.5 * load_model_file(MODEL).path.stat().st_size
 
 
 @pytest.mark.slow
