@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import sys
@@ -23,6 +24,7 @@ from maskwatch.runtimes import choice
 from maskwatch.runtimes.base import Backend, BackendUnavailableError
 from maskwatch.runtimes.choice import REFERENCE, RuntimeSettings
 from maskwatch.runtimes.stored_choice import forget_backend, store_backend, stored_path
+from tiny_model import metadata
 
 CPU = Backend("onnxruntime", "cpu", "float32")
 FAST = Backend("openvino", "cpu", "bfloat16")
@@ -42,6 +44,7 @@ class FakeDetector:
     """Finds one face at a place, with a score; each call takes some seconds of a fake clock."""
 
     thresholds: Mapping[str, float] = {"mask": 0.5}
+    metadata = metadata()
 
     def __init__(self, backend: Backend, x: float = 0.0, score: float = 0.9, cost: Any = None) -> None:
         self.backend, self._x, self._score, self._cost = backend, x, score, cost
@@ -82,6 +85,19 @@ def measured(
 )
 def test_agreement_is_within_the_tolerance(backend: Backend, x: float, score: float, same: bool) -> None:
     assert agree(FakeDetector(CPU), FakeDetector(backend, x, score), IMAGE) is same  # type: ignore[arg-type]
+
+
+def test_files_in_int8_have_a_tolerance_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeDetector, "metadata", dataclasses.replace(metadata(), precision="int8"))
+    exact = Backend("openvino", "cpu", "float32")
+    assert agree(FakeDetector(CPU), FakeDetector(exact, 1.9, 0.86), IMAGE)  # type: ignore[arg-type]
+    assert not agree(FakeDetector(CPU), FakeDetector(exact, 2.1), IMAGE)  # type: ignore[arg-type]
+    (one,) = run_bench(
+        ["m"], [CPU], [IMAGE], 0.01,
+        open_detector=lambda model, backend, threads: FakeDetector(backend), memory_of=lambda *_: 7.0,  # type: ignore[arg-type, return-value]
+    )  # fmt: skip
+    assert one.int8
+    assert next(table([one])) == "m (int8):"
 
 
 def test_a_face_at_the_threshold_may_be_missing() -> None:
@@ -227,6 +243,7 @@ def test_a_real_run(
     assert record["schema"] == "maskwatch.bench/1"
     (result,) = record["results"]
     assert result["agrees"] is True
+    assert result["int8"] is False
     assert result["median_ms"] > 0
     assert record["recommended"] == {"runtime": "onnxruntime", "device": "cpu", "precision": "float32"}
     assert "onnxruntime cpu float32" in printed.err

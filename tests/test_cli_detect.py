@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -319,8 +320,20 @@ def test_models(run: Run, tiny_embedded: Path) -> None:
     lines = done.out.splitlines()
     assert len(lines) == 4
     assert "mask 0.50, no_mask 0.40, mask_incorrect 0.30" in lines[1]
-    assert lines[1].startswith("maskwatch-640  64x64")
+    assert lines[1].startswith("maskwatch-640  64x64  float32")
     assert lines[2].endswith(str(tiny_embedded / "maskwatch-320.onnx"))
+
+
+def test_models_of_files_say_what_is_in_int8(run: Run, tmp_path: Path) -> None:
+    from tiny_model import metadata, write_tiny_model
+
+    about = dataclasses.replace(metadata(), precision="int8", quantised_on="door: 9 pictures")
+    write_tiny_model(tmp_path / "door.onnx", about)
+    done = run("models", tmp_path / "door.onnx")
+    lines = done.out.splitlines()
+    assert lines[1].startswith("tiny  64x64  int8 ")
+    assert lines[2] == f"{tmp_path / 'door.onnx'}: ranges of values from door: 9 pictures"
+    assert "no model 'none.onnx'" in run("models", "none.onnx").err
 
 
 def test_version_and_help(run: Run) -> None:

@@ -44,6 +44,8 @@ def test_props_are_the_contract() -> None:
         "maskwatch.box_voting": "false",
         "maskwatch.calibration": "[]",
         "maskwatch.calibrated_on": "0",
+        "maskwatch.precision": "float32",
+        "maskwatch.quantised_on": "",
     }
 
 
@@ -87,6 +89,7 @@ def test_props_there_and_back(
         ({"calibration": "[[2, 0.5], [1]]"}, "a slope above 0"),
         ({"calibration": "[1, 2]"}, "a slope above 0"),
         ({"calibrated_on": "many"}, "is .many., not a whole number"),
+        ({"precision": "int4"}, "is 'int4', not 'float32' or 'int8'"),
     ],
 )
 def test_wrong_props_are_named(changes: dict[str, str], message: str) -> None:
@@ -99,7 +102,8 @@ def test_a_calibration_comes_back_and_older_files_have_none() -> None:
     entries = about.to_props()
     assert entries["maskwatch.calibration"] == "[[2.5, -0.25], [1.0, 0.0]]"
     assert ModelMetadata.from_props(entries) == about
-    del entries["maskwatch.calibration"], entries["maskwatch.calibrated_on"]
+    for key in ("calibration", "calibrated_on", "precision", "quantised_on"):
+        del entries[f"maskwatch.{key}"]
     assert ModelMetadata.from_props(entries) == ABOUT
 
 

@@ -104,6 +104,16 @@ def test_what_does_not_exist_is_an_error(settings: dict[str, str], message: str)
         RuntimeSettings(**settings)
 
 
+@pytest.mark.parametrize("threads", [None, 1, 2])
+def test_threads_wait_busily_only_where_a_call_has_all_cores(tiny_model: Path, threads: int | None) -> None:
+    options = OnnxRuntime(tiny_model, threads)._session.get_session_options()
+    if threads is None:
+        with pytest.raises(RuntimeError, match="does not have configuration"):
+            options.get_session_config_entry("session.intra_op.allow_spinning")
+    else:
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 def test_a_device_that_this_build_lacks_is_named(tiny_model: Path) -> None:
     with pytest.raises(OptionError, match="device 'tensorrt' is not in this build of ONNX Runtime"):
         Detector(tiny_model, device="tensorrt")

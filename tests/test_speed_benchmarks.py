@@ -52,11 +52,35 @@ def test_latency_table_and_json(
 
     result = json.loads(target.read_text("utf-8"))
     assert [row["model"] for row in result["models"]] == ["maskwatch-640", "maskwatch-320"]
+    assert [row["network_ratio"] for row in result["models"]][:1] == [1]
+    # OpenVINO needs candidates, which tiny models lack.
+    assert all("no tensor candidate_boxes" in problem for problem in result["not_run"])
     for row in result["models"]:
         times = row["median_ms"]
         assert list(times) == ["decode", "resize", "network", "nms", "post", "total"]
         assert min(times[stage] for stage in times if stage != "nms") > 0
         assert row["total_p90_ms"] >= times["total"]
+
+
+@pytest.mark.slow
+def test_latency_sets_runtimes_side_by_side(latency: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    assert latency.main(["--runs", "1", "--model", "maskwatch-320", "--json", "-"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    ratios = {(row["runtime"], row["precision"]): row["network_ratio"] for row in result["models"]}
+    assert ratios.keys() >= {("onnxruntime", "float32"), ("openvino", "float32")}
+    assert ratios["onnxruntime", "float32"] == 1
+    assert ratios["openvino", "float32"] not in (0, 1)
+    assert result["not_run"] == []
+
+
+def test_busy_waiting(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark = load_benchmark("busy_waiting", monkeypatch)
+    options = ["--model", str(tiny_model), "--pauses", "0", "0.01", "--seconds", "0"]
+    assert benchmark.main(options) == 0
+    assert len(re.findall(r"(\| \d+\.\d+ ){6}\|", capsys.readouterr().out)) == 2
 
 
 def test_latency_errors_are_one_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,3 +72,25 @@ def test_sides_must_allow_half() -> None:
 
     with pytest.raises(ValueError, match="96x64: both sides must be divisible by 64"):
         TwoScales(tiny_network())(torch.zeros(1, 3, 96, 64))
+
+
+def test_openvino_reads_an_exported_file_itself_in_batches(tmp_path: Path) -> None:
+    """Without `runtimes.openvino.read_model`, as C++ programs do; a mean without its axis would go wrong."""
+    ov = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    import numpy as np
+    import onnx
+
+    from maskwatch.export.onnx import build_model
+    from maskwatch.network import TwoScales
+    from maskwatch.runtimes.onnx_runtime import OnnxRuntime
+    from tiny_model import metadata
+    from tiny_network import noisy_pictures, tiny_network
+
+    path = tmp_path / "two_scales.onnx"
+    onnx.save(build_model(TwoScales(tiny_network(size=64)).eval(), metadata(64)), str(path))
+    images = noisy_pictures(3, 64, seed=4)
+    compiled = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found, wanted = compiled([images]), OnnxRuntime(path, 1)(images)
+    assert (wanted.num_detections > 10).all()
+    np.testing.assert_allclose(found["scores"], wanted.scores, atol=1e-4)
+    np.testing.assert_allclose(found["boxes"], wanted.boxes, atol=0.05)

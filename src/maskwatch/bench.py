@@ -51,6 +51,7 @@ class Measurement:
         ap: COCO's AP on the user's data; None without any.
         error: why it does not run; empty where it does.
         absent: whether this machine lacks its device.
+        int8: whether the network of the model computes in int8, and only the rest in the backend's precision.
     """
 
     model: str
@@ -62,6 +63,7 @@ class Measurement:
     ap: float | None = None
     error: str = ""
     absent: bool = False
+    int8: bool = False
 
     @property
     def median_ms(self) -> float:
@@ -132,7 +134,7 @@ def run_bench(
     for model in models:
         reference = open_detector(model, _REFERENCE, None)
         for backend in backends:
-            one = Measurement(model, backend)
+            one = Measurement(model, backend, int8=reference.metadata.is_int8)
             measurements.append(one)
             try:
                 detector = reference if backend == _REFERENCE else open_detector(model, backend, None)
@@ -154,9 +156,9 @@ def agree(reference: Detector, other: Detector, image_rgb: UInt8Array) -> bool:
 
     A detection that is closer to its threshold than scores may differ need not be found by both.
     """
-    _, gap = TOLERANCES[other.backend.precision]
+    share, gap = TOLERANCES["int8" if other.metadata.is_int8 else other.backend.precision]
     return all(
-        _all_in(_find(first, image_rgb, gap), _find(second, image_rgb, -gap), other.backend.precision)
+        _all_in(_find(first, image_rgb, gap), _find(second, image_rgb, -gap), share, gap)
         for first, second in ((reference, other), (other, reference))
     )
 
@@ -251,9 +253,8 @@ def _find(detector: Detector, image_rgb: UInt8Array, above: float) -> BoxDetecti
     return detector.variant(threshold=thresholds).detect_boxes(image_rgb)
 
 
-def _all_in(found: BoxDetections, others: BoxDetections, precision: str) -> bool:
-    """Whether each detection has a partner among the others."""
-    share, gap = TOLERANCES[precision]
+def _all_in(found: BoxDetections, others: BoxDetections, share: float, gap: float) -> bool:
+    """Whether each detection has a partner among the others, see `TOLERANCES`."""
     for box_xyxy, score, class_id in zip(found.xyxy, found.confidence, found.class_id, strict=True):
         side = max(box_xyxy[2:] - box_xyxy[:2])
         close = np.abs(others.xyxy - box_xyxy).max(1, initial=0.0) <= share * side
@@ -303,9 +304,9 @@ def table(measurements: Sequence[Measurement]) -> Iterator[str]:
         *(["AP"] if _with_ap(measurements) else []),
     ]
     for model in dict.fromkeys(one.model for one in measurements):
-        yield f"{model[-78:]}:"
-        yield "  ".join([" " * width, *(head.rjust(5) for head in heads)])
         rows = [one for one in measurements if one.model == model]
+        yield f"{model[-70:]}{' (int8)' if any(one.int8 for one in rows) else ''}:"
+        yield "  ".join([" " * width, *(head.rjust(5) for head in heads)])
         for one in sorted(rows, key=lambda one: math.inf if one.error else one.median_ms):
             yield _row(one, workers, width, _with_ap(measurements))
     yield ""

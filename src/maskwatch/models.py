@@ -37,6 +37,9 @@ Calibration: TypeAlias = tuple[tuple[float, float], ...]
 UNCALIBRATED = (1.0, 0.0)
 """The slope and the offset that leave scores as they are."""
 
+PRECISIONS = ("float32", "int8")
+"""What the convolutions of a model file compute in, see `export.int8`."""
+
 _PREFIX = "maskwatch."
 _WEIGHTS = Path(__file__).parent / "weights"
 _CHECKPOINT_SUFFIXES = (".ckpt", ".safetensors", ".pt", ".pth")
@@ -48,7 +51,8 @@ class ModelMetadata:
 
     `input_size` is (H, W) in pixels; `thresholds` holds one score for each class; with `box_voting` a box is
     the mean of itself and those that NMS dropped for it; `calibration`, fitted on `calibrated_on` pictures,
-    is empty where the scores are the network's own.
+    is empty where the scores are the network's own; `precision` is one of `PRECISIONS`, `quantised_on` names
+    the data that gave an int8 file its ranges of values.
     """
 
     name: str
@@ -63,11 +67,18 @@ class ModelMetadata:
     box_voting: bool = False
     calibration: Calibration = ()
     calibrated_on: int = 0
+    precision: str = PRECISIONS[0]
+    quantised_on: str = ""
 
     @property
     def title(self) -> str:
         """Name and input size for display: `maskwatch-640 (640x640)`, height first."""
         return f"{self.name} ({self.input_size[0]}x{self.input_size[1]})"
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether the network computes in int8."""
+        return self.precision == "int8"
 
     def to_props(self) -> dict[str, str]:
         """The `metadata_props` of a model file; `from_props` reads them back."""
@@ -91,7 +102,8 @@ class ModelMetadata:
                 f"it has model format {ours['format']!r}, this version reads {FORMAT!r}; upgrade maskwatch"
             )
         # Older files lack these.
-        ours = {"box_voting": "false", "calibration": "[]", "calibrated_on": "0"} | ours
+        older = {"box_voting": "false", "calibration": "[]", "calibrated_on": "0", "precision": PRECISIONS[0]}
+        ours = older | ours
         names = _json_list(ours, "classes", "a list of different names", _are_names)
         count = len(names)
         wanted = f"{count} numbers, one for each class"
@@ -108,7 +120,8 @@ class ModelMetadata:
             box_voting=_one_of(ours, "box_voting", ("true", "false")) == "true",
             calibration=tuple((float(slope), float(offset)) for slope, offset in calibration),
             calibrated_on=_count(ours, "calibrated_on"),
-            **{key: ours.get(key, "") for key in ("trained_on", "created", "recipe")},
+            precision=_one_of(ours, "precision", PRECISIONS),
+            **{key: ours.get(key, "") for key in ("trained_on", "created", "recipe", "quantised_on")},
         )
 
 

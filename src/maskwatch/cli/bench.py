@@ -189,6 +189,7 @@ def _result(one: Measurement) -> dict[str, Any]:
     return {
         "model": one.model,
         **asdict(one.backend),
+        "int8": one.int8,
         "error": one.error or None,
         "agrees": one.agrees,
         "rounds": len(one.times_ms),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,7 +36,7 @@ class ExportArguments:
         list[Path],
         typer.Argument(
             help="A .ckpt of maskwatch train; of several (model files may follow), the mean of their "
-            "weights. --to takes a model file too."
+            "weights. --to and --int8 take a model file too."
         ),
     ]
     out: Annotated[
@@ -70,7 +71,7 @@ class ExportArguments:
     ] = True
     classes: Annotated[
         str | None,
-        typer.Option(help="Spellings of the classes in --tune and --data, in the order of the model's."),
+        typer.Option(help="Spellings of the classes in --tune, --data, --int8, in the order of the model's."),
     ] = None
     verify_on: Annotated[
         Path | None,
@@ -78,7 +79,17 @@ class ExportArguments:
     ] = None
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="--to: also compare AP on this data set, which may differ by 0.005."),
+        typer.Option(
+            help="--to: also compare AP on this data set, which may differ by 0.005. --int8: AP on it counts."
+        ),
+    ] = None
+    int8: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATA",
+            help="Compute in int8, with the ranges of values on these annotated pictures (of validation, not "
+            "of the test); refused where AP falls by more than 0.005.",
+        ),
     ] = None
     batch: Annotated[
         int | None, typer.Option(min=1, help="--to onnx-raw, pt2: a fixed number of pictures.")
@@ -112,19 +123,19 @@ class ExportArguments:
             raise OptionError(
                 f"--threshold {self.threshold} and --tune both set the thresholds; give only one"
             )
+        if self.model is not None and (self.to is not None or self.int8):
+            self._check_model()
         if self.to is not None:
-            if self.model is not None:
-                self._check_model()
             check_new_folder(self.out, force=self.force, sources=self.checkpoints)
             return
         for option, value in (("data", self.data), ("batch", self.batch)):
-            if value:
+            if value and not (option == "data" and self.int8):
                 raise OptionError(f"--{option} is for other formats; name one with --to")
         if self.out.suffix.lower() != _SUFFIX:
             raise OptionError(
                 f"--out {self.out}: a model file ends in {_SUFFIX}; write for example -o model.onnx"
             )
-        check_targets([self.out], [], force=self.force)
+        check_targets([self.out], self.checkpoints if self.int8 else [], force=self.force)
 
     def _check_model(self) -> None:
         """Raises OptionError for what only a checkpoint can be exported with."""
@@ -153,14 +164,18 @@ def export(arguments: ExportArguments) -> None:
 
     --to writes a checkpoint or a model file in the format of another runtime, compared in that runtime.
 
+    --int8 writes either as a model file whose network computes in int8, with --to in that format.
+
     Examples: maskwatch export runs/default/best.ckpt -o model.onnx --tune masks/val
 
     maskwatch export maskwatch-640 --to openvino -o maskwatch-640-openvino
+
+    maskwatch export maskwatch-640 --int8 masks/val -o maskwatch-640-int8.onnx
     """
-    if arguments.model is None or arguments.to is None:
+    if arguments.model is None or (arguments.to is None and not arguments.int8):
         _require_extra()
-    if arguments.to is not None:
-        _convert(arguments, arguments.to)
+    if arguments.to is not None or arguments.int8:
+        _convert(arguments)
         return
     arguments.check()
     metadata, _ = _write(arguments, arguments.out)
@@ -192,22 +207,46 @@ def _write(arguments: ExportArguments, out: Path) -> tuple[ModelMetadata, list[P
     return metadata, compared
 
 
-def _convert(arguments: ExportArguments, to: str) -> None:
+def _convert(arguments: ExportArguments) -> None:
+    """Writes the model in another format, in int8, or both."""
     from maskwatch.export.formats import format_named
     from maskwatch.export.formats.base import ConvertOptions
     from maskwatch.models import load_model_file
 
     options = ConvertOptions(arguments.batch, arguments.input_type)
-    format = format_named(to, options)
+    format = None if arguments.to is None else format_named(arguments.to, options)
+    if arguments.int8:
+        _require_int8(format)
     arguments.check()
-    if arguments.model is not None:
-        file = load_model_file(arguments.model)
-        _write_format(arguments, format, options, file.path, file.metadata, _photographs(arguments))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"model{_SUFFIX}"
-        metadata, compared = _write(arguments, path)
-        _write_format(arguments, format, options, path, metadata, compared)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if arguments.model is None:
+            path = folder / f"model{_SUFFIX}"
+            metadata, compared = _write(arguments, path)
+        else:
+            file = load_model_file(arguments.model)
+            path, metadata, compared = file.path, file.metadata, _photographs(arguments)
+        source = path
+        if arguments.int8:
+            path = arguments.out if format is None else folder / f"int8{_SUFFIX}"
+            _write_int8(arguments, source, path, metadata)
+        if format is not None:
+            _write_format(arguments, format, options, path, source, metadata, compared)
+
+
+def _write_int8(arguments: ExportArguments, source: Path, target: Path, metadata: ModelMetadata) -> None:
+    from maskwatch.export.int8 import write_int8
+
+    assert arguments.int8
+    classes = _class_map(arguments, metadata.classes)
+    groups = [Group(paths) for paths in (arguments.int8, arguments.data) if paths]
+    sets = read_sets(groups, classes)
+    names = ", ".join("/".join(path.resolve().parts[1:][-2:]) for path in arguments.int8)
+    written = write_int8(source, target, sets[0], sets[-1], names, lambda line: typer.echo(line, err=True))
+    if arguments.to is None:
+        size = target.stat().st_size / 1e6
+        typer.echo(f"wrote {target} ({size:.1f} MB): {metadata.name} in int8, {written}")
+        typer.echo(f"next: maskwatch bench {target}")
 
 
 def _write_format(
@@ -215,15 +254,19 @@ def _write_format(
     format: ExportFormat,
     options: ConvertOptions,
     path: Path,
+    source: Path,
     metadata: ModelMetadata,
     photographs: Sequence[Photograph],
 ) -> None:
+    """Converts the model file at `path`, whose AP is compared with that of `source`."""
     from maskwatch.export.formats import write_model
 
     data = None
-    if arguments.data:
-        (data,) = read_sets([Group(arguments.data)], _class_map(arguments, metadata.classes))
-    written = write_model(path, arguments.out, format, photographs, options, data=data, force=arguments.force)
+    if paths := arguments.data or arguments.int8:
+        (data,) = read_sets([Group(paths)], _class_map(arguments, metadata.classes))
+    written = write_model(
+        path, arguments.out, format, photographs, options, data=data, source=source, force=arguments.force
+    )
     for name, size in written.files.items():
         typer.echo(f"{arguments.out / name} ({size / 1e6:.1f} MB)")
     if written.comparison is not None:
@@ -247,6 +290,17 @@ def _require_extra() -> None:
     for module in ("torch", "torchvision", "onnx", "onnxscript"):
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(f"exporting (module {module})", "train")
+
+
+def _require_int8(format: ExportFormat | None) -> None:
+    from maskwatch.export.formats import FORMATS
+
+    if format is not None and not format.int8:
+        able = ", ".join(other.name for other in FORMATS if other.int8)
+        raise OptionError(f"--int8: --to {format.name} has no int8, only {able}; leave it out")
+    for module, extra in (("onnx", "train"), ("pycocotools", "train"), ("nncf", "int8")):
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(f"--int8 (module {module})", extra)
 
 
 def _thresholds(text: str | None, class_names: Sequence[str]) -> tuple[float, ...]:

@@ -226,10 +226,11 @@ def _tile_plan(
     )
 
 
-def _share_threads(threads: int | None, sources: int) -> tuple[int, int | None]:
-    """Lanes of the network and threads of each: one source has all, several share them out."""
-    if sources == 1:
-        return 1, threads
+def _share_threads(threads: int | None, sources: int) -> tuple[int, int]:
+    """Lanes of the network and threads of each: one source has all, several share them out.
+
+    A number also for one source: ONNX Runtime's threads then do not wait busily between frames.
+    """
     available = usable_cores() if threads is None else threads
     lanes = max(1, min(sources, available))  # `Detector` refuses fewer than one thread
     return lanes, available // lanes

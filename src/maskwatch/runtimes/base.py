@@ -15,9 +15,14 @@ OUTPUTS = ("boxes", "scores", "classes", "num_detections")
 OPTIONAL_INPUTS = ("score_thresholds", "iou_threshold", "class_agnostic")
 
 
-TOLERANCES = {"float32": (1e-4, 1e-4), "bfloat16": (0.02, 0.05), "float16": (0.02, 0.05)}
-"""By precision: how far a detection may be from that of ONNX Runtime on the CPU in float32: each corner, as a
-share of the box's longer side, and the score."""
+TOLERANCES = {
+    "float32": (1e-4, 1e-4),
+    "bfloat16": (0.02, 0.05),
+    "float16": (0.02, 0.05),
+    "int8": (0.02, 0.05),
+}
+"""By precision, int8 for files in int8: how far a detection may be from that of ONNX Runtime on the CPU in
+float32, with the same file: each corner, as a share of the box's longer side, and the score."""
 
 
 class BackendUnavailableError(OptionError):

@@ -133,8 +133,10 @@ def read_weights(file: ModelFile) -> tuple[AnchorSpec, str, dict[str, Tensor]]:
     """Anchors of a model file, what precedes the names of its network's weights, and all its constants.
 
     Raises:
-        CheckpointError: its metadata lacks the anchors.
+        CheckpointError: its metadata lacks the anchors, or it is in int8.
     """
+    if file.metadata.is_int8:
+        raise CheckpointError(f"{file.path}: is in int8; give the model file that it came from")
     weights = {
         tensor.name: torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
         for tensor in onnx.load(file.path).graph.initializer

@@ -81,6 +81,7 @@ def write_model(
     options: ConvertOptions | None = None,
     *,
     data: DetectionSet | None = None,
+    source: str | Path | None = None,
     force: bool = False,
 ) -> Written:
     """Writes a model file in another format into a folder, loads it from there and compares the two.
@@ -92,6 +93,7 @@ def write_model(
         target: a folder that does not exist, or is empty.
         photographs: to compare on, such as `own_photographs`.
         data: also compare AP on it.
+        source: the model file whose AP counts; the model itself if left out.
         force: replace a folder that this function wrote before.
 
     Raises:
@@ -103,7 +105,16 @@ def write_model(
     file = load_model_file(model)
     with new_folder(target, force=force) as folder, output_errors(target):
         signature = format.convert(file, folder, options)
-        comparison = _compared(file, folder, format, photographs, options, signature, data)
+        comparison = _compared(
+            file,
+            folder,
+            format,
+            photographs,
+            options,
+            signature,
+            data,
+            file.path if source is None else source,
+        )
         files = {
             path.relative_to(folder).as_posix(): path.stat().st_size
             for path in sorted(folder.rglob("*"))
@@ -122,6 +133,7 @@ def _compared(
     options: ConvertOptions,
     signature: Signature,
     data: DetectionSet | None,
+    source: str | Path,
 ) -> Comparison | None:
     if format.load is None:
         return None
@@ -133,7 +145,7 @@ def _compared(
     )
     if data is None:
         return comparison
-    detector = Detector(file.path, runtime="onnxruntime", device="cpu", precision="float32")
+    detector = Detector(source, runtime="onnxruntime", device="cpu", precision="float32")
     return replace(comparison, ap=compare_ap(detector, copy, data, batch))
 
 

@@ -65,6 +65,7 @@ class ExportFormat:
         tolerance: of its detections against those of the model file.
         extra, modules: what it needs installed.
         options: the fields of `ConvertOptions` that it has.
+        int8: whether it can hold a network in int8.
         unverified: where it was not verified, since this machine cannot run that: "in Triton itself".
     """
 
@@ -75,6 +76,7 @@ class ExportFormat:
     extra: str = ""
     modules: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    int8: bool = False
     unverified: str = ""
 
 

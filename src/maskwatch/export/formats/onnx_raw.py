@@ -166,5 +166,5 @@ def load_onnx(folder: Path, metadata: ModelMetadata, options: ConvertOptions) ->
 
 
 ONNX_RAW = ExportFormat(
-    "onnx-raw", write_onnx, load_onnx, FLOAT32, "train", ("onnx", "torch"), ("batch", "input_type")
+    "onnx-raw", write_onnx, load_onnx, FLOAT32, "train", ("onnx", "torch"), ("batch", "input_type"), int8=True
 )

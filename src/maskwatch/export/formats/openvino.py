@@ -102,4 +102,4 @@ def load_ir(folder: Path, metadata: ModelMetadata, options: ConvertOptions) -> M
     return run
 
 
-OPENVINO = ExportFormat("openvino", write_ir, load_ir, FLOAT16, "openvino", ("openvino",))
+OPENVINO = ExportFormat("openvino", write_ir, load_ir, FLOAT16, "openvino", ("openvino",), int8=True)

@@ -93,7 +93,7 @@ def load_model_server(folder: Path, metadata: ModelMetadata, options: ConvertOpt
     return load_ir(folder / file_stem(metadata) / VERSION, metadata, options)
 
 
-TRITON = ExportFormat("triton", write_triton, load_triton, FLOAT32, unverified="in Triton itself")
+TRITON = ExportFormat("triton", write_triton, load_triton, FLOAT32, int8=True, unverified="in Triton itself")
 MODEL_SERVER = ExportFormat(
     "openvino-model-server",
     write_model_server,
@@ -101,5 +101,6 @@ MODEL_SERVER = ExportFormat(
     FLOAT16,
     "openvino",
     ("openvino",),
+    int8=True,
     unverified="in OpenVINO Model Server itself",
 )
