@@ -17,7 +17,7 @@ from maskwatch.errors import DataError, OptionError
 def near_duplicates(
     paths: Sequence[Path], progress: Callable[[int, int], None] | None = None
 ) -> list[list[int]]:
-    """Indices of images in groups of near-duplicates; an image without one is a group by itself.
+    """Indices of images in groups of near-duplicates; an image without one is a group of one.
 
     Args:
         progress: called with the number of images done and of all.
