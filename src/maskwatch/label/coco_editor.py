@@ -7,7 +7,7 @@ at, nothing to find); a picture without annotations and without that mark is not
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,16 @@ class CocoDocument:
         file: the JSON file and the images that it may name.
         classes: how written names map to classes.
 
+    Attributes:
+        edits: how often the rows of each picture were replaced.
+
     Raises:
         DataError: it cannot be read.
     """
 
     def __init__(self, file: CocoFile, classes: ClassMap) -> None:
         self._file, self._classes = file, classes
+        self.edits: Counter[Path] = Counter()
         self._document = read_json(file.path)
         self._texts: dict[int, str] = {}  # id() of a row → its JSON
         self._names = {row_id(row, "id"): str(row.get("name", "")) for row in self._document["categories"]}
@@ -118,6 +122,7 @@ class CocoDocument:
         image["height"], image["width"] = metadata.size_hw
         for key in (id(image), *gone, *map(id, mine)):
             self._texts.pop(key, None)
+        self.edits[picture] += 1
         return [row_id(row, "id") for row in written]
 
     def to_bytes(self) -> bytes:

@@ -65,9 +65,20 @@ class LabelStore:
         """Size as shown and orientation of a picture; 0 × 0 if it cannot be read."""
         return self._picture_metadata(picture)[0]
 
-    def stamp(self, picture: LabelPicture) -> Stamp | None:
-        """Of its annotation file; None without one."""
-        return stamp_of(picture.annotation)
+    def version(self, picture: LabelPicture) -> object:
+        """Equal as long as no one has written the labels of a picture; cheaper than reading them."""
+        if picture.format != "coco":
+            return stamp_of(picture.annotation)
+        with self._reading:
+            try:
+                document = self._coco_document(picture)
+            except _UNREADABLE:
+                return None
+            return id(document), document.edits[picture.path]
+
+    def has_file(self, picture: LabelPicture) -> bool:
+        """Whether a picture has an annotation file of its own, whatever is in it."""
+        return picture.format != "coco" and picture.annotation.exists()
 
     def read(self, picture: LabelPicture) -> Annotation:
         """The labels of a picture as they are on disk now."""
