@@ -14,7 +14,7 @@ from maskwatch.media.formats import ImageMetadata
 
 LabelState = Literal["unlabelled", "labelled", "empty"]
 Mark = Literal["", "proposed", "empty"]
-"""What a file says beside its boxes: nobody has looked at them yet; looked at, and nothing to find."""
+"""What a file says beside its boxes: no one has looked at them yet; looked at, and nothing to find."""
 
 SAME_PIXELS = 0.005
 """Corners that differ by less have not been moved."""
@@ -51,7 +51,7 @@ class Annotation:
     Attributes:
         boxes: what it shows; none for a picture that is not labelled.
         state: unlabelled, labelled, or empty: looked at, nothing to find.
-        revision: of the content on disk, whoever wrote it.
+        revision: of the content on disk, by whatever program it was written.
         proposals: boxes that stand in the file, but that no one has looked at yet.
         notes: what a person should know: what is not shown, what does not fit.
         problem: why it cannot be written; None if it can.
