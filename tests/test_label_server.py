@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
+import errno
 import io
 import json
 import os
@@ -61,6 +61,11 @@ def client_of(folder: Path, **settings: Any) -> Iterator[TestClient]:
 def put(client: TestClient, name: str, revision: str | None, **body: Any) -> Any:
     headers = {} if revision is None else {"If-Match": f'"{revision}"'}
     return client.put(f"{API}/pictures/{name}", json=body, headers=headers)
+
+
+def post(client: TestClient, suspect_id: str, decision: str, revision: str = "x") -> Any:
+    path, headers = f"{API}/suspects/{suspect_id}", {"If-Match": revision}
+    return client.post(path, json={"decision": decision}, headers=headers)
 
 
 def picture(client: TestClient, name: str) -> dict[str, Any]:
@@ -162,12 +167,8 @@ def test_wrong_requests_say_what_to_do(tmp_path: Path) -> None:
             (client.get(f"{API}/images/..%2f..%2fset%2fAnnotations%2fa.xml"), 404, "load the list again"),
             (client.get(f"{API}/pictures?order=odd"), 422, "order"),
             (client.put(f"{API}/pictures/{name}", content=b"{}"), 415, "application/json"),
-            (put(client, name, "none", boxes=[BOX] * 20_000), 413, "fewer boxes"),
-            (
-                client.post(f"{API}/suspects/x", json={"decision": "label"}, headers={"If-Match": "x"}),
-                404,
-                "no suspect",
-            ),
+            (put(client, name, "none", boxes=[BOX] * 40_000), 413, "fewer boxes"),
+            (post(client, "x", "label"), 404, "no suspect"),
         ]
         for answer, status, text in cases:
             assert answer.status_code == status, answer.text
@@ -176,6 +177,9 @@ def test_wrong_requests_say_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_507(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     with client_of(voc_folder(tmp_path / "set")) as client:
         with monkeypatch.context() as patch:
             patch.setattr(
@@ -267,7 +271,7 @@ def test_the_picture_that_is_shown_is_the_next_one(faces: Path, tiny_model: Path
 
 
 def test_a_score_below_which_nothing_is_proposed(faces: Path, tiny_model: Path) -> None:
-    with client_of(faces, model=str(tiny_model), min_score=0.99) as client:
+    with client_of(faces, model=str(tiny_model), min_score=1.0) as client:
         until(lambda: client.server.session.proposer.left == 0)  # type: ignore[attr-defined]
         assert picture(client, "a.png")["proposals"] == []
 
@@ -292,8 +296,7 @@ def label_street(client: TestClient) -> None:
 
 
 def decide(client: TestClient, suspect: dict[str, Any], decision: str, name: str = "a.png") -> Any:
-    headers = {"If-Match": picture(client, name)["revision"]}
-    return client.post(f"{API}/suspects/{suspect['id']}", json={"decision": decision}, headers=headers)
+    return post(client, suspect["id"], decision, picture(client, name)["revision"])
 
 
 def test_suspects_are_decided_once(faces: Path, tiny_model: Path) -> None:
@@ -304,9 +307,7 @@ def test_suspects_are_decided_once(faces: Path, tiny_model: Path) -> None:
         assert suspect_of(client, "a.png", "missing")["answer"] == "mask_incorrect"
         assert suspect_of(client, "a.png", "no_face")["label"] == "mask"
         assert client.get(f"{API}/project").json()["counts"]["suspects"] == 3
-        stale = client.post(
-            f"{API}/suspects/{wrong['id']}", json={"decision": "answer"}, headers={"If-Match": "old"}
-        )
+        stale = post(client, wrong["id"], "answer", "old")
         assert stale.status_code == 412
         assert stale.json()["current"]["image_id"] == "a.png"
         answer = decide(client, wrong, "answer")
@@ -321,7 +322,8 @@ def test_suspects_are_decided_once(faces: Path, tiny_model: Path) -> None:
     with client_of(faces, model=str(tiny_model)) as client:  # never asked again
         until(lambda: client.server.session.proposer.left == 0)  # type: ignore[attr-defined]
         assert picture(client, "a.png")["suspects"] == []
-    rows = [json.loads(line) for line in (faces / ".maskwatch-label" / "decisions.jsonl").open()]
+    text = (faces / ".maskwatch-label" / "decisions.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
     assert [row["decision"] for row in rows] == ["answer", "answer", "label"]
 
 
@@ -339,10 +341,11 @@ def test_decisions_go_to_a_corrections_file(faces: Path, tiny_model: Path) -> No
     from maskwatch.data import correct, read_corrections, read_data
 
     (sample,) = correct(read_data(faces, image_ids=["a"]), read_corrections(file)).samples
-    assert {(tuple(box), int(i)) for box, i in zip(sample.boxes_xyxy.tolist(), sample.class_ids, strict=True)} == {
+    boxes = zip(map(tuple, sample.boxes_xyxy.tolist()), sample.class_ids.tolist(), strict=True)
+    assert {*boxes} == {
         ((16, 0, 32, 16), 0), ((0, 32, 16, 48), 1), ((48, 48, 64, 64), 2)
     }  # fmt: skip
-    assert next(csv.reader(file.open()))[:3] == ["picture", "fault", "class"]
+    assert file.read_text().splitlines()[0] == "picture,fault,class,xmin,ymin,xmax,ymax"
 
 
 def test_suspects_of_a_file(faces: Path) -> None:

@@ -72,11 +72,11 @@ class DuplicateFinder:
         from maskwatch.data.quality.probe import probe_image
 
         prints = []
-        for picture in self._pictures:
+        for number, picture in enumerate(self._pictures):
             if self._stopping.is_set():
                 return None
+            self.left = len(self._pictures) - number
             prints.append(probe_image(picture.path).fingerprint)
-            self.left -= 1
         pairs = [(one.first, one.second) for one in find_duplicates(prints) if one.kind in _KINDS]
         return {
             self._pictures[other].image_id: self._pictures[first].image_id
