@@ -15,6 +15,7 @@ from maskwatch.label.store import stamp_of
 from maskwatch.outputs import durable_write
 
 _KINDS = ("same", "near")  # mirrored or cropped pictures need boxes of their own
+_STOP_S = 5.0  # comparing thousands of pictures takes longer, and ends with the process
 
 
 class DuplicateFinder:
@@ -43,7 +44,7 @@ class DuplicateFinder:
         """Ends the thread; what it has not found is looked for again next time."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_STOP_S)
 
     def _work(self) -> None:
         stamps = [[picture.image_id, stamp_of(picture.path)] for picture in self._pictures]
