@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
+pytest.importorskip("httpx2", reason="Starlette's test client needs it")
 
 from starlette.testclient import TestClient
 
