@@ -47,9 +47,9 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 def keep_freed_memory() -> bool:
     """Lets this process and its later children keep the memory that they free; returns whether it could.
 
-    glibc takes every block of more than 32 MB again from the system, which clears each page of it at the first
-    touch. For the large maps of a training that is several times the time of the arithmetic on them. Other C
-    libraries are left as they are.
+    Otherwise glibc asks the system for every block of more than 32 MB, which clears each page of it at the
+    first touch. For the large maps of a training that is several times the time of the arithmetic on them.
+    Other C libraries are left as they are.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
