@@ -86,6 +86,26 @@ def test_one_class_has_no_margin() -> None:
 # ---- The folder --------------------------------------------------------------------------------------------
 
 
+def test_the_folder_is_labelled_as_it_is(tmp_path: Path) -> None:
+    """Proposed until a person saves it; why and when it was stored stays."""
+    from maskwatch.label.project import open_project
+    from maskwatch.label.store import LabelStore
+
+    path = HardCaseStore(tmp_path).keep(case())
+    assert path is not None
+    project = open_project(tmp_path)
+    store, (picture,) = LabelStore(project), project.pictures
+    before = store.read(picture)
+    assert (before.state, [box.name for box in before.proposals]) == ("unlabelled", ["no_mask"])
+    assert not is_labelled(path)
+    after, _ = store.save(picture, before.proposals, before.revision)
+    assert after.state == "labelled"
+    assert is_labelled(path)
+    root = parse_xml(path.with_suffix(".xml").read_bytes())
+    assert root.find("maskwatch/state") is None
+    assert root.findtext("maskwatch/reason") == "margin"
+
+
 def test_what_is_stored(tmp_path: Path) -> None:
     path = HardCaseStore(tmp_path / "hard").keep(case())
     assert path is not None

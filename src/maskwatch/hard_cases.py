@@ -180,10 +180,10 @@ def is_labelled(path: Path) -> bool:
     if path.name.startswith(".") or not xml.is_file():
         return False
     try:
-        mark = parse_xml(xml.read_bytes()).find(_MARK)
+        state = parse_xml(xml.read_bytes()).findtext(f"{_MARK}/state")
     except (OSError, ValueError, ET.ParseError):
         return True  # someone changed it, so it is not deleted
-    return mark is None or (mark.text or "").strip() != PROPOSED
+    return state != PROPOSED
 
 
 def proposal_xml(case: HardCase, file_name: str) -> bytes:
@@ -193,7 +193,6 @@ def proposal_xml(case: HardCase, file_name: str) -> bytes:
     _add(root, filename=file_name)
     _add(ET.SubElement(root, "size"), width=str(width), height=str(height), depth="3")
     mark = ET.SubElement(root, _MARK)
-    mark.text = PROPOSED  # the state twice: as text for the labeller, as <state> for other programs
     _add(mark, state=PROPOSED, reason=case.reason, time=case.when.isoformat(timespec="milliseconds"))
     _add(mark, model=case.model, source=case.source)
     if case.track is not None:

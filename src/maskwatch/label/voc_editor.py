@@ -1,7 +1,7 @@
 """Reads and rewrites the Pascal VOC file of a picture; what other programs wrote into it stays.
 
-`<maskwatch>proposed</maskwatch>` marks boxes that no one has looked at yet. A file without <object> means
-that there is nothing to find.
+`<maskwatch><state>proposed</state></maskwatch>` marks boxes that no one has looked at yet. A file
+without <object> means that there is nothing to find.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class VocDocument:
 
     @property
     def mark(self) -> Mark:
-        return "proposed" if (self._root.findtext(_MARK_TAG) or "").strip() == "proposed" else ""
+        return "proposed" if self._root.findtext(f"{_MARK_TAG}/state") == "proposed" else ""
 
     @property
     def notes(self) -> list[str]:
@@ -177,10 +177,15 @@ class VocDocument:
         self._turned = False
 
     def _set_mark(self, mark: Mark) -> None:
-        for node in self._root.findall(_MARK_TAG):
-            self._root.remove(node)
+        """Marks the boxes as proposed or not; the reason and time of a hard case stay beside the mark."""
         if mark == "proposed":
-            ET.SubElement(self._root, _MARK_TAG).text = mark
+            _child(_child(self._root, _MARK_TAG), "state").text = mark
+            return
+        for node in self._root.findall(_MARK_TAG):
+            for state in node.findall("state"):
+                node.remove(state)
+            if not len(node):
+                self._root.remove(node)
 
     def _indent(self) -> None:
         """Lays out new objects as the file lays out its own."""
