@@ -1,0 +1,49 @@
+// The list of pictures as data: which comes next, which rows are in sight.
+
+import type { PictureItem } from "./api";
+
+/** The picture `step` places away, or null at the end. */
+export function neighbour(list: readonly PictureItem[], imageId: string | null, step: number): PictureItem | null {
+  const at = list.findIndex((one) => one.image_id === imageId);
+  return list[at === -1 ? 0 : at + step] ?? null;
+}
+
+/** The first picture after this one that a test holds for; from the start again after the last. */
+export function nextWhere(
+  list: readonly PictureItem[],
+  imageId: string | null,
+  test: (item: PictureItem) => boolean,
+): PictureItem | null {
+  const at = list.findIndex((one) => one.image_id === imageId);
+  const turned = [...list.slice(at + 1), ...list.slice(0, Math.max(0, at))];
+  return turned.find(test) ?? null;
+}
+
+/** First row to draw, and the one after the last. */
+export function rowsInSight(top: number, height: number, rowHeight: number, count: number, spare = 4): [number, number] {
+  const first = Math.floor(top / rowHeight) - spare;
+  const last = Math.ceil((top + height) / rowHeight) + spare;
+  return [Math.min(count, Math.max(0, first)), Math.min(count, Math.max(0, last))];
+}
+
+/** "62 of 208 · 140 boxes an hour". */
+export function progressText(done: number, pictures: number, boxesPerHour: number | null): string {
+  const pace = boxesPerHour === null ? "" : ` · ${Math.round(boxesPerHour)} boxes an hour`;
+  return `${done} of ${pictures}${pace}`;
+}
+
+/** What a row says of its picture. */
+export function stateText(item: PictureItem): string {
+  const state = item.state === "unlabelled" ? "not labelled" : item.state === "empty" ? "nothing to find" : boxCount(item.boxes);
+  const suspects = item.suspects === 0 ? "" : `, ${item.suspects} ${item.suspects === 1 ? "suspect" : "suspects"}`;
+  return `${state}${suspects}${item.duplicate_of === null ? "" : ", near-duplicate"}`;
+}
+
+export function boxCount(count: number): string {
+  return count === 1 ? "1 box" : `${count} boxes`;
+}
+
+/** A class as it is read: `mask_incorrect` → "mask incorrect". */
+export function nameText(name: string): string {
+  return name.replaceAll("_", " ");
+}
