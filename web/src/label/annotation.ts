@@ -17,7 +17,7 @@ export interface Proposal {
   key: string;
   box_xyxy: BoxXyxy;
   class: string;
-  score: number;
+  score: number | null;
 }
 
 export interface Annotation {

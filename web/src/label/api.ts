@@ -26,6 +26,10 @@ export interface Project {
   counts: Counts;
   per_class: Record<string, number>;
   boxes_per_hour: number | null;
+  /** False: the format cannot mark difficult boxes or regions. */
+  marks_ignored: boolean;
+  /** Where decisions about suspects go; null: nothing can be written. */
+  decisions: "annotations" | "corrections" | null;
   orders: string[];
   filters: { splits: string[]; classes: string[]; sizes: string[] };
   read_only_reason: string | null;
@@ -46,22 +50,24 @@ export interface PictureItem {
 }
 
 export interface SavedBox {
-  id: string | number | null;
+  /** Null for a new one. */
+  id: string | null;
   box_xyxy: BoxXyxy;
   class: string;
   difficult: boolean;
+  /** A region with many faces that are not labelled one by one; a box has at most one of both marks. */
   ignore: boolean;
-  iscrowd?: boolean;
 }
 
 export interface ModelBox {
   box_xyxy: BoxXyxy;
   class: string;
-  score: number;
+  /** Null where a file that holds proposals has none. */
+  score: number | null;
 }
 
 export interface Suspect {
-  id: string | number;
+  id: string;
   kind: "missing" | "class" | "no_face" | "box";
   box_xyxy: BoxXyxy;
   label: string | null;
@@ -94,13 +100,14 @@ export interface Saved {
 
 export type Filters = Record<"order" | "state" | "class" | "split" | "size" | "q", string>;
 
-/** Another window or program changed the picture (412); `current` is what it is now. */
+/** Another window or program changed the picture; `current` is what it is now. */
 export class Conflict extends Problem {
   constructor(
+    status: number,
     detail: string,
     readonly current: PictureRecord,
   ) {
-    super(412, detail);
+    super(status, detail);
   }
 }
 
@@ -117,8 +124,8 @@ export class LabelApi {
     return ((await ask(`pictures?${query}`)) as { pictures: PictureItem[] }).pictures;
   }
 
-  picture(imageId: string): Promise<PictureRecord> {
-    return ask(`pictures/${pathOf(imageId)}`) as Promise<PictureRecord>;
+  async picture(imageId: string): Promise<PictureRecord> {
+    return withMarks((await ask(`pictures/${pathOf(imageId)}`)) as PictureRecord);
   }
 
   put(imageId: string, body: PutBody, revision: string): Promise<Saved> {
@@ -141,11 +148,11 @@ export class LabelApi {
     return new EventSource(address("changes"));
   }
 
-  private write(method: string, path: string, body: unknown, revision: string): Promise<Saved> {
+  private async write(method: string, path: string, body: unknown, revision: string): Promise<Saved> {
     const headers = { "Content-Type": "application/json", "If-Match": `"${revision}"`, "X-Maskwatch-Window": this.window };
     // keepalive: an edit made just before the page is closed still arrives; browsers allow it up to 64 KiB.
     const text = JSON.stringify(body);
-    return ask(path, { method, headers, body: text, keepalive: text.length < 60_000 }) as Promise<Saved>;
+    return withMarks((await ask(path, { method, headers, body: text, keepalive: text.length < 60_000 })) as Saved);
   }
 }
 
@@ -159,8 +166,14 @@ async function ask(path: string, init: RequestInit = {}): Promise<unknown> {
   if (response.ok) return response.json();
   const body = (await response.json().catch(() => null)) as { detail?: string; current?: PictureRecord } | null;
   const detail = typeof body?.detail === "string" ? body.detail : `the server answered ${response.status}; try again`;
-  if (response.status === 412 && body?.current) throw new Conflict(detail, body.current);
+  if (body?.current) throw new Conflict(response.status, detail, withMarks(body.current));
   throw new Problem(response.status, detail);
+}
+
+/** The server's `ignore` is true for difficult boxes as well; here the two marks are apart. */
+function withMarks<T extends Saved>(answer: T): T {
+  const boxes = answer.boxes.map((box) => ({ ...box, ignore: (box as { iscrowd?: boolean }).iscrowd ?? box.ignore }));
+  return { ...answer, boxes };
 }
 
 function pathOf(imageId: string): string {

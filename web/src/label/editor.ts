@@ -2,9 +2,9 @@
 
 import type { BoxXyxy } from "../geometry";
 import { accepted, changed, emptied, newKey, withBox, withCopies, without, type Annotation, type LabelBox, type Proposal } from "./annotation";
-import type { ClassInfo, Suspect } from "./api";
+import type { ClassInfo, Project, Suspect } from "./api";
 import { moved, resized, sizeText } from "./boxes";
-import { boxCount, nameText } from "./listing";
+import { boxCount, nameText, scoreText } from "./listing";
 import type { OpenPicture } from "./open_picture";
 import { Panel } from "./panel";
 import type { Shape } from "./shapes";
@@ -22,6 +22,7 @@ export class Editor {
   private currentClass = "";
   private classes: readonly ClassInfo[] = [];
   private readOnly = false;
+  private marks = true;
   private proposalsShown = true;
 
   /** @param edited called after every edit, undo and redo. */
@@ -44,11 +45,13 @@ export class Editor {
     });
   }
 
-  setClasses(classes: readonly ClassInfo[], readOnly: boolean): void {
+  prepare({ classes, read_only_reason, marks_ignored, decisions }: Project): void {
+    const readOnly = read_only_reason !== null;
     this.classes = classes;
+    this.marks = marks_ignored;
     this.currentClass = classes[0]?.name ?? "";
     this.readOnly = this.stage.readOnly = readOnly;
-    this.panel.setClasses(classes, readOnly);
+    this.panel.prepare(classes, readOnly, marks_ignored, decisions !== null);
   }
 
   get annotation(): Annotation {
@@ -133,10 +136,11 @@ export class Editor {
   }
 
   toggle(mark: "difficult" | "ignore"): void {
+    if (!this.marks) return say("This format cannot mark boxes");
     const box = this.annotation.boxes.find((one) => one.key === this.selected);
     if (!box && !this.proposals.some((one) => one.key === this.selected)) return say("Select a box first");
     const on = !box?.[mark];
-    this.apply(changed(this.annotation, this.selected!, { [mark]: on }));
+    this.apply(changed(this.annotation, this.selected!, { difficult: false, ignore: false, [mark]: on }));
     say(`${mark === "ignore" ? "Ignored" : "Difficult"}: ${on ? "yes" : "no"}`);
   }
 
@@ -247,7 +251,7 @@ export class Editor {
   private shape(one: LabelBox | Proposal, at: number, count: number): Shape {
     const name = nameText(one.class);
     const proposal = "score" in one;
-    const mark = proposal ? ` ${one.score.toFixed(2)}` : `${one.difficult ? " · difficult" : ""}${one.ignore ? " · ignored" : ""}`;
+    const mark = proposal ? scoreText(one.score) : `${one.difficult ? " · difficult" : ""}${one.ignore ? " · ignored" : ""}`;
     return {
       key: one.key,
       kind: proposal ? "proposal" : "box",

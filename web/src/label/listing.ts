@@ -26,10 +26,9 @@ export function rowsInSight(top: number, height: number, rowHeight: number, coun
   return [Math.min(count, Math.max(0, first)), Math.min(count, Math.max(0, last))];
 }
 
-/** "62 of 208 · 140 boxes an hour". */
-export function progressText(done: number, pictures: number, boxesPerHour: number | null): string {
-  const pace = boxesPerHour === null ? "" : ` · ${Math.round(boxesPerHour)} boxes an hour`;
-  return `${done} of ${pictures}${pace}`;
+/** " · 140 boxes an hour", or nothing while that is not known. */
+export function paceText(boxesPerHour: number | null): string {
+  return boxesPerHour === null ? "" : ` · ${Math.round(boxesPerHour)} boxes an hour`;
 }
 
 /** What a row says of its picture. */
@@ -39,8 +38,20 @@ export function stateText(item: PictureItem): string {
   return `${state}${suspects}${item.duplicate_of === null ? "" : ", near-duplicate"}`;
 }
 
+/** What stands above the list of boxes. */
+export function boxesTitle(boxes: number, proposals: number, empty: boolean): string {
+  if (empty) return "Nothing to find here";
+  const rest = proposals === 0 ? "" : `, ${proposals} ${proposals === 1 ? "proposal" : "proposals"}`;
+  return boxCount(boxes) + rest;
+}
+
 export function boxCount(count: number): string {
   return count === 1 ? "1 box" : `${count} boxes`;
+}
+
+/** " 0.87", or nothing where there is no score. */
+export function scoreText(score: number | null): string {
+  return score === null ? "" : ` ${score.toFixed(2)}`;
 }
 
 /** A class as it is read: `mask_incorrect` → "mask incorrect". */

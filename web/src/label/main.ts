@@ -2,7 +2,7 @@
 
 import { element, show, textOf, trouble } from "../dom";
 import type { LabelBox } from "./annotation";
-import { LabelApi, type PictureItem, type PictureRecord, type Project } from "./api";
+import { Conflict, LabelApi, type PictureItem, type PictureRecord, type Project, type Saved } from "./api";
 import { sizeText } from "./boxes";
 import { askConflict, openHelp, prepareHelp, singleKeys } from "./dialogs";
 import { Drafts, type Draft } from "./drafts";
@@ -43,10 +43,10 @@ class Labeller {
 
   async begin(): Promise<void> {
     this.project = await this.api.project();
-    const { folder, classes, read_only_reason } = this.project;
+    const { folder, read_only_reason } = this.project;
     element("folder").textContent = folder;
     document.title = `${folder.split(/[\\/]/).filter(Boolean).at(-1) ?? folder} · Label pictures`;
-    this.editor.setClasses(classes, read_only_reason !== null);
+    this.editor.prepare(this.project);
     if (read_only_reason !== null) trouble(read_only_reason);
     this.filters.offer(this.project);
     showProgress(this.project);
@@ -179,7 +179,14 @@ class Labeller {
       this.saver.flush();
       return say("The picture is being saved; press the key again");
     }
-    const saved = await this.api.decide(suspect, decision, current.revision);
+    let saved: Saved;
+    try {
+      saved = await this.api.decide(suspect, decision, current.revision);
+    } catch (error) {
+      if (!(error instanceof Conflict)) throw error;
+      await this.open(current.imageId);
+      return say(`${error.message}; here is the new version`);
+    }
     say(decision === "label" ? "Label kept" : "Model’s answer taken");
     this.opened.delete(current.imageId);
     const left = current.record.suspects.length - 1;
@@ -236,8 +243,9 @@ class Labeller {
         this.attempt(() => this.changedElsewhere(change.image_id));
       },
       proposals: (imageId) => this.attempt(() => this.proposed(imageId)),
-      progress: (done, pictures) => {
+      progress: ({ done, pictures, boxes_per_hour }) => {
         Object.assign(this.project.counts, { done, pictures });
+        Object.assign(this.project, { boxes_per_hour });
         showProgress(this.project);
       },
       again: () => {

@@ -12,7 +12,7 @@ const SAME_BOX_IOU = 0.5;
 export class OpenPicture {
   readonly history: History<Annotation>;
   revision: string;
-  private ids = new Map<string, SavedBox["id"]>();
+  private readonly ids = new Map<string, SavedBox["id"]>();
   private proposed: boolean;
 
   /** @param draft edits that the server does not have yet. */
@@ -55,7 +55,8 @@ export class OpenPicture {
   acknowledge(saved: Saved, sent: readonly DraftBox[]): void {
     this.revision = saved.revision;
     this.record = { ...this.record, revision: saved.revision, state: saved.state, boxes: saved.boxes };
-    this.ids = new Map(sent.map(({ key }, i) => [key, saved.boxes[i]?.id ?? null]));
+    // A deleted box keeps its id: where undo brings it back, the server knows what its file held beyond the box.
+    sent.forEach(({ key }, i) => this.ids.set(key, saved.boxes[i]?.id ?? null));
   }
 
   /** Proposals that were computed after the picture was opened. */

@@ -4,7 +4,7 @@ import { element, made, show } from "../dom";
 import type { Annotation, LabelBox, Proposal } from "./annotation";
 import type { ClassInfo, Suspect } from "./api";
 import { sizeText } from "./boxes";
-import { boxCount, nameText } from "./listing";
+import { boxesTitle, nameText, scoreText } from "./listing";
 
 export interface PanelEvents {
   select(key: string): void;
@@ -29,8 +29,11 @@ export class Panel {
 
   constructor(private readonly events: PanelEvents) {}
 
-  setClasses(classes: readonly ClassInfo[], readOnly: boolean): void {
+  /** @param marks whether the format can mark boxes. @param decides whether suspects can be decided. */
+  prepare(classes: readonly ClassInfo[], readOnly: boolean, marks: boolean, decides: boolean): void {
     this.classes = classes;
+    for (const id of ["difficult", "ignore"]) show(element(id), marks);
+    for (const id of ["keep-label", "take-answer"]) element<HTMLButtonElement>(id).disabled = !decides;
     this.readOnly = readOnly;
     const buttons = classes.map(({ name, color, key }) => {
       const button = made("button");
@@ -54,7 +57,7 @@ export class Panel {
       button.setAttribute("aria-pressed", String(button.dataset.class === (chosen?.class ?? current)));
     }
     this.marks(annotation.boxes.find((one) => one.key === selected) ?? null, chosen !== undefined);
-    element("boxes-title").textContent = annotation.empty ? "Nothing to find here" : boxCount(annotation.boxes.length);
+    element("boxes-title").textContent = boxesTitle(annotation.boxes.length, proposals.length, annotation.empty);
     const accept = element<HTMLButtonElement>("accept");
     accept.textContent = proposals.some((one) => one.key === selected) ? "Accept proposal" : `Accept all ${proposals.length || ""}`.trim();
     accept.disabled = this.readOnly || proposals.length === 0;
@@ -65,12 +68,11 @@ export class Panel {
   suspect(suspect: Suspect | null, left: number): void {
     show(element("suspect"), suspect !== null);
     if (!suspect) return;
-    const score = suspect.score === null ? "" : ` (${suspect.score.toFixed(2)})`;
     element("suspect-title").textContent = left === 1 ? "Is this right?" : `Is this right? ${left} to decide`;
     element("suspect-label").textContent = suspect.label === null ? "no box here" : nameText(suspect.label);
     element("suspect-answer").textContent =
       (suspect.answer === null ? "no face here" : nameText(suspect.answer)) +
-      (suspect.kind === "box" ? ", with another box" : "") + score;
+      (suspect.kind === "box" ? ", with another box" : "") + scoreText(suspect.score);
   }
 
   private marks(box: LabelBox | null, any: boolean): void {
@@ -129,7 +131,7 @@ export class Panel {
       row.choice.append(new Option(nameText(one.class), one.class)); // a class that only the file knows
     }
     row.choice.value = one.class;
-    if ("score" in one) row.accept.textContent = `Accept ${one.score.toFixed(2)}`;
+    if ("score" in one) row.accept.textContent = `Accept${scoreText(one.score)}`;
     show(row.accept, "score" in one);
     row.node.classList.toggle("proposal", "score" in one);
     if (selected) row.pick.setAttribute("aria-current", "true");

@@ -149,7 +149,7 @@ export class Saver {
   }
 
   private fail(entry: Entry, edits: number, sent: Draft, error: unknown): void {
-    if (error instanceof Conflict) {
+    if (error instanceof Conflict && error.status === 412) {
       const { current } = error;
       const same = sameBoxes(current.boxes, sent.boxes) && (current.state === "empty") === sent.empty;
       // It was written, and only the answer was lost.
@@ -183,6 +183,6 @@ export function rebased(newer: Draft, sent: Draft, saved: Saved): Draft {
   return {
     ...newer,
     revision: saved.revision,
-    boxes: newer.boxes.map((box) => ({ ...box, id: ids.get(box.key) ?? null })),
+    boxes: newer.boxes.map((box) => ({ ...box, id: ids.get(box.key) ?? box.id })),
   };
 }

@@ -2,7 +2,7 @@
 
 import { element, show } from "../dom";
 import type { Project } from "./api";
-import { progressText } from "./listing";
+import { paceText } from "./listing";
 import type { SaveState } from "./saver";
 
 export interface SaveText {
@@ -53,7 +53,8 @@ export function showProgress({ counts, boxes_per_hour }: Project): void {
   const bar = element<HTMLProgressElement>("progress");
   bar.max = Math.max(1, pictures);
   bar.value = done;
-  element("progress-text").textContent = progressText(done, pictures, boxes_per_hour);
+  element("progress-text").textContent = `${done} of ${pictures}`;
+  element("pace").textContent = paceText(boxes_per_hour);
 }
 
 export function say(text: string): void {

@@ -9,10 +9,16 @@ export interface PictureChange {
   window: string | null;
 }
 
+export interface Progress {
+  done: number;
+  pictures: number;
+  boxes_per_hour: number | null;
+}
+
 export interface ChangeEvents {
   picture(change: PictureChange): void;
   proposals(imageId: string): void;
-  progress(done: number, pictures: number): void;
+  progress(progress: Progress): void;
   /** The server is there again: what happened meanwhile is unknown. */
   again(): void;
 }
@@ -36,10 +42,7 @@ export function listenForChanges(api: LabelApi, events: ChangeEvents): void {
     source.addEventListener(name, (event) => take(JSON.parse((event as MessageEvent<string>).data)));
   on("picture", (data) => events.picture(data as PictureChange));
   on("proposals", (data) => events.proposals((data as { image_id: string }).image_id));
-  on("progress", (data) => {
-    const { done, pictures } = data as { done: number; pictures: number };
-    events.progress(done, pictures);
-  });
+  on("progress", (data) => events.progress(data as Progress));
   source.addEventListener("open", () => {
     if (lost) events.again();
     lost = false;

@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import type { PictureItem } from "../../src/label/api";
 import { inkOn, rgbOf } from "../../src/label/color";
 import { summary } from "../../src/label/dialogs";
-import { neighbour, nextWhere, progressText, rowsInSight, stateText } from "../../src/label/listing";
+import { boxesTitle, neighbour, nextWhere, paceText, rowsInSight, stateText } from "../../src/label/listing";
 
 const item = (image_id: string, rest: Partial<PictureItem> = {}): PictureItem => ({
   image_id, width: 1, height: 1, state: "unlabelled", boxes: 0, suspects: 0, uncertainty: null, duplicate_of: null,
@@ -27,8 +27,9 @@ it("draws the rows in sight alone", () => {
 });
 
 it("says how far it is", () => {
-  expect(progressText(62, 208, 139.6)).toBe("62 of 208 · 140 boxes an hour");
-  expect(progressText(0, 208, null)).toBe("0 of 208");
+  expect(paceText(139.6)).toBe(" · 140 boxes an hour");
+  expect(paceText(null)).toBe("");
+  expect(boxesTitle(1, 2, false)).toBe("1 box, 2 proposals");
   expect(stateText(LIST[1]!)).toBe("1 box");
   expect(stateText(item("d", { state: "empty", suspects: 2, duplicate_of: "a" }))).toBe("nothing to find, 2 suspects, near-duplicate");
   expect(summary([{ class: "no_mask" }, { class: "mask" }, { class: "no_mask" }])).toBe("3 boxes: 2 no mask, 1 mask");

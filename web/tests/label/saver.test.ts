@@ -21,7 +21,7 @@ const draft = (left: number, revision = "r0"): Draft => ({
 
 const record = (left: number, revision: string): PictureRecord => ({
   image_id: "a.jpg", width: 100, height: 100, revision, state: "labelled", proposals: null, suspects: [], note: null,
-  boxes: draft(left).boxes.map(({ key: _, ...box }) => ({ ...box, id: 7 })),
+  boxes: draft(left).boxes.map(({ key: _, ...box }) => ({ ...box, id: "7" })),
 });
 
 /** A server whose answers the test gives by hand. */
@@ -38,7 +38,7 @@ class Server {
 
   async answer(revision: string): Promise<void> {
     const { body, answer } = this.asked.at(-1)!;
-    answer({ revision, state: "labelled", boxes: body.boxes.map((box, i) => ({ ...box, id: i })) });
+    answer({ revision, state: "labelled", boxes: body.boxes.map((box, i) => ({ ...box, id: String(i) })) });
     await vi.advanceTimersByTimeAsync(0);
   }
 
@@ -63,7 +63,7 @@ describe("saving", () => {
     expect(server.asked).toHaveLength(1);
     await server.answer("r1");
     await vi.advanceTimersByTimeAsync(400);
-    expect(server.asked[1]).toMatchObject({ revision: "r1", body: { boxes: [{ id: 0, box_xyxy: [3, 0, 13, 10] }] } });
+    expect(server.asked[1]).toMatchObject({ revision: "r1", body: { boxes: [{ id: "0", box_xyxy: [3, 0, 13, 10] }] } });
     expect(server.store.length).toBe(1);
     await server.answer("r2");
     expect(server.saver.states()).toEqual([]);
@@ -89,7 +89,7 @@ describe("saving", () => {
     const server = new Server();
     server.saver.edit(draft(1));
     server.saver.flush();
-    await server.refuse(new Conflict("changed", record(50, "r9")));
+    await server.refuse(new Conflict(412, "changed", record(50, "r9")));
     expect(server.conflicts.map(({ revision }) => revision)).toEqual(["r9"]);
     server.saver.edit(draft(2));
     server.saver.flush();
@@ -103,7 +103,7 @@ describe("saving", () => {
     const server = new Server();
     server.saver.edit(draft(1));
     server.saver.flush();
-    await server.refuse(new Conflict("changed", record(1, "r1")));
+    await server.refuse(new Conflict(412, "changed", record(1, "r1")));
     expect(server.conflicts).toEqual([]);
     expect(server.saver.states()).toEqual([]);
   });
