@@ -25,7 +25,7 @@ class Labeller {
   private readonly filters = new FilterForm(() => this.attempt(() => this.loadList()));
   private readonly list = new PictureListBox(
     (id) => this.api.thumbnailUrl(id),
-    (id) => this.attempt(() => this.open(id)),
+    (id) => this.attempt(() => this.openFromList(id)),
   );
   private readonly editor = new Editor(
     (picture) => this.edited(picture),
@@ -103,6 +103,12 @@ class Labeller {
     this.list.select(imageId);
     this.enable();
     this.preload();
+  }
+
+  /** On a phone the list is below the picture. */
+  private async openFromList(imageId: string): Promise<void> {
+    await this.open(imageId);
+    element("stage").scrollIntoView({ block: "nearest" });
   }
 
   private openedOf(record: PictureRecord): OpenPicture {

@@ -202,7 +202,7 @@ export class Stage {
 
   private at(event: MouseEvent): Point {
     const { left, top } = this.root.getBoundingClientRect();
-    return { x: event.clientX - left, y: event.clientY - top };
+    return { x: event.clientX - left - this.root.clientLeft, y: event.clientY - top - this.root.clientTop };
   }
 
   private down(event: PointerEvent): void {
