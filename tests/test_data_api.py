@@ -117,8 +117,8 @@ def test_a_file_is_parsed_once_for_names_lists_and_reading(
     from maskwatch.data.formats import coco as module
 
     parsed = []
-    read_json = module._read_json
-    monkeypatch.setattr(module, "_read_json", lambda path: parsed.append(path) or read_json(path))
+    read_json = module.read_json
+    monkeypatch.setattr(module, "read_json", lambda path: parsed.append(path) or read_json(path))
     (split,) = find_splits(coco(tmp_path, ["mask"], [0]))
     assert split.class_names() == ("mask",)
     assert [name for name, _ in split.image_ids()] == ["a.png"]

@@ -38,6 +38,7 @@ LAYERS = (
     "data",
     "network",
     "evaluation",
+    "label",
     "training",
     "diagnosis",
     "export",
@@ -71,6 +72,12 @@ INSIDE = {
         "run",
     ),
     "data": ("issues", "names", "dataset", "formats", "validator", "read", "quality"),
+    "label": (
+        *("errors", "annotation", "project", "voc_editor", "yolo_editor", "coco_editor", "jsonl", "lock"),
+        *("marks", "originals", "store", "background", "proposals", "duplicates", "suspects", "prelabel"),
+        *("settings", "changes", "pace", "session", "listing", "images", "schemas", "api"),
+        *("middleware", "server"),
+    ),
     "tf_compat": ("textproto", "label_map", "pipeline_fields", "pipeline", "tensorflow", "zoo"),
     "network": ("layers", "anchors", "ssd", "boxes", "matching", "loss", "postprocess", "two_scales"),
     "training": (

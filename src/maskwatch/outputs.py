@@ -84,6 +84,58 @@ def atomic_write(path: Path) -> Iterator[Path]:
             part.unlink()
 
 
+def durable_write(path: Path, data: bytes) -> None:
+    """Replaces a file, or creates it; when the call returns, the new content is on disk.
+
+    Until then, and after an error or a power cut, the old file is there as it was.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = Path(os.path.realpath(path))  # a link stays a link
+    part = path.with_name(f".{path.name[:100]}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(OSError):
+            shutil.copymode(path, part)
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def durable_append(path: Path, data: bytes) -> None:
+    """Appends to a file; when the call returns, the data are on disk. Raises OSError."""
+    created = not path.exists()
+    with path.open("ab") as file:
+        start = file.tell()
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.truncate(path, start)
+            raise
+    if created:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Puts the names in a folder on disk, where the system lets folders be opened."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """As `atomic_write`, but creates the folder and raises an `OutputError` for an `OSError` in the block."""

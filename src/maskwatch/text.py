@@ -87,8 +87,11 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(f"line {rows.line_num}: {error}; save it as CSV again") from None
 
 
-def parse_xml(data: bytes) -> ET.Element:
+def parse_xml(data: bytes, *, comments: bool = False) -> ET.Element:
     """The root element of an XML file.
+
+    Args:
+        comments: keep comments and processing instructions, for a file that is written again.
 
     Raises:
         UnicodeError: as `decode_text`.
@@ -101,7 +104,9 @@ def parse_xml(data: bytes) -> ET.Element:
     # The declaration is about the bytes, which are decoded now; its lines stay, for line numbers in messages.
     if declaration := _DECLARATION.match(text):
         text = "\n" * declaration[0].count("\n") + text[declaration.end() :]
-    return ET.fromstring(text)
+    builder = ET.TreeBuilder(insert_comments=comments, insert_pis=comments)
+    root: ET.Element = ET.fromstring(text, ET.XMLParser(target=builder))
+    return root
 
 
 def decode_text(data: bytes) -> str:

@@ -21,6 +21,7 @@ from maskwatch.cli.datasets import (
     read_all,
     write_copy,
 )
+from maskwatch.cli.label import prelabel
 from maskwatch.cli.options import PanelCommand
 from maskwatch.cli.progress import progress_bar
 from maskwatch.errors import DataError, OptionError
@@ -206,9 +207,9 @@ def _report(fetched: FetchedDataset) -> None:
 
 data_app = typer.Typer(
     name="data",
-    help="Check, count, show, split, convert and fetch data sets.",
+    help="Check, count, show, split, convert, fetch and prelabel data sets.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-for verb in (check, stats, show, split, convert, fetch):
+for verb in (check, stats, show, split, convert, fetch, prelabel):
     data_app.command(cls=PanelCommand)(verb)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from time import perf_counter
 from urllib.parse import urlsplit
 
@@ -91,15 +92,15 @@ class ServiceMiddleware:
 
     def _check(self, scope: Scope) -> None:
         """Raises `Problem` if a request may not reach the app."""
-        _check_length(scope)
+        check_length(scope)
         path, headers, service = scope["path"], Headers(scope=scope), self._service
         if service.stopping.is_set() and path not in _ALWAYS:
             raise busy(f"{path}: the service is stopping; try again", 1)
         protected = path == "/metrics" or path.startswith("/v1/")
         if not service.auth.required:
-            self._check_host(headers)
+            check_host(headers, service.settings.host, "give the service a token")
             if protected:
-                self._check_origin(headers)
+                check_origin(headers, service.settings.cors)
         elif protected:
             self._check_token(scope, headers)
         if protected:
@@ -124,23 +125,25 @@ class ServiceMiddleware:
         text = f"{path}: {what}; send the header Authorization: Bearer TOKEN"
         raise Problem(401, text, {"WWW-Authenticate": "Bearer"})
 
-    def _check_host(self, headers: Headers) -> None:
-        """Without a token, only names of this machine: others may lead here by DNS rebinding."""
-        host = headers.get("host", "")
-        name = re.sub(r":\d*$", "", host).lower()
-        if not (is_loopback(name) or name in _ANY_ADDRESS or name == self._service.settings.host.lower()):
-            text = f"host {host!r} is not this machine; use localhost, or give the service a token"
-            raise Problem(403, text)
 
-    def _check_origin(self, headers: Headers) -> None:
-        origin = headers.get("origin")
-        if origin is None or origin in self._service.settings.cors:
-            return
-        if urlsplit(origin).netloc != headers.get("host"):
-            raise Problem(403, f"origin {origin!r} may not use the service; start it with --cors {origin}")
+def check_host(headers: Headers, listens_on: str, other_way: str) -> None:
+    """Only names of this machine: others may lead here by DNS rebinding. Raises `Problem`."""
+    host = headers.get("host", "")
+    name = re.sub(r":\d*$", "", host).lower()
+    if not (is_loopback(name) or name in _ANY_ADDRESS or name == listens_on.lower()):
+        raise Problem(403, f"host {host!r} is not this machine; use localhost, or {other_way}")
 
 
-def _check_length(scope: Scope) -> None:
+def check_origin(headers: Headers, allowed: Collection[str]) -> None:
+    """Only pages of the service itself and of allowed origins. Raises `Problem`."""
+    origin = headers.get("origin")
+    if origin is None or origin in allowed:
+        return
+    if urlsplit(origin).netloc != headers.get("host"):
+        raise Problem(403, f"origin {origin!r} may not use the service; start it with --cors {origin}")
+
+
+def check_length(scope: Scope) -> None:
     """Before anything is parsed: thousands of parameters or headers take long."""
     query = len(scope["query_string"])
     if query > _QUERY_LENGTH:

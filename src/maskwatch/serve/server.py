@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,7 +21,7 @@ from maskwatch.serve.app import create_app
 from maskwatch.serve.core.problem import Problem
 from maskwatch.serve.core.service import Service
 from maskwatch.serve.middleware import HEADERS_LENGTH
-from maskwatch.serve.settings import ServeSettings
+from maskwatch.serve.settings import ServeSettings, ServiceLimits
 
 HEAD_S = 30.0  # seconds for the head of a request, from the connection or from its first byte
 _KEEP_ALIVE_S = 30
@@ -55,7 +55,20 @@ def run_server(settings: ServeSettings, announce: Callable[[str], None]) -> None
             uvicorn.Server(config).run([listener])
 
 
-def uvicorn_config(settings: ServeSettings, app: Callable[..., Any], **more: Any) -> uvicorn.Config:
+class HasLimits(Protocol):
+    """Settings of a server, as far as uvicorn is concerned."""
+
+    @property
+    def limits(self) -> ServiceLimits: ...
+
+
+class Drains(Protocol):
+    """A service that ends gracefully."""
+
+    async def drain(self) -> None: ...
+
+
+def uvicorn_config(settings: HasLimits, app: Callable[..., Any], **more: Any) -> uvicorn.Config:
     """The configuration of uvicorn for a service."""
     return uvicorn.Config(
         app,
@@ -75,7 +88,7 @@ def uvicorn_config(settings: ServeSettings, app: Callable[..., Any], **more: Any
 
 
 @contextlib.contextmanager
-def drain_on_signal(service: Service, *, ignore_interrupt: bool = False) -> Iterator[None]:
+def drain_on_signal(service: Drains, *, ignore_interrupt: bool = False) -> Iterator[None]:
     """Drains the service at the first SIGTERM or Ctrl-C, then ends the server; the second ends it at once.
 
     Uvicorn itself stops listening at once, while clients that ask a draining service get 503.

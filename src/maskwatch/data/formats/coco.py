@@ -32,7 +32,7 @@ from maskwatch.text import plural, read_text, reason_of
 
 # Keys of an annotation that are not notes.
 _OWN_KEYS = frozenset(["id", "image_id", "category_id", "bbox", "area", "segmentation", "attributes"])
-_DIFFICULT = "difficult"
+DIFFICULT = "difficult"
 # Lists that every file has, and the ids in them.
 _IDS = {"images": ("id",), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
 
@@ -71,7 +71,7 @@ class CocoAnnotations(Annotations):
         return self._content.images
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """The document of a COCO file.
 
     Raises:
@@ -101,13 +101,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _category_names(document: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the categories, in their order; without Roboflow's supercategory, which has no box."""
     rows = document["categories"]
-    used = {_id(row, "category_id") for row in document["annotations"]}
+    used = {row_id(row, "category_id") for row in document["annotations"]}
     above = {(str(row.get("supercategory")), str(row.get("name"))) for row in rows}
     holders = {group for group, name in above if group != name}
     return tuple(
         str(row.get("name", ""))
         for row in rows
-        if _id(row, "id") in used or str(row.get("name")) not in holders
+        if row_id(row, "id") in used or str(row.get("name")) not in holders
     )
 
 
@@ -117,7 +117,7 @@ class _Content:
     def __init__(self, file: CocoFile) -> None:
         self.file = file
         self.issues: list[Issue] = []
-        document = _read_json(file.path)
+        document = read_json(file.path)
         self.class_names = _category_names(document)
         self.images = list(self._raw_images(document["images"], self._objects(document)))
 
@@ -125,18 +125,18 @@ class _Content:
         self.issues.append(Issue(kind, self.file.path, text, fix, where))
 
     def _objects(self, document: Mapping[str, Any]) -> dict[str, list[RawObject]]:
-        names = {_id(row, "id"): str(row.get("name", "")) for row in document["categories"]}
+        names = {row_id(row, "id"): str(row.get("name", "")) for row in document["categories"]}
         objects: dict[str, list[RawObject]] = defaultdict(list)
         for number, row in enumerate(document["annotations"], start=1):
             where = f"annotation {row.get('id', f'number {number}')}"
-            name = names.get(_id(row, "category_id"))
+            name = names.get(row_id(row, "category_id"))
             if name is None:
                 text = f"category_id {row.get('category_id')!r} is not among the categories"
                 self._note("class-unknown", text, "add the category or fix the id", where)
                 continue
-            box, shown = _box(row.get("bbox")), f"bbox {json.dumps(row.get('bbox'))}"
-            notes, difficult = _notes(row)
-            objects[_id(row, "image_id")].append(RawObject(where, name, box, shown, difficult, notes))
+            box, shown = row_box(row.get("bbox")), f"bbox {json.dumps(row.get('bbox'))}"
+            notes, difficult = row_notes(row)
+            objects[row_id(row, "image_id")].append(RawObject(where, name, box, shown, difficult, notes))
         return objects
 
     def _raw_images(
@@ -146,14 +146,14 @@ class _Content:
         taken: dict[Path, str] = {}
         for number, row in enumerate(rows, start=1):
             where, file_name = f"image {row.get('id', f'number {number}')}", str(row.get("file_name") or "")
-            number_id = _id(row, "id")
+            number_id = row_id(row, "id")
             if number_id in seen:
                 text = f"the id of {file_name or 'this image'} is used twice"
                 self._note("picture-double", text, "give each image its own id", where)
                 continue
             seen.add(number_id)
             found = self.file.find(file_name)
-            problem = _name_problem(found, file_name, taken)
+            problem = name_problem(found, file_name, taken)
             if problem is not None:
                 self._note(*problem, where)
                 continue
@@ -167,19 +167,19 @@ class _Content:
             self._note("picture-missing", text, "add the image or remove the annotations", mine[0].where)
 
 
-def _id(row: Mapping[str, Any], key: str) -> str:
+def row_id(row: Mapping[str, Any], key: str) -> str:
     """An id of a row as text: tools write 1, 1.0 and "1" for the same."""
     value = row.get(key)
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _notes(row: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
+def row_notes(row: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
     """Other attributes of a row as texts, and whether the box is difficult."""
     extra = {key: value for key, value in row.items() if key not in _OWN_KEYS}
     attributes = row.get("attributes")
     extra |= attributes if isinstance(attributes, dict) else {}
     notes = {str(k): str(v) for k, v in extra.items() if isinstance(v, str | int | float) and k != CROWD}
-    difficult = notes.pop(_DIFFICULT, "0").lower() in ("1", "true")
+    difficult = notes.pop(DIFFICULT, "0").lower() in ("1", "true")
     # COCO's only mark for an ignore region; for a difficult box, that is the reason.
     if _is_set(row.get(CROWD)) and not difficult:
         notes[CROWD] = "1"
@@ -194,7 +194,8 @@ def _is_set(flag: object) -> bool:
         return str(flag).lower() == "true"
 
 
-def _box(box: object) -> Box:
+def row_box(box: object) -> Box:
+    """Corners of a `bbox`; NaN for what is not one."""
     if not isinstance(box, list) or len(box) != 4 or not all(type(v) in (int, float) for v in box):
         return NO_BOX
     try:
@@ -205,7 +206,7 @@ def _box(box: object) -> Box:
     return corners if all(map(math.isfinite, corners)) else NO_BOX
 
 
-def _name_problem(found: Sequence[Path], file_name: str, taken: dict[Path, str]) -> Reason | None:
+def name_problem(found: Sequence[Path], file_name: str, taken: dict[Path, str]) -> Reason | None:
     """Why a name does not identify one image; adds to `taken`, the images named before."""
     if not found:
         text = f"no picture {file_name or '(no file_name)'} in the folder of the data set"
@@ -240,7 +241,7 @@ def _document(detection_set: DetectionSet, file_names: Sequence[str]) -> dict[st
             notes = dict(sample.notes[number]) if sample.notes else {}
             notes.pop(CROWD, None)
             if sample.difficult[number]:
-                notes[_DIFFICULT] = "1"
+                notes[DIFFICULT] = "1"
             annotations.append(
                 {
                     "id": len(annotations) + 1,

@@ -131,11 +131,15 @@ def _is_coco(path: Path) -> bool:
         with path.open("rb") as file:
             # Without zeros, UTF-16 and UTF-32 read as ASCII.
             text = file.read(1 << 16).replace(b"\0", b"")
-            if b'"images"' not in text:
+            if not _has_keys(text):  # thousands of images may come before the annotations
                 text += file.read().replace(b"\0", b"")
-            return b'"images"' in text and (b'"annotations"' in text or b'"categories"' in text)
+            return _has_keys(text)
     except OSError:
         return False
+
+
+def _has_keys(text: bytes) -> bool:
+    return b'"images"' in text and (b'"annotations"' in text or b'"categories"' in text)
 
 
 def _is_other_task(file: Path, found: Sequence[Path]) -> bool:

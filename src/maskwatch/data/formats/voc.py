@@ -32,7 +32,7 @@ from maskwatch.data.formats.voc_files import pair_folder, read_xml, splits_by_li
 from maskwatch.data.issues import Box, Issue
 from maskwatch.data.names import path_parts, without_suffix
 
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _OWN_TAGS = ("name", "difficult", "bndbox", "attributes")
 _TAG = re.compile(r"(?!(?i:xml))[A-Za-z_][A-Za-z0-9_.-]*")
 # Characters that XML cannot hold (XML 1.0, section 2.2).
@@ -89,7 +89,7 @@ def _read_entry(entry: Entry, issues: list[Issue]) -> RawImage | None:
         issues.append(Issue("picture-missing", entry.annotation, text, "add it or remove the XML"))
         return None
     width, height = ((root.findtext(f"size/{side}") or "0").strip() for side in ("width", "height"))
-    objects = tuple(_object(node, number) for number, node in enumerate(root.findall("object"), start=1))
+    objects = tuple(read_object(node, number) for number, node in enumerate(root.findall("object"), start=1))
     return RawImage(entry.image, entry.annotation, entry.image_id, objects, (width, height))
 
 
@@ -100,9 +100,10 @@ def _no_annotation(entry: Entry) -> Issue:
     return Issue("annotation-missing", entry.image, "no XML file belongs to it", fix, image=entry.image)
 
 
-def _object(node: ET.Element, number: int) -> RawObject:
-    texts = [(node.findtext(f"bndbox/{corner}") or "").strip() for corner in _CORNERS]
-    shown = "box " + ", ".join(f"{c} {t or 'missing'}" for c, t in zip(_CORNERS, texts, strict=True))
+def read_object(node: ET.Element, number: int) -> RawObject:
+    """An <object>, the `number`th of its file, from 1."""
+    texts = [(node.findtext(f"bndbox/{corner}") or "").strip() for corner in CORNERS]
+    shown = "box " + ", ".join(f"{c} {t or 'missing'}" for c, t in zip(CORNERS, texts, strict=True))
     notes = {
         child.tag: child.text.strip()
         for child in node
@@ -154,7 +155,7 @@ def voc_xml(sample: Sample, class_names: Sequence[str], file_name: str | None = 
         _write_notes(node, sample.notes[number] if sample.notes else {})
         ET.SubElement(node, "difficult").text = str(int(ignore[number]))
         corners = ET.SubElement(node, "bndbox")
-        for name, corner in zip(_CORNERS, box_xyxy, strict=True):
+        for name, corner in zip(CORNERS, box_xyxy, strict=True):
             ET.SubElement(corners, name).text = shortest(corner)
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8")) + b"\n"

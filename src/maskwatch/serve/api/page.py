@@ -19,7 +19,10 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 
 STATIC = Path(__file__).parents[1] / "static"
-"""Folder of the built page."""
+"""Folder of the built pages."""
+
+INDEX = "index.html"
+"""The page of the service."""
 
 # Explicit: browsers must not guess (nosniff), and the answers of `mimetypes` depend on the system.
 _MEDIA_TYPES = {
@@ -63,7 +66,7 @@ _NOT_BUILT = """<!doctype html>
 <p>The service runs, but this installation has no page: it was made from a checkout without Node.js.</p>
 <p>To get the page: install Node.js 20.19 or later, then run <code>make page</code> in the checkout
 (or <code>MASKWATCH_PAGE=require pip install .</code>) and start the service again.</p>
-<p>The API still works: <a href="v1/models">v1/models</a>, <a href="openapi.json">openapi.json</a>.</p>
+<p>The API still works: <a href="openapi.json">openapi.json</a>.</p>
 </body>
 </html>
 """
@@ -91,32 +94,35 @@ class _File:
         return Response(content, media_type=self.media_type, headers=headers)
 
 
-def page_is_built(folder: Path = STATIC) -> bool:
+def page_is_built(folder: Path = STATIC, index: str = INDEX) -> bool:
     """Whether this installation has the page."""
-    return (folder / "index.html").is_file()
+    return (folder / index).is_file()
 
 
-def mount_page(app: FastAPI, *, folder: Path = STATIC) -> None:
-    """Serves the page at `/` and its files beside it; they need no token, since they hold nothing private.
+def mount_page(app: FastAPI, *, folder: Path = STATIC, index: str = INDEX) -> None:
+    """Serves a page at `/` and its files beside it; they need no token, since they hold nothing private.
 
     Args:
         app: gets one route for each file.
-        folder: of the built page.
+        folder: of the built pages.
+        index: file of the page; other pages of the folder are left out.
     """
-    for path, file in _files(folder).items():
+    for path, file in _files(folder, index).items():
         app.add_api_route(
             path, file.__call__, methods=["GET", "HEAD"], include_in_schema=False, response_model=None
         )
 
 
-def _files(folder: Path) -> dict[str, _File]:
+def _files(folder: Path, index: str) -> dict[str, _File]:
     """Path of the address → file. They are some 4 MB, so they stay in memory."""
-    if not page_is_built(folder):
+    if not page_is_built(folder, index):
         return {"/": _file("/", _NOT_BUILT.encode(), ".html", compressed=False)}
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
-        address = "/" if name == "index.html" else f"/{name.removesuffix('.gz')}"
+        if name.endswith(".html") and name != index:
+            continue
+        address = "/" if name == index else f"/{name.removesuffix('.gz')}"
         suffix = Path(name.removesuffix(".gz")).suffix
         if suffix in _MEDIA_TYPES:  # the stamp of the build has none
             files[address] = _file(address, path.read_bytes(), suffix, compressed=name.endswith(".gz"))
