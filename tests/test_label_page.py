@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 DESKTOP = {"viewport": {"width": 1280, "height": 800}}
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True}
 TOKEN = "a-token-of-the-tests"
-PLAIN, FACE = "plain.png", "astronaut.jpg"
+FACE, MASKED = "astronaut.jpg", "astronaut_masked.jpg"
 FINGER_PX = 44
 LONG_S = 60
 
@@ -37,12 +36,13 @@ def labelling(folder: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[st
     """Starts `maskwatch label` with the small model; gives the process and the address of its page."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "MASKWATCH_TOKEN": TOKEN}
     line = [sys.executable, "-m", "maskwatch", "label", str(folder), "--port", str(port)]
-    line += ["--model", "maskwatch-320", "--no-browser"]
+    line += ["--model", "maskwatch-320", "--no-open"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
-            found = re.search(r"(http://[\d.:]+)/\S*", process.stdout.read(0) or process.stdout.readline())
-            assert found, "the command prints the address of the page"
+            line_printed = process.stdout.readline()
+            found = re.search(r"(http://[\d.:]+)/\?token=", line_printed)
+            assert found, f"{line_printed!r} is not the address of the page"
             yield process, found[1]
         finally:
             process.kill()
@@ -64,6 +64,10 @@ class LabelTab(Tab):
             return name ? now === name : now;
         }"""
         self.page.wait_for_function(script, arg=name)
+
+    def wait_for_another(self, name: str) -> None:
+        """Until another picture than this one is open."""
+        self.page.wait_for_function("name => document.querySelector('#name').textContent !== name", arg=name)
 
     def show(self, image_id: str) -> LabelTab:
         self.page.click(f"#pictures [data-image='{image_id}']")
@@ -95,14 +99,14 @@ class LabelTab(Tab):
         """Until the page reports "saved", "saving" or "unsaved"."""
         self.page.wait_for_selector(f"#save-state[data-state={state}]")
 
-    def saved(self, image_id: str = PLAIN) -> dict[str, Any]:  # type: ignore[override]
+    def saved(self, image_id: str) -> dict[str, Any]:  # type: ignore[override]
         """What the server has, once the page reports that all is saved."""
         self.wait_for_state("saved")
         script = "id => fetch(`api/label/pictures/${id}`).then(answer => answer.json())"
         record: dict[str, Any] = self.page.evaluate(script, image_id)
         return record
 
-    def boxes(self, image_id: str = PLAIN) -> list[tuple[str, list[float]]]:
+    def boxes(self, image_id: str) -> list[tuple[str, list[float]]]:
         return [(box["class"], box["box_xyxy"]) for box in self.saved(image_id)["boxes"]]
 
 
@@ -113,14 +117,24 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield running
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder_of(folder: Path, *names: str) -> Path:
+    """Two faces, and pictures of one colour."""
     installed_chromium()
-    made = tmp_path / "pictures"
-    made.mkdir()
-    shutil.copy(EXAMPLES / FACE, made)
-    Image.new("RGB", (400, 300), (120, 130, 140)).save(made / PLAIN)
-    return made
+    folder.mkdir()
+    for name in (FACE, MASKED):
+        shutil.copy(EXAMPLES / name, folder)
+    for name in names:
+        Image.new("RGB", (400, 300), (120, 130, 140)).save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a server with a picture for each test."""
+    folder = tmp_path_factory.mktemp("label") / "pictures"
+    names = ("copy.png", "keys.png", "mouse.png", "windows.png")
+    with labelling(folder_of(folder, *names)) as (_, found):
+        yield found
 
 
 @contextlib.contextmanager
@@ -133,49 +147,54 @@ def window_of(browser: Browser, address: str, **options: Any) -> Iterator[LabelT
 
 
 @pytest.fixture
-def tab(browser: Browser, folder: Path) -> Iterator[LabelTab]:
-    with labelling(folder) as (_, address), window_of(browser, address) as opened:
-        yield opened.show(PLAIN)
+def tab(browser: Browser, address: str) -> Iterator[LabelTab]:
+    with window_of(browser, address) as opened:
+        yield opened
 
 
 def test_boxes_by_mouse(tab: LabelTab) -> None:
+    name = "mouse.png"
+    tab.show(name)
     tab.drag((100, 50), (180, 150))
     tab.drag((140, 100), (150, 90))  # moves it
     tab.drag((190, 140), (200, 160))  # its lower right corner
     tab.drag((300, 200), (350, 260))
     tab.press("2")
-    assert tab.boxes() == [("mask", [110, 40, 200, 160]), ("no_mask", [300, 200, 350, 260])]
+    assert tab.boxes(name) == [("mask", [110, 40, 200, 160]), ("no_mask", [300, 200, 350, 260])]
     tab.page.mouse.click(*tab.at(150, 100))
     tab.press("d", "Delete")
-    assert tab.boxes() == [("no_mask", [300, 200, 350, 260])]
+    assert tab.boxes(name) == [("no_mask", [300, 200, 350, 260])]
     tab.press("Control+z")
-    assert len(tab.boxes()) == 2
-    assert [box["difficult"] for box in tab.saved()["boxes"]] == [True, False]
+    assert {box["class"]: box["difficult"] for box in tab.saved(name)["boxes"]} == {
+        "mask": True,
+        "no_mask": False,
+    }
     below_pointer = tab.at(300, 100)
     tab.page.mouse.move(*below_pointer)
     tab.page.mouse.wheel(0, -500)
-    assert tab.at(310, 100)[0] - below_pointer[0] > 15
+    tab.page.wait_for_function("() => parseInt(document.querySelector('#zoom').textContent) > 200")
     assert tab.at(300, 100) == pytest.approx(below_pointer, abs=1)
 
 
 def test_boxes_by_keyboard_alone(tab: LabelTab) -> None:
-    tab.press("b")
-    ((_, (left, top, right, bottom)),) = tab.boxes()
+    name = "keys.png"
+    tab.show(name).press("b")
+    ((_, (left, top, right, bottom)),) = tab.boxes(name)
     tab.press("ArrowRight", "Shift+ArrowDown", "Alt+ArrowLeft", "Alt+Shift+ArrowDown", "3")
-    assert tab.boxes() == [("mask_incorrect", [left + 1, top + 10, right, bottom + 20])]
+    assert tab.boxes(name) == [("mask_incorrect", [left + 1, top + 10, right, bottom + 20])]
     tab.press("b", "Shift+ArrowLeft", "Tab")  # from the last box on to the buttons
     assert tab.page.evaluate("!document.activeElement.closest('#stage')")
     tab.press("Shift+Tab", "Shift+Tab", "Delete")
-    assert [name for name, _ in tab.boxes()] == ["mask"]
+    assert [one for one, _ in tab.boxes(name)] == ["mask"]
     tab.press("e")
-    assert tab.saved()["state"] == "empty"
+    assert tab.saved(name)["state"] == "empty"
     tab.press("Control+z", "Control+Shift+z", "?")
     assert tab.page.is_visible("#help")
     assert tab.axe_violations() == []
     tab.press("Escape", "Control+z", "Control+z")
-    assert len(tab.boxes()) == 2
+    assert len(tab.boxes(name)) == 2
     tab.press(",")
-    tab.wait_for_name(FACE)
+    tab.wait_for_another(name)
 
 
 def test_proposals_are_accepted_by_one_key(tab: LabelTab) -> None:
@@ -183,63 +202,63 @@ def test_proposals_are_accepted_by_one_key(tab: LabelTab) -> None:
     tab.page.wait_for_selector("#stage .proposal")
     assert tab.saved(FACE)["state"] == "unlabelled"
     assert tab.axe_violations() == []
-    tab.press("Enter")
+    tab.press("a")
     assert [name for name, _ in tab.boxes(FACE)] == ["no_mask"]
-    tab.wait_for_name(PLAIN)  # the next one
-    tab.press("c")  # the boxes of the picture before
-    assert [name for name, _ in tab.boxes()] == ["no_mask"]
-    tab.page.wait_for_function("() => document.querySelector('#progress-text').textContent === '2 of 2'")
+    tab.show("copy.png").press("c", "Enter")  # the boxes of the picture before, and on
+    tab.wait_for_another("copy.png")
+    assert [name for name, _ in tab.boxes("copy.png")] == ["no_mask"]
+    tab.page.wait_for_selector(f"#pictures [data-image='{FACE}'][data-state=labelled]")
 
 
-def test_two_windows_overwrite_nothing(browser: Browser, folder: Path) -> None:
-    with (
-        labelling(folder) as (_, address),
-        window_of(browser, address) as one,
-        window_of(browser, address) as other,
-    ):
+def test_two_windows_overwrite_nothing(browser: Browser, address: str) -> None:
+    name = "windows.png"
+    with window_of(browser, address) as one, window_of(browser, address) as other:
         other.page.route("**/api/label/changes", lambda route: route.abort())
         other.open("")
         for tab in (one, other):
-            tab.show(PLAIN)
+            tab.show(name)
         one.drag((20, 20), (80, 80))
-        assert len(one.boxes()) == 1
+        assert len(one.boxes(name)) == 1
         other.drag((200, 100), (260, 180))
         other.page.wait_for_selector("#conflict[open]")
         assert other.axe_violations() == []
-        assert len(one.boxes()) == 1
+        assert len(one.boxes(name)) == 1
         other.page.click("#conflict [value=both]")
-        assert [box for _, box in other.boxes()] == [[20, 20, 80, 80], [200, 100, 260, 180]]
+        assert [box for _, box in other.boxes(name)] == [[20, 20, 80, 80], [200, 100, 260, 180]]
         # The first window hears of it.
         one.page.wait_for_function("() => document.querySelectorAll('#stage [role=button]').length === 2")
 
 
-def test_edits_outlive_a_killed_server(browser: Browser, folder: Path) -> None:
+def test_edits_outlive_a_killed_server(browser: Browser, tmp_path: Path) -> None:
+    name = "plain.png"
+    folder = folder_of(tmp_path / "pictures", name)
     with contextlib.ExitStack() as stack:
         process, address = stack.enter_context(labelling(folder))
-        tab = stack.enter_context(window_of(browser, address)).show(PLAIN)
+        tab = stack.enter_context(window_of(browser, address)).show(name)
         tab.drag((20, 20), (80, 80))
-        process.send_signal(signal.SIGKILL)
+        process.kill()  # as kill -9 does
         tab.drag((200, 100), (260, 180))
         tab.wait_for_state("unsaved")
         assert "kept in this browser" in (tab.page.text_content("#unsaved") or "")
         process.wait(LONG_S)
         stack.enter_context(labelling(folder, port=int(address.rpartition(":")[2])))
-        assert [box for _, box in tab.boxes()] == [[20, 20, 80, 80], [200, 100, 260, 180]]
+        assert [box for _, box in tab.boxes(name)] == [[20, 20, 80, 80], [200, 100, 260, 180]]
         assert not tab.page.is_visible("#conflict")
     assert (folder / "plain.xml").read_text("utf-8").count("<object>") == 2
 
 
-def test_a_phone_corrects_classes(browser: Browser, folder: Path) -> None:
-    with labelling(folder) as (_, address), window_of(browser, address, **PHONE) as tab:
-        tab.page.locator("#pictures [data-image='astronaut.jpg']").tap()
+def test_a_phone_corrects_classes(browser: Browser, address: str) -> None:
+    with window_of(browser, address, **PHONE) as tab:
+        tab.page.locator(f"#pictures [data-image='{MASKED}']").tap()
+        tab.wait_for_name(MASKED)
         tab.page.wait_for_selector("#stage .proposal")
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
         tab.page.wait_for_function("() => document.querySelector('#stage').getBoundingClientRect().top >= 0")
-        box = tab.saved(FACE)["proposals"][0]["box_xyxy"]
+        box = tab.saved(MASKED)["proposals"][0]["box_xyxy"]
         tab.page.touchscreen.tap(*tab.at(box[2] + 10, (box[1] + box[3]) / 2))  # fingers are not exact
         tab.page.wait_for_selector("#stage .proposal.selected")
-        tab.page.locator("#classes [data-class=mask]").tap()
-        assert tab.boxes(FACE) == [("mask", pytest.approx(box, abs=1))]
+        tab.page.locator("#classes [data-class=no_mask]").tap()
+        assert tab.boxes(MASKED) == [("no_mask", pytest.approx(box, abs=1))]
         heights = """[...document.querySelectorAll('main button, main select')]
             .filter(one => one.checkVisibility()).map(one => one.offsetHeight)"""
         assert min(tab.page.evaluate(heights)) >= FINGER_PX

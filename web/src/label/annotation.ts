@@ -50,11 +50,9 @@ export function changed(before: Annotation, key: string, change: Partial<Omit<La
 
 /** Without a box, or without a proposal that is wrong. */
 export function without(before: Annotation, key: string): Annotation {
-  return {
-    ...before,
-    boxes: before.boxes.filter((one) => one.key !== key),
-    proposals: before.proposals.filter((one) => one.key !== key),
-  };
+  const proposals = before.proposals.filter((one) => one.key !== key);
+  if (proposals.length < before.proposals.length) return { ...before, proposals };
+  return { ...before, boxes: before.boxes.filter((one) => one.key !== key) };
 }
 
 /** Proposals, or those with these keys, become boxes. */
@@ -116,6 +114,6 @@ function sameBox(one: Comparable, other: Comparable): boolean {
     one.difficult === other.difficult &&
     one.ignore === other.ignore &&
     // Files of whole pixels round.
-    one.box_xyxy.every((value, i) => Math.abs(value - other.box_xyxy[i]!) <= 1)
+    one.box_xyxy.every((value, i) => Math.abs(value - other.box_xyxy[i]!) <= 0.5)
   );
 }

@@ -4,6 +4,7 @@ import type { BoxXyxy } from "../geometry";
 import { accepted, changed, emptied, newKey, withBox, withCopies, without, type Annotation, type LabelBox, type Proposal } from "./annotation";
 import type { ClassInfo, Project, Suspect } from "./api";
 import { moved, resized, sizeText } from "./boxes";
+import type { History } from "./history";
 import { boxCount, nameText, scoreText } from "./listing";
 import type { OpenPicture } from "./open_picture";
 import { Panel } from "./panel";
@@ -13,6 +14,7 @@ import { say } from "./status";
 
 const UNKNOWN = "#a0a0a0";
 const SUSPECT = "#ffffff";
+const SERIES_MS = 1000; // arrows that follow each other this quickly are undone at once
 
 export class Editor {
   readonly stage: Stage;
@@ -24,10 +26,11 @@ export class Editor {
   private readOnly = false;
   private marks = true;
   private proposalsShown = true;
+  private series = { name: "", time: 0 };
 
-  /** @param edited called after every edit, undo and redo. */
+  /** @param edited called after every edit, undo and redo; `toSave` where boxes differ and not only proposals. */
   constructor(
-    private readonly edited: (picture: OpenPicture) => void,
+    private readonly edited: (picture: OpenPicture, toSave: boolean) => void,
     point: (at: { x: number; y: number } | null, box: BoxXyxy | null) => void,
     zoom: (scale: number) => void,
   ) {
@@ -74,8 +77,7 @@ export class Editor {
     const same = this.open?.imageId === picture.imageId;
     this.open = picture;
     this.selected = null;
-    const text = `${picture.imageId}, ${boxCount(picture.annotation.boxes.length)}`;
-    if (!same) this.stage.show(url, picture.size, `Picture ${text}`);
+    if (!same) this.stage.show(url, picture.size, `Picture ${picture.imageId}`);
     this.showSuspect();
     this.render();
   }
@@ -148,13 +150,13 @@ export class Editor {
   accept(): void {
     const one = this.proposals.find(({ key }) => key === this.selected);
     const before = this.annotation.boxes.length;
-    this.apply(accepted(this.annotation, one ? [one.key] : null));
+    this.apply(accepted(this.annotation, (one ? [one] : this.proposals).map(({ key }) => key)));
     say(`${this.annotation.boxes.length - before} accepted`);
   }
 
-  /** All that is left becomes boxes; false where nothing says that this picture is done. */
+  /** All proposals in sight become boxes; false where nothing says that this picture is done. */
   acceptAll(): boolean {
-    this.apply(accepted(this.annotation));
+    this.apply(accepted(this.annotation, this.proposals.map(({ key }) => key)));
     return this.annotation.boxes.length > 0 || this.annotation.empty;
   }
 
@@ -179,17 +181,20 @@ export class Editor {
     const { size } = this.open;
     const handle = dx !== 0 ? "e" : "s";
     const box_xyxy = name === "move" ? moved(one.box_xyxy, dx, dy, size) : resized(one.box_xyxy, handle, dx, dy, size);
-    this.apply(changed(this.annotation, one.key, { box_xyxy }));
+    const series = `${name} ${one.key}`;
+    const continues = this.series.name === series && performance.now() - this.series.time < SERIES_MS;
+    this.apply(changed(this.annotation, one.key, { box_xyxy }), continues);
+    this.series = { name: series, time: performance.now() };
     this.stage.reveal(box_xyxy);
     say(sizeText(box_xyxy));
   }
 
   undo(): void {
-    this.step(this.open?.history.undo() ?? false, "Undone", "Nothing to undo");
+    this.step((history) => history.undo(), "Undone", "Nothing to undo");
   }
 
   redo(): void {
-    this.step(this.open?.history.redo() ?? false, "Done again", "Nothing to do again");
+    this.step((history) => history.redo(), "Done again", "Nothing to do again");
   }
 
   toggleProposals(): void {
@@ -211,19 +216,28 @@ export class Editor {
     return this.proposalsShown ? this.annotation.proposals : [];
   }
 
-  private step(done: boolean, yes: string, no: string): void {
-    say(done ? yes : no);
-    if (!done || !this.open) return;
+  private step(take: (history: History<Annotation>) => boolean, yes: string, no: string): void {
+    const before = this.annotation;
+    if (!this.open || this.readOnly || !take(this.open.history)) return say(no);
+    say(yes);
+    this.series.name = "";
     const keys = [...this.annotation.boxes, ...this.proposals].map((one) => one.key);
     if (this.selected !== null && !keys.includes(this.selected)) this.selected = null;
     this.render();
-    this.edited(this.open);
+    this.report(this.open, before);
   }
 
-  private apply(next: Annotation): void {
-    if (!this.open || this.readOnly || !this.open.history.push(next)) return this.render();
+  private apply(next: Annotation, continues = false): void {
+    const before = this.annotation;
+    this.series.name = "";
+    if (!this.open || this.readOnly || !this.open.history.push(next, continues)) return this.render();
     this.render();
-    this.edited(this.open);
+    this.report(this.open, before);
+  }
+
+  private report(open: OpenPicture, before: Annotation): void {
+    const { boxes, empty } = open.annotation;
+    this.edited(open, boxes !== before.boxes || empty !== before.empty);
   }
 
   private selectAndReveal(key: string): void {

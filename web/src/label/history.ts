@@ -20,10 +20,13 @@ export class History<T> {
     return this.future.length > 0;
   }
 
-  /** Takes a state as the newest; what was undone is gone. The same state is no step. */
-  push(state: T): boolean {
+  /**
+   * Takes a state as the newest; what was undone is gone. The same state is no step.
+   * @param continues the step before, with which it is undone.
+   */
+  push(state: T, continues = false): boolean {
     if (state === this.state) return false;
-    this.past = [...this.past, this.state].slice(-STEPS);
+    if (!continues) this.past = [...this.past, this.state].slice(-STEPS);
     this.future = [];
     this.state = state;
     return true;

@@ -1,7 +1,7 @@
 // Puts the labelling page together: server → list → editor → saver → server.
 
 import { element, show, textOf, trouble } from "../dom";
-import type { LabelBox } from "./annotation";
+import { merged, type LabelBox } from "./annotation";
 import { Conflict, LabelApi, type PictureItem, type PictureRecord, type Project, type Saved } from "./api";
 import { sizeText } from "./boxes";
 import { askConflict, openHelp, prepareHelp, singleKeys } from "./dialogs";
@@ -10,8 +10,7 @@ import { Editor } from "./editor";
 import { FilterForm } from "./filters";
 import { commandOf, isSingleCharacter, type Command, type Simple } from "./keys";
 import { PictureListBox } from "./list";
-import { neighbour, nextWhere } from "./listing";
-import { merged } from "./annotation";
+import { boxesTitle, neighbour, nextWhere } from "./listing";
 import { OpenPicture, over } from "./open_picture";
 import { Saver } from "./saver";
 import { say, showProgress, showSaveState } from "./status";
@@ -28,7 +27,7 @@ class Labeller {
     (id) => this.attempt(() => this.openFromList(id)),
   );
   private readonly editor = new Editor(
-    (picture) => this.edited(picture),
+    (picture, toSave) => this.edited(picture, toSave),
     (at, box) => (element("point").textContent = box ? sizeText(box) : at ? `${Math.floor(at.x)}, ${Math.floor(at.y)}` : ""),
     (scale) => (element("zoom").textContent = `${Math.round(scale * 100)}%`),
   );
@@ -89,6 +88,7 @@ class Labeller {
   /** Opens a picture; edits that wait are sent first, and the newest opened wins. */
   private async open(imageId: string): Promise<void> {
     this.wanted = imageId;
+    trouble("");
     this.saver.flush();
     const record = await this.api.picture(imageId);
     if (this.wanted !== imageId) return;
@@ -101,8 +101,15 @@ class Labeller {
     show(element("note"), note !== "");
     this.editor.show(this.current, this.api.imageUrl(imageId));
     this.list.select(imageId);
+    this.sayOpened(this.current);
     this.enable();
     this.preload();
+  }
+
+  private sayOpened({ imageId, annotation: { boxes, proposals, empty } }: OpenPicture): void {
+    const at = this.items.findIndex((one) => one.image_id === imageId);
+    const place = at === -1 ? "" : `${at + 1} of ${this.items.length}: `;
+    say(`${place}${imageId}, ${boxesTitle(boxes.length, proposals.length, empty).toLowerCase()}`);
   }
 
   /** On a phone the list is below the picture. */
@@ -131,8 +138,8 @@ class Labeller {
     if (next) new Image().src = this.api.imageUrl(next.image_id);
   }
 
-  private edited(picture: OpenPicture): void {
-    this.saver.edit(picture.draft());
+  private edited(picture: OpenPicture, toSave: boolean): void {
+    if (toSave) this.saver.edit(picture.draft());
     this.enable();
   }
 
@@ -257,6 +264,7 @@ class Labeller {
       again: () => {
         this.saver.flush();
         this.projectSoon();
+        this.attempt(() => this.loadList());
         const { current } = this;
         if (current) this.attempt(() => this.changedElsewhere(current.imageId));
       },

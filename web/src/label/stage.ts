@@ -43,6 +43,7 @@ export class Stage {
   private hover: Point | null = null;
   private coarse = false;
   private fitted = true;
+  private resized = false;
   private drawColor = "#ffffff";
   spaceHeld = false;
   crosshairOn = true;
@@ -144,6 +145,9 @@ export class Stage {
   }
 
   private restage(): void {
+    // What is drawn stays below the pointer that draws it.
+    this.resized = this.gesture !== null;
+    if (this.resized) return;
     if (this.fitted) this.fit();
     else this.pan(0, 0);
   }
@@ -248,7 +252,8 @@ export class Stage {
   private move(event: PointerEvent): void {
     const at = this.at(event);
     const before = this.pointers.get(event.pointerId);
-    if (event.pointerType !== "touch") this.hover = at;
+    this.coarse = event.pointerType === "touch";
+    if (!this.coarse) this.hover = at;
     if (before) this.drag(event.pointerId, before, at);
     const box = this.gesture && this.gesture.kind !== "pan" ? this.gesture.box : null;
     this.events.point(toPicture(this.view, at), box);
@@ -293,6 +298,7 @@ export class Stage {
       if (gesture.box) this.events.change(gesture.key, gesture.box);
       else this.selectNextBelow(gesture.key, gesture.below);
     }
+    if (this.resized) this.restage();
     this.draw();
   }
 

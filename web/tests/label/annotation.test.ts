@@ -38,6 +38,7 @@ describe("proposals", () => {
 it("a box or a proposal is deleted, and what is left stays as it is", () => {
   expect(without(BEFORE, "a")).toEqual({ ...BEFORE, boxes: [] });
   expect(without(BEFORE, "p").proposals).toHaveLength(1);
+  expect(without(BEFORE, "p").boxes).toBe(BEFORE.boxes); // nothing to save
   expect(BEFORE.boxes).toHaveLength(1);
 });
 
@@ -53,7 +54,7 @@ it("copies fit into the picture and come once", () => {
 
 it("both versions together hold what is the same once", () => {
   const theirs = [box("1", 0), box("2", 50)];
-  const mine = [box("a", 1), box("b", 50, "no_mask")];
+  const mine = [box("a", 0.5), box("b", 50, "no_mask")];
   expect(merged(theirs, mine).map(({ key }) => key)).toEqual(["1", "2", "b"]);
   expect(sameBoxes(theirs, [box("c", 50), box("d", 0)])).toBe(true);
   expect(sameBoxes(theirs, mine)).toBe(false);

@@ -13,6 +13,13 @@ it("undoes and redoes, and forgets what was undone once something else is done",
   expect(history.undo() && history.current).toBe("b");
 });
 
+it("undoes a series of steps at once", () => {
+  const history = new History("a");
+  history.push("b");
+  history.push("c", true);
+  expect(history.undo() && history.current).toBe("a");
+});
+
 it("takes the same state for no step, and what became known for none either", () => {
   const history = new History("a");
   expect(history.push("a")).toBe(false);
