@@ -162,6 +162,7 @@ def serve(options: ServeOptions) -> None:
 
 def _settings(options: ServeOptions) -> ServeSettings:
     try:
+        import maskwatch.serve.app
         import maskwatch.serve.server  # noqa: F401, so that a missing extra shows here
         from maskwatch.serve.settings import ServeSettings, ServiceLimits
     except ModuleNotFoundError as error:

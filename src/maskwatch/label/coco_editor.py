@@ -6,6 +6,7 @@ at, nothing to find); a picture without annotations and without that mark is not
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from maskwatch.media.formats import ImageMetadata
 
 _MARK_KEY = "maskwatch"
 _ROWS = ("images", "annotations")
+_NUMBERS = itertools.count()
 
 
 class CocoDocument:
@@ -31,6 +33,7 @@ class CocoDocument:
         classes: how written names map to classes.
 
     Attributes:
+        number: of this document among all that were parsed.
         edits: how often the rows of each picture were replaced.
 
     Raises:
@@ -39,6 +42,7 @@ class CocoDocument:
 
     def __init__(self, file: CocoFile, classes: ClassMap) -> None:
         self._file, self._classes = file, classes
+        self.number = next(_NUMBERS)
         self.edits: Counter[Path] = Counter()
         self._document = read_json(file.path)
         self._texts: dict[int, str] = {}  # id() of a row → its JSON

@@ -15,6 +15,7 @@ from maskwatch.label.store import stamp_of
 from maskwatch.outputs import durable_write
 
 _KINDS = ("same", "near")  # mirrored or cropped pictures need boxes of their own
+_STOP_S = 5.0  # comparing thousands of pictures takes longer, and ends with the process
 
 
 class DuplicateFinder:
@@ -43,7 +44,7 @@ class DuplicateFinder:
         """Ends the thread; what it has not found is looked for again next time."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_STOP_S)
 
     def _work(self) -> None:
         stamps = [[picture.image_id, stamp_of(picture.path)] for picture in self._pictures]
@@ -72,11 +73,11 @@ class DuplicateFinder:
         from maskwatch.data.quality.probe import probe_image
 
         prints = []
-        for picture in self._pictures:
+        for number, picture in enumerate(self._pictures):
             if self._stopping.is_set():
                 return None
+            self.left = len(self._pictures) - number
             prints.append(probe_image(picture.path).fingerprint)
-            self.left -= 1
         pairs = [(one.first, one.second) for one in find_duplicates(prints) if one.kind in _KINDS]
         return {
             self._pictures[other].image_id: self._pictures[first].image_id

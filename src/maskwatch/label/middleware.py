@@ -29,6 +29,7 @@ class LabelMiddleware:
 
     def __init__(self, app: ASGIApp, auth: Authenticator, host: str, max_bytes: int) -> None:
         self._app, self._auth, self._host, self._max_bytes = app, auth, host, max_bytes
+        self._checks_host = leads_to_loopback(host)
         self.stopping, self.in_flight = False, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,7 +64,7 @@ class LabelMiddleware:
         headers, path = Headers(scope=scope), scope["path"]
         if self.stopping:
             raise busy(f"{path}: the server is stopping; start it again", 1)
-        if leads_to_loopback(self._host):
+        if self._checks_host:
             check_host(headers, self._host, "start it with --host")
         token = QueryParams(scope["query_string"]).get("token")
         if path == "/" and token is not None:

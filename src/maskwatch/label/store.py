@@ -74,7 +74,7 @@ class LabelStore:
                 document = self._coco_document(picture)
             except _UNREADABLE:
                 return None
-            return id(document), document.edits[picture.path]
+            return document.number, document.edits[picture.path]
 
     def has_file(self, picture: LabelPicture) -> bool:
         """Whether a picture has an annotation file of its own, whatever is in it."""

@@ -59,6 +59,7 @@ class VocDocument:
         if self._root.tag != "annotation":
             raise ValueError(f"holds <{self._root.tag}>, not <annotation>")
         self._turned = self._is_turned()
+        self._data, self._text_before = data, _text(self._root)
 
     @property
     def mark(self) -> Mark:
@@ -113,8 +114,9 @@ class VocDocument:
         return [by_node[id(node)] for node in written]
 
     def to_bytes(self) -> bytes:
-        """The file, in UTF-8."""
-        self._root.tail = None
+        """The file, in UTF-8; byte for byte the old one if nothing in it has changed."""
+        if _text(self._root) == self._text_before:
+            return self._data
         return self._prolog.encode() + bytes(ET.tostring(self._root, encoding="utf-8")) + b"\n"
 
     def _nodes(self) -> list[ET.Element]:
@@ -204,7 +206,7 @@ def _prolog(text: str) -> str:
 
 
 def _text(node: ET.Element) -> str:
-    """The object as text, however it is laid out."""
+    """An element as text, however it is laid out."""
     copy = ET.fromstring(ET.tostring(node))
     copy.tail = None
     ET.indent(copy)

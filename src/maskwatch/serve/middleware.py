@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from time import perf_counter
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
@@ -13,7 +14,9 @@ from starlette.websockets import WebSocket
 
 from maskwatch.net.address_guard import is_loopback
 from maskwatch.serve.core.problem import Problem, busy
-from maskwatch.serve.core.service import Service
+
+if TYPE_CHECKING:
+    from maskwatch.serve.core.service import Service
 
 HEADERS_LENGTH = 64 << 10  # bytes of a request before its body
 _QUERY_LENGTH = 8 << 10

@@ -11,17 +11,18 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from maskwatch.errors import OptionError
-from maskwatch.serve.app import create_app
 from maskwatch.serve.core.problem import Problem
-from maskwatch.serve.core.service import Service
 from maskwatch.serve.middleware import HEADERS_LENGTH
 from maskwatch.serve.settings import ServeSettings, ServiceLimits
+
+if TYPE_CHECKING:
+    from maskwatch.serve.core.service import Service
 
 HEAD_S = 30.0  # seconds for the head of a request, from the connection or from its first byte
 _KEEP_ALIVE_S = 30
@@ -40,6 +41,8 @@ def run_server(settings: ServeSettings, announce: Callable[[str], None]) -> None
     Raises:
         MaskwatchError: the service cannot start.
     """
+    from maskwatch.serve.app import create_app  # the labelling server works without it
+
     silence_libraries()
     with listen(settings.host, settings.port) as listener:
         address = address_of(listener, settings.host)
