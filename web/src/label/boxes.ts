@@ -108,8 +108,8 @@ export function clipped(box: BoxXyxy, size: Size): BoxXyxy | null {
   return cut[2] - cut[0] >= 1 && cut[3] - cut[1] >= 1 ? cut : null;
 }
 
-/** "34 × 40 at 10, 20". */
+/** "34 × 40 at 10, 20", in whole pixels. */
 export function sizeText([left, top, right, bottom]: BoxXyxy): string {
-  const pixel = (value: number) => String(Math.round(value * 10) / 10);
-  return `${pixel(right - left)} × ${pixel(bottom - top)} at ${pixel(left)}, ${pixel(top)}`;
+  const [width, height, x, y] = [right - left, bottom - top, left, top].map(Math.round);
+  return `${width} × ${height} at ${x}, ${y}`;
 }

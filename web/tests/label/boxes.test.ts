@@ -31,7 +31,7 @@ describe("a box", () => {
   });
 
   it("is read as size and place", () => {
-    expect(sizeText([10, 20.25, 44, 60])).toBe("34 × 39.8 at 10, 20.3");
+    expect(sizeText([10, 20.25, 44, 60])).toBe("34 × 40 at 10, 20");
   });
 });
 
