@@ -252,6 +252,23 @@ def test_a_box_in_a_region_is_still_to_be_found() -> None:
     ]
 
 
+def test_overlaps_are_those_of_pycocotools_to_the_last_digit() -> None:
+    from pycocotools import mask
+
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 60, (2, 200, 2, 2)).astype(np.float32)
+    found, labelled = np.sort(corners, axis=2).reshape(2, 200, 4)
+    found[:20] = labelled[:20]
+    sample = Sample(Path("a.jpg"), None, (64, 64), labelled, np.zeros(200, np.int64), rng.random(200) < 0.3)
+
+    def xywh(boxes: np.ndarray) -> np.ndarray:
+        wide = boxes.astype(np.float64)
+        return np.concatenate([wide[:, :2], wide[:, 2:] - wide[:, :2]], 1)
+
+    expected = mask.iou(xywh(found), xywh(labelled), sample.ignore.astype(int).tolist())
+    np.testing.assert_array_equal(overlaps(found, sample), expected)
+
+
 def test_overlaps_do_not_depend_on_the_order_in_memory() -> None:
     (sample,) = truths([(0, FACE, ""), (0, REGION, "crowd"), (1, (0, 0, 20, 40), "")]).samples
     answers = np.array([FACE, IN_REGION, HALF_IN, (10, 20, 30, 40)], np.float32)

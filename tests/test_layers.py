@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -239,9 +239,9 @@ def test_base_modules_import_no_extra(path: Path) -> None:
     assert not [f"line {line}: {name}" for line, name in names if name.split(".")[0] in HEAVY]
 
 
-def test_base_modules_load_no_extra() -> None:
-    """Not through another package either."""
-    files = (path for path in module_files() if layer_of(path) in BASE_LAYERS)
+def loaded_by(layers: Iterable[str]) -> set[str]:
+    """What importing every module of these layers loads that is not part of the base install."""
+    files = (path for path in module_files() if layer_of(path) in layers)
     names = [".".join(("maskwatch", *path.relative_to(PACKAGE).with_suffix("").parts)) for path in files]
     code = f"""
 import importlib, sys
@@ -250,4 +250,13 @@ for name in {names!r}:
 print(*sorted({HEAVY!r} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    return set(done.stdout.split())
+
+
+def test_base_modules_load_no_extra() -> None:
+    """Not through another package either."""
+    assert loaded_by(BASE_LAYERS) == set()
+
+
+def test_labelling_loads_the_extra_serve_only() -> None:
+    assert loaded_by(["label"]) <= {"fastapi", "prometheus_client", "starlette", "uvicorn", "websockets"}

@@ -236,7 +236,7 @@ class LabelSession:
             if kept is None or kept[0] is not annotation or kept[1] is not prediction:
                 found = self._find_suspects(picture, annotation, prediction)
                 kept = self._suspects[picture.image_id] = (annotation, prediction, found)
-            return self._decisions.open(kept[2])
+            return self._decisions.open(kept[2]) if kept[2] else []
 
     def _find_suspects(
         self, picture: LabelPicture, annotation: Annotation, prediction: Prediction | None
