@@ -32,6 +32,7 @@ export default defineConfig({
   server: { proxy: { "/v1": { target: "http://127.0.0.1:8765", ws: true } } },
   worker: { format: "es" },
   build: {
+    rolldownOptions: { input: ["index.html", "label.html"] },
     outDir: out,
     emptyOutDir: true,
     target: "es2022",

@@ -1,0 +1,89 @@
+// The picture that is edited: what the server gave, the edits with their history, and which box is which there.
+
+import type { Size } from "../geometry";
+import { newKey, undecided, type Annotation, type LabelBox } from "./annotation";
+import type { ModelBox, PictureRecord, Saved, SavedBox } from "./api";
+import { iou } from "./boxes";
+import type { Draft, DraftBox } from "./drafts";
+import { History } from "./history";
+
+const SAME_BOX_IOU = 0.5;
+
+export class OpenPicture {
+  readonly history: History<Annotation>;
+  revision: string;
+  private readonly ids = new Map<string, SavedBox["id"]>();
+  private proposed: boolean;
+
+  /** @param draft edits that the server does not have yet. */
+  constructor(
+    public record: PictureRecord,
+    draft: Draft | null = null,
+  ) {
+    this.revision = draft?.revision ?? record.revision;
+    const drafted = draft?.boxes ?? record.boxes.map((box) => ({ ...box, key: newKey() }));
+    for (const { key, id } of drafted) this.ids.set(key, id);
+    this.proposed = record.proposals !== null;
+    const boxes = drafted.map(labelBox);
+    const proposals = draft?.empty ? [] : proposalsFor(record.proposals ?? [], boxes);
+    this.history = new History<Annotation>({ boxes, proposals, empty: draft?.empty ?? record.state === "empty" });
+  }
+
+  get imageId(): string {
+    return this.record.image_id;
+  }
+
+  get size(): Size {
+    return { width: this.record.width, height: this.record.height };
+  }
+
+  get annotation(): Annotation {
+    return this.history.current;
+  }
+
+  draft(): Draft {
+    const { boxes, empty } = this.annotation;
+    return {
+      image_id: this.imageId,
+      revision: this.revision,
+      boxes: boxes.map((box) => ({ ...box, id: this.ids.get(box.key) ?? null })),
+      empty,
+    };
+  }
+
+  /** The server has `sent` now; it gives the ids in the same order. */
+  acknowledge(saved: Saved, sent: readonly DraftBox[]): void {
+    this.revision = saved.revision;
+    this.record = { ...this.record, revision: saved.revision, state: saved.state, boxes: saved.boxes };
+    // A deleted box keeps its id: where undo brings it back, the server knows what its file held beyond the box.
+    sent.forEach(({ key }, i) => this.ids.set(key, saved.boxes[i]?.id ?? null));
+  }
+
+  /** Proposals that were computed after the picture was opened. */
+  propose(proposals: readonly ModelBox[]): void {
+    if (this.proposed) return;
+    this.proposed = true;
+    const keyed = proposals.map((one) => ({ ...one, key: newKey() }));
+    this.history.amend((state) => (state.empty ? state : { ...state, proposals: undecided(keyed, state.boxes) }));
+  }
+}
+
+/** A draft over another version of the picture: each box takes the id of the one that lies there. */
+export function over(boxes: readonly DraftBox[], empty: boolean, current: PictureRecord): Draft {
+  const free = [...current.boxes];
+  const matched = boxes.map((box) => {
+    const best = free.reduce<SavedBox | null>((a, b) => (a && iou(a.box_xyxy, box.box_xyxy) >= iou(b.box_xyxy, box.box_xyxy) ? a : b), null);
+    if (!best || iou(best.box_xyxy, box.box_xyxy) < SAME_BOX_IOU) return { ...box, id: null };
+    free.splice(free.indexOf(best), 1);
+    return { ...box, id: best.id };
+  });
+  return { image_id: current.image_id, revision: current.revision, boxes: matched, empty: empty && boxes.length === 0 };
+}
+
+function labelBox({ key, box_xyxy, class: name, difficult, ignore }: DraftBox): LabelBox {
+  return { key, box_xyxy, class: name, difficult, ignore };
+}
+
+function proposalsFor(proposals: readonly ModelBox[], boxes: readonly LabelBox[]): Annotation["proposals"] {
+  return undecided(proposals, boxes).map((one) => ({ ...one, key: newKey() }));
+}

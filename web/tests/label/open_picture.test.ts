@@ -1,0 +1,48 @@
+import { expect, it } from "vitest";
+import { accepted, without } from "../../src/label/annotation";
+import type { PictureRecord, SavedBox } from "../../src/label/api";
+import { OpenPicture, over } from "../../src/label/open_picture";
+
+const saved = (id: string | null, left: number): SavedBox => ({
+  id, box_xyxy: [left, 0, left + 10, 10], class: "mask", difficult: false, ignore: false,
+});
+const RECORD: PictureRecord = {
+  image_id: "a.jpg", width: 100, height: 50, revision: "r0", state: "labelled", boxes: [saved("4", 0), saved("5", 30)],
+  proposals: [
+    { box_xyxy: [31, 0, 41, 10], class: "mask", score: 0.9 },
+    { box_xyxy: [60, 0, 70, 10], class: "mask", score: 0.8 },
+  ],
+  suspects: [], note: null,
+};
+
+it("a draft names the boxes as the server does, and new ones by nothing", () => {
+  const picture = new OpenPicture(RECORD);
+  expect(picture.annotation.proposals.map(({ box_xyxy }) => box_xyxy[0])).toEqual([60]);
+  picture.history.push(accepted(picture.annotation));
+  expect(picture.draft().boxes.map(({ id }) => id)).toEqual(["4", "5", null]);
+});
+
+it("after saving it has the server's revision and ids; a deleted box that comes back has its old one", () => {
+  const picture = new OpenPicture(RECORD);
+  picture.history.push(without(picture.annotation, picture.annotation.boxes[0]!.key));
+  picture.acknowledge({ revision: "r1", state: "labelled", boxes: [saved("0", 30)] }, picture.draft().boxes);
+  picture.history.undo();
+  expect(picture.draft()).toMatchObject({ revision: "r1", boxes: [{ id: "4" }, { id: "0" }] });
+});
+
+it("late proposals appear in every state and are no step", () => {
+  const picture = new OpenPicture({ ...RECORD, proposals: null });
+  picture.history.push(without(picture.annotation, picture.annotation.boxes[1]!.key));
+  picture.propose(RECORD.proposals!);
+  expect(picture.annotation.proposals).toHaveLength(2);
+  picture.history.undo();
+  expect(picture.annotation.proposals).toHaveLength(1);
+  picture.propose(RECORD.proposals!);
+  expect(picture.annotation.proposals).toHaveLength(1);
+});
+
+it("a draft laid over another version takes the ids of the boxes that lie there", () => {
+  const boxes = [saved("4", 31), saved("5", 80)].map((box, i) => ({ ...box, key: String(i) }));
+  const draft = over(boxes, false, { ...RECORD, revision: "r7", boxes: [saved("0", 30), saved("1", 0)] });
+  expect(draft).toMatchObject({ revision: "r7", boxes: [{ id: "0" }, { id: null }] });
+});
