@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 import torch
 from onnx import compose, helper, numpy_helper
+from onnxscript import ir, optimizer, rewriter
+from onnxscript.rewriter.rules import common as rules
 from torch import Tensor, nn
 
 from maskwatch._version import __version__
@@ -42,6 +44,28 @@ DEFAULT_THRESHOLD = 0.5
 
 _THRESHOLDS_INPUT = "score_thresholds"
 _DEFAULTS = (_THRESHOLDS_INPUT, "iou_threshold", "class_agnostic")
+
+_RULES = (
+    rules.normalize_pad_format_conv_rule,
+    rules.fuse_pad_into_conv_rule,
+    rules.cast_cast_rule,
+    rules.no_op_cast_rule,
+    rules.no_op_expand_rule,
+    rules.no_op_transpose_rule,
+    rules.no_op_static_scatter_nd_rule,
+    rules.no_op_dynamic_scatter_nd_rule,
+    rules.materialize_reshape_shape_rule,
+    rules.reshape_reshape_rule,
+    rules.squeeze_reshape_1d_rule,
+    rules.transpose_transpose_rule,
+    rules.unsqueeze_unsqueeze_rule,
+    rules.collapse_slice_rule,
+    rules.collapse_slice2_rule,
+    rules.add_0_rule,
+    rules.sub_0_rule,
+    rules.mul_by_1_rule,
+    rules.div_by_1_rule,
+)
 
 
 def export_network(
@@ -239,6 +263,7 @@ def _trace(candidate_network: CandidateNetwork, size_hw: tuple[int, int]) -> onn
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
+            optimize=False,
             input_names=["images"],
             output_names=list(CANDIDATE_TENSORS),
             dynamic_shapes={"images": {0: torch.export.Dim("N")}},
@@ -249,9 +274,25 @@ def _trace(candidate_network: CandidateNetwork, size_hw: tuple[int, int]) -> onn
             "install the versions of torch, onnx and onnxscript that constraints.txt names"
         ) from error
     assert program is not None
+    _simplify(program.model)
     model = program.model_proto
     model.ir_version = IR_VERSION
     return model
+
+
+def _simplify(model: ir.Model) -> None:
+    """As torch's own `optimize`, but without merging BatchNorms into convolutions.
+
+    A training that starts from the file needs them, and every runtime merges them when it loads the file.
+    """
+    optimizer.inline(model)
+    optimizer.fold_constants(model)
+    rewriter.rewrite(model, _RULES)
+    common = ir.passes.common
+    ir.passes.Sequential(
+        common.IdentityEliminationPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    )(model)
 
 
 def _without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
