@@ -27,7 +27,7 @@ from maskwatch.evaluation.predictor import check_classes, predict
 from maskwatch.evaluation.report import Report, ReportOptions, StageProgress, build_report
 from maskwatch.export.onnx import describe_model, export_network
 from maskwatch.export.photographs import read_photographs
-from maskwatch.improve.current import CurrentModel, fine_tuning_recipe, open_current
+from maskwatch.improve.current import CHECKPOINT, CurrentModel, fine_tuning_recipe, open_current
 from maskwatch.improve.decision import decide
 from maskwatch.improve.held_out import TRAIN, VAL, keep_split, read_list, write_list
 from maskwatch.improve.rounds import LIST, MODEL, Round, choose_round, read_rounds, start_of
@@ -37,6 +37,7 @@ from maskwatch.outputs import make_folder, new_file
 from maskwatch.training.checkpoint import Checkpoint, load_checkpoint
 from maskwatch.training.recipe import Recipe, plain
 from maskwatch.training.run import TrainOptions, train
+from maskwatch.training.start import start_network
 from maskwatch.training.torch_detector import TorchDetector
 
 HELD_OUT = "held out"
@@ -136,6 +137,7 @@ def plan_round(options: ImproveOptions, progress: Callable[[int, int], None] | N
     current = open_current(options.start or start_of(rounds, DEFAULT_MODEL))
     classes = options.classes or ClassMap(current.class_names)
     check_classes(current.class_names, classes.names)
+    _check_start(current, options)
     found = _read(options, classes, max(current.size_hw), progress)
     held_out = keep_split(found.pictures, found.groups, found.known)
     training = len(found.pictures) - len(held_out)
@@ -147,6 +149,12 @@ def plan_round(options: ImproveOptions, progress: Callable[[int, int], None] | N
     )
     _check_boxes(plan)
     return plan
+
+
+def _check_start(current: CurrentModel, options: ImproveOptions) -> None:
+    """Finds out now, and not after the check, whether recipe and start fit."""
+    recipe = fine_tuning_recipe(current, options.recipe, options.settings, pictures=1)
+    start_network(current.weights, recipe, current.class_names)
 
 
 @dataclass(frozen=True)
@@ -283,7 +291,7 @@ def estimate_seconds(plan: Plan) -> float:
     recipe = replace(plan.recipe, steps=_TIMED_STEPS, validate_every=_TIMED_STEPS)
     with tempfile.TemporaryDirectory() as folder:
         options = TrainOptions(
-            plan.round.start, workers=plan.options.workers, progress=False, callbacks=(clock,)
+            plan.current.weights, workers=plan.options.workers, progress=False, callbacks=(clock,)
         )
         train(plan.training_set, pictures, recipe, folder, options)
     step_s = (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1)
@@ -334,10 +342,10 @@ def run_round(plan: Plan, progress: StageProgress) -> RoundResult:
 
 def _trained(plan: Plan) -> Checkpoint:
     """The last weights: those of the best validation would be chosen on the pictures that decide."""
-    last = plan.round.folder / "train" / "last.ckpt"
+    last = plan.round.folder / CHECKPOINT
     if not (last.is_file() and load_checkpoint(last).step >= plan.recipe.steps):
         options = TrainOptions(
-            plan.round.start, last.is_file(), workers=plan.options.workers, trained_on=_trained_on(plan)
+            plan.current.weights, last.is_file(), workers=plan.options.workers, trained_on=_trained_on(plan)
         )
         train(plan.training_set, plan.held_out_set, plan.recipe, last.parent, options)
     return load_checkpoint(last)
