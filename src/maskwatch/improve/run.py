@@ -290,9 +290,7 @@ def estimate_seconds(plan: Plan) -> float:
     pictures = plan.held_out_set.subset(few)
     recipe = replace(plan.recipe, steps=_TIMED_STEPS, validate_every=_TIMED_STEPS)
     with tempfile.TemporaryDirectory() as folder:
-        options = TrainOptions(
-            plan.current.weights, workers=plan.options.workers, progress=False, callbacks=(clock,)
-        )
+        options = replace(_train_options(plan), progress=False, callbacks=(clock,))
         train(plan.training_set, pictures, recipe, folder, options)
     step_s = (clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1)
     began = time.monotonic()
@@ -344,11 +342,14 @@ def _trained(plan: Plan) -> Checkpoint:
     """The last weights: those of the best validation would be chosen on the pictures that decide."""
     last = plan.round.folder / CHECKPOINT
     if not (last.is_file() and load_checkpoint(last).step >= plan.recipe.steps):
-        options = TrainOptions(
-            plan.current.weights, last.is_file(), workers=plan.options.workers, trained_on=_trained_on(plan)
-        )
+        options = replace(_train_options(plan), resume=last.is_file(), trained_on=_trained_on(plan))
         train(plan.training_set, plan.held_out_set, plan.recipe, last.parent, options)
     return load_checkpoint(last)
+
+
+def _train_options(plan: Plan) -> TrainOptions:
+    # One device: with several, Lightning would start this whole command once for each.
+    return TrainOptions(plan.current.weights, devices=1, workers=plan.options.workers)
 
 
 def _trained_on(plan: Plan) -> str:
