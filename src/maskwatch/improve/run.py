@@ -312,6 +312,7 @@ def run_round(plan: Plan, progress: StageProgress) -> RoundResult:
         TrainingError, CheckpointError: as `train`.
         ExportError: the model file gives other results than the network.
         OutputError: a file cannot be written.
+        KeyboardInterrupt: interrupted or terminated while training; the same call continues.
     """
     one = plan.round
     if one.decision is None:
@@ -343,7 +344,11 @@ def _trained(plan: Plan) -> Checkpoint:
     last = plan.round.folder / CHECKPOINT
     if not (last.is_file() and load_checkpoint(last).step >= plan.recipe.steps):
         options = replace(_train_options(plan), resume=last.is_file(), trained_on=_trained_on(plan))
-        train(plan.training_set, plan.held_out_set, plan.recipe, last.parent, options)
+        try:
+            train(plan.training_set, plan.held_out_set, plan.recipe, last.parent, options)
+        except SystemExit as end:
+            # Lightning ends an interrupted process with 1, a terminated one with 0: both mean something here.
+            raise KeyboardInterrupt from end
     return load_checkpoint(last)
 
 
