@@ -100,7 +100,7 @@ def test_the_list_survives_pictures_that_come_and_go(tmp_path: Path) -> None:
         (0.398, 0.40, -0.009, 0.005, True, "not worse"),
         (0.39, 0.40, -0.03, 0.01, False, "lower, and these pictures cannot rule out a loss"),
         (0.30, 0.40, -0.15, -0.05, False, "worse"),
-        (0.395, 0.40, -0.009, -0.001, True, "worse"),
+        (0.395, 0.40, -0.009, -0.001, True, "lower, by less than 0.01"),
         (float("nan"), 0.4, float("nan"), float("nan"), False, "lower"),
     ],
 )

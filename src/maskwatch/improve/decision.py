@@ -56,11 +56,12 @@ class SetDecision:
     def _verdict(self) -> str:
         if self.worse_classes:
             return f"worse for {', '.join(self.worse_classes)}"
-        if self.ap.real:
-            return "better" if self.ap.interval.low > 0 else "worse"
+        interval = self.ap.interval
+        if interval.low > 0:
+            return "better"
         if self.not_worse:
-            return "not worse"
-        return "lower, and these pictures cannot rule out a loss"
+            return "not worse" if interval.high >= 0 else f"lower, by less than {TOLERANCE}"
+        return "worse" if interval.high < 0 else "lower, and these pictures cannot rule out a loss"
 
     def as_dict(self) -> dict[str, Any]:
         return {
