@@ -155,12 +155,16 @@ def _result_lines(plan: Plan, result: RoundResult) -> Iterator[str]:
     if plan.round.decision is not None:
         yield f"nothing has changed since {plan.round.folder}; this is its result"
     yield from result.verdicts
-    current, folder = plan.current.name, result.round.folder
+    folder = result.round.folder
     if result.model is None:
         yield f"keep {result.round.start}: the new model may be worse; no model file is written"
         last = folder / "train" / "last.ckpt"
         yield f"next: look at {folder / 'report' / 'report.html'}, correct labels, add pictures"
-        yield f"or: maskwatch export {last} {current} -o mean.onnx, which keeps more of the current model"
+        scales = " --two-scales" * plan.current.two_scales
+        yield (
+            f"or: maskwatch export {last} {plan.current.weights} -o mean.onnx{scales}, whose mean of the "
+            "weights keeps more of the current model"
+        )
         return
     yield "take the new model: it is not worse on any of these sets"
     yield f"model: {result.model}\nreport: {folder / 'report' / 'report.html'}"
