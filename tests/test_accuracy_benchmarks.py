@@ -290,3 +290,52 @@ def test_missing_data_is_one_message(
 ) -> None:
     assert small_data.main(["--data", str(tmp_path), "--start", "nowhere"]) == 2
     assert "small_train.txt: cannot be read" in capsys.readouterr().err
+
+
+# ---- The loop of labels (docs/improve.md) ------------------------------------------------------------------
+
+
+@pytest.fixture
+def label_loop(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    pytest.importorskip("lightning", reason="the benchmark trains")
+    return load_benchmark("label_loop", monkeypatch)
+
+
+def labelled(count: int) -> DetectionSet:
+    """Pictures of three faces each, one of each class."""
+    boxes = np.array([[10, 10, 40, 40], [100, 100, 140, 140], [200, 20, 230, 50]], np.float32)
+    samples = tuple(
+        Sample(Path(f"{n}.png"), None, (300, 300), boxes, np.arange(3), np.zeros(3, bool))
+        for n in range(count)
+    )
+    return DetectionSet(MASK_CLASSES, samples)
+
+
+def test_labels_are_spoilt_in_four_ways_and_a_person_would_see_it(label_loop: ModuleType) -> None:
+    from maskwatch.evaluation.suspects import Suspect
+
+    clean = labelled(40)
+    spoilt, what = label_loop.spoil(clean, 0.2, 1)
+    assert [sum(one.kind == kind for one in what) for kind in label_loop.KINDS] == [6, 6, 6, 6]
+    assert sum(spoilt.class_counts().values()) == 120 - 6 + 6
+    again, _ = label_loop.spoil(clean, 0.2, 1)
+    assert [s.class_ids.tolist() for s in again.samples] == [s.class_ids.tolist() for s in spoilt.samples]
+    found = []
+    for one in what:
+        before, after = clean.samples[one.picture], spoilt.samples[one.picture]
+        box = one.spoilt_xyxy if one.kind in ("wrong class", "on nothing") else one.clean_xyxy
+        name = ""
+        if one.clean_xyxy is not None:
+            label = int((before.boxes_xyxy == one.clean_xyxy).all(1).argmax())
+            name = MASK_CLASSES[before.class_ids[label]]
+        fault = {"wrong class": "class", "on nothing": "no_face"}.get(one.kind, "missing")
+        suspect = Suspect(one.picture, fault, name, "", tuple(box.tolist()), 0.9)
+        assert label_loop.is_right(suspect, before, after, MASK_CLASSES)
+        assert label_loop.finds(suspect, one)
+        found.append(suspect)
+    assert label_loop.right_ones(found, clean, spoilt) == found
+    wrong = Suspect(0, "missing", "mask", "", (150, 200, 180, 230), 0.9)
+    assert label_loop.right_ones([wrong], clean, spoilt) == []
+    rows = list(label_loop.suspect_rows({"m": [*found, wrong]}, clean, spoilt, what))
+    assert rows[2] == "| m | 25 | 24 | 0.96 | 6 of 6 | 12 of 13 | 6 of 6 |"
+    assert rows[-1] == "| m | 24 of 24 | 6 of 6 | 6 of 6 | 6 of 6 | 6 of 6 |"

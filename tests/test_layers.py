@@ -43,6 +43,7 @@ LAYERS = (
     "training",
     "diagnosis",
     "export",
+    "improve",
     "cli",
     "__main__",
 )
@@ -86,6 +87,7 @@ INSIDE = {
         *("module", "tensorboard", "trainer", "start", "run"),
     ),
     "export": ("photographs", "compare", "nms_graph", "verify", "onnx"),
+    "improve": ("held_out", "decision", "current", "rounds"),
 }
 BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
 

@@ -23,6 +23,7 @@ from maskwatch.cli.diagnose import diagnose
 from maskwatch.cli.evaluate import evaluate
 from maskwatch.cli.events import events_app
 from maskwatch.cli.export import export
+from maskwatch.cli.improve import improve
 from maskwatch.cli.label import label
 from maskwatch.cli.models import models
 from maskwatch.cli.options import PanelCommand
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain lines, the same on a terminal and in a log
 )
-for verb in (detect, watch, serve, label, zones, train, evaluate, diagnose, export, models, bench):
+for verb in (detect, watch, serve, label, zones, train, evaluate, improve, diagnose, export, models, bench):
     app.command(cls=PanelCommand)(verb)
 app.add_typer(data_app)
 app.add_typer(events_app)
