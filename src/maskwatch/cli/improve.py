@@ -162,7 +162,7 @@ def _result_lines(plan: Plan, result: RoundResult) -> Iterator[str]:
         yield f"next: look at {folder / 'report' / 'report.html'}, correct labels, add pictures"
         scales = " --two-scales" * plan.current.two_scales
         yield (
-            f"or: maskwatch export {last} {plan.current.weights} -o mean.onnx{scales}, whose mean of the "
+            f"or: maskwatch export {last} {plan.current.name} -o mean.onnx{scales}, whose mean of the "
             "weights keeps more of the current model"
         )
         return

@@ -26,10 +26,6 @@ PASSES = 50
 """Most times that `RECIPE` shows each picture, if no number of steps is given. On 168 pictures, 57 passes
 scored nearly as high as 152 (docs/experiments.md)."""
 
-CHECKPOINT = Path("train") / "last.ckpt"
-"""Where a round has the checkpoint, from the folder of its model file. A file of one scale has its BatchNorms
-merged into its convolutions, and cannot be trained."""
-
 _SMALLER_SIDE = 384
 """The second training size of larger networks, as in the recipe `default`."""
 
@@ -38,13 +34,12 @@ _SMALLER_SIDE = 384
 class CurrentModel:
     """A model, opened to be measured, and what a model that replaces it must share with it.
 
-    name: as it was given; weights: what a training starts from; detector: with all scores and NMS within
+    name: as it was given, which a training starts from; detector: with all scores and NMS within
     classes; size_hw: input of the network in pixels; two_scales: whether it also runs at half of that;
     trained_on: description of its data.
     """
 
     name: str
-    weights: str
     detector: Model
     size_hw: tuple[int, int]
     resize: ResizeRule
@@ -68,17 +63,15 @@ def open_current(name: str) -> CurrentModel:
         detector = TorchDetector.of(checkpoint, class_agnostic=False)
         anchors, resize = anchors_of(checkpoint.recipe), checkpoint.recipe.resize
         return CurrentModel(
-            name, name, detector, detector.input_size, resize, anchors, False, checkpoint.trained_on
+            name, detector, detector.input_size, resize, anchors, False, checkpoint.trained_on
         )
     file = load_model_file(name)
     about = file.metadata
     anchors, _, weights = read_weights(file)
     rows = max((len(w) for w in weights.values() if w.ndim == 2 and w.shape[1] == 4), default=0)
-    checkpoint_path = file.path.parent / CHECKPOINT
     one_scale = len(SSD(len(about.classes), anchors).anchors_xyxy(about.input_size))
     return CurrentModel(
         name,
-        str(checkpoint_path) if checkpoint_path.is_file() else name,
         Detector(name, threshold=0.0, class_agnostic=False, **asdict(REFERENCE)),
         about.input_size,
         about.resize,

@@ -27,7 +27,7 @@ from maskwatch.evaluation.predictor import check_classes, predict
 from maskwatch.evaluation.report import Report, ReportOptions, StageProgress, build_report
 from maskwatch.export.onnx import describe_model, export_network
 from maskwatch.export.photographs import read_photographs
-from maskwatch.improve.current import CHECKPOINT, CurrentModel, fine_tuning_recipe, open_current
+from maskwatch.improve.current import CurrentModel, fine_tuning_recipe, open_current
 from maskwatch.improve.decision import decide
 from maskwatch.improve.held_out import TRAIN, VAL, keep_split, read_list, write_list
 from maskwatch.improve.rounds import LIST, MODEL, Round, choose_round, read_rounds, start_of
@@ -154,7 +154,7 @@ def plan_round(options: ImproveOptions, progress: Callable[[int, int], None] | N
 def _check_start(current: CurrentModel, options: ImproveOptions) -> None:
     """Finds out now, and not after the check, whether recipe and start fit."""
     recipe = fine_tuning_recipe(current, options.recipe, options.settings, pictures=1)
-    start_network(current.weights, recipe, current.class_names)
+    start_network(current.name, recipe, current.class_names)
 
 
 @dataclass(frozen=True)
@@ -341,7 +341,7 @@ def run_round(plan: Plan, progress: StageProgress) -> RoundResult:
 
 def _trained(plan: Plan) -> Checkpoint:
     """The last weights: those of the best validation would be chosen on the pictures that decide."""
-    last = plan.round.folder / CHECKPOINT
+    last = plan.round.folder / "train" / "last.ckpt"
     if not (last.is_file() and load_checkpoint(last).step >= plan.recipe.steps):
         options = replace(_train_options(plan), resume=last.is_file(), trained_on=_trained_on(plan))
         try:
@@ -354,7 +354,7 @@ def _trained(plan: Plan) -> Checkpoint:
 
 def _train_options(plan: Plan) -> TrainOptions:
     # One device: with several, Lightning would start this whole command once for each.
-    return TrainOptions(plan.current.weights, devices=1, workers=plan.options.workers)
+    return TrainOptions(plan.current.name, devices=1, workers=plan.options.workers)
 
 
 def _trained_on(plan: Plan) -> str:
