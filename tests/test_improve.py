@@ -221,8 +221,6 @@ def test_errors_in_the_data_come_first(tmp_path: Path, capsys: pytest.CaptureFix
     out = tmp_path / "out"
     assert run("improve", tmp_path / "data", "--out", out) == 2
     assert "2.xml" in capsys.readouterr().err
-    assert run("improve", tmp_path / "data", "--out", out, "--start", "maskwatch-320") == 2
-    assert "start from maskwatch-640" in capsys.readouterr().err
     assert run("improve", tmp_path / "data", "--out", out, "--classes", "helmet") == 2
     assert "the model knows mask, no_mask, mask_incorrect" in capsys.readouterr().err
     assert not out.exists()

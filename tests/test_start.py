@@ -10,6 +10,7 @@ import pytest
 from maskwatch import Detector, read_image
 from maskwatch.errors import CheckpointError, ModelFileError
 from maskwatch.labels import MASK_CLASSES
+from maskwatch.models import load_model_file
 from maskwatch.training.recipe import Recipe
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut_masked.jpg"
@@ -25,7 +26,7 @@ def test_the_embedded_model_starts_as_what_it_is() -> None:
     theirs = Detector("maskwatch-640", threshold=0.3)(image)
     assert len(ours) == len(theirs) == 1
     assert ours.class_id.tolist() == theirs.class_id.tolist()
-    # One look without voting against two with it, so only about the same.
+    # Without voting against with it, so only about the same.
     np.testing.assert_allclose(ours.xyxy, theirs.xyxy, atol=25)
 
 
@@ -88,13 +89,19 @@ def test_the_mean_with_a_model_file_counts_each_as_often_as_it_is_named(tmp_path
         load_mean([tmp_path / "b.ckpt", Path("maskwatch-640")])
 
 
-def test_files_without_weights_to_train_say_what_to_do(tiny_model: Path) -> None:
+def test_files_without_weights_to_train_say_what_to_do(tiny_model: Path, tmp_path: Path) -> None:
+    import onnx
+
     from maskwatch.training.start import start_network
 
     with pytest.raises(CheckpointError, match="start from maskwatch-640"):
         start_network(tiny_model, Recipe(), MASK_CLASSES)
+    model = onnx.load(load_model_file("maskwatch-320").path)
+    (norm,) = (w for w in model.graph.initializer if w.name.endswith("blocks.3.expand.1.running_mean"))
+    norm.name = "merged"
+    onnx.save(model, tmp_path / "older.onnx")
     with pytest.raises(CheckpointError, match="BatchNorms are merged"):
-        start_network("maskwatch-320", Recipe(), MASK_CLASSES)
+        start_network(tmp_path / "older.onnx", Recipe(), MASK_CLASSES)
     with pytest.raises(ModelFileError):
         start_network("nowhere.onnx", Recipe(), MASK_CLASSES)
 
