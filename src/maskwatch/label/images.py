@@ -35,7 +35,8 @@ def browser_image(path: Path) -> EncodedImage:
     """
     with open_picture(path, None, MAX_PIXELS) as picture:
         kind, upright = picture.image.format or "", picture.metadata.orientation == 1
-    if upright and kind in _BROWSER_TYPES:
+        moves = getattr(picture.image, "n_frames", 1) > 1  # the boxes are those of the first frame
+    if upright and not moves and kind in _BROWSER_TYPES:
         return EncodedImage(path.read_bytes(), _BROWSER_TYPES[kind])
     return _jpeg(Image.fromarray(read_image(path)), _QUALITY)
 
