@@ -364,6 +364,8 @@ def test_suspects_of_a_file(faces: Path) -> None:
         ]  # fmt: skip
         (box,) = decide(client, shown[1], "answer").json()["boxes"]
         assert box["box_xyxy"] == [1, 33, 20, 50]
+    with client_of(faces, suspects=faces.parent) as client:  # a report's folder
+        assert [s["kind"] for s in picture(client, "b.png")["suspects"]] == ["missing"]
     listed.write_text("picture,fault,class,xmin,ymin,xmax,ymax\nelsewhere,class,mask,0,32,16,48\n")
     with pytest.raises(DataError, match="names none of these pictures"), client_of(faces, suspects=listed):
         pass

@@ -21,7 +21,7 @@ from maskwatch.data.issues import Box
 from maskwatch.data.names import NameIndex
 from maskwatch.errors import DataError
 from maskwatch.evaluation.errors import outcomes
-from maskwatch.evaluation.suspects import suspects
+from maskwatch.evaluation.suspects import SUSPECTS_FILE, suspects
 from maskwatch.label.annotation import Annotation, LabelBox, short_hash
 from maskwatch.label.errors import ConflictError
 from maskwatch.label.jsonl import JsonLines
@@ -109,9 +109,14 @@ def read_suspects(
 ) -> dict[str, list[LabelSuspect]]:
     """The suspects of a file as `maskwatch evaluate --suspects` writes it, by picture.
 
+    Args:
+        path: of the file, or of the report that it is in.
+
     Raises:
         DataError: the file cannot be read, or none of its pictures is in the folder.
     """
+    if path.is_dir():
+        path = path / SUSPECTS_FILE
     index = NameIndex((p, p.image_id, _other_names(p)) for p in pictures)
     found: dict[str, list[LabelSuspect]] = defaultdict(list)
     problems = []
