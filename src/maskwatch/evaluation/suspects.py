@@ -111,7 +111,7 @@ def write_suspects(
 
 
 def suspects_csv(parts: Sequence[tuple[DetectionSet, Sequence[Suspect]]]) -> str:
-    """The text of a file that `--corrections` reads, of several sets: each name fits one picture of them all."""
+    """The text of a file that `--corrections` reads; each name fits one picture of all sets."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)

@@ -35,7 +35,6 @@ from maskwatch.labels import color_rgb
 from maskwatch.serve.core.problem import Problem
 
 
-
 class _ImageIdConvertor(PathConvertor):
     """Unlike "path", also takes names with line breaks."""
 

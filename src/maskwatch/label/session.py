@@ -215,7 +215,9 @@ class LabelSession:
 
     def progress(self) -> dict[str, Any]:
         """The data of a `progress` event. Pictures count as they were last seen, for it is sent often."""
-        known = (self._annotations.get(p) or (None, self._annotation(self.pictures[p])) for p in self.pictures)
+        known = (
+            self._annotations.get(p) or (None, self._annotation(self.pictures[p])) for p in self.pictures
+        )
         return {
             "done": sum(annotation.state != "unlabelled" for _, annotation in known),
             "pictures": len(self.pictures),
