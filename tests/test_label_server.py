@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -30,6 +31,8 @@ from starlette.testclient import TestClient
 from label_data import FOLDERS, coco_folder, draw, voc_folder
 from maskwatch.cli.app import main
 from maskwatch.errors import DataError, MaskwatchError, OptionError
+from maskwatch.label.annotation import LabelBox
+from maskwatch.label.background import Foreground
 from maskwatch.label.changes import Changes, sse
 from maskwatch.label.images import EncodedImage, ImageCache
 from maskwatch.label.pace import BREAK_S, Pace
@@ -364,6 +367,8 @@ def test_suspects_of_a_file(faces: Path) -> None:
         ]  # fmt: skip
         (box,) = decide(client, shown[1], "answer").json()["boxes"]
         assert box["box_xyxy"] == [1, 33, 20, 50]
+    with client_of(faces, suspects=faces.parent) as client:  # a report's folder
+        assert [s["kind"] for s in picture(client, "b.png")["suspects"]] == ["missing"]
     listed.write_text("picture,fault,class,xmin,ymin,xmax,ymax\nelsewhere,class,mask,0,32,16,48\n")
     with pytest.raises(DataError, match="names none of these pictures"), client_of(faces, suspects=listed):
         pass
@@ -382,6 +387,164 @@ def test_near_duplicates_come_last(shared: Path, tmp_path: Path) -> None:
             assert [(row["image_id"], row["duplicate_of"]) for row in rows] == [
                 ("a.jpg", None), ("c.jpg", None), ("b.jpg", "a.jpg")
             ]  # fmt: skip
+
+
+# ---- Folders as people have them -------------------------------------------------------------------------
+
+ODD_NAMES = (
+    "new\nline.jpg", "ctrl\x01.jpg", "ha#sh?.jpg", "quo'te\".jpg", "<tag>&amp;.jpg", "ümläut.jpg",
+    "back\\slash.jpg",
+    "n" * 251 + ".jpg", "字" * 83 + ".jpg",
+)  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system allows none of these names")
+def test_any_name_of_a_picture_can_be_labelled(tmp_path: Path) -> None:
+    """Also one of other bytes than UTF-8, where the file system allows it."""
+    draw(tmp_path, *ODD_NAMES)
+    latin = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    with contextlib.suppress(OSError):  # macOS
+        Path(os.fsdecode(latin)).write_bytes((tmp_path / ODD_NAMES[0]).read_bytes())
+    for _ in range(2):
+        with client_of(tmp_path) as client:
+            names = [row["image_id"] for row in client.get(f"{API}/pictures").json()["pictures"]]
+            assert {*ODD_NAMES} <= {*names}
+            for name in names:
+                before = picture(client, quote(name))
+                assert client.get(f"{API}/thumbnails/{quote(name)}").status_code == 200
+                answer = put(client, quote(name), before["revision"], boxes=[BOX])
+                assert answer.status_code == 200, answer.text
+                assert len(picture(client, quote(name))["boxes"]) == 1
+
+
+def test_pictures_of_one_stem_have_a_file_each(tmp_path: Path) -> None:
+    draw(tmp_path, "a.jpg", "a.png", "a.bmp")
+    for count in (1, 2):
+        with client_of(tmp_path) as client:
+            for name in ("a.jpg", "a.png", "a.bmp"):
+                before = picture(client, name)
+                assert len(before["boxes"]) == count - 1
+                boxes = [BOX | {"box_xyxy": [n, n, n + 9, n + 9]} for n in range(count)]
+                assert put(client, name, before["revision"], boxes=boxes).status_code == 200
+    assert len([*tmp_path.glob("*.xml")]) == 3
+
+
+def test_pictures_that_arrive_or_go_while_it_runs(tmp_path: Path) -> None:
+    draw(tmp_path, "a.jpg", "b.jpg")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[:20])  # still being copied
+    with client_of(tmp_path) as client:
+        assert "not a picture" in picture(client, "a.jpg")["note"]
+        assert put(client, "a.jpg", "none", boxes=[BOX]).status_code == 423
+        (tmp_path / "a.jpg").write_bytes(whole)
+        assert picture(client, "a.jpg")["note"] is None
+        assert put(client, "a.jpg", "none", boxes=[BOX]).status_code == 200
+        (tmp_path / "b.jpg").unlink()
+        assert "no such file" in picture(client, "b.jpg")["note"]
+        assert put(client, "b.jpg", "none", boxes=[BOX]).status_code == 423
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_of_a_moving_picture_the_first_frame_is_shown(tmp_path: Path, kind: str) -> None:
+    frames = [Image.new("RGB", (100, 60), color) for color in ("red", "blue")]
+    name = f"moving.{kind.lower()}"
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], duration=100)
+    with client_of(tmp_path) as client:
+        shown = Image.open(io.BytesIO(client.get(f"{API}/images/{name}").content))
+    assert getattr(shown, "n_frames", 1) == 1
+    assert shown.convert("RGB").getpixel((50, 30))[0] > 200  # type: ignore[index]
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_proposals_accepted_as_they_are_become_labels(tmp_path: Path, kind: str) -> None:
+    """A YOLO file does not change then."""
+    store = LabelStore(open_project(FOLDERS[kind](tmp_path)))
+    one = next(p for p in store.project.pictures if p.image_id.endswith("b.jpg"))
+    name = store.project.classes.names[0]
+    store.save(one, [LabelBox((5, 6, 25, 30), name)], store.read(one).revision, mark="proposed")
+    with client_of(tmp_path, classes=None) as client:
+        before = picture(client, one.image_id)
+        assert (before["state"], len(before["proposals"])) == ("unlabelled", 1)
+        done = client.get(f"{API}/project").json()["counts"]["done"]
+        box = {"id": None, "box_xyxy": before["proposals"][0]["box_xyxy"], "class": name}
+        assert put(client, one.image_id, before["revision"], boxes=[box]).status_code == 200
+        after = picture(client, one.image_id)
+        assert (after["state"], len(after["boxes"])) == ("labelled", 1)
+        assert client.server.session.progress()["done"] == done + 1  # type: ignore[attr-defined]
+
+
+def test_a_correction_is_added_to_a_file_without_a_last_line_break(tmp_path: Path) -> None:
+    head = "picture,fault,class,xmin,ymin,xmax,ymax\n"
+    listed, file = tmp_path / "suspects.csv", tmp_path / "corrections.csv"
+    listed.write_text(f"{head}a,class,no_mask,1,2,30,40\n")
+    file.write_text(f"{head}elsewhere,missing,mask,1,2,30,40")
+    folder = voc_folder(tmp_path / "set")
+    with client_of(folder, classes=None, suspects=listed, corrections=file) as client:
+        (suspect,) = picture(client, "JPEGImages/a.jpg")["suspects"]
+        revision = picture(client, "JPEGImages/a.jpg")["revision"]
+        assert post(client, suspect["id"], "answer", revision).status_code == 200
+    assert [row.split(",")[0] for row in file.read_text().splitlines()[1:]] == [
+        "elsewhere",
+        "JPEGImages/a.jpg",
+    ]
+    file.write_text("a,b,c\n")
+    with pytest.raises(DataError, match="the first line must be"):
+        LabelServer(LabelSettings(folder, TOKEN, corrections=file))
+
+
+def test_the_hidden_folder_may_be_odd_or_go(tmp_path: Path) -> None:
+    """Rows of another program are skipped, and what is decided after it was deleted is remembered."""
+    listed, folder = tmp_path / "suspects.csv", voc_folder(tmp_path / "set")
+    head = "picture,fault,class,xmin,ymin,xmax,ymax\n"
+    listed.write_text(f"{head}a,class,no_mask,1,2,30,40\na,missing,mask,60,41,90,59\n")
+    hidden, name = folder / ".maskwatch-label", "JPEGImages/a.jpg"
+    hidden.mkdir()
+    (hidden / "decisions.jsonl").write_text('{"image_id": "a"}\nnull\n[1]\n' + "x" * 2000 + "\n")
+    with client_of(folder, classes=None, suspects=listed) as client:
+        first, second = picture(client, name)["suspects"]
+        (hidden / "decisions.jsonl").unlink()
+        for left, suspect in ((1, first), (0, second)):
+            assert post(client, suspect["id"], "label", picture(client, name)["revision"]).status_code == 200
+            assert len(picture(client, name)["suspects"]) == left
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"null", b"[]", b"[" * 50_000, b'{"boxes": NaN}', b'{"\xff": 1}', b'{"boxes": [[]]}',
+        b'{"boxes": [{"box_xyxy": [NaN, 1, 2, 3], "class": "mask"}]}',
+        b'{"boxes": [{"box_xyxy": [1e999, 1, 2, 3], "class": "mask"}]}',
+        b'{"boxes": [{"box_xyxy": [' + b"9" * 5000 + b', 1, 2, 3], "class": "mask"}]}',
+        b'{"boxes": [{"box_xyxy": [1, 1, 20, 30], "class": "\\ud800"}]}',
+        b'{"boxes": [{"box_xyxy": [200, 1, 300, 30], "class": "mask"}]}',
+    ],
+)  # fmt: skip
+def test_a_bad_body_changes_nothing(tmp_path: Path, body: bytes) -> None:
+    with client_of(voc_folder(tmp_path)) as client:
+        path, headers = (
+            f"{API}/pictures/JPEGImages/b.jpg",
+            {"If-Match": "none", "Content-Type": "application/json"},
+        )
+        answer = client.put(path, content=body, headers=headers)
+        assert answer.status_code in (400, 422)
+        assert answer.json()["detail"]
+        assert picture(client, "JPEGImages/b.jpg")["revision"] == "none"
+
+
+def test_background_work_waits_for_answers() -> None:
+    foreground, steps = Foreground(), []
+
+    def work() -> None:
+        foreground.wait()
+        steps.append("background")
+
+    with foreground.first():
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(0.1)
+        steps.append("answer")
+    thread.join()
+    assert steps == ["answer", "background"]
 
 
 # ---- Access ----------------------------------------------------------------------------------------------

@@ -423,6 +423,11 @@ def test_the_report_stands_alone(
     assert "data:image/jpeg" in page
     assert 'href="../street/3.png"' in page
     assert "label or model?" in page
+    assert (folder / "suspects.csv").read_text().splitlines()[1:] == [
+        "3,class,mask,16,0,32,16", "3,class,mask_incorrect,48,48,64,64",
+    ]  # fmt: skip
+    command = f"maskwatch label {annotated} --suspects {folder}"
+    assert all(command in (folder / name).read_text() for name in ("report.html", "report.md"))
     assert "own thresholds. Cost: a missed face costs 1, a false alarm 1." in page
     markdown = (folder / "report.md").read_text()
     assert "own thresholds. Cost: a missed face costs 1, a false alarm 1." in markdown

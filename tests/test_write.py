@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +117,16 @@ def test_what_xml_cannot_hold_is_left_out(tmp_path: Path) -> None:
     write_data({"": odd}, tmp_path / "out", "voc")
     (after,) = read_data(tmp_path / "out", ClassMap(["ab"])).samples
     assert after.notes == ({"pose": "xy"},)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the system allows none of these names")
+@pytest.mark.parametrize("format", FORMATS)
+def test_pictures_have_names_that_every_format_holds(tmp_path: Path, format: str) -> None:
+    names = ("a\x01.png", "<b> & 'c'.png", "d#%20.png", "戴.png")
+    odd = tuple(sample(tmp_path / "in" / name, [[10, 20, 40, 60]], [0]) for name in names)
+    write_data({"": DetectionSet(NAMES, odd)}, tmp_path / "out", format)  # type: ignore[arg-type]
+    found = {one.image_id for one in read_data(tmp_path / "out", ClassMap(NAMES)).samples}
+    assert found == {"a.png", *names[1:]}
 
 
 @pytest.mark.parametrize("format", FORMATS)

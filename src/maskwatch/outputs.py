@@ -75,6 +75,11 @@ def is_still_at(path: Path, status: os.stat_result) -> bool:
         return False
 
 
+def _short(name: str) -> str:
+    """The start of a name: a longer one may exceed what a file system allows, mostly 255 bytes."""
+    return os.fsdecode(os.fsencode(name)[:100]).encode("utf-8", "ignore").decode()
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Gives a temporary path to write to; the file is renamed to `path` at the end, or deleted on an error.
@@ -82,7 +87,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the file cannot be renamed.
     """
-    part = path.with_name(f".{path.stem[:100]}.part{path.suffix}")
+    part = path.with_name(f".{_short(path.stem)}.part{path.suffix}")
     try:
         yield part
         with output_errors(path):
@@ -102,7 +107,7 @@ def durable_write(path: Path, data: bytes) -> None:
         OSError: it cannot be written.
     """
     path = Path(os.path.realpath(path))  # a link stays a link
-    part = path.with_name(f".{path.name[:100]}.part")
+    part = path.with_name(f".{_short(path.name)}.part")
     try:
         with part.open("wb") as file:
             file.write(data)

@@ -45,7 +45,10 @@ class LabelOptions:
     min_score: _MinScore = None
     suspects: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Labels to look at, as maskwatch evaluate --suspects writes them."),
+        typer.Option(
+            metavar="FILE",
+            help="Labels to look at: a report of maskwatch evaluate --report, or a file of its --suspects.",
+        ),
     ] = None
     corrections: Annotated[
         Path | None,

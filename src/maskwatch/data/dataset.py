@@ -13,6 +13,7 @@ import numpy.typing as npt
 from maskwatch.data.names import NameIndex, nfc, without_suffix
 from maskwatch.errors import DataError, LabelError
 from maskwatch.labels import ClassMap
+from maskwatch.text import xml_text
 
 CROWD = "iscrowd"
 """The note that marks a box as a region of many objects, after COCO's key."""
@@ -149,11 +150,15 @@ def name_index(sets: Sequence[DetectionSet]) -> NameIndex[Sample]:
 
 
 def file_names(detection_set: DetectionSet) -> list[str]:
-    """A relative path for a copy of each image: its id; "-2" and so on make equal stems unique."""
+    """A relative path for a copy of each image: its id; "-2" and so on make equal stems unique.
+
+    Characters that annotations cannot hold, in XML above all, are left out.
+    """
     taken: Counter[str] = Counter()
     names = []
     for sample in detection_set.samples:
-        stem, suffix = without_suffix(sample.image_id), sample.image_path.suffix
+        stem = xml_text(without_suffix(sample.image_id)) or "picture"
+        suffix = xml_text(sample.image_path.suffix)
         name = stem
         while taken[name.casefold()]:
             taken[stem.casefold()] += 1

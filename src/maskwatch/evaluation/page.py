@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from maskwatch.errors import ImageError
 from maskwatch.evaluation.curves import CalibrationCurve
 from maskwatch.evaluation.errors import ERROR_TITLES, Outcome, confusion
 from maskwatch.evaluation.report import Report, SetReport
-from maskwatch.evaluation.suspects import fault_of
+from maskwatch.evaluation.suspects import SUSPECTS_FILE, fault_of, suspects, suspects_csv
 from maskwatch.html import css_color, data_uri, link, render
 from maskwatch.html.crops import RED, WHITE, crop
 from maskwatch.html.figures import new_figure, png, style, svg
@@ -27,7 +28,7 @@ HEADLINE = ("AP", "AP50", "AP75", "AR100")
 
 
 def write_report(report: Report, target: Path, *, force: bool) -> None:
-    """Writes report.html, report.md with its figures, and report.json into a new folder.
+    """Writes report.html, report.md with its figures, report.json and suspects.csv into a new folder.
 
     Raises:
         OutputError: the folder exists and `force` is not given, or it cannot be written.
@@ -35,6 +36,8 @@ def write_report(report: Report, target: Path, *, force: bool) -> None:
     with new_folder(target, force=force) as folder, output_errors(target):
         text = json.dumps(report.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+        found = [(s.detection_set, suspects(s.detection_set, s.shown, s.outcomes)) for s in report.sets]
+        (folder / SUSPECTS_FILE).write_text(suspects_csv(found), encoding="utf-8")
         # Links to pictures are relative to `target`, which `folder` becomes.
         sets = [_context(number, part, report, target) for number, part in enumerate(report.sets, start=1)]
         for name in ("report.html", "report.md"):
@@ -77,6 +80,7 @@ def _context(number: int, set_report: SetReport, report: Report, folder: Path) -
             for name, d in set_report.against.items()
         ],
         "suspects": sum(fault_of(outcome) is not None for outcome in set_report.outcomes),
+        "label": shlex.join(["maskwatch", "label", set_report.name, "--suspects", str(folder)]),
         "figures": _figures(number, set_report),
         "gallery": _gallery(set_report, folder),
     }

@@ -23,6 +23,9 @@ from maskwatch.outputs import make_folder, new_file, new_folder, output_errors
 if TYPE_CHECKING:
     import supervision as sv
 
+SUSPECTS_FILE = "suspects.csv"
+"""In the folder of a report."""
+
 CONFIDENT = 0.6
 """From this score on, a detection that contradicts the labels is as likely to be right as they are."""
 
@@ -92,7 +95,7 @@ def write_suspects(
     """
     if target.suffix.lower() == ".csv":
         with new_file(target) as part:
-            part.write_text(_csv(detection_set, found), encoding="utf-8")
+            part.write_text(suspects_csv([(detection_set, found)]), encoding="utf-8")
         return
     with new_folder(target, force=force) as folder:
         names = file_names(detection_set)
@@ -107,24 +110,27 @@ def write_suspects(
                 path.write_bytes(ET.tostring(root, encoding="utf-8") + b"\n")
 
 
-def _csv(detection_set: DetectionSet, found: Sequence[Suspect]) -> str:
+def suspects_csv(parts: Sequence[tuple[DetectionSet, Sequence[Suspect]]]) -> str:
+    """The text of a file that `--corrections` reads; each name fits one picture of all sets."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
-    names = name_index([detection_set])
-    for suspect in found:
+    found_rows: dict[tuple[str, ...], None] = {}
+    names = name_index([detection_set for detection_set, _ in parts])
+    for detection_set, suspect in ((a_set, suspect) for a_set, found in parts for suspect in found):
         exact = suspect.fault != "missing"  # corrections find a label by its box
         corners = [shortest(value if exact else round(value, 2)) for value in suspect.box_xyxy]
         name = "" if suspect.fault == "no_face" else suspect.class_name
         picture = _shortest_name(detection_set.samples[suspect.picture], names)
-        rows.writerow([picture, suspect.fault, name, *corners])
+        found_rows[picture, suspect.fault, name, *corners] = None  # once, though a set may be given twice
+    rows.writerows(found_rows)
     return text.getvalue()
 
 
 def _shortest_name(sample: Sample, names: NameIndex[Sample]) -> str:
     """The shortest name that identifies a sample; in merged sets, two pictures may have one name."""
     for name in (without_suffix(sample.image_id), sample.image_id):
-        if [found.image_path for found in names.find(name)] == [sample.image_path]:
+        if {found.image_path for found in names.find(name)} == {sample.image_path}:
             return name
     return str(sample.image_path.absolute())
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Request, Response
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import StreamingResponse
 
 from maskwatch._version import __version__
@@ -33,6 +34,14 @@ from maskwatch.label.store import stamp_of
 from maskwatch.labels import color_rgb
 from maskwatch.serve.core.problem import Problem
 
+
+class _ImageIdConvertor(PathConvertor):
+    """Unlike "path", also takes names with line breaks."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("image_id", _ImageIdConvertor())
 router = APIRouter(prefix="/api/label", tags=["label"])
 
 _KEYS = "1234567890"
@@ -86,14 +95,14 @@ def pictures(
 
 
 @router.get(
-    "/pictures/{image_id:path}", response_model=ShownPicture, summary="Labels, proposals and suspects"
+    "/pictures/{image_id:image_id}", response_model=ShownPicture, summary="Labels, proposals and suspects"
 )
 def picture(request: Request, image_id: str) -> dict[str, Any]:
     session = _session(request)
     return _shown(session, _picture(session, image_id))
 
 
-@router.put("/pictures/{image_id:path}", response_model=Saved, summary="Save the labels of a picture")
+@router.put("/pictures/{image_id:image_id}", response_model=Saved, summary="Save the labels of a picture")
 def save(
     request: Request,
     image_id: str,
@@ -139,14 +148,14 @@ def decide(
     return {**_head(saved), "boxes": _shown_boxes(saved.boxes)}
 
 
-@router.get("/images/{image_id:path}", response_class=Response, summary="A picture, upright")
+@router.get("/images/{image_id:image_id}", response_class=Response, summary="A picture, upright")
 def image(request: Request, image_id: str) -> Response:
     session = _session(request)
     chosen = _picture(session, image_id)
     return _image(request, chosen, "image", lambda: browser_image(chosen.path))
 
 
-@router.get("/thumbnails/{image_id:path}", response_class=Response, summary="A small JPEG of a picture")
+@router.get("/thumbnails/{image_id:image_id}", response_class=Response, summary="A small JPEG of a picture")
 def small_image(request: Request, image_id: str) -> Response:
     session = _session(request)
     chosen, cache = _picture(session, image_id), _thumbnails(request)

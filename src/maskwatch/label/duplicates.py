@@ -25,12 +25,17 @@ class DuplicateFinder:
         pictures: in the order of their names; the first of a group is the one to label.
         cache: file of what was found before; None keeps nothing.
         on_found: is called in the thread at the end.
+        wait: is called before each picture.
     """
 
     def __init__(
-        self, pictures: Sequence[LabelPicture], cache: Path | None, on_found: Callable[[], None]
+        self,
+        pictures: Sequence[LabelPicture],
+        cache: Path | None,
+        on_found: Callable[[], None],
+        wait: Callable[[], None],
     ) -> None:
-        self._pictures, self._cache, self._on_found = pictures, cache, on_found
+        self._pictures, self._cache, self._on_found, self._wait = pictures, cache, on_found, wait
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.left = len(pictures)
@@ -76,6 +81,7 @@ class DuplicateFinder:
         for number, picture in enumerate(self._pictures):
             if self._stopping.is_set():
                 return None
+            self._wait()
             self.left = len(self._pictures) - number
             prints.append(probe_image(picture.path).fingerprint)
         pairs = [(one.first, one.second) for one in find_duplicates(prints) if one.kind in _KINDS]

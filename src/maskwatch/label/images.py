@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from maskwatch.media.formats import MAX_PIXELS, open_picture
+from maskwatch.media.formats import MAX_PIXELS, is_animation, open_picture
 from maskwatch.media.images import read_image, read_reduced
 
 THUMBNAIL_SIDE = 240
@@ -35,7 +35,8 @@ def browser_image(path: Path) -> EncodedImage:
     """
     with open_picture(path, None, MAX_PIXELS) as picture:
         kind, upright = picture.image.format or "", picture.metadata.orientation == 1
-    if upright and kind in _BROWSER_TYPES:
+    # Of a moving picture, the boxes are those of the first frame.
+    if upright and kind in _BROWSER_TYPES and not is_animation(path):
         return EncodedImage(path.read_bytes(), _BROWSER_TYPES[kind])
     return _jpeg(Image.fromarray(read_image(path)), _QUALITY)
 

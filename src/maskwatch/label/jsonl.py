@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,26 @@ class JsonLines:
 
     Args:
         path: of the file, which may not exist.
+        keys: that a row must have; others are skipped.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._read_until = path, 0
+    def __init__(self, path: Path, keys: Sequence[str]) -> None:
+        self._path, self._keys, self._read_until = path, keys, 0
 
     def new_rows(self) -> list[dict[str, Any]]:
         """The rows that this or another process has added since the last call."""
         try:
             with self._path.open("rb") as file:
+                if file.seek(0, 2) < self._read_until:  # someone has deleted it, and it is a new one
+                    self._read_until = 0
                 file.seek(self._read_until)
                 data = file.read()
         except OSError:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self._read_until += len(whole)
-        return [row for line in whole.splitlines() if (row := _row(line)) is not None]
+        rows = map(_row, whole.splitlines())
+        return [row for row in rows if row is not None and all(key in row for key in self._keys)]
 
     def append(self, row: dict[str, Any], *, durable: bool = True) -> None:
         """Adds a row.

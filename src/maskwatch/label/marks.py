@@ -16,7 +16,7 @@ class Marks:
     """
 
     def __init__(self, path: Path) -> None:
-        self._rows = JsonLines(path)
+        self._rows = JsonLines(path, ("image_id", "revision", "scores"))
         self._marks: dict[str, tuple[str, list[float | None]]] = {}
 
     def scores(self, image_id: str, revision: str) -> list[float | None] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from maskwatch.label.annotation import short_hash
 from maskwatch.outputs import durable_write
 
 _ABSENT = ".absent"
+_LONGEST_NAME = 255  # bytes, in most file systems
 
 
 class Originals:
@@ -31,6 +33,8 @@ class Originals:
         """Keeps a file, or notes that there was none; does nothing the second time. Raises OSError."""
         kept = self.path_of(path)
         absent = kept.with_name(kept.name + _ABSENT)
+        if len(os.fsencode(absent.name)) > _LONGEST_NAME:
+            absent = kept.with_name(short_hash(os.fsencode(kept.name)) + _ABSENT)
         if kept.exists() or absent.exists():
             return
         kept.parent.mkdir(parents=True, exist_ok=True)

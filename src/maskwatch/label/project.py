@@ -157,7 +157,9 @@ def _picture(
 
 def _name(image: Path, folder: Path) -> str:
     inside = image.is_relative_to(folder)
-    return nfc((image.relative_to(folder) if inside else Path(*image.parts[-2:])).as_posix())
+    name = (image.relative_to(folder) if inside else Path(*image.parts[-2:])).as_posix()
+    # Bytes that are no UTF-8 are lone surrogates in Python, which neither JSON nor a browser can send.
+    return nfc(name).encode("utf-8", "backslashreplace").decode()
 
 
 def _line_reader(annotations: YoloAnnotations) -> LineReader:

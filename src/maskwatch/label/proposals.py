@@ -110,6 +110,7 @@ class Proposer:
         class_names: of the project.
         cache: folder of what was found before; None keeps it in memory only.
         on_found: is called in the thread with the name of each picture.
+        wait: is called in the thread before each picture.
     """
 
     def __init__(
@@ -119,10 +120,12 @@ class Proposer:
         class_names: Sequence[str],
         cache: Path | None,
         on_found: Callable[[str], None] = lambda image_id: None,
+        wait: Callable[[], None] = lambda: None,
     ) -> None:
-        self.model, self._names, self._on_found = model, np.array(class_names), on_found
+        self.model, self._names = model, np.array(class_names)
+        self._on_found, self._wait = on_found, wait
         path = None if cache is None else cache / f"proposals-{model.sha256[:16]}.jsonl"
-        self._rows = None if path is None else JsonLines(path)
+        self._rows = None if path is None else JsonLines(path, ("image_id", "stamp", "boxes"))
         self._kept: dict[str, tuple[list[int], list[list[float]]]] = {}
         self._found: dict[str, Prediction] = {}
         self._changed = threading.Condition()
@@ -176,6 +179,7 @@ class Proposer:
 
     def _work(self) -> None:
         while not self._stopped:
+            self._wait()
             with self._changed:
                 if not self._waiting:
                     return

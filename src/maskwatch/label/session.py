@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskwatch.data.corrections import read_corrections
 from maskwatch.label.annotation import Annotation, LabelBox
+from maskwatch.label.background import Foreground
 from maskwatch.label.changes import Changes
 from maskwatch.label.duplicates import DuplicateFinder
 from maskwatch.label.errors import ConflictError, ReadOnlyError
@@ -17,7 +19,7 @@ from maskwatch.label.pace import Pace
 from maskwatch.label.project import LabelPicture, by_name, open_project
 from maskwatch.label.proposals import Prediction, Proposer, open_model
 from maskwatch.label.settings import LabelSettings
-from maskwatch.label.store import LabelStore, read_only_reason, writing
+from maskwatch.label.store import LabelStore, read_only_reason, stamp_of, writing
 from maskwatch.label.suspects import (
     Decisions,
     LabelSuspect,
@@ -84,11 +86,17 @@ class LabelSession:
             hidden = project.hidden
         self.model = open_model(settings.model, project.classes, settings.min_score)
         self._listed = None
+        if settings.corrections is not None and stamp_of(settings.corrections) is not None:
+            read_corrections(settings.corrections, project.classes)  # adding to another file would spoil it
         if settings.suspects is not None:
             self._listed = read_suspects(settings.suspects, project.pictures, project.classes)
         self._decisions = Decisions(project.hidden / "decisions.jsonl")
+        self._foreground = Foreground()
         self.finder = DuplicateFinder(
-            project.pictures, hidden and hidden / "duplicates.json", self._publish_progress
+            project.pictures,
+            hidden and hidden / "duplicates.json",
+            self._publish_progress,
+            self._foreground.wait,
         )
         self._lock = threading.Lock()
         self._annotations: dict[str, tuple[object, Annotation]] = {}
@@ -96,7 +104,9 @@ class LabelSession:
         self.proposer: Proposer | None = None
         if self.model is not None:
             names = project.classes.names
-            self.proposer = Proposer(self.model, self._by_need(), names, hidden, self._on_proposals)
+            self.proposer = Proposer(
+                self.model, self._by_need(), names, hidden, self._on_proposals, self._foreground.wait
+            )
 
     def start(self) -> None:
         """Starts the threads."""
@@ -120,7 +130,8 @@ class LabelSession:
 
     def statuses(self) -> list[PictureStatus]:
         """All pictures, as they are on disk now."""
-        return [self.status(picture) for picture in self.pictures.values()]
+        with self._foreground.first():
+            return [self.status(picture) for picture in self.pictures.values()]
 
     def status(self, picture: LabelPicture) -> PictureStatus:
         """A picture as it is on disk now."""
@@ -203,9 +214,12 @@ class LabelSession:
         }
 
     def progress(self) -> dict[str, Any]:
-        """The data of a `progress` event."""
+        """The data of a `progress` event. Pictures count as they were last seen, for it is sent often."""
+        known = (
+            self._annotations.get(p) or (None, self._annotation(self.pictures[p])) for p in self.pictures
+        )
         return {
-            "done": sum(self._annotation(p).state != "unlabelled" for p in self.pictures.values()),
+            "done": sum(annotation.state != "unlabelled" for _, annotation in known),
             "pictures": len(self.pictures),
             "proposals_left": 0 if self.proposer is None else self.proposer.left,
             "duplicates_left": self.finder.left,
@@ -255,6 +269,7 @@ class LabelSession:
             self._publish_progress()
 
     def _publish_picture(self, picture: LabelPicture, annotation: Annotation, window: str) -> None:
+        self._annotation(picture)  # progress counts it as it is now
         data = {"image_id": picture.image_id, "revision": annotation.revision, "state": annotation.state}
         self.changes.publish("picture", {**data, "window": window})
         self._publish_progress()

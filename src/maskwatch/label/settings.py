@@ -19,7 +19,7 @@ class LabelSettings:
         classes: None for the mask classes, or those that the labels have.
         model: that proposes boxes; None for the embedded one, if it knows the classes.
         min_score: of a proposal; None for the thresholds of the model.
-        suspects: file of labels to look at; None finds them with the model.
+        suspects: file of labels to look at, or a report that holds it; None finds them with the model.
         corrections: file that decisions are added to; None changes the annotations.
         host, port: where it listens; port 0 takes a free one.
         token: that the page must send.

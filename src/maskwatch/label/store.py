@@ -13,7 +13,7 @@ import math
 import os
 import threading
 import xml.etree.ElementTree as ET
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +58,7 @@ class LabelStore:
         self._reading = threading.RLock()
         self._coco: dict[Path, tuple[Stamp | None, CocoDocument]] = {}
         self._metadata: dict[Path, tuple[Stamp | None, ImageMetadata, str | None]] = {}
+        self._saves: Counter[str] = Counter()  # accepting the proposals of a YOLO file leaves it as it is
         # id → text of every box seen of a picture, so that undoing a deletion brings back all of it.
         self._attic: dict[str, dict[str, str]] = defaultdict(dict)
 
@@ -66,15 +67,16 @@ class LabelStore:
         return self._picture_metadata(picture)[0]
 
     def version(self, picture: LabelPicture) -> object:
-        """Equal as long as no one has written the labels of a picture; cheaper than reading them."""
+        """Equal as long as no one has written the picture or its labels; cheaper than reading them."""
+        image = stamp_of(picture.path)
         if picture.format != "coco":
-            return stamp_of(picture.annotation)
+            return stamp_of(picture.annotation), image, self._saves[picture.image_id]
         with self._reading:
             try:
                 document = self._coco_document(picture)
             except _UNREADABLE:
                 return None
-            return document.number, document.edits[picture.path]
+            return document.number, document.edits[picture.path], image
 
     def has_file(self, picture: LabelPicture) -> bool:
         """Whether a picture has an annotation file of its own, whatever is in it."""
@@ -130,6 +132,7 @@ class LabelStore:
             checked = self._checked(picture, boxes, before)
             with self._reading:
                 ids = self._write(picture, checked, mark)
+            self._saves[picture.image_id] += 1
             return self.read(picture), ids
 
     def _checked(

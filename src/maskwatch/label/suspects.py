@@ -21,7 +21,7 @@ from maskwatch.data.issues import Box
 from maskwatch.data.names import NameIndex
 from maskwatch.errors import DataError
 from maskwatch.evaluation.errors import outcomes
-from maskwatch.evaluation.suspects import suspects
+from maskwatch.evaluation.suspects import SUSPECTS_FILE, suspects
 from maskwatch.label.annotation import Annotation, LabelBox, short_hash
 from maskwatch.label.errors import ConflictError
 from maskwatch.label.jsonl import JsonLines
@@ -109,9 +109,14 @@ def read_suspects(
 ) -> dict[str, list[LabelSuspect]]:
     """The suspects of a file as `maskwatch evaluate --suspects` writes it, by picture.
 
+    Args:
+        path: of the file, or of the report that it is in.
+
     Raises:
         DataError: the file cannot be read, or none of its pictures is in the folder.
     """
+    if path.is_dir():
+        path = path / SUSPECTS_FILE
     index = NameIndex((p, p.image_id, _other_names(p)) for p in pictures)
     found: dict[str, list[LabelSuspect]] = defaultdict(list)
     problems = []
@@ -177,6 +182,9 @@ def answered(suspect: LabelSuspect, boxes: Sequence[LabelBox]) -> list[LabelBox]
     return [new if box is label else box for box in boxes]
 
 
+_KEYS = ("image_id", "kind", "box_xyxy", "label", "answer", "score")
+
+
 class Decisions:
     """What was decided about suspects, so that none is asked about again.
 
@@ -185,7 +193,7 @@ class Decisions:
     """
 
     def __init__(self, path: Path) -> None:
-        self._rows = JsonLines(path)
+        self._rows = JsonLines(path, _KEYS)
         self._made: dict[str, list[LabelSuspect]] = defaultdict(list)
 
     def open(self, found: Iterable[LabelSuspect]) -> list[LabelSuspect]:
@@ -209,9 +217,8 @@ class Decisions:
         )
 
     def _read(self) -> None:
-        keys = ("image_id", "kind", "box_xyxy", "label", "answer", "score")
         for row in self._rows.new_rows():
-            image_id, kind, box, label, answer, score = (row[key] for key in keys)
+            image_id, kind, box, label, answer, score = (row[key] for key in _KEYS)
             suspect = LabelSuspect(image_id, kind, cast(Box, tuple(box)), label, answer, score)
             self._made[image_id].append(suspect)
 
@@ -226,8 +233,11 @@ def append_correction(path: Path, suspect: LabelSuspect) -> None:
     """Adds a line to a corrections file, with the head if the file is new. Raises OSError."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    if not path.exists() or path.stat().st_size == 0:
+    before = path.read_bytes() if path.exists() else b""
+    if not before.strip():
         rows.writerow(COLUMNS)
+    elif not before.endswith((b"\n", b"\r")):  # as editors leave it
+        text.write("\n")
     exact = suspect.kind in ("class", "no_face")  # corrections find a label by its box
     corners = [shortest(value if exact else round(value, 2)) for value in suspect.box_xyxy]
     rows.writerow([suspect.image_id, suspect.kind, suspect.answer or "", *corners])

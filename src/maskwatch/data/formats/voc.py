@@ -142,8 +142,8 @@ def voc_xml(sample: Sample, class_names: Sequence[str], file_name: str | None = 
         file_name: of the image; None for the sample's own.
     """
     root = ET.Element("annotation")
-    ET.SubElement(root, "folder").text = sample.image_path.parent.name
-    ET.SubElement(root, "filename").text = file_name or sample.image_path.name
+    ET.SubElement(root, "folder").text = xml_text(sample.image_path.parent.name)
+    ET.SubElement(root, "filename").text = xml_text(file_name or sample.image_path.name)
     size = ET.SubElement(root, "size")
     for name, value in zip(("width", "height", "depth"), (*sample.size_hw[::-1], 3), strict=True):
         ET.SubElement(size, name).text = str(value)
