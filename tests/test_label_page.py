@@ -174,6 +174,12 @@ def test_boxes_by_mouse(tab: LabelTab) -> None:
     tab.page.mouse.wheel(0, -500)
     tab.page.wait_for_function("() => parseInt(document.querySelector('#zoom').textContent) > 200")
     assert tab.at(300, 100) == pytest.approx(below_pointer, abs=1)
+    while tab.at(200, 0)[0] > tab.page.locator("#stage").bounding_box()["x"]:  # type: ignore[index]
+        tab.page.mouse.wheel(0, -500)
+        tab.page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert tab.page.locator("#stage .plate:not([hidden])").count() == 1  # of the box in sight
+    tab.show("keys.png")
+    assert tab.page.text_content("#point") == ""
 
 
 def test_boxes_by_keyboard_alone(tab: LabelTab) -> None:

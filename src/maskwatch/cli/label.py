@@ -110,7 +110,7 @@ def prelabel(
     min_score: _MinScore = None,
     classes: ClassesOption = None,
 ) -> None:
-    """Write what the model finds into the annotations of pictures without labels.
+    """Write the model's proposals for pictures without labels.
 
     Nothing is overwritten. The boxes are marked as proposed: maskwatch label still asks about them.
 

@@ -5,7 +5,7 @@ import type { Filters, Project } from "./api";
 import { nameText } from "./listing";
 
 const PAUSE_MS = 250;
-const ORDERS: Record<string, string> = { useful: "most useful first", name: "by name" };
+const ORDERS: Record<string, string> = { useful: "useful", name: "by name" };
 
 export class FilterForm {
   private readonly form = element<HTMLFormElement>("filters");

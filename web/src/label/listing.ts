@@ -19,6 +19,13 @@ export function nextWhere(
   return turned.find(test) ?? null;
 }
 
+/** What the page says where `neighbour` finds none. */
+export function endOfList(step: number, unlabelled: number): string {
+  if (step < 0) return "This is the first picture of the list";
+  if (unlabelled === 0) return "This is the last picture, and every picture of the list is labelled";
+  return `This is the last picture of the list; U goes to the next of ${unlabelled} without labels`;
+}
+
 /** First row to draw, and the one after the last. */
 export function rowsInSight(top: number, height: number, rowHeight: number, count: number, spare = 4): [number, number] {
   const first = Math.floor(top / rowHeight) - spare;

@@ -10,7 +10,7 @@ import { Editor } from "./editor";
 import { FilterForm } from "./filters";
 import { commandOf, isSingleCharacter, type Command, type Simple } from "./keys";
 import { PictureListBox } from "./list";
-import { boxesTitle, neighbour, nextWhere } from "./listing";
+import { boxesTitle, endOfList, neighbour, nextWhere } from "./listing";
 import { OpenPicture, over } from "./open_picture";
 import { Saver } from "./saver";
 import { say, showProgress, showSaveState } from "./status";
@@ -96,6 +96,7 @@ class Labeller {
     this.current = this.openedOf(record);
     history.replaceState(null, "", `#${encodeURIComponent(imageId)}`);
     element("name").textContent = imageId;
+    element("point").textContent = ""; // what stood there was of the picture before
     const note = record.note ?? (record.proposals === null && this.project.model ? "The model has not come to this picture yet." : "");
     element("note").textContent = note;
     show(element("note"), note !== "");
@@ -161,7 +162,14 @@ class Labeller {
     const next = neighbour(this.items, this.current?.imageId ?? null, step);
     if (next) return this.attempt(() => this.open(next.image_id));
     this.saver.flush();
-    say(step > 0 ? "This is the last picture of the list" : "This is the first picture of the list");
+    say(endOfList(step, this.unlabelled()));
+  }
+
+  /** How many pictures of the list have no labels; those of the open one may not be saved yet. */
+  private unlabelled(): number {
+    const { boxes, empty } = this.editor.annotation;
+    const open = boxes.length > 0 || empty ? this.current?.imageId : undefined;
+    return this.items.filter((item) => item.state === "unlabelled" && item.image_id !== open).length;
   }
 
   private goWhere(test: (item: PictureItem) => boolean, none: string): void {

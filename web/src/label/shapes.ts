@@ -53,7 +53,8 @@ export class ShapeNode {
     const place = { x: left, y: top, width: Math.max(1, right - left), height: Math.max(1, bottom - top) };
     set(this.halo, place);
     set(this.line, { ...place, stroke: color, fill: ignore ? "url(#hatch)" : "transparent" });
-    const shown = shape.text !== "" && (selected || right - left >= TEXT_FROM);
+    const inSight = right > 0 && left < stageWidth; // else its text would stand at the edge, without a box
+    const shown = shape.text !== "" && inSight && (selected || right - left >= TEXT_FROM);
     this.plate.toggleAttribute("hidden", !shown);
     this.text.toggleAttribute("hidden", !shown);
     if (!shown) return;

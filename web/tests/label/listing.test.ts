@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import type { PictureItem } from "../../src/label/api";
 import { inkOn, rgbOf } from "../../src/label/color";
 import { summary } from "../../src/label/dialogs";
-import { boxesTitle, neighbour, nextWhere, paceText, rowsInSight, stateText } from "../../src/label/listing";
+import { boxesTitle, endOfList, neighbour, nextWhere, paceText, rowsInSight, stateText } from "../../src/label/listing";
 
 const item = (image_id: string, rest: Partial<PictureItem> = {}): PictureItem => ({
   image_id, width: 1, height: 1, state: "unlabelled", boxes: 0, suspects: 0, uncertainty: null, duplicate_of: null,
@@ -18,6 +18,12 @@ it("goes to neighbours, and round the list for what is searched", () => {
   expect(nextWhere(LIST, "c", unlabelled)?.image_id).toBe("a");
   expect(nextWhere(LIST, "a", unlabelled)?.image_id).toBe("c");
   expect(nextWhere(LIST, "a", (one) => one.suspects > 0)).toBeNull();
+});
+
+it("says at an end of the list whether anything is left", () => {
+  expect(endOfList(-1, 2)).toMatch("first picture");
+  expect(endOfList(1, 0)).toMatch("every picture of the list is labelled");
+  expect(endOfList(1, 2)).toMatch("next of 2 without labels");
 });
 
 it("draws the rows in sight alone", () => {
