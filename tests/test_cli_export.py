@@ -116,7 +116,7 @@ def test_a_file_that_looks_twice_finds_the_large_ones_at_half_size(tmp_path: Pat
     assert (sides > 40).any(), "the large ones come from the second look"
     assert load_model_file(twice).metadata.box_voting
     weights = sum(value.numel() for value in load_checkpoint(checkpoint).network.parameters())
-    assert twice.stat().st_size < 1.05 * 4 * weights, "the weights are stored once"
+    assert twice.stat().st_size < 1.08 * 4 * weights, "the weights are stored once"
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def test_issues_of_the_page_are_those_of_the_check() -> None:
     kinds = {
         text
         for text in constants("data")
-        if re.fullmatch(r"(picture|annotation|size|box|class|split)-[a-z]+|leak", text)
+        if re.fullmatch(r"(picture|annotation|size|box|shape|class|split)-[a-z]+|leak", text)
     }
     assert len(named) > 25
     assert named == kinds

@@ -48,7 +48,7 @@ def test_command_writes_names_and_describes(tmp_path: Path, capsys: pytest.Captu
     target = tmp_path / "new" / "raw"
     assert run(MODEL, "--to", "onnx-raw", "-o", target) == 0
     out = capsys.readouterr().out
-    assert f"{target / 'maskwatch-320.onnx'} (10.3 MB)" in out
+    assert f"{target / 'maskwatch-320.onnx'} (10.6 MB)" in out
     assert "compared with the model file on 3 pictures: " in out
     assert out.endswith(f"wrote maskwatch-320 for onnx-raw to {target} (verified)\n")
     about = described(target)
