@@ -44,7 +44,7 @@ NAMES = re.compile(
 """Names of hard cases, also of half-written ones: 20250131T080000Z_door_t12_margin_3f2a9c01.jpg"""
 
 PROPOSED = "proposed"
-_MARK = "maskwatch"
+MARK = "maskwatch"
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _JPEG_QUALITY = 95
 _JPEG_SIDE = 65_500  # pixels, the most that JPEG can hold
@@ -180,7 +180,7 @@ def is_labelled(path: Path) -> bool:
     if path.name.startswith(".") or not xml.is_file():
         return False
     try:
-        state = parse_xml(xml.read_bytes()).findtext(f"{_MARK}/state")
+        state = parse_xml(xml.read_bytes()).findtext(f"{MARK}/state")
     except (OSError, ValueError, ET.ParseError):
         return True  # someone changed it, so it is not deleted
     return state != PROPOSED
@@ -192,7 +192,7 @@ def proposal_xml(case: HardCase, file_name: str) -> bytes:
     root = ET.Element("annotation")
     _add(root, filename=file_name)
     _add(ET.SubElement(root, "size"), width=str(width), height=str(height), depth="3")
-    mark = ET.SubElement(root, _MARK)
+    mark = ET.SubElement(root, MARK)
     _add(mark, state=PROPOSED, reason=case.reason, time=case.when.isoformat(timespec="milliseconds"))
     _add(mark, model=case.model, source=case.source)
     if case.track is not None:

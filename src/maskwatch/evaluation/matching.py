@@ -45,7 +45,7 @@ def overlaps(boxes_xyxy: npt.NDArray[Any], sample: Sample) -> Floats:
 
     With an ignore region it is the share of the detection's area inside the region.
 
-    Source: `bbIou` of pycocotools' maskApi.c, which installs without the extra `train` lack.
+    Source: `bbIou` of pycocotools' maskApi.c, which is not called because only the extra `train` brings it.
     """
     d, g = _xywh(boxes_xyxy)[:, None], _xywh(sample.boxes_xyxy)[None]  # (D, 1, 4), (1, G, 4)
     ends = np.minimum(d[..., 2:] + d[..., :2], g[..., 2:] + g[..., :2])

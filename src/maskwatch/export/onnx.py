@@ -66,6 +66,7 @@ _RULES = (
     rules.mul_by_1_rule,
     rules.div_by_1_rule,
 )
+"""Those of torch's own `optimize` that change these networks, without the merging of BatchNorms."""
 
 
 def export_network(

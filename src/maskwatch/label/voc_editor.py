@@ -18,6 +18,7 @@ from maskwatch.data.formats.base import RawObject, shortest
 from maskwatch.data.formats.voc import CORNERS, read_object, voc_xml
 from maskwatch.data.issues import Box
 from maskwatch.data.validator import stated_size
+from maskwatch.hard_cases import MARK
 from maskwatch.label.annotation import (
     LabelBox,
     Mark,
@@ -30,7 +31,6 @@ from maskwatch.labels import ClassMap
 from maskwatch.media.formats import ImageMetadata
 from maskwatch.text import decode_text, parse_xml
 
-_MARK_TAG = "maskwatch"
 _DECLARATION = re.compile(r"\s*<\?xml[^>]*\?>\s*")
 _ROOT = re.compile(r"<annotation[\s>/]")
 
@@ -63,7 +63,7 @@ class VocDocument:
 
     @property
     def mark(self) -> Mark:
-        return "proposed" if self._root.findtext(f"{_MARK_TAG}/state") == "proposed" else ""
+        return "proposed" if self._root.findtext(f"{MARK}/state") == "proposed" else ""
 
     @property
     def notes(self) -> list[str]:
@@ -179,9 +179,9 @@ class VocDocument:
     def _set_mark(self, mark: Mark) -> None:
         """Marks the boxes as proposed or not; the reason and time of a hard case stay beside the mark."""
         if mark == "proposed":
-            _child(_child(self._root, _MARK_TAG), "state").text = mark
+            _child(_child(self._root, MARK), "state").text = mark
             return
-        for node in self._root.findall(_MARK_TAG):
+        for node in self._root.findall(MARK):
             for state in node.findall("state"):
                 node.remove(state)
             if not len(node):
