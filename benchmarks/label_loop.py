@@ -34,7 +34,7 @@ from maskwatch.evaluation import predict
 from maskwatch.evaluation.intervals import Bootstrap
 from maskwatch.evaluation.matching import match_set
 from maskwatch.evaluation.report import ReportOptions, TunableModel, build_report
-from maskwatch.evaluation.suspects import Suspect, suspects, write_suspects
+from maskwatch.evaluation.suspects import BOX_OF_DETECTION, Suspect, suspects, write_suspects
 from maskwatch.training.checkpoint import load_checkpoint
 from maskwatch.training.recipe import Recipe, load_recipe
 from maskwatch.training.run import TrainOptions, train
@@ -42,6 +42,7 @@ from maskwatch.training.torch_detector import TorchDetector
 
 SHARED = Path("../shared")
 KINDS = ("wrong class", "left out", "shifted", "on nothing")
+FAULTS = ("class", "missing", "box", "no_face")
 SAME = 0.5
 """IoU from which two boxes are of one face."""
 
@@ -174,7 +175,7 @@ def finds(suspect: Suspect, spoilt: Spoilt) -> bool:
     """Whether the suspect is about this label, where it was or where it should be."""
     if suspect.picture != spoilt.picture:
         return False
-    box = spoilt.clean_xyxy if suspect.fault == "missing" else spoilt.spoilt_xyxy
+    box = spoilt.clean_xyxy if suspect.fault in BOX_OF_DETECTION else spoilt.spoilt_xyxy
     return box is not None and bool(
         box_iou(np.array([suspect.box_xyxy], np.float32), box[None])[0, 0] >= SAME
     )
@@ -201,14 +202,14 @@ def suspect_rows(
     found: Mapping[str, Sequence[Suspect]], clean: DetectionSet, spoilt: DetectionSet, what: Sequence[Spoilt]
 ) -> Iterator[str]:
     """Markdown: for each model, the suspects and how many are right; then the share of each kind found."""
-    yield from head(row("model", "suspects", "right", "precision", "class", "missing", "no_face"))
+    yield from head(row("model", "suspects", "right", "precision", *FAULTS))
     rights = {model: right_ones(listed, clean, spoilt) for model, listed in found.items()}
     for model, listed in found.items():
         right = rights[model]
         share = f"{len(right) / len(listed):.2f}" if listed else "-"
         by_fault = [
             f"{sum(s.fault == fault for s in right)} of {sum(s.fault == fault for s in listed)}"
-            for fault in ("class", "missing", "no_face")
+            for fault in FAULTS
         ]
         yield row(model, len(listed), len(right), share, *by_fault)
     yield ""

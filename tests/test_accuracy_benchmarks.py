@@ -328,7 +328,8 @@ def test_labels_are_spoilt_in_four_ways_and_a_person_would_see_it(label_loop: Mo
         if one.clean_xyxy is not None:
             label = int((before.boxes_xyxy == one.clean_xyxy).all(1).argmax())
             name = MASK_CLASSES[before.class_ids[label]]
-        fault = {"wrong class": "class", "on nothing": "no_face"}.get(one.kind, "missing")
+        faults = {"wrong class": "class", "left out": "missing", "shifted": "box", "on nothing": "no_face"}
+        fault = faults[one.kind]
         suspect = Suspect(one.picture, fault, name, "", tuple(box.tolist()), 0.9)
         assert label_loop.is_right(suspect, before, after, MASK_CLASSES)
         assert label_loop.finds(suspect, one)
@@ -337,5 +338,5 @@ def test_labels_are_spoilt_in_four_ways_and_a_person_would_see_it(label_loop: Mo
     wrong = Suspect(0, "missing", "mask", "", (150, 200, 180, 230), 0.9)
     assert label_loop.right_ones([wrong], clean, spoilt) == []
     rows = list(label_loop.suspect_rows({"m": [*found, wrong]}, clean, spoilt, what))
-    assert rows[2] == "| m | 25 | 24 | 0.96 | 6 of 6 | 12 of 13 | 6 of 6 |"
+    assert rows[2] == "| m | 25 | 24 | 0.96 | 6 of 6 | 6 of 7 | 6 of 6 | 6 of 6 |"
     assert rows[-1] == "| m | 24 of 24 | 6 of 6 | 6 of 6 | 6 of 6 | 6 of 6 |"

@@ -30,7 +30,7 @@ from maskwatch.evaluation.matching import match_set
 from maskwatch.evaluation.page import write_report
 from maskwatch.evaluation.report import Report, ReportOptions, measure_set
 from maskwatch.evaluation.slices import FACE_AREAS, by_crowd, by_size, by_source, read_sources
-from maskwatch.evaluation.suspects import suspects, write_suspects
+from maskwatch.evaluation.suspects import fault_of, suspects, write_suspects
 from maskwatch.evaluation.thresholds import ThresholdObjective, choose, operating_points
 from maskwatch.labels import MASK_CLASSES
 from tiny_model import metadata, write_tiny_model
@@ -361,19 +361,35 @@ def test_suspects_become_corrections(town: tuple[DetectionSet, list[sv.Detection
     assert [(s.picture, s.fault, s.class_name, s.label_name) for s in listed] == [
         (1, "missing", "no_mask", ""),
         (0, "class", "mask", "no_mask"),
+        (0, "box", "mask", "mask"),
         (0, "no_face", "", "mask_incorrect"),
     ]
     write_suspects(data, listed, tmp_path / "s.csv", force=False)
     mended = correct(data, read_corrections(tmp_path / "s.csv"))
     assert [s.class_ids.tolist() for s in mended.samples] == [[0, 0, 0], [1]]
+    assert mended.samples[0].boxes_xyxy[2].tolist() == [10, 130, 60, 180]
     for stem in ("k_1", "j_2"):
         Image.new("RGB", (200, 200)).save(tmp_path / f"{stem}.png")
     write_suspects(data, listed, tmp_path / "voc", force=False)
     for stem in ("k_1", "j_2"):
         (tmp_path / f"{stem}.png").rename(tmp_path / "voc" / f"{stem}.png")
     again = read_voc(tmp_path / "voc")
-    assert [s.class_ids.tolist() for s in again.samples] == [[1], [0, 2]]
+    assert [s.class_ids.tolist() for s in again.samples] == [[1], [0, 0, 2]]
     assert again.samples[1].notes[0] == {"suspect": "class", "label": "no_mask", "score": "0.800"}
+
+
+def test_a_suspect_changes_no_other_label_than_its_own() -> None:
+    apart, between, near = (0, 0, 40, 40), (22, 0, 62, 40), (50, 0, 90, 40)
+    data = DetectionSet(MASK_CLASSES, (sample("k_1", (0, apart), (0, near)),))
+    predictions = [found((0, 0.95, near), (0, 0.9, between))]
+    (_, moved) = outcomes(data, predictions, [0.5] * 3)
+    assert (moved.kind, moved.truth, fault_of(moved)) == ("localization", 0, "box")
+    assert [s.fault for s in suspects(data, predictions, [moved])] == ["box"]
+    closer = (28, 0, 68, 40)  # overlaps the other label more, which a correction would change
+    predictions = [found((0, 0.95, near), (0, 0.9, closer))]
+    (_, moved) = outcomes(data, predictions, [0.5] * 3)
+    assert (moved.kind, moved.truth) == ("localization", 0)
+    assert suspects(data, predictions, [moved]) == []
 
 
 # ---- The command -----------------------------------------------------------------------------------------

@@ -39,7 +39,11 @@ def write_report(report: Report, target: Path, *, force: bool) -> None:
         found = [(s.detection_set, suspects(s.detection_set, s.shown, s.outcomes)) for s in report.sets]
         (folder / SUSPECTS_FILE).write_text(suspects_csv(found), encoding="utf-8")
         # Links to pictures are relative to `target`, which `folder` becomes.
-        sets = [_context(number, part, report, target) for number, part in enumerate(report.sets, start=1)]
+        counts = [len(listed) for _, listed in found]
+        sets = [
+            _context(number, part, report, target) | {"suspects": count}
+            for number, (part, count) in enumerate(zip(report.sets, counts, strict=True), start=1)
+        ]
         for name in ("report.html", "report.md"):
             page = render(
                 f"{name}.j2",
@@ -79,7 +83,6 @@ def _context(number: int, set_report: SetReport, report: Report, folder: Path) -
             {"name": name, **d.values, "words": d.words(options.model, options.against)}
             for name, d in set_report.against.items()
         ],
-        "suspects": sum(fault_of(outcome) is not None for outcome in set_report.outcomes),
         "label": shlex.join(["maskwatch", "label", set_report.name, "--suspects", str(folder)]),
         "figures": _figures(number, set_report),
         "gallery": _gallery(set_report, folder),

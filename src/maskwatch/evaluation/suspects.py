@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from maskwatch.boxes import box_iou
 from maskwatch.data.corrections import COLUMNS
 from maskwatch.data.dataset import DetectionSet, Sample, file_names, name_index
 from maskwatch.data.formats.base import shortest
@@ -32,13 +33,20 @@ CONFIDENT = 0.6
 UNSEEN = 0.05
 """A labelled face without a detection of this score may be no face."""
 
+_FAULTS: dict[str, str] = {"false_positive": "missing", "class": "class", "localization": "box"}
+
+BOX_OF_DETECTION = ("missing", "box")
+"""Faults whose suspects have the box of the detection; the others have that of the label, which corrections
+look for."""
+
 
 @dataclass(frozen=True)
 class Suspect:
     """A label to look at.
 
-    `fault`: as in a corrections file, "missing", "class" or "no_face"; class_name: class of the detection, ""
-    for none; label_name: class of the label, "" for none; box_xyxy: pixels; score: of the detection.
+    `fault`: as in a corrections file, "missing", "class", "box" or "no_face"; class_name: class of the
+    detection, "" for none; label_name: class of the label, "" for none; box_xyxy: pixels, of the label, or of
+    the detection (`BOX_OF_DETECTION`); score: of the detection.
     """
 
     picture: int
@@ -54,7 +62,7 @@ def suspects(
 ) -> list[Suspect]:
     """The labels that the outcomes contradict, highest score first.
 
-    A confident detection without a label, a confident detection of another class than the label, and a
+    A confident detection without a label, one of another class than the label, one beside the label, and a
     labelled face without even a weak detection.
     """
     names = detection_set.class_names
@@ -63,11 +71,13 @@ def suspects(
         fault = fault_of(outcome)
         if fault is None:
             continue
-        sample = detection_set.samples[outcome.picture]
-        if fault == "missing":
+        labelled_xyxy = detection_set.samples[outcome.picture].boxes_xyxy
+        if fault in BOX_OF_DETECTION:
             box_xyxy = predictions[outcome.picture].xyxy[outcome.detection]
+            if fault == "box" and box_iou(labelled_xyxy, box_xyxy[None])[:, 0].argmax() != outcome.truth:
+                continue  # the correction would change another label
         else:
-            box_xyxy = sample.boxes_xyxy[outcome.truth]
+            box_xyxy = labelled_xyxy[outcome.truth]
         label = "" if outcome.truth_class is None else names[outcome.truth_class]
         name = "" if outcome.found_class is None else names[outcome.found_class]
         x0, y0, x1, y1 = (float(value) for value in box_xyxy)
@@ -77,9 +87,9 @@ def suspects(
 
 def fault_of(outcome: Outcome) -> str | None:
     """What may be wrong with the label, as `Suspect.fault`; None where the model is."""
-    if outcome.kind in ("false_positive", "class") and outcome.score >= CONFIDENT:
-        return "missing" if outcome.kind == "false_positive" else "class"
-    return "no_face" if outcome.kind == "false_negative" and outcome.score < UNSEEN else None
+    if outcome.kind == "false_negative":
+        return "no_face" if outcome.score < UNSEEN else None
+    return _FAULTS.get(outcome.kind) if outcome.score >= CONFIDENT else None
 
 
 def write_suspects(
@@ -118,7 +128,7 @@ def suspects_csv(parts: Sequence[tuple[DetectionSet, Sequence[Suspect]]]) -> str
     found_rows: dict[tuple[str, ...], None] = {}
     names = name_index([detection_set for detection_set, _ in parts])
     for detection_set, suspect in ((a_set, suspect) for a_set, found in parts for suspect in found):
-        exact = suspect.fault != "missing"  # corrections find a label by its box
+        exact = suspect.fault not in BOX_OF_DETECTION
         corners = [shortest(value if exact else round(value, 2)) for value in suspect.box_xyxy]
         name = "" if suspect.fault == "no_face" else suspect.class_name
         picture = _shortest_name(detection_set.samples[suspect.picture], names)

@@ -21,7 +21,7 @@ from maskwatch.data.issues import Box
 from maskwatch.data.names import NameIndex
 from maskwatch.errors import DataError
 from maskwatch.evaluation.errors import outcomes
-from maskwatch.evaluation.suspects import SUSPECTS_FILE, suspects
+from maskwatch.evaluation.suspects import BOX_OF_DETECTION, SUSPECTS_FILE, suspects
 from maskwatch.label.annotation import Annotation, LabelBox, short_hash
 from maskwatch.label.errors import ConflictError
 from maskwatch.label.jsonl import JsonLines
@@ -238,7 +238,7 @@ def append_correction(path: Path, suspect: LabelSuspect) -> None:
         rows.writerow(COLUMNS)
     elif not before.endswith((b"\n", b"\r")):  # as editors leave it
         text.write("\n")
-    exact = suspect.kind in ("class", "no_face")  # corrections find a label by its box
+    exact = suspect.kind not in BOX_OF_DETECTION
     corners = [shortest(value if exact else round(value, 2)) for value in suspect.box_xyxy]
     rows.writerow([suspect.image_id, suspect.kind, suspect.answer or "", *corners])
     path.parent.mkdir(parents=True, exist_ok=True)
