@@ -265,7 +265,7 @@ def _all_in(found: BoxDetections, others: BoxDetections, share: float, gap: floa
 
 
 def _send_peak_growth_mb(sender: Connection, model: str, backend: Backend, image_rgb: UInt8Array) -> None:
-    """Runs in a process of its own."""
+    """Runs in a new process."""
     before = _peak_mb()
     try:
         detector = open_detector(model, backend, None)

@@ -79,7 +79,7 @@ class LabelStore:
             return document.number, document.edits[picture.path], image
 
     def has_file(self, picture: LabelPicture) -> bool:
-        """Whether a picture has an annotation file of its own, whatever is in it."""
+        """Whether a picture has its own annotation file, whatever is in it."""
         return picture.format != "coco" and picture.annotation.exists()
 
     def read(self, picture: LabelPicture) -> Annotation:

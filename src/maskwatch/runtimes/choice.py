@@ -28,7 +28,7 @@ from maskwatch.system import usable_cores
 AUTO = "auto"
 
 MAX_WORKERS = 8
-"""Calls at once on a folder of pictures; each takes memory of its own for a picture and its layers."""
+"""Calls at once on a folder of pictures; each takes memory for a picture and its layers."""
 
 BACKENDS = (
     Backend("onnxruntime", "cuda", "float32"),

@@ -50,7 +50,7 @@ _DIFFICULT, _FLAGS = "difficult", "flags"
 # What marks an ignore region, as a choice of a box or as a key of its meta.
 _DIFFICULT_MARKS, _CROWD_MARKS = (_DIFFICULT, "ignore"), (CROWD, "crowd", "group_of")
 _RECTANGLES = ("rectanglelabels", "rectangle")
-_LABELS = "labels"  # the classes of a plain rectangle, in a result of its own
+_LABELS = "labels"  # the classes of a plain rectangle, in another result
 # Types that are no shapes: attributes of a box, or of the whole picture. Value → key of the value.
 _ATTRIBUTES = {
     **dict.fromkeys(("choices", "taxonomy", "rating", "number", "datetime"), ""),

@@ -32,7 +32,7 @@ _LEAST_GAIN = 1.25  # a smaller one is not worth the time of a tile
 _LARGE_FRAME = 1280  # longer side; smaller frames are sub-streams, whose cameras are close to the faces
 _MARGIN = 0.1  # around zones and lines, of the longer side, so that faces on their borders are whole
 _OVERLAP = 1.5  # of tiles, in smallest faces: the whole frame shows larger ones well
-_CUT = 0.1  # of its own size: a box that is nearer to the border of a tile may go on behind it
+_CUT = 0.1  # of its size: a box that is nearer to the border of a tile may go on behind it
 
 
 class Tile(NamedTuple):
