@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from drawn_data import draw_faces
-from maskwatch import Detector, load_model_file
+from maskwatch import Detector, load_model_file, read_image
 from maskwatch.cli.app import main
 from maskwatch.training.recipe import Recipe
 
 CLASSES = ("face", "back")
+PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "astronaut.jpg"
 
 
 def run(*arguments: object) -> int:
@@ -117,6 +119,26 @@ def test_a_file_that_looks_twice_finds_the_large_ones_at_half_size(tmp_path: Pat
     assert load_model_file(twice).metadata.box_voting
     weights = sum(value.numel() for value in load_checkpoint(checkpoint).network.parameters())
     assert twice.stat().st_size < 1.08 * 4 * weights, "the weights are stored once"
+
+
+@pytest.mark.slow
+def test_a_model_file_is_written_again_at_another_size(tmp_path: Path) -> None:
+    from maskwatch.training.start import load_mean
+    from maskwatch.training.torch_detector import TorchDetector
+
+    other = tmp_path / "other.onnx"
+    assert run("maskwatch-320", "-o", other, "--size", "192") == 0
+    before, after = load_model_file("maskwatch-320").metadata, load_model_file(other).metadata
+    assert after == replace(before, name="other", input_size=(192, 192))
+    portrait = read_image(PORTRAIT)
+    same = TorchDetector.of(load_mean([Path("maskwatch-320")]), (192, 192), class_agnostic=True)
+    (wanted,) = same.calibrated(before.calibration).variant(
+        threshold=dict(zip(before.classes, before.thresholds, strict=True))
+    )([portrait])
+    found = Detector(other, runtime="onnxruntime", precision="float32")(portrait)
+    assert found.data["class_name"].tolist() == ["no_mask"]
+    np.testing.assert_allclose(found.xyxy, wanted.xyxy, atol=0.1)
+    np.testing.assert_allclose(found.confidence, wanted.confidence, atol=1e-3)
 
 
 @pytest.mark.slow

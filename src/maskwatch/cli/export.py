@@ -35,8 +35,8 @@ class ExportArguments:
     checkpoints: Annotated[
         list[Path],
         typer.Argument(
-            help="A .ckpt of maskwatch train; of several (model files may follow), the mean of their "
-            "weights. --to and --int8 take a model file too."
+            help="A .ckpt of maskwatch train, or a model file; of several (a .ckpt first), the mean of their "
+            "weights."
         ),
     ]
     out: Annotated[
@@ -162,11 +162,15 @@ def export(arguments: ExportArguments) -> None:
     may be the mean with the start of the run, as in `export last.ckpt maskwatch-640`; a name given twice
     counts twice. The file is compared with torch on photographs before it counts as written.
 
+    A model file is written again at another --size: larger finds smaller faces, and takes longer.
+
     --to writes a checkpoint or a model file in the format of another runtime, compared in that runtime.
 
     --int8 writes either as a model file whose network computes in int8, with --to in that format.
 
     Examples: maskwatch export runs/default/best.ckpt -o model.onnx --tune masks/val
+
+    maskwatch export maskwatch-640 --size 960 --two-scales -o maskwatch-960.onnx
 
     maskwatch export maskwatch-640 --to openvino -o maskwatch-640-openvino
 
@@ -186,13 +190,17 @@ def _write(arguments: ExportArguments, out: Path) -> tuple[ModelMetadata, list[P
     """Writes the model file of the checkpoints; returns its metadata and what it was compared on."""
     from maskwatch.export import photographs
     from maskwatch.export.onnx import describe_model, export_network
+    from maskwatch.models import load_model_file
     from maskwatch.training.start import load_mean
     from maskwatch.training.torch_detector import TorchDetector
 
+    model = None if arguments.model is None else load_model_file(arguments.model).metadata
     checkpoint, size_hw = load_mean(arguments.checkpoints), parse_size(arguments.size)
+    if model is not None and size_hw is None:
+        size_hw = model.input_size
     detector = TorchDetector.of(checkpoint, size_hw, class_agnostic=True, two_scales=arguments.two_scales)
     compared = _photographs(arguments)
-    thresholds = _thresholds(arguments.threshold, checkpoint.class_names)
+    thresholds = _thresholds(arguments.threshold, checkpoint.class_names, model)
     fit = None
     if arguments.tune:
         validation = read_validation(arguments.tune, _class_map(arguments, checkpoint.class_names))
@@ -200,9 +208,13 @@ def _write(arguments: ExportArguments, out: Path) -> tuple[ModelMetadata, list[P
         if arguments.verify_on is None:
             compared = photographs.read_photographs([sample.image_path for sample in validation.samples])
     name = arguments.name or arguments.out.stem
-    metadata = describe_model(checkpoint, name, detector.input_size, thresholds)
-    if fit is not None:
-        metadata = replace(metadata, calibration=fit.calibration, calibrated_on=fit.pictures)
+    if model is None:
+        metadata = describe_model(checkpoint, name, detector.input_size, thresholds)
+    else:
+        metadata = replace(model, name=name, input_size=detector.input_size, thresholds=thresholds)
+    if arguments.tune:
+        calibration, pictures = (fit.calibration, fit.pictures) if fit is not None else ((), 0)
+        metadata = replace(metadata, calibration=calibration, calibrated_on=pictures)
     typer.echo(export_network(detector.network, metadata, out, compared))
     return metadata, compared
 
@@ -303,14 +315,18 @@ def _require_int8(format: ExportFormat | None) -> None:
             raise MissingExtraError(f"--int8 (module {module})", extra)
 
 
-def _thresholds(text: str | None, class_names: Sequence[str]) -> tuple[float, ...]:
+def _thresholds(
+    text: str | None, class_names: Sequence[str], model: ModelMetadata | None
+) -> tuple[float, ...]:
+    """One for each class; by default those of the model file."""
     from maskwatch.export.onnx import DEFAULT_THRESHOLD
 
     value = parse_threshold(text)
+    defaults = [DEFAULT_THRESHOLD] * len(class_names) if model is None else list(model.thresholds)
     if not isinstance(value, dict):
-        value = dict.fromkeys(class_names, DEFAULT_THRESHOLD if value is None else value)
+        value = {} if value is None else dict.fromkeys(class_names, value)
     try:
-        values = class_values(class_names, value, [DEFAULT_THRESHOLD] * len(class_names))
+        values = class_values(class_names, value, defaults)
     except KeyError as error:
         known = ", ".join(class_names)
         raise LabelError(

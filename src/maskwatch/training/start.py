@@ -72,15 +72,16 @@ def load_mean(paths: Sequence[str | Path]) -> Checkpoint:
     accuracy without increasing inference time" and "Robust fine-tuning of zero-shot models".
 
     Args:
-        paths: checkpoints; all but the first may be embedded models or model files. One that is given twice
-            counts twice.
+        paths: checkpoints; all but the first, and one alone, may be embedded models or model files. One that
+            is given twice counts twice.
 
     Raises:
         CheckpointError: as `load_checkpoint`; they differ in classes, anchors or the resize rule, or a model
             file holds no weights to train.
         ModelFileError: a file is no maskwatch model.
     """
-    first, *others = [load_checkpoint(paths[0]), *map(_member, paths[1:])]
+    read_first = _member if len(paths) == 1 else load_checkpoint
+    first, *others = [read_first(paths[0]), *map(_member, paths[1:])]
     for path, other in zip(paths[1:], others, strict=True):
         if _shape(other) != _shape(first):
             raise CheckpointError(
@@ -105,7 +106,8 @@ def _member(path: str | Path) -> Checkpoint:
     names, spec, state = _read_model(str(path))
     network = SSD(len(names), spec)
     network.load_state_dict(state)
-    return Checkpoint(network.eval(), Recipe(resize=metadata.resize), names, 0, metadata.trained_on)
+    recipe = Recipe(resize=metadata.resize, box_voting=metadata.box_voting)
+    return Checkpoint(network.eval(), recipe, names, 0, metadata.trained_on)
 
 
 def _shape(checkpoint: Checkpoint) -> tuple[object, ...]:
