@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-BoxCorners = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4, examples=[[411.2, 96.0, 502.7, 210.4]])]
+BoxCorners = Annotated[
+    list[FiniteFloat], Field(min_length=4, max_length=4, examples=[[411.2, 96.0, 502.7, 210.4]])
+]
 State = Literal["unlabelled", "labelled", "empty"]
 SuspectKind = Literal["missing", "class", "no_face", "box"]
 OrderName = Literal["useful", "name"]

@@ -42,11 +42,10 @@ class Labeller {
 
   async begin(): Promise<void> {
     this.project = await this.api.project();
-    const { folder, read_only_reason } = this.project;
+    const { folder } = this.project;
     element("folder").textContent = folder;
     document.title = `${folder.split(/[\\/]/).filter(Boolean).at(-1) ?? folder} · Label pictures`;
     this.editor.prepare(this.project);
-    if (read_only_reason !== null) trouble(read_only_reason);
     this.filters.offer(this.project);
     showProgress(this.project);
     await this.startSaving(folder);
@@ -88,7 +87,7 @@ class Labeller {
   /** Opens a picture; edits that wait are sent first, and the newest opened wins. */
   private async open(imageId: string): Promise<void> {
     this.wanted = imageId;
-    trouble("");
+    trouble(this.project.read_only_reason ?? "");
     if (this.current?.imageId !== imageId) element<HTMLInputElement>("reason").value = ""; // written for another one
     this.saver.flush();
     const record = await this.api.picture(imageId);
