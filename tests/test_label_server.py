@@ -101,7 +101,9 @@ def faces(tmp_path: Path, street: np.ndarray) -> Path:
 
 
 def test_the_project_and_its_list(tmp_path: Path) -> None:
-    with client_of(voc_folder(tmp_path / "set")) as client:
+    folder = voc_folder(tmp_path / "set")
+    Image.effect_noise((100, 60), 80).convert("RGB").save(folder / "JPEGImages" / "b.jpg")  # no duplicate
+    with client_of(folder) as client:
         project = client.get(f"{API}/project").json()
         assert project["format"] == "voc"
         assert project["classes"][0] == {"name": "mask", "color": "#009e73", "key": "1"}
