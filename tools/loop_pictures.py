@@ -1,10 +1,10 @@
-"""Goes once round the loop of docs/improve.md with the real commands, and writes the pictures of its steps.
+"""Takes the pictures of docs/label.md and of the loop in docs/improve.md, by the real commands.
 
     python tools/loop_pictures.py docs/images --work /tmp/loop
 
 The photographs are made of the two portraits in examples/, which are in the public domain. Their labels are
-right but for three, which the loop is to find. What the commands print goes to /tmp/loop/commands.txt. It
-needs the extras `serve` and `train`, Playwright, and Chromium.
+right but for three. What the commands print goes to /tmp/loop/commands.txt. It needs the extras `serve` and
+`train`, Playwright, and Chromium.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ FACE = (181, 77, 270, 182)
 
 SIDE, COUNT = 320, 24
 MODEL = "maskwatch-320"
-STEPS = 12
 MOST_BYTES = 120_000
 
 Label = tuple[str, tuple[int, int, int, int]]
@@ -174,7 +173,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("images", type=Path, help="folder of the pictures")
     parser.add_argument("--work", type=Path, required=True, help="folder for everything else; must not exist")
-    parser.add_argument("--train", action="store_true", help="also train, twice: some minutes")
     arguments = parser.parse_args()
     work, log = arguments.work, arguments.work / "commands.txt"
     every = draw_photographs(work / "photos")
@@ -195,12 +193,6 @@ def main() -> None:
         page.set_viewport_size({"width": 1200, "height": 720})
         picture_of_correcting(page, work, arguments.images / "loop_correct.webp")
         browser.close()
-    if arguments.train:
-        improve = ("improve", "photos", "--start", MODEL, "--set", f"steps={STEPS}")
-        run(log, *improve)
-        for number, labels in enumerate(every):  # corrected
-            write_labels(work / "photos" / f"door-{number + 1:02}.jpg", labels)
-        run(log, *improve)
 
 
 if __name__ == "__main__":
