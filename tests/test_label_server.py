@@ -35,7 +35,7 @@ from maskwatch.label.annotation import LabelBox
 from maskwatch.label.background import Foreground
 from maskwatch.label.changes import Changes, sse
 from maskwatch.label.images import EncodedImage, ImageCache
-from maskwatch.label.pace import BREAK_S, Pace
+from maskwatch.label.pace import LEAST_BOXES, LEAST_S, PAUSE_S, Pace
 from maskwatch.label.project import open_project
 from maskwatch.label.server import LabelServer
 from maskwatch.label.settings import LabelSettings
@@ -67,9 +67,9 @@ def put(client: TestClient, name: str, revision: str | None, **body: Any) -> Any
     return client.put(f"{API}/pictures/{name}", json=body, headers=headers)
 
 
-def post(client: TestClient, suspect_id: str, decision: str, revision: str = "x") -> Any:
+def post(client: TestClient, suspect_id: str, decision: str, revision: str = "x", **more: str) -> Any:
     path, headers = f"{API}/suspects/{suspect_id}", {"If-Match": revision}
-    return client.post(path, json={"decision": decision}, headers=headers)
+    return client.post(path, json={"decision": decision, **more}, headers=headers)
 
 
 def picture(client: TestClient, name: str) -> dict[str, Any]:
@@ -101,14 +101,16 @@ def faces(tmp_path: Path, street: np.ndarray) -> Path:
 
 
 def test_the_project_and_its_list(tmp_path: Path) -> None:
-    with client_of(voc_folder(tmp_path / "set")) as client:
+    folder = voc_folder(tmp_path / "set")
+    Image.effect_noise((100, 60), 80).convert("RGB").save(folder / "JPEGImages" / "b.jpg")  # no duplicate
+    with client_of(folder) as client:
         project = client.get(f"{API}/project").json()
         assert project["format"] == "voc"
         assert project["classes"][0] == {"name": "mask", "color": "#009e73", "key": "1"}
         assert project["counts"] == {
             "pictures": 2,
             "done": 1,
-            "unlabelled": 1,
+            "todo": 1,
             "suspects": 0,
             "duplicates": 0,
         }
@@ -121,7 +123,7 @@ def test_the_project_and_its_list(tmp_path: Path) -> None:
         a, b = "JPEGImages/a.jpg", "JPEGImages/b.jpg"
         assert names("") == names("order=useful") == [b, a]
         assert names("order=name") == [a, b]
-        assert (names("state=done"), names("state=unlabelled"), names("state=suspect")) == ([a], [b], [])
+        assert (names("state=done"), names("state=todo"), names("state=suspect")) == ([a], [b], [])
         assert (names("class=no_mask"), names("class=other"), names("q=B.JP")) == ([a], [], [b])
         assert (names("size=small"), names("size=medium"), names("size=large")) == ([a], [a], [])
         row = client.get(f"{API}/pictures?q=a.jpg").json()["pictures"][0]
@@ -282,7 +284,8 @@ def test_a_score_below_which_nothing_is_proposed(faces: Path, tiny_model: Path) 
 
 def test_a_model_must_know_a_class(faces: Path, tiny_model: Path) -> None:
     settings = LabelSettings(faces, TOKEN, ClassMap(["helmet"]), str(tiny_model))
-    with pytest.raises(OptionError, match="none of helmet"):
+    problem = "cannot propose helmet. Label some pictures without --model, train .* --classes helmet=mask$"
+    with pytest.raises(OptionError, match=problem):
         LabelServer(settings)
     with pytest.raises(OptionError, match="--min-score 2"):
         LabelServer(LabelSettings(faces, TOKEN, min_score=2, model=str(tiny_model)))
@@ -299,12 +302,12 @@ def label_street(client: TestClient) -> None:
     assert put(client, "a.png", "none", boxes=sent).status_code == 200
 
 
-def decide(client: TestClient, suspect: dict[str, Any], decision: str, name: str = "a.png") -> Any:
-    return post(client, suspect["id"], decision, picture(client, name)["revision"])
+def decide(client: TestClient, suspect: dict[str, Any], decision: str, **more: str) -> Any:
+    return post(client, suspect["id"], decision, picture(client, "a.png")["revision"], **more)
 
 
 def test_suspects_are_decided_once(faces: Path, tiny_model: Path) -> None:
-    with client_of(faces, model=str(tiny_model)) as client:
+    with client_of(faces, model=str(tiny_model), by="Ann") as client:
         label_street(client)
         wrong = suspect_of(client, "a.png", "class")
         assert (wrong["label"], wrong["answer"], wrong["box_xyxy"]) == ("no_mask", "mask", [16, 0, 32, 16])
@@ -319,7 +322,7 @@ def test_suspects_are_decided_once(faces: Path, tiny_model: Path) -> None:
             16, 0, 32, 16
         ] == "mask"
         decide(client, suspect_of(client, "a.png", "no_face"), "answer")
-        decide(client, suspect_of(client, "a.png", "missing"), "label")
+        decide(client, suspect_of(client, "a.png", "missing"), "label", reason=" a poster ")
         now = picture(client, "a.png")
         assert (len(now["boxes"]), now["suspects"]) == (2, [])
         assert decide(client, wrong, "label").status_code == 404
@@ -329,6 +332,7 @@ def test_suspects_are_decided_once(faces: Path, tiny_model: Path) -> None:
     text = (faces / ".maskwatch-label" / "decisions.jsonl").read_text()
     rows = [json.loads(line) for line in text.splitlines()]
     assert [row["decision"] for row in rows] == ["answer", "answer", "label"]
+    assert [(row["by"], row.get("reason")) for row in rows] == [("Ann", None)] * 2 + [("Ann", "a poster")]
 
 
 def test_decisions_go_to_a_corrections_file(faces: Path, tiny_model: Path) -> None:
@@ -372,6 +376,61 @@ def test_suspects_of_a_file(faces: Path) -> None:
     listed.write_text("picture,fault,class,xmin,ymin,xmax,ymax\nelsewhere,class,mask,0,32,16,48\n")
     with pytest.raises(DataError, match="names none of these pictures"), client_of(faces, suspects=listed):
         pass
+
+
+def test_a_picture_is_done_when_all_proposals_are_decided(faces: Path, tiny_model: Path) -> None:
+    def row(client: TestClient) -> tuple[str, int, int]:
+        found = client.get(f"{API}/pictures?q=a.png").json()["pictures"][0]
+        return found["state"], found["undecided"], client.get(f"{API}/project").json()["counts"]["done"]
+
+    with client_of(faces, model=str(tiny_model)) as client:
+        one, other, last = until(lambda: picture(client, "a.png")["proposals"])
+        box = {"id": None, "box_xyxy": one["box_xyxy"], "class": one["class"]}
+        saved = put(client, "a.png", "none", boxes=[box], undecided=[last], refused=[other])
+        assert (saved.json()["state"], saved.json()["undecided"]) == ("labelled", 1)
+        assert row(client) == ("labelled", 1, 0)
+        assert client.server.session.progress()["done"] == 0  # type: ignore[attr-defined]
+    with client_of(faces, model=str(tiny_model)) as client:
+        until(lambda: client.server.session.proposer.left == 0)  # type: ignore[attr-defined]
+        assert row(client) == ("labelled", 1, 0)
+        now = picture(client, "a.png")
+        assert (now["proposals"], now["refused"], now["suspects"]) == ([last], [other], [])
+        drawn = {"id": None, "box_xyxy": last["box_xyxy"], "class": last["class"]}
+        answer = put(client, "a.png", now["revision"], boxes=[*now["boxes"], drawn], refused=[other])
+        assert answer.json()["undecided"] == 0
+        assert row(client) == ("labelled", 0, 1)
+        assert picture(client, "a.png")["suspects"] == []  # the refused one is not asked about again
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_deciding_some_proposals_of_a_file_keeps_the_others(tmp_path: Path, kind: str) -> None:
+    store = LabelStore(open_project(FOLDERS[kind](tmp_path)))
+    one = next(p for p in store.project.pictures if p.image_id.endswith("b.jpg"))
+    name = store.project.classes.names[0]
+    boxes = [LabelBox((float(x), 6, x + 20.0, 30), name) for x in (5, 35, 65)]
+    store.save(one, boxes, store.read(one).revision, mark="proposed")
+    content = one.annotation.read_bytes()
+
+    def lefts() -> list[int]:
+        return [round(p["box_xyxy"][0]) for p in picture(client, one.image_id)["proposals"]]
+
+    with client_of(tmp_path, classes=None) as client:
+        before = picture(client, one.image_id)
+        first, *rest = before["proposals"]
+        revision = put(client, one.image_id, before["revision"], boxes=[], undecided=rest, refused=[first])
+        assert one.annotation.read_bytes() == content  # it still holds proposals only
+        assert (lefts(), revision.json()["state"]) == ([35, 65], "unlabelled")
+        box = {"id": None, "box_xyxy": rest[0]["box_xyxy"], "class": name}
+        put(client, one.image_id, before["revision"], boxes=[box], undecided=rest[1:], refused=[first])
+    with client_of(tmp_path, classes=None) as client:
+        now = picture(client, one.image_id)
+        assert (len(now["boxes"]), lefts(), now["undecided"]) == (1, [65], 1)
+        put(client, one.image_id, now["revision"], boxes=[], undecided=rest, refused=[first])  # undone
+        assert lefts() == [35, 65]
+        other = LabelStore(open_project(tmp_path))  # another program labels the rest
+        drawn = [LabelBox(box.box_xyxy, name) for box in boxes[1:]]
+        other.save(one, drawn, other.read(one).revision)
+        assert picture(client, one.image_id)["undecided"] == 0
 
 
 def test_near_duplicates_come_last(shared: Path, tmp_path: Path) -> None:
@@ -609,17 +668,21 @@ def test_the_token_is_in_no_text_of_the_settings() -> None:
 # ---- Parts -----------------------------------------------------------------------------------------------
 
 
-def test_pace_counts_boxes_and_leaves_out_breaks() -> None:
+def test_pace_leaves_out_pauses_and_waits_until_it_means_something() -> None:
     now = [0.0]
     pace = Pace(lambda: now[0])
-    pace.add(5)
-    assert pace.boxes_per_hour() is None  # how long the first picture took is not known
-    now[0] = 60.0
-    pace.add(3)
-    assert pace.boxes_per_hour() == 180
-    now[0] += 10 * BREAK_S
-    pace.add(-2)
-    assert pace.boxes_per_hour() == round(3 / (60 + BREAK_S) * 3600, 1)
+
+    def add(boxes: int, after_s: float) -> float | None:
+        now[0] += after_s
+        pace.add(boxes)
+        return pace.boxes_per_hour()
+
+    add(50, 0)  # how long the first picture took is not known
+    assert add(LEAST_BOXES, LEAST_S / 3) is None  # too short
+    assert add(20 - LEAST_BOXES, LEAST_S / 3) is None
+    assert add(0, LEAST_S / 3) == 20 / LEAST_S * 3600
+    assert add(30, PAUSE_S + 1) == 20 / LEAST_S * 3600
+    assert add(-15, 1) is None  # too few
 
 
 def test_thumbnails_in_memory_are_bounded() -> None:
@@ -728,7 +791,7 @@ def test_ctrl_c_ends_the_command_and_its_streams(tmp_path: Path) -> None:
             stream.read()
         assert process.wait(LONG_S) == 0
         assert process.stderr is not None
-        assert process.stderr.read() == ""
+        assert process.stderr.read() == f"maskwatch label: reading {tmp_path} …\n"
 
 
 # ---- prelabel --------------------------------------------------------------------------------------------

@@ -76,8 +76,8 @@ INSIDE = {
     "data": ("issues", "names", "dataset", "formats", "validator", "read", "quality"),
     "label": (
         *("errors", "annotation", "project", "voc_editor", "yolo_editor", "coco_editor", "jsonl", "lock"),
-        *("marks", "originals", "store", "background", "proposals", "duplicates", "suspects", "prelabel"),
-        *("settings", "changes", "pace", "session", "listing", "images", "schemas", "api"),
+        *("marks", "reviews", "originals", "store", "background", "proposals", "duplicates", "suspects"),
+        *("prelabel", "settings", "changes", "pace", "session", "listing", "images", "schemas", "api"),
         *("middleware", "server"),
     ),
     "tf_compat": ("textproto", "label_map", "pipeline_fields", "pipeline", "tensorflow", "zoo"),

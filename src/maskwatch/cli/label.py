@@ -54,6 +54,9 @@ class LabelOptions:
         Path | None,
         typer.Option(metavar="FILE", help="Add decisions to this file instead of changing annotations."),
     ] = None
+    by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who decides; kept with each decision about a suspect.")
+    ] = None
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1"
     port: Annotated[int, typer.Option(metavar="N", help="Port; 0 takes a free one.")] = 8766
     open: Annotated[
@@ -70,6 +73,8 @@ def label(options: LabelOptions) -> None:
 
     Example: maskwatch label my_photos
     """
+    # Loading the libraries and reading the folder take seconds.
+    print(f"maskwatch label: reading {options.folder} …", file=sys.stderr, flush=True)
     try:
         from maskwatch.label.server import run_label
         from maskwatch.label.settings import LabelSettings
@@ -83,6 +88,7 @@ def label(options: LabelOptions) -> None:
         min_score=options.min_score,
         suspects=options.suspects,
         corrections=options.corrections,
+        by=options.by,
         host=options.host,
         port=options.port,
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
+from maskwatch.boxes import box_iou
 from maskwatch.data.issues import Box
 from maskwatch.labels import ClassMap
 from maskwatch.media.formats import ImageMetadata
@@ -15,6 +18,9 @@ from maskwatch.media.formats import ImageMetadata
 LabelState = Literal["unlabelled", "labelled", "empty"]
 Mark = Literal["", "proposed", "empty"]
 """What a file says beside its boxes: no one has looked at them yet; looked at, and nothing to find."""
+
+SAME_FACE = 0.5
+"""IoU from which a proposal is about the face of another box."""
 
 SAME_PIXELS = 0.005
 """Corners that differ by less have not been moved."""
@@ -53,6 +59,8 @@ class Annotation:
         state: unlabelled, labelled, or empty: looked at, nothing to find.
         revision: of the content on disk, by whatever program it was written.
         proposals: boxes that stand in the file, but that no one has looked at yet.
+        undecided: proposals that were left open when the labels were saved.
+        refused: proposals that the person has said are wrong.
         notes: what a person should know: what is not shown, what does not fit.
         problem: why it cannot be written; None if it can.
     """
@@ -61,8 +69,23 @@ class Annotation:
     state: LabelState = "unlabelled"
     revision: str = "none"
     proposals: tuple[LabelBox, ...] = ()
+    undecided: tuple[LabelBox, ...] = ()
+    refused: tuple[LabelBox, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is labelled, or looked at and empty, and no proposal is left to decide."""
+        return self.state != "unlabelled" and not self.undecided
+
+
+@dataclass(frozen=True)
+class Review:
+    """What a person has decided about the proposals for a picture; see `Annotation`."""
+
+    undecided: tuple[LabelBox, ...] = ()
+    refused: tuple[LabelBox, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,9 +110,22 @@ def annotation_of(
     boxes = tuple(one.box for one in every if one.box is not None)
     said = [*notes, *dict.fromkeys(one.note for one in every if one.note is not None)]
     if mark == "proposed":
-        return Annotation((), "unlabelled", revision, boxes, tuple(said))
+        return Annotation((), "unlabelled", revision, boxes, notes=tuple(said))
     empty_state: LabelState = "empty" if is_empty or mark == "empty" else "unlabelled"
-    return Annotation(boxes, "labelled" if every else empty_state, revision, (), tuple(said))
+    return Annotation(boxes, "labelled" if every else empty_state, revision, notes=tuple(said))
+
+
+def is_covered(box_xyxy: Box, others: Sequence[LabelBox]) -> bool:
+    """Whether one of the others is about the same face."""
+    if not others:
+        return False
+    ious = box_iou(np.array([box_xyxy]), np.array([one.box_xyxy for one in others]))
+    return bool(ious.max() >= SAME_FACE)
+
+
+def uncovered(boxes: Sequence[LabelBox], others: Sequence[LabelBox]) -> tuple[LabelBox, ...]:
+    """The boxes that are about no face of the others."""
+    return tuple(one for one in boxes if not is_covered(one.box_xyxy, others))
 
 
 def content_ids(texts: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 
 from maskwatch._version import __version__
 from maskwatch.errors import ImageError, OutputError
-from maskwatch.label.annotation import Annotation, LabelBox
+from maskwatch.label.annotation import Annotation, LabelBox, Review
 from maskwatch.label.changes import sse
 from maskwatch.label.errors import ConflictError, DiskFullError, LabelInputError, ReadOnlyError
 from maskwatch.label.images import EncodedImage, ImageCache, browser_image, thumbnail
@@ -25,6 +25,7 @@ from maskwatch.label.schemas import (
     OrderName,
     PictureList,
     Project,
+    Proposal,
     Saved,
     SentPicture,
     ShownPicture,
@@ -120,7 +121,8 @@ def save(
         for one in body.boxes
     ]
     try:
-        saved, ids = session.save(chosen, boxes, seen, empty=body.empty, window=x_maskwatch_window)
+        review = Review(_proposals(body.undecided), _proposals(body.refused))
+        saved, ids = session.save(chosen, boxes, seen, review, empty=body.empty, window=x_maskwatch_window)
     except (ConflictError, LabelInputError, OutputError) as error:
         raise _problem(error, session, chosen) from None
     by_id = {box.id: box for box in saved.boxes}
@@ -142,7 +144,8 @@ def decide(
         text = f"no suspect {suspect_id!r}: it was decided or no longer fits; load the picture again"
         raise Problem(404, text)
     try:
-        saved = session.decide(suspect, body.decision, seen, x_maskwatch_window)
+        reason = (body.reason or "").strip() or None
+        saved = session.decide(suspect, body.decision, seen, x_maskwatch_window, reason)
     except (ConflictError, LabelInputError, OutputError) as error:
         raise _problem(error, session, session.pictures[suspect.image_id]) from None
     return {**_head(saved), "boxes": _shown_boxes(saved.boxes)}
@@ -232,9 +235,8 @@ def _shown(session: LabelSession, chosen: LabelPicture) -> dict[str, Any]:
         "height": height,
         **_head(one.annotation),
         "boxes": _shown_boxes(one.annotation.boxes),
-        "proposals": proposals
-        if proposals is None
-        else [{"box_xyxy": list(b.box_xyxy), "class": b.name, "score": b.score} for b in proposals],
+        "proposals": None if proposals is None else _shown_proposals(proposals),
+        "refused": _shown_proposals(one.annotation.refused),
         "suspects": [
             {
                 "id": suspect.id,
@@ -251,7 +253,19 @@ def _shown(session: LabelSession, chosen: LabelPicture) -> dict[str, Any]:
 
 
 def _head(annotation: Annotation) -> dict[str, Any]:
-    return {"revision": annotation.revision, "state": annotation.state}
+    return {
+        "revision": annotation.revision,
+        "state": annotation.state,
+        "undecided": len(annotation.undecided),
+    }
+
+
+def _shown_proposals(boxes: Sequence[LabelBox]) -> list[dict[str, Any]]:
+    return [{"box_xyxy": list(box.box_xyxy), "class": box.name, "score": box.score} for box in boxes]
+
+
+def _proposals(sent: Sequence[Proposal]) -> tuple[LabelBox, ...]:
+    return tuple(LabelBox(_corners(one.box_xyxy), one.class_, score=one.score) for one in sent)
 
 
 def _shown_boxes(boxes: Sequence[LabelBox]) -> list[dict[str, Any]]:
@@ -276,6 +290,7 @@ def _row(one: PictureStatus) -> dict[str, Any]:
         "height": height,
         "state": one.annotation.state,
         "boxes": len(one.annotation.boxes),
+        "undecided": len(one.annotation.undecided),
         "suspects": len(one.suspects),
         "uncertainty": one.uncertainty,
         "duplicate_of": one.duplicate_of,

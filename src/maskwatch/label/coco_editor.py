@@ -57,10 +57,6 @@ class CocoDocument:
                 self._images.setdefault(found[0], row)
         self._last_id = max((_number(row.get("id")) for row in self._document["annotations"]), default=0)
 
-    def names(self, picture: Path) -> bool:
-        """Whether it has a row of this picture."""
-        return picture in self._images
-
     def mark(self, picture: Path) -> Mark:
         written = self._images.get(picture, {}).get(_MARK_KEY)
         return written if written in ("proposed", "empty") else ""

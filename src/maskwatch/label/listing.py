@@ -17,7 +17,7 @@ class ListFilter:
     """What a picture must have to be listed; "" and "all" let all through.
 
     Attributes:
-        state: "all", "unlabelled", "done", or "suspect".
+        state: "all", "todo" for what is not done, "done", or "suspect".
         class_name: of one of its boxes.
         split: that it is in.
         size: of one of its boxes.
@@ -32,7 +32,7 @@ class ListFilter:
 
     def accepts(self, one: PictureStatus) -> bool:
         boxes = one.annotation.boxes
-        by_state = {"unlabelled": not one.is_done, "done": one.is_done, "suspect": bool(one.suspects)}
+        by_state = {"todo": not one.is_done, "done": one.is_done, "suspect": bool(one.suspects)}
         return (
             by_state.get(self.state, True)
             and (not self.class_name or any(box.name == self.class_name for box in boxes))
@@ -50,7 +50,7 @@ def size_of(box_xyxy: tuple[float, float, float, float]) -> str:
 
 
 def ordered(statuses: Sequence[PictureStatus], order: str) -> list[PictureStatus]:
-    """The pictures by name, or "useful": unlabelled ones, those that the model is least sure of first; then
+    """The pictures by name, or "useful": those not done, first where the model is least sure; then
     those with suspects; then the rest. Near-duplicates of earlier pictures come last."""
     if order == "name":
         return sorted(statuses, key=lambda one: sort_key(one.picture.image_id))

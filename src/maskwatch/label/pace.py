@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import Callable
 
-BREAK_S = 300.0
-"""A longer pause between two pictures is a break, and counts as this long."""
+PAUSE_S = 120.0
+"""After a longer time without a change, the person was away: neither this time nor what ends it counts."""
+
+LEAST_S, LEAST_BOXES = 180.0, 10
+"""With less work, one picture changes the rate by a lot."""
 
 
 class Pace:
-    """Counts the boxes of this session.
+    """Counts the boxes of this session, and the time spent on them.
 
     Args:
         now_s: the clock.
@@ -23,15 +26,18 @@ class Pace:
         self._last_s: float | None = None
 
     def add(self, boxes: int) -> None:
-        """Counts a picture that was saved, with so many boxes more than before."""
+        """Counts a picture that was saved, with so many boxes more than before, or fewer."""
         with self._lock:
             now_s = self._now_s()
-            if self._last_s is not None:  # the time of the first picture is not known
-                self._active_s += min(BREAK_S, now_s - self._last_s)
-                self._boxes += max(0, boxes)
+            # How long the first picture took is not known.
+            if self._last_s is not None and now_s - self._last_s <= PAUSE_S:
+                self._active_s += now_s - self._last_s
+                self._boxes += boxes
             self._last_s = now_s
 
     def boxes_per_hour(self) -> float | None:
-        """None before the second picture."""
+        """None before it means something."""
         with self._lock:
-            return round(self._boxes / self._active_s * 3600, 1) if self._active_s else None
+            if self._active_s < LEAST_S or self._boxes < LEAST_BOXES:
+                return None
+            return round(self._boxes / self._active_s * 3600, 1)

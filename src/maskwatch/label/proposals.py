@@ -67,7 +67,11 @@ def open_model(name: str | None, classes: ClassMap, min_score: float | None) -> 
         return None
     if max(ids) < 0:
         known, wanted = ", ".join(file.metadata.classes), ", ".join(classes.names)
-        raise OptionError(f"--model {name}: it finds {known}, none of {wanted}; name them with --classes")
+        raise OptionError(
+            f"--model {name}: it finds {known}, so it cannot propose {wanted}. Label some pictures without "
+            "--model, train on them (maskwatch train), and name the model that comes out; if only the names "
+            f"differ, map them: --classes {classes.names[0]}={file.metadata.classes[0]}"
+        )
     own = {
         classes.names[at]: score for at, score in zip(ids, file.metadata.thresholds, strict=True) if at >= 0
     }

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-BoxCorners = Annotated[list[float], Field(min_length=4, max_length=4, examples=[[411.2, 96.0, 502.7, 210.4]])]
+BoxCorners = Annotated[
+    list[FiniteFloat], Field(min_length=4, max_length=4, examples=[[411.2, 96.0, 502.7, 210.4]])
+]
 State = Literal["unlabelled", "labelled", "empty"]
 SuspectKind = Literal["missing", "class", "no_face", "box"]
 OrderName = Literal["useful", "name"]
-Filter = Literal["all", "unlabelled", "done", "suspect"]
+Filter = Literal["all", "todo", "done", "suspect"]
 Size = Literal["small", "medium", "large"]
 
 
@@ -34,11 +36,14 @@ class ModelInfo(_Body):
 
 
 class Counts(_Body):
-    """Pictures of each kind; a duplicate is a picture that resembles an earlier one."""
+    """Pictures of each kind; a duplicate is a picture that resembles an earlier one.
+
+    A picture is done if it has labels, or nothing to find, and no proposal is left to decide; else to do.
+    """
 
     pictures: int
     done: int
-    unlabelled: int
+    todo: int
     suspects: int
     duplicates: int
 
@@ -79,6 +84,7 @@ class PictureRow(_Body):
     height: int
     state: State
     boxes: int
+    undecided: int = Field(description="Proposals left to decide in a picture that has labels.")
     suspects: int
     uncertainty: float | None
     duplicate_of: str | None
@@ -106,8 +112,8 @@ class Proposal(_Body):
     """A box that the model proposes; `score` is null where a file that holds proposals has none."""
 
     box_xyxy: BoxCorners
-    class_: str = Field(alias="class")
-    score: float | None
+    class_: str = Field(alias="class", max_length=500)
+    score: FiniteFloat | None
 
 
 class ShownSuspect(_Body):
@@ -126,6 +132,7 @@ class Saved(_Body):
 
     revision: str
     state: State
+    undecided: int = Field(description="Proposals left to decide; the picture is not done before.")
     boxes: list[ShownBox]
 
 
@@ -136,6 +143,7 @@ class ShownPicture(Saved):
     width: int
     height: int
     proposals: list[Proposal] | None = Field(description="null: the model has not seen the picture yet.")
+    refused: list[Proposal] = Field(description="Proposals that were refused; they do not come again.")
     suspects: list[ShownSuspect]
     note: str | None
 
@@ -151,13 +159,16 @@ class SentBox(_Body):
 
 
 class SentPicture(_Body):
-    """The body of `PUT`. `empty`: looked at, nothing to find."""
+    """The body of `PUT`. `empty`: looked at, nothing to find; without `undecided`, the picture is done."""
 
     boxes: list[SentBox] = Field(max_length=10_000)
     empty: bool = False
+    undecided: list[Proposal] = Field([], max_length=10_000)
+    refused: list[Proposal] = Field([], max_length=10_000)
 
 
 class Decision(_Body):
-    """The body of `POST suspects/…`: which of the two is right."""
+    """The body of `POST suspects/…`: which of the two is right, and why."""
 
     decision: Literal["label", "answer"]
+    reason: str | None = Field(None, max_length=500)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maskwatch.data.corrections import read_corrections
-from maskwatch.label.annotation import Annotation, LabelBox
+from maskwatch.label.annotation import Annotation, LabelBox, Review, is_covered, uncovered
 from maskwatch.label.background import Foreground
 from maskwatch.label.changes import Changes
 from maskwatch.label.duplicates import DuplicateFinder
@@ -50,8 +50,7 @@ class PictureStatus:
 
     @property
     def is_done(self) -> bool:
-        """Whether it is labelled, or looked at and empty."""
-        return self.annotation.state != "unlabelled"
+        return self.annotation.is_done
 
 
 class LabelSession:
@@ -147,24 +146,31 @@ class LabelSession:
 
     def proposals(self, picture: LabelPicture, annotation: Annotation) -> Sequence[LabelBox] | None:
         """What is proposed for a picture; None until the model has seen it, which is next then."""
-        if annotation.proposals:
-            return annotation.proposals
+        if annotation.proposals or annotation.undecided:
+            return annotation.proposals or annotation.undecided
         prediction = self._prediction(picture)
         if prediction is not None and self.model is not None:
-            return prediction.proposals(self.model.thresholds)
+            return uncovered(prediction.proposals(self.model.thresholds), annotation.refused)
         if self.proposer is None:
             return ()
         self.proposer.request(picture)
         return None
 
     def save(
-        self, picture: LabelPicture, boxes: Sequence[LabelBox], seen: str, *, empty: bool, window: str
+        self,
+        picture: LabelPicture,
+        boxes: Sequence[LabelBox],
+        seen: str,
+        review: Review,
+        *,
+        empty: bool,
+        window: str,
     ) -> tuple[Annotation, list[str]]:
         """Saves the labels of a picture; see `LabelStore.save`."""
         if self.read_only_reason is not None:
             raise ReadOnlyError(self.read_only_reason)
         before = self._annotation(picture)
-        saved, ids = self.store.save(picture, boxes, seen, mark="empty" if empty else "")
+        saved, ids = self.store.save(picture, boxes, seen, mark="empty" if empty else "", review=review)
         self.pace.add(len(saved.boxes) - len(before.boxes))
         self._publish_picture(picture, saved, window)
         return saved, ids
@@ -173,8 +179,14 @@ class LabelSession:
         """The suspect of an id; None if there is none, or it was decided."""
         return next((s for one in self.statuses() for s in one.suspects if s.id == suspect_id), None)
 
-    def decide(self, suspect: LabelSuspect, decision: str, seen: str, window: str) -> Annotation:
+    def decide(
+        self, suspect: LabelSuspect, decision: str, seen: str, window: str, reason: str | None = None
+    ) -> Annotation:
         """Remembers a decision about a suspect, and follows it.
+
+        Args:
+            decision: "label" or "answer": which of the two is right.
+            reason: why, in the person's words.
 
         Raises:
             ConflictError: the labels have changed.
@@ -193,7 +205,7 @@ class LabelSession:
             boxes = answered(suspect, annotation.boxes)
             annotation, _ = self.store.save(picture, boxes, seen, mark="" if boxes else "empty")
         with writing(self.project.hidden):
-            self._decisions.add(suspect, decision)
+            self._decisions.add(suspect, decision, self.settings.by, reason)
         self._publish_picture(picture, annotation, window)
         return annotation
 
@@ -206,7 +218,7 @@ class LabelSession:
             "counts": {
                 "pictures": len(every),
                 "done": done,
-                "unlabelled": len(every) - done,
+                "todo": len(every) - done,
                 "suspects": sum(len(one.suspects) for one in every),
                 "duplicates": len(self.finder.duplicate_of),
             },
@@ -219,7 +231,7 @@ class LabelSession:
             self._annotations.get(p) or (None, self._annotation(self.pictures[p])) for p in self.pictures
         )
         return {
-            "done": sum(annotation.state != "unlabelled" for _, annotation in known),
+            "done": sum(annotation.is_done for _, annotation in known),
             "pictures": len(self.pictures),
             "proposals_left": 0 if self.proposer is None else self.proposer.left,
             "duplicates_left": self.finder.left,
@@ -227,8 +239,8 @@ class LabelSession:
         }
 
     def _by_need(self) -> list[LabelPicture]:
-        """The pictures without labels first."""
-        return sorted(self.pictures.values(), key=lambda one: self._annotation(one).state != "unlabelled")
+        """The pictures that are not done first."""
+        return sorted(self.pictures.values(), key=lambda one: self._annotation(one).is_done)
 
     def _annotation(self, picture: LabelPicture) -> Annotation:
         version = self.store.version(picture)
@@ -243,14 +255,16 @@ class LabelSession:
     def _open_suspects(
         self, picture: LabelPicture, annotation: Annotation, prediction: Prediction | None
     ) -> list[LabelSuspect]:
-        if annotation.state == "unlabelled" and self._listed is None:
+        if not annotation.is_done and self._listed is None:
             return []
         with self._lock:
             kept = self._suspects.get(picture.image_id)
             if kept is None or kept[0] is not annotation or kept[1] is not prediction:
                 found = self._find_suspects(picture, annotation, prediction)
                 kept = self._suspects[picture.image_id] = (annotation, prediction, found)
-            return self._decisions.open(kept[2]) if kept[2] else []
+            refused = annotation.refused
+            asked = [s for s in kept[2] if s.kind != "missing" or not is_covered(s.box_xyxy, refused)]
+            return self._decisions.open(asked) if asked else []
 
     def _find_suspects(
         self, picture: LabelPicture, annotation: Annotation, prediction: Prediction | None

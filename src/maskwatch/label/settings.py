@@ -21,6 +21,7 @@ class LabelSettings:
         min_score: of a proposal; None for the thresholds of the model.
         suspects: file of labels to look at, or a report that holds it; None finds them with the model.
         corrections: file that decisions are added to; None changes the annotations.
+        by: who decides about suspects, kept with each decision; None keeps no name.
         host, port: where it listens; port 0 takes a free one.
         token: that the page must send.
         limits: of the connections.
@@ -36,6 +37,7 @@ class LabelSettings:
     min_score: float | None = None
     suspects: Path | None = None
     corrections: Path | None = None
+    by: str | None = None
     host: str = "127.0.0.1"
     port: int = 8766
     limits: ServiceLimits = field(default_factory=lambda: ServiceLimits(max_bytes=1 << 20))

@@ -20,13 +20,24 @@ from pathlib import Path
 
 from maskwatch.data.issues import Box
 from maskwatch.errors import DataError, ImageError
-from maskwatch.label.annotation import Annotation, LabelBox, Mark, ReadBox, annotation_of, rounded, short_hash
+from maskwatch.label.annotation import (
+    Annotation,
+    LabelBox,
+    Mark,
+    ReadBox,
+    Review,
+    annotation_of,
+    rounded,
+    short_hash,
+    uncovered,
+)
 from maskwatch.label.coco_editor import CocoDocument
 from maskwatch.label.errors import ConflictError, DiskFullError, LabelInputError, ReadOnlyError
 from maskwatch.label.lock import FolderLock
 from maskwatch.label.marks import Marks
 from maskwatch.label.originals import Originals
 from maskwatch.label.project import LabelPicture, LabelProject
+from maskwatch.label.reviews import Reviews
 from maskwatch.label.voc_editor import VocDocument
 from maskwatch.label.yolo_editor import YoloDocument
 from maskwatch.media.formats import ImageMetadata, read_metadata
@@ -55,10 +66,11 @@ class LabelStore:
         self._lock = FolderLock(hidden / "lock")
         self._originals = Originals(hidden / "originals", project.folder)
         self._marks = Marks(hidden / "proposed.jsonl")
+        self._reviews = Reviews(hidden / "reviews.jsonl")
         self._reading = threading.RLock()
         self._coco: dict[Path, tuple[Stamp | None, CocoDocument]] = {}
         self._metadata: dict[Path, tuple[Stamp | None, ImageMetadata, str | None]] = {}
-        self._saves: Counter[str] = Counter()  # accepting the proposals of a YOLO file leaves it as it is
+        self._saves: Counter[str] = Counter()  # not every save changes the file
         # id → text of every box seen of a picture, so that undoing a deletion brings back all of it.
         self._attic: dict[str, dict[str, str]] = defaultdict(dict)
 
@@ -76,7 +88,7 @@ class LabelStore:
                 document = self._coco_document(picture)
             except _UNREADABLE:
                 return None
-            return document.number, document.edits[picture.path], image
+            return document.number, document.edits[picture.path], image, self._saves[picture.image_id]
 
     def has_file(self, picture: LabelPicture) -> bool:
         """Whether a picture has its own annotation file, whatever is in it."""
@@ -92,6 +104,7 @@ class LabelStore:
                 text = f"{picture.annotation.name} cannot be read ({first_line(error)}); repair it"
                 return Annotation(notes=(text,), problem=text)
             self._remember(picture, boxes)
+            annotation = _reviewed(annotation, self._reviews.get(picture.image_id))
         problem = broken or picture.problem
         if problem is None:
             return annotation
@@ -104,6 +117,7 @@ class LabelStore:
         seen: str | None,
         *,
         mark: Mark = "",
+        review: Review | None = None,
     ) -> tuple[Annotation, list[str]]:
         """Replaces the labels of a picture; they are on disk when this returns.
 
@@ -111,6 +125,7 @@ class LabelStore:
             boxes: all of them, with the id of the box that each was before, None for a new one.
             seen: revision that the person has seen; None for a picture that must not have labels yet.
             mark: "empty" for looked at and nothing to find, "proposed" for boxes that no one has looked at.
+            review: of the proposals; None leaves it as it is.
 
         Returns:
             The labels, and the id of each box in the order given.
@@ -131,7 +146,10 @@ class LabelStore:
                 )
             checked = self._checked(picture, boxes, before)
             with self._reading:
-                ids = self._write(picture, checked, mark)
+                if review is not None:  # first: a kill in between must not make the picture look done
+                    self._reviews.put(picture.image_id, review)
+                still_unlabelled = before.state == "unlabelled" and not checked and not mark
+                ids = [] if still_unlabelled else self._write(picture, checked, mark)
             self._saves[picture.image_id] += 1
             return self.read(picture), ids
 
@@ -163,8 +181,6 @@ class LabelStore:
         attic, metadata = self._attic[picture.image_id], self.metadata(picture)
         if picture.format == "coco":
             document = self._coco_document(picture)
-            if not boxes and not mark and not document.names(picture.path):
-                return []  # still not labelled
             del self._coco[picture.annotation]  # until the file is written, it is ahead of it
             ids = document.replace(picture.path, metadata, boxes, mark, attic)
             self._put(picture.annotation, document.to_bytes())
@@ -172,15 +188,11 @@ class LabelStore:
             return ids
         data = _read_bytes(picture.annotation)
         if picture.format == "voc":
-            if data is None and mark == "" and not boxes:
-                return []  # still not labelled
             voc = VocDocument(data, picture.path, metadata, self.project.classes)
             # Without objects and without a mark the file would mean that there is nothing to find.
             ids = voc.replace(boxes, "" if mark == "empty" or (boxes and not mark) else "proposed", attic)
             self._put(picture.annotation, voc.to_bytes())
             return ids
-        if data is None and mark == "" and not boxes:
-            return []
         yolo = self._yolo_document(picture, data)
         ids = yolo.replace(boxes, attic)
         new = yolo.to_bytes()
@@ -297,6 +309,14 @@ def _read_bytes(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _reviewed(annotation: Annotation, review: Review) -> Annotation:
+    """An annotation with what of its review still fits: another program may have labelled the rest."""
+    gone = annotation.revision == "none" or annotation.state == "empty" or bool(annotation.proposals)
+    undecided = () if gone else uncovered(review.undecided, annotation.boxes)
+    proposals = uncovered(annotation.proposals, review.refused)
+    return replace(annotation, proposals=proposals, undecided=undecided, refused=review.refused)
 
 
 def _scored(boxes: Sequence[LabelBox], scores: Sequence[float | None]) -> tuple[LabelBox, ...]:

@@ -201,8 +201,11 @@ class Decisions:
         self._read()
         return [one for one in found if not any(_is_same(one, made) for made in self._made[one.image_id])]
 
-    def add(self, suspect: LabelSuspect, decision: str) -> None:
-        """Remembers a decision. Raises OSError."""
+    def add(
+        self, suspect: LabelSuspect, decision: str, by: str | None = None, reason: str | None = None
+    ) -> None:
+        """Remembers a decision; who made it and why are left out where they are not known. Raises OSError."""
+        more = {key: text for key, text in (("by", by), ("reason", reason)) if text}
         self._rows.append(
             {
                 "image_id": suspect.image_id,
@@ -213,6 +216,7 @@ class Decisions:
                 "score": suspect.score,
                 "decision": decision,
                 "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+                **more,
             }
         )
 

@@ -23,6 +23,8 @@ export interface Proposal {
 export interface Annotation {
   boxes: readonly LabelBox[];
   proposals: readonly Proposal[];
+  /** Proposals that are wrong; they do not come again. */
+  refused: readonly Proposal[];
   /** Looked at, and there is nothing to find. */
   empty: boolean;
 }
@@ -38,8 +40,9 @@ export function newKey(): string {
   return `${WINDOW}-${++counter}`;
 }
 
+/** A box that is drawn over a proposal takes its place. */
 export function withBox(before: Annotation, box: LabelBox): Annotation {
-  return { ...before, boxes: [...before.boxes, box], empty: false };
+  return { ...before, boxes: [...before.boxes, box], proposals: undecided(before.proposals, [box]), empty: false };
 }
 
 /** The annotation with another place, class or mark of a box; changing a proposal accepts it. */
@@ -48,11 +51,18 @@ export function changed(before: Annotation, key: string, change: Partial<Omit<La
   return { ...after, boxes: after.boxes.map((one) => (one.key === key ? { ...one, ...change } : one)) };
 }
 
-/** Without a box, or without a proposal that is wrong. */
+/** Without a box, or with a proposal refused. */
 export function without(before: Annotation, key: string): Annotation {
-  const proposals = before.proposals.filter((one) => one.key !== key);
-  if (proposals.length < before.proposals.length) return { ...before, proposals };
+  if (before.proposals.some((one) => one.key === key)) return refused(before, [key]);
   return { ...before, boxes: before.boxes.filter((one) => one.key !== key) };
+}
+
+/** Proposals with these keys are wrong. */
+export function refused(before: Annotation, keys: readonly string[]): Annotation {
+  const chosen = before.proposals.filter((one) => keys.includes(one.key));
+  if (chosen.length === 0) return before;
+  const proposals = before.proposals.filter((one) => !chosen.includes(one));
+  return { ...before, proposals, refused: [...before.refused, ...chosen] };
 }
 
 /** Proposals, or those with these keys, become boxes. */
@@ -63,15 +73,16 @@ export function accepted(before: Annotation, keys: readonly string[] | null = nu
     key, box_xyxy, class: name, difficult: false, ignore: false,
   }));
   return {
+    ...before,
     boxes: [...before.boxes, ...boxes],
     proposals: before.proposals.filter((one) => !chosen.includes(one)),
     empty: false,
   };
 }
 
-/** Nothing to find in this picture. */
-export function emptied(): Annotation {
-  return { boxes: [], proposals: [], empty: true };
+/** Nothing to find in this picture, so that all proposals are wrong. */
+export function emptied(before: Annotation): Annotation {
+  return { boxes: [], proposals: [], refused: [...before.refused, ...before.proposals], empty: true };
 }
 
 /** The annotation with the boxes of another picture, as far as they fit in and are not there yet. */
@@ -81,7 +92,8 @@ export function withCopies(before: Annotation, boxes: readonly LabelBox[], size:
     const there = before.boxes.some((other) => box_xyxy && iou(other.box_xyxy, box_xyxy) > COPY_IOU);
     return box_xyxy && !there ? [{ ...one, key: newKey(), box_xyxy }] : [];
   });
-  return copies.length === 0 ? before : { ...before, boxes: [...before.boxes, ...copies], empty: false };
+  if (copies.length === 0) return before;
+  return { ...before, boxes: [...before.boxes, ...copies], proposals: undecided(before.proposals, copies), empty: false };
 }
 
 /** Proposals that are not about a face with a box. */

@@ -12,7 +12,7 @@ export interface ClassInfo {
 export interface Counts {
   pictures: number;
   done: number;
-  unlabelled: number;
+  todo: number;
   suspects: number;
   duplicates: number;
 }
@@ -43,6 +43,8 @@ export interface PictureItem {
   height: number;
   state: PictureState;
   boxes: number;
+  /** Proposals left to decide in a picture that has labels. */
+  undecided: number;
   suspects: number;
   uncertainty: number | null;
   duplicate_of: string | null;
@@ -81,8 +83,11 @@ export interface PictureRecord {
   height: number;
   revision: string;
   state: PictureState;
+  /** Proposals left to decide; the picture is not done before. */
+  undecided: number;
   boxes: SavedBox[];
   proposals: ModelBox[] | null;
+  refused: ModelBox[];
   suspects: Suspect[];
   note: string | null;
 }
@@ -90,11 +95,14 @@ export interface PictureRecord {
 export interface PutBody {
   boxes: SavedBox[];
   empty: boolean;
+  undecided: ModelBox[];
+  refused: ModelBox[];
 }
 
 export interface Saved {
   revision: string;
   state: PictureState;
+  undecided: number;
   boxes: SavedBox[];
 }
 
@@ -132,8 +140,8 @@ export class LabelApi {
     return this.write("PUT", `pictures/${pathOf(imageId)}`, body, revision);
   }
 
-  decide(suspect: Suspect, decision: "label" | "answer", revision: string): Promise<Saved> {
-    return this.write("POST", `suspects/${encodeURIComponent(suspect.id)}`, { decision }, revision);
+  decide(suspect: Suspect, decision: "label" | "answer", reason: string, revision: string): Promise<Saved> {
+    return this.write("POST", `suspects/${encodeURIComponent(suspect.id)}`, { decision, reason: reason || null }, revision);
   }
 
   imageUrl(imageId: string): string {

@@ -1,7 +1,7 @@
 // Edits that the server has not acknowledged, kept in this browser: they outlive the tab and the server.
 
 import type { LabelBox } from "./annotation";
-import type { SavedBox } from "./api";
+import type { ModelBox, SavedBox } from "./api";
 
 /** A box of a draft: as it is sent, and the name that it has in this window. */
 export type DraftBox = SavedBox & Pick<LabelBox, "key">;
@@ -13,6 +13,9 @@ export interface Draft {
   revision: string;
   boxes: DraftBox[];
   empty: boolean;
+  /** Proposals left to decide; with none, the picture is done. */
+  undecided: ModelBox[];
+  refused: ModelBox[];
 }
 
 /** The part of `Storage` that is used. */
@@ -75,7 +78,8 @@ export class Drafts {
 function parsed(text: string | null): Draft | null {
   try {
     const draft = JSON.parse(text ?? "null") as Draft | null;
-    return draft && Array.isArray(draft.boxes) && typeof draft.revision === "string" ? draft : null;
+    if (!draft || !Array.isArray(draft.boxes) || typeof draft.revision !== "string") return null;
+    return { ...draft, undecided: draft.undecided ?? [], refused: draft.refused ?? [] }; // of an older page
   } catch {
     return null;
   }

@@ -1,7 +1,7 @@
 // The open picture: every edit goes through here, to the history, the stage, the panel and the saver.
 
 import type { BoxXyxy } from "../geometry";
-import { accepted, changed, emptied, newKey, withBox, withCopies, without, type Annotation, type LabelBox, type Proposal } from "./annotation";
+import { accepted, changed, emptied, newKey, refused, withBox, withCopies, without, type Annotation, type LabelBox, type Proposal } from "./annotation";
 import type { ClassInfo, Project, Suspect } from "./api";
 import { moved, resized, sizeText } from "./boxes";
 import type { History } from "./history";
@@ -28,9 +28,9 @@ export class Editor {
   private proposalsShown = true;
   private series = { name: "", time: 0 };
 
-  /** @param edited called after every edit, undo and redo; `toSave` where boxes differ and not only proposals. */
+  /** @param edited called after every edit, undo and redo. */
   constructor(
-    private readonly edited: (picture: OpenPicture, toSave: boolean) => void,
+    private readonly edited: (picture: OpenPicture) => void,
     point: (at: { x: number; y: number } | null, box: BoxXyxy | null) => void,
     zoom: (scale: number) => void,
   ) {
@@ -58,7 +58,7 @@ export class Editor {
   }
 
   get annotation(): Annotation {
-    return this.open?.annotation ?? { boxes: [], proposals: [], empty: false };
+    return this.open?.annotation ?? { boxes: [], proposals: [], refused: [], empty: false };
   }
 
   get selectedKey(): string | null {
@@ -154,16 +154,27 @@ export class Editor {
     say(`${this.annotation.boxes.length - before} accepted`);
   }
 
-  /** All proposals in sight become boxes; false where nothing says that this picture is done. */
+  /** Refuses all proposals in sight. */
+  refuse(): void {
+    const { length } = this.proposals;
+    this.apply(refused(this.annotation, this.proposals.map(({ key }) => key)));
+    const rest = this.annotation.boxes.length > 0 || length === 0 ? "" : "; if there is nothing to find, press E";
+    say(`${length} refused${rest}`);
+  }
+
+  /** All proposals in sight become boxes, and hidden ones need no decision; false where nothing says that this
+   * picture is done. */
   acceptAll(): boolean {
-    this.apply(accepted(this.annotation, this.proposals.map(({ key }) => key)));
-    return this.annotation.boxes.length > 0 || this.annotation.empty;
+    const after = accepted(this.annotation, this.proposals.map(({ key }) => key));
+    const done = after.boxes.length > 0 || after.empty;
+    this.apply(done && after.proposals.length > 0 ? { ...after, proposals: [] } : after);
+    return done;
   }
 
   empty(): void {
     const { annotation } = this;
     this.selected = null;
-    this.apply(annotation.empty ? { ...annotation, empty: false } : emptied());
+    this.apply(annotation.empty ? { ...annotation, empty: false } : emptied(annotation));
     say(annotation.empty ? "Not labelled any more" : "Nothing to find here");
   }
 
@@ -217,27 +228,20 @@ export class Editor {
   }
 
   private step(take: (history: History<Annotation>) => boolean, yes: string, no: string): void {
-    const before = this.annotation;
     if (!this.open || this.readOnly || !take(this.open.history)) return say(no);
     say(yes);
     this.series.name = "";
     const keys = [...this.annotation.boxes, ...this.proposals].map((one) => one.key);
     if (this.selected !== null && !keys.includes(this.selected)) this.selected = null;
     this.render();
-    this.report(this.open, before);
+    this.edited(this.open);
   }
 
   private apply(next: Annotation, continues = false): void {
-    const before = this.annotation;
     this.series.name = "";
     if (!this.open || this.readOnly || !this.open.history.push(next, continues)) return this.render();
     this.render();
-    this.report(this.open, before);
-  }
-
-  private report(open: OpenPicture, before: Annotation): void {
-    const { boxes, empty } = open.annotation;
-    this.edited(open, boxes !== before.boxes || empty !== before.empty);
+    this.edited(this.open);
   }
 
   private selectAndReveal(key: string): void {

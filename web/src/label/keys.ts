@@ -1,9 +1,9 @@
 // Keys → commands. The list of shortcuts that the page shows is made of the same table.
 
 export type Simple =
-  | "accept" | "accept-next" | "new" | "delete" | "difficult" | "ignore" | "empty" | "copy" | "undo" | "redo"
-  | "next" | "previous" | "next-unlabelled" | "zoom-in" | "zoom-out" | "fit" | "actual" | "proposals"
-  | "crosshair" | "keep-label" | "take-answer" | "save" | "search" | "help" | "deselect";
+  | "accept" | "accept-next" | "refuse" | "new" | "delete" | "difficult" | "ignore" | "empty" | "copy" | "undo" | "redo"
+  | "next" | "previous" | "next-todo" | "zoom-in" | "zoom-out" | "fit" | "actual" | "proposals"
+  | "crosshair" | "keep-label" | "take-answer" | "reason" | "save" | "search" | "help" | "deselect";
 
 export type Command =
   | { name: Simple }
@@ -31,7 +31,7 @@ const SHORTCUTS: readonly (Shortcut | string)[] = [
   { keys: ["enter"], shown: "Enter", text: "accept the proposals left and go to the next picture", command: "accept-next" },
   { keys: [".", "pagedown"], shown: ". or Page Down", text: "next picture", command: "next" },
   { keys: [",", "pageup"], shown: ", or Page Up", text: "previous picture", command: "previous" },
-  { keys: ["u"], shown: "U", text: "next picture without labels", command: "next-unlabelled" },
+  { keys: ["u"], shown: "U", text: "next picture that is not done", command: "next-todo" },
   { keys: ["e"], shown: "E", text: "nothing to find here", command: "empty" },
   { keys: ["c"], shown: "C", text: "copy the boxes of the picture before", command: "copy" },
   { keys: ["/"], shown: "/", text: "search pictures", command: "search" },
@@ -46,9 +46,11 @@ const SHORTCUTS: readonly (Shortcut | string)[] = [
   { keys: ["ctrl+s"], shown: "Ctrl S", text: "save now; edits are saved at once anyway", command: "save" },
   "The model’s help",
   { keys: ["a"], shown: "A", text: "accept the selected proposal, or all", command: "accept" },
+  { keys: ["r"], shown: "R", text: "refuse all proposals left", command: "refuse" },
   { keys: ["p"], shown: "P", text: "show or hide proposals", command: "proposals" },
   { keys: ["k"], shown: "K", text: "suspect: keep the label, then the next", command: "keep-label" },
   { keys: ["m"], shown: "M", text: "suspect: take the model’s answer, then the next", command: "take-answer" },
+  { keys: ["w"], shown: "W", text: "suspect: write why; Enter goes back", command: "reason" },
   "View",
   { keys: ["+", "="], shown: "+ or wheel", text: "larger", command: "zoom-in" },
   { keys: ["-"], shown: "- or wheel", text: "smaller", command: "zoom-out" },

@@ -115,7 +115,7 @@ export class PictureListBox {
   private fill(row: HTMLElement, item: PictureItem, at: number): void {
     row.id = `picture-${at}`;
     row.style.top = `${at * ROW_PX}px`;
-    row.dataset.state = item.suspects > 0 ? "suspect" : item.state;
+    row.dataset.state = item.suspects > 0 ? "suspect" : item.undecided > 0 ? "undecided" : item.state;
     row.classList.toggle("active", at === this.active);
     row.setAttribute("aria-selected", String(item.image_id === this.current));
     row.setAttribute("aria-setsize", String(this.items.length));

@@ -20,10 +20,10 @@ export function nextWhere(
 }
 
 /** What the page says where `neighbour` finds none. */
-export function endOfList(step: number, unlabelled: number): string {
+export function endOfList(step: number, todo: number): string {
   if (step < 0) return "This is the first picture of the list";
-  if (unlabelled === 0) return "This is the last picture, and every picture of the list is labelled";
-  return `This is the last picture of the list; U goes to the next of ${unlabelled} without labels`;
+  if (todo === 0) return "This is the last picture, and every picture of the list is done";
+  return `This is the last picture of the list; U goes to the next of ${todo} that are not done`;
 }
 
 /** First row to draw, and the one after the last. */
@@ -41,15 +41,20 @@ export function paceText(boxesPerHour: number | null): string {
 /** What a row says of its picture. */
 export function stateText(item: PictureItem): string {
   const state = item.state === "unlabelled" ? "not labelled" : item.state === "empty" ? "nothing to find" : boxCount(item.boxes);
+  const left = item.undecided === 0 ? "" : `, ${proposalCount(item.undecided)} left`;
   const suspects = item.suspects === 0 ? "" : `, ${item.suspects} ${item.suspects === 1 ? "suspect" : "suspects"}`;
-  return `${state}${suspects}${item.duplicate_of === null ? "" : ", near-duplicate"}`;
+  return `${state}${left}${suspects}${item.duplicate_of === null ? "" : ", near-duplicate"}`;
 }
 
 /** What stands above the list of boxes. */
 export function boxesTitle(boxes: number, proposals: number, empty: boolean): string {
   if (empty) return "Nothing to find here";
-  const rest = proposals === 0 ? "" : `, ${proposals} ${proposals === 1 ? "proposal" : "proposals"}`;
-  return boxCount(boxes) + rest;
+  if (boxes === 0 && proposals === 0) return "No box yet";
+  return [boxes > 0 ? boxCount(boxes) : "", proposals > 0 ? proposalCount(proposals) : ""].filter(Boolean).join(", ");
+}
+
+function proposalCount(count: number): string {
+  return count === 1 ? "1 proposal" : `${count} proposals`;
 }
 
 export function boxCount(count: number): string {

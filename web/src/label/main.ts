@@ -11,7 +11,7 @@ import { FilterForm } from "./filters";
 import { commandOf, isSingleCharacter, type Command, type Simple } from "./keys";
 import { PictureListBox } from "./list";
 import { boxesTitle, endOfList, neighbour, nextWhere } from "./listing";
-import { OpenPicture, over } from "./open_picture";
+import { isDone, OpenPicture, over } from "./open_picture";
 import { Saver } from "./saver";
 import { say, showProgress, showSaveState } from "./status";
 import { listenForChanges, openWindows } from "./windows";
@@ -27,7 +27,7 @@ class Labeller {
     (id) => this.attempt(() => this.openFromList(id)),
   );
   private readonly editor = new Editor(
-    (picture, toSave) => this.edited(picture, toSave),
+    (picture) => this.edited(picture),
     (at, box) => (element("point").textContent = box ? sizeText(box) : at ? `${Math.floor(at.x)}, ${Math.floor(at.y)}` : ""),
     (scale) => (element("zoom").textContent = `${Math.round(scale * 100)}%`),
   );
@@ -42,11 +42,10 @@ class Labeller {
 
   async begin(): Promise<void> {
     this.project = await this.api.project();
-    const { folder, read_only_reason } = this.project;
+    const { folder } = this.project;
     element("folder").textContent = folder;
     document.title = `${folder.split(/[\\/]/).filter(Boolean).at(-1) ?? folder} · Label pictures`;
     this.editor.prepare(this.project);
-    if (read_only_reason !== null) trouble(read_only_reason);
     this.filters.offer(this.project);
     showProgress(this.project);
     await this.startSaving(folder);
@@ -67,7 +66,7 @@ class Labeller {
       put: (id, body, revision) => this.api.put(id, body, revision),
       saved: (id, saved, sent) => {
         this.opened.get(id)?.acknowledge(saved, sent);
-        this.pictureChanged(id, { state: saved.state, boxes: saved.boxes.length });
+        this.pictureChanged(id, { state: saved.state, boxes: saved.boxes.length, undecided: saved.undecided });
         this.projectSoon();
       },
       conflict: (draft, current) => void this.decide(draft, current),
@@ -88,7 +87,8 @@ class Labeller {
   /** Opens a picture; edits that wait are sent first, and the newest opened wins. */
   private async open(imageId: string): Promise<void> {
     this.wanted = imageId;
-    trouble("");
+    trouble(this.project.read_only_reason ?? "");
+    if (this.current?.imageId !== imageId) element<HTMLInputElement>("reason").value = ""; // written for another one
     this.saver.flush();
     const record = await this.api.picture(imageId);
     if (this.wanted !== imageId) return;
@@ -107,10 +107,11 @@ class Labeller {
     this.preload();
   }
 
-  private sayOpened({ imageId, annotation: { boxes, proposals, empty } }: OpenPicture): void {
+  private sayOpened({ imageId, record, annotation: { boxes, proposals, empty } }: OpenPicture): void {
     const at = this.items.findIndex((one) => one.image_id === imageId);
     const place = at === -1 ? "" : `${at + 1} of ${this.items.length}: `;
-    say(`${place}${imageId}, ${boxesTitle(boxes.length, proposals.length, empty).toLowerCase()}`);
+    const waiting = record.proposals === null && this.project.model !== null ? "; the model is still looking" : "";
+    say(`${place}${imageId}, ${boxesTitle(boxes.length, proposals.length, empty).toLowerCase()}${waiting}`);
   }
 
   /** On a phone the list is below the picture. */
@@ -139,8 +140,8 @@ class Labeller {
     if (next) new Image().src = this.api.imageUrl(next.image_id);
   }
 
-  private edited(picture: OpenPicture, toSave: boolean): void {
-    if (toSave) this.saver.edit(picture.draft());
+  private edited(picture: OpenPicture): void {
+    this.saver.edit(picture.draft());
     this.enable();
   }
 
@@ -162,14 +163,14 @@ class Labeller {
     const next = neighbour(this.items, this.current?.imageId ?? null, step);
     if (next) return this.attempt(() => this.open(next.image_id));
     this.saver.flush();
-    say(endOfList(step, this.unlabelled()));
+    say(endOfList(step, this.todo()));
   }
 
-  /** How many pictures of the list have no labels; those of the open one may not be saved yet. */
-  private unlabelled(): number {
-    const { boxes, empty } = this.editor.annotation;
-    const open = boxes.length > 0 || empty ? this.current?.imageId : undefined;
-    return this.items.filter((item) => item.state === "unlabelled" && item.image_id !== open).length;
+  /** How many pictures of the list are not done; what was decided in the open one may not be saved yet. */
+  private todo(): number {
+    const { boxes, proposals, empty } = this.editor.annotation;
+    const open = empty || (boxes.length > 0 && proposals.length === 0) ? this.current?.imageId : undefined;
+    return this.items.filter((item) => !isDone(item) && item.image_id !== open).length;
   }
 
   private goWhere(test: (item: PictureItem) => boolean, none: string): void {
@@ -202,7 +203,9 @@ class Labeller {
     }
     let saved: Saved;
     try {
-      saved = await this.api.decide(suspect, decision, current.revision);
+      const reason = element<HTMLInputElement>("reason");
+      saved = await this.api.decide(suspect, decision, reason.value, current.revision);
+      reason.value = "";
     } catch (error) {
       if (!(error instanceof Conflict)) throw error;
       await this.open(current.imageId);
@@ -211,7 +214,7 @@ class Labeller {
     say(decision === "label" ? "Label kept" : "Model’s answer taken");
     this.opened.delete(current.imageId);
     const left = current.record.suspects.length - 1;
-    this.pictureChanged(current.imageId, { state: saved.state, boxes: saved.boxes.length, suspects: left });
+    this.pictureChanged(current.imageId, { state: saved.state, boxes: saved.boxes.length, undecided: saved.undecided, suspects: left });
     this.projectSoon();
     if (left > 0) return this.open(current.imageId);
     this.goWhere((item) => item.suspects > 0, "No suspect is left");
@@ -230,7 +233,7 @@ class Labeller {
     else {
       const keyed = state.current.boxes.map((box, i) => ({ ...box, key: `theirs-${state.current.revision}-${i}` }));
       const boxes = choice === "both" ? merged(keyed, mine.boxes) : mine.boxes;
-      this.saver.resolve(over(boxes, mine.empty, state.current));
+      this.saver.resolve(over(mine, boxes, state.current));
     }
     if (this.current?.imageId === draft.image_id) await this.open(draft.image_id);
     this.reopenConflict();
@@ -281,7 +284,8 @@ class Labeller {
 
   private async changedElsewhere(imageId: string): Promise<void> {
     const record = await this.api.picture(imageId);
-    this.pictureChanged(imageId, { state: record.state, boxes: record.boxes.length, suspects: record.suspects.length });
+    const { state, boxes, undecided, suspects } = record;
+    this.pictureChanged(imageId, { state, boxes: boxes.length, undecided, suspects: suspects.length });
     const { current } = this;
     if (current?.imageId !== imageId || this.saver.pending(imageId) || current.revision === record.revision) return;
     await this.open(imageId);
@@ -292,9 +296,11 @@ class Labeller {
     if (this.current?.imageId !== imageId) return;
     const { proposals } = await this.api.picture(imageId);
     if (!proposals || this.current.imageId !== imageId) return;
-    this.current.propose(proposals);
+    this.current.record = { ...this.current.record, proposals };
+    if (this.current.propose(proposals)) this.saver.edit(this.current.draft());
     show(element("note"), false);
     this.editor.refresh();
+    this.sayOpened(this.current);
   }
 
   private attempt(task: () => Promise<void>): void {
@@ -312,6 +318,7 @@ class Labeller {
   private readonly actions: Record<Simple, () => void> = {
     accept: () => this.editor.accept(),
     "accept-next": () => this.acceptAndGo(),
+    refuse: () => this.editor.refuse(),
     new: () => this.editor.addInTheMiddle(),
     delete: () => this.editor.delete(),
     difficult: () => this.editor.toggle("difficult"),
@@ -322,7 +329,7 @@ class Labeller {
     redo: () => this.editor.redo(),
     next: () => this.go(1),
     previous: () => this.go(-1),
-    "next-unlabelled": () => this.goWhere((item) => item.state === "unlabelled", "Every picture of the list is labelled"),
+    "next-todo": () => this.goWhere((item) => !isDone(item), "Every picture of the list is done"),
     "zoom-in": () => this.editor.stage.zoom(1.25),
     "zoom-out": () => this.editor.stage.zoom(0.8),
     fit: () => this.editor.stage.fit(),
@@ -331,6 +338,10 @@ class Labeller {
     crosshair: () => this.editor.toggleCrosshair(),
     "keep-label": () => this.attempt(() => this.decideSuspect("label")),
     "take-answer": () => this.attempt(() => this.decideSuspect("answer")),
+    reason: () => {
+      if (this.editor.suspect) element("reason").focus();
+      else say("No suspect in this picture");
+    },
     save: () => this.saver.flush(),
     search: () => this.filters.search(),
     help: () => openHelp(),
@@ -344,7 +355,7 @@ class Labeller {
   private listen(): void {
     const buttons: Simple[] = [
       "new", "undo", "redo", "zoom-in", "zoom-out", "fit", "actual", "previous", "next", "accept-next",
-      "next-unlabelled", "difficult", "ignore", "delete", "accept", "copy", "empty", "keep-label", "take-answer",
+      "next-todo", "difficult", "ignore", "delete", "accept", "refuse", "copy", "empty", "keep-label", "take-answer",
     ];
     for (const name of buttons) element(name).addEventListener("click", () => this.run({ name }));
     element("help-button").addEventListener("click", () => openHelp());
@@ -366,10 +377,11 @@ class Labeller {
     if (document.querySelector("dialog[open]") || event.isComposing) return;
     const typing = target.matches("input, select, textarea");
     if (typing && !(event.ctrlKey || event.metaKey)) {
-      if (event.key === "Escape") this.editor.stage.focus();
+      const left = event.key === "Escape" || (event.key === "Enter" && target.id === "reason");
+      if (left) this.editor.stage.focus();
       return;
     }
-    if (typing && target.matches("[type=search]") && event.key !== "s") return; // its own undo
+    if (typing && target.matches("[type=search], [type=text]") && event.key !== "s") return; // its own undo
     const inStage = target === document.body || this.editor.stage.focused;
     if (event.key === " " && inStage) {
       this.editor.stage.spaceHeld = true;

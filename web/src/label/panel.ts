@@ -34,6 +34,7 @@ export class Panel {
     this.classes = classes;
     for (const id of ["difficult", "ignore"]) show(element(id), marks);
     for (const id of ["keep-label", "take-answer"]) element<HTMLButtonElement>(id).disabled = !decides;
+    element<HTMLInputElement>("reason").disabled = !decides;
     this.readOnly = readOnly;
     const buttons = classes.map(({ name, color, key }) => {
       const button = made("button");
@@ -61,6 +62,7 @@ export class Panel {
     const accept = element<HTMLButtonElement>("accept");
     accept.textContent = proposals.some((one) => one.key === selected) ? "Accept proposal" : `Accept all ${proposals.length || ""}`.trim();
     accept.disabled = this.readOnly || proposals.length === 0;
+    element<HTMLButtonElement>("refuse").disabled = accept.disabled;
     element("empty").setAttribute("aria-pressed", String(annotation.empty));
     this.list(all, selected);
   }

@@ -170,10 +170,12 @@ export class Saver {
 }
 
 /** What is sent of a draft. */
-export function bodyOf({ boxes, empty }: Draft): PutBody {
+export function bodyOf({ boxes, empty, undecided, refused }: Draft): PutBody {
   return {
     boxes: boxes.map(({ id, box_xyxy, class: name, difficult, ignore }) => ({ id, box_xyxy, class: name, difficult, ignore })),
     empty,
+    undecided,
+    refused,
   };
 }
 

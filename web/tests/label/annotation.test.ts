@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import {
-  accepted, changed, emptied, merged, sameBoxes, undecided, withBox, withCopies, without, type Annotation, type LabelBox,
+  accepted, changed, emptied, merged, refused, sameBoxes, undecided, withBox, withCopies, without, type Annotation, type LabelBox,
 } from "../../src/label/annotation";
 
 const box = (key: string, left: number, name = "mask"): LabelBox => ({
@@ -12,6 +12,7 @@ const BEFORE: Annotation = {
     { key: "p", box_xyxy: [20, 0, 30, 10], class: "mask", score: 0.9 },
     { key: "q", box_xyxy: [40, 0, 50, 10], class: "no_mask", score: 0.6 },
   ],
+  refused: [],
   empty: false,
 };
 
@@ -30,6 +31,19 @@ describe("proposals", () => {
     expect(after.proposals).toHaveLength(1);
   });
 
+  it("are refused one by one, all, or with the whole picture", () => {
+    const keys = (one: Annotation) => [one.proposals, one.refused].map((list) => list.map(({ key }) => key));
+    expect(keys(without(BEFORE, "p"))).toEqual([["q"], ["p"]]);
+    expect(keys(refused(without(BEFORE, "q"), ["p"]))).toEqual([[], ["q", "p"]]);
+    expect(keys(emptied(without(BEFORE, "q")))).toEqual([[], ["q", "p"]]);
+    expect(refused(BEFORE, ["a"])).toBe(BEFORE);
+  });
+
+  it("are decided by a box that is drawn or copied over them", () => {
+    expect(withBox(BEFORE, box("n", 21)).proposals.map(({ key }) => key)).toEqual(["q"]);
+    expect(withCopies(BEFORE, [box("n", 39)], { width: 100, height: 100 }).proposals.map(({ key }) => key)).toEqual(["p"]);
+  });
+
   it("are left out where a box is about the same face", () => {
     expect(undecided(BEFORE.proposals, [{ box_xyxy: [21, 0, 31, 10] }]).map(({ key }) => key)).toEqual(["q"]);
   });
@@ -38,12 +52,12 @@ describe("proposals", () => {
 it("a box or a proposal is deleted, and what is left stays as it is", () => {
   expect(without(BEFORE, "a")).toEqual({ ...BEFORE, boxes: [] });
   expect(without(BEFORE, "p").proposals).toHaveLength(1);
-  expect(without(BEFORE, "p").boxes).toBe(BEFORE.boxes); // nothing to save
+  expect(without(BEFORE, "p").boxes).toBe(BEFORE.boxes);
   expect(BEFORE.boxes).toHaveLength(1);
 });
 
 it("a new box ends “nothing to find here”", () => {
-  expect(withBox(emptied(), box("n", 5)).empty).toBe(false);
+  expect(withBox(emptied(BEFORE), box("n", 5)).empty).toBe(false);
 });
 
 it("copies fit into the picture and come once", () => {

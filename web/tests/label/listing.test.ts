@@ -5,7 +5,7 @@ import { summary } from "../../src/label/dialogs";
 import { boxesTitle, endOfList, neighbour, nextWhere, paceText, rowsInSight, stateText } from "../../src/label/listing";
 
 const item = (image_id: string, rest: Partial<PictureItem> = {}): PictureItem => ({
-  image_id, width: 1, height: 1, state: "unlabelled", boxes: 0, suspects: 0, uncertainty: null, duplicate_of: null,
+  image_id, width: 1, height: 1, state: "unlabelled", boxes: 0, undecided: 0, suspects: 0, uncertainty: null, duplicate_of: null,
   split: null, ...rest,
 });
 const LIST = [item("a"), item("b", { state: "labelled", boxes: 1 }), item("c")];
@@ -22,8 +22,8 @@ it("goes to neighbours, and round the list for what is searched", () => {
 
 it("says at an end of the list whether anything is left", () => {
   expect(endOfList(-1, 2)).toMatch("first picture");
-  expect(endOfList(1, 0)).toMatch("every picture of the list is labelled");
-  expect(endOfList(1, 2)).toMatch("next of 2 without labels");
+  expect(endOfList(1, 0)).toMatch("every picture of the list is done");
+  expect(endOfList(1, 2)).toMatch("next of 2 that are not done");
 });
 
 it("draws the rows in sight alone", () => {
@@ -36,7 +36,9 @@ it("says how far it is", () => {
   expect(paceText(139.6)).toBe(" · 140 boxes an hour");
   expect(paceText(null)).toBe("");
   expect(boxesTitle(1, 2, false)).toBe("1 box, 2 proposals");
+  expect([boxesTitle(0, 1, false), boxesTitle(2, 0, false), boxesTitle(0, 0, false)]).toEqual(["1 proposal", "2 boxes", "No box yet"]);
   expect(stateText(LIST[1]!)).toBe("1 box");
+  expect(stateText({ ...LIST[1]!, undecided: 2 })).toBe("1 box, 2 proposals left");
   expect(stateText(item("d", { state: "empty", suspects: 2, duplicate_of: "a" }))).toBe("nothing to find, 2 suspects, near-duplicate");
   expect(summary([{ class: "no_mask" }, { class: "mask" }, { class: "no_mask" }])).toBe("3 boxes: 2 no mask, 1 mask");
 });

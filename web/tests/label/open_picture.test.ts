@@ -12,7 +12,7 @@ const RECORD: PictureRecord = {
     { box_xyxy: [31, 0, 41, 10], class: "mask", score: 0.9 },
     { box_xyxy: [60, 0, 70, 10], class: "mask", score: 0.8 },
   ],
-  suspects: [], note: null,
+  undecided: 0, refused: [], suspects: [], note: null,
 };
 
 it("a draft names the boxes as the server does, and new ones by nothing", () => {
@@ -25,9 +25,27 @@ it("a draft names the boxes as the server does, and new ones by nothing", () => 
 it("after saving it has the server's revision and ids; a deleted box that comes back has its old one", () => {
   const picture = new OpenPicture(RECORD);
   picture.history.push(without(picture.annotation, picture.annotation.boxes[0]!.key));
-  picture.acknowledge({ revision: "r1", state: "labelled", boxes: [saved("0", 30)] }, picture.draft().boxes);
+  picture.acknowledge({ revision: "r1", state: "labelled", undecided: 0, boxes: [saved("0", 30)] }, picture.draft().boxes);
   picture.history.undo();
   expect(picture.draft()).toMatchObject({ revision: "r1", boxes: [{ id: "4" }, { id: "0" }] });
+});
+
+it("a draft says which proposals are left and which were refused, unless the picture was done before", () => {
+  const proposals = [60, 80, 20].map((left) => ({ box_xyxy: [left, 0, left + 10, 10] as [number, number, number, number], class: "mask", score: 0.8 }));
+  const record: PictureRecord = { ...RECORD, state: "unlabelled", boxes: [], proposals };
+  const picture = new OpenPicture(record);
+  const [first, second] = picture.annotation.proposals;
+  picture.history.push(without(accepted(picture.annotation, [first!.key]), second!.key));
+  const draft = picture.draft();
+  expect(draft).toMatchObject({ undecided: [proposals[2]], refused: [proposals[1]] });
+  const again = new OpenPicture(record, draft);
+  expect(again.annotation.proposals.map(({ box_xyxy }) => box_xyxy[0])).toEqual([20]);
+  expect(again.draft()).toEqual(draft);
+  const done = new OpenPicture({ ...RECORD, refused: [proposals[0]!] });
+  expect(done.annotation.proposals).toEqual([]);
+  const labelled = new OpenPicture(RECORD);
+  expect(labelled.annotation.proposals).toHaveLength(1);
+  expect(labelled.draft().undecided).toEqual([]);
 });
 
 it("late proposals appear in every state and are no step", () => {
@@ -43,6 +61,7 @@ it("late proposals appear in every state and are no step", () => {
 
 it("a draft laid over another version takes the ids of the boxes that lie there", () => {
   const boxes = [saved("4", 31), saved("5", 80)].map((box, i) => ({ ...box, key: String(i) }));
-  const draft = over(boxes, false, { ...RECORD, revision: "r7", boxes: [saved("0", 30), saved("1", 0)] });
+  const before = new OpenPicture(RECORD).draft();
+  const draft = over(before, boxes, { ...RECORD, revision: "r7", boxes: [saved("0", 30), saved("1", 0)] });
   expect(draft).toMatchObject({ revision: "r7", boxes: [{ id: "0" }, { id: null }] });
 });

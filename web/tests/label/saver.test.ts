@@ -15,12 +15,12 @@ class MemoryStore implements Store {
 }
 
 const draft = (left: number, revision = "r0"): Draft => ({
-  image_id: "a.jpg", revision, empty: false,
+  image_id: "a.jpg", revision, empty: false, undecided: [], refused: [],
   boxes: [{ key: "k", id: null, box_xyxy: [left, 0, left + 10, 10], class: "mask", difficult: false, ignore: false }],
 });
 
 const record = (left: number, revision: string): PictureRecord => ({
-  image_id: "a.jpg", width: 100, height: 100, revision, state: "labelled", proposals: null, suspects: [], note: null,
+  image_id: "a.jpg", width: 100, height: 100, revision, state: "labelled", undecided: 0, proposals: null, refused: [], suspects: [], note: null,
   boxes: draft(left).boxes.map(({ key: _, ...box }) => ({ ...box, id: "7" })),
 });
 
@@ -38,7 +38,7 @@ class Server {
 
   async answer(revision: string): Promise<void> {
     const { body, answer } = this.asked.at(-1)!;
-    answer({ revision, state: "labelled", boxes: body.boxes.map((box, i) => ({ ...box, id: String(i) })) });
+    answer({ revision, state: "labelled", undecided: 0, boxes: body.boxes.map((box, i) => ({ ...box, id: String(i) })) });
     await vi.advanceTimersByTimeAsync(0);
   }
 
