@@ -36,8 +36,8 @@ UNSEEN = 0.05
 _FAULTS: dict[str, str] = {"false_positive": "missing", "class": "class", "localization": "box"}
 
 BOX_OF_DETECTION = ("missing", "box")
-"""Faults whose suspects have the box of the detection; the others have that of the label, which corrections
-look for."""
+"""Values of `fault` with the box of the detection; the others have that of the label, which corrections look
+for."""
 
 
 @dataclass(frozen=True)
