@@ -17,6 +17,7 @@ from maskwatch.cli.datasets import (
     Group,
     correct_sets,
     counts_line,
+    data_path,
     read_sets,
     read_stems,
     splits_in_path,
@@ -41,7 +42,9 @@ class TrainArguments:
     data: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders of Pascal VOC, COCO, YOLO, TFRecord, Label Studio or CVAT; split or not."
+            parser=data_path,
+            metavar="[DATA]...",
+            help="Folders of Pascal VOC, COCO, YOLO, TFRecord, Label Studio or CVAT; split or not.",
         ),
     ] = None
     recipe: Annotated[
@@ -56,7 +59,11 @@ class TrainArguments:
     ] = None
     val: Annotated[
         list[Path] | None,
-        typer.Option(help="Validation folder. Default: the val split of DATA, else a tenth of the pictures."),
+        typer.Option(
+            parser=data_path,
+            metavar="DATA",
+            help="Validation folder. Default: the val split of DATA, else a tenth of the pictures.",
+        ),
     ] = None
     start: Annotated[
         str | None,
