@@ -111,7 +111,9 @@ def losses_in(output: str) -> dict[str, float]:
 
 def file_names(folder: Path) -> list[str]:
     """All files of a run; the name of an event file without time and host."""
-    return sorted(re.sub(r"tfevents.*", "tfevents", path.name) for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        re.sub(r"tfevents.*", "tfevents", path.name) for path in folder.rglob("*") if path.is_file()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("loss", "launcher", "options"),
     [
         ("gfl", ["-m", "maskwatch"], ["--devices", "2"]),
-        ("ssd", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "maskwatch"], []),
+        (
+            "ssd",
+            ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "--", "maskwatch"],
+            [],
+        ),
     ],
     ids=["gfl", "ssd-torchrun"],
 )
@@ -194,7 +200,7 @@ def test_a_lost_machine_ends_the_other_and_one_process_resumes(drawn: Path, tmp_
     fewer = arguments(drawn, tmp_path / "run", again, "--devices", "1", "--resume")
     _, err = finish(start([str(script), *fewer]), status=2)
     assert "began with 2 processes and batch_size 4, now there are 1 and 4" in err
-    assert "a batch_size of 8, for the same batches" in err
+    assert "with batch_size 8, for the same batches" in err
     again = (*settings, "batch_size=8")
     resumed, err = finish(
         start([str(script), *arguments(drawn, tmp_path / "run", again, "--devices", "1", "--resume")])
@@ -213,7 +219,9 @@ def test_processes_have_the_same_state_at_every_step(drawn: Path, tmp_path: Path
         "SLURM_NNODES": 1, "SLURM_NODEID": 0, "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": free_port(),
     }  # fmt: skip
     processes = [
-        start([str(script), str(drawn), str(tmp_path / "run")], **shared, SLURM_PROCID=rank, SLURM_LOCALID=rank)
+        start(
+            [str(script), str(drawn), str(tmp_path / "run")], **shared, SLURM_PROCID=rank, SLURM_LOCALID=rank
+        )
         for rank in range(2)
     ]
     first, second = (

@@ -1,4 +1,4 @@
-"""Data sets at an address: copied once, then only what changed. Stores are fsspec's memory and a real server."""
+"""Data sets at an address: copied once, then only what changed; from fsspec's memory and a real server."""
 
 from __future__ import annotations
 
@@ -129,9 +129,7 @@ def test_names_stay_in_the_folder(memory: Any, monkeypatch: pytest.MonkeyPatch, 
     assert not list(cache.rglob("evil*"))
 
 
-def test_a_folder_that_cannot_be_listed_deletes_no_copy(
-    memory: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_listed_deletes_no_copy(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, ls = local_path(ADDRESS), type(memory).ls
 
     def broken(self: Any, path: str, detail: bool = True, **options: Any) -> Any:

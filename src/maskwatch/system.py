@@ -41,7 +41,7 @@ def cpu_name() -> str:
 
 
 def cache_folder() -> Path:
-    """Where converted checkpoints and copies of data sets lie: `$MASKWATCH_CACHE`, else `$XDG_CACHE_HOME/maskwatch`."""
+    """`$MASKWATCH_CACHE`, else `$XDG_CACHE_HOME/maskwatch`: converted checkpoints, copies of data sets."""
     if own := os.environ.get("MASKWATCH_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "maskwatch"

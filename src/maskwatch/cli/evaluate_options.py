@@ -36,7 +36,7 @@ class EvaluateOptions:
         typer.Argument(
             parser=data_path,
             metavar="DATA",
-            help="Data sets, each on its own: Pascal VOC, COCO, YOLO or TFRecord."
+            help="Data sets, each on its own: Pascal VOC, COCO, YOLO or TFRecord.",
         ),
     ]
     split: Annotated[

@@ -87,7 +87,8 @@ class TrainArguments:
         str, typer.Option(help="Number of GPUs or CPU processes of each machine, or 'auto'.")
     ] = "auto"
     nodes: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Machines that train together: see docs/training.md.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Machines that train together: see docs/training.md."),
     ] = None
     timeout: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="How long processes wait for one another.")

@@ -1,8 +1,8 @@
 """Data sets at an address (`s3://bucket/folder`): copied to this machine once, then read as always.
 
-A copy lies in the cache folder, in a folder for each address. Beside it is an index, a line for each file that
-was copied: its name and its version, which is what the store says of it (size, checksum, time). Only files of
-another version are copied again, so that an interrupted copy goes on where it stopped.
+A copy lies in the cache folder, in a folder for each address. Beside it is an index, a line for each file
+that was copied: its name and its version, which is what the store says of it (size, checksum, time). Only
+files of another version are copied again, so that an interrupted copy goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class _File(NamedTuple):
 def local_path(source: str | os.PathLike[str], progress: CopyProgress | None = None) -> Path:
     """Where the data set of a path or an address lies on this machine.
 
-    The folder of an address is copied into the cache folder, or an earlier copy brought up to date; one process
-    of a machine copies, others wait. `file://` is no copy.
+    The folder of an address is copied into the cache folder, or an earlier copy brought up to date; one
+    process of a machine copies, others wait. `file://` is no copy.
 
     Args:
-        source: a path, or an address of a folder: `s3://`, `gs://`, `abfs://`, `https://` with an index of its
-            files, or another that fsspec knows.
+        source: a path, or an address of a folder: `s3://`, `gs://`, `abfs://`, `https://` with an index of
+            its files, or another that fsspec knows.
         progress: called with the number of files that are there and of all.
 
     Raises:
@@ -73,14 +73,14 @@ def local_path(source: str | os.PathLike[str], progress: CopyProgress | None = N
     make_folder(copy)
     with output_errors(folder), FolderLock(folder / ".lock").held():
         try:
-            _bring_up_to_date(store, root, copy, folder / ".index", progress or (lambda done, total: None), shown)
+            _bring_up_to_date(store, root, copy, folder / ".index", progress, shown)
         except MaskwatchError:
             raise
         except Exception as error:  # each store has the errors of its own library
             reason = f"{type(error).__name__}: {without_credentials(first_line(error))[:200]}"
             raise SourceError(
-                f"{shown}: cannot be read ({reason}); check the address, the network and the credentials that "
-                "the store's library finds, and run it again to go on"
+                f"{shown}: cannot be read ({reason}); check the address, the network and the credentials "
+                "that the store's library finds, and run it again to go on"
             ) from None
     return copy
 
@@ -105,8 +105,9 @@ def _open_store(address: str, shown: str) -> tuple[Any, str]:
 
 
 def _bring_up_to_date(
-    store: Any, root: str, copy: Path, index_path: Path, progress: CopyProgress, shown: str
+    store: Any, root: str, copy: Path, index_path: Path, progress: CopyProgress | None, shown: str
 ) -> None:
+    progress = progress or (lambda done, total: None)
     store.invalidate_cache()
     files = _list(store, root, shown)
     index = _read_index(index_path)

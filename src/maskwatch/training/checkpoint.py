@@ -91,9 +91,7 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
         step, trained_on = int(content["global_step"]), str(own["trained_on"])
         weights = {k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}
         columns = weights["head.classes.pointwise.bias"].numel() // anchors_of(recipe).per_cell
-        return CheckpointFile(
-            recipe, names, step, trained_on, weights, columns - 1, own.get("processes")
-        )
+        return CheckpointFile(recipe, names, step, trained_on, weights, columns - 1, own.get("processes"))
     except MaskwatchError:
         raise
     except Exception as error:  # unpickling and the content of another program's file raise a dozen kinds

@@ -245,7 +245,8 @@ def average_over_processes(tensors: Sequence[Tensor]) -> None:
     means = torch.cat([tensor.flatten() for tensor in tensors])
     dist.all_reduce(means)
     means /= dist.get_world_size()
-    for tensor, mean in zip(tensors, means.split([tensor.numel() for tensor in tensors]), strict=True):
+    shares = torch.split(means, [tensor.numel() for tensor in tensors])
+    for tensor, mean in zip(tensors, shares, strict=True):
         tensor.copy_(mean.view_as(tensor))
 
 

@@ -1,7 +1,6 @@
 """The processes that train together, on one machine or on several: how many, and what if one is missing.
 
-Starting and connecting them is Lightning's (DDP): it starts those of this machine itself, or finds what torchrun
-or SLURM started.
+Lightning (DDP) starts those of this machine, or finds what torchrun or SLURM started, and connects them.
 """
 
 from __future__ import annotations
@@ -16,12 +15,10 @@ from typing import NamedTuple
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from maskwatch.errors import OptionError, TrainingError
@@ -38,7 +35,7 @@ class Processes(NamedTuple):
     devices: int
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """Of all machines."""
         return self.nodes * self.devices
 
@@ -81,8 +78,8 @@ def _launched() -> tuple[str, Processes] | None:
             return "torchrun", Processes(TorchElasticEnvironment().world_size() // devices, devices)
         if SLURMEnvironment.detect():
             SLURMEnvironment()  # checks its variables
-            nodes, devices = (os.environ.get(f"SLURM_{name}", "1") for name in ("NNODES", "NTASKS_PER_NODE"))
-            return "SLURM", Processes(int(nodes), int(devices))
+            counts = (os.environ.get(f"SLURM_{name}", "1") for name in ("NNODES", "NTASKS_PER_NODE"))
+            return "SLURM", Processes(*map(int, counts))
     except (RuntimeError, KeyError, ValueError) as error:
         raise OptionError(f"the launcher's variables cannot be used: {first_line(error)}") from None
     return None
@@ -103,7 +100,7 @@ def is_first_process() -> bool:
 
 def choose_strategy(processes: Processes, timeout_s: float) -> Strategy | str:
     """Lightning's strategy: DDP for several processes, over NCCL on GPUs and over gloo on CPUs."""
-    if processes.count == 1:
+    if processes.total == 1:
         return "auto"
     return DDPStrategy(
         timeout=timedelta(seconds=timeout_s),
@@ -124,11 +121,11 @@ def process_errors(trainer: L.Trainer, timeout_s: float) -> Iterator[None]:
             raise
         if not dist.is_initialized():
             raise TrainingError(
-                f"not all of the {trainer.world_size} processes came within {timeout_s:g} s; start the command "
-                "on all nodes with the same --nodes and --devices, and check that they reach "
+                f"not all of the {trainer.world_size} processes came within {timeout_s:g} s; start the "
+                "command on all nodes with the same --nodes and --devices, and check that they reach "
                 f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             ) from error
         raise TrainingError(
-            f"another of the {trainer.world_size} processes ended or no longer answers; its last message says "
-            "why; continue from last.ckpt with --resume"
+            f"another of the {trainer.world_size} processes ended or no longer answers; its last message "
+            "says why; continue from last.ckpt with --resume"
         ) from error

@@ -182,14 +182,14 @@ def _check_same(
     then = plain(before.recipe) | {"classes": before.class_names}
     free = ("steps", "schedule_steps", "patience", "name")
     changed = [key for key in now if key not in free and now[key] != then[key]]
-    began_with = before.processes or processes.count
-    if began_with != processes.count:
+    began_with = before.processes or processes.total
+    if began_with != processes.total:
         sizes = [size * began_with for size in before.recipe.batch_sizes]
-        if sizes != [size * processes.count for size in recipe.batch_sizes]:
+        if sizes != [size * processes.total for size in recipe.batch_sizes]:
             raise CheckpointError(
-                f"{last}: began with {began_with} processes and batch_size {then['batch_size']}, now there are "
-                f"{processes.count} and {now['batch_size']}; resume with as many, or with a batch_size of "
-                f"{then['batch_size'] * began_with / processes.count:g}, for the same batches"
+                f"{last}: began with {began_with} processes and batch_size {then['batch_size']}, now there "
+                f"are {processes.total} and {now['batch_size']}; resume with as many, or with batch_size "
+                f"{then['batch_size'] * began_with / processes.total:g}, for the same batches"
             )
         changed = [key for key in changed if key != "batch_size"]
     if changed:
