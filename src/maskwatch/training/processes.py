@@ -71,7 +71,7 @@ def plan_processes(nodes: int | None = None, devices: int | str = "auto") -> Pro
 
 
 def _launched() -> tuple[str, Processes] | None:
-    """Who started the processes, and how many; None for nobody."""
+    """Who started the processes, and how many; None for no launcher."""
     try:
         if TorchElasticEnvironment.detect():
             devices = int(os.environ["LOCAL_WORLD_SIZE"])
