@@ -22,6 +22,7 @@ LAYERS = (
     "boxes",
     "labels",
     "outputs",
+    "lock",
     "net",
     "media",
     "models",
@@ -73,9 +74,9 @@ INSIDE = {
         "loop",
         "run",
     ),
-    "data": ("issues", "names", "dataset", "formats", "validator", "read", "quality"),
+    "data": ("issues", "names", "dataset", "formats", "validator", "remote", "read", "quality"),
     "label": (
-        *("errors", "annotation", "project", "voc_editor", "yolo_editor", "coco_editor", "jsonl", "lock"),
+        *("errors", "annotation", "project", "voc_editor", "yolo_editor", "coco_editor", "jsonl"),
         *("marks", "reviews", "originals", "store", "background", "proposals", "duplicates", "suspects"),
         *("prelabel", "settings", "changes", "pace", "session", "listing", "images", "schemas", "api"),
         *("middleware", "server"),
@@ -84,7 +85,7 @@ INSIDE = {
     "network": ("layers", "anchors", "ssd", "boxes", "matching", "loss", "postprocess", "two_scales"),
     "training": (
         *("recipe", "checkpoint", "torch_detector", "crops", "copy_paste", "augment", "batches"),
-        *("module", "tensorboard", "trainer", "start", "run"),
+        *("processes", "module", "tensorboard", "trainer", "start", "run"),
     ),
     "export": ("photographs", "compare", "nms_graph", "verify", "onnx"),
     "improve": ("held_out", "decision", "current", "rounds"),
@@ -94,6 +95,7 @@ BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
 # Not part of the base install.
 HEAVY = {
     "fastapi",
+    "fsspec",
     "jinja2",
     "lightning",
     "openvino",

@@ -40,6 +40,13 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def cache_folder() -> Path:
+    """`$MASKWATCH_CACHE`, else `$XDG_CACHE_HOME/maskwatch`: converted checkpoints, copies of data sets."""
+    if own := os.environ.get("MASKWATCH_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "maskwatch"
+
+
 # Parameters of mallopt, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 

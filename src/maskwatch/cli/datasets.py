@@ -9,16 +9,31 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 from rich.cells import cell_len
 
+from maskwatch.cli.progress import progress_bar
 from maskwatch.errors import DataError, MissingExtraError, OptionError
 from maskwatch.labels import MASK_CLASSES, ClassMap
+from maskwatch.net.addresses import is_address, without_credentials
 from maskwatch.text import read_lines, reading
 
 if TYPE_CHECKING:
     from maskwatch.data import DetectionSet, Split
 
+
+def data_path(text: str) -> Path:
+    """Parses DATA: a path, or an address (`s3://bucket/folder`), which is copied to this machine first."""
+    if not is_address(text):
+        return Path(text)
+    check_format("--format", None)  # whether data sets can be read at all
+    from maskwatch.data.remote import local_path
+
+    with progress_bar(f"copying {without_credentials(text)}") as progress:
+        return local_path(text, progress)
+
+
 DataPaths = Annotated[
     list[Path],
     typer.Argument(
+        parser=data_path,
         metavar="DATA",
         help="Folders of Pascal VOC, COCO, YOLO, TFRecord, Label Studio or CVAT, or their one file.",
         show_default=False,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskwatch.cli.datasets import data_path
 from maskwatch.cli.json_file import is_stdout
 from maskwatch.cli.options import DeviceOption, PrecisionOption, RuntimeOption, ThreadsOption, pick_runtime
 from maskwatch.errors import OptionError
@@ -33,7 +34,9 @@ class EvaluateOptions:
     data: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DATA", help="Data sets, each on its own: Pascal VOC, COCO, YOLO or TFRecord."
+            parser=data_path,
+            metavar="DATA",
+            help="Data sets, each on its own: Pascal VOC, COCO, YOLO or TFRecord.",
         ),
     ]
     split: Annotated[

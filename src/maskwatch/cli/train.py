@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pprint
 import warnings
 from collections.abc import Collection, Sequence
@@ -18,6 +17,7 @@ from maskwatch.cli.datasets import (
     Group,
     correct_sets,
     counts_line,
+    data_path,
     read_sets,
     read_stems,
     splits_in_path,
@@ -42,7 +42,9 @@ class TrainArguments:
     data: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders of Pascal VOC, COCO, YOLO, TFRecord, Label Studio or CVAT; split or not."
+            parser=data_path,
+            metavar="[DATA]...",
+            help="Folders of Pascal VOC, COCO, YOLO, TFRecord, Label Studio or CVAT; split or not.",
         ),
     ] = None
     recipe: Annotated[
@@ -57,7 +59,11 @@ class TrainArguments:
     ] = None
     val: Annotated[
         list[Path] | None,
-        typer.Option(help="Validation folder. Default: the val split of DATA, else a tenth of the pictures."),
+        typer.Option(
+            parser=data_path,
+            metavar="DATA",
+            help="Validation folder. Default: the val split of DATA, else a tenth of the pictures.",
+        ),
     ] = None
     start: Annotated[
         str | None,
@@ -77,7 +83,16 @@ class TrainArguments:
     corrections: Annotated[
         Path | None, typer.Option(help="CSV file that corrects labels: see docs/training.md.")
     ] = None
-    devices: Annotated[str, typer.Option(help="Number of GPUs or CPU processes, or 'auto'.")] = "auto"
+    devices: Annotated[
+        str, typer.Option(help="Number of GPUs or CPU processes of each machine, or 'auto'.")
+    ] = "auto"
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Machines that train together: see docs/training.md."),
+    ] = None
+    timeout: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="How long processes wait for one another.")
+    ] = 600
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare the batches.")] = 1
 
 
@@ -104,21 +119,25 @@ def train(arguments: TrainArguments) -> None:
     Example: maskwatch train my_photos --start maskwatch-640
     """
     try:
+        from maskwatch.training.processes import is_first_process, plan_processes
         from maskwatch.training.run import TrainOptions
         from maskwatch.training.run import train as run
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"training (module {error.name})", "train") from None
     plan = plan_training(arguments)
-    options = TrainOptions(plan.start, arguments.resume, _parse_devices(arguments.devices), arguments.workers)
+    nodes, devices = plan_processes(arguments.nodes, _parse_devices(arguments.devices))
+    options = TrainOptions(
+        plan.start, arguments.resume, devices, arguments.workers, nodes=nodes, timeout_s=arguments.timeout
+    )
     training_set, validation_set, trained_on = read_training_data(
         plan, arguments.stems, arguments.corrections
     )
-    if _is_first_process():
+    if is_first_process():
         random_start = plan.start is None and not arguments.resume
         _announce(training_set, validation_set, plan.messages, random_start)
     folder = arguments.out or Path("runs") / plan.recipe.name
     result = run(training_set, validation_set, plan.recipe, folder, replace(options, trained_on=trained_on))
-    if _is_first_process():
+    if is_first_process():
         _report(result)
 
 
@@ -238,11 +257,6 @@ def _hold_out(whole: DetectionSet, seed: int) -> tuple[DetectionSet, DetectionSe
 
 
 # ---- What is printed -------------------------------------------------------------------------------------
-
-
-def _is_first_process() -> bool:
-    """False in the further processes that Lightning starts for further devices; they print nothing."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 
 def _announce(

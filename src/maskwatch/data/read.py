@@ -15,6 +15,7 @@ from maskwatch.data.formats.base import RawImage, Split
 from maskwatch.data.formats.search import find_splits
 from maskwatch.data.formats.tree import split_of
 from maskwatch.data.names import NameIndex
+from maskwatch.data.remote import local_path
 from maskwatch.data.validator import Validator
 from maskwatch.errors import DataError
 from maskwatch.labels import ClassMap, normalize
@@ -35,7 +36,7 @@ def read_data(
 
     Args:
         path: a folder, or the one file of COCO, Label Studio, CVAT or YOLO (data.yaml), or a list of these,
-            merged in order.
+            merged in order; or the address of a folder, `s3://bucket/folder` (see `local_path`).
         classes: how annotated names map to classes; None means the mask classes.
         image_ids: keep only these images: names or unique ends of paths, with or without suffix; each must be
             in one of the sets.
@@ -45,16 +46,17 @@ def read_data(
 
     Raises:
         DataError: holds every issue of every set.
+        MissingExtraError, SourceError, OutputError: as `local_path`.
     """
     if stems is not None:
         warnings.warn("read_data(stems=…) is now image_ids=…", DeprecationWarning, stacklevel=2)
         image_ids = stems
-    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    paths = [local_path(one) for one in ([path] if isinstance(path, str | os.PathLike) else path)]
     problems: list[str] = [] if paths else ["no folder given; name at least one data set"]
     splits: list[Split] = []
     others: list[Split] = []
     owners: list[int] = []  # index of the data set of each split
-    for index, one in enumerate(map(Path, paths)):
+    for index, one in enumerate(paths):
         with collecting(problems):
             found = find_splits(one, format)
             splits += choose_splits(one, found, split)

@@ -33,13 +33,13 @@ from maskwatch.label.annotation import (
 )
 from maskwatch.label.coco_editor import CocoDocument
 from maskwatch.label.errors import ConflictError, DiskFullError, LabelInputError, ReadOnlyError
-from maskwatch.label.lock import FolderLock
 from maskwatch.label.marks import Marks
 from maskwatch.label.originals import Originals
 from maskwatch.label.project import LabelPicture, LabelProject
 from maskwatch.label.reviews import Reviews
 from maskwatch.label.voc_editor import VocDocument
 from maskwatch.label.yolo_editor import YoloDocument
+from maskwatch.lock import FolderLock
 from maskwatch.media.formats import ImageMetadata, read_metadata
 from maskwatch.outputs import durable_write
 from maskwatch.text import first_line, reason_of

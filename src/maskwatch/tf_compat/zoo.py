@@ -24,6 +24,7 @@ from maskwatch.errors import CheckpointError, SourceError
 from maskwatch.net.addresses import Address, is_address
 from maskwatch.net.archives import ArchiveLimits, unpack
 from maskwatch.net.resume import fetch_file
+from maskwatch.system import cache_folder
 from maskwatch.tf_compat.tensorflow import load_tensorflow
 
 State: TypeAlias = dict[str, npt.NDArray[np.generic]]
@@ -75,13 +76,6 @@ def read_state(path: str | Path) -> State:
                 raise CheckpointError(str(error)) from error
             return _convert(find_prefix(Path(folder)))
     return _convert(find_prefix(path))
-
-
-def cache_folder() -> Path:
-    """Where converted checkpoints are stored: `$MASKWATCH_CACHE`, else `$XDG_CACHE_HOME/maskwatch`."""
-    if own := os.environ.get("MASKWATCH_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "maskwatch"
 
 
 def find_prefix(path: Path) -> Path:

@@ -26,6 +26,8 @@ from maskwatch.training.recipe import Recipe
 
 # Of decoded images that all loaders of a machine cache together: small data sets are decoded once.
 CACHE_BYTES = 3 * 2**30
+# Images in a batch of a validation.
+VALIDATION_BATCH = 8
 # Smallest side of a face to copy the mask from, in pixels of its image.
 MIN_SOURCE_SIDE = 48.0
 
@@ -229,6 +231,16 @@ class ValidationDataset(Dataset[tuple[npt.NDArray[np.uint8], Placement]]):
     def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], Placement]:
         image = read_image(self.samples[index].image_path)
         return fit(image, (self.recipe.size, self.recipe.size), self.recipe.resize)
+
+
+def validation_batches(count: int, rank: int = 0, world_size: int = 1) -> list[list[int]]:
+    """Indices of the batches of one of several processes, which take turns.
+
+    One without a batch takes the first: each must take part in the validation.
+    """
+    starts = range(0, count, VALIDATION_BATCH)
+    batches = [list(range(start, min(start + VALIDATION_BATCH, count))) for start in starts]
+    return batches[rank::world_size] or batches[:1]
 
 
 def collate_validation(items: Sequence[tuple[npt.NDArray[np.uint8], Placement]]) -> ValidationBatch:

@@ -28,9 +28,16 @@ def anchors_of(recipe: Recipe) -> AnchorSpec:
     )
 
 
-def describe(recipe: Recipe, class_names: Sequence[str], trained_on: str) -> dict[str, Any]:
+def describe(
+    recipe: Recipe, class_names: Sequence[str], trained_on: str, processes: int = 1
+) -> dict[str, Any]:
     """What a checkpoint file holds under `FORMAT_KEY`, beside the weights."""
-    return {"recipe": plain(recipe), "class_names": list(class_names), "trained_on": trained_on}
+    return {
+        "recipe": plain(recipe),
+        "class_names": list(class_names),
+        "trained_on": trained_on,
+        "processes": processes,
+    }
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,8 @@ class CheckpointFile:
     """The content of a checkpoint file; its weights may be those of other classes.
 
     trained_on: description of the training data; weights: of an `SSD`, by name; head_classes: number of
-    classes that they predict, without the background.
+    classes that they predict, without the background; processes: that trained together, None in files that
+    do not say.
     """
 
     recipe: Recipe
@@ -47,11 +55,15 @@ class CheckpointFile:
     trained_on: str
     weights: dict[str, Tensor]
     head_classes: int
+    processes: int | None = None
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network and its training. mean_of: number of checkpoints whose mean the weights are."""
+    """A trained network and its training.
+
+    mean_of: number of checkpoints whose mean the weights are; processes: as in `CheckpointFile`.
+    """
 
     network: SSD
     recipe: Recipe
@@ -59,6 +71,7 @@ class Checkpoint:
     step: int
     trained_on: str
     mean_of: int = 1
+    processes: int | None = None
 
 
 def read_checkpoint(path: str | Path) -> CheckpointFile:
@@ -78,7 +91,7 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
         step, trained_on = int(content["global_step"]), str(own["trained_on"])
         weights = {k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}
         columns = weights["head.classes.pointwise.bias"].numel() // anchors_of(recipe).per_cell
-        return CheckpointFile(recipe, names, step, trained_on, weights, columns - 1)
+        return CheckpointFile(recipe, names, step, trained_on, weights, columns - 1, own.get("processes"))
     except MaskwatchError:
         raise
     except Exception as error:  # unpickling and the content of another program's file raise a dozen kinds
@@ -97,7 +110,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         network.load_state_dict(file.weights)
     except Exception as error:  # as many kinds as above
         raise _not_ours(path, error) from error
-    return Checkpoint(network.eval(), file.recipe, file.class_names, file.step, file.trained_on)
+    return Checkpoint(
+        network.eval(),
+        file.recipe,
+        file.class_names,
+        file.step,
+        file.trained_on,
+        processes=file.processes,
+    )
 
 
 def _not_ours(path: str | Path, error: Exception) -> CheckpointError:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from maskwatch.network import SSD, AnchorSpec, preprocess
 from maskwatch.network.loss import DetectionLoss, Targets, gfl_loss, l2_regularization, ssd_loss
 from maskwatch.network.matching import ignore_anchors, match_atss, match_iou
 from maskwatch.network.postprocess import detect
-from maskwatch.training.batches import Batch, ValidationBatch
+from maskwatch.training.batches import Batch, ValidationBatch, validation_batches
 from maskwatch.training.checkpoint import FORMAT_KEY, describe
 from maskwatch.training.crops import IGNORE_CLASS
 from maskwatch.training.recipe import Recipe
@@ -84,11 +85,11 @@ class DetectionModule(L.LightningModule):
         self._bn_updates = recipe.bn_update_fraction > 0
 
     def setup(self, stage: str) -> None:
-        if self.trainer.world_size > 1:
-            self._frozen = []  # DDP synchronises only what is trainable when it begins
         self._freeze(self._bn_updates)
 
     def _freeze(self, frozen: bool) -> None:
+        if self.trainer.world_size > 1:
+            return  # DDP averages only what is trainable when it begins; `on_after_backward` freezes
         for module in self._frozen:
             module.requires_grad_(not frozen)
 
@@ -104,6 +105,15 @@ class DetectionModule(L.LightningModule):
         for module in self._frozen if self._bn_updates else self._norms:
             module.eval()  # its BatchNorms keep their statistics
         return self
+
+    def on_after_backward(self) -> None:
+        """With several processes: keeps frozen blocks as they are, and statistics the same everywhere."""
+        if self.trainer.world_size == 1 or not self._bn_updates:
+            return
+        for module in self._frozen:
+            for parameter in module.parameters():
+                parameter.grad = None
+        average_over_processes([buffer for norm in self._norms for buffer in _statistics(norm)])
 
     # ---- a step ------------------------------------------------------------------------------------------
 
@@ -168,10 +178,23 @@ class DetectionModule(L.LightningModule):
         self._predictions += to_supervision(found, batch.placements, self.validation_set.class_names)
 
     def on_validation_epoch_end(self) -> None:
-        self.last_predictions, self._predictions = self._predictions, []
+        self.last_predictions, self._predictions = self._of_all_processes(self._predictions), []
         self.last_result = coco_evaluate(self.validation_set, self.last_predictions)
         for name, value in self.last_result.stats.items():
             self.log(COCO_TAGS[name], value, prog_bar=name == "AP", sync_dist=False)
+
+    def _of_all_processes(self, found: list[sv.Detections]) -> list[sv.Detections]:
+        """The predictions of the whole set, in its order; each process has those of its batches."""
+        processes, count = self.trainer.world_size, len(self.validation_set)
+        if processes == 1:
+            return found
+        shares: list[list[sv.Detections]] = [[] for _ in range(processes)]
+        dist.all_gather_object(shares, found)
+        by_index: dict[int, sv.Detections] = {}
+        for rank, share in enumerate(shares):
+            indices = [index for batch in validation_batches(count, rank, processes) for index in batch]
+            by_index.update(zip(indices, share, strict=True))
+        return [by_index[index] for index in range(count)]
 
     # ---- optimiser ---------------------------------------------------------------------------------------
 
@@ -206,7 +229,25 @@ class DetectionModule(L.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[FORMAT_KEY] = describe(self.recipe, self.validation_set.class_names, self.trained_on)
+        names, processes = self.validation_set.class_names, self.trainer.world_size
+        checkpoint[FORMAT_KEY] = describe(self.recipe, names, self.trained_on, processes)
+
+
+def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean, norm.running_var
+
+
+@torch.no_grad()
+def average_over_processes(tensors: Sequence[Tensor]) -> None:
+    """Gives each tensor the mean of its values in all processes, by one message."""
+    means = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(means)
+    means /= dist.get_world_size()
+    shares = torch.split(means, [tensor.numel() for tensor in tensors])
+    for tensor, mean in zip(tensors, shares, strict=True):
+        tensor.copy_(mean.view_as(tensor))
 
 
 def cosine_with_warmup(

@@ -23,9 +23,11 @@ from maskwatch.training.batches import (
     balanced_order,
     collate,
     collate_validation,
+    validation_batches,
 )
 from maskwatch.training.checkpoint import Checkpoint, load_checkpoint
 from maskwatch.training.module import DetectionModule
+from maskwatch.training.processes import Processes, is_first_process, plan_processes, process_errors
 from maskwatch.training.recipe import Recipe, plain
 from maskwatch.training.start import start_network
 from maskwatch.training.trainer import best_checkpoint, make_trainer, quiet_lightning
@@ -38,11 +40,13 @@ class TrainOptions:
     Attributes:
         start: where the weights come from; see `start_network`.
         resume: continue from `last.ckpt`, with the batches and losses of an unbroken training.
-        devices: number of devices, or "auto"; several train together by Lightning's DDP.
+        devices: number of devices of each machine, or "auto"; several train together by Lightning's DDP.
         workers: processes that prepare batches.
         progress: show it on standard error.
         trained_on: description of the data, stored in checkpoint and model file.
         callbacks: further Lightning callbacks.
+        nodes: number of machines; None for 1, or as many as torchrun or SLURM started.
+        timeout_s: how long processes wait for one another before the training ends.
     """
 
     start: str | Path | None = None
@@ -52,6 +56,8 @@ class TrainOptions:
     progress: bool = True
     trained_on: str = ""
     callbacks: tuple[Callback, ...] = ()
+    nodes: int | None = None
+    timeout_s: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -88,15 +94,17 @@ def train(
         RecipeError: a data set has none of `recipe.data_weights`.
         OutputError: `output` holds a training and `resume` is off, or nothing to resume.
         CheckpointError: the start or the training to resume does not fit.
-        TrainingError: the loss is not a number any more.
+        TrainingError: the loss is not a number any more, or another process is missing.
+        OptionError: as `plan_processes`.
     """
     output, options = Path(output), options or TrainOptions()
+    processes = plan_processes(options.nodes, options.devices)
     last = _check_output(output, options.resume)
     _check_sets(training_set, validation_set)
     resumed = None if last is None else load_checkpoint(last)
     recipe = _for_random_weights(recipe, options.start, resumed)
     if last is not None and resumed is not None:
-        _check_same(last, resumed, recipe, training_set)
+        _check_same(last, resumed, recipe, training_set, processes)
     L.seed_everything(recipe.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
     keep_freed_memory()
@@ -106,31 +114,40 @@ def train(
     )
     module.train()  # Lightning keeps the mode it finds, and a loaded network is in evaluation mode
     best = best_checkpoint(output)
+    callbacks = [best, *options.callbacks]
+    timeout_s = options.timeout_s
     trainer = make_trainer(
-        recipe, output, [best, *options.callbacks], devices=options.devices, progress=options.progress
+        recipe, output, callbacks, processes, timeout_s=timeout_s, progress=options.progress
     )
     loaders = (
         _training_loader(training_set, recipe, trainer, options.workers),
-        _validation_loader(validation_set, recipe),
+        _validation_loader(validation_set, recipe, trainer),
     )
-    with quiet_lightning():
+    with quiet_lightning(), process_errors(trainer, timeout_s):
         trainer.fit(module, *loaders, ckpt_path=last, weights_only=False if last else None)
-    last = output / "last.ckpt"
-    trainer.save_checkpoint(last)
+        last = output / "last.ckpt"
+        trainer.save_checkpoint(last)
     return TrainingResult(Path(best.best_model_path or last), last, module.last_losses, module.last_result)
+
+
+_NOTHING_TO_RESUME = {
+    True: "no training to resume; leave out --resume to start a new one",
+    False: "not on this machine; to resume, --out must be a folder that all machines share",
+}
 
 
 def _check_output(output: Path, resume: bool) -> Path | None:
     last = output / "last.ckpt"
     if resume:
         if not last.is_file():
-            raise OutputError(f"{last}: no training to resume; leave out --resume to start a new one")
+            raise OutputError(f"{last}: {_NOTHING_TO_RESUME[is_first_process()]}")
         return last
     if last.exists() or (output / "best.ckpt").exists():
         raise OutputError(
             f"{output}: holds a training already; add --resume to continue it, or choose another --out"
         )
-    make_folder(output)
+    if is_first_process():
+        make_folder(output)
     return None
 
 
@@ -154,12 +171,27 @@ def _for_random_weights(recipe: Recipe, start: str | Path | None, resumed: Check
     return replace(recipe, bn_update_fraction=1.0, frozen_blocks=0) if random else recipe
 
 
-def _check_same(last: Path, before: Checkpoint, recipe: Recipe, training_set: DetectionSet) -> None:
-    """A resumed training must have the settings it began with, but for its length."""
+def _check_same(
+    last: Path, before: Checkpoint, recipe: Recipe, training_set: DetectionSet, processes: Processes
+) -> None:
+    """A resumed training must have the settings it began with, but for its length.
+
+    With another number of processes, each takes a larger or smaller part of the same batches.
+    """
     now = plain(recipe) | {"classes": tuple(training_set.class_names)}
     then = plain(before.recipe) | {"classes": before.class_names}
     free = ("steps", "schedule_steps", "patience", "name")
     changed = [key for key in now if key not in free and now[key] != then[key]]
+    began_with = before.processes or processes.total
+    if began_with != processes.total:
+        sizes = [size * began_with for size in before.recipe.batch_sizes]
+        if sizes != [size * processes.total for size in recipe.batch_sizes]:
+            raise CheckpointError(
+                f"{last}: began with {began_with} processes and batch_size {then['batch_size']}, now there "
+                f"are {processes.total} and {now['batch_size']}; resume with as many, or with batch_size "
+                f"{then['batch_size'] * began_with / processes.total:g}, for the same batches"
+            )
+        changed = [key for key in changed if key != "batch_size"]
     if changed:
         raise CheckpointError(
             f"{last}: began with other settings of {', '.join(changed)}; resume with the same ones, "
@@ -185,7 +217,10 @@ def _training_loader(
     )
 
 
-def _validation_loader(detection_set: DetectionSet, recipe: Recipe) -> DataLoader[Any]:
+def _validation_loader(detection_set: DetectionSet, recipe: Recipe, trainer: L.Trainer) -> DataLoader[Any]:
     return DataLoader(
-        ValidationDataset(detection_set, recipe), batch_size=8, collate_fn=collate_validation, num_workers=0
+        ValidationDataset(detection_set, recipe),
+        batch_sampler=validation_batches(len(detection_set), trainer.global_rank, trainer.world_size),
+        collate_fn=collate_validation,
+        num_workers=0,
     )

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from maskwatch.tf_compat.tensorflow import keep_out_of_tensorboard
 from maskwatch.training.module import VALIDATION_TAG
+from maskwatch.training.processes import Processes, choose_strategy
 from maskwatch.training.recipe import Recipe
 from maskwatch.training.tensorboard import TensorBoardPanels
 
@@ -38,7 +39,13 @@ PROGRESS_EVERY = 50
 
 
 def make_trainer(
-    recipe: Recipe, output: Path, callbacks: Iterable[Callback], *, devices: int | str, progress: bool
+    recipe: Recipe,
+    output: Path,
+    callbacks: Iterable[Callback],
+    processes: Processes,
+    *,
+    timeout_s: float,
+    progress: bool,
 ) -> L.Trainer:
     """The trainer of a run in the folder `output`, with further callbacks."""
     keep_out_of_tensorboard()
@@ -49,7 +56,9 @@ def make_trainer(
         return L.Trainer(
             max_steps=recipe.steps,
             accelerator="auto",
-            devices=devices,
+            devices=processes.devices,
+            num_nodes=processes.nodes,
+            strategy=choose_strategy(processes, timeout_s),
             precision=_precision(recipe),  # type: ignore[arg-type]
             gradient_clip_val=recipe.clip_norm or None,
             callbacks=[*_callbacks(recipe, output), *callbacks],

@@ -1,4 +1,4 @@
-"""The lock of a folder: one window and one process writes at a time."""
+"""The lock of a folder: one thread of one process writes at a time."""
 
 from __future__ import annotations
 
