@@ -69,12 +69,12 @@ def test_gives_what_the_file_gives_here(served: Served, local: Detector, address
 
 
 def test_options_reach_the_server(served: Served, local: Detector) -> None:
-    for options in ({"iou_threshold": 0.1}, {"class_agnostic": False}):
-        remote = Detector(MODEL, runtime=served.url, threshold=0.01, **options)
+    for options in ({"iou_threshold": 0.99}, {"class_agnostic": False}):
+        remote = Detector(MODEL, runtime=served.url, threshold=0.001, **options)
         here = Detector(
-            MODEL, runtime="onnxruntime", device="cpu", precision="float32", threshold=0.01, **options
+            MODEL, runtime="onnxruntime", device="cpu", precision="float32", threshold=0.001, **options
         )
-        assert len(here(PICTURES[0])) != len(local(PICTURES[0], threshold=0.01))
+        assert len(here(PICTURES[0])) != len(local(PICTURES[0], threshold=0.001))
         assert_same([here(PICTURES[0])], [remote(PICTURES[0])])
 
 
