@@ -366,10 +366,11 @@ def production() -> str:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool, which checks it, is not installed")
-def test_prometheus_takes_the_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus-kubernetes.yml"])
+def test_prometheus_takes_the_files(name: str, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("x")
-    config = (DEPLOY / "prometheus.yml").read_text().replace("/run/secrets/maskwatch_token", str(token))
+    config = (DEPLOY / name).read_text().replace("/run/secrets/maskwatch_token", str(token))
     (tmp_path / "prometheus.yml").write_text(config)
     shutil.copy(DEPLOY / "alerts.yml", tmp_path)
     done = subprocess.run(
