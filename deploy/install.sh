@@ -23,7 +23,7 @@ build_page() {
 install_package() {
   "${PYTHON:-python3}" -m venv "$1"
   set -- "$1/bin/python" -m pip --disable-pip-version-check --no-input
-  "$@" install --quiet --no-cache-dir --constraint constraints.txt '.[serve,live]'
+  "$@" install --quiet --no-cache-dir --constraint constraints.txt '.[serve,live,postgres]'
   # A dependency asks for the OpenCV that opens windows, which needs libraries of a desktop. It lies in the same
   # folder as the one without, so that one has to be laid anew.
   if "$@" show --quiet opencv-python 2> /dev/null; then

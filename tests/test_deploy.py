@@ -24,6 +24,7 @@ from certificates import make_certificate
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text("utf-8")
+MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
@@ -70,7 +71,7 @@ def install(environment: dict[str, str], *arguments: str) -> subprocess.Complete
 
 def test_image_is_made_with_the_script_alone(stand_ins: tuple[dict[str, str], Path], tmp_path: Path) -> None:
     """What CI can run without Docker is what the image is made of."""
-    runs = [rest for name, rest in instructions() if name == "RUN"]
+    runs = [rest for stage in stages()[:-1] for name, rest in stage if name == "RUN"]
     calls = [shlex.split(call) for run in runs for call in run.split(" && ")]
     assert calls == [
         ["deploy/install.sh", "page"],
@@ -88,7 +89,7 @@ def test_image_is_made_with_the_script_alone(stand_ins: tuple[dict[str, str], Pa
         "web: npm run build",
         f"{ROOT.name}: python3 -m venv {tmp_path / 'target'}",
         f"{ROOT.name}: python {pip} install --quiet --no-cache-dir --constraint constraints.txt "
-        ".[serve,live]",
+        ".[serve,live,postgres]",
         f"{ROOT.name}: python {pip} show --quiet opencv-python",
         f"{ROOT.name}: python {pip} uninstall --quiet --yes opencv-python",
         f"{ROOT.name}: python {pip} install --quiet --no-cache-dir --no-deps --force-reinstall --constraint "
@@ -237,6 +238,95 @@ def test_compose_locks_the_service_in() -> None:
         assert (DEPLOY / source).is_file() if source.startswith("./") else source in compose["volumes"]
 
 
+def test_compose_has_all_that_it_names() -> None:
+    compose = read_yaml("compose.yaml")
+    services = compose["services"]
+    shown = set()
+    for service in services.values():
+        profiles = set(service.get("profiles", []))
+        assert {*service.get("secrets", [])} <= {*compose["secrets"]}
+        shown |= {*service.get("secrets", [])}
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert (DEPLOY / source).is_file() if source.startswith("./") else source in compose["volumes"]
+        for other in service.get("depends_on", []):  # a profile starts all that it needs
+            assert profiles <= set(services[other].get("profiles", profiles))
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+    assert shown == {*compose["secrets"]}
+    assert {name for name, service in services.items() if "profiles" not in service} == {
+        "maskwatch",
+        "prometheus",
+    }
+    made = set(re.findall(r"> deploy/secrets/(\S+)", production()))
+    files = [one["file"] for one in compose["secrets"].values()] + services["watch"]["env_file"]
+    assert made == {Path(one).name for one in files} | {"mqtt"}
+
+
+def test_compose_watches_with_options_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("trackers", reason="needs the extra 'live'")
+    from maskwatch.cli.app import main
+
+    compose = read_yaml("compose.yaml")
+    watch, postgres = (compose["services"][name] for name in ("watch", "postgres"))
+    (line,) = watch["command"]
+    run, program, *arguments = shlex.split(line.replace("$$DOOR", "rtsp://192.168.1.20/stream2"))
+    assert [run, program] == ["exec", *words(dict(stages()[-1])["ENTRYPOINT"])]
+    kept: list[Any] = []
+    monkeypatch.setattr("maskwatch.live.run.run_watch", lambda config: kept.append(config) or True)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert not ended.value.code
+    (config,) = kept
+    assert config.sources == ("door=rtsp://192.168.1.20/stream2",)
+    assert config.sinks.mqtt == "mqtt://maskwatch@mosquitto/maskwatch"
+    assert f"{config.sinks.outboxes}" == watch["volumes"][0].partition(":")[2]
+    made = re.search(r"install -d -o (\d+) -g (\d+) (\S+)", dict(stages()[-1])["RUN"])
+    assert made is not None
+    assert f"{made[1]}:{made[2]}" == dict(stages()[-1])["USER"]
+    assert made[3] == str(config.sinks.outboxes)
+    database = re.search(r"--db postgresql://(\w+)@(\w+)/(\w+)", line)
+    assert database is not None
+    variables = postgres["environment"]
+    assert database.groups() == (variables["POSTGRES_USER"], "postgres", variables["POSTGRES_DB"])
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto, which reads it, is not installed")
+def test_mosquitto_takes_users_with_a_password_only(tmp_path: Path) -> None:
+    paho = pytest.importorskip("paho.mqtt.client", reason="needs the extra 'live'")
+    from broker import Mosquitto
+
+    # As docs/production.md makes it.
+    passwords = tmp_path / "passwords"
+    passwords.write_text("maskwatch:the-password\n")
+    subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True)
+    assert "the-password" not in passwords.read_text()
+    lines = (DEPLOY / "mosquitto.conf").read_text().splitlines()
+    here = {"/run/secrets/mosquitto_passwords": str(passwords), "/mosquitto/data/": f"{tmp_path}/"}
+    changed = [
+        " ".join(here.get(word, word) for word in line.split())
+        for line in lines
+        if not line.startswith(("#", "listener", "persistence "))  # the test's broker has its own
+    ]
+    assert len(changed) == 3
+    broker = Mosquitto(tmp_path, tuple(changed))
+    try:
+        codes = {}
+        for password in ("the-password", "another", None):
+            client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+            if password is not None:
+                client.username_pw_set("maskwatch", password)
+            client.on_connect = lambda _c, _u, _f, code, _p, key=password: codes.update({key: code.value})
+            client.connect("127.0.0.1", broker.port)
+            while password not in codes:
+                client.loop(0.1)
+            client.disconnect()
+        assert codes == {"the-password": 0, "another": 135, None: 135}  # 135: not authorized
+    finally:
+        broker.kill()
+
+
 def test_prometheus_asks_with_the_token() -> None:
     (job,) = read_yaml("prometheus.yml")["scrape_configs"]
     assert job["authorization"] == {"credentials_file": "/run/secrets/maskwatch_token"}
@@ -276,10 +366,11 @@ def production() -> str:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool, which checks it, is not installed")
-def test_prometheus_takes_the_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus-kubernetes.yml"])
+def test_prometheus_takes_the_files(name: str, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("x")
-    config = (DEPLOY / "prometheus.yml").read_text().replace("/run/secrets/maskwatch_token", str(token))
+    config = (DEPLOY / name).read_text().replace("/run/secrets/maskwatch_token", str(token))
     (tmp_path / "prometheus.yml").write_text(config)
     shutil.copy(DEPLOY / "alerts.yml", tmp_path)
     done = subprocess.run(

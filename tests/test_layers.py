@@ -50,7 +50,7 @@ LAYERS = (
 )
 # Inside a package: each imports from those before it. What is not named comes last: it joins the others.
 INSIDE = {
-    "runtimes": ("base", "session_cache", "onnx_runtime", "openvino", "stored_choice", "choice"),
+    "runtimes": ("base", "session_cache", "onnx_runtime", "openvino", "kserve", "stored_choice", "choice"),
     "serve": (
         "settings",
         "core",

@@ -308,3 +308,40 @@ def test_the_old_name_of_inference_workers(
             main(["serve", *arguments])
         assert ended.value.code == 2
         assert text in capsys.readouterr().err
+
+
+def test_a_full_service_is_ready_but_admits_nothing(tiny_model: Path) -> None:
+    """Readiness must not flap with the load; balancers that want to know about it ask for it."""
+    with client_of(tiny_model, inference_workers=1) as client:
+        service = client.app.state.service  # type: ignore[attr-defined]
+        assert client.get("/readyz?admits=1").status_code == 200
+        with service.capacity.reserve(2):
+            answer = client.get("/readyz?admits=1")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert client.get("/readyz").status_code == 200
+        assert client.get("/readyz?admits=1").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n \n", "it is empty; write a token into a line of it"),
+        (f"{TOKEN}\nshort\n", "token 2: the token has 5 characters; make it 16 or more"),
+    ],
+)
+def test_unusable_token_files(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(text)
+    with pytest.raises(OptionError) as error:
+        ServeSettings(models=("tiny",), token_file=path)
+    assert str(error.value).startswith(f"--token-file {path}")
+    assert str(error.value).endswith(message)
+
+
+def test_a_ticket_of_any_token_counts() -> None:
+    """Replicas read a changed file one after the other."""
+    old, new = TOKEN, "another-token-of-the-tests"
+    first, second = Authenticator(lambda: (new, old)), Authenticator(lambda: (old, new))
+    assert second.accepts_url_token(first.issue_url_token())
+    assert first.accepts_url_token(second.issue_url_token())
+    assert not Authenticator(old).accepts_url_token(first.issue_url_token())

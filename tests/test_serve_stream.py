@@ -145,7 +145,7 @@ def test_a_wrong_query_is_denied(client: TestClient) -> None:
 def test_it_ends_when_the_service_stops(tiny_model: Path) -> None:
     with client_of(tiny_model) as client, client.websocket_connect(STREAM) as socket:
         assert client.portal is not None
-        client.portal.call(client.app.state.service.stopping.set)  # type: ignore[attr-defined]
+        client.portal.call(client.app.state.service.stop)  # type: ignore[attr-defined]
         assert closed_with(socket) == 1001
         answer = client.get("/v1/models")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

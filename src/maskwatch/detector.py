@@ -65,13 +65,15 @@ class Detector:
         class_agnostic: True applies NMS across all classes (one face, one box), False within each class;
             None uses the file's.
         runtime, device, precision: what computes, see `runtimes.choice.BACKENDS`; "auto" takes the fastest
-            that is installed and known to give the same detections.
+            that is installed and known to give the same detections. The address of a model server as
+            `runtime` ("http://host:8000") has that compute, with its copy of the model.
         threads: of one call; None for one per core.
 
     Raises:
         ModelFileError: there is no such model, or the file is not a Maskwatch model.
         OptionError, LabelError: a value is out of range, or this machine lacks the runtime, device or
             precision; the model has no such class.
+        ModelServerError: the model server cannot be reached, or has another model.
 
     Examples:
         >>> detections = Detector()("photo.jpg")

@@ -37,6 +37,10 @@ class ModelFileError(MaskwatchError):
     """A file is not a Maskwatch model, or this version cannot run it."""
 
 
+class ModelServerError(MaskwatchError):
+    """A model server cannot be reached, or answers with something else than detections."""
+
+
 class OutputError(MaskwatchError):
     """A result cannot be written: the target exists, or is not writable."""
 

@@ -43,7 +43,11 @@ ThreadsOption = Annotated[
 
 RuntimeOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="What computes: auto, onnxruntime, openvino.", rich_help_panel="Speed"),
+    typer.Option(
+        metavar="NAME",
+        help="What computes: auto, onnxruntime, openvino, or the http:// address of a model server.",
+        rich_help_panel="Speed",
+    ),
 ]
 DeviceOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda, gpu …", rich_help_panel="Speed")

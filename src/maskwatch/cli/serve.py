@@ -32,7 +32,6 @@ from maskwatch.cli.options import (
 )
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.live.sinks.settings import SinkSettings
-from maskwatch.text import read_lines, reading
 
 if TYPE_CHECKING:
     from maskwatch.live.config import WatchConfig
@@ -79,7 +78,8 @@ class ServeOptions:
     lanes: Annotated[int | None, typer.Option(hidden=True)] = None
     batch: Annotated[int | None, _option(help="Waiting pictures in one call, at most. Default: 1.")] = None
     token_file: Annotated[
-        Path | None, _option(metavar="FILE", help="Its first line is the token. Default: MASKWATCH_TOKEN.")
+        Path | None,
+        _option(metavar="FILE", help="Tokens, one a line, read again on changes. Default: MASKWATCH_TOKEN."),
     ] = None
     cors: Annotated[
         list[str] | None, _option(metavar="ORIGIN", help="Pages of this origin may use the service.")
@@ -111,7 +111,11 @@ class ServeOptions:
     rate: Annotated[float | None, _option(help="Requests a second of one client. Default: no limit.")] = None
     drain_s: Annotated[
         float | None,
-        _option("--drain", metavar="SECONDS", help="How long to answer 503 before it ends. Default: 0."),
+        _option(
+            "--drain",
+            metavar="SECONDS",
+            help="Before it ends: unready for so long, while it still answers. Default: 0.",
+        ),
     ] = None
     watch: Annotated[
         list[str] | None,
@@ -253,15 +257,9 @@ def _models(names: list[str] | None, size: int | None) -> tuple[str, ...]:
 
 def _token(file: Path | None) -> str | None:
     given = os.environ.get(TOKEN_VARIABLE) or None
-    if file is None:
-        return given
-    if given is not None:
+    if file is not None and given is not None:
         raise OptionError(f"--token-file {file} and {TOKEN_VARIABLE} both give a token; give only one")
-    with reading(f"--token-file {file}", OptionError, "check the path"):
-        lines = read_lines(file)
-    if not lines[0].strip():
-        raise OptionError(f"--token-file {file}: its first line is empty; write the token there")
-    return lines[0].strip()
+    return given
 
 
 def _announce(address: str) -> None:

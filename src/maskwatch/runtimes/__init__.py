@@ -1,1 +1,1 @@
-"""Runs model files: ONNX Runtime and OpenVINO behind one call, and the choice between them."""
+"""Runs model files: ONNX Runtime, OpenVINO and model servers behind one call, and the choice between them."""

@@ -51,10 +51,10 @@ class Backend:
     """What a model runs on.
 
     Attributes:
-        runtime: "onnxruntime" or "openvino".
-        device: "cpu", "cuda" … (`choice.DEVICES`).
+        runtime: "onnxruntime", "openvino" or, for a model server, "kserve".
+        device: "cpu", "cuda" … (`choice.BACKENDS`), or "remote".
         precision: of the network's arithmetic: "float32", "bfloat16" or "float16". Decoding, thresholds and
-            NMS are always in float32.
+            NMS are always in float32. "unknown" for a model server.
     """
 
     runtime: str
@@ -79,6 +79,7 @@ class Model(Protocol):
 
         Raises:
             ModelFileError: the runtime fails on these pictures.
+            ModelServerError: the model server fails.
         """
         ...
 

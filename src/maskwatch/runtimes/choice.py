@@ -20,6 +20,7 @@ import platformdirs
 
 from maskwatch.errors import MissingExtraError, ModelFileError, OptionError
 from maskwatch.runtimes.base import Backend, BackendUnavailableError, Runtime
+from maskwatch.runtimes.kserve import SERVER_BACKEND, ModelServer, parse_server
 from maskwatch.runtimes.onnx_runtime import PROVIDERS, OnnxRuntime
 from maskwatch.runtimes.openvino import OpenVino, has_device, native_precision
 from maskwatch.runtimes.stored_choice import stored_backend
@@ -51,12 +52,13 @@ _log = logging.getLogger("maskwatch")
 
 @dataclass(frozen=True)
 class RuntimeSettings:
-    """What to run a model on: the first of `BACKENDS` that fits and is there.
+    """What to run a model on: the first of `BACKENDS` that fits and is there, or a model server.
 
     The environment variables MASKWATCH_RUNTIME, MASKWATCH_DEVICE and MASKWATCH_PRECISION replace "auto".
 
     Attributes:
-        runtime, device, precision: as in `Backend`, or "auto".
+        runtime, device, precision: as in `Backend`, or "auto"; for `runtime` also the address of a model
+            server, see `ModelServer`, which leaves device and precision to that.
         threads: of one call; None for one per core.
 
     Raises:
@@ -74,14 +76,28 @@ class RuntimeSettings:
             if value == AUTO:
                 value = os.environ.get(f"MASKWATCH_{field.name.upper()}") or AUTO
                 object.__setattr__(self, field.name, value)
+            if field.name == "runtime" and self.server is not None:
+                parse_server(value)
+                continue
             known = dict.fromkeys(getattr(backend, field.name) for backend in BACKENDS)
             if value not in (AUTO, *known):
                 raise OptionError(f"{field.name} {value!r} is unknown; use {', '.join((AUTO, *known))}")
-        if not any(map(self.fits, BACKENDS)):
+        if self.server is not None:
+            if (self.device, self.precision) != (AUTO, AUTO):
+                raise OptionError(
+                    f"{self.device}, {self.precision}: a model server decides that itself; leave out device "
+                    "and precision"
+                )
+        elif not any(map(self.fits, BACKENDS)):
             raise OptionError(
                 f"there is no {self.runtime}, {self.device}, {self.precision}; leave out one of runtime, "
                 "device and precision"
             )
+
+    @property
+    def server(self) -> str | None:
+        """The address of a model server."""
+        return self.runtime if "://" in self.runtime else None
 
     def fits(self, backend: Backend) -> bool:
         """Whether these settings allow it."""
@@ -91,9 +107,9 @@ class RuntimeSettings:
     def for_workers(self) -> RuntimeSettings:
         """These settings for calls that come from several threads at once: each takes few cores.
 
-        A GPU is left alone, and so is a number of threads.
+        A GPU is left alone, and so is a number of threads. A model server has calls from as many at once.
         """
-        if self.threads is not None or first_installed(self).device != "cpu":
+        if self.threads is not None or first_installed(self).device not in ("cpu", SERVER_BACKEND.device):
             return self
         return replace(self, threads=math.ceil(usable_cores() / MAX_WORKERS))
 
@@ -109,8 +125,11 @@ def open_runtime(path: str | Path, settings: RuntimeSettings) -> Runtime:
 
     Raises:
         ModelFileError: the file cannot be loaded.
+        ModelServerError: the model server cannot be reached, or has another model.
         OptionError: `threads` is less than 1, or what was asked for is not there.
     """
+    if settings.server is not None:
+        return ModelServer(path, settings.server)
     installed = _to_try(settings)
     for backend, following in zip(installed, [*installed[1:], None], strict=True):
         try:
@@ -124,7 +143,7 @@ def open_runtime(path: str | Path, settings: RuntimeSettings) -> Runtime:
 
 def first_installed(settings: RuntimeSettings) -> Backend:
     """What these settings take, unless it turns out not to work."""
-    return _to_try(settings)[0]
+    return _to_try(settings)[0] if settings.server is None else SERVER_BACKEND
 
 
 def _to_try(settings: RuntimeSettings) -> list[Backend]:

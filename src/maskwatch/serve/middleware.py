@@ -60,7 +60,7 @@ class ServiceMiddleware:
                 if path.startswith("/v1/"):  # no cache may store what the API reports about people
                     headers.setdefault("Cache-Control", "no-store")
                     headers.setdefault("X-Content-Type-Options", "nosniff")
-                if service.stopping.is_set():
+                if service.draining.is_set():
                     headers["Connection"] = "close"
             await send(message)
 

@@ -13,6 +13,7 @@ from maskwatch.detector import Threshold
 from maskwatch.errors import OptionError
 from maskwatch.net.address_guard import leads_to_loopback
 from maskwatch.runtimes.choice import RuntimeSettings
+from maskwatch.text import read_lines, reading
 
 if TYPE_CHECKING:
     from maskwatch.live.config import WatchConfig
@@ -86,12 +87,13 @@ class ServeSettings:
         runtime: what computes; `threads` and the share of the cores replace its threads.
         inference_workers: calls of the network at the same time, in each worker process.
         batch: waiting pictures in one call, at most.
-        token: that clients must send; None needs none.
+        token: that clients must send; without it and `token_file` they need none.
+        token_file: of tokens, one in each line, that is read again when it changes.
         cors: origins whose pages may use the service.
         allow_urls: whether a request may name addresses of pictures.
         url_networks: private networks that such addresses may lie in, such as 192.168.1.0/24.
         limits: on what clients may use at once.
-        drain_s: seconds for which a stopping service still answers requests, with 503.
+        drain_s: seconds for which a stopping service that is no longer ready still accepts requests.
         watch: cameras to watch in the same process; None for none.
         keep_faces: do not blur faces in what is watched.
         keep_hard: folder for pictures with a wrong answer, which users send (`POST /v1/feedback`); None
@@ -112,6 +114,7 @@ class ServeSettings:
     inference_workers: int = 2
     batch: int = 1
     token: str | None = field(default=None, repr=False)
+    token_file: Path | None = None
     cors: tuple[str, ...] = ()
     allow_urls: bool = False
     url_networks: tuple[str, ...] = ()
@@ -124,7 +127,9 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         _check_numbers(self)
-        if self.token is not None:
+        if self.token_file is not None:
+            read_tokens(self.token_file)
+        elif self.token is not None:
             _check_token(self.token)
         elif not leads_to_loopback(self.host):
             raise OptionError(
@@ -158,6 +163,24 @@ def _check_numbers(settings: ServeSettings) -> None:
     _check_counts(settings, "workers", "inference_workers", "batch", "threads")
     if not (math.isfinite(settings.drain_s) and settings.drain_s >= 0):
         raise OptionError(f"--drain {settings.drain_s}: pass a number of seconds, 0 or more")
+
+
+def read_tokens(path: Path) -> tuple[str, ...]:
+    """The tokens in a file, one in each line.
+
+    Raises:
+        OptionError: it cannot be read, holds none, or one that cannot be used.
+    """
+    with reading(f"--token-file {path}", OptionError, "check the path"):
+        tokens = tuple(line.strip() for line in read_lines(path) if line.strip())
+    if not tokens:
+        raise OptionError(f"--token-file {path}: it is empty; write a token into a line of it")
+    for number, token in enumerate(tokens, 1):
+        try:
+            _check_token(token)
+        except OptionError as error:
+            raise OptionError(f"--token-file {path}, token {number}: {error}") from None
+    return tokens
 
 
 def _check_token(token: str) -> None:

@@ -121,10 +121,19 @@ async def _predict_all(
         async with asyncio.timeout(seconds):
             fetched = await fetch_urls(service, images, incoming)
             with service.capacity.reserve(len(fetched)):
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(predict_image(service, one, options)) for one in fetched]
+                return await _predicted(service, fetched, options)
     except TimeoutError:
         raise busy(f"not done within {seconds:g} s; send fewer or smaller pictures, or later", 5) from None
+
+
+async def _predicted(
+    service: Service, images: Sequence[UploadedImage | FailedImage], options: PredictionOptions
+) -> list[ImageResult]:
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(predict_image(service, one, options)) for one in images]
+    except* Problem as problems:
+        raise problems.exceptions[0] from None
     return [task.result() for task in tasks]
 
 

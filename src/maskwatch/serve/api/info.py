@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse, Response
 
 from maskwatch.serve.api.schemas import ServedModels, State, Ticket, problems
@@ -15,6 +15,10 @@ from maskwatch.serve.core.problem import Problem, busy
 from maskwatch.serve.core.service import service_of
 
 router = APIRouter()
+
+Admits = Annotated[
+    bool, Query(description="Also 503 while the service is full, so that a further request would get 503.")
+]
 
 _IMMUTABLE = "private, max-age=31536000, immutable"
 _REVALIDATE = "private, no-cache"
@@ -75,12 +79,15 @@ async def healthz() -> dict[str, str]:
     response_model=State,
     tags=["service"],
     summary="The service takes requests",
-    responses=problems(403, 503),
+    responses=problems(403, 422, 503),
 )
-async def readyz(request: Request) -> dict[str, str]:
+async def readyz(request: Request, admits: Admits = False) -> dict[str, str]:
     """503 while models load and while the service is stopping."""
-    if not service_of(request).ready:
+    service = service_of(request)
+    if not service.ready:
         raise busy("the service is starting or stopping; ask again", 1)
+    if admits:
+        service.capacity.check_admission()
     return {"status": "ready"}
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from PIL import Image
 
@@ -16,17 +17,21 @@ from maskwatch.detector import only_classes
 from maskwatch.drawing.annotate import draw
 from maskwatch.drawing.blur import blur, boxes_to_blur, cover_thresholds
 from maskwatch.drawing.privacy_mask import Boxes
-from maskwatch.errors import ImageError, SourceError
+from maskwatch.errors import ImageError, ModelServerError, SourceError
 from maskwatch.labels import class_values, find_class, find_classes, parse_class_numbers
 from maskwatch.media.images import Placement, UInt8Array, read_image
 from maskwatch.net.addresses import without_credentials
 from maskwatch.net.fetch import fetch
 from maskwatch.records import Result
-from maskwatch.serve.core.problem import Problem
+from maskwatch.serve.core.limits import RETRY_S
+from maskwatch.serve.core.problem import Problem, busy
 from maskwatch.serve.core.registry import LoadedModel, ModelRegistry
 from maskwatch.serve.core.service import Service
 from maskwatch.serve.core.upload_limits import IncomingBody
 from maskwatch.serve.core.uploads import UploadedImage
+
+if TYPE_CHECKING:
+    import supervision as sv
 
 ImageType: TypeAlias = Literal["jpeg", "png"]
 
@@ -197,6 +202,7 @@ async def find_faces(
 
     Raises:
         ImageError: it cannot be read.
+        Problem: 503, the model server fails.
     """
     detector = options.model.detector
 
@@ -207,12 +213,20 @@ async def find_faces(
 
     with service.metrics.stages["decode"].time():
         batch_nhwc, placement = await service.in_thread(prepare)
-    found = await service.batcher(detector, batch_nhwc, placement, options.threshold)
+
+    async def run(threshold: Mapping[str, float]) -> sv.Detections:
+        try:
+            return await service.batcher(detector, batch_nhwc, placement, threshold)
+        except ModelServerError as error:  # for the log alone: clients need not know the address
+            logging.getLogger("uvicorn.error").warning("%s", error)
+            raise busy("the model server behind the service fails; come back later", RETRY_S) from None
+
+    found = await run(options.threshold)
     reported = only_classes(found, options.class_ids)
     service.metrics.picture(options.model.name, reported.data.get("class_name", ()))
     hidden_xyxy = None
     if options.blur:  # in a call with lower thresholds, where a weak box may suppress a reported one
-        faint = await service.batcher(detector, batch_nhwc, placement, cover_thresholds(options.threshold))
+        faint = await run(cover_thresholds(options.threshold))
         hidden_xyxy = boxes_to_blur(found.xyxy, faint.xyxy)
     return Result(source, placement.width, placement.height, reported), hidden_xyxy
 

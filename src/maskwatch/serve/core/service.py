@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from starlette.requests import HTTPConnection
 
-from maskwatch.serve.core.auth import Authenticator
+from maskwatch.serve.core.auth import Authenticator, TokenFile
 from maskwatch.serve.core.inference import Batcher
 from maskwatch.serve.core.limits import Capacity, RateLimiter, StreamLimiter
 from maskwatch.serve.core.metrics import Metrics
@@ -36,7 +36,9 @@ class Service:
 
     Attributes:
         in_flight: requests that are being answered, without streams.
-        stopping: set when the service begins to stop: it refuses requests and ends streams.
+        draining: set when the service begins to stop: it is no longer ready, and closes connections after
+            their next response.
+        stopping: set after `drain_s` more: it refuses requests and ends streams.
 
     Raises:
         MaskwatchError: a model that cannot be loaded.
@@ -45,7 +47,8 @@ class Service:
     def __init__(self, settings: ServeSettings) -> None:
         self.settings, limits = settings, settings.limits
         self.registry = ModelRegistry(settings)
-        self.auth = Authenticator(settings.token)
+        file = settings.token_file
+        self.auth = Authenticator(settings.token if file is None else TokenFile(file))
         self.metrics = Metrics()
         admission_limit = settings.inference_workers + limits.waiting
         self.capacity = Capacity(limits.queue, admission_limit, self.metrics.queued)
@@ -54,7 +57,7 @@ class Service:
         self.streams = StreamLimiter(limits.max_streams, limits.timeout_s, self.metrics.streams)
         self.rates = RateLimiter(limits.rate)
         self.in_flight = self._fetches = 0
-        self.stopping = asyncio.Event()
+        self.draining, self.stopping = asyncio.Event(), asyncio.Event()
         self._batcher: Batcher | None = None
         self._decoders: ThreadPoolExecutor | None = None
         self._fetchers: ThreadPoolExecutor | None = None
@@ -66,8 +69,8 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether it takes requests."""
-        return self._batcher is not None and not self.stopping.is_set()
+        """Whether it should get requests."""
+        return self._batcher is not None and not self.draining.is_set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -81,24 +84,29 @@ class Service:
             try:
                 yield
             finally:
-                self.stopping.set()
+                self.stop()
                 self._batcher = None
                 await batcher.close()
 
     async def drain(self) -> None:
-        """Stops, and waits until all requests are answered and `drain_s` has passed."""
-        self.stopping.set()
-        settings, now_s = self.settings, asyncio.get_running_loop().time
-        began_s = now_s()
-        limit_s = settings.limits.timeout_s * 2 + settings.drain_s  # a body, then the work
+        """Stops: first it is not ready, so that balancers turn away; then it answers the requests in work."""
+        self.draining.set()
+        await asyncio.sleep(self.settings.drain_s)
+        self.stop()
+        now_s = asyncio.get_running_loop().time
+        end_s = now_s() + self.settings.limits.timeout_s * 2  # a body, then the work
         while True:
             await asyncio.sleep(_POLL_S)  # at least once, for requests that are just coming in
-            waited_s = now_s() - began_s
-            if not self.in_flight and waited_s >= settings.drain_s:
+            if not self.in_flight:
                 return
-            if waited_s > limit_s:
+            if now_s() > end_s:
                 logging.getLogger("uvicorn.error").warning("%d requests cut off", self.in_flight)
                 return
+
+    def stop(self) -> None:
+        """From now on, it refuses requests and ends streams."""
+        self.draining.set()
+        self.stopping.set()
 
     async def in_thread(self, work: Callable[..., T], *args: object) -> T:
         """Runs CPU work in a thread, so that the event loop stays free."""
