@@ -31,7 +31,8 @@ SETTINGS = (
     *("steps=4", "validate_every=4", "size=64", "train_sizes=[64, 128]", "warmup_steps=0", "precision=32"),
     *("bn_update_fraction=0", "optimizer=sgd", "learning_rate=0.01", "ema_decay=0"),
 )
-LOSS_TOLERANCE = 1e-4  # relative
+LOSS_TOLERANCE = 1e-4  # relative, after four steps
+LATER_LOSS_TOLERANCE = 1e-3  # after eight: each step starts from the rounding of those before
 WEIGHT_TOLERANCE = 1e-2  # of the largest change of a weight in the tensor
 TIMEOUT_S = 600
 LAUNCHERS = re.compile("MASTER_|NODE_RANK|LOCAL_|GROUP_|RANK|WORLD_SIZE|SLURM_|TORCHELASTIC")
@@ -206,7 +207,7 @@ def test_a_lost_machine_ends_the_other_and_one_process_resumes(drawn: Path, tmp_
         start([str(script), *arguments(drawn, tmp_path / "run", again, "--devices", "1", "--resume")])
     )
     assert "step 1/8" not in err
-    assert losses_in(resumed) == pytest.approx(losses_in(expected), rel=LOSS_TOLERANCE)
+    assert losses_in(resumed) == pytest.approx(losses_in(expected), rel=LATER_LOSS_TOLERANCE)
 
 
 @pytest.mark.slow
