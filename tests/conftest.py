@@ -83,3 +83,12 @@ def postgres() -> Iterator[Postgres]:
     one = Postgres()
     yield one
     one.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where events go: a file that does not exist yet, then an empty schema on a server."""
+    if request.param == "sqlite":
+        return tmp_path / "events.sqlite"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_schema()

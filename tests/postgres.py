@@ -86,24 +86,24 @@ class Postgres:
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)  # "fast shutdown"
+            self._process.send_signal(signal.SIGQUIT)  # "immediate shutdown"
             self._process.wait(30)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def url(self, database: str, user: str = "maskwatch") -> str:
+    def url(self, user: str = "maskwatch", database: str = "postgres") -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
-    def new_database(self) -> str:
-        """The address of a new and empty database."""
-        name = f"db_{uuid.uuid4().hex[:12]}"
-        self.sql(f"CREATE DATABASE {name}")
-        return self.url(name)
+    def new_schema(self) -> str:
+        """The address of a new and empty schema; quicker than a new database."""
+        name = f"s_{uuid.uuid4().hex[:12]}"
+        self.sql(f"CREATE SCHEMA {name}")
+        return f"{self.url()}?options=-csearch_path%3D{name}"
 
-    def sql(self, statement: str, database: str = "postgres") -> str:
+    def sql(self, statement: str, url: str | None = None) -> str:
         """What psql prints for a statement, without headings."""
         program = [self._program("psql"), "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"]
         done = subprocess.run(
-            [*program, "-d", self.url(database.rpartition("/")[2]), "-c", statement],
+            [*program, "-d", url or self.url(), "-c", statement],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -16,11 +16,11 @@ from drawn_events import COUNTS, event
 from maskwatch.live.events import EVENT_KINDS, Event
 from maskwatch.live.sinks import factory
 from maskwatch.live.sinks.delivery import CLOSE_S, QUEUE_SIZE
+from maskwatch.live.sinks.event_store import EventStore
 from maskwatch.live.sinks.home_assistant import HomeAssistantState
 from maskwatch.live.sinks.jsonl import KEEP_JSONL_FILES, MAX_JSONL_BYTES
 from maskwatch.live.sinks.outbox import MAX_OUTBOX_BYTES
 from maskwatch.live.sinks.shell import SHELL_TIMEOUT_S
-from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.tracking.counts import Counts
 from receiver import SECRET
 

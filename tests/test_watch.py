@@ -32,8 +32,8 @@ from maskwatch.live.config import WatchConfig
 from maskwatch.live.events import Event
 from maskwatch.live.output.recorder import Recorder
 from maskwatch.live.run import run_watch
+from maskwatch.live.sinks.event_store import EventQuery, EventStore
 from maskwatch.live.sinks.settings import SinkSettings
-from maskwatch.live.sinks.sqlite import EventQuery, EventStore
 from maskwatch.live.tracking.counts import sum_by_hour
 from maskwatch.media.videos import Video, video_writer
 

@@ -34,8 +34,9 @@ _IDLE_S = 10
 # Advisory locks of a database are numbers that all its programs share; these are MWEV and MWMI.
 _ORDER_LOCK, _MIGRATION_LOCK = EVENT_FILE_ID, 0x4D574D49
 
-_BAD_DATA = ("22", "23")  # classes of SQLSTATE: the values are refused
-# What libpq and servers report in English before they give a SQLSTATE; whether the server refuses, and what to do.
+# Classes of SQLSTATE: the values are refused; the server is busy, shut down or about to start.
+_BAD_DATA, _BUSY = ("22", "23"), ("08", "40", "53", "55", "57")
+# What libpq and servers report before there is a SQLSTATE, in English; whether it is a refusal; what to do.
 _CAUSES = (
     (
         re.compile("authentication|no password supplied|pg_hba.conf|role .* does not exist"),
@@ -43,7 +44,11 @@ _CAUSES = (
         f"check user and password ({DB_PASSWORD}, PGPASSWORD, ~/.pgpass) and the server's pg_hba.conf",
     ),
     (re.compile("database .* does not exist"), True, "create it: createdb -h HOST -O USER NAME"),
-    (re.compile("permission denied"), True, "grant the role the rights that docs/events.md lists"),
+    (
+        re.compile("permission denied|no schema has been selected"),
+        True,
+        "grant the role the rights that docs/events.md lists",
+    ),
     (re.compile("invalid .*(option|value)|definition of service"), True, "check the address"),
     (re.compile("(resolve|translate) host"), False, "check the name of the host"),
 )
@@ -256,7 +261,8 @@ class PostgresqlDatabase(EventDatabase):
             )
         if state.startswith(_BAD_DATA):
             return EventError(f"{self.name}: {text}; the database does not take this event")
-        return RetryableError(f"{self.name}: {text}; look into the log of the server")
+        kind = RetryableError if state.startswith(_BUSY) else RefusedError
+        return kind(f"{self.name}: {text}; look into the log of the server")
 
 
 def open_database(target: Path | str, *, create: bool) -> EventDatabase:
