@@ -49,7 +49,6 @@ EVENTS = Table(
     Index("events_kind", "kind", "time_ms"),
     Index("events_source", "source", "time_ms"),
     sqlite_autoincrement=True,
-    implicit_returning=False,
 )
 """`time_ms`: milliseconds since 1970 UTC; `time_s`: position in a video in seconds; `record`: the event as
 JSON, the same text in every database. The other columns serve queries."""
