@@ -93,6 +93,7 @@ BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
 
 # Not part of the base install.
 HEAVY = {
+    "alembic",
     "fastapi",
     "jinja2",
     "lightning",
@@ -102,8 +103,10 @@ HEAVY = {
     "paho",
     "pillow_heif",
     "prometheus_client",
+    "psycopg",
     "pycocotools",
     "safetensors",
+    "sqlalchemy",
     "starlette",
     "tensorboard",
     "tensorflow",

@@ -120,7 +120,7 @@ class EventStore:
 
     def every_record(self, query: EventQuery = EventQuery()) -> Iterator[dict[str, Any]]:
         """Like `records`, in the order in which they were stored, with few in memory at a time."""
-        seq = 0
+        seq = 0 if query.since is None else self._first_seq(query) - 1
         while page := self.after(seq, query, limit=_PAGE):
             yield from (record for _, record in page)
             seq = page[-1][0]
@@ -150,6 +150,13 @@ class EventStore:
     def compact(self) -> None:
         """Frees the space of deleted events; rewrites the whole file of SQLite."""
         self._database.compact()
+
+    def _first_seq(self, query: EventQuery) -> int:
+        """Of the selected events the lowest number, or 1.
+
+        + 0: otherwise PostgreSQL looks for it along the numbers, through all events before `since`.
+        """
+        return int(self._select([func.coalesce(func.min(_COLUMNS.seq + 0), 1)], query.conditions())[0][0])
 
     def _select(
         self,
