@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
 import tempfile
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +18,6 @@ from receiver import free_port
 
 _PLACES = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), Path("/usr/local/pgsql/bin")]
 _FOUND = shutil.which("postgres", path=os.pathsep.join([*map(str, _PLACES), os.environ.get("PATH", "")]))
-needs_postgres = pytest.mark.skipif(_FOUND is None, reason="PostgreSQL's server is not installed")
 
 PASSWORD = "ge:h/e@im"
 """With characters that addresses must encode."""
@@ -33,23 +32,14 @@ class Postgres:
         # Its own folder below /tmp: another user must get there, and the name of a socket is short.
         self.folder = Path(tempfile.mkdtemp(prefix="maskwatch-pg-"))
         self._data = self.folder / "data"
-        self._user = None
+        self._user: Any = None
         if os.geteuid() == 0:  # the server refuses root
+            import pwd  # not on Windows
+
             self._user = pwd.getpwnam("nobody")
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         self.port = free_port()
-        words = [
-            "-D",
-            str(self._data),
-            "--no-sync",
-            "-U",
-            "maskwatch",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--no-locale",
-        ]
+        words = f"-D {self._data} --no-sync -U maskwatch -A trust -E UTF8 --no-locale".split()
         made = subprocess.run(
             [self._program("initdb"), *words], capture_output=True, text=True, check=False, **self._as_user()
         )
