@@ -253,7 +253,7 @@ def test_errors(
         for name in ("other.sqlite", "newer.sqlite", "locked.sqlite")
     ]
     for connection, statement in zip(
-        changed, ("CREATE TABLE cats (name)", "PRAGMA user_version = 9", "BEGIN EXCLUSIVE"), strict=True
+        changed, ("CREATE TABLE cats (name)", "UPDATE maskwatch_schema SET version_num = '0009'", "BEGIN EXCLUSIVE"), strict=True
     ):
         connection.execute(statement)
     status, out, err = run(*words)
