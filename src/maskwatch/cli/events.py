@@ -19,7 +19,6 @@ from maskwatch.errors import EventError, MissingExtraError, OptionError
 from maskwatch.live.events import EVENT_KINDS, Event
 from maskwatch.live.sinks import RetryableError
 from maskwatch.live.sinks.event_text import event_line
-from maskwatch.live.sinks.settings import parse_database
 from maskwatch.text import plural
 
 if TYPE_CHECKING:
@@ -250,10 +249,9 @@ def _parked(**options: Any) -> None:
 
 
 def _open(database: str) -> EventStore:
-    target = parse_database(database)
     with _needs_live():
         from maskwatch.live.sinks.event_store import EventStore
-    return EventStore(target)
+    return EventStore(database)
 
 
 def _query_type() -> type[EventQuery]:

@@ -19,7 +19,7 @@ from maskwatch.errors import EventError, MissingExtraError, OptionError
 from maskwatch.live.sinks import RetryableError
 from maskwatch.live.sinks.database import check_version, connect, mapped_error
 from maskwatch.live.sinks.events_table import EVENTS, HEAD, recorded_version, upgrade
-from maskwatch.live.sinks.settings import read_secret
+from maskwatch.live.sinks.settings import parse_database, read_secret
 from maskwatch.net.addresses import Address, shown_argument
 
 DB_PASSWORD = "MASKWATCH_DB_PASSWORD"
@@ -251,16 +251,15 @@ class PostgresqlDatabase(EventDatabase):
             .removeprefix("connection is bad: ")
         )
         state = getattr(cause, "sqlstate", None)
+        if state is not None and state.startswith(_BAD_DATA):
+            return EventError(f"{self.name}: {text}; look at the constraints and the encoding of the database")
         for pattern, refuses, advice in _CAUSES:
             if pattern.search(text):
                 return (RefusedError if refuses else RetryableError)(f"{self.name}: {text}; {advice}")
-        state = getattr(cause, "sqlstate", None)
         if state is None:
             return RetryableError(
                 f"{self.name}: {text}; check that the server runs and can be reached from here"
             )
-        if state.startswith(_BAD_DATA):
-            return EventError(f"{self.name}: {text}; the database does not take this event")
         kind = RetryableError if state.startswith(_BUSY) else RefusedError
         return kind(f"{self.name}: {text}; look into the log of the server")
 
@@ -268,10 +267,11 @@ class PostgresqlDatabase(EventDatabase):
 def open_database(target: Path | str, *, create: bool) -> EventDatabase:
     """The database of a path or address, up to date; see `EventDatabase.prepare`."""
     database: EventDatabase
-    if isinstance(target, Path):
-        database = SqliteDatabase(target, create=create)
+    named = parse_database(str(target))
+    if isinstance(named, Path):
+        database = SqliteDatabase(named, create=create)
     else:
-        database = PostgresqlDatabase(target)
+        database = PostgresqlDatabase(named)
     try:
         database.prepare(create=create)
     except BaseException:
