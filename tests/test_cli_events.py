@@ -252,8 +252,9 @@ def test_errors(
         sqlite3.connect(name, isolation_level=None)
         for name in ("other.sqlite", "newer.sqlite", "locked.sqlite")
     ]
+    newer = "UPDATE maskwatch_schema SET version_num = '0009'"
     for connection, statement in zip(
-        changed, ("CREATE TABLE cats (name)", "UPDATE maskwatch_schema SET version_num = '0009'", "BEGIN EXCLUSIVE"), strict=True
+        changed, ("CREATE TABLE cats (name)", newer, "BEGIN EXCLUSIVE"), strict=True
     ):
         connection.execute(statement)
     status, out, err = run(*words)

@@ -252,7 +252,7 @@ class PostgresqlDatabase(EventDatabase):
         )
         state = getattr(cause, "sqlstate", None)
         if state is not None and state.startswith(_BAD_DATA):
-            return EventError(f"{self.name}: {text}; look at the constraints and the encoding of the database")
+            return EventError(f"{self.name}: {text}; look at its constraints and encoding")
         for pattern, refuses, advice in _CAUSES:
             if pattern.search(text):
                 return (RefusedError if refuses else RetryableError)(f"{self.name}: {text}; {advice}")
@@ -266,12 +266,10 @@ class PostgresqlDatabase(EventDatabase):
 
 def open_database(target: Path | str, *, create: bool) -> EventDatabase:
     """The database of a path or address, up to date; see `EventDatabase.prepare`."""
-    database: EventDatabase
     named = parse_database(str(target))
-    if isinstance(named, Path):
-        database = SqliteDatabase(named, create=create)
-    else:
-        database = PostgresqlDatabase(named)
+    database: EventDatabase = (
+        SqliteDatabase(named, create=create) if isinstance(named, Path) else PostgresqlDatabase(named)
+    )
     try:
         database.prepare(create=create)
     except BaseException:
