@@ -43,6 +43,7 @@ OLD_TABLES = (
     "CREATE INDEX events_kind ON events (kind, time_ms)",
     "CREATE INDEX events_source ON events (source, time_ms)",
 )
+AUTOINCREMENT = "SELECT sql LIKE '%AUTOINCREMENT%' FROM sqlite_master WHERE name = 'events'"
 OLD_COLUMN = "ALTER TABLE events ADD COLUMN time_s REAL"
 
 
@@ -268,9 +269,9 @@ def test_files_of_older_programs_are_taken_over(tmp_path: Path, version: int) ->
             [
                 connection.execute("PRAGMA user_version").fetchone(),
                 connection.execute("PRAGMA application_id").fetchone(),
-                [row[1:] for row in sorted(connection.execute("PRAGMA table_info(events)"))],
+                [row[1:3] for row in sorted(connection.execute("PRAGMA table_info(events)"))],
                 sorted(row[1:4] for row in connection.execute("PRAGMA index_list(events)")),
-                connection.execute("SELECT sql LIKE '%AUTOINCREMENT%' FROM sqlite_master").fetchone(),
+                connection.execute(AUTOINCREMENT).fetchone(),
             ]
         )
         connection.close()

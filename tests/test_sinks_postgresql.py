@@ -153,11 +153,11 @@ def test_two_machines_of_which_one_is_killed(schema: str, folder: Path) -> None:
             str(folder / source),
             source,
         ]
-        return subprocess.Popen([*words, "60"], stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen([*words, "30"], stdout=subprocess.PIPE, text=True)
 
     gate, door = start("gate"), start("door")
     assert gate.stdout is not None
-    assert gate.stdout.read(20) == "." * 20
+    assert gate.stdout.read(10) == "." * 10
     gate.kill()
     gate.communicate()
     again = start("gate")
@@ -167,7 +167,7 @@ def test_two_machines_of_which_one_is_killed(schema: str, folder: Path) -> None:
     with EventStore(schema) as store:
         records = list(store.every_record())
     for source in ("gate", "door"):
-        assert [record["track"] for record in records if record["source"] == source] == list(range(60))
+        assert [record["track"] for record in records if record["source"] == source] == list(range(30))
 
 
 def test_retention_reaches_server_and_outbox(schema: str, folder: Path) -> None:

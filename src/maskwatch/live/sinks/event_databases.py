@@ -224,7 +224,7 @@ class PostgresqlDatabase(EventDatabase):
         )
 
     def compact(self) -> None:
-        """Makes the space of deleted rows free for new ones; the server does so by itself, later."""
+        """Makes the space of deleted rows free for new ones; otherwise the server does so later."""
         try:
             with self.engine.connect() as connection:
                 own = connection.execution_options(isolation_level="AUTOCOMMIT")
