@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from postgres import Postgres
 
 # Numbers in tests are those of the reference. Tests of other runtimes name them.
 os.environ.setdefault("MASKWATCH_RUNTIME", "onnxruntime")
@@ -67,3 +72,23 @@ def street() -> np.ndarray:
     image[32:48, 0:16] = (255, 0, 0)
     image[48:64, 48:64] = (0, 0, 255)
     return image
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; skips where it or the extra is not installed."""
+    pytest.importorskip("psycopg", reason="the extra postgres is not installed")
+    from postgres import Postgres
+
+    one = Postgres()
+    yield one
+    one.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where events go: a file that does not exist yet, then an empty schema on a server."""
+    if request.param == "sqlite":
+        return tmp_path / "events.sqlite"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_schema()

@@ -27,8 +27,8 @@ from maskwatch.cli.options import parse_moment
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks import database
+from maskwatch.live.sinks.event_store import EventStore
 from maskwatch.live.sinks.outbox import Outbox, outbox_path
-from maskwatch.live.sinks.sqlite import EventStore
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -49,9 +49,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    file = tmp_path / "events.sqlite"
-    with EventStore(file, create=True) as store:
+def filled(database: Path | str) -> Path | str:
+    """A database with a dozen events."""
+    with EventStore(database, create=True) as store:
         for one in (
             event(0, kind="source", state="live", track=None, score=None, duration_s=None),
             event(1, zone="entrance"),
@@ -62,11 +62,11 @@ def path(tmp_path: Path) -> Path:
             minute(200, source="gate"),
         ):
             store.add(one)
-    return file
+    return database
 
 
-def test_list(run: Run, path: Path) -> None:
-    status, out, _ = run("list", path)
+def test_list(run: Run, filled: Path | str) -> None:
+    status, out, _ = run("list", filled)
     assert status == 0
     lines = [re.sub(" {2,}", " | ", line.rstrip()) for line in out.splitlines()]
     assert lines[0] == "time | source | kind | person | state | where | for | sure | more"
@@ -93,20 +93,20 @@ def test_list(run: Run, path: Path) -> None:
         (["--until", "2026-02-01"], []),
     ],
 )
-def test_filters(run: Run, path: Path, options: list[str], tracks: list[int]) -> None:
-    status, out, _ = run("list", path, "--json", *options)
+def test_filters(run: Run, filled: Path | str, options: list[str], tracks: list[int]) -> None:
+    status, out, _ = run("list", filled, "--json", *options)
     assert status == 0
     assert [Event.from_record(json.loads(line)).track for line in out.splitlines()] == tracks
 
 
-def test_nothing_found(run: Run, path: Path) -> None:
-    assert run("list", path, "--source", "cellar") == (0, "no events\n", "")
-    assert run("hours", path, "--source", "cellar") == (0, "no counts\n", "")
-    assert run("list", path, "--source", "cellar", "--json") == (0, "", "")
+def test_nothing_found(run: Run, filled: Path | str) -> None:
+    assert run("list", filled, "--source", "cellar") == (0, "no events\n", "")
+    assert run("hours", filled, "--source", "cellar") == (0, "no counts\n", "")
+    assert run("list", filled, "--source", "cellar", "--json") == (0, "", "")
 
 
-def test_hours(run: Run, path: Path) -> None:
-    status, out, _ = run("hours", path)
+def test_hours(run: Run, filled: Path | str) -> None:
+    status, out, _ = run("hours", filled)
     assert status == 0
     lines = [re.sub(" {2,}", " | ", line.strip()) for line in out.splitlines()]
     assert lines == [
@@ -148,8 +148,8 @@ def test_hours_with_crossings_break_no_word_either(
     assert words.count(source) == 4  # twice in each of two tables
 
 
-def test_hours_as_json_add_up(run: Run, path: Path) -> None:
-    status, out, _ = run("hours", path, "--json", "--source", "door")
+def test_hours_as_json_add_up(run: Run, filled: Path | str) -> None:
+    status, out, _ = run("hours", filled, "--json", "--source", "door")
     rows = [json.loads(line) for line in out.splitlines()]
     assert status == 0
     assert [row["hour"] for row in rows] == ["2026-03-01T12:00:00+01:00", "2026-03-01T13:00:00+01:00"]
@@ -170,10 +170,10 @@ def test_hours_of_a_zone(run: Run, tmp_path: Path) -> None:
     assert "–" in run("hours", file, "--zone", "shop")[1]
 
 
-def test_export(run: Run, path: Path, tmp_path: Path) -> None:
+def test_export(run: Run, filled: Path | str, tmp_path: Path) -> None:
     table, lines = tmp_path / "out" / "events.csv", tmp_path / "out" / "events.jsonl"
     status, out, err = run(
-        "export", path, "--csv", table, "--jsonl", lines, "--kind", "alert", "--kind", "minute"
+        "export", filled, "--csv", table, "--jsonl", lines, "--kind", "alert", "--kind", "minute"
     )
     assert (status, out) == (0, "")
     assert err == f"{table}: 8 events\n{lines}: 8 events\n"
@@ -187,10 +187,10 @@ def test_export(run: Run, path: Path, tmp_path: Path) -> None:
     assert json.loads(rows[2]["counts"]) == COUNTS
     events = [Event.from_record(json.loads(line)) for line in lines.read_text("utf-8").splitlines()]
     assert events[0] == event(1, zone="entrance")
-    status, _, err = run("export", path, "--csv", table)
+    status, _, err = run("export", filled, "--csv", table)
     assert status == 2
     assert "exists already; write somewhere else, or overwrite with --force" in err
-    assert run("export", path, "--csv", table, "--force", "--until", "2026-01-01")[0] == 0
+    assert run("export", filled, "--csv", table, "--force", "--until", "2026-01-01")[0] == 0
     assert len(table.read_text("utf-8").splitlines()) == 1
 
 
@@ -204,15 +204,15 @@ def test_export_has_a_column_for_every_field(run: Run, tmp_path: Path) -> None:
     assert [row[name] for name in ("x1", "y1", "x2", "y2")] == ["1.0", "2.0", "3.0", "4.0"]
 
 
-def test_prune(run: Run, path: Path, tmp_path: Path) -> None:
-    with EventStore(path) as store:
+def test_prune(run: Run, filled: Path | str, tmp_path: Path) -> None:
+    with EventStore(filled) as store:
         store.add(event(500, time=datetime.now().astimezone()))
-    status, out, _ = run("prune", path, "--days", "2", "--dry-run")
+    status, out, _ = run("prune", filled, "--days", "2", "--dry-run")
     assert (status, out.partition(" before")[0]) == (0, "would be deleted: 11 events")
-    assert run("prune", path, "--days", "2")[1].startswith("deleted: 11 events before ")
-    with EventStore(path) as store:
+    assert run("prune", filled, "--days", "2")[1].startswith("deleted: 11 events before ")
+    with EventStore(filled) as store:
         assert [record["track"] for record in store.records()] == [500]
-    assert run("prune", path, "--days", "1e9")[0] == 2
+    assert run("prune", filled, "--days", "1e9")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -252,8 +252,9 @@ def test_errors(
         sqlite3.connect(name, isolation_level=None)
         for name in ("other.sqlite", "newer.sqlite", "locked.sqlite")
     ]
+    newer = "UPDATE maskwatch_schema SET version_num = '0009'"
     for connection, statement in zip(
-        changed, ("CREATE TABLE cats (name)", "PRAGMA user_version = 9", "BEGIN EXCLUSIVE"), strict=True
+        changed, ("CREATE TABLE cats (name)", newer, "BEGIN EXCLUSIVE"), strict=True
     ):
         connection.execute(statement)
     status, out, err = run(*words)
@@ -266,12 +267,12 @@ def test_errors(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a signal")
-def test_tail(path: Path) -> None:
-    words = [sys.executable, "-m", "maskwatch", "events", "tail", str(path), "-n", "1", "--kind", "alert"]
+def test_tail(filled: Path | str) -> None:
+    words = [sys.executable, "-m", "maskwatch", "events", "tail", str(filled), "-n", "1", "--kind", "alert"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     first = process.stdout.readline()
-    with EventStore(path) as store:
+    with EventStore(filled) as store:
         store.add(minute(300))
         store.add(event(90, zone="entrance"))
     second = process.stdout.readline()
@@ -282,7 +283,9 @@ def test_tail(path: Path) -> None:
     assert (process.returncode, err) == (130, "")
 
 
-def test_tail_ends_with_its_file(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tail_ends_with_its_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "events.sqlite"
+    EventStore(path, create=True).close()
     monkeypatch.setattr("time.sleep", lambda _: path.unlink(missing_ok=True))
     status, out, err = run("tail", path, "-n", "0", "--json")
     assert (status, out) == (2, "")

@@ -12,16 +12,20 @@ from typing import Any
 import pytest
 import typer
 
-from drawn_events import COUNTS, event
+pytest.importorskip("sqlalchemy", reason="the extra live is not installed")
+
+from drawn_events import COUNTS, event, minute
 from maskwatch.live.events import EVENT_KINDS, Event
 from maskwatch.live.sinks import factory
 from maskwatch.live.sinks.delivery import CLOSE_S, QUEUE_SIZE
+from maskwatch.live.sinks.event_databases import DB_PASSWORD
+from maskwatch.live.sinks.event_store import EventStore
 from maskwatch.live.sinks.home_assistant import HomeAssistantState
 from maskwatch.live.sinks.jsonl import KEEP_JSONL_FILES, MAX_JSONL_BYTES
 from maskwatch.live.sinks.outbox import MAX_OUTBOX_BYTES
 from maskwatch.live.sinks.shell import SHELL_TIMEOUT_S
-from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.tracking.counts import Counts
+from postgres import Postgres
 from receiver import SECRET
 
 PAGE = (Path(__file__).parents[1] / "docs" / "events.md").read_text("utf-8")
@@ -134,6 +138,19 @@ def test_commands_exist() -> None:
         assert {word for word in words if word.startswith("--")} <= known, line
 
 
+def test_queries_run(postgres: Postgres) -> None:
+    url, now = postgres.new_schema(), datetime.now().astimezone()
+    with EventStore(url, create=True) as store:
+        store.add(minute(0))
+        store.add(event(1, time=now - timedelta(hours=1), clip="alerts/door-1.mp4"))
+    schema = url.rpartition("%3D")[2]
+    sums, others = [block for block in blocks("sql") if "SELECT" in block]
+    last, silent = others.split(";\n", 1)
+    assert postgres.sql(f"SET search_path TO {schema}; {sums}").endswith("|door|4|3")
+    assert postgres.sql(f"SET search_path TO {schema}; {last}").endswith("|door||no_mask|alerts/door-1.mp4")
+    assert postgres.sql(f"SET search_path TO {schema}; {silent}").startswith("door|")
+
+
 def test_numbers_of_the_page() -> None:
     assert f"Each queue holds {QUEUE_SIZE} events" in PAGE
     assert f"waits {CLOSE_S:g} s for the queues" in PAGE
@@ -141,3 +158,4 @@ def test_numbers_of_the_page() -> None:
     assert (KEEP_JSONL_FILES, SHELL_TIMEOUT_S) == (5, 30)
     assert factory.WEBHOOK_SECRET in PAGE
     assert factory.MQTT_PASSWORD in PAGE
+    assert DB_PASSWORD in PAGE

@@ -100,6 +100,8 @@ def test_help_has_each_option_once_and_the_rest_apart(capsys: pytest.CaptureFixt
         (["--mqtt", "http://broker"], "--mqtt 'http://broker' is not a valid broker URL"),
         (["--mqtt", "mqtt://anna:geheim@broker"], "put it into MASKWATCH_MQTT_PASSWORD"),
         (["--events", "a.db", "--db", "a.db"], "--events and --db both name a.db"),
+        (["--db", "mysql://anna:geheim@host/x"], "events go to SQLite or PostgreSQL; write a path, or"),
+        (["--db", "postgresql://anna:geheim@h:x/y"], "is not a valid address; write postgresql://user@host"),
         (["--events", "."], ".: "),
         (["--notify"], "--notify: there is no desktop here"),
         (["--sound"], "--sound needs one of"),

@@ -94,6 +94,7 @@ BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
 
 # Not part of the base install.
 HEAVY = {
+    "alembic",
     "fastapi",
     "fsspec",
     "jinja2",
@@ -104,8 +105,10 @@ HEAVY = {
     "paho",
     "pillow_heif",
     "prometheus_client",
+    "psycopg",
     "pycocotools",
     "safetensors",
+    "sqlalchemy",
     "starlette",
     "tensorboard",
     "tensorflow",

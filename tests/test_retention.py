@@ -18,8 +18,8 @@ from maskwatch.live.output.clips import AlertClips, ClipSettings
 from maskwatch.live.output.recorder import PART_S, Recorder
 from maskwatch.live.output.retention import Retention, clip_rule, log_rule, recording_rule, thumbnail_rule
 from maskwatch.live.output.thumbnails import Thumbnails
+from maskwatch.live.sinks.event_store import EventStore
 from maskwatch.live.sinks.jsonl import JsonlSink, numbered
-from maskwatch.live.sinks.sqlite import EventStore
 
 NOW = datetime(2025, 3, 1, 12, 0, 0, tzinfo=UTC)
 JPEG = b"\xff\xd8\xff\xe0 picture"

@@ -34,8 +34,8 @@ from maskwatch.live.capture.frame import LiveFrame
 from maskwatch.live.capture.settings import CaptureSettings
 from maskwatch.live.config import WatchConfig
 from maskwatch.live.events import Event
+from maskwatch.live.sinks.event_store import EventStore
 from maskwatch.live.sinks.settings import SinkSettings
-from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.tracking.alerts import AlertSettings
 from maskwatch.live.tracking.faces import Faces
 from maskwatch.live.tracking.results import FrameResult, Person, SceneState

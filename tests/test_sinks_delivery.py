@@ -20,8 +20,8 @@ from maskwatch.live.events import Event
 from maskwatch.live.output.screen import Screen
 from maskwatch.live.sinks import Backlog, RetryableError, Sink
 from maskwatch.live.sinks.delivery import Delivery, SinkStatus
+from maskwatch.live.sinks.event_store import EventStore
 from maskwatch.live.sinks.settings import SinkSettings
-from maskwatch.live.sinks.sqlite import EventStore
 from maskwatch.live.tracking.results import FrameResult
 
 

@@ -19,8 +19,8 @@ from receiver import HANG_UP, SECRET, Receiver
 pytest.importorskip("requests", reason="the extra live is not installed")
 
 from maskwatch.live.events import Event
+from maskwatch.live.sinks.event_store import EventStore
 from maskwatch.live.sinks.jsonl import numbered
-from maskwatch.live.sinks.sqlite import EventStore
 
 EVENTS = 1000
 KILLS = 4

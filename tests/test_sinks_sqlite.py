@@ -1,22 +1,23 @@
-"""The event file: each event once, found again, migrated, and clear about what it is not."""
+"""The event file: its settings, what is no event file, and what other programs do with it meanwhile."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drawn_events import START, event, minute
+from drawn_events import START, event
 from maskwatch.errors import EventError
 from maskwatch.live.events import Event
-from maskwatch.live.sinks import RetryableError, database, sqlite
-from maskwatch.live.sinks.database import Schema
-from maskwatch.live.sinks.sqlite import EVENT_FILE, EventQuery, EventStore, SqliteSink
+from maskwatch.live.sinks import RetryableError, database
+
+pytest.importorskip("sqlalchemy", reason="the extra live is not installed")
+
+from maskwatch.live.sinks.event_store import EventStore
+from maskwatch.live.sinks.sqlite import SqliteSink
 
 
 @pytest.fixture
@@ -42,15 +43,6 @@ def execute(path: Path, *statements: str) -> None:
     connection.close()
 
 
-def test_each_event_is_there_once(path: Path) -> None:
-    with EventStore(path, create=True) as store:
-        assert store.add(event(1))
-        assert not store.add(event(1))
-        assert store.add(event(2))
-        assert store.count() == 2
-        assert [Event.from_record(record) for record in store.records()] == [event(1), event(2)]
-
-
 def test_settings_of_the_file(path: Path) -> None:
     fill(path, event(1))
     connection = sqlite3.connect(path)
@@ -63,68 +55,9 @@ def test_settings_of_the_file(path: Path) -> None:
 
 
 def test_a_commit_waits_for_the_disk(path: Path) -> None:
-    with EventStore(path, create=True) as store:
-        assert database.pragma(store._connection, "synchronous") == 2
-        assert database.pragma(store._connection, "secure_delete") == 1
-
-
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        (EventQuery(), [0, 1, 2, 3, 4]),
-        (EventQuery(since=START + timedelta(seconds=1), until=START + timedelta(seconds=3)), [1, 2]),
-        (EventQuery(source=("gate",)), [2]),
-        (EventQuery(source=("gate", "door")), [0, 1, 2, 3, 4]),
-        (EventQuery(zone=("shop",)), [1]),
-        (EventQuery(kind=("alert_end",)), [3]),
-        (EventQuery(state=("mask",)), [4]),
-        (EventQuery(state=("mask",), kind=("alert_end",)), []),
-        (EventQuery(source=("x' OR 1=1 --",)), []),
-    ],
-)
-def test_queries(path: Path, query: EventQuery, found: list[int]) -> None:
-    events = [
-        event(0),
-        event(1, zone="shop"),
-        event(2, source="gate"),
-        event(3, kind="alert_end", alert=event(0).id, reason="left"),
-        event(4, state="mask"),
-    ]
-    fill(path, *reversed(events))
-    with EventStore(path) as store:
-        assert tracks(store.records(query)) == found
-        assert tracks(list(store.every_record(query))) == found[::-1]  # as they were stored
-        assert tracks(store.records(query, limit=2)) == found[-2:]
-
-
-def test_names_that_are_no_utf8(path: Path) -> None:
-    fill(path, event(1, source="t\udcffr"))
-    with EventStore(path) as store:
-        (record,) = store.records(EventQuery(source=("t\udcffr",)))
-    assert Event.from_record(record) == event(1, source="t\udcffr")
-
-
-def test_followers_miss_nothing(path: Path) -> None:
-    """Not even what comes with a time of before, as minutes do, or after a deletion of the newest."""
-    with EventStore(path, create=True) as store:
-        store.add(event(1000))
-        seq = store.last_seq()
-        store.add(minute(0))
-        ((seq, record),) = store.after(seq)
-        assert record["kind"] == "minute"
-        assert store.delete_before(START + timedelta(days=1)) == 2
-        store.add(event(5))
-        assert [found["track"] for _, found in store.after(seq)] == [5]
-        store.add(event(3))
-        assert [found["track"] for _, found in store.newest(limit=5)] == [5, 3]
-        assert [found["track"] for _, found in store.newest(EventQuery(until=event(4).time), limit=1)] == [3]
-
-
-def test_many_are_read_in_pages(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_PAGE", 3)
-    fill(path, *(event(number) for number in range(10)))
-    with EventStore(path) as store:
-        assert tracks(list(store.every_record())) == list(range(10))
+    with EventStore(path, create=True) as store, store._database.begin() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        assert connection.exec_driver_sql("PRAGMA secure_delete").scalar() == 1
 
 
 def test_what_is_deleted_is_gone_from_the_disk(path: Path) -> None:
@@ -139,74 +72,6 @@ def test_what_is_deleted_is_gone_from_the_disk(path: Path) -> None:
         on_disk = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert b"Anna-250" in on_disk
     assert b"Anna-150" not in on_disk
-
-
-def test_a_newer_schema_is_refused(path: Path) -> None:
-    fill(path, event(1))
-    execute(path, "PRAGMA user_version = 9")
-    with pytest.raises(
-        EventError, match=r"has schema 9, this version knows up to 2; install a newer maskwatch"
-    ):
-        EventStore(path)
-
-
-def test_an_older_schema_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(path, event(1))
-    newer = Schema(
-        EVENT_FILE.noun,
-        EVENT_FILE.application_id,
-        (
-            *EVENT_FILE.migrations,
-            ("ALTER TABLE events ADD COLUMN mood TEXT", "UPDATE events SET mood = 'good'"),
-        ),
-    )
-    monkeypatch.setattr(sqlite, "EVENT_FILE", newer)
-    with EventStore(path) as store:
-        assert tracks(store.records()) == [1]
-        assert store.add(event(2))
-        assert store._select("mood", EventQuery(), "ORDER BY seq") == [("good",), (None,)]
-    monkeypatch.undo()
-    with pytest.raises(EventError, match="has schema 3"):
-        EventStore(path)
-
-
-def test_a_file_of_the_first_version_gets_the_place_in_the_film(path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
-    connection = sqlite3.connect(path)
-    for statement in (
-        *EVENT_FILE.migrations[0],
-        f"PRAGMA application_id = {EVENT_FILE.application_id}",
-        "PRAGMA user_version = 1",
-    ):
-        connection.execute(statement)
-    old = {name: value for name, value in event(1).to_record().items() if name != "time_s"}
-    columns = "id, time_ms, kind, source, run, record"
-    values = ("a", 1, "alert", "door", "run", json.dumps(old))
-    connection.execute(f"INSERT INTO events ({columns}) VALUES (?, ?, ?, ?, ?, ?)", values)
-    connection.commit()
-    connection.close()
-    with EventStore(path) as store:
-        assert store.add(event(2, time_s=83.25))
-        assert [Event.from_record(record) for record in store.records()] == [
-            event(1),
-            event(2, time_s=83.25),
-        ]
-        assert store._select("time_s", EventQuery(), "ORDER BY seq") == [(None,), (83.25,)]
-
-
-def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(path, event(1))
-    broken = Schema(
-        EVENT_FILE.noun,
-        EVENT_FILE.application_id,
-        (*EVENT_FILE.migrations, ("ALTER TABLE events ADD COLUMN mood TEXT", "UPDATE nowhere SET x = 1")),
-    )
-    with monkeypatch.context() as patch:
-        patch.setattr(sqlite, "EVENT_FILE", broken)
-        with pytest.raises(EventError, match="no such table: nowhere"):
-            EventStore(path)
-    with EventStore(path) as store:
-        assert tracks(store.records()) == [1]
 
 
 def test_files_that_are_no_event_files(tmp_path: Path) -> None:
@@ -252,30 +117,6 @@ def test_a_locked_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert tracks(store.records()) == [1, 2]
 
 
-def test_a_damaged_event(path: Path) -> None:
-    fill(path, event(1))
-    execute(path, "UPDATE events SET record = '{{'")
-    with EventStore(path) as store, pytest.raises(EventError, match=r"damaged \('\{\{'\); restore"):
-        store.records()
-
-
-def test_several_threads_and_stores_at_once(path: Path) -> None:
-    stores = [EventStore(path, create=True) for _ in range(2)]
-
-    def add(part: int) -> None:
-        for number in range(25):
-            stores[part % 2].add(event(100 * (part // 2) + number))
-
-    threads = [threading.Thread(target=add, args=(part,)) for part in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [store.count() for store in stores] == [50, 50]  # both stores got the same fifty
-    for store in stores:
-        store.close()
-
-
 def test_a_file_that_is_deleted_is_made_anew(path: Path) -> None:
     sink = SqliteSink(path)
     sink.send(event(1))
@@ -285,14 +126,3 @@ def test_a_file_that_is_deleted_is_made_anew(path: Path) -> None:
     sink.close(0)
     with EventStore(path) as store:
         assert tracks(store.records()) == [2]
-
-
-def test_record_is_json_for_other_programs(path: Path) -> None:
-    fill(path, event(3))
-    connection = sqlite3.connect(path)
-    row = connection.execute(
-        "SELECT id, time_ms, kind, source, run, track, state, zone, record FROM events"
-    ).fetchone()
-    connection.close()
-    assert row[:8] == (event(3).id, 1772362803000, "alert", "door", "run-1", 3, "no_mask", None)
-    assert json.loads(row[8]) == event(3).to_record()

@@ -32,8 +32,9 @@ from maskwatch.live.config import WatchConfig
 from maskwatch.live.events import Event
 from maskwatch.live.output.recorder import Recorder
 from maskwatch.live.run import run_watch
+from maskwatch.live.sinks.event_store import EventQuery, EventStore
+from maskwatch.live.sinks.events_table import EVENTS
 from maskwatch.live.sinks.settings import SinkSettings
-from maskwatch.live.sinks.sqlite import EventQuery, EventStore
 from maskwatch.live.tracking.counts import sum_by_hour
 from maskwatch.media.videos import Video, video_writer
 
@@ -167,26 +168,30 @@ def test_times_of_a_file_are_its_own(bare: Path, tiny_model: Path, tmp_path: Pat
     assert 4.5 < (events[-1].time - events[0].time).total_seconds() < 5.5
 
 
-def test_events_of_a_file_say_where_in_the_film(tiny_model: Path, tmp_path: Path) -> None:
+def test_events_of_a_file_say_where_in_the_film(
+    tiny_model: Path, tmp_path: Path, database: Path | str
+) -> None:
     """A recording with a pause, whose own timestamps begin at 10 s: three empty seconds, then a person."""
     path = tmp_path / "hall.mp4"
     times_s = [0, 0.1, 0.2, *(3 + index / 10 for index in range(40))]
     with video_writer(path, FPS) as write:
         for time_s in times_s:
             write(street(None if time_s < 3 else RED), 10 + time_s)
-    file, db, table = tmp_path / "e.jsonl", tmp_path / "e.sqlite", tmp_path / "e.csv"
-    assert run([str(path), "--model", str(tiny_model), "--events", str(file), "--db", str(db)]) == 0
+    file, table = tmp_path / "e.jsonl", tmp_path / "e.csv"
+    sinks = ["--events", str(file), "--db", str(database), "--outboxes", str(tmp_path)]
+    assert run([str(path), "--model", str(tiny_model), *sinks]) == 0
     events = read_events(file)
     places = {e.kind if e.kind != "source" else e.state: e.time_s for e in events if e.kind != "minute"}
     assert places["live"] == 0
     assert places["alert"] == pytest.approx(5.1, abs=0.2)
     assert places["alert_end"] == places["ended"] == pytest.approx(6.9, abs=0.01)
     assert next(e.time_s for e in events if e.kind == "minute") == 0
-    with EventStore(db) as store:
+    with EventStore(database) as store:
         assert [record["time_s"] for record in store.every_record()] == [e.time_s for e in events]
-        assert store._select("time_s", EventQuery(kind=("alert",))) == [(places["alert"],)]
+        alerts = EventQuery(kind=("alert",)).conditions()
+        assert store._select([EVENTS.c.time_s], alerts) == [(places["alert"],)]
     with pytest.raises(SystemExit) as stopped:
-        main(["events", "export", str(db), "--csv", str(table), "--kind", "alert"])
+        main(["events", "export", str(database), "--csv", str(table), "--kind", "alert"])
     assert not stopped.value.code
     (row,) = csv.DictReader(io.StringIO(table.read_text("utf-8")))
     assert float(row["time_s"]) == places["alert"]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from maskwatch.live.sinks.settings import SinkSettings, parse_kinds
+from maskwatch.live.sinks.settings import SinkSettings, parse_database, parse_kinds
 
 
 def _option(*names: str, help: str, metavar: str | None = None) -> Any:
@@ -36,10 +36,16 @@ RetainOption = Annotated[
 
 _OPTIONS = {
     "events": _option("--events", metavar="FILE", help="Append events to a JSON Lines file."),
-    "db": _option("--db", metavar="FILE", help="Store events in SQLite, for `maskwatch events`."),
+    "db": _option(
+        "--db",
+        metavar="FILE|URL",
+        help="Store events for `maskwatch events`: an SQLite file, or postgresql://user@host/name.",
+    ),
     "webhook": _option(metavar="URL", help="Send events by HTTP; secret in MASKWATCH_WEBHOOK_SECRET."),
     "mqtt": _option(metavar="URL", help="mqtt://user@host/prefix; password in MASKWATCH_MQTT_PASSWORD."),
-    "outboxes": _option(metavar="DIR", help="Where events wait for an unreachable webhook or broker."),
+    "outboxes": _option(
+        metavar="DIR", help="Where events wait for an unreachable webhook, broker or server."
+    ),
     "notify": _option("--notify", help="A desktop notification for each alert."),
     "sound": _option("--sound", help="A sound for each alert."),
     "apprise": _option(
@@ -62,7 +68,7 @@ def with_event_options(command: Callable[..., None]) -> Callable[..., None]:
     """
     signature = inspect.signature(command, eval_str=True)
     (own,) = (one for one in signature.parameters.values() if one.annotation is SinkSettings)
-    types = get_type_hints(SinkSettings)
+    types = get_type_hints(SinkSettings) | {"db": str | None}
     defaults = {one.name: one.default for one in fields(SinkSettings)}
     options = [
         own.replace(name=name, default=defaults[name], annotation=Annotated[types[name], option])
@@ -73,6 +79,8 @@ def with_event_options(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def filled(**given: Any) -> None:
         kinds = parse_kinds(given.pop("send") or [])
+        if given["db"] is not None:
+            given["db"] = parse_database(given["db"])
         sinks = SinkSettings(**{name: given.pop(name) for name in _OPTIONS}, kinds=kinds)
         command(**given, **{own.name: sinks})
 

@@ -1,7 +1,8 @@
-"""`maskwatch events …`: the events in a file of `--db`, and those that wait in outboxes."""
+"""`maskwatch events …`: the events in a database of `--db`, and those that wait in outboxes."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import time
@@ -14,15 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from maskwatch.cli.options import PanelCommand, parse_moment, with_options
-from maskwatch.errors import EventError, OptionError
+from maskwatch.errors import EventError, MissingExtraError, OptionError
 from maskwatch.live.events import EVENT_KINDS, Event
 from maskwatch.live.sinks import RetryableError
 from maskwatch.live.sinks.event_text import event_line
 from maskwatch.text import plural
 
 if TYPE_CHECKING:
+    from maskwatch.live.sinks.event_store import EventQuery, EventStore
     from maskwatch.live.sinks.outbox import Outbox
-    from maskwatch.live.sinks.sqlite import EventQuery, EventStore
 
 _POLL_S = 0.3
 
@@ -33,8 +34,11 @@ events_app = typer.Typer(
     rich_markup_mode=None,
 )
 
-FileArgument = Annotated[
-    Path, typer.Argument(metavar="FILE", help="SQLite file that --db wrote.", show_default=False)
+DatabaseArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATABASE", help="What --db wrote: an SQLite file, or postgresql://….", show_default=False
+    ),
 ]
 SinceOption = Annotated[
     str | None, typer.Option(metavar="WHEN", help="From then on: 2h (ago), today, 14:30, 2026-03-01.")
@@ -53,9 +57,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON Lines.")]
 
 @dataclass(frozen=True)
 class EventFilter:
-    """The file of a command, and which of its events it reads."""
+    """The database of a command, and which of its events it reads."""
 
-    file: FileArgument
+    database: DatabaseArgument
     since: SinceOption = None
     until: UntilOption = None
     source: SourceOption = None
@@ -69,15 +73,13 @@ class EventFilter:
         Raises:
             OptionError: there is no such kind, or a text is not a valid time.
         """
-        from maskwatch.live.sinks.sqlite import EventQuery
-
         unknown = [name for name in self.kind or () if name not in EVENT_KINDS]
         if unknown:
             raise OptionError(f"--kind {unknown[0]!r} is not one of {', '.join(EVENT_KINDS)}; choose one")
         now = datetime.now().astimezone()
         begin, end = parse_moment("--since", self.since, now), parse_moment("--until", self.until, now)
         names = (tuple(listed or ()) for listed in (self.source, self.zone, self.kind, self.state))
-        return EventQuery(begin, end, *names)
+        return _query_type()(begin, end, *names)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def list_events(options: ListOptions) -> None:
     Example: maskwatch events list events.sqlite --since today --kind alert
     """
     query = options.query()
-    with _open(options.file) as store:
+    with _open(options.database) as store:
         records = store.records(query, limit=options.limit)
     if options.json_lines:
         _print_json(records)
@@ -121,7 +123,7 @@ def list_events(options: ListOptions) -> None:
 
 @events_app.command(cls=PanelCommand)
 def tail(
-    file: FileArgument,
+    database: DatabaseArgument,
     source: SourceOption = None,
     zone: ZoneOption = None,
     kind: KindOption = None,
@@ -135,9 +137,9 @@ def tail(
 
     Example: maskwatch events tail events.sqlite --kind alert
     """
-    query = EventFilter(file, source=source, zone=zone, kind=kind, state=state).query()
+    query = EventFilter(database, source=source, zone=zone, kind=kind, state=state).query()
     to_text = _json if json_lines else _line
-    with _open(file) as store:
+    with _open(database) as store:
         seq = store.last_seq()
         for seq, record in store.newest(query, limit=limit):  # noqa: B007 - where _follow continues
             print(to_text(record), flush=True)
@@ -147,7 +149,7 @@ def tail(
 
 @events_app.command(cls=PanelCommand)
 def hours(
-    file: FileArgument,
+    database: DatabaseArgument,
     since: SinceOption = None,
     until: UntilOption = None,
     source: SourceOption = None,
@@ -158,10 +160,10 @@ def hours(
 
     Example: maskwatch events hours events.sqlite --since 7d
     """
+    query = EventFilter(database, since, until, source, kind=["minute"]).query()
     from maskwatch.cli.events_output import hour_rows, print_hours
 
-    query = EventFilter(file, since, until, source, kind=["minute"]).query()
-    with _open(file) as store:
+    with _open(database) as store:
         rows = hour_rows(store.every_record(query), zone)
     if json_lines:
         _print_json(rows)
@@ -176,16 +178,16 @@ def export(options: ExportOptions) -> None:
 
     Example: maskwatch events export events.sqlite --csv march.csv --since 2026-03-01 --until 2026-04-01
     """
+    query = options.query()
     from maskwatch.cli.events_output import export_events
 
-    query = options.query()
-    with _open(options.file) as store:
+    with _open(options.database) as store:
         export_events(store, query, options.csv_file, options.jsonl_file, force=options.force)
 
 
 @events_app.command(cls=PanelCommand)
 def prune(
-    file: FileArgument,
+    database: DatabaseArgument,
     days: Annotated[
         float, typer.Option(min=0, metavar="N", help="Delete events older than this.", show_default=False)
     ],
@@ -195,14 +197,12 @@ def prune(
 
     Example: maskwatch events prune events.sqlite --days 30
     """
-    from maskwatch.live.sinks.sqlite import EventQuery
-
     try:
         before = datetime.now().astimezone() - timedelta(days=days)
     except OverflowError:
         raise OptionError(f"--days {days:g} reaches back before all calendars; write fewer") from None
-    with _open(file) as store:
-        number = store.count(EventQuery(until=before)) if dry_run else store.delete_before(before)
+    with _open(database) as store:
+        number = store.count(_query_type()(until=before)) if dry_run else store.delete_before(before)
         if number and not dry_run:
             store.compact()
     verb = "would be deleted" if dry_run else "deleted"
@@ -248,10 +248,24 @@ def _parked(**options: Any) -> None:
     dead_letters(**options)
 
 
-def _open(path: Path) -> EventStore:
-    from maskwatch.live.sinks.sqlite import EventStore
+def _open(database: str) -> EventStore:
+    with _needs_live():
+        from maskwatch.live.sinks.event_store import EventStore
+    return EventStore(database)
 
-    return EventStore(path)
+
+def _query_type() -> type[EventQuery]:
+    with _needs_live():
+        from maskwatch.live.sinks.event_store import EventQuery
+    return EventQuery
+
+
+@contextlib.contextmanager
+def _needs_live() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"maskwatch events (module {error.name})", "live") from None
 
 
 def _follow(store: EventStore, seq: int, query: EventQuery) -> Iterator[dict[str, Any]]:
@@ -264,8 +278,8 @@ def _follow(store: EventStore, seq: int, query: EventQuery) -> Iterator[dict[str
         for seq, record in page:  # noqa: B007 - where the next page begins
             yield record
         if not page:
-            if not store.path.exists():
-                raise EventError(f"{store.path}: was deleted; start again once there is a new one")
+            if not store.exists():
+                raise EventError(f"{store.name}: was deleted; start again once there is a new one")
             time.sleep(_POLL_S)
 
 

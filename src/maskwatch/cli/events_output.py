@@ -17,10 +17,10 @@ from maskwatch.cli.json_file import is_stdout
 from maskwatch.errors import OptionError
 from maskwatch.live.events import Event
 from maskwatch.live.sinks.event_text import duration, percent, state_text, timecode
-from maskwatch.live.sinks.sqlite import EventQuery, EventStore
 from maskwatch.outputs import check_targets, new_file
 
 if TYPE_CHECKING:
+    from maskwatch.live.sinks.event_store import EventQuery, EventStore
     from maskwatch.live.tracking.counts import Counts, PeopleCounts
 
 CSV_COLUMNS = (

@@ -1,4 +1,8 @@
-"""The SQLite files of maskwatch: recognised, migrated, and with errors that name the next step."""
+"""The SQLite files of maskwatch: opened, recognised, and with errors that name the next step.
+
+Outboxes use `sqlite3` itself: they are queues on the disk of this machine, never on a server. The events of
+`--db` go through SQLAlchemy (`event_databases`), on connections of this module.
+"""
 
 from __future__ import annotations
 
@@ -61,11 +65,15 @@ def map_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what an extended code adds
-        if code in _TRANSIENT:
-            raise RetryableError(f"{path}: {_TRANSIENT[code]}") from None
-        advice = _ADVICE.get(code, f"cannot be used ({error}); restore it from a copy")
-        raise EventError(f"{path}: {advice}") from None
+        raise mapped_error(path, error) from None
+
+
+def mapped_error(path: Path, error: BaseException | None) -> EventError:
+    """An error of SQLite as one of maskwatch, see `map_errors`."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what an extended code adds
+    if code in _TRANSIENT:
+        return RetryableError(f"{path}: {_TRANSIENT[code]}")
+    return EventError(f"{path}: " + _ADVICE.get(code, f"cannot be used ({error}); restore it from a copy"))
 
 
 class DatabaseFile:
@@ -90,7 +98,13 @@ class DatabaseFile:
     def __init__(self, path: Path, schema: Schema, *, create: bool) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._connection = _open(path, schema, create)
+        self._connection = connect(path, schema.noun, schema.application_id, create=create)
+        try:
+            with map_errors(path):
+                _migrate(self._connection, path, schema)
+        except BaseException:
+            self._connection.close()
+            raise
 
     def close(self) -> None:
         """Closes the file."""
@@ -116,7 +130,16 @@ class DatabaseFile:
             return done.rowcount
 
 
-def _open(path: Path, schema: Schema, create: bool) -> sqlite3.Connection:
+def connect(path: Path, noun: str, application_id: int, *, create: bool) -> sqlite3.Connection:
+    """Opens a file, or a new one that is still empty; every statement is its own transaction.
+
+    Args:
+        noun: what the file is, for messages.
+        application_id: stands in its header.
+        create: make it where there is none.
+
+    Raises: as `DatabaseFile`.
+    """
     if create:
         make_folder(path.parent)
     elif not path.is_file():
@@ -130,11 +153,27 @@ def _open(path: Path, schema: Schema, create: bool) -> sqlite3.Connection:
             check_same_thread=False,
         )
         try:
-            _prepare(connection, path, schema, create)
+            empty = not pragma(connection, "schema_version")
+            if empty and not create:
+                raise EventError(f"{path}: is empty; name the {noun} that --db wrote")
+            if not empty and pragma(connection, "application_id") != application_id:
+                raise EventError(f"{path}: is a database, but no {noun} of maskwatch; name another file")
+            # FULL: in WAL a commit is on the disk when it returns. secure_delete: what is deleted is
+            # overwritten.
+            for setting in ("synchronous = FULL", "secure_delete = ON", f"journal_size_limit = {_WAL_BYTES}"):
+                connection.execute(f"PRAGMA {setting}")
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def check_version(name: object, version: int, known: int) -> None:
+    """Raises `EventError` if the tables of a file or database are newer than this program knows."""
+    if version > known:
+        raise EventError(
+            f"{name}: has schema {version}, this version knows up to {known}; install a newer maskwatch"
+        )
 
 
 @contextlib.contextmanager
@@ -168,29 +207,15 @@ def time_ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema, create: bool) -> None:
-    empty = not pragma(connection, "schema_version")
-    if empty and not create:
-        raise EventError(f"{path}: is empty; name the {schema.noun} that --db wrote")
-    if not empty and pragma(connection, "application_id") != schema.application_id:
-        raise EventError(f"{path}: is a database, but no {schema.noun} of maskwatch; name another file")
+def _migrate(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
     version, known = pragma(connection, "user_version"), len(schema.migrations)
-    if version > known:
-        raise EventError(
-            f"{path}: has schema {version}, this version knows up to {known}; install a newer maskwatch"
-        )
-    if version < known:
-        _migrate(connection, schema)
-    # FULL: in WAL a commit is on the disk when it returns. secure_delete: what is deleted is overwritten.
-    for setting in ("synchronous = FULL", "secure_delete = ON", f"journal_size_limit = {_WAL_BYTES}"):
-        connection.execute(f"PRAGMA {setting}")
-
-
-def _migrate(connection: sqlite3.Connection, schema: Schema) -> None:
+    check_version(path, version, known)
+    if version == known:
+        return
     connection.execute("PRAGMA journal_mode = WAL")
     with transaction(connection):
         # Read again: another program may have migrated the file meanwhile.
-        for number in range(pragma(connection, "user_version"), len(schema.migrations)):
+        for number in range(pragma(connection, "user_version"), known):
             for statement in schema.migrations[number]:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number + 1}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from maskwatch.errors import MissingExtraError, OptionError
 from maskwatch.labels import MASK_CLASSES
@@ -13,10 +13,8 @@ from maskwatch.live.sinks.delivery import Delivery, OnError, ignore
 from maskwatch.live.sinks.desktop import NotifySink, SoundSink
 from maskwatch.live.sinks.jsonl import JsonlSink
 from maskwatch.live.sinks.outbox import outbox_folder, outbox_path
-from maskwatch.live.sinks.settings import SinkSettings
+from maskwatch.live.sinks.settings import SinkSettings, parse_database, read_secret
 from maskwatch.live.sinks.shell import ShellSink
-from maskwatch.live.sinks.sqlite import SqliteSink
-from maskwatch.text import read_text, reading
 
 WEBHOOK_SECRET = "MASKWATCH_WEBHOOK_SECRET"
 MQTT_PASSWORD = "MASKWATCH_MQTT_PASSWORD"
@@ -52,22 +50,6 @@ def open_sinks(settings: SinkSettings, class_names: Sequence[str] = MASK_CLASSES
     return sinks
 
 
-def read_secret(name: str) -> str | None:
-    """A secret from the environment: from the variable, or from the file that the variable `NAME_FILE` names.
-
-    Raises:
-        OptionError: it is empty, or the file cannot be read.
-    """
-    file = os.environ.get(f"{name}_FILE")
-    text = os.environ.get(name)
-    if text is None and file is not None:
-        with reading(f"{name}_FILE={file}", OptionError, "check the path"):
-            text = read_text(file).strip()
-    if text is not None and not text:
-        raise OptionError(f"{name} is empty; set it, or unset it to do without")
-    return text
-
-
 def _opened(settings: SinkSettings, class_names: Sequence[str]) -> Iterator[Sink]:
     """The sinks that create no files come first, so that an error leaves none behind."""
     if settings.notify:
@@ -85,7 +67,7 @@ def _opened(settings: SinkSettings, class_names: Sequence[str]) -> Iterator[Sink
     if settings.events is not None:
         yield JsonlSink(settings.events)
     if settings.db is not None:
-        yield SqliteSink(settings.db)
+        yield _database_sink(settings.db, settings.outboxes)
     if settings.webhook is not None:
         with _needs("--webhook", "live"):
             from maskwatch.live.sinks.webhook import WebhookSink
@@ -97,6 +79,16 @@ def _opened(settings: SinkSettings, class_names: Sequence[str]) -> Iterator[Sink
         broker = Broker.parse(settings.mqtt, read_secret(MQTT_PASSWORD))
         path = outbox_path(settings.outboxes or outbox_folder(), f"{broker}/{broker.prefix}")
         yield MqttSink(broker, path, class_names)
+
+
+def _database_sink(db: Path | str, outboxes: Path | None) -> Sink:
+    target = parse_database(str(db))
+    with _needs("--db", "live"):
+        from maskwatch.live.sinks.postgresql import PostgresqlSink
+        from maskwatch.live.sinks.sqlite import SqliteSink
+    if isinstance(target, Path):
+        return SqliteSink(target)
+    return PostgresqlSink(target, outboxes or outbox_folder())
 
 
 @contextlib.contextmanager

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from maskwatch.errors import OptionError
 from maskwatch.live.sinks import ALL_KINDS
+from maskwatch.net.addresses import is_address, shown_argument
+from maskwatch.text import read_text, reading
 
-SINK_NAMES = ("jsonl", "sqlite", "webhook", "mqtt", "notify", "sound", "apprise", "shell")
+SINK_NAMES = ("jsonl", "sqlite", "postgresql", "webhook", "mqtt", "notify", "sound", "apprise", "shell")
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,11 @@ class SinkSettings:
 
     Attributes:
         events: JSON Lines file.
-        db: SQLite file.
-        webhook: address; its secret comes from the environment, see `factory.read_secret`.
+        db: SQLite file, or address of a PostgreSQL database, see `parse_database`.
+        webhook: address; its secret comes from the environment, see `read_secret`.
         mqtt: broker, `mqtt[s]://[user@]host[:port][/prefix]`; its password comes from the environment.
-        outboxes: folder for the events that a webhook's receiver or a broker has not taken yet; None for
-            `outbox.outbox_folder()`.
+        outboxes: folder for the events that a webhook's receiver, a broker or PostgreSQL has not taken yet;
+            None for `outbox.outbox_folder()`.
         notify: desktop notifications.
         sound: a sound.
         apprise: address of a service, or a file of such addresses, as Apprise reads them.
@@ -31,7 +34,7 @@ class SinkSettings:
     """
 
     events: Path | None = None
-    db: Path | None = None
+    db: Path | str | None = None
     webhook: str | None = None
     mqtt: str | None = None
     outboxes: Path | None = None
@@ -59,3 +62,36 @@ def parse_kinds(texts: Iterable[str]) -> dict[str, frozenset[str]]:
             )
         chosen[name] = ALL_KINDS if "all" in kinds else kinds
     return chosen
+
+
+def parse_database(text: str) -> Path | str:
+    """What `--db` names: a path, or the address of a PostgreSQL database as `postgresql://…`.
+
+    Raises:
+        OptionError: it is the address of something else.
+    """
+    if not is_address(text):
+        return Path(text)
+    scheme, _, rest = text.partition("://")
+    if scheme.lower() not in ("postgresql", "postgresql+psycopg", "postgres"):
+        raise OptionError(
+            f"{shown_argument(text)}: events go to SQLite or PostgreSQL; write a path, or "
+            "postgresql://user@host/name"
+        )
+    return f"postgresql://{rest}"
+
+
+def read_secret(name: str) -> str | None:
+    """A secret from the environment: from the variable, or from the file that the variable `NAME_FILE` names.
+
+    Raises:
+        OptionError: it is empty, or the file cannot be read.
+    """
+    file = os.environ.get(f"{name}_FILE")
+    text = os.environ.get(name)
+    if text is None and file is not None:
+        with reading(f"{name}_FILE={file}", OptionError, "check the path"):
+            text = read_text(file).strip()
+    if text is not None and not text:
+        raise OptionError(f"{name} is empty; set it, or unset it to do without")
+    return text

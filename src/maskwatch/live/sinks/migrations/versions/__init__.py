@@ -1,0 +1,1 @@
+"""Revisions, by number: Alembic reads each file, `events_table.HEAD` is the last."""
