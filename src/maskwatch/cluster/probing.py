@@ -1,0 +1,60 @@
+"""The pictures of a data set are decoded and checked on a cluster."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import ray.data
+
+from maskwatch.cluster.detection import ClusterOptions
+from maskwatch.cluster.session import MAX_RETRIES, configure, connect
+from maskwatch.data.quality.probe import ImageProbe, probe_image
+
+_BLOCK = 32
+
+
+def probe_images(
+    paths: Sequence[Path],
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    options: ClusterOptions | None = None,
+) -> list[ImageProbe]:
+    """As `data.quality.probe.probe_images`, on a cluster; every node sees the pictures under their paths.
+
+    A file that ends its process again and again is reported as unreadable, with those beside it.
+
+    Raises:
+        ClusterError: there is no cluster.
+    """
+    options = options or ClusterOptions()
+    connect(options.address)
+    configure()
+    starts = range(0, len(paths), _BLOCK)
+    blocks = [
+        pa.table({"start": [start], "paths": [pickle.dumps(list(paths[start : start + _BLOCK]))]})
+        for start in starts
+    ]
+    if not blocks:
+        return []
+    probed = ray.data.from_arrow(blocks).map_batches(
+        _probe, batch_size=None, batch_format="pyarrow", num_cpus=1, max_retries=MAX_RETRIES, concurrency=workers
+    )
+    lost = "reading it ended the process (broken, or no memory); replace it or remove it"
+    probes, done = [ImageProbe(path, lost) for path in paths], 0
+    for row in probed.iter_rows():
+        found = pickle.loads(row["probes"])
+        probes[row["start"] : row["start"] + len(found)] = found
+        done += len(found)
+        if progress is not None:
+            progress(done, len(paths))
+    return probes
+
+
+def _probe(batch: pa.Table) -> pa.Table:
+    (row,) = batch.to_pylist()
+    probes = [probe_image(path) for path in pickle.loads(row["paths"])]
+    return pa.table({"start": [row["start"]], "probes": [pickle.dumps(probes)]})
