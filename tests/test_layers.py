@@ -44,6 +44,7 @@ LAYERS = (
     "diagnosis",
     "export",
     "improve",
+    "cluster",
     "cli",
     "__main__",
 )
@@ -88,6 +89,7 @@ INSIDE = {
     ),
     "export": ("photographs", "compare", "nms_graph", "verify", "onnx"),
     "improve": ("held_out", "decision", "current", "rounds"),
+    "cluster": ("session", "storage", "rows", "work", "worker", "sink", "detection"),
 }
 BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
 
@@ -102,7 +104,9 @@ HEAVY = {
     "paho",
     "pillow_heif",
     "prometheus_client",
+    "pyarrow",
     "pycocotools",
+    "ray",
     "safetensors",
     "starlette",
     "tensorboard",

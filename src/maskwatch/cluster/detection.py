@@ -16,7 +16,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
 from maskwatch.cluster.rows import KEY_TYPE, in_blocks, not_among
-from maskwatch.cluster.session import MAX_RETRIES, configure, connect
+from maskwatch.cluster.session import configure, connect, limited_retries
 from maskwatch.cluster.sink import RecordFormat, RecordSink, Written, start_folder, written_keys
 from maskwatch.cluster.work import LIGHT, Columns, is_table, list_work, read_table, to_work
 from maskwatch.cluster.worker import DetectWorker, VideoSplitter
@@ -201,7 +201,7 @@ def _split_videos(table: pa.Table, length_s: float) -> pa.Table:
 
 
 def _workers_here(options: ClusterOptions) -> int:
-    resources = ray.cluster_resources()
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     if options.gpus:
         return max(1, int(resources.get("GPU", 0) / options.gpus))
     return max(1, int(resources.get("CPU", 1) // options.cpus))
@@ -223,7 +223,7 @@ def _detected(
         batch_size=MAX_BLOCK_ROWS,
         batch_format="pyarrow",
         compute=pool,
-        max_task_retries=MAX_RETRIES,
+        ray_remote_args_fn=limited_retries,
         **share,
     )
 

@@ -13,7 +13,7 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from maskwatch.cluster.detection import ClusterOptions
-from maskwatch.cluster.session import MAX_RETRIES, configure, connect
+from maskwatch.cluster.session import configure, connect, limited_retries
 from maskwatch.data.dataset import DetectionSet
 from maskwatch.errors import ClusterError, MaskwatchError
 from maskwatch.evaluation.predictor import BATCH_SIZE, DetectorLike, check_classes
@@ -40,7 +40,7 @@ class PredictWorker:
         (row,) = batch.to_pylist()
         found: Any
         try:
-            images = [read_image(path) for path in pickle.loads(row["paths"])]
+            images = [read_image(path, name=name) for path, name in pickle.loads(row["paths"])]
             found = [detector(images) for detector in self._detectors]
         except MaskwatchError as error:
             found = error
@@ -70,9 +70,10 @@ def predict_all(
     configure()
     samples = detection_set.samples
     starts = range(0, len(samples), batch_size)
-    batches = [[sample.image_path for sample in samples[start : start + batch_size]] for start in starts]
+    paths = [(sample.image_path.absolute(), str(sample.image_path)) for sample in samples]
+    batches = [paths[start : start + batch_size] for start in starts]
     blocks = [
-        pa.table({"number": [number], "paths": [pickle.dumps(paths)]}) for number, paths in enumerate(batches)
+        pa.table({"number": [number], "paths": [pickle.dumps(batch)]}) for number, batch in enumerate(batches)
     ]
     results: list[Any] = [None] * len(batches)
     done = 0
@@ -95,7 +96,7 @@ def _run(
         batch_size=None,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=1, max_size=options.workers),
-        max_task_retries=MAX_RETRIES,
+        ray_remote_args_fn=limited_retries,
         **share,
     )
 

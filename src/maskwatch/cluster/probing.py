@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import ray.data
 
 from maskwatch.cluster.detection import ClusterOptions
-from maskwatch.cluster.session import MAX_RETRIES, configure, connect
+from maskwatch.cluster.session import configure, connect, limited_retries
 from maskwatch.data.quality.probe import ImageProbe, probe_image
 
 _BLOCK = 32
@@ -34,20 +36,27 @@ def probe_images(
     connect(options.address)
     configure()
     starts = range(0, len(paths), _BLOCK)
+    files = [path.absolute() for path in paths]
     blocks = [
-        pa.table({"start": [start], "paths": [pickle.dumps(list(paths[start : start + _BLOCK]))]})
+        pa.table({"start": [start], "paths": [pickle.dumps(files[start : start + _BLOCK])]})
         for start in starts
     ]
     if not blocks:
         return []
     probed = ray.data.from_arrow(blocks).map_batches(
-        _probe, batch_size=None, batch_format="pyarrow", num_cpus=1, max_retries=MAX_RETRIES, concurrency=workers
+        _probe,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=1,
+        concurrency=workers,
+        ray_remote_args_fn=partial(limited_retries, actors=False),
     )
     lost = "reading it ended the process (broken, or no memory); replace it or remove it"
     probes, done = [ImageProbe(path, lost) for path in paths], 0
     for row in probed.iter_rows():
         found = pickle.loads(row["probes"])
-        probes[row["start"] : row["start"] + len(found)] = found
+        for number, probe in enumerate(found, row["start"]):
+            probes[number] = replace(probe, path=paths[number])
         done += len(found)
         if progress is not None:
             progress(done, len(paths))

@@ -95,9 +95,7 @@ def not_among(table: pa.Table, done: npt.NDArray[np.bytes_]) -> pa.Table:
     """The rows whose key is not in `done`, which is sorted."""
     keys = keys_of(table)
     at = np.searchsorted(done, keys)
-    found = (
-        done[np.minimum(at, len(done) - 1)] == keys if len(done) else np.zeros(len(keys), bool)
-    )
+    found = done[np.minimum(at, len(done) - 1)] == keys if len(done) else np.zeros(len(keys), bool)
     return table.filter(pa.array(~found))
 
 

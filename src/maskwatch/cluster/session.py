@@ -16,10 +16,17 @@ from maskwatch.system import usable_cores
 
 LOCAL, AUTO = "local", "auto"
 
-MAX_RETRIES = 5
-"""Of a piece of work whose process or node died; a picture that kills every process must not stop the rest."""
-
 _CONNECT_TIMEOUT_S = 5.0
+_MAX_RETRIES = 5
+
+
+def limited_retries(*, actors: bool = True) -> dict[str, int]:
+    """Arguments of actors or tasks: Ray repeats the work of a process that died, without this for ever.
+
+    A picture that kills every process must not stop the rest. Ray does not count nodes that were announced to
+    end, as clouds do for spot nodes.
+    """
+    return {"max_task_retries" if actors else "max_retries": _MAX_RETRIES}
 
 
 def connect(address: str = LOCAL) -> None:
@@ -56,7 +63,9 @@ def connection(address: str = LOCAL) -> Iterator[None]:
         yield
     except ray.exceptions.RayError as error:
         reason = str(error).strip().rpartition("\n")[2]
-        raise ClusterError(f"--ray {address}: the job ended ({reason}); run it again with --resume") from error
+        raise ClusterError(
+            f"--ray {address}: the job ended ({reason}); run it again with --resume"
+        ) from error
     finally:
         if not before:
             ray.shutdown()
@@ -72,6 +81,7 @@ def configure(*, in_order: bool = False) -> None:
 
 def _quiet() -> None:
     """Ray's messages go to the files of its session only."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):

@@ -63,21 +63,20 @@ class Written:
         faces: Counter[str] = Counter()
         images: Counter[str] = Counter()
         kinds: Counter[str] = Counter()
-        columns = ("kind", "detections", "error", "part")
-        rows = list(zip(*(table[name].to_pylist() for name in columns), strict=True))
-        for kind, detections, error, part in rows:
+        failures, videos = 0, set()
+        columns = ("source", "kind", "detections", "error", "part")
+        for source, kind, detections, error, part in zip(
+            *(table[name].to_pylist() for name in columns), strict=True
+        ):
             names = Counter(one["class"] for one in detections)
             faces += names
             images.update(names.keys())
-            kinds[kind] += error is None and kind == "picture"
-        videos = {
-            source
-            for source, kind, part in zip(*(table[n].to_pylist() for n in ("source", "kind", "part")), strict=True)
-            if kind == "video" and part == 0
-        }
+            failures += error is not None
+            kinds["picture"] += error is None and kind == "picture"
+            if error is None and kind == "video" and part == 0:
+                videos.add(source)
         kinds["video"] += len(videos)
-        failures = sum(error is not None for _, _, error, _ in rows)
-        return cls(len(rows), len(np.unique(keys_of(table))), failures, faces, images, +kinds)
+        return cls(len(table), len(np.unique(keys_of(table))), failures, faces, images, +kinds)
 
 
 class RecordSink(Datasink[Written]):

@@ -63,7 +63,7 @@ def read_file(place: str) -> bytes:
 
 
 def list_files(place: str, suffixes: frozenset[str]) -> list[str]:
-    """The files with these suffixes in a remote folder and below it, sorted; or one file, or those of a pattern.
+    """The files with these suffixes in a remote folder and below it, sorted; one file; or those of a pattern.
 
     `*` and `?` in a pattern also match `/`. Hidden files are left out.
 

@@ -21,7 +21,7 @@ from maskwatch.net.addresses import is_address, without_credentials
 _SUFFIXES = frozenset([*PICTURE_SUFFIXES, *VIDEO_SUFFIXES, *UNSUPPORTED_SUFFIXES])
 _TABLES = (".parquet", ".lance")
 
-LIGHT = {"num_cpus": 0}
+LIGHT: dict[str, Any] = {"num_cpus": 0}
 """Stages that only pass rows on take no core from the detectors."""
 
 
@@ -51,7 +51,7 @@ class Columns:
         paths = [field.name for field in schema if _is_text(field.type) and field.name != self.name]
         for found in (pictures, paths):
             if len(found) == 1:
-                return found[0]
+                return str(found[0])
         raise OptionError(f"the table has {have}; name the column of pictures with --column")
 
 
@@ -146,7 +146,9 @@ def _work_row(value: Any, name: Any) -> dict[str, Any]:
     place = cast(str, value)
     source = without_credentials(place if name is None else str(name))
     row = {"source": source, "kind": _kind(place)}
-    return {**row, "url": place} if is_address(place) else {**row, "path": os.fsencode(Path(place).absolute())}
+    return (
+        {**row, "url": place} if is_address(place) else {**row, "path": os.fsencode(Path(place).absolute())}
+    )
 
 
 def _kind(place: str) -> str:
@@ -164,4 +166,3 @@ def _is_text(kind: Any) -> bool:
 def _is_image(kind: Any) -> bool:
     """A struct with bytes, as in data sets of Hugging Face."""
     return isinstance(kind, pa.DataType) and pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-

@@ -8,7 +8,7 @@ import pickle
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import pyarrow as pa
@@ -140,7 +140,7 @@ def _file_of(row: dict[str, Any]) -> Path | bytes:
     url, path = row["url"], row["path"]
     if url is not None and not url.startswith(("http://", "https://")):
         return read_file(url)
-    kind = "unreadable" if row["kind"] == "unreadable" else "picture"
+    kind: Literal["unreadable", "picture"] = "unreadable" if row["kind"] == "unreadable" else "picture"
     return Source(row["source"], kind, PurePath(), None if path is None else _path_of(path), url).read()
 
 
