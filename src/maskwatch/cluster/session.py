@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import ray
 from ray.data import DataContext
@@ -44,7 +45,7 @@ def connect(address: str = LOCAL) -> None:
         return
     if address not in (LOCAL, AUTO):
         _check_server(address)
-    start = {"num_cpus": usable_cores(), "include_dashboard": False} if address == LOCAL else {}
+    start: dict[str, Any] = {"num_cpus": usable_cores(), "include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **start)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
