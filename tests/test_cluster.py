@@ -96,7 +96,7 @@ def test_json_is_that_of_one_machine(
     expected = plain(tiny_model, album, tmp_path / "plain.json")
     lines = capsys.readouterr()
     code = run(
-        *("detect", album, "--model", tiny_model, "--ray", cluster.address, *REFERENCE),
+        *("detect", album, "--model", tiny_model, "--ray", cluster.address, "--workers", "1", *REFERENCE),
         *("--json", tmp_path / "ray.json"),
     )
     assert code == 1, "two pictures are skipped"
@@ -111,7 +111,7 @@ def test_parts_of_a_video_are_the_whole(cluster: Any, tiny_model: Path, album: P
 
     film = album / "film.mp4"
     detector = Detector(tiny_model, runtime="onnxruntime", precision="float32", threads=1)
-    rows = detect(film, detector, ClusterOptions(video_part_s=1.0), in_order=True).take_all()
+    rows = detect(film, detector, ClusterOptions(workers=1, video_part_s=1.0), in_order=True).take_all()
     assert {row["part"] for row in rows} == {0, 10, 20, 30}
     assert [to_record(row) for row in rows] == plain(tiny_model, film, tmp_path / "plain.json")["results"]
 
@@ -120,7 +120,7 @@ def test_parts_of_a_video_are_the_whole(cluster: Any, tiny_model: Path, album: P
 def test_files_hold_the_same_records_and_are_gone_on_with(
     cluster: Any, tiny_model: Path, album: Path, tmp_path: Path, record_format: Any
 ) -> None:
-    from maskwatch.cluster import detect_to
+    from maskwatch.cluster import ClusterOptions, detect_to
     from maskwatch.cluster.rows import to_record
     from maskwatch.cluster.sink import read_results
     from maskwatch.detector import Detector
@@ -131,10 +131,11 @@ def test_files_hold_the_same_records_and_are_gone_on_with(
         tmp_path / "out",
         Detector(tiny_model, runtime="onnxruntime", precision="float32", threads=1),
     )
+    one = ClusterOptions(workers=1)
     first = [str(album / name) for name in ("0 ünï.png", "film.mp4", "torn.png")]
-    written, missing = detect_to(out, first, detector, record_format=record_format)
+    written, missing = detect_to(out, first, detector, one, record_format=record_format)
     assert (written.work, written.failures, missing) == (3, 1, 0)
-    written, missing = detect_to(out, album, detector, record_format=record_format, resume=True)
+    written, missing = detect_to(out, album, detector, one, record_format=record_format, resume=True)
     assert (written.work, missing) == (len(list(album.rglob("*.*"))) - 3, 0)
 
     rows = read_results(str(out), record_format).to_pylist()
@@ -175,7 +176,7 @@ def test_tables_of_bytes_and_of_paths(cluster: Any, tiny_model: Path, album: Pat
     detector = Detector(tiny_model, runtime="onnxruntime", precision="float32", threads=1)
 
     def found(name: str, columns: Columns) -> dict[str, Any]:
-        rows = detect(tmp_path / name, detector, ClusterOptions(columns=columns)).take_all()
+        rows = detect(tmp_path / name, detector, ClusterOptions(workers=1, columns=columns)).take_all()
         return {row["source"]: (row["error"], row["detections"]) for row in rows}
 
     by_bytes = found("bytes.parquet", Columns(name="title"))
@@ -191,14 +192,14 @@ def test_tables_of_bytes_and_of_paths(cluster: Any, tiny_model: Path, album: Pat
 def test_an_address_is_listed_and_read_through_its_file_system(
     cluster: Any, tiny_model: Path, album: Path, tmp_path: Path
 ) -> None:
-    from maskwatch.cluster import detect_to
+    from maskwatch.cluster import ClusterOptions, detect_to
     from maskwatch.cluster.sink import read_results
     from maskwatch.detector import Detector
 
     expected = plain(tiny_model, album, tmp_path / "plain.json")
     detector = Detector(tiny_model, runtime="onnxruntime", precision="float32", threads=1)
     out = (tmp_path / "out").as_uri()
-    written, missing = detect_to(out, f"file://{album}", detector)
+    written, missing = detect_to(out, f"file://{album}", detector, ClusterOptions(workers=1))
     assert (written.failures, missing) == (2, 0)
     rows = read_results(out, "parquet").to_pylist()
     assert {row["source"].removeprefix("file://") for row in rows} == set(names_in(expected))
@@ -218,14 +219,17 @@ class Gate:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(handler) -> None:
-                if not self.left.acquire(blocking=False):
-                    self.stuck.set()
-                    self.opened.wait(120)
                 with contextlib.suppress(OSError):  # the one who asked may be dead
                     handler.send_response(200)
                     handler.send_header("Content-Length", str(len(data)))
                     handler.end_headers()
-                    handler.wfile.write(data)
+                    sent = 0
+                    if not self.left.acquire(blocking=False):
+                        self.stuck.set()
+                        while not self.opened.wait(5):  # a byte now and then, so that no one gives up
+                            handler.wfile.write(data[sent : sent + 1])
+                            sent += 1
+                    handler.wfile.write(data[sent:])
 
             def log_message(handler, *_: object) -> None:
                 pass
@@ -368,7 +372,7 @@ def test_a_check_finds_what_one_machine_finds(cluster: Any, tmp_path: Path) -> N
 
 
 def test_ray_sends_no_statistics(cluster: Any) -> None:
-    from ray._private.usage import usage_lib
+    from ray._common.usage import usage_lib
 
     assert not usage_lib.usage_stats_enabled()
     (session,) = {node.get_session_dir_path() for node in cluster.list_all_nodes()}

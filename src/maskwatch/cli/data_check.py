@@ -116,7 +116,7 @@ def _probe(options: CheckOptions) -> Iterator[ProbeImages]:
         return
     cluster = cluster_options(options.ray)
     from maskwatch.cluster import connection
-    from maskwatch.cluster import probe_images as probe_on_cluster
+    from maskwatch.cluster.probing import probe_images as probe_on_cluster
 
     with connection(options.ray):
         yield partial(probe_on_cluster, options=cluster)

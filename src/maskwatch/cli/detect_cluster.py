@@ -57,7 +57,7 @@ def run_on_cluster(options: DetectOptions) -> int:
             printer.add_totals(written.faces, written.images, written.kinds, written.failures + missing)
             if missing:
                 print(
-                    f"{missing} sources have no row: their processes died; --resume tries again",
+                    f"{missing} sources have no row, see Ray's logs (/tmp/ray); --resume tries them again",
                     file=sys.stderr,
                 )
         else:

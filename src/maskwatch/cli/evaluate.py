@@ -60,7 +60,7 @@ def _predictions(options: EvaluateOptions) -> Iterator[PredictAll]:
         options.ray, workers=options.workers, threads=options.threads, gpu_share=options.gpu_share
     )
     from maskwatch.cluster import connection
-    from maskwatch.cluster import predict_all as predict_on_cluster
+    from maskwatch.cluster.evaluation import predict_all as predict_on_cluster
 
     with connection(options.ray):
         yield partial(predict_on_cluster, options=cluster)

@@ -1,4 +1,7 @@
-"""The same jobs on a Ray cluster: detection, evaluation, checking of data."""
+"""The same jobs on a Ray cluster. Extra `[ray]`; docs/cluster.md has examples.
+
+`evaluation` and `probing` need the extra `train` as well, and are imported by their names.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,6 @@ except ModuleNotFoundError:
     raise MissingExtraError("computing on a cluster", "ray") from None
 
 from maskwatch.cluster.detection import ClusterOptions, detect, detect_to
-from maskwatch.cluster.evaluation import predict_all
-from maskwatch.cluster.probing import probe_images
 from maskwatch.cluster.session import connect, connection
 
-__all__ = ["ClusterOptions", "connect", "connection", "detect", "detect_to", "predict_all", "probe_images"]
+__all__ = ["ClusterOptions", "connect", "connection", "detect", "detect_to"]

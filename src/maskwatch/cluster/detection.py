@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
 from maskwatch.cluster.rows import KEY_TYPE, in_blocks, not_among
-from maskwatch.cluster.session import configure, connect, limited_retries
+from maskwatch.cluster.session import configure, connect, map_blocks
 from maskwatch.cluster.sink import RecordFormat, RecordSink, Written, start_folder, written_keys
 from maskwatch.cluster.work import LIGHT, Columns, is_table, list_work, read_table, to_work
-from maskwatch.cluster.worker import DetectWorker, VideoSplitter
+from maskwatch.cluster.worker import DetectWorker, split_videos
 from maskwatch.detector import Detector
 
 MAX_BLOCK_ROWS = 64
@@ -107,8 +108,8 @@ def detect_to(
         resume: leaves out what an earlier run has written to the folder.
 
     Returns:
-        Counts of what was written, and the number of pictures and parts of videos that have no row because
-        their processes died again and again.
+        Counts of what was written, and the number of pictures and parts of videos that have no row, because
+        of an error that is none of theirs; Ray's logs have it.
 
     Raises:
         OutputError: the folder is not empty, or belongs to another job; and as `detect`.
@@ -157,14 +158,14 @@ def _plan(sources: list[str] | Dataset, options: ClusterOptions, done: npt.NDArr
 def _of_table(work: Dataset, done: npt.NDArray[np.bytes_]) -> _Plan:
     """Filters on the cluster: a table may be larger than this process."""
     rows = max(0, work.count() - len(done))
-    if not len(done):
-        return _Plan(work, rows)
-    keys = ray.put(done)
+    if len(done):
+        keys = ray.put(done)
 
-    def remaining(table: pa.Table) -> pa.Table:
-        return not_among(table, ray.get(keys))
+        def remaining(table: pa.Table) -> pa.Table:
+            return not_among(table, ray.get(keys))
 
-    return _Plan(work.map_batches(remaining, batch_size=None, batch_format="pyarrow", **LIGHT), rows)
+        work = map_blocks(work, remaining, **LIGHT)
+    return _Plan(work.repartition(target_num_rows_per_block=MAX_BLOCK_ROWS), rows)
 
 
 def _of_files(sources: Sequence[str], options: ClusterOptions, done: npt.NDArray[np.bytes_]) -> _Plan:
@@ -191,9 +192,7 @@ def _blocks(table: pa.Table, rows: int) -> list[pa.Table]:
 def _split_videos(table: pa.Table, length_s: float) -> pa.Table:
     """The same work with videos in parts; their packets are read on the cluster."""
     blocks = ray.data.from_arrow(_blocks(table, MAX_BLOCK_ROWS))
-    split = blocks.map_batches(
-        VideoSplitter(length_s).__call__, batch_size=None, batch_format="pyarrow", num_cpus=1
-    )
+    split = map_blocks(blocks, partial(split_videos, length_s), num_cpus=1)
     parts = pa.concat_tables(ray.get(split.to_arrow_refs()))
     order = {source: number for number, source in enumerate(table["source"].to_pylist())}
     rank = [(order[row["source"]], row["part"]) for row in parts.select(["source", "part"]).to_pylist()]
@@ -217,13 +216,11 @@ def _detected(
     )
     ids = frozenset(range(len(detector.class_names)) if class_ids is None else class_ids)
     share: dict[str, Any] = {"num_gpus": options.gpus} if options.gpus else {"num_cpus": options.cpus}
-    return work.map_batches(
+    return map_blocks(
+        work,
         DetectWorker,
         fn_constructor_args=(ray.put(pickle.dumps(detector)), ids, options.cpus),
-        batch_size=MAX_BLOCK_ROWS,
-        batch_format="pyarrow",
         compute=pool,
-        ray_remote_args_fn=limited_retries,
         **share,
     )
 

@@ -13,7 +13,7 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from maskwatch.cluster.detection import ClusterOptions
-from maskwatch.cluster.session import configure, connect, limited_retries
+from maskwatch.cluster.session import configure, connect, map_blocks
 from maskwatch.data.dataset import DetectionSet
 from maskwatch.errors import ClusterError, MaskwatchError
 from maskwatch.evaluation.predictor import BATCH_SIZE, DetectorLike, check_classes
@@ -62,7 +62,7 @@ def predict_all(
 
     Raises:
         LabelError, ImageError: as there.
-        ClusterError: there is no cluster, or the processes of some pictures died again and again.
+        ClusterError: there is no cluster, or some batches failed.
     """
     options = options or ClusterOptions()
     check_classes(detectors[0].class_names, detection_set.class_names)
@@ -90,13 +90,11 @@ def _run(
     blocks: list[pa.Table], detectors: Sequence[DetectorLike], options: ClusterOptions
 ) -> ray.data.Dataset:
     share: dict[str, Any] = {"num_gpus": options.gpus} if options.gpus else {"num_cpus": options.cpus}
-    return ray.data.from_arrow(blocks).map_batches(
+    return map_blocks(
+        ray.data.from_arrow(blocks),
         PredictWorker,
         fn_constructor_args=(ray.put(pickle.dumps(list(detectors))), options.cpus),
-        batch_size=None,
-        batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=1, max_size=options.workers),
-        ray_remote_args_fn=limited_retries,
         **share,
     )
 
@@ -107,4 +105,4 @@ def _check(results: Sequence[Any]) -> None:
             raise result
     missing = sum(result is None for result in results)
     if missing:
-        raise ClusterError(f"{missing} of {len(results)} batches of pictures were lost; run it again")
+        raise ClusterError(f"{missing} of {len(results)} batches failed on the cluster; see Ray's logs")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import ray.data
 
 from maskwatch.cluster.detection import ClusterOptions
-from maskwatch.cluster.session import configure, connect, limited_retries
+from maskwatch.cluster.session import configure, connect, map_blocks
 from maskwatch.data.quality.probe import ImageProbe, probe_image
 
 _BLOCK = 32
@@ -26,8 +25,6 @@ def probe_images(
     options: ClusterOptions | None = None,
 ) -> list[ImageProbe]:
     """As `data.quality.probe.probe_images`, on a cluster; every node sees the pictures under their paths.
-
-    A file that ends its process again and again is reported as unreadable, with those beside it.
 
     Raises:
         ClusterError: there is no cluster.
@@ -43,15 +40,8 @@ def probe_images(
     ]
     if not blocks:
         return []
-    probed = ray.data.from_arrow(blocks).map_batches(
-        _probe,
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=1,
-        concurrency=workers,
-        ray_remote_args_fn=partial(limited_retries, actors=False),
-    )
-    lost = "reading it ended the process (broken, or no memory); replace it or remove it"
+    probed = map_blocks(ray.data.from_arrow(blocks), _probe, num_cpus=1, concurrency=workers)
+    lost = "reading it failed on the cluster; see Ray's logs, and run again"
     probes, done = [ImageProbe(path, lost) for path in paths], 0
     for row in probed.iter_rows():
         found = pickle.loads(row["probes"])

@@ -6,11 +6,12 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import ray
-from ray.data import DataContext
+from ray.data import DataContext, Dataset
 
 from maskwatch.errors import ClusterError
 from maskwatch.system import usable_cores
@@ -18,16 +19,14 @@ from maskwatch.system import usable_cores
 LOCAL, AUTO = "local", "auto"
 
 _CONNECT_TIMEOUT_S = 5.0
-_MAX_RETRIES = 5
 
 
-def limited_retries(*, actors: bool = True) -> dict[str, int]:
-    """Arguments of actors or tasks: Ray repeats the work of a process that died, without this for ever.
+def map_blocks(dataset: Dataset, function: Any, **arguments: Any) -> Dataset:
+    """`Dataset.map_batches` on Arrow tables, in actors if `function` is a class.
 
-    A picture that kills every process must not stop the rest. Ray does not count nodes that were announced to
-    end, as clouds do for spot nodes.
+    Ray repeats the work of a process or node that died until it is done.
     """
-    return {"max_task_retries" if actors else "max_retries": _MAX_RETRIES}
+    return dataset.map_batches(function, batch_format="pyarrow", **{"batch_size": None, **arguments})
 
 
 def connect(address: str = LOCAL) -> None:
@@ -45,9 +44,12 @@ def connect(address: str = LOCAL) -> None:
         return
     if address not in (LOCAL, AUTO):
         _check_server(address)
-    start: dict[str, Any] = {"num_cpus": usable_cores(), "include_dashboard": False} if address == LOCAL else {}
+    start: dict[str, Any] = (
+        {"num_cpus": usable_cores(), "include_dashboard": False} if address == LOCAL else {}
+    )
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **start)
+        with _muted_stderr():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **start)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ClusterError(
@@ -82,11 +84,30 @@ def configure(*, in_order: bool = False) -> None:
 
 def _quiet() -> None:
     """Ray's messages go to the files of its session only."""
+    from ray._private import worker
+
+    # It prints lost nodes to standard output, where records may be, and has no option for that.
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *_, **__: None
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.CRITICAL)
+
+
+@contextlib.contextmanager
+def _muted_stderr() -> Iterator[None]:
+    """Ray's core writes a line about its log level itself; an error is raised, not written."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _check_server(address: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import ray.data
 
 from maskwatch.cluster.rows import work_table
+from maskwatch.cluster.session import map_blocks
 from maskwatch.cluster.storage import list_files, open_storage
 from maskwatch.errors import OptionError, SourceError
 from maskwatch.media.formats import PICTURE_SUFFIXES, UNSUPPORTED_SUFFIXES, VIDEO_SUFFIXES
@@ -55,18 +57,12 @@ class Columns:
         raise OptionError(f"the table has {have}; name the column of pictures with --column")
 
 
-class ToWork:
-    """Turns rows of a table into rows of work."""
-
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        columns = self._columns.resolve(table.schema)
-        assert columns.picture is not None
-        values = table[columns.picture].to_pylist()
-        names = [None] * len(values) if columns.name is None else table[columns.name].to_pylist()
-        return work_table(_work_row(*pair) for pair in zip(values, names, strict=True))
+def table_to_work(columns: Columns, table: pa.Table) -> pa.Table:
+    """Rows of a table as rows of work; the columns are resolved."""
+    assert columns.picture is not None
+    values = table[columns.picture].to_pylist()
+    names = [None] * len(values) if columns.name is None else table[columns.name].to_pylist()
+    return work_table(_work_row(*pair) for pair in zip(values, names, strict=True))
 
 
 def list_work(sources: Sequence[str]) -> pa.Table:
@@ -91,7 +87,7 @@ def read_table(place: str, columns: Columns) -> ray.data.Dataset:
     try:
         wanted = [name for name in (columns.picture, columns.name) if name is not None]
         needed = wanted if columns.picture is not None else None
-        dataset = ray.data.read_parquet(path, filesystem=filesystem, columns=needed, ray_remote_args=LIGHT)
+        dataset = ray.data.read_parquet(path, filesystem=filesystem, columns=needed, **LIGHT)
         return to_work(dataset, columns)
     except (OSError, ValueError, pa.ArrowException) as error:
         if isinstance(error, OptionError):
@@ -106,7 +102,7 @@ def to_work(dataset: ray.data.Dataset, columns: Columns) -> ray.data.Dataset:
     if schema is None:
         raise SourceError("the table has no rows; check the path")
     resolved = columns.resolve(pa.schema(zip(schema.names, schema.types, strict=True)))
-    return dataset.map_batches(ToWork(resolved), batch_size=None, batch_format="pyarrow", **LIGHT)
+    return map_blocks(dataset, partial(table_to_work, resolved), **LIGHT)
 
 
 def is_table(place: str) -> bool:

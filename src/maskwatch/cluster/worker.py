@@ -84,24 +84,19 @@ class DetectWorker:
                 yield Result(row["source"], width, height, shown, frame.index, frame.time_s)
 
 
-class VideoSplitter:
+def split_videos(length_s: float, work: pa.Table) -> pa.Table:
     """Replaces each video by its parts of about `length_s` seconds, where it can be split."""
+    rows = [part for row in work.select(WORK.names).to_pylist() for part in _parts(row, length_s)]
+    return pa.Table.from_pylist(rows, WORK)
 
-    def __init__(self, length_s: float) -> None:
-        self._length_s = length_s
 
-    def __call__(self, work: pa.Table) -> pa.Table:
-        rows = [part for row in work.select(WORK.names).to_pylist() for part in self._parts(row)]
-        return pa.Table.from_pylist(rows, WORK)
-
-    def _parts(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        if row["kind"] != "video" or row["path"] is None:
-            return [row]
+def _parts(row: dict[str, Any], length_s: float) -> list[dict[str, Any]]:
+    if row["kind"] == "video" and row["path"] is not None:
         with contextlib.suppress(MaskwatchError, OSError):  # the worker reports it
-            ranges = split_video(_path_of(row["path"]), self._length_s)
+            ranges = split_video(_path_of(row["path"]), length_s)
             if len(ranges) > 1:
                 return [{**row, **_fields(each)} for each in ranges]
-        return [row]
+    return [row]
 
 
 @contextlib.contextmanager
