@@ -29,6 +29,8 @@ def open_storage(place: str) -> tuple[fs.FileSystem, str]:
     scheme, _, rest = place.partition("://")
     # One connection for each bucket, not for each file.
     root, _, path = rest.partition("/")
+    if scheme == "file":
+        return fs.LocalFileSystem(), f"/{path}"
     filesystem, base = _open_root(f"{scheme}://{root}")
     return filesystem, f"{base.rstrip('/')}/{path}" if base.strip("/") else path
 

@@ -85,10 +85,7 @@ def read_table(place: str, columns: Columns) -> ray.data.Dataset:
     filesystem, path = open_storage(place)
     shown = without_credentials(place)
     try:
-        wanted = [name for name in (columns.picture, columns.name) if name is not None]
-        needed = wanted if columns.picture is not None else None
-        dataset = ray.data.read_parquet(path, filesystem=filesystem, columns=needed, **LIGHT)
-        return to_work(dataset, columns)
+        return to_work(ray.data.read_parquet(path, filesystem=filesystem, **LIGHT), columns)
     except (OSError, ValueError, pa.ArrowException) as error:
         if isinstance(error, OptionError):
             raise
@@ -102,7 +99,8 @@ def to_work(dataset: ray.data.Dataset, columns: Columns) -> ray.data.Dataset:
     if schema is None:
         raise SourceError("the table has no rows; check the path")
     resolved = columns.resolve(pa.schema(zip(schema.names, schema.types, strict=True)))
-    return map_blocks(dataset, partial(table_to_work, resolved), **LIGHT)
+    needed = [name for name in (resolved.picture, resolved.name) if name is not None]
+    return map_blocks(dataset.select_columns(needed, **LIGHT), partial(table_to_work, resolved), **LIGHT)
 
 
 def is_table(place: str) -> bool:
