@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from av.error import FFmpegError
 
 from maskwatch.errors import SourceError
@@ -16,6 +17,9 @@ from maskwatch.media.videos import Frame, Video
 
 _SPLITTABLE = frozenset(["mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"])
 """Containers with an index of key frames and a timestamp for each frame."""
+
+MAX_GAP_S = 60.0
+"""A longer pause between two frames may be a clock that was set; such a video is read as a whole."""
 
 
 @dataclass(frozen=True)
@@ -63,29 +67,24 @@ def split_video(path: Path, length_s: float) -> list[VideoRange]:
         except (FFmpegError, OSError):
             return []
         order = np.unique(np.array(stamps, np.int64))
-        if len(order) != len(stamps) or not _runs_through(video, order):
+        if not stamps or len(order) != len(stamps) or not _runs_through(video, order):
             return []
         return _ranges(order, keys, length_s / float(stream.time_base or 1))
 
 
-def _runs_through(video: Video, order: np.ndarray) -> bool:
-    """Whether each frame's time is its timestamp, less that of the beginning."""
+def _runs_through(video: Video, order: npt.NDArray[np.int64]) -> bool:
+    """Whether each frame's time is its timestamp, less the container's start; `order` (N,) is ascending."""
     container, stream = video.opened()
     assert container is not None
     assert stream is not None
-    clock = MediaClock(container, stream)
-    times_s = [clock.from_stamp(seconds(int(pts), stream.time_base)) for pts in order[[0, -1]]]
-    steps_s = np.diff(order) * float(stream.time_base or 1)
-    origin_s = float(order[0] * (stream.time_base or 1)) - times_s[0]
-    jumps = bool(steps_s.size and steps_s.max() > MAX_GAP_S)
-    return not jumps and order[0] >= 0 and abs(origin_s - max(0.0, (container.start_time or 0) / 1e6)) < 1e-6
+    tick_s = float(stream.time_base or 1)
+    first_s = MediaClock(container, stream).from_stamp(seconds(int(order[0]), stream.time_base))
+    start_s = max(0.0, (container.start_time or 0) / 1e6)
+    pauses = np.diff(order) * tick_s > MAX_GAP_S
+    return bool(order[0] >= 0 and abs(order[0] * tick_s - first_s - start_s) < 1e-6 and not pauses.any())
 
 
-MAX_GAP_S = 60.0
-"""A longer pause between two frames may be a clock that was set; such a video is read as a whole."""
-
-
-def _ranges(order: np.ndarray, keys: list[int], ticks: float) -> list[VideoRange]:
+def _ranges(order: npt.NDArray[np.int64], keys: list[int], ticks: float) -> list[VideoRange]:
     starts = [int(order[0])]
     for key in sorted(keys):
         if key - starts[-1] >= ticks:
