@@ -43,7 +43,7 @@ main(["detect", {str(photo)!r}, "--ray", "local"])
     ("address", "says"),
     [
         ("127.0.0.1:1", "no cluster answers (Connection refused); check host and port"),
-        ("nowhere", "'nowhere' is no address of a cluster; write local, auto, or host:port"),
+        ("nowhere", "'nowhere' is not an address of a cluster; write local, auto, or host:port"),
         ("ray://127.0.0.1:1", "no cluster answers"),
     ],
 )
@@ -136,3 +136,19 @@ def test_a_pickled_detector_carries_its_model(tiny_model: Path, tmp_path: Path, 
         detector.metadata,
     )
     assert other.detect_boxes(photo).xyxy.shape == (0, 4)
+
+
+def test_the_benchmark_makes_different_names_of_the_same_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark_module import load_benchmark
+
+    benchmark = load_benchmark("cluster", monkeypatch)
+    for number in range(3):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "in" / f"{number}.jpg")
+    (tmp_path / "made").mkdir()
+    pictures = benchmark.make_links(tmp_path / "made", [tmp_path / "in"], 1005)
+    made = sorted(pictures.rglob("*.jpg"))
+    assert [path.parent.name for path in made[:1] + made[-5:]] == ["00000", *["00001"] * 5]
+    assert (len(made), len({path.stat().st_ino for path in made})) == (1005, 3)

@@ -115,7 +115,7 @@ def _check_server(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise ClusterError(
-            f"--ray {address!r} is no address of a cluster; write local, auto, or host:port of its head"
+            f"--ray {address!r} is not an address of a cluster; write local, auto, or host:port of its head"
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
