@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,8 @@ MAX_BLOCK_ROWS = 64
 _TASKS_PER_WORKER = 8
 """With fewer pictures, blocks are smaller, so that no worker is left with a long one at the end."""
 
-_WRITERS = 2
+_WORKERS_PER_WRITER = 16
+"""A writer is a process of its own, which takes seconds to start and then has little to do."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def detect_to(
     sink = RecordSink(folder, record_format, rows_per_file, about)
     if work.rows:
         results = _detected(work.dataset, detector, options, class_ids)
-        results.write_datasink(sink, ray_remote_args={**LIGHT, "max_retries": -1}, concurrency=_WRITERS)
+        writers = math.ceil((options.workers or _workers_here(options)) / _WORKERS_PER_WRITER)
+        results.write_datasink(sink, ray_remote_args={**LIGHT, "max_retries": -1}, concurrency=writers)
     return sink.written, max(0, work.rows - sink.written.work)
 
 
