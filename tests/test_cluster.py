@@ -175,18 +175,20 @@ def test_tables_of_bytes_and_of_paths(cluster: Any, tiny_model: Path, album: Pat
 
     detector = Detector(tiny_model, runtime="onnxruntime", precision="float32", threads=1)
 
-    def found(name: str, columns: Columns) -> dict[str, Any]:
-        rows = detect(tmp_path / name, detector, ClusterOptions(workers=1, columns=columns)).take_all()
+    def found(columns: Columns, *tables: str) -> dict[str, Any]:
+        sources = [tmp_path / name for name in tables]
+        rows = detect(sources, detector, ClusterOptions(workers=1, columns=columns)).take_all()
+        assert len(rows) == len(files) * len(tables)
         return {row["source"]: (row["error"], row["detections"]) for row in rows}
 
-    by_bytes = found("bytes.parquet", Columns(name="title"))
-    by_path = found("paths.parquet", Columns())
-    assert list(map(by_bytes.get, titles)) == list(map(by_path.get, map(str, files)))
-    assert found("struct.parquet", Columns()) == by_bytes
+    by_bytes = found(Columns(name="title"), "bytes.parquet")
+    by_others = found(Columns(), "paths.parquet", "struct.parquet")
+    assert list(map(by_bytes.get, titles)) == list(map(by_others.get, map(str, files)))
+    assert {title: by_others[title] for title in titles} == by_bytes
     with pytest.raises(OptionError, match="no name; add --name-column, one of jpeg, title"):
-        found("bytes.parquet", Columns())
+        found(Columns(), "bytes.parquet")
     with pytest.raises(OptionError, match="--column jpg: the table has jpeg, title"):
-        found("bytes.parquet", Columns("jpg", "title"))
+        found(Columns("jpg", "title"), "bytes.parquet")
 
 
 def test_an_address_is_listed_and_read_through_its_file_system(
