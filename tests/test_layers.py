@@ -45,6 +45,7 @@ LAYERS = (
     "diagnosis",
     "export",
     "improve",
+    "cluster",
     "cli",
     "__main__",
 )
@@ -89,6 +90,7 @@ INSIDE = {
     ),
     "export": ("photographs", "compare", "nms_graph", "verify", "onnx"),
     "improve": ("held_out", "decision", "current", "rounds"),
+    "cluster": ("session", "storage", "rows", "work", "worker", "sink", "detection"),
 }
 BASE_LAYERS = (*LAYERS[: LAYERS.index("client")], "cli", "__main__")
 
@@ -106,7 +108,9 @@ HEAVY = {
     "pillow_heif",
     "prometheus_client",
     "psycopg",
+    "pyarrow",
     "pycocotools",
+    "ray",
     "safetensors",
     "sqlalchemy",
     "starlette",

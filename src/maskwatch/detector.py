@@ -9,6 +9,9 @@ import contextlib
 import copy
 import math
 import numbers
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
@@ -54,7 +57,7 @@ and so many times those of the network. `benchmarks/reduced_pictures.py` measure
 class Detector:
     """Finds the faces in pictures, and the class of each.
 
-    One detector may be called from several threads at once.
+    One detector may be called from several threads at once, and pickled for other processes.
 
     Args:
         model: name of an embedded model, or path of a model file.
@@ -98,7 +101,28 @@ class Detector:
         self._class_agnostic = class_agnostic
         self._class_names = np.array(file.metadata.classes)
         self._threads = threads
-        self._runtime = open_runtime(file.path, RuntimeSettings(runtime, device, precision, threads))
+        self._settings = RuntimeSettings(runtime, device, precision, threads)
+        self._runtime = open_runtime(file.path, self._settings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled, a detector carries its model file, and opens it again where it is unpickled."""
+        return {**self.__dict__, "_runtime": self._path.read_bytes()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        model: bytes = state["_runtime"]
+        if not self._path.is_file() or self._path.read_bytes() != model:
+            folder = tempfile.mkdtemp(prefix="maskwatch-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._path = Path(folder, self._path.name)
+            self._path.write_bytes(model)
+        self._runtime = open_runtime(self._path, self._settings)
+
+    def __copy__(self) -> Detector:
+        """Shares the loaded model."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
 
     def variant(self, *, threshold: Threshold | None = None, class_agnostic: bool | None = None) -> Detector:
         """The same loaded model with other options, without further memory.

@@ -69,6 +69,10 @@ class EventError(MaskwatchError):
     """An event, or a file of events, cannot be read."""
 
 
+class ClusterError(MaskwatchError):
+    """A cluster cannot be reached, or its job has ended early."""
+
+
 class ServiceError(MaskwatchError):
     """A service cannot be reached, or answers with an error.
 

@@ -127,7 +127,11 @@ class JsonWriter:
         self._file.write(json.dumps(head, ensure_ascii=False)[:-1] + ',\n"results": [')
 
     def add(self, result: Result) -> None:
-        self._file.write(self._separator + json.dumps(to_record(result), ensure_ascii=False))
+        self.add_record(to_record(result))
+
+    def add_record(self, record: dict[str, Any]) -> None:
+        """Adds what `to_record` returned."""
+        self._file.write(self._separator + json.dumps(record, ensure_ascii=False))
         self._separator = ",\n"
 
     def fail(self, source: str, reason: str) -> None:
@@ -147,7 +151,11 @@ class CsvWriter:
         self._rows.writerow(CSV_COLUMNS)
 
     def add(self, result: Result) -> None:
-        *frame, records = to_record(result).values()
+        self.add_record(to_record(result))
+
+    def add_record(self, record: dict[str, Any]) -> None:
+        """Adds what `to_record` returned."""
+        *frame, records = record.values()
         for record in records:
             *what, box_xyxy = record.values()
             self._rows.writerow([CSV_SCHEMA, *frame, *what, *box_xyxy])

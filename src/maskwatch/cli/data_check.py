@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskwatch.cli.cluster_options import RayOption, cluster_options
 from maskwatch.cli.datasets import (
     ClassesOption,
     DataPaths,
@@ -25,6 +28,7 @@ from maskwatch.text import plural
 
 if TYPE_CHECKING:
     from maskwatch.data.quality.check import DataCheck
+    from maskwatch.data.quality.probe import ProbeImages
 
 _SHOWN = 10
 
@@ -59,6 +63,7 @@ class CheckOptions:
         int | None, typer.Option(min=1, metavar="N", help="Processes; one a core if not given.")
     ] = None
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace what these options name.")] = False
+    ray: RayOption = None
 
 
 @with_options(CheckOptions)
@@ -97,8 +102,24 @@ def _run(options: CheckOptions) -> DataCheck:
     from maskwatch.data.quality.check import check_splits
 
     classes = None if options.classes is None else ClassMap.parse(options.classes)
-    with progress_bar("checking") as advance:
-        return check_splits(splits, classes, options.size, options.workers, advance)
+    with _probe(options) as probe, progress_bar("checking") as advance:
+        return check_splits(splits, classes, options.size, options.workers, advance, probe)
+
+
+@contextlib.contextmanager
+def _probe(options: CheckOptions) -> Iterator[ProbeImages]:
+    """What decodes the pictures: this machine, or the cluster of `--ray`, connected during the block."""
+    from maskwatch.data.quality.probe import probe_images
+
+    if options.ray is None:
+        yield probe_images
+        return
+    cluster = cluster_options(options.ray)
+    from maskwatch.cluster import connection
+    from maskwatch.cluster.probing import probe_images as probe_on_cluster
+
+    with connection(options.ray):
+        yield partial(probe_on_cluster, options=cluster)
 
 
 def _lines(found: DataCheck, all_issues: bool) -> Iterator[str]:

@@ -17,7 +17,9 @@ def detect(options: DetectOptions) -> None:
 
     Example: maskwatch detect photos/ --out drawn --json found.json
     """
-    from maskwatch.cli.detect_runner import run_detect
-
-    if run_detect(options):
+    if options.ray is None:
+        from maskwatch.cli.detect_runner import run_detect as run
+    else:
+        from maskwatch.cli.detect_cluster import run_on_cluster as run
+    if run(options):
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from maskwatch.cli.cluster_options import RAY_PANEL, GpuShareOption, RayOption, RayWorkersOption
 from maskwatch.cli.options import (
     DeviceOption,
     ModelOption,
@@ -54,3 +55,44 @@ class DetectOptions:
     device: DeviceOption = None
     precision: PrecisionOption = None
     threads: ThreadsOption = None
+    ray: RayOption = None
+    workers: RayWorkersOption = None
+    gpu_share: GpuShareOption = None
+    parquet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="--ray: write records as Parquet files to this folder or address.",
+            rich_help_panel=RAY_PANEL,
+        ),
+    ] = None
+    jsonl: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="--ray: write records as JSON Lines files.", rich_help_panel=RAY_PANEL
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="--ray: leave out what --parquet or --jsonl holds.", rich_help_panel=RAY_PANEL
+        ),
+    ] = False
+    rows_per_file: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="--ray: rows that wait for one file.", rich_help_panel=RAY_PANEL
+        ),
+    ] = 1000
+    column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="--ray: SOURCE is a table; its column of pictures, as bytes or paths.",
+            rich_help_panel=RAY_PANEL,
+        ),
+    ] = None
+    name_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="--ray: the column of their names.", rich_help_panel=RAY_PANEL),
+    ] = None

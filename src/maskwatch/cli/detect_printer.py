@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -81,8 +81,21 @@ class DetectPrinter:
 
     def picture(self, name: str, detections: AnyDetections) -> None:
         """Counts a picture and prints its line."""
+        self.counted_picture(name, self.count(detections))
+
+    def counted_picture(self, name: str, faces: Counter[str]) -> None:
+        """Prints the line of a picture, after its faces have been counted."""
         self._seen["picture"] += 1
-        self._line(f"{name}: {self._listed(self.count(detections))}")
+        self._line(f"{name}: {self._listed(faces)}")
+
+    def add_totals(
+        self, faces: Counter[str], images: Counter[str], kinds: Counter[str], failures: int
+    ) -> None:
+        """Adds what was counted elsewhere: faces and images by class, sources by kind."""
+        self._faces.update(faces)
+        self._images.update(images)
+        self._seen.update(kinds)
+        self.failures += failures
 
     def video(self, counts: VideoCounts) -> None:
         """Prints the line of a video, after `count` of each frame."""
@@ -92,7 +105,11 @@ class DetectPrinter:
 
     def count(self, detections: AnyDetections) -> Counter[str]:
         """Adds the detections of one picture or frame to the table; returns their number by class."""
-        faces = Counter(str(name) for name in detections.data["class_name"])
+        return self.count_names(str(name) for name in detections.data["class_name"])
+
+    def count_names(self, names: Iterable[str]) -> Counter[str]:
+        """As `count`, with the class of each face."""
+        faces = Counter(names)
         self._faces.update(faces)
         self._images.update(faces.keys())
         return faces

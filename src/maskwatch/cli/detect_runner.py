@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from maskwatch.boxes import BoxDetections
+from maskwatch.cli.cluster_options import check_needs_ray
 from maskwatch.cli.detect_options import DetectOptions
 from maskwatch.cli.detect_printer import DetectPrinter, VideoCounts
 from maskwatch.cli.options import parse_names, parse_threshold, pick_model, pick_runtime
@@ -28,28 +29,42 @@ if TYPE_CHECKING:
 
 def run_detect(options: DetectOptions) -> int:
     """Returns the number of skipped sources; raises a `MaskwatchError` where nothing can be done."""
-    threshold = parse_threshold(options.threshold)
-    sources, targets = _plan(options)
-    detector = Detector(
-        pick_model(options.model, options.size),
-        threshold=threshold,
-        class_agnostic=False if options.per_class_nms else None,
-        **asdict(_runtime(options, sources)),
+    check_needs_ray(
+        options.ray,
+        workers=options.workers,
+        gpu_share=options.gpu_share,
+        parquet=options.parquet,
+        jsonl=options.jsonl,
+        resume=options.resume,
+        column=options.column,
+        name_column=options.name_column,
     )
-    class_ids = _class_ids(detector, options.classes)
+    sources, targets = _plan(options)
+    detector = open_detector(options, _runtime(options, sources))
+    class_ids = wanted_classes(detector, options.classes)
     printer = DetectPrinter(
         detector.metadata.title,
         [name for i, name in enumerate(detector.class_names) if i in class_ids],
         to_stderr="-" in (options.json_file, options.csv_file),
         total=len(sources) if len(sources) > 1 or sources[0].kind == "video" else 0,
     )
-    with _open_writers(detector, options) as writers, printer:
+    with open_writers(detector, options) as writers, printer:
         run = _DetectRun(detector, class_ids, targets, options.blur, printer, writers)
         for source, result in in_order(run.find, sources, detector.workers + 1, _may_start):
             with printer.source(source.name):
                 run.add(source, result)
     printer.table()
     return printer.failures
+
+
+def open_detector(options: DetectOptions, settings: RuntimeSettings) -> Detector:
+    """The detector that the options name, on what the settings say."""
+    return Detector(
+        pick_model(options.model, options.size),
+        threshold=parse_threshold(options.threshold),
+        class_agnostic=False if options.per_class_nms else None,
+        **asdict(settings),
+    )
 
 
 class _Found(NamedTuple):
@@ -159,15 +174,20 @@ def _plan(options: DetectOptions) -> tuple[list[Source], dict[Source, Path]]:
         raise OptionError("--blur changes the pictures that --out writes; add --out DIR")
     sources = find_sources(options.sources, leave_out=options.out)
     targets = plan_targets(sources, options.out) if options.out else {}
+    check_files(options, sources, targets.values())
+    return sources, targets
+
+
+def check_files(options: DetectOptions, sources: Sequence[Source], targets: Iterable[Path] = ()) -> None:
+    """Raises a `MaskwatchError` if a file of `--json` or `--csv`, or another target, cannot be written."""
     files = [Path(name) for name in (options.json_file, options.csv_file) if name and name != "-"]
     read = [source.path for source in sources if source.path]
-    check_targets([*targets.values(), *files], read, force=options.force)
+    check_targets([*targets, *files], read, force=options.force)
     if options.json_file and options.json_file == options.csv_file:
         raise OptionError(f"--json and --csv both write to {options.json_file}; give each its own file")
     for file in files:
         if not file.parent.is_dir():
             raise OptionError(f"{file}: the folder {file.parent} does not exist; create it first")
-    return sources, targets
 
 
 def _may_start(source: Source) -> bool:
@@ -183,7 +203,8 @@ def _runtime(options: DetectOptions, sources: Sequence[Source]) -> RuntimeSettin
 
 
 @contextlib.contextmanager
-def _open_writers(detector: Detector, options: DetectOptions) -> Iterator[list[RecordWriter]]:
+def open_writers(detector: Detector, options: DetectOptions) -> Iterator[list[RecordWriter]]:
+    """The writers of `--json` and `--csv`, closed at the end."""
     with contextlib.ExitStack() as stack:
         writers: list[RecordWriter] = []
         if options.json_file:
@@ -198,7 +219,8 @@ def _open_writers(detector: Detector, options: DetectOptions) -> Iterator[list[R
             writer.close()
 
 
-def _class_ids(detector: Detector, classes: str | None) -> frozenset[int]:
+def wanted_classes(detector: Detector, classes: str | None) -> frozenset[int]:
+    """The ids of `--classes`, or all; raises `LabelError`."""
     names = parse_names(classes)
     if names is None:
         return frozenset(range(len(detector.class_names)))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from maskwatch.cli.cluster_options import cluster_options
 from maskwatch.cli.datasets import Group, correct_sets, read_sets, read_stems, read_validation
 from maskwatch.cli.evaluate_options import CHECKPOINT, EvaluateOptions
 from maskwatch.cli.json_file import is_stdout, write_json
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from maskwatch.data import DetectionSet
     from maskwatch.detector import Detector
     from maskwatch.evaluation import CocoResult, DetectorLike, Interval
+    from maskwatch.evaluation.predictor import PredictAll
     from maskwatch.evaluation.report import Report
     from maskwatch.models import Calibration
     from maskwatch.training.torch_detector import TorchDetector
@@ -38,21 +41,46 @@ def evaluate(options: EvaluateOptions) -> None:
     Example: maskwatch evaluate maskwatch-640 masks/test unseen/webcam --report report
     """
     from maskwatch.evaluation.matching import require_pycocotools
-    from maskwatch.evaluation.predictor import check_classes
 
     require_pycocotools()
     options.check()
+    with _predictions(options) as predictions:
+        _evaluate(options, predictions)
+
+
+@contextlib.contextmanager
+def _predictions(options: EvaluateOptions) -> Iterator[PredictAll]:
+    """What runs the detectors: this machine, or the cluster of `--ray`, connected during the block."""
+    from maskwatch.evaluation.predictor import predict_all
+
+    if options.ray is None:
+        yield predict_all
+        return
+    cluster = cluster_options(
+        options.ray, workers=options.workers, threads=options.threads, gpu_share=options.gpu_share
+    )
+    from maskwatch.cluster import connection
+    from maskwatch.cluster.evaluation import predict_all as predict_on_cluster
+
+    with connection(options.ray):
+        yield partial(predict_on_cluster, options=cluster)
+
+
+def _evaluate(options: EvaluateOptions, predictions: PredictAll) -> None:
+    from maskwatch.evaluation.predictor import check_classes
+
     detector = _open_detector(options, options.model, options.class_agnostic)
     classes = ClassMap(detector.class_names) if options.classes is None else ClassMap.parse(options.classes)
     check_classes(detector.class_names, classes.names)
     groups = [Group([path], read_stems(options.stems), options.split) for path in options.data]
     sets = correct_sets(read_sets(groups, classes), options.corrections, classes)
     if options.needs_report:
-        report = _report(options, detector, sets, classes)
+        report = _report(options, detector, sets, classes, predictions)
         _write(options, report)
         scores = [(part.result, part.intervals) for part in report.sets]
     else:
-        scores = [_scores(options, detector, *pair) for pair in zip(options.data, sets, strict=True)]
+        pairs = zip(options.data, sets, strict=True)
+        scores = [_scores(options, detector, *pair, predictions) for pair in pairs]
     _print(options, scores)
 
 
@@ -67,7 +95,10 @@ def _open_detector(options: EvaluateOptions, model: str, class_agnostic: bool) -
         return TorchDetector.load(model, size_hw, class_agnostic=class_agnostic)
     from maskwatch.detector import Detector
 
-    runtime = asdict(options.runtime_settings)
+    settings = options.runtime_settings
+    if options.ray is not None:
+        settings = replace(settings, threads=settings.threads or 1)
+    runtime = asdict(settings)
     detector = Detector(model, threshold=0.0, class_agnostic=class_agnostic, **runtime)
     if size_hw is not None and size_hw != detector.input_size:
         height, width = detector.input_size
@@ -89,7 +120,11 @@ def _open_second(options: EvaluateOptions, model: str, classes: ClassMap) -> Det
 
 
 def _report(
-    options: EvaluateOptions, detector: Model, sets: Sequence[DetectionSet], classes: ClassMap
+    options: EvaluateOptions,
+    detector: Model,
+    sets: Sequence[DetectionSet],
+    classes: ClassMap,
+    predictions: PredictAll,
 ) -> Report:
     from maskwatch.evaluation.predictor import BATCH_SIZE
     from maskwatch.evaluation.report import ReportOptions, build_report
@@ -112,6 +147,7 @@ def _report(
             second=None if options.against is None else _open_second(options, options.against, classes),
             validation=None if options.tune is None else read_validation([options.tune], classes),
             calibrate=partial(_calibrated, detector, options, Path(folder)) if options.calibrate else None,
+            predictions=predictions,
             progress=progress_bar,
         )
 
@@ -130,16 +166,20 @@ def _calibrated(detector: Model, options: EvaluateOptions, folder: Path, calibra
 
 
 def _scores(
-    options: EvaluateOptions, detector: DetectorLike, path: Path, detection_set: DetectionSet
+    options: EvaluateOptions,
+    detector: DetectorLike,
+    path: Path,
+    detection_set: DetectionSet,
+    predict_all: PredictAll,
 ) -> Scores:
     """COCO's numbers alone, with their intervals if there are draws."""
     from maskwatch.evaluation.coco import coco_result
     from maskwatch.evaluation.intervals import Bootstrap
     from maskwatch.evaluation.matching import match_set
-    from maskwatch.evaluation.predictor import BATCH_SIZE, predict
+    from maskwatch.evaluation.predictor import BATCH_SIZE
 
     with progress_bar(str(path)) as advance:
-        predictions = predict(detector, detection_set, options.batch or BATCH_SIZE, advance)
+        (predictions,) = predict_all([detector], detection_set, options.batch or BATCH_SIZE, advance)
     matches = match_set(detection_set, predictions)
     intervals = Bootstrap.of(matches, options.draws).intervals() if options.draws else {}
     return coco_result(matches), intervals

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskwatch.cli.cluster_options import GpuShareOption, RayOption, RayWorkersOption, check_needs_ray
 from maskwatch.cli.datasets import data_path
 from maskwatch.cli.json_file import is_stdout
 from maskwatch.cli.options import DeviceOption, PrecisionOption, RuntimeOption, ThreadsOption, pick_runtime
@@ -140,6 +141,9 @@ class EvaluateOptions:
     device: DeviceOption = None
     precision: PrecisionOption = None
     threads: ThreadsOption = None
+    ray: RayOption = None
+    workers: RayWorkersOption = None
+    gpu_share: GpuShareOption = None
 
     @cached_property
     def objective(self) -> ThresholdObjective:
@@ -194,6 +198,9 @@ class EvaluateOptions:
 
     def _check_together(self) -> None:
         objective = self.objective
+        check_needs_ray(self.ray, workers=self.workers, gpu_share=self.gpu_share)
+        if self.ray is not None and self.is_checkpoint:
+            raise OptionError(f"--ray takes model files; export {self.model}, or leave out --ray")
         if self.write is not None:
             self._check_write(self.write)
         if self.is_checkpoint and (self.runtime or self.device or self.precision):

@@ -27,6 +27,19 @@ class DetectorLike(Protocol):
     def __call__(self, images: list[UInt8Array], /) -> list[sv.Detections]: ...
 
 
+class PredictAll(Protocol):
+    """What runs detectors over a data set: `predict_all`, or the same on a cluster."""
+
+    def __call__(
+        self,
+        detectors: Sequence[DetectorLike],
+        detection_set: DetectionSet,
+        batch_size: int = BATCH_SIZE,
+        progress: Callable[[int, int], object] | None = None,
+        /,
+    ) -> list[list[sv.Detections]]: ...
+
+
 def predict(
     detector: DetectorLike,
     detection_set: DetectionSet,

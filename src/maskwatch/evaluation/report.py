@@ -19,7 +19,7 @@ from maskwatch.evaluation.curves import CalibrationCurve, ClassCurve, class_curv
 from maskwatch.evaluation.errors import ErrorKind, Outcome, confusion, outcomes
 from maskwatch.evaluation.intervals import Bootstrap, Difference, Interval
 from maskwatch.evaluation.matching import match_set
-from maskwatch.evaluation.predictor import BATCH_SIZE, DetectorLike, predict_all
+from maskwatch.evaluation.predictor import BATCH_SIZE, DetectorLike, PredictAll, predict_all
 from maskwatch.evaluation.slices import FACE_AREAS, Slice, by_crowd, by_size, by_source
 from maskwatch.evaluation.thresholds import OperatingPoint, ThresholdObjective, choose, operating_points
 from maskwatch.models import Calibration
@@ -128,6 +128,7 @@ def build_report(
     second: DetectorLike | None = None,
     validation: DetectionSet | None = None,
     calibrate: Callable[[Calibration], Detector | TunableModel] | None = None,
+    predictions: PredictAll = predict_all,
     progress: StageProgress,
 ) -> Report:
     """Runs a model on data sets and measures all that the report shows.
@@ -139,6 +140,7 @@ def build_report(
         validation: the data set to choose thresholds on, `options.chosen_on`; None for the model's own.
         calibrate: returns the same model with another calibration, which is then fitted on the validation
             data; None keeps its own.
+        predictions: runs the detectors over the sets, here or on a cluster.
 
     Raises:
         LabelError, ImageError: see `predict`.
@@ -159,8 +161,7 @@ def build_report(
     measured = []
     for name, detection_set in sets:
         with progress(name) as advance:
-            predictions = predict_all(detectors, detection_set, options.batch_size, advance)
-        every, shown, *others = predictions
+            every, shown, *others = predictions(detectors, detection_set, options.batch_size, advance)
         measured.append(measure_set(name, detection_set, every, shown, thresholds, options, *others))
     return Report(options, detector.class_names, thresholds, tuple(measured), fit)
 

@@ -12,7 +12,9 @@ from typing import Protocol
 import av
 import cv2
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.stream import VideoStream
 from PIL import Image
 
 from maskwatch.errors import ImageError, OutputError, SourceError
@@ -101,6 +103,10 @@ class Video:
         self._closed = True
         if not self._webp:
             self._container.close()
+
+    def opened(self) -> tuple[InputContainer, VideoStream] | tuple[None, None]:
+        """The open container and its video, for readers of a part of it; None for an animated WebP."""
+        return (None, None) if self._webp else (self._container, self._stream)
 
     def frames(self) -> Iterator[Frame]:
         """The frames in the order of display; may be called once.

@@ -12,7 +12,7 @@ from maskwatch.data.dataset import Sample
 from maskwatch.data.formats.base import RawImage, Split
 from maskwatch.data.issues import Box, Issue
 from maskwatch.data.quality.image_issues import CheckedImage, duplicate_issues, image_issues
-from maskwatch.data.quality.probe import ImageProbe, probe_images
+from maskwatch.data.quality.probe import ImageProbe, ProbeImages, probe_images
 from maskwatch.data.read import found_classes
 from maskwatch.data.validator import Validator
 from maskwatch.errors import ImageError
@@ -103,6 +103,7 @@ def check_splits(
     network_size: int = 640,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    probe: ProbeImages = probe_images,
 ) -> DataCheck:
     """Reads all annotations, decodes all images, and compares the two.
 
@@ -111,6 +112,7 @@ def check_splits(
         classes: how annotated names map to classes; None takes those of `found_classes`.
         network_size: side of the network's input, for boxes that are too small for it.
         workers, progress: see `probe_images`.
+        probe: `probe_images`, or the same on a cluster.
 
     Raises:
         DataError: a split cannot be read at all.
@@ -122,7 +124,7 @@ def check_splits(
         issues.append(Issue("picture-unused", folder, text, fix, severity="warning"))
     raws = [(split.name, raw) for split in splits for raw in split.read(issues)]
     validator = Validator(classes or found_classes(splits, [raw for _, raw in raws]))
-    probes = probe_images([raw.image_path for _, raw in raws], workers, progress)
+    probes = probe([raw.image_path for _, raw in raws], workers, progress)
     images = tuple(
         CheckedImage(split, raw, probe, _validated(validator, raw, probe))
         for (split, raw), probe in zip(raws, probes, strict=True)

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import cv2
 import numpy as np
@@ -62,6 +62,14 @@ class ImageProbe:
     @property
     def metadata(self) -> ImageMetadata:
         return ImageMetadata(self.size_hw, self.orientation)
+
+
+class ProbeImages(Protocol):
+    """`probe_images`, or the same on a cluster."""
+
+    def __call__(
+        self, paths: Sequence[Path], workers: int | None = None, progress: ProbeProgress | None = None, /
+    ) -> list[ImageProbe]: ...
 
 
 def probe_images(
