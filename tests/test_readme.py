@@ -94,6 +94,20 @@ def test_help_shows_words_instead_of_python_types(verb: str, capsys: pytest.Capt
     assert not re.findall(r"<\w.*?>|\b(?:TEXT|PATH|INTEGER|FLOAT)\b", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("verb", ["", *GROUPS])
+def test_lists_of_verbs_are_not_cut_at_80_columns(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from maskwatch.cli.app import main
+
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*verb.split(), "--help"])
+    _, listed = capsys.readouterr().out.split("Commands:")
+    assert len(listed.splitlines()) > 5
+    assert "..." not in listed
+
+
 def test_option_table_is_true(verbs: dict[str, set[str]]) -> None:
     table = re.findall(r"^\| (`--.*?) \|", read("docs/detect.md"), flags=re.MULTILINE)
     named = {option for cell in table for option in re.findall(r"--[a-z-]+", cell)}

@@ -60,7 +60,9 @@ class BenchOptions:
 
 @with_options(BenchOptions)
 def bench(options: BenchOptions) -> None:
-    """Measure what this machine can compute with, and recommend the fastest that finds the same.
+    """Measure the runtimes of this machine, and recommend the fastest.
+
+    Only one that finds the same as ONNX Runtime in float32 is recommended.
 
     Example: maskwatch bench --image door.jpg --write
     """

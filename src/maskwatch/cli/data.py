@@ -49,7 +49,7 @@ def show(
     classes: ClassesOption = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the sheet.")] = False,
 ) -> None:
-    """Draw a contact sheet of randomly chosen pictures with their boxes.
+    """Draw a contact sheet of random pictures with their boxes.
 
     Example: maskwatch data show my_photos --only mask_incorrect -o incorrect.png
     """
@@ -96,9 +96,10 @@ def split(
     classes: ClassesOption = None,
     force: _Force = False,
 ) -> None:
-    """Split a data set randomly, with each class in proportion and near-duplicates together.
+    """Split a data set randomly into train, val and test.
 
-    Pictures are copied. Existing splits are merged first.
+    Each part has its share of every class; near-duplicates stay together. Pictures
+    are copied. Existing splits are merged first.
 
     Example: maskwatch data split my_photos -o my_split --shares 70,15,15
     """
@@ -144,7 +145,9 @@ def convert(
     format: FormatOption = None,
     force: _Force = False,
 ) -> None:
-    """Write a data set in another format; pictures are copied, splits kept.
+    """Write a data set in another format.
+
+    Pictures are copied, splits kept.
 
     Class names stay as they are written, unless --classes renames or merges them: 'mask=with_mask,bare=no
     mask|face'.
@@ -209,7 +212,7 @@ def _report(fetched: FetchedDataset) -> None:
 
 data_app = typer.Typer(
     name="data",
-    help="Check, count, show, split, convert, fetch and prelabel data sets.",
+    help="Check, count, show, split, convert and fetch data sets.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -68,7 +68,9 @@ class CheckOptions:
 
 @with_options(CheckOptions)
 def check(options: CheckOptions) -> None:
-    """Check a data set: unreadable pictures, bad boxes, unknown classes, leaks between splits, and more.
+    """Check pictures, boxes, classes and splits of a data set.
+
+    Finds unreadable pictures, bad boxes, unknown classes, leaks between splits, and more.
 
     Exit status 1 when errors remain. Paths with train, val and test in them, or folders of these names, are
     compared with each other.

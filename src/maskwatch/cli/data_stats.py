@@ -33,7 +33,7 @@ def stats(
         bool, typer.Option("--force", "-f", help="Overwrite the files of --figure and --json.")
     ] = False,
 ) -> None:
-    """Count the boxes of each class and split, and their sizes and shapes against the anchors.
+    """Count boxes by class and split; compare them with the anchors.
 
     Example: maskwatch data stats my_photos --figure stats.png
     """

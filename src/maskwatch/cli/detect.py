@@ -10,7 +10,7 @@ from maskwatch.cli.options import with_options
 
 @with_options(DetectOptions)
 def detect(options: DetectOptions) -> None:
-    """Find the faces in pictures and videos, and say whether they wear masks.
+    """Find the faces in pictures and videos, and who wears a mask.
 
     Prints a line for each and a table of counts. Skips inputs that cannot be read, with a message; the exit
     status is then 1.

@@ -61,7 +61,9 @@ class DiagnoseArguments:
 
 @with_options(DiagnoseArguments)
 def diagnose(arguments: DiagnoseArguments) -> None:
-    """Say why a model scores badly: classes, boxes, channels, losses, anchors. Exits with 1 if one is broken.
+    """Say why a model scores badly.
+
+    Checks classes, boxes, channels, losses and anchors. Exits with 1 if one is broken.
 
     Example: maskwatch diagnose runs/default my_photos/val
     """

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 @with_options(EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> None:
-    """Measure a model on annotated pictures: COCO's twelve lines, then AP and AP50 of each class.
+    """Measure a model on annotated pictures, as COCO does.
+
+    Prints COCO's twelve lines, then AP and AP50 of each class.
 
     Example: maskwatch evaluate maskwatch-640 masks/test unseen/webcam --report report
     """

@@ -156,7 +156,7 @@ def hours(
     zone: Annotated[str | None, typer.Option(metavar="NAME", help="Numbers of this zone alone.")] = None,
     json_lines: JsonOption = False,
 ) -> None:
-    """Sum up the counts of the minutes by hour: people, states, alerts, crossings.
+    """Sum up people, states, alerts and crossings by hour.
 
     Example: maskwatch events hours events.sqlite --since 7d
     """
@@ -174,7 +174,7 @@ def hours(
 @events_app.command("export", cls=PanelCommand)
 @with_options(ExportOptions)
 def export(options: ExportOptions) -> None:
-    """Write events to a file, in the order in which they were stored.
+    """Write events to a file, in the order of storing.
 
     Example: maskwatch events export events.sqlite --csv march.csv --since 2026-03-01 --until 2026-04-01
     """
@@ -193,7 +193,9 @@ def prune(
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
 ) -> None:
-    """Delete old events permanently; other programs may write meanwhile.
+    """Delete old events permanently.
+
+    Other programs may write meanwhile.
 
     Example: maskwatch events prune events.sqlite --days 30
     """
@@ -219,7 +221,7 @@ def dead_letters(
     drop: Annotated[bool, typer.Option("--drop", help="Delete them.")] = False,
     json_lines: JsonOption = False,
 ) -> None:
-    """List how many events wait for webhooks and brokers, and those that receivers refused permanently.
+    """List events that wait for a receiver or that one refused.
 
     Example: maskwatch events dead-letters --retry
     """

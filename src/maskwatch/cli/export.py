@@ -156,7 +156,9 @@ class ExportArguments:
 
 @with_options(ExportArguments)
 def export(arguments: ExportArguments) -> None:
-    """Write a checkpoint as one ONNX file that is the whole model: uint8 pictures in, detections out.
+    """Write a model as one ONNX file, or in another format.
+
+    The ONNX file is the whole model: uint8 pictures in, detections out.
 
     Of several checkpoints of one run it takes the mean of their weights, which is often a little better. So
     may be the mean with the start of the run, as in `export last.ckpt maskwatch-640`; a name given twice

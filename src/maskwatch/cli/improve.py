@@ -80,7 +80,7 @@ class ImproveArguments:
 
 @with_options(ImproveArguments)
 def improve(arguments: ImproveArguments) -> None:
-    """Train the current model further on your pictures; take the result only if it is not worse.
+    """Train the current model further; take what is not worse.
 
     Checks the data, holds out the pictures that earlier rounds held out, fine-tunes with the corrected
     labels, compares both models, and writes a model file only if the new one is not worse on the held-out

@@ -66,7 +66,7 @@ class LabelOptions:
 
 @with_options(LabelOptions)
 def label(options: LabelOptions) -> None:
-    """Label the pictures of a folder in a browser, with the model's proposals.
+    """Label pictures in a browser, with the model's proposals.
 
     Every change is saved at once in the format that the folder has, Pascal VOC if it has none. Ctrl-C ends
     it.

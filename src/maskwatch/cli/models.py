@@ -13,7 +13,7 @@ def models(
         typer.Argument(metavar="MODEL", help="Names or files of models. Default: those of the package."),
     ] = None,
 ) -> None:
-    """List models: name, size, precision, thresholds by class, file; and what they run on."""
+    """List models and what they run on: name, size, thresholds, file."""
     from maskwatch.models import embedded_models, load_model_file
     from maskwatch.runtimes.choice import RuntimeSettings, chosen_backend, first_installed
 

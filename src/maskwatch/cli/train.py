@@ -114,7 +114,7 @@ class TrainPlan:
 
 @with_options(TrainArguments)
 def train(arguments: TrainArguments) -> None:
-    """Train SSD MobileNetV2 FPNLite on annotated pictures, on GPUs or on the CPU.
+    """Train SSD MobileNetV2 FPNLite on annotated pictures.
 
     Example: maskwatch train my_photos --start maskwatch-640
     """

@@ -113,7 +113,7 @@ class WatchOptions:
 @with_event_options
 @with_options(WatchOptions)
 def watch(options: WatchOptions) -> None:
-    """Watch cameras, streams and videos: who wears no mask, and for how long.
+    """Watch cameras, streams and videos for faces without a mask.
 
     Reports one event for each person, not for each frame. Stores nothing by default. Ctrl-C and SIGTERM end
     it gracefully: exit status 0, or 1 if a source was given up.

@@ -57,7 +57,9 @@ def zones(
     at: Annotated[float, typer.Option("--at", min=0, metavar="SECONDS", help="Position in a video.")] = 0.0,
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite the files.")] = False,
 ) -> None:
-    """Take a frame of a source with a grid to read coordinates from; check and draw zones and lines.
+    """Draw and check zones and lines on a frame of a source.
+
+    The frame has a grid to read coordinates from.
 
     Example: maskwatch zones 0 --init zones.toml
     """
