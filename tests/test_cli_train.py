@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -126,3 +127,22 @@ def test_two_processes_train_one_network(drawn: Path, tmp_path: Path) -> None:
     assert done.stdout.count("next: maskwatch export") == 1
     assert done.stderr.count("training: 6 pictures") == 1
     assert load_checkpoint(tmp_path / "run" / "last.ckpt").step == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_training_is_no_success(drawn: Path, tmp_path: Path, sent: signal.Signals) -> None:
+    each_step = "import maskwatch.training.trainer as trainer; trainer.PROGRESS_EVERY = 1"
+    program = f"{each_step}; from maskwatch.cli.app import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "train", str(drawn), "--out", str(tmp_path / "run")]
+        + [*SHORT, "--set", "steps=100000", "--set", "validate_every=100000"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert any("step 2/100000" in line for line in process.stderr)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err

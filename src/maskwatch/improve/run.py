@@ -344,11 +344,7 @@ def _trained(plan: Plan) -> Checkpoint:
     last = plan.round.folder / "train" / "last.ckpt"
     if not (last.is_file() and load_checkpoint(last).step >= plan.recipe.steps):
         options = replace(_train_options(plan), resume=last.is_file(), trained_on=_trained_on(plan))
-        try:
-            train(plan.training_set, plan.held_out_set, plan.recipe, last.parent, options)
-        except SystemExit as end:
-            # Lightning ends an interrupted process with 1, a terminated one with 0: both mean something here.
-            raise KeyboardInterrupt from end
+        train(plan.training_set, plan.held_out_set, plan.recipe, last.parent, options)
     return load_checkpoint(last)
 
 

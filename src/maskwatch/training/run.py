@@ -96,6 +96,7 @@ def train(
         CheckpointError: the start or the training to resume does not fit.
         TrainingError: the loss is not a number any more, or another process is missing.
         OptionError: as `plan_processes`.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; `options.resume` continues from last.ckpt.
     """
     output, options = Path(output), options or TrainOptions()
     processes = plan_processes(options.nodes, options.devices)
@@ -124,7 +125,10 @@ def train(
         _validation_loader(validation_set, recipe, trainer),
     )
     with quiet_lightning(), process_errors(trainer, timeout_s):
-        trainer.fit(module, *loaders, ckpt_path=last, weights_only=False if last else None)
+        try:
+            trainer.fit(module, *loaders, ckpt_path=last, weights_only=False if last else None)
+        except SystemExit as end:  # Lightning ends an interrupted process with 1, a terminated one with 0
+            raise KeyboardInterrupt from end
         last = output / "last.ckpt"
         trainer.save_checkpoint(last)
     return TrainingResult(Path(best.best_model_path or last), last, module.last_losses, module.last_result)
