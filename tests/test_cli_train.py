@@ -134,9 +134,9 @@ def test_two_processes_train_one_network(drawn: Path, tmp_path: Path) -> None:
 def test_an_interrupted_training_is_no_success(drawn: Path, tmp_path: Path, sent: signal.Signals) -> None:
     each_step = "import maskwatch.training.trainer as trainer; trainer.PROGRESS_EVERY = 1"
     program = f"{each_step}; from maskwatch.cli.app import main; main()"
+    long = ("--set", "steps=100000", "--set", "validate_every=100000")
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "train", str(drawn), "--out", str(tmp_path / "run")]
-        + [*SHORT, "--set", "steps=100000", "--set", "validate_every=100000"],
+        [sys.executable, "-c", program, "train", drawn, "--out", tmp_path / "run", *SHORT, *long],
         stderr=subprocess.PIPE,
         text=True,
     )
