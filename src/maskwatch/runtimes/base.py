@@ -65,6 +65,10 @@ class Backend:
         return f"{self.runtime}, {self.device}, {self.precision}"
 
 
+SERVER_BACKEND = Backend("kserve", "remote", "unknown")
+"""Of a model server, which itself chooses device and precision."""
+
+
 class Model(Protocol):
     """A loaded model."""
 

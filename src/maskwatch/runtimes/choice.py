@@ -19,8 +19,7 @@ import onnxruntime as ort
 import platformdirs
 
 from maskwatch.errors import MissingExtraError, ModelFileError, OptionError
-from maskwatch.runtimes.base import Backend, BackendUnavailableError, Runtime
-from maskwatch.runtimes.kserve import SERVER_BACKEND, ModelServer, parse_server
+from maskwatch.runtimes.base import SERVER_BACKEND, Backend, BackendUnavailableError, Runtime
 from maskwatch.runtimes.onnx_runtime import PROVIDERS, OnnxRuntime
 from maskwatch.runtimes.openvino import OpenVino, has_device, native_precision
 from maskwatch.runtimes.stored_choice import stored_backend
@@ -77,6 +76,8 @@ class RuntimeSettings:
                 value = os.environ.get(f"MASKWATCH_{field.name.upper()}") or AUTO
                 object.__setattr__(self, field.name, value)
             if field.name == "runtime" and self.server is not None:
+                from maskwatch.runtimes.kserve import parse_server  # loads HTTP, which others do without
+
                 parse_server(value)
                 continue
             known = dict.fromkeys(getattr(backend, field.name) for backend in BACKENDS)
@@ -129,6 +130,8 @@ def open_runtime(path: str | Path, settings: RuntimeSettings) -> Runtime:
         OptionError: `threads` is less than 1, or what was asked for is not there.
     """
     if settings.server is not None:
+        from maskwatch.runtimes.kserve import ModelServer
+
         return ModelServer(path, settings.server)
     installed = _to_try(settings)
     for backend, following in zip(installed, [*installed[1:], None], strict=True):

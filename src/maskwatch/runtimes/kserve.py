@@ -25,14 +25,11 @@ from maskwatch.errors import ModelServerError, OptionError
 from maskwatch.media.images import FloatArray, UInt8Array
 from maskwatch.models import IOU_THRESHOLD, load_model_file
 from maskwatch.net.addresses import Address, without_credentials
-from maskwatch.runtimes.base import OPTIONAL_INPUTS, OUTPUTS, Backend, RawDetections, option_feeds
+from maskwatch.runtimes.base import OPTIONAL_INPUTS, OUTPUTS, SERVER_BACKEND, RawDetections, option_feeds
 from maskwatch.text import first_line
 
 TIMEOUT_S = 30.0
 """Longest silence of the server, and the limit for reading an answer."""
-
-SERVER_BACKEND = Backend("kserve", "remote", "unknown")
-"""Device and precision are the server's own choice."""
 
 _MAX_BYTES = 64 << 20
 _CHUNK = 1 << 16
