@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from maskwatch.errors import ModelFileError
+from maskwatch.models import load_model_file
 from maskwatch.runtimes import session_cache
 from maskwatch.runtimes.onnx_runtime import OnnxRuntime
 
@@ -88,6 +89,20 @@ def test_the_least_recently_used_entries_are_deleted(tiny_model: Path, tmp_path:
     left = {path.name for path in entries(tmp_path)}
     assert len(left) == session_cache.ENTRIES
     assert not left & {"0.bin", "1.bin", "2.bin"}
+
+
+def test_compiled_models_of_openvino_do_not_pile_up(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    from maskwatch.runtimes.openvino import OpenVino
+
+    for number in range(2 * session_cache.ENTRIES + 3):
+        path = tmp_path / f"{number}.blob"
+        path.write_bytes(b"")
+        os.utime(path, (number, number))
+    OpenVino(load_model_file("maskwatch-320").path, cache=tmp_path)
+    left = {path.name for path in tmp_path.glob("*.blob")}
+    assert len(left) == 2 * session_cache.ENTRIES
+    assert not left & {"0.blob", "1.blob", "2.blob"}
 
 
 def test_a_broken_model_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:

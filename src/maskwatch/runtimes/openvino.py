@@ -6,6 +6,7 @@ runs in the wanted precision, what follows in float32, because bfloat16 has a st
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from pathlib import Path
@@ -25,6 +26,7 @@ from maskwatch.runtimes.base import (
     check_threads,
     option_feeds,
 )
+from maskwatch.runtimes.session_cache import ENTRIES, delete_oldest
 from maskwatch.system import usable_cores
 from maskwatch.text import first_line
 
@@ -81,6 +83,9 @@ class OpenVino:
             raise ModelFileError(
                 f"{path}: OpenVINO cannot load it ({first_line(error)}); use runtime 'onnxruntime'"
             ) from error
+        if cache is not None:
+            with contextlib.suppress(OSError):  # another process may do the same
+                delete_oldest(cache, "*.blob", 2 * ENTRIES)  # each model is compiled in two parts
         self._defaults = defaults
         self._requests = threading.local()  # a request computes one batch at a time
 

@@ -78,6 +78,11 @@ def _read(path: Path) -> bytes | None:
 def _store(optimised: bytes, part: Path, path: Path) -> None:
     part.write_bytes(hashlib.sha256(optimised).digest() + optimised)
     part.replace(path)
-    newest_first = sorted(path.parent.glob("*.bin"), key=lambda entry: entry.stat().st_mtime, reverse=True)
-    for old in newest_first[ENTRIES:]:
+    delete_oldest(path.parent, "*.bin", ENTRIES)
+
+
+def delete_oldest(cache: Path, pattern: str, kept: int) -> None:
+    """Deletes the files of a cache folder that fit the pattern, but for the newest; raises OSError."""
+    newest_first = sorted(cache.glob(pattern), key=lambda entry: entry.stat().st_mtime, reverse=True)
+    for old in newest_first[kept:]:
         old.unlink()
