@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 # Numbers in tests are those of the reference. Tests of other runtimes name them.
 os.environ.setdefault("MASKWATCH_RUNTIME", "onnxruntime")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a job in the background: the programs that tests start would ignore Ctrl-C as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The processes share the cores: threads of PyTorch that wait for one another would only take them away.

@@ -88,7 +88,7 @@ class DetectionModule(L.LightningModule):
         self._freeze(self._bn_updates)
 
     def _freeze(self, frozen: bool) -> None:
-        if self.trainer.world_size > 1:
+        if _process_count() > 1:
             return  # DDP averages only what is trainable when it begins; `on_after_backward` freezes
         for module in self._frozen:
             module.requires_grad_(not frozen)
@@ -108,7 +108,7 @@ class DetectionModule(L.LightningModule):
 
     def on_after_backward(self) -> None:
         """With several processes: keeps frozen blocks as they are, and statistics the same everywhere."""
-        if self.trainer.world_size == 1 or not self._bn_updates:
+        if _process_count() == 1 or not self._bn_updates:
             return
         for module in self._frozen:
             for parameter in module.parameters():
@@ -185,7 +185,7 @@ class DetectionModule(L.LightningModule):
 
     def _of_all_processes(self, found: list[sv.Detections]) -> list[sv.Detections]:
         """The predictions of the whole set, in its order; each process has those of its batches."""
-        processes, count = self.trainer.world_size, len(self.validation_set)
+        processes, count = _process_count(), len(self.validation_set)
         if processes == 1:
             return found
         shares: list[list[sv.Detections]] = [[] for _ in range(processes)]
@@ -229,8 +229,12 @@ class DetectionModule(L.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        names, processes = self.validation_set.class_names, self.trainer.world_size
+        names, processes = self.validation_set.class_names, _process_count()
         checkpoint[FORMAT_KEY] = describe(self.recipe, names, self.trained_on, processes)
+
+
+def _process_count() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
