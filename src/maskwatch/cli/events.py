@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -143,8 +144,9 @@ def tail(
         seq = store.last_seq()
         for seq, record in store.newest(query, limit=limit):  # noqa: B007 - where _follow continues
             print(to_text(record), flush=True)
-        for record in _follow(store, seq, query):
-            print(to_text(record), flush=True)
+        with _interrupt_between() as check:
+            for record in _follow(store, seq, query, check):
+                print(to_text(record), flush=True)
 
 
 @events_app.command(cls=PanelCommand)
@@ -270,9 +272,36 @@ def _needs_live() -> Iterator[None]:
         raise MissingExtraError(f"maskwatch events (module {error.name})", "live") from None
 
 
-def _follow(store: EventStore, seq: int, query: EventQuery) -> Iterator[dict[str, Any]]:
-    """Events that are stored from now on; never ends."""
+@contextlib.contextmanager
+def _interrupt_between() -> Iterator[Callable[[], None]]:
+    """Ctrl-C takes effect where the block calls what this gives: a database driver may swallow it.
+
+    A second one takes effect at once.
+    """
+    pressed = False
+
+    def note(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _follow(
+    store: EventStore, seq: int, query: EventQuery, check: Callable[[], None]
+) -> Iterator[dict[str, Any]]:
+    """Events that are stored from now on; ends only by what `check` raises."""
     while True:
+        check()
         try:
             page = store.after(seq, query)
         except RetryableError:
