@@ -39,7 +39,7 @@ def test_ci_calls_the_two_commands_of_the_readme() -> None:
     assert section is not None
     promised = make_lines(section[1])
     assert len(promised) == 2
-    assert make_lines(read(".ci/run")) == promised
+    assert make_lines(read(".ci/run")) == [*promised, "make litert"]
     targets = re.findall(r"^(\w+):", read("Makefile"), flags=re.MULTILINE)
     assert {line.removeprefix("make ") for line in promised} <= {*targets}
 
