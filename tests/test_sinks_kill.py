@@ -6,9 +6,7 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,17 +49,6 @@ def run(folder: Path, url: str, reported: Reported, kill_after: int | None) -> N
 
 def sinks(reported: Reported) -> list[set[int]]:
     return [reported[name] for name in ("jsonl", "sqlite", "webhook")]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """In memory where there is such a place: what a program has written survives it there too, and faster."""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory) as name:
-        yield Path(name)
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -44,17 +43,6 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def schema(postgres: Postgres) -> str:
     return postgres.new_schema()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """Of outboxes; in memory where there is such a place, since they sync each event to the disk."""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory) as name:
-        yield Path(name)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +132,7 @@ delivery.close(60)
 
 
 def test_two_machines_of_which_one_is_killed(schema: str, folder: Path) -> None:
-    """Each with an outbox of its own; the killed one begins again, and no event is there twice."""
+    """Each with its outbox; the killed one begins again, and no event is there twice."""
 
     def start(source: str) -> subprocess.Popen[str]:
         words = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from maskwatch.cli.cluster_options import cluster_options
 from maskwatch.cli.detect_options import DetectOptions
 from maskwatch.cli.detect_printer import DetectPrinter, VideoCounts
-from maskwatch.cli.detect_runner import check_files, open_detector, open_writers, wanted_classes
+from maskwatch.cli.detect_runner import check_files, open_detector, open_printer, open_writers, wanted_classes
 from maskwatch.cli.options import pick_runtime
 from maskwatch.errors import OptionError
 from maskwatch.records import RecordWriter
@@ -33,12 +33,7 @@ def run_on_cluster(options: DetectOptions) -> int:
     )
     detector = open_detector(options, replace(pick_runtime(options), threads=cluster.cpus))
     class_ids = wanted_classes(detector, options.classes)
-    printer = DetectPrinter(
-        detector.metadata.title,
-        [name for i, name in enumerate(detector.class_names) if i in class_ids],
-        to_stderr="-" in (options.json_file, options.csv_file),
-        total=0,
-    )
+    printer = open_printer(options, detector, class_ids, total=0)
     from maskwatch.cluster import connection, detect, detect_to
 
     with connection(options.ray), printer:

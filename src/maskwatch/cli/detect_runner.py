@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -42,12 +42,8 @@ def run_detect(options: DetectOptions) -> int:
     sources, targets = _plan(options)
     detector = open_detector(options, _runtime(options, sources))
     class_ids = wanted_classes(detector, options.classes)
-    printer = DetectPrinter(
-        detector.metadata.title,
-        [name for i, name in enumerate(detector.class_names) if i in class_ids],
-        to_stderr="-" in (options.json_file, options.csv_file),
-        total=len(sources) if len(sources) > 1 or sources[0].kind == "video" else 0,
-    )
+    total = len(sources) if len(sources) > 1 or sources[0].kind == "video" else 0
+    printer = open_printer(options, detector, class_ids, total)
     with open_writers(detector, options) as writers, printer:
         run = _DetectRun(detector, class_ids, targets, options.blur, printer, writers)
         for source, result in in_order(run.find, sources, detector.workers + 1, _may_start):
@@ -55,6 +51,18 @@ def run_detect(options: DetectOptions) -> int:
                 run.add(source, result)
     printer.table()
     return printer.failures
+
+
+def open_printer(
+    options: DetectOptions, detector: Detector, class_ids: Collection[int], total: int
+) -> DetectPrinter:
+    """Prints the classes that are wanted; on standard error where records go to standard output."""
+    return DetectPrinter(
+        detector.metadata.title,
+        [name for i, name in enumerate(detector.class_names) if i in class_ids],
+        to_stderr="-" in (options.json_file, options.csv_file),
+        total=total,
+    )
 
 
 def open_detector(options: DetectOptions, settings: RuntimeSettings) -> Detector:

@@ -31,7 +31,7 @@ _TASKS_PER_WORKER = 8
 """With fewer pictures, blocks are smaller, so that no worker is left with a long one at the end."""
 
 _WORKERS_PER_WRITER = 16
-"""A writer is a process of its own, which takes seconds to start and then has little to do."""
+"""A writer is a separate process, which takes seconds to start and then has little to do."""
 
 
 @dataclass(frozen=True)

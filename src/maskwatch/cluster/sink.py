@@ -80,7 +80,7 @@ class Written:
 
 
 class RecordSink(Datasink[Written]):
-    """Writes each bundle of blocks to a file of its own.
+    """Writes each bundle of blocks to one file.
 
     The name holds the job and the number of Ray's task: a task that Ray runs again replaces its own file. Row
     of work are never divided between files, since a block holds whole ones.

@@ -76,7 +76,7 @@ def local_path(source: str | os.PathLike[str], progress: CopyProgress | None = N
             _bring_up_to_date(store, root, copy, folder / ".index", progress, shown)
         except MaskwatchError:
             raise
-        except Exception as error:  # each store has the errors of its own library
+        except Exception as error:  # each store's library has other errors
             reason = f"{type(error).__name__}: {without_credentials(first_line(error))[:200]}"
             raise SourceError(
                 f"{shown}: cannot be read ({reason}); check the address, the network and the credentials "
